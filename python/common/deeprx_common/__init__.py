@@ -1,0 +1,1 @@
+"""What the runtime and the training environment both import: NumPy only, no GNU Radio, no torch."""
