@@ -1,0 +1,340 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The report, "deeprx.report/1": what the demo, the loopback, the benchmark and the probe write.
+
+A report is a dict that JSON can hold: schema, host, versions and a list of points. A point is one
+receiver at one operating point; point() makes it, validate() says what is wrong with one.
+"""
+
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .stats import error_rate, paired_difference
+
+SCHEMA = "deeprx.report/1"
+
+_NUMBER, _NONE = (int, float), type(None)
+_POINT = {
+    "receiver": (str,),
+    "model_sha256": (str, _NONE),
+    "channel": (str, _NONE),
+    "delay_spread_s": (*_NUMBER, _NONE),
+    "doppler_hz": (*_NUMBER, _NONE),
+    "domain": (str,),
+    "modulation": (str,),
+    "n_prb": (int,),
+    "n_rx": (int, _NONE),
+    "dmrs": (list,),
+    "sync": (bool, _NONE),
+    "sinr_db": (*_NUMBER, _NONE),
+    "snr_db": (*_NUMBER, _NONE),
+    "sir_db": (*_NUMBER, _NONE),
+    "seed": (int, _NONE),
+    "slots": (int,),
+    "clusters": (int,),
+    "missed_slots": (int,),
+    "bits": (int,),
+    "bit_errors": (int,),
+    "ber": (*_NUMBER, _NONE),
+    "ber_ci95": (list, _NONE),
+    "inference_s_per_slot": (dict,),
+    "cpu_s_per_slot": (*_NUMBER, _NONE),
+    "flop_per_slot": (*_NUMBER, _NONE),
+    "energy_per_slot_j": (dict,),
+}
+_INFERENCE = dict.fromkeys(("mean", "p50", "p99"), (*_NUMBER, _NONE))
+_ENERGY = {
+    **dict.fromkeys(("measured", "attributed", "net", "bound", "modelled"), (*_NUMBER, _NONE)),
+    "source": (str,),
+    "model": (str, _NONE),
+}
+
+
+def sinr_db(snr_db: float | None, sir_db: float | None) -> float | None:
+    """1/SINR = 1/SNR + 1/SIR, in dB; without an interferer (sir_db None) the SNR itself."""
+    if snr_db is None or sir_db is None:
+        return snr_db
+    return -10 * float(np.log10(10 ** (-snr_db / 10) + 10 ** (-sir_db / 10)))
+
+
+def summarise_s(seconds: Sequence[float]) -> dict:
+    """Mean, median and 99th percentile of times per slot, in seconds; null where there are none."""
+    if len(seconds) == 0:
+        return {"mean": None, "p50": None, "p99": None}
+    p50, p99 = np.percentile(seconds, [50, 99])
+    return {"mean": float(np.mean(seconds)), "p50": float(p50), "p99": float(p99)}
+
+
+def point(
+    *,
+    cluster_errors: Sequence[int],
+    cluster_bits: Sequence[int],
+    inference_s: Sequence[float],
+    snr_db: float | None = None,
+    sir_db: float | None = None,
+    **fields,
+) -> dict:
+    """One point of a report.
+
+    cluster_errors, cluster_bits: per cluster (an independent channel). inference_s: seconds, one
+    per slot. fields: the schema's other keys as they are; what a live radio cannot know (channel,
+    delay_spread_s, doppler_hz, seed, ...) may be left out and is null.
+
+    Raises ValueError where a key is missing or of the wrong type.
+    """
+    made = {key: None for key, types in _POINT.items() if _NONE in types}
+    made |= {
+        "snr_db": snr_db,
+        "sir_db": sir_db,
+        "sinr_db": sinr_db(snr_db, sir_db),
+        "clusters": len(cluster_bits),
+        "bits": int(sum(cluster_bits)),
+        "bit_errors": int(sum(cluster_errors)),
+        "inference_s_per_slot": summarise_s(inference_s),
+    } | fields
+    if len(cluster_bits):
+        rate = error_rate(cluster_errors, cluster_bits)
+        made |= {"ber": rate.rate, "ber_ci95": list(rate.ci95)}
+    made = {key: made[key] for key in (*_POINT, *made) if key in made}
+    _check(made, _POINT, "point")
+    return made
+
+
+def comparison(
+    a: Mapping, b: Mapping, errors_a: Sequence[int], errors_b: Sequence[int], bits: Sequence[int]
+) -> dict:
+    """BER of point a minus BER of point b over the clusters they share, with its 95 % interval."""
+    found = paired_difference(errors_a, errors_b, bits)
+    return {
+        "a": a["receiver"],
+        "b": b["receiver"],
+        "channel": a["channel"],
+        "sinr_db": a["sinr_db"],
+        "ber_difference": found.difference,
+        "ci95": list(found.ci95),
+        "clusters": found.clusters,
+    }
+
+
+def host() -> dict:
+    """CPU, cores, memory and operating system of this machine."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        cpu = names[0].partition(":")[2].strip() if names else cpu
+    return {
+        "cpu": cpu,
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "os": platform.freedesktop_os_release().get("PRETTY_NAME", platform.platform()),
+        "kernel": platform.release(),
+    }
+
+
+def new(**versions: str) -> dict:
+    """A report without points. versions: what made it (gnuradio=..., torch=...)."""
+    return {
+        "schema": SCHEMA,
+        "host": host(),
+        "versions": {"python": platform.python_version(), "numpy": np.__version__} | versions,
+        "points": [],
+    }
+
+
+def _check(found: Mapping, keys: Mapping, where: str) -> None:
+    for key, types in keys.items():
+        if key not in found:
+            raise ValueError(f"{where} lacks {key!r}")
+        value = found[key]
+        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+            names = " or ".join("null" if t is _NONE else t.__name__ for t in types)
+            raise ValueError(f"{where}: {key!r} must be {names}, got {value!r}")
+
+
+def validate(report: Mapping) -> None:
+    """Raise ValueError with one line where a report departs from its schema."""
+    if not isinstance(report, Mapping) or report.get("schema") != SCHEMA:
+        found = report.get("schema") if isinstance(report, Mapping) else type(report).__name__
+        raise ValueError(f"expected a report of schema {SCHEMA!r}, got {found!r}")
+    _check(report, {"host": (dict,), "versions": (dict,), "points": (list,)}, "report")
+    for k, found in enumerate(report["points"]):
+        where = f"points[{k}]"
+        _check(found, _POINT, where)
+        _check(found["inference_s_per_slot"], _INFERENCE, f"{where}.inference_s_per_slot")
+        _check(found["energy_per_slot_j"], _ENERGY, f"{where}.energy_per_slot_j")
+        if found["bit_errors"] > found["bits"]:
+            raise ValueError(f"{where}: {found['bit_errors']} errors in {found['bits']} bits")
+        if (found["ber"] is None) != (found["bits"] == 0):
+            raise ValueError(f"{where}: 'ber' must be null exactly where there are no bits")
+
+
+def write(report: Mapping, path: str | os.PathLike) -> None:
+    """Validate a report and put it at path, whole or not at all (temporary name, then rename)."""
+    validate(report)
+    text = json.dumps(report, indent=1, allow_nan=False) + "\n"
+    with _replacing(path) as temporary:
+        Path(temporary).write_text(text)
+
+
+def read(path: str | os.PathLike) -> dict:
+    """Read and validate a report. Raises ValueError with one line that names the file."""
+    try:
+        report = json.loads(Path(path).read_text())
+        validate(report)
+    except OSError as error:
+        raise ValueError(f"cannot read report {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is not a report: {error}") from error
+    return report
+
+
+class _replacing:
+    """A temporary name beside path, renamed to path when the body succeeds, removed when not."""
+
+    def __init__(self, path: str | os.PathLike):
+        self._path = Path(path)
+
+    def __enter__(self) -> str:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        handle, self._temporary = tempfile.mkstemp(
+            dir=self._path.parent, prefix=".", suffix=self._path.suffix
+        )
+        os.close(handle)
+        return self._temporary
+
+    def __exit__(self, kind, value, trace):
+        if kind is None:
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(self._temporary, 0o666 & ~umask)  # mkstemp's 0600 is for secrets
+            os.replace(self._temporary, self._path)
+        else:
+            os.unlink(self._temporary)
+
+
+def _groups(points: Sequence[Mapping]) -> dict[str, list[Mapping]]:
+    """Points by what they have in common: everything but receiver and SINR."""
+    groups: dict[str, list[Mapping]] = {}
+    for p in points:
+        parts = [p["channel"] or "unknown channel"]
+        if p["delay_spread_s"] is not None:
+            parts.append(f"{p['delay_spread_s'] * 1e9:.0f} ns")
+        if p["doppler_hz"] is not None:
+            parts.append(f"{p['doppler_hz']:g} Hz")
+        parts += [p["modulation"], f"{p['n_prb']} PRB", f"DMRS {','.join(map(str, p['dmrs']))}"]
+        if p["n_rx"] is not None:
+            parts.append(f"{p['n_rx']} RX")
+        if p["sir_db"] is not None:
+            parts.append(f"SIR {p['sir_db']:g} dB")
+        parts += ["synchronised"] if p["sync"] else []
+        groups.setdefault(", ".join(parts), []).append(p)
+    return groups
+
+
+def energy_value(found: Mapping) -> tuple[float | None, str]:
+    """The strongest value of an energy_per_slot_j, and its kind: measured, attributed, modelled."""
+    for kind in ("measured", "attributed", "modelled"):
+        if found[kind] is not None:
+            return found[kind], kind
+    return None, "none"
+
+
+def _milli(value: float | None) -> str:
+    return "-" if value is None else f"{value * 1e3:.3g}"
+
+
+def tables(points: Sequence[Mapping]) -> list:
+    """One rich.table.Table for each channel, rows by SINR and receiver."""
+    from rich.table import Table
+
+    made = []
+    for title, group in _groups(points).items():
+        kinds = sorted({energy_value(p["energy_per_slot_j"])[1] for p in group})
+        table = Table(title=title, title_justify="left", caption_justify="left")
+        table.caption = f"energy: {', '.join(kinds)}; intervals over clusters (95 %)"
+        table.add_column("SINR dB", justify="right")
+        table.add_column("receiver", no_wrap=True)
+        for heading in ("BER", "95 % interval", "errors", "bits", "slots", "missed", "clusters"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for heading in ("infer. ms\np50", "\np99", "CPU ms", "mJ/slot"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        rows = sorted(group, key=lambda p: -np.inf if p["sinr_db"] is None else p["sinr_db"])
+        last = None
+        for p in rows:
+            if last is not None and p["sinr_db"] != last:
+                table.add_section()
+            last = p["sinr_db"]
+            times = p["inference_s_per_slot"]
+            table.add_row(
+                "-" if p["sinr_db"] is None else f"{p['sinr_db']:.1f}",
+                p["receiver"],
+                "-" if p["ber"] is None else f"{p['ber']:.3e}",
+                "-" if p["ber"] is None else "{:.2e} {:.2e}".format(*p["ber_ci95"]),
+                str(p["bit_errors"]),
+                str(p["bits"]),
+                str(p["slots"]),
+                str(p["missed_slots"]),
+                str(p["clusters"]),
+                _milli(times["p50"]),
+                _milli(times["p99"]),
+                _milli(p["cpu_s_per_slot"]),
+                _milli(energy_value(p["energy_per_slot_j"])[0]),
+            )
+        made.append(table)
+    return made
+
+
+def plot(points: Sequence[Mapping], path: str | os.PathLike) -> None:
+    """BER over SINR with 95 % intervals as a picture, one panel a channel, one line a receiver.
+
+    A point without errors is an arrow from its upper bound down. Needs matplotlib.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    known = [p for p in points if p["ber"] is not None and p["sinr_db"] is not None]
+    groups = _groups(known)
+    figure, axes = pyplot.subplots(
+        1,
+        max(1, len(groups)),
+        figsize=(1 + 5.5 * max(1, len(groups)), 5),
+        sharey=True,
+        squeeze=False,
+    )
+    names = list(dict.fromkeys(p["receiver"] for p in known))
+    for axis, (title, group) in zip(axes[0], groups.items(), strict=False):
+        for k, name in enumerate(names):
+            line = sorted((p for p in group if p["receiver"] == name), key=lambda p: p["sinr_db"])
+            style = {"color": f"C{k % 10}", "marker": "osDv^<>pP*"[k % 10], "markersize": 5}
+            some = [p for p in line if p["bit_errors"]]
+            if some:
+                ber = np.array([p["ber"] for p in some])
+                low, high = np.array([p["ber_ci95"] for p in some]).T
+                axis.errorbar(
+                    [p["sinr_db"] for p in some], ber, [ber - low, high - ber],
+                    capsize=3, label=name, **style,
+                )  # fmt: skip
+            for p in line:
+                if not p["bit_errors"]:
+                    high = p["ber_ci95"][1]
+                    axis.errorbar(
+                        p["sinr_db"], high, high / 2, uplims=True, **style | {"marker": ""}
+                    )
+        axis.set(yscale="log", xlabel="SINR per data RE and antenna, dB", title=title)
+        axis.title.set_fontsize("small")
+        axis.grid(True, which="both", alpha=0.3)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(title="95 % intervals over clusters")
+    axes[0, 0].set_ylabel("uncoded BER")
+    figure.tight_layout()
+    with _replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+    pyplot.close(figure)
