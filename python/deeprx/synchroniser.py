@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Finds slots in received samples by their preamble; a plain class, no flowgraph."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from deeprx_common.slot import SUBCARRIER_SPACING_HZ, SlotConfig
+
+from .preamble import N_SYMBOLS as PREAMBLE_SYMBOLS
+from .preamble import Preamble
+
+_CARRY_SLOTS = 50  # a lock survives so many slots without a visible preamble
+_CFO_DECAY = 1 - 1 / 32  # per slot, of the sums behind the frequency estimate
+_PROFILE_DECAY = 1 - 1 / 16  # and of the average delay profile
+# The squared correlation of independent noise exceeds x / n with probability exp(-x), n being the
+# number of products in it
+_SEEN, _CANDIDATE = 12.5, 20.0
+_MAX_AMPLITUDE = 1e12  # samples beyond are set to zero, as NaN and Inf are
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One slot, cut out of the stream.
+
+    symbols: complex64 [n_rx, 14, fft_size], time samples without cyclic prefix, CFO corrected.
+    start: stream position of its training symbol's FFT window. cfo_hz: what was corrected.
+    seen: whether its own preamble was visible; otherwise the lock carried it.
+    """
+
+    slot_index: int
+    symbols: np.ndarray
+    start: int
+    cfo_hz: float
+    seen: bool
+
+
+class Synchroniser:
+    """Recovers slot timing, carrier frequency offset and slot index, for all antennas together.
+
+    Search: Schmidl and Cox correlation of the band-filtered antennas, summed over them; its
+    highest point within one slot period is a candidate, and becomes the lock where the header's
+    CRC holds. Tracking: slots are periodic, so the next one is expected one period on and is cut
+    out even when a fade hides its preamble. Timing follows the average delay profile, the CFO an
+    average over training symbols and cyclic prefixes. A preamble that is not where it is expected
+    starts a search over what came since the last one: lost samples cost the slot they fall into,
+    not the lock. A lock without a visible preamble for 50 slots is given up.
+
+    FFT windows start max(2, CP/8) samples ahead of the mean delay, which leaves a linear phase
+    over frequency; each slot keeps a constant phase of its own. The CFO must be within +-15 kHz,
+    one subcarrier spacing. The header carries 32 bits of the slot index; later ones continue it.
+
+    Counters: found (slots returned), carried (of these, without a visible preamble), missed (gaps
+    in the slot index), false_locks (candidates whose header did not hold), locks, bad_samples
+    (NaN, Inf or beyond 1e12, set to zero).
+    """
+
+    def __init__(self, config: SlotConfig, n_rx: int):
+        self.config = config
+        self.n_rx = n_rx
+        self._preamble = Preamble(config)
+        n, cp = config.fft_size, min(config.cp_lengths)
+        self._n, self._cp = n, cp
+        self._backoff = max(2, cp // 8)
+        # FFT windows of preamble and slot, relative to the first: each symbol's prefix precedes it
+        self._windows = np.cumsum([0, n + cp, *(n + np.array(config.cp_lengths))])
+        # The last samples come from their symbol's prefix: a delayed stream may end without them
+        self._length = self._windows[-1] + n - self._backoff
+        self.period = PREAMBLE_SYMBOLS * (n + cp) + config.n_samples
+        self._bins = config.carriers % n
+        self._half_bins = config.carriers[::2] // 2 % (n // 2)
+        self._products = config.n_sc // 2 * n_rx  # independent ones in half a training symbol
+
+        self._samples = np.zeros((n_rx, 0), np.complex64)
+        self._base = 0  # stream position of _samples[:, 0]
+        self._search_from = 0
+        self._expected: int | None = None  # stream position of the next training symbol's window
+        self._next_index = 0
+        self._last_index: int | None = None
+        self._fresh = False  # locked, not yet tracked
+        self._jump: int | None = None  # from the expected to the received index, once
+        self._unseen = 0
+        self.cfo_hz = 0.0
+        self._half_sum = self._prefix_sum = 0j
+        self._profile = np.zeros(n // 2)
+        self.found = self.carried = self.missed = self.false_locks = self.locks = 0
+        self.bad_samples = 0
+
+    @property
+    def needed(self) -> int:
+        """Samples still to push before next() can do anything."""
+        if self._expected is None:
+            end = self._search_from + self.period
+        else:
+            end = self._expected + self._length
+        return max(0, int(end) - self._end)
+
+    def push(self, samples: np.ndarray) -> None:
+        """Append received samples, complex64 [n_rx, n]."""
+        good = np.abs(samples) < _MAX_AMPLITUDE
+        if not good.all():
+            self.bad_samples += int(good.size - np.count_nonzero(good))
+            samples = np.where(good, samples, 0)
+        # One period behind the present point is kept: a search may have to look back
+        point = self._search_from if self._expected is None else self._expected
+        keep = max(self._base, point - self.period - self._n)
+        self._samples = np.concatenate((self._samples[:, keep - self._base :], samples), axis=1)
+        self._base = keep
+
+    def next(self) -> Slot | None:
+        """The next slot, or None where it takes more samples."""
+        while not self.needed:
+            if self._expected is None:
+                start, stop = self._search_from, self._search_from + self.period
+                self._search_from = stop - self._windows[1] - self._n
+                if candidate := self._search(start, stop):
+                    self._lock(*candidate)
+            elif slot := self._track():
+                return slot
+        return None
+
+    @property
+    def _end(self) -> int:
+        return self._base + self._samples.shape[1]
+
+    def _cut(self, start: int, stop: int) -> np.ndarray:
+        return self._samples[:, max(0, start - self._base) : stop - self._base]
+
+    def _search(self, start: int, stop: int) -> tuple[int, float, int] | None:
+        """Position, CFO and header of the best preamble in [start, stop), None without any."""
+        start = max(start, self._base)
+        last = stop - self._windows[1] - self._n  # training and header must be complete
+        position, cfo_hz, correlation = self._correlate(start, stop, last - start + 1)
+        if correlation**2 * self._products < _CANDIDATE:
+            return None
+        training = self._spectrum(position, cfo_hz)
+        position += self._mean_delay(self._delay_profile(training)) - self._backoff
+        position = min(max(position, start), last)
+        training = self._spectrum(position, cfo_hz)
+        header = self._spectrum(position + self._windows[1], cfo_hz)
+        index = self._preamble.decode(training, header)
+        if index is None:
+            self.false_locks += 1
+            return None
+        return position, cfo_hz, index
+
+    def _lock(self, position: int, cfo_hz: float, index: int) -> None:
+        self._expected = position
+        self._next_index = self._unwrap(index)
+        self.cfo_hz = cfo_hz
+        self._half_sum = self._prefix_sum = 0j
+        self._profile[:] = 0
+        self._fresh, self._jump, self._unseen = True, None, 0
+        self.locks += 1
+
+    def _unwrap(self, index: int) -> int:
+        """The number nearest to the expected one that ends in these 32 bits."""
+        wraps = round((self._next_index - index) / (1 << 32))
+        return index + (max(0, wraps) << 32)
+
+    def _correlate(self, start: int, stop: int, count: int) -> tuple[int, float, float]:
+        """Schmidl and Cox over count positions: middle of the highest plateau, CFO, correlation."""
+        spectrum = np.fft.fft(self._cut(start, stop))
+        edge = int(np.ceil(self.config.n_sc / 2 / self._n * spectrum.shape[1]))
+        spectrum[:, edge + 1 : -edge] = 0
+        x = np.fft.ifft(spectrum)
+        half = self._n // 2
+        products = (x[:, :-half].conj() * x[:, half:]).sum(0)
+        energy = (x.real**2 + x.imag**2).sum(0)
+        products, energy = (np.concatenate(([0], np.cumsum(v))) for v in (products, energy))
+        p = products[half : half + count] - products[:count]
+        e1 = energy[half : half + count] - energy[:count]
+        e2 = energy[2 * half : 2 * half + count] - energy[half : half + count]
+        floor = 1e-9 * (energy[-1] / len(x[0])) * half + 1e-30
+        metric = np.abs(p) ** 2 / ((e1 + floor) * (e2 + floor))
+        plateau = min(self._cp, count)
+        smooth = np.convolve(metric, np.ones(plateau) / plateau, "same")
+        peak = int(np.argmax(smooth))
+        cfo_hz = np.angle(p[peak]) / np.pi * SUBCARRIER_SPACING_HZ
+        return start + peak, float(cfo_hz), float(np.sqrt(metric[peak]))
+
+    def _derotate(self, samples: np.ndarray, cfo_hz: float) -> np.ndarray:
+        cycles = np.arange(samples.shape[1]) * (cfo_hz / self.config.sample_rate)
+        radians = (2 * np.pi * (cycles - np.floor(cycles))).astype(np.float32)
+        return samples * (np.cos(radians) - 1j * np.sin(radians))
+
+    def _spectrum(self, position: int, cfo_hz: float) -> np.ndarray:
+        """Subcarriers of the symbol whose FFT window starts at position, complex [n_rx, n_sc]."""
+        window = self._derotate(self._cut(position, position + self._n), cfo_hz)
+        return np.fft.fft(window)[:, self._bins]
+
+    def _delay_profile(self, training: np.ndarray) -> np.ndarray:
+        """Power over delay 0..fft_size/2-1 (circular), from the training symbol, float [n / 2]."""
+        channel = np.zeros((len(training), self._n // 2), np.complex64)
+        taper = np.hanning(training.shape[1] // 2 + 2)[1:-1]
+        channel[:, self._half_bins] = training[:, ::2] * self._preamble.pilots.conj() * taper
+        return (np.abs(np.fft.ifft(channel)) ** 2).sum(0)
+
+    def _mean_delay(self, profile: np.ndarray) -> int:
+        """Mean delay in samples, -fft_size/4..fft_size/4, of the power around the strongest path."""
+        peak = int(np.argmax(profile))
+        around = np.arange(-self._cp, self._cp + 1)
+        power = profile[(peak + around) % len(profile)]
+        power = np.maximum(power - 0.1 * power.max(), 0)
+        mean = peak + round(float(around @ power / max(power.sum(), 1e-30)))
+        quarter = len(profile) // 2
+        return (mean + quarter) % len(profile) - quarter
+
+    def _track(self) -> Slot | None:
+        """The slot at the expected place; None where the stream shows that it is not there."""
+        start, n = self._expected, self._n
+        raw = self._cut(start, start + self._length)
+        samples = self._derotate(raw, self.cfo_hz)
+        halves = np.fft.fft(samples[:, :n].reshape(self.n_rx, 2, n // 2))[..., self._half_bins]
+        product = np.vdot(halves[:, 0], halves[:, 1])
+        energies = np.prod((halves.real**2 + halves.imag**2).sum((0, 2)))
+        seen = np.abs(product) ** 2 * self._products > _SEEN * max(energies, 1e-30)
+
+        if not seen and not self._fresh:
+            elsewhere = self._search(start - self.period + n, start + self._length)
+            if elsewhere and abs(elsewhere[0] - start) > self._cp:
+                self._lock(*elsewhere)
+                return None
+
+        shift, holds = 0, True
+        if seen:
+            self._unseen = 0
+            self._follow_cfo(samples, product / (n // 2))
+            training, header = (
+                np.fft.fft(samples[:, w : w + n])[:, self._bins] for w in self._windows[:2]
+            )
+            shift = self._follow_timing(training)
+            holds = self._check_index(self._preamble.decode(training, header))
+        else:
+            self._unseen += 1
+        if self._fresh:
+            samples = self._derotate(raw, self.cfo_hz)
+            self._fresh = False
+
+        index = self._next_index
+        self._next_index += 1
+        self._expected = start + self.period + shift
+        if self._unseen == _CARRY_SLOTS:
+            self._expected, self._search_from = None, start + self._windows[-1]
+        if not holds:
+            return None
+        self.found += 1
+        self.carried += not seen
+        if self._last_index is not None:
+            self.missed += max(0, index - self._last_index - 1)
+        self._last_index = index
+        windows = self._windows[PREAMBLE_SYMBOLS:, None] + np.arange(n)
+        windows[-1, -self._backoff :] -= n
+        return Slot(index, samples[:, windows].astype(np.complex64), start, self.cfo_hz, seen)
+
+    def _follow_cfo(self, samples: np.ndarray, half_product: complex) -> None:
+        """Add a slot, corrected by cfo_hz, to the sums, and move cfo_hz to where they point."""
+        n, m = self._n, self._cp // 2  # the later half of a prefix is free of the symbol before
+        before = self._windows[1:, None] - self._backoff - np.arange(m, 0, -1)
+        self._half_sum = _CFO_DECAY * self._half_sum + half_product
+        self._prefix_sum *= _CFO_DECAY
+        self._prefix_sum += np.vdot(samples[:, before], samples[:, before + n])
+        # least squares over both angles, each with a variance as 1 / |sum|
+        half, prefix = self._half_sum, self._prefix_sum
+        weight = np.abs(half) * (n / 2) ** 2 + np.abs(prefix) * n**2
+        angles = np.abs(half) * np.angle(half) * n / 2 + np.abs(prefix) * np.angle(prefix) * n
+        error = angles / max(weight, 1e-30)  # radians per sample
+        self.cfo_hz += float(error * self.config.sample_rate / (2 * np.pi))
+        self._half_sum *= np.exp(-1j * error * n / 2)
+        self._prefix_sum *= np.exp(-1j * error * n)
+
+    def _follow_timing(self, training: np.ndarray) -> int:
+        """Samples by which the next window moves; none for less than two."""
+        self._profile = _PROFILE_DECAY * self._profile + self._delay_profile(training)
+        shift = self._mean_delay(self._profile) - self._backoff
+        if abs(shift) < 2:
+            return 0
+        self._profile = np.roll(self._profile, -shift)
+        return shift
+
+    def _check_index(self, index: int | None) -> bool:
+        """False where a header contradicts the count; two that agree set the count right."""
+        if index is None or index == self._next_index % (1 << 32):
+            self._jump = None
+        else:
+            jump = (index - self._next_index) % (1 << 32)
+            if jump != self._jump:
+                self._jump = jump
+                return False
+            self._next_index, self._jump = self._unwrap(index), None
+        return True
