@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#pragma once
+
+#include <gnuradio/block.h>
+#include <gnuradio/deeprx/api.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace gr {
+namespace deeprx {
+
+/*!
+ * \brief Turns received OFDM slots into soft bits (LLRs) with a receiver loaded from a model file.
+ *
+ * The model file decides what the receiver is: a neural network or a classical chain, see
+ * models/README.md for the contract ("deeprx.model/1").
+ *
+ * Input: \p n_rx streams, one per antenna, of OFDM symbols as stock blocks pass them: vectors of
+ * fft_size complex samples with DC in the middle, where fft_size is the smallest power of two
+ * >= 12 n_prb / 0.85 and subcarrier k sits at index fft_size / 2 - 6 n_prb + k. A slot is 14
+ * symbols; its first symbol carries the length tag with value 14 on stream 0. All streams are
+ * aligned item by item.
+ *
+ * Output: float LLRs, log P(b=1)/P(b=0), in transmit bit order (symbol by symbol, subcarriers
+ * ascending, pilots left out). One packet per slot: the length tag is rewritten to the number of
+ * bits, every other tag of the slot moves to its first LLR, and slot_index is added where the
+ * input has none.
+ *
+ * A slot that cannot be received (length tag of another value or in the wrong place, NaN or
+ * infinite samples) is dropped, counted and reported; it disturbs no other slot. Symbols at the
+ * end of the stream that do not fill a slot are discarded.
+ *
+ * Batches are greedy: as many slots as wait, at most \p max_batch, in sizes that were warmed up
+ * (the powers of two and max_batch); the block never waits for more.
+ *
+ * Message port \b stats (out), one dictionary per slot: slot_index (uint64), inference_ns and
+ * cpu_ns (uint64, the batch's wall and CPU time, worker threads included, divided by its slots),
+ * queue_depth (long, slots left waiting), batch (long), model and model_sha256 (symbols). For a
+ * dropped slot: slot_index and dropped (symbol, the reason).
+ *
+ * Message port \b model (in): a symbol with the path of another model file, or a dictionary with
+ * path and at_slot (uint64, first slot_index of the new model; absent: the next slot). It is
+ * loaded, checked and warmed up beside the running one, which keeps working if anything is wrong.
+ * The answer on \b stats is {model_loaded: name, model_sha256} or {model_error: why}.
+ */
+class DEEPRX_API receiver : virtual public gr::block
+{
+public:
+    using sptr = std::shared_ptr<receiver>;
+
+    /*!
+     * \param model path of the model file
+     * \param n_prb physical resource blocks, 6 to 273
+     * \param n_rx antennas = input streams, 1 to 4
+     * \param modulation QPSK, 16QAM, 64QAM or 256QAM
+     * \param dmrs the one or two OFDM symbols (0 to 13) that carry pilots
+     * \param cell_id DMRS scrambling identity, 0 to 65535
+     * \param slot_number slot in the frame that the pilots belong to, 0 to 9; -1 counts slot_index
+     * through the frame
+     * \param device "cpu", "cuda" or "cuda:<n>"; a missing GPU is an error
+     * \param threads CPU threads of one inference. LibTorch has one number for the process: all
+     * receivers in it must agree
+     * \param max_batch most slots in one inference; the input queue holds at least twice as many
+     * \param max_latency_ms bound in milliseconds on a batch's computation: batches that were
+     * measured to take longer are not formed (one slot always is); 0: no bound
+     * \param len_tag_key key of the length tag, in and out
+     * \param llr_sign 1, or -1 for log P(b=0)/P(b=1)
+     *
+     * \throws std::invalid_argument a parameter is out of range, or another receiver in this process
+     * runs with another number of threads
+     * \throws std::runtime_error the model file is missing, damaged or hostile, was made for other
+     * parameters, or the device is not there
+     */
+    static sptr make(const std::string& model = "models/deeprx-student.pt",
+                     int n_prb = 26,
+                     int n_rx = 2,
+                     const std::string& modulation = "16QAM",
+                     const std::vector<int>& dmrs = { 2, 11 },
+                     int cell_id = 1,
+                     int slot_number = 0,
+                     const std::string& device = "cpu",
+                     int threads = 1,
+                     int max_batch = 1,
+                     double max_latency_ms = 10.0,
+                     const std::string& len_tag_key = "packet_len",
+                     int llr_sign = 1);
+
+    /*!
+     * Changes to another model file while running, as a message to the port \b model does: returns
+     * at once, the answer comes on \b stats.
+     * \param model path of the model file
+     * \param at_slot first slot_index of the new model; -1: the next slot
+     */
+    virtual void set_model(const std::string& model, int64_t at_slot = -1) = 0;
+
+    //! Slots received so far.
+    virtual uint64_t slots() const = 0;
+
+    //! Slots, or runs of symbols that are no slot, dropped so far.
+    virtual uint64_t dropped() const = 0;
+};
+
+} // namespace deeprx
+} // namespace gr

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#pragma once
+
+#include "model_info.h"
+#include "slot_geometry.h"
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace gr {
+namespace deeprx {
+
+/*!
+ * \brief A loaded receiver: received grids and pilots in, LLRs out.
+ *
+ * Owns its input buffers, so that a batch is written where the inference reads it (pinned memory
+ * for a GPU). Loaded on one thread and used on another is fine; used by two at once is not.
+ */
+class engine
+{
+public:
+    virtual ~engine() = default;
+
+    virtual const model_info& info() const = 0;
+
+    //! Received grid of a slot of the next batch, float32 [n_rx][14][n_subcarriers][2].
+    virtual float* grid(int slot) = 0;
+
+    //! Pilots of a slot of the next batch, float32 [14][n_subcarriers][2].
+    virtual float* pilots(int slot) = 0;
+
+    /*!
+     * \brief Receives the first \p batch slots; complete when it returns.
+     * \return LLRs, float32 [batch][14][n_subcarriers][llr_stride()], valid until the next call
+     * \throws std::runtime_error one line
+     */
+    virtual const float* infer(int batch) = 0;
+
+    //! LLRs per resource element that infer() gives: the modulation's bits, or more.
+    virtual int llr_stride() const = 0;
+
+    /*!
+     * \brief Runs each batch size until it is compiled and its buffers exist.
+     * \return seconds that the last run of each took, in the order of \p batch_sizes
+     */
+    std::vector<double> warm_up(const std::vector<int>& batch_sizes);
+};
+
+struct engine_parameters {
+    slot_geometry slot;
+    int n_rx;
+    std::string device; // "cpu", "cuda", "cuda:<n>"
+    int threads;
+    int max_batch;
+};
+
+/*!
+ * \brief Loads a TorchScript model file.
+ *
+ * Everything is checked before any code of the file runs: its operators against an allow-list, and
+ * its deeprx.json against the parameters.
+ * \throws std::runtime_error one line that names the file, what was expected and what was found
+ */
+std::unique_ptr<engine> load_torchscript_engine(const std::string& path,
+                                                const engine_parameters& parameters);
+
+//! Sets the number of CPU threads that an inference on the calling thread uses.
+void set_inference_threads(int threads);
+
+//! CPU time in nanoseconds that the calling thread and its inference workers have used so far.
+uint64_t inference_cpu_ns();
+
+} // namespace deeprx
+} // namespace gr

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#pragma once
+
+#include "slot_geometry.h"
+
+#include <string>
+#include <vector>
+
+namespace gr {
+namespace deeprx {
+
+/*!
+ * \brief What a model file says about itself in deeprx.json (contract "deeprx.model/1"): the part
+ * that decides whether a receiver can use it.
+ */
+struct model_info {
+    std::string name;
+    std::vector<std::string> requirements; // "cuda", or CPU flags as /proc/cpuinfo spells them
+    std::string quantized_engine;          // empty: none
+    int prb_multiple_of;
+    std::vector<int> n_rx;
+    std::vector<std::vector<int>> dmrs; // empty: any
+    std::vector<std::string> modulations;
+    int bits;
+    std::string sha256; // of the whole file
+};
+
+/*!
+ * \brief Reads deeprx.json.
+ * \throws std::runtime_error one line: what was expected and what was found
+ */
+model_info parse_model_info(const std::string& json);
+
+/*!
+ * \brief Checks that a model can receive these slots on this machine.
+ * \throws std::runtime_error one line: what was expected and what was found
+ */
+void check_model_fits(const model_info& info, const slot_geometry& slot, int n_rx, bool on_cuda);
+
+} // namespace deeprx
+} // namespace gr

@@ -1,0 +1,491 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#include "receiver_impl.h"
+
+#include <gnuradio/io_signature.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <mutex>
+#include <stdexcept>
+
+namespace gr {
+namespace deeprx {
+
+namespace {
+
+constexpr int n_symbols = slot_geometry::n_symbols;
+
+const pmt::pmt_t stats_port = pmt::mp("stats");
+const pmt::pmt_t model_port = pmt::mp("model");
+// Not for users: the background thread says here that it has loaded a model, so that only the work
+// thread touches the block's state.
+const pmt::pmt_t loaded_port = pmt::mp("loaded");
+
+const pmt::pmt_t slot_index_key = pmt::mp("slot_index");
+const pmt::pmt_t inference_ns_key = pmt::mp("inference_ns");
+const pmt::pmt_t cpu_ns_key = pmt::mp("cpu_ns");
+const pmt::pmt_t queue_depth_key = pmt::mp("queue_depth");
+const pmt::pmt_t batch_key = pmt::mp("batch");
+const pmt::pmt_t model_key = pmt::mp("model");
+const pmt::pmt_t model_sha256_key = pmt::mp("model_sha256");
+const pmt::pmt_t dropped_key = pmt::mp("dropped");
+const pmt::pmt_t path_key = pmt::mp("path");
+const pmt::pmt_t at_slot_key = pmt::mp("at_slot");
+
+std::mutex claims_mutex;
+int claims = 0;
+int claimed_threads = 0;
+
+std::optional<uint64_t> to_unsigned(const pmt::pmt_t& value)
+{
+    if (pmt::is_uint64(value))
+        return pmt::to_uint64(value);
+    if (pmt::is_integer(value) && pmt::to_long(value) >= 0)
+        return static_cast<uint64_t>(pmt::to_long(value));
+    return std::nullopt;
+}
+
+void expect(bool fine, const std::string& expected, const std::string& found)
+{
+    if (!fine)
+        throw std::invalid_argument(expected + ", got " + found);
+}
+
+//! True if any of n floats is NaN or infinite: all exponent bits set.
+bool has_non_finite(const float* values, int n)
+{
+    uint32_t found = 0;
+    for (int i = 0; i < n; i++) {
+        uint32_t bits;
+        std::memcpy(&bits, &values[i], sizeof(bits));
+        found |= (bits & 0x7f800000) == 0x7f800000;
+    }
+    return found;
+}
+
+} // namespace
+
+thread_claim::thread_claim(int threads)
+{
+    std::lock_guard<std::mutex> lock(claims_mutex);
+    expect(claims == 0 || threads == claimed_threads,
+           "threads is one number for the process: another receiver in it has threads=" +
+               std::to_string(claimed_threads),
+           std::to_string(threads));
+    claimed_threads = threads;
+    claims++;
+}
+
+thread_claim::~thread_claim()
+{
+    std::lock_guard<std::mutex> lock(claims_mutex);
+    claims--;
+}
+
+receiver::sptr receiver::make(const std::string& model,
+                              int n_prb,
+                              int n_rx,
+                              const std::string& modulation,
+                              const std::vector<int>& dmrs,
+                              int cell_id,
+                              int slot_number,
+                              const std::string& device,
+                              int threads,
+                              int max_batch,
+                              double max_latency_ms,
+                              const std::string& len_tag_key,
+                              int llr_sign)
+{
+    const slot_geometry slot(n_prb, modulation, dmrs, cell_id, slot_number);
+    expect(n_rx >= 1 && n_rx <= 4, "n_rx must be 1 to 4", std::to_string(n_rx));
+    expect(threads >= 1, "threads must be 1 or more", std::to_string(threads));
+    expect(max_batch >= 1 && max_batch <= 256,
+           "max_batch must be 1 to 256",
+           std::to_string(max_batch));
+    expect(max_latency_ms >= 0.0,
+           "max_latency_ms must be 0 (no bound) or more",
+           std::to_string(max_latency_ms));
+    expect(llr_sign == 1 || llr_sign == -1, "llr_sign must be 1 or -1", std::to_string(llr_sign));
+    expect(!len_tag_key.empty(), "len_tag_key must name a tag", "an empty string");
+    return gnuradio::make_block_sptr<receiver_impl>(
+        model,
+        engine_parameters{ slot, n_rx, device, threads, max_batch },
+        max_latency_ms,
+        len_tag_key,
+        llr_sign);
+}
+
+receiver_impl::receiver_impl(const std::string& model,
+                             const engine_parameters& parameters,
+                             double max_latency_ms,
+                             const std::string& len_tag_key,
+                             int llr_sign)
+    : gr::block("deeprx_receiver",
+                gr::io_signature::make(parameters.n_rx,
+                                       parameters.n_rx,
+                                       sizeof(gr_complex) * parameters.slot.fft_size()),
+                gr::io_signature::make(1, 1, sizeof(float))),
+      d_slot(parameters.slot),
+      d_parameters(parameters),
+      d_max_latency(max_latency_ms > 0.0 ? max_latency_ms * 1e-3 : HUGE_VAL),
+      d_len_tag_key(pmt::intern(len_tag_key)),
+      d_llr_sign(static_cast<float>(llr_sign)),
+      d_threads(parameters.threads)
+{
+    for (int size = 1; size < parameters.max_batch; size *= 2)
+        d_batch_sizes.push_back(size);
+    d_batch_sizes.push_back(parameters.max_batch);
+    d_model = load(model, 0);
+
+    set_tag_propagation_policy(TPP_DONT);
+    set_output_multiple(d_slot.n_bits());
+    if (parameters.max_batch > 1)
+        set_min_output_buffer(2 * parameters.max_batch * d_slot.n_bits());
+    // Nothing here runs at this rate: the scheduler sizes the input buffers by it, to hold twice
+    // output_multiple / relative_rate = max_batch slots.
+    set_relative_rate(d_slot.n_bits(), uint64_t(parameters.max_batch) * n_symbols);
+
+    message_port_register_out(stats_port);
+    message_port_register_in(model_port);
+    set_msg_handler(model_port, [this](const pmt::pmt_t& message) { handle_model(message); });
+    message_port_register_in(loaded_port);
+    set_msg_handler(loaded_port, [this](const pmt::pmt_t& message) { handle_loaded(message); });
+}
+
+std::shared_ptr<receiver_impl::loaded_model> receiver_impl::load(const std::string& path,
+                                                                 uint64_t at_slot) const
+{
+    set_inference_threads(d_parameters.threads);
+    auto receiver = load_torchscript_engine(path, d_parameters);
+    const auto name = pmt::intern(receiver->info().name);
+    const auto sha256 = pmt::intern(receiver->info().sha256);
+    return std::make_shared<loaded_model>(
+        loaded_model{ std::move(receiver), {}, at_slot, name, sha256 });
+}
+
+void receiver_impl::warm_up(loaded_model& model) const
+{
+    model.batch_seconds = model.receiver->warm_up(d_batch_sizes);
+}
+
+bool receiver_impl::start()
+{
+    // Here, because this is the work thread: LibTorch's thread pool and caches belong to it.
+    set_inference_threads(d_parameters.threads);
+    warm_up(*d_model);
+    return block::start();
+}
+
+void receiver_impl::set_model(const std::string& model, int64_t at_slot)
+{
+    auto message = pmt::dict_add(pmt::make_dict(), path_key, pmt::intern(model));
+    if (at_slot >= 0)
+        message = pmt::dict_add(message, at_slot_key, pmt::from_uint64(at_slot));
+    _post(model_port, message);
+}
+
+void receiver_impl::handle_model(const pmt::pmt_t& message)
+{
+    pmt::pmt_t path = message;
+    std::optional<uint64_t> at_slot = 0;
+    if (pmt::is_dict(message)) {
+        path = pmt::dict_ref(message, path_key, pmt::PMT_NIL);
+        at_slot = to_unsigned(pmt::dict_ref(message, at_slot_key, pmt::from_uint64(0)));
+    }
+    if (!pmt::is_symbol(path) || !at_slot) {
+        publish_error("a message to the port model must be the path of a model file (symbol), or a "
+                      "dictionary with path and at_slot (uint64), got " +
+                      pmt::write_string(message));
+        return;
+    }
+    d_background.post([this, file = pmt::symbol_to_string(path), first = *at_slot] {
+        load_result result;
+        try {
+            result.model = load(file, first);
+            warm_up(*result.model);
+        } catch (const std::exception& e) {
+            result = { nullptr, e.what() };
+        }
+        {
+            std::lock_guard<std::mutex> lock(d_loaded_mutex);
+            d_loaded.push_back(std::move(result));
+        }
+        _post(loaded_port, pmt::PMT_NIL);
+    });
+}
+
+void receiver_impl::handle_loaded(const pmt::pmt_t&)
+{
+    std::vector<load_result> loaded;
+    {
+        std::lock_guard<std::mutex> lock(d_loaded_mutex);
+        loaded.swap(d_loaded);
+    }
+    for (auto& [model, error] : loaded) {
+        if (!model) {
+            publish_error(error);
+            continue;
+        }
+        auto answer = pmt::dict_add(pmt::make_dict(), pmt::mp("model_loaded"), model->name);
+        answer = pmt::dict_add(answer, model_sha256_key, model->sha256);
+        d_next_model = std::move(model);
+        message_port_pub(stats_port, answer);
+    }
+}
+
+void receiver_impl::publish_error(const std::string& why)
+{
+    d_logger->error("{:s}; the running model stays", why);
+    message_port_pub(stats_port,
+                     pmt::dict_add(pmt::make_dict(), pmt::mp("model_error"), pmt::intern(why)));
+}
+
+void receiver_impl::forecast(int, gr_vector_int& ninput_items_required)
+{
+    std::fill(ninput_items_required.begin(), ninput_items_required.end(), n_symbols);
+}
+
+int receiver_impl::general_work(int noutput_items,
+                                gr_vector_int& ninput_items,
+                                gr_vector_const_void_star& input_items,
+                                gr_vector_void_star& output_items)
+{
+    const uint64_t cpu_start = inference_cpu_ns();
+    const int available = *std::min_element(ninput_items.begin(), ninput_items.end());
+    const int space = noutput_items / d_slot.n_bits();
+    const size_t limit = batch_limit(std::min(available / n_symbols, space));
+
+    int offset = 0;
+    std::vector<waiting_slot> batch;
+    while (batch.size() < limit) {
+        const auto slot = next_slot(offset, available);
+        if (!slot)
+            break;
+        if (d_next_model && slot->index >= d_next_model->at_slot) {
+            if (!batch.empty()) { // the old model receives these first
+                offset = slot->offset;
+                d_next_index = slot->index;
+                break;
+            }
+            d_background.post([retired = std::move(d_model)] {});
+            d_model = std::move(d_next_model);
+        }
+        if (gather(*slot, static_cast<int>(batch.size()), input_items))
+            batch.push_back(*slot);
+        else
+            drop(slot->index, "NaN or infinite samples");
+    }
+
+    const int queued = (available - offset) / n_symbols;
+    const int produced =
+        batch.empty() ? 0
+                      : receive(batch, cpu_start, queued, static_cast<float*>(output_items[0]));
+    consume_each(offset);
+    return produced;
+}
+
+int receiver_impl::batch_limit(int waiting) const
+{
+    int limit = 1;
+    for (size_t i = 0; i < d_batch_sizes.size(); i++)
+        if (d_batch_sizes[i] <= waiting && d_model->batch_seconds[i] <= d_max_latency)
+            limit = d_batch_sizes[i];
+    return limit;
+}
+
+/*
+ * The slot at offset (in items behind the read pointer), or the first one behind it: what lies
+ * between is dropped. Moves offset to its end.
+ */
+std::optional<receiver_impl::waiting_slot> receiver_impl::next_slot(int& offset, int available)
+{
+    while (available - offset >= n_symbols) {
+        std::vector<tag_t> tags;
+        int length_at = n_symbols; // of the first length tag of stream 0, then of the second
+        int length_after = n_symbols;
+        int misaligned = -1;
+        pmt::pmt_t length;
+        for (int port = 0; port < d_parameters.n_rx; port++) {
+            const uint64_t first = nitems_read(port) + offset;
+            std::vector<tag_t> found;
+            get_tags_in_range(found, port, first, first + n_symbols);
+            for (const auto& tag : found) {
+                const int at = static_cast<int>(tag.offset - first);
+                if (!pmt::eq(tag.key, d_len_tag_key)) {
+                    const bool repeated = std::any_of(tags.begin(), tags.end(), [&](auto& other) {
+                        return pmt::eq(tag.key, other.key) && pmt::equal(tag.value, other.value);
+                    });
+                    if (port == 0 || !repeated)
+                        tags.push_back(tag);
+                } else if (port > 0) {
+                    misaligned = at > 0 ? port : misaligned;
+                } else if (at == 0) {
+                    length = tag.value;
+                    length_at = 0;
+                } else {
+                    length_after = std::min(length_after, at);
+                }
+            }
+        }
+
+        uint64_t index = d_next_index;
+        for (const auto& tag : tags)
+            if (pmt::eq(tag.key, slot_index_key))
+                index = to_unsigned(tag.value).value_or(index);
+
+        std::string reason;
+        if (length_at != 0)
+            reason = "no length tag on the first symbol";
+        else if (!pmt::is_integer(length) || pmt::to_long(length) != n_symbols)
+            reason = "packet of " + pmt::write_string(length) + " symbols, a slot has 14";
+        else if (length_after < n_symbols)
+            reason = "length tag inside a slot, after " + std::to_string(length_after) + " symbols";
+        else if (misaligned >= 0)
+            reason = "input " + std::to_string(misaligned) + " is not aligned to input 0";
+        if (reason.empty()) {
+            waiting_slot slot{ index, offset, std::move(tags) };
+            offset += n_symbols;
+            d_next_index = index + 1;
+            d_searching = false;
+            return slot;
+        }
+
+        // A run of symbols that belong to no slot is one drop, however long it is.
+        if (length_at == 0 || !d_searching)
+            drop(index, reason);
+        if (length_at == 0)
+            d_next_index = index + 1;
+        d_searching = true;
+        offset += length_after;
+    }
+    return std::nullopt;
+}
+
+bool receiver_impl::gather(const waiting_slot& slot,
+                           int place,
+                           const gr_vector_const_void_star& in) const
+{
+    const int n_floats = 2 * d_slot.n_subcarriers();
+    const int fft_size = d_slot.fft_size();
+    float* grid = d_model->receiver->grid(place);
+    bool finite = true;
+    for (int port = 0; port < d_parameters.n_rx; port++) {
+        const auto* symbols = static_cast<const gr_complex*>(in[port]) + slot.offset * fft_size;
+        for (int symbol = 0; symbol < n_symbols; symbol++, grid += n_floats) {
+            std::memcpy(
+                grid, symbols + symbol * fft_size + d_slot.first_bin(), n_floats * sizeof(float));
+            finite &= !has_non_finite(grid, n_floats);
+        }
+    }
+    const auto& pilots = d_slot.pilots(slot.index);
+    std::copy(pilots.begin(), pilots.end(), d_model->receiver->pilots(place));
+    return finite;
+}
+
+int receiver_impl::receive(const std::vector<waiting_slot>& batch,
+                           uint64_t cpu_start,
+                           int queued,
+                           float* out)
+{
+    using clock = std::chrono::steady_clock;
+    engine& receiver = *d_model->receiver;
+    const int n = static_cast<int>(batch.size());
+    // Dropped slots may have left a batch of a size that was not warmed up: receive the next larger
+    // one, with old slots behind the new.
+    const auto size = std::lower_bound(d_batch_sizes.begin(), d_batch_sizes.end(), n);
+
+    const auto start = clock::now();
+    const float* llr = nullptr;
+    try {
+        llr = receiver.infer(*size);
+    } catch (const std::exception& e) {
+        for (const auto& slot : batch)
+            drop(slot.index, std::string("inference failed: ") + e.what());
+        return 0;
+    }
+    const auto elapsed = clock::now() - start;
+    double& usual = d_model->batch_seconds[size - d_batch_sizes.begin()];
+    usual += (std::chrono::duration<double>(elapsed).count() - usual) / 8;
+
+    const int n_bits = d_slot.n_bits();
+    const int llrs_per_slot = n_symbols * d_slot.n_subcarriers() * receiver.llr_stride();
+    int produced = 0;
+    std::vector<uint64_t> received;
+    for (int i = 0; i < n; i++) {
+        if (!scatter(llr + i * llrs_per_slot, out + produced)) {
+            drop(batch[i].index, "the model gave NaN or infinite LLRs");
+            continue;
+        }
+        forward_tags(batch[i], nitems_written(0) + produced);
+        received.push_back(batch[i].index);
+        produced += n_bits;
+    }
+    d_slots += received.size();
+
+    const auto wall_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(elapsed).count();
+    auto stats = pmt::make_dict();
+    stats = pmt::dict_add(stats, inference_ns_key, pmt::from_uint64(wall_ns / n));
+    stats = pmt::dict_add(
+        stats, cpu_ns_key, pmt::from_uint64((inference_cpu_ns() - cpu_start) / n));
+    stats = pmt::dict_add(stats, queue_depth_key, pmt::from_long(queued));
+    stats = pmt::dict_add(stats, batch_key, pmt::from_long(n));
+    stats = pmt::dict_add(stats, model_key, d_model->name);
+    stats = pmt::dict_add(stats, model_sha256_key, d_model->sha256);
+    for (const uint64_t index : received)
+        message_port_pub(stats_port, pmt::dict_add(stats, slot_index_key, pmt::from_uint64(index)));
+    return produced;
+}
+
+bool receiver_impl::scatter(const float* llr, float* out) const
+{
+    const float* const first = out;
+    const int n_sc = d_slot.n_subcarriers();
+    const int bits = d_slot.bits_per_symbol();
+    const int stride = d_model->receiver->llr_stride();
+    for (int symbol = 0; symbol < n_symbols; symbol++, llr += n_sc * stride) {
+        const bool dmrs = d_slot.is_dmrs(symbol);
+        if (!dmrs && stride == bits) {
+            out = std::copy_n(llr, n_sc * bits, out);
+            continue;
+        }
+        for (int k = dmrs ? 1 : 0; k < n_sc; k += dmrs ? 2 : 1)
+            out = std::copy_n(llr + k * stride, bits, out);
+    }
+    const int n_bits = static_cast<int>(out - first);
+    if (d_llr_sign < 0)
+        std::transform(out - n_bits, out, out - n_bits, std::negate<float>());
+    return !has_non_finite(first, n_bits);
+}
+
+void receiver_impl::forward_tags(const waiting_slot& slot, uint64_t out_offset)
+{
+    bool has_index = false;
+    for (tag_t tag : slot.tags) {
+        has_index |= pmt::eq(tag.key, slot_index_key);
+        tag.offset = out_offset;
+        add_item_tag(0, tag);
+    }
+    if (!has_index)
+        add_item_tag(0, out_offset, slot_index_key, pmt::from_uint64(slot.index), alias_pmt());
+    add_item_tag(0, out_offset, d_len_tag_key, pmt::from_long(d_slot.n_bits()), alias_pmt());
+}
+
+void receiver_impl::drop(uint64_t slot_index, const std::string& reason)
+{
+    d_dropped++;
+    d_unlogged++;
+    const auto now = std::chrono::steady_clock::now();
+    if (now - d_last_warning >= std::chrono::seconds(1)) {
+        d_logger->warn(
+            "slot {:d} dropped: {:s} ({:d} since the last warning)", slot_index, reason, d_unlogged);
+        d_last_warning = now;
+        d_unlogged = 0;
+    }
+    auto stats = pmt::dict_add(pmt::make_dict(), slot_index_key, pmt::from_uint64(slot_index));
+    message_port_pub(stats_port, pmt::dict_add(stats, dropped_key, pmt::intern(reason)));
+}
+
+} // namespace deeprx
+} // namespace gr

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#pragma once
+
+#include "background_worker.h"
+#include "engine.h"
+#include "slot_geometry.h"
+
+#include <gnuradio/deeprx/receiver.h>
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace gr {
+namespace deeprx {
+
+//! One claim on the process-wide number of CPU threads; claims that disagree throw.
+class thread_claim
+{
+public:
+    explicit thread_claim(int threads);
+    ~thread_claim();
+    thread_claim(const thread_claim&) = delete;
+    thread_claim& operator=(const thread_claim&) = delete;
+};
+
+class receiver_impl : public receiver
+{
+public:
+    receiver_impl(const std::string& model,
+                  const engine_parameters& parameters,
+                  double max_latency_ms,
+                  const std::string& len_tag_key,
+                  int llr_sign);
+
+    void set_model(const std::string& model, int64_t at_slot) override;
+    uint64_t slots() const override { return d_slots; }
+    uint64_t dropped() const override { return d_dropped; }
+
+    bool start() override;
+    void forecast(int noutput_items, gr_vector_int& ninput_items_required) override;
+    int general_work(int noutput_items,
+                     gr_vector_int& ninput_items,
+                     gr_vector_const_void_star& input_items,
+                     gr_vector_void_star& output_items) override;
+
+private:
+    //! A model and what goes with it: all that a swap exchanges.
+    struct loaded_model {
+        std::unique_ptr<engine> receiver;
+        std::vector<double> batch_seconds; // measured, by position in d_batch_sizes
+        uint64_t at_slot;                  // first slot to receive with it
+        pmt::pmt_t name;
+        pmt::pmt_t sha256;
+    };
+
+    //! What the background thread hands over: a model, or why there is none.
+    struct load_result {
+        std::shared_ptr<loaded_model> model;
+        std::string error;
+    };
+
+    //! A slot that waits in the input buffers.
+    struct waiting_slot {
+        uint64_t index;
+        int offset; // items behind the read pointer
+        std::vector<tag_t> tags;
+    };
+
+    std::shared_ptr<loaded_model> load(const std::string& path, uint64_t at_slot) const;
+    void warm_up(loaded_model& model) const;
+    void handle_model(const pmt::pmt_t& message);
+    void handle_loaded(const pmt::pmt_t& message);
+    void publish_error(const std::string& why);
+
+    int batch_limit(int waiting) const;
+    std::optional<waiting_slot> next_slot(int& offset, int available);
+    bool gather(const waiting_slot& slot, int place, const gr_vector_const_void_star& in) const;
+    int receive(const std::vector<waiting_slot>& batch, uint64_t cpu_start, int queued, float* out);
+    bool scatter(const float* llr, float* out) const;
+    void forward_tags(const waiting_slot& slot, uint64_t out_offset);
+    void drop(uint64_t slot_index, const std::string& reason);
+
+    const slot_geometry d_slot;
+    const engine_parameters d_parameters;
+    const double d_max_latency;
+    const pmt::pmt_t d_len_tag_key;
+    const float d_llr_sign;
+    const thread_claim d_threads;
+    std::vector<int> d_batch_sizes; // ascending
+
+    std::shared_ptr<loaded_model> d_model;
+    std::shared_ptr<loaded_model> d_next_model; // waits for its slot
+    uint64_t d_next_index = 0;                  // of a slot that has no slot_index tag
+    bool d_searching = false;                   // between slots, and reported so
+
+    std::mutex d_loaded_mutex;
+    std::vector<load_result> d_loaded;
+
+    std::atomic<uint64_t> d_slots{ 0 };
+    std::atomic<uint64_t> d_dropped{ 0 };
+    std::chrono::steady_clock::time_point d_last_warning{};
+    uint64_t d_unlogged = 0; // drops since then
+
+    background_worker d_background; // last: stops before what its jobs use goes away
+};
+
+} // namespace deeprx
+} // namespace gr

@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#include "engine.h"
+#include "sha256.h"
+#include "torchscript_vetting.h"
+
+#include <ATen/Parallel.h>
+#include <caffe2/serialize/inline_container.h>
+#include <caffe2/serialize/read_adapter_interface.h>
+#include <torch/cuda.h>
+#include <torch/script.h>
+#include <torch/version.h>
+
+#include <pthread.h>
+#include <time.h>
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <fstream>
+#include <mutex>
+#include <sstream>
+
+namespace gr {
+namespace deeprx {
+
+namespace {
+
+using caffe2::serialize::PyTorchStreamReader;
+
+//! The whole file, read once: what is vetted is what is loaded.
+class memory_reader : public caffe2::serialize::ReadAdapterInterface
+{
+public:
+    explicit memory_reader(std::string bytes) : d_bytes(std::move(bytes)) {}
+    const std::string& bytes() const { return d_bytes; }
+    size_t size() const override { return d_bytes.size(); }
+    size_t read(uint64_t pos, void* buf, size_t n, const char*) const override
+    {
+        if (pos >= d_bytes.size())
+            return 0;
+        n = std::min<size_t>(n, d_bytes.size() - pos);
+        std::memcpy(buf, d_bytes.data() + pos, n);
+        return n;
+    }
+
+private:
+    const std::string d_bytes;
+};
+
+//! The line of an exception that names the cause.
+std::string one_line(const std::exception& e)
+{
+    const auto* torch_error = dynamic_cast<const c10::Error*>(&e);
+    std::string text = torch_error ? torch_error->what_without_backtrace() : e.what();
+    text.erase(text.find_last_not_of(" \n") + 1);
+    // The TorchScript interpreter puts its call stack first and the cause last.
+    if (text.rfind("The following operation failed", 0) == 0)
+        return text.substr(text.rfind('\n') + 1);
+    return text.substr(0, text.find('\n'));
+}
+
+std::string read_file(const std::string& path)
+{
+    std::ifstream file(path, std::ios::binary);
+    std::ostringstream bytes;
+    if (!file || !(bytes << file.rdbuf()))
+        throw std::runtime_error(std::string("cannot be read: ") + std::strerror(errno));
+    return bytes.str();
+}
+
+std::string read_metadata(const std::shared_ptr<memory_reader>& archive)
+{
+    std::unique_ptr<PyTorchStreamReader> reader;
+    try {
+        reader = std::make_unique<PyTorchStreamReader>(archive);
+    } catch (const std::exception&) {
+        throw std::runtime_error("is not a TorchScript archive (torch.jit.save makes one)");
+    }
+    if (!reader->hasRecord("constants.pkl") || !reader->hasRecord("data.pkl"))
+        throw std::runtime_error("is not a TorchScript archive (torch.jit.save makes one, "
+                                 "torch.save does not)");
+    if (!reader->hasRecord("extra/deeprx.json"))
+        throw std::runtime_error("has no deeprx.json (torch.jit.save with _extra_files adds it)");
+    const auto [data, size] = reader->getRecord("extra/deeprx.json");
+    return std::string(static_cast<const char*>(data.get()), size);
+}
+
+c10::Device parse_device(const std::string& text)
+{
+    if (text == "cpu")
+        return c10::kCPU;
+    int index = text == "cuda" ? 0 : -1;
+    if (text.rfind("cuda:", 0) == 0 && text.size() > 5 && text.size() < 9 &&
+        std::all_of(text.begin() + 5, text.end(), [](char c) { return c >= '0' && c <= '9'; }))
+        index = std::stoi(text.substr(5));
+    if (index < 0)
+        throw std::invalid_argument("device must be \"cpu\", \"cuda\" or \"cuda:<n>\", got \"" +
+                                    text + "\"");
+    const auto found = static_cast<int>(torch::cuda::device_count());
+    if (index >= found)
+        throw std::runtime_error("device \"" + text + "\" is not there: LibTorch " TORCH_VERSION
+                                 " finds " +
+                                 std::to_string(found) +
+                                 " CUDA devices; a torch wheel with CUDA and an NVIDIA driver are "
+                                 "needed");
+    return c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(index));
+}
+
+void select_quantized_engine(const std::string& name)
+{
+    if (name.empty())
+        return;
+    std::string supported;
+    for (const auto engine : at::globalContext().supportedQEngines()) {
+        std::string engine_name = c10::toString(engine);
+        std::transform(engine_name.begin(), engine_name.end(), engine_name.begin(), ::tolower);
+        if (engine_name == name)
+            return at::globalContext().setQEngine(engine);
+        supported += (supported.empty() ? "" : ", ") + engine_name;
+    }
+    throw std::runtime_error("the model needs the quantised engine " + name +
+                             ", LibTorch has: " + supported);
+}
+
+class torchscript_engine : public engine
+{
+public:
+    torchscript_engine(const std::string& path, c10::Device device, const engine_parameters& p)
+        : d_device(device), d_bits(p.slot.bits_per_symbol())
+    {
+        const auto archive = std::make_shared<memory_reader>(read_file(path));
+        d_info = parse_model_info(read_metadata(archive));
+        d_info.sha256 = sha256(archive->bytes());
+        check_model_fits(d_info, p.slot, p.n_rx, device.is_cuda());
+        select_quantized_engine(d_info.quantized_engine);
+        vet_torchscript(archive);
+
+        // In this order: a frozen module no longer moves.
+        d_module = torch::jit::load(archive, c10::kCPU, /*load_debug_files=*/false);
+        if (!d_module.find_method("forward"))
+            throw std::runtime_error("the model has no method forward");
+        d_module.to(device);
+        d_module.eval();
+        d_module = torch::jit::freeze(d_module);
+
+        const auto pinned = at::TensorOptions().dtype(at::kFloat).pinned_memory(device.is_cuda());
+        const int n_sc = p.slot.n_subcarriers();
+        d_grid = at::empty({ p.max_batch, p.n_rx, slot_geometry::n_symbols, n_sc, 2 }, pinned);
+        d_pilots = at::empty({ p.max_batch, slot_geometry::n_symbols, n_sc, 2 }, pinned);
+        d_llr_shape = { 0, slot_geometry::n_symbols, n_sc, 0 };
+
+        // Something to warm up with: noise, and the pilots of slot 0.
+        auto generator = at::make_generator<at::CPUGeneratorImpl>(1);
+        d_grid.normal_(0.0, 1.0, generator);
+        for (int slot = 0; slot < p.max_batch; slot++)
+            std::copy(
+                p.slot.pilots(0).begin(), p.slot.pilots(0).end(), d_pilots[slot].data_ptr<float>());
+        infer(1);
+    }
+
+    const model_info& info() const override { return d_info; }
+    float* grid(int slot) override { return d_grid[slot].data_ptr<float>(); }
+    float* pilots(int slot) override { return d_pilots[slot].data_ptr<float>(); }
+    int llr_stride() const override { return static_cast<int>(d_llr.size(3)); }
+
+    const float* infer(int batch) override
+    try {
+        c10::InferenceMode guard;
+        const auto llr =
+            d_module
+                .forward({ d_grid.narrow(0, 0, batch).to(d_device, /*non_blocking=*/true),
+                           d_pilots.narrow(0, 0, batch).to(d_device, /*non_blocking=*/true),
+                           d_bits })
+                .toTensor();
+        if (llr.dim() != 4 || llr.size(0) != batch || llr.size(1) != d_llr_shape[1] ||
+            llr.size(2) != d_llr_shape[2] || llr.size(3) < d_bits ||
+            llr.scalar_type() != at::kFloat)
+            throw std::runtime_error(
+                "forward must give float32 LLRs [" + std::to_string(batch) + ", 14, " +
+                std::to_string(d_llr_shape[2]) + ", >= " + std::to_string(d_bits) + "], gave " +
+                c10::toString(llr.scalar_type()) + " " + c10::str(llr.sizes()));
+        if (d_device.is_cuda()) {
+            if (!d_llr.defined() || d_llr.sizes() != llr.sizes())
+                d_llr = at::empty(llr.sizes(), at::TensorOptions().pinned_memory(true));
+            d_llr.copy_(llr); // blocking: waits for the inference
+        } else {
+            d_llr = llr.contiguous();
+        }
+        return d_llr.data_ptr<float>();
+    } catch (const std::exception& e) {
+        throw std::runtime_error(one_line(e));
+    }
+
+private:
+    const c10::Device d_device;
+    const int64_t d_bits;
+    model_info d_info;
+    torch::jit::Module d_module;
+    at::Tensor d_grid;   // float32 [max_batch, n_rx, 14, n_sc, 2]
+    at::Tensor d_pilots; // float32 [max_batch, 14, n_sc, 2]
+    at::Tensor d_llr;    // float32 [batch, 14, n_sc, >= bits]
+    std::array<int64_t, 4> d_llr_shape;
+};
+
+} // namespace
+
+std::vector<double> engine::warm_up(const std::vector<int>& batch_sizes)
+{
+    using clock = std::chrono::steady_clock;
+    std::vector<double> seconds;
+    for (const int batch : batch_sizes) {
+        infer(batch); // the executor profiles
+        infer(batch); // and compiles
+        const auto start = clock::now();
+        infer(batch);
+        seconds.push_back(std::chrono::duration<double>(clock::now() - start).count());
+    }
+    return seconds;
+}
+
+std::unique_ptr<engine> load_torchscript_engine(const std::string& path,
+                                                const engine_parameters& parameters)
+{
+    const auto device = parse_device(parameters.device);
+    try {
+        return std::make_unique<torchscript_engine>(path, device, parameters);
+    } catch (const std::exception& e) {
+        throw std::runtime_error("model file '" + path + "': " + one_line(e));
+    }
+}
+
+void set_inference_threads(int threads) { at::set_num_threads(threads); }
+
+uint64_t inference_cpu_ns()
+{
+    // LibTorch's workers belong to the thread that calls it: ask each of them for its CPU clock.
+    thread_local const std::vector<clockid_t> clocks = [] {
+        std::vector<clockid_t> found;
+        std::mutex mutex;
+        const int threads = at::get_num_threads();
+        at::parallel_for(0, threads, 1, [&](int64_t, int64_t) {
+            clockid_t clock;
+            if (pthread_getcpuclockid(pthread_self(), &clock) == 0) {
+                std::lock_guard<std::mutex> lock(mutex);
+                found.push_back(clock);
+            }
+        });
+        return found;
+    }();
+    uint64_t total = 0;
+    for (const clockid_t clock : clocks) {
+        timespec time{};
+        if (clock_gettime(clock, &time) == 0)
+            total += uint64_t{ 1000000000 } * time.tv_sec + time.tv_nsec;
+    }
+    return total;
+}
+
+} // namespace deeprx
+} // namespace gr
