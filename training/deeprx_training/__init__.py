@@ -1,0 +1,1 @@
+"""Train, distil, evaluate and export neural OFDM receivers for gr-deeprx."""

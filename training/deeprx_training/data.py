@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Received slots over 3GPP channels, drawn on the fly with Sionna (TR 38.901 TDL and CDL).
+
+Every batch is a pure function of (conditions, seed, step): a resumed run sees the data it would have seen.
+Two domains: "frequency" multiplies each subcarrier by its channel (Sionna's OFDM channel, no inter-carrier
+interference); "time" lets the channel move within the symbol, which leaks into the neighbours, and adds the
+residual timing, CFO and phase that a synchronised front end leaves.
+"""
+
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+from deeprx_common.slot import MODULATIONS, N_SYMBOLS, SUBCARRIER_SPACING_HZ, SlotConfig, constellation
+from sionna.phy import config as sionna_config
+from sionna.phy.channel.tr38901 import CDL, TDL, PanelArray
+
+SPEC_VERSION = "19.2"  # of TR 38.901
+CARRIER_HZ = 3.5e9
+LIGHT_M_S = 299_792_458.0
+TRAINING_CHANNELS = ("TDL-B", "TDL-C", "TDL-D", "CDL-B", "CDL-C", "CDL-D")
+EVALUATION_CHANNELS = ("TDL-A", "TDL-E", "CDL-A", "CDL-E")
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a slot is drawn from; a pair is a uniform range (one draw per slot).
+
+    Units are in the names. sir_db None or interferer 0: no interferer. modulations and dmrs map an
+    option to its weight; one of each is drawn per batch. timing_samples counts at the slot's sample
+    rate, positive where the FFT window opens early.
+    """
+
+    channels: tuple[str, ...] = TRAINING_CHANNELS
+    n_prb: int = 26
+    n_rx: int = 2
+    modulations: dict[str, float] = field(default_factory=lambda: {"16QAM": 1.0})
+    dmrs: dict[tuple[int, ...], float] = field(default_factory=lambda: {(2, 11): 1.0})
+    snr_db: tuple[float, float] = (-4.0, 32.0)
+    sir_db: tuple[float, float] = (0.0, 36.0)
+    interferer: float = 0.0  # probability
+    delay_spread_s: tuple[float, float] = (10e-9, 300e-9)
+    doppler_hz: tuple[float, float] = (0.0, 500.0)
+    time_domain: float = 0.0  # probability that a batch is drawn in the time domain
+    timing_samples: tuple[float, float] = (0.0, 0.0)
+    cfo_hz: float = 0.0  # standard deviation of the residual
+    cell_ids: tuple[int, int] = (0, 1007)
+
+    def at(self, snr_db: float) -> "Conditions":
+        """The same at one SNR."""
+        return replace(self, snr_db=(snr_db, snr_db))
+
+
+@dataclass
+class SlotBatch:
+    """y float32 [B, n_rx, 14, n_sc, 2]; p float32 [B, 14, n_sc, 2]; bits uint8 [B, 14, n_sc, b];
+    data bool [14, n_sc]; h complex64 [B, n_rx, 14, n_sc] the true channel as the front end sees it;
+    n0 float32 [B] noise power; snr_db float32 [B]; sir_db float32 [B] (inf without an interferer)."""
+
+    config: SlotConfig
+    domain: str
+    y: torch.Tensor
+    p: torch.Tensor
+    bits: torch.Tensor
+    data: torch.Tensor
+    h: torch.Tensor
+    n0: torch.Tensor
+    snr_db: torch.Tensor
+    sir_db: torch.Tensor
+
+    @property
+    def sinr_db(self) -> torch.Tensor:
+        return -10 * torch.log10(10 ** (-self.snr_db / 10) + 10 ** (-self.sir_db / 10))
+
+
+def seed_of(*parts: int) -> int:
+    """One 31-bit seed from several integers."""
+    return int(np.random.SeedSequence(list(parts)).generate_state(1)[0] >> 1)
+
+
+class SlotGenerator:
+    """Draws SlotBatch after SlotBatch on a device."""
+
+    def __init__(self, conditions: Conditions, device: str | torch.device = "cpu"):
+        self.conditions = conditions
+        self.device = torch.device(device)
+        self._models = {name: self._channel(name) for name in conditions.channels}
+
+    def _channel(self, name: str):
+        kind, profile = name.split("-")
+        c = self.conditions
+        speeds = [d * LIGHT_M_S / CARRIER_HZ for d in c.doppler_hz]
+        common = dict(
+            delay_spread=1.0,  # path delays come out normalised; each slot scales its own
+            carrier_frequency=CARRIER_HZ,
+            min_speed=speeds[0],
+            max_speed=speeds[1],
+            device=str(self.device),
+            spec_version=SPEC_VERSION,
+        )
+        if kind == "TDL":
+            return TDL(profile, num_rx_ant=c.n_rx, num_tx_ant=1, **common)
+        array = dict(
+            num_rows_per_panel=1,
+            polarization="single",
+            polarization_type="V",
+            antenna_pattern="omni",
+            carrier_frequency=CARRIER_HZ,
+            device=str(self.device),
+        )
+        return CDL(
+            profile,
+            ut_array=PanelArray(num_cols_per_panel=1, **array),
+            bs_array=PanelArray(num_cols_per_panel=c.n_rx, **array),
+            direction="uplink",
+            **common,
+        )
+
+    def _paths(self, count: int, symbol_s: float) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Per channel model: a complex64 [n, n_rx, paths, 29] at half-symbol steps and delays [n, paths]."""
+        names = self.conditions.channels
+        out = []
+        for i, name in enumerate(names):
+            n = count // len(names) + (i < count % len(names))
+            if n:
+                a, tau = self._models[name](n, 2 * N_SYMBOLS + 1, 2.0 / symbol_s)
+                out.append((a[:, 0, :, 0, 0], tau[:, 0, 0]))
+        return out
+
+    def batch(self, size: int, seed: int, step: int = 0) -> SlotBatch:
+        """The batch of this seed and step; size slots spread evenly over the channels, in random order."""
+        return self.chunk(size, 1, seed, step)[0]
+
+    def chunk(self, size: int, count: int, seed: int, step: int = 0) -> list[SlotBatch]:
+        """count batches of size slots at once: cheaper, since each channel model is called once for all."""
+        c, dev = self.conditions, self.device
+        sionna_config.seed = seed_of(seed, step)
+        host = np.random.default_rng([seed, step])
+        rng = torch.Generator(dev).manual_seed(seed_of(seed, step, 1))
+        total = size * count
+
+        def uniform(low_high, n=total):
+            return low_high[0] + (low_high[1] - low_high[0]) * torch.rand(n, generator=rng, device=dev)
+
+        slot = SlotConfig(n_prb=c.n_prb)
+        symbol_s = slot.n_samples / slot.sample_rate / N_SYMBOLS
+        f = torch.as_tensor(slot.carriers, dtype=torch.float32, device=dev) * SUBCARRIER_SPACING_HZ
+        spread = uniform(c.delay_spread_s)
+        order = torch.randperm(total, generator=rng, device=dev)
+        responses, start = [], 0
+        for a, tau in self._paths(total, symbol_s):
+            delays = tau * spread[start : start + len(tau), None]
+            steer = torch.polar(torch.ones((), device=dev), -2 * torch.pi * delays[..., None] * f)
+            responses.append(torch.einsum("brpt,bpk->brtk", a, steer))
+            start += len(tau)
+        h = torch.cat(responses)[order]  # [total, n_rx, 29, n_sc], half-symbol steps
+        batches = []
+        for i in range(count):
+            part = slice(i * size, (i + 1) * size)
+            batches.append(self._receive(h[part], uniform, host, rng, slot))
+        return batches
+
+    def _receive(self, h, uniform, host, rng, slot) -> SlotBatch:
+        c, dev, size = self.conditions, self.device, len(h)
+
+        def pick(weights):
+            options = list(weights)
+            share = np.array(list(weights.values()), float)
+            return options[host.choice(len(options), p=share / share.sum())]
+
+        slot = replace(slot, modulation=pick(c.modulations), dmrs=pick(c.dmrs))
+        domain = "time" if host.random() < c.time_domain else "frequency"
+        b = slot.bits_per_symbol
+        shape = (size, N_SYMBOLS, slot.n_sc)
+        cells = [int(host.integers(c.cell_ids[0], c.cell_ids[1] + 1)) for _ in range(2)]
+        data = torch.from_numpy(~slot.pilot_mask).to(dev)
+        points = _points(slot.modulation, dev)
+        weights = 2 ** torch.arange(b - 1, -1, -1, device=dev)
+
+        def transmit(cell):
+            pilots = torch.from_numpy(replace(slot, cell_id=cell).pilots()).to(dev)
+            bits = torch.randint(0, 2, (*shape, b), generator=rng, device=dev, dtype=torch.uint8)
+            x = points[(bits * weights).sum(-1)]
+            return bits, pilots, torch.where(data, x, pilots)
+
+        bits, pilots, x = transmit(cells[0])
+        snr_db = uniform(c.snr_db, size)
+        n0 = 10 ** (-snr_db / 10)
+        sir_db = torch.full((size,), torch.inf, device=dev)
+        signals = [(h, x, torch.ones(size, device=dev))]
+        if c.interferer > 0:
+            on = torch.rand(size, generator=rng, device=dev) < c.interferer
+            sir_db = torch.where(on, uniform(c.sir_db, size), sir_db)
+            signals.append((h.roll(1, 0), transmit(cells[1])[2], 10 ** (-sir_db / 20)))
+        impair = _Impairments(c, size, uniform, rng, slot, dev) if domain == "time" else None
+        y = torch.zeros(size, c.n_rx, N_SYMBOLS, slot.n_sc, dtype=torch.complex64, device=dev)
+        for hs, xs, gain in signals:
+            part = impair.apply(hs, xs) if impair else hs[:, :, 1::2] * xs[:, None]
+            y += part * gain[:, None, None, None]
+        noise = torch.randn(*y.shape, 2, generator=rng, device=dev) * (n0 / 2).sqrt()[:, None, None, None, None]
+        centre = h[:, :, 1::2]
+        return SlotBatch(
+            config=replace(slot, cell_id=cells[0]),
+            domain=domain,
+            y=torch.view_as_real(y) + noise,
+            p=torch.view_as_real(pilots).expand(size, -1, -1, -1).contiguous(),
+            bits=bits,
+            data=data,
+            h=centre * impair.rotation[:, None] if impair else centre,
+            n0=n0,
+            snr_db=snr_db,
+            sir_db=sir_db,
+        )
+
+
+@lru_cache
+def _points(modulation: str, device) -> torch.Tensor:
+    return torch.from_numpy(constellation(modulation)).to(device)
+
+
+class _Impairments:
+    """Inter-carrier interference to first order in the symbol (below -45 dB of the rest at 500 Hz),
+    residual CFO, window timing and phase: what the time domain adds to hs * xs."""
+
+    def __init__(self, c: Conditions, size, uniform, rng, slot: SlotConfig, dev):
+        n = slot.fft_size
+        self.bins = torch.as_tensor(slot.carriers % n, device=dev)
+        self.size = n
+        # position within the useful part of the symbol, in symbols, zero at its centre
+        self.ramp = (torch.arange(n, device=dev) - (n - 1) / 2) / (n + slot.cp_lengths[1])
+        cfo = torch.randn(size, generator=rng, device=dev) * c.cfo_hz
+        turns = cfo[:, None] * torch.arange(n, device=dev) / slot.sample_rate
+        self.spin = torch.polar(torch.ones((), device=dev), 2 * torch.pi * (turns - turns.mean(1, keepdim=True)))
+        symbol_s = slot.n_samples / slot.sample_rate / N_SYMBOLS
+        symbols = torch.arange(N_SYMBOLS, device=dev)
+        carriers = torch.as_tensor(slot.carriers, device=dev)
+        early = uniform(c.timing_samples, size)
+        turns = (
+            uniform((0.0, 1.0), size)[:, None, None]
+            + cfo[:, None, None] * symbol_s * symbols[:, None]
+            - early[:, None, None] * carriers / n
+        )
+        self.rotation = torch.polar(torch.ones((), device=dev), 2 * torch.pi * turns)  # [B, 14, n_sc]
+
+    def _to_time(self, grid):
+        spectrum = torch.zeros(*grid.shape[:-1], self.size, dtype=grid.dtype, device=grid.device)
+        spectrum[..., self.bins] = grid
+        return torch.fft.ifft(spectrum)
+
+    def apply(self, h, x):
+        x = (x * self.rotation)[:, None]
+        slope = h[:, :, 2::2] - h[:, :, :-2:2]  # over one symbol
+        samples = self._to_time(h[:, :, 1::2] * x) + self.ramp * self._to_time(slope * x)
+        return torch.fft.fft(samples * self.spin[:, None, None])[..., self.bins]
+
+
+def bit_errors(llr: torch.Tensor, batch: SlotBatch) -> torch.Tensor:
+    """Wrong bits of each slot, int64 [B]; llr float [B, 14, n_sc, >= b]."""
+    b = batch.config.bits_per_symbol
+    wrong = ((llr[..., :b] > 0) != batch.bits.bool()) & batch.data[..., None]
+    return wrong.sum((1, 2, 3))
+
+
+def bits_per_slot(config: SlotConfig) -> int:
+    return config.n_data_re * MODULATIONS[config.modulation]

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Neural receivers. All of them are `forward(y, p, bits)` of the model contract and export to TorchScript.
+
+y float32 [B, R, 14, K, 2] received grid, p float32 [B, 14, K, 2] pilots; float32 LLRs [B, 14, K, >= bits].
+"""
+
+import torch
+from torch import Tensor, nn
+
+from .classical import (
+    Demapper,
+    PilotEstimate,
+    SureSmoother,
+    interpolate_frequency,
+    interpolate_time,
+    whiten_combine,
+)
+
+MAX_BITS = 8
+
+
+def planes(z: Tensor) -> Tensor:
+    """Real and imaginary parts of complex grids [B, C, S, K] as channels, float32 [B, 2 C, S, K]."""
+    return torch.cat([z.real, z.imag], 1)
+
+
+def paper_planes(yc: Tensor, pc: Tensor) -> Tensor:
+    """The paper's 4 R + 2 input planes: received grid [B, R, S, K], pilots [B, S, K], and their product."""
+    return planes(torch.cat([yc, pc[:, None], yc * pc[:, None].conj()], 1))
+
+
+class DeepRxBlock(nn.Module):
+    """Pre-activation residual block: (BN, ReLU, depthwise 3x3 with multiplier 2, 1x1) twice."""
+
+    def __init__(self, c_in: int, c_out: int, dilation: tuple[int, int]):
+        super().__init__()
+
+        def half(a, b):
+            return nn.Sequential(
+                nn.BatchNorm2d(a),
+                nn.ReLU(),
+                nn.Conv2d(a, 2 * a, 3, padding=dilation, dilation=dilation, groups=a),
+                nn.Conv2d(2 * a, b, 1),
+            )
+
+        self.body = nn.Sequential(half(c_in, c_out), half(c_out, c_out))
+        self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.skip(x) + self.body(x)
+
+
+class DeepRx(nn.Module):
+    """DeepRx as published (Honkala, Korpi, Huttunen, arXiv 2005.01494, table I), and its width-scaled students.
+
+    width 1.0 is the paper's net. larger_in_time: whether the larger dilation of (2, 3) and (3, 6) runs along
+    time instead of frequency (sources disagree).
+    """
+
+    CHANNELS = (64, 64, 128, 128, 256, 256, 256, 128, 128, 64, 64)
+    DILATIONS = ((1, 1),) * 2 + ((2, 3),) * 3 + ((3, 6),) + ((2, 3),) * 3 + ((1, 1),) * 2
+
+    def __init__(self, n_rx: int = 2, width: float = 1.0, bits: int = MAX_BITS, larger_in_time: bool = False):
+        super().__init__()
+        channels = [max(1, round(c * width)) for c in self.CHANNELS]
+        first = channels[0]
+        layers: list[nn.Module] = [nn.Conv2d(4 * n_rx + 2, first, 3, padding=1)]
+        for c_in, c_out, d in zip([first, *channels], channels, self.DILATIONS):
+            layers.append(DeepRxBlock(c_in, c_out, d[::-1] if larger_in_time else d))
+        self.net = nn.Sequential(*layers, nn.BatchNorm2d(channels[-1]), nn.ReLU(), nn.Conv2d(channels[-1], bits, 1))
+
+    def forward(self, y: Tensor, p: Tensor, bits: int) -> Tensor:
+        x = paper_planes(torch.view_as_complex(y), torch.view_as_complex(p)).to(self.net[0].weight.dtype)
+        return self.net(x).float().permute(0, 2, 3, 1)
+
+
+class DenseBlock(nn.Module):
+    """Pre-activation residual block of two dense 3x3 convolutions."""
+
+    def __init__(self, channels: int, dilation: tuple[int, int]):
+        super().__init__()
+
+        def half():
+            return nn.Sequential(
+                nn.BatchNorm2d(channels),
+                nn.ReLU(),
+                nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation, bias=False),
+            )
+
+        self.body = nn.Sequential(half(), half())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+class FoldedNet(nn.Module):
+    """Dense 3x3 residual net over a grid whose `fold` neighbouring subcarriers are folded into channels.
+
+    Folding aligns the net with the pilot comb (fold 2) and turns memory traffic into matrix work, which is
+    what CPUs with matrix units and GPUs are good at. dilations: (time, frequency) of each block.
+    """
+
+    def __init__(self, c_in: int, c_out: int, channels: int, dilations: list[tuple[int, int]], fold: int):
+        super().__init__()
+        self.fold = fold
+        head = nn.Conv2d(channels, c_out * fold, 1)
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
+        self.net = nn.Sequential(
+            nn.Conv2d(c_in * fold, channels, 3, padding=1),
+            *(DenseBlock(channels, d) for d in dilations),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+            head,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, s, k = x.shape
+        f = self.fold
+        x = x.view(b, c, s, k // f, f).permute(0, 4, 1, 2, 3).reshape(b, f * c, s, k // f)
+        x = x.to(self.net[0].weight.dtype).contiguous(memory_format=torch.channels_last)
+        x = self.net(x).float()
+        return x.reshape(b, f, -1, s, k // f).permute(0, 2, 3, 4, 1).reshape(b, -1, s, k)
+
+
+class PaperInputRx(nn.Module):
+    """A folded dense net on the paper's input alone: received grid, pilots, and their product."""
+
+    def __init__(
+        self,
+        n_rx: int = 2,
+        channels: int = 32,
+        dilations: tuple[tuple[int, int], ...] = ((1, 1),) * 3,
+        fold: int = 2,
+        bits: int = MAX_BITS,
+    ):
+        super().__init__()
+        self.net = FoldedNet(4 * n_rx + 2, bits, channels, list(dilations), fold)
+
+    def forward(self, y: Tensor, p: Tensor, bits: int) -> Tensor:
+        yc = torch.view_as_complex(y)
+        scale = yc.abs().square().mean((1, 2, 3)).add(1e-12).rsqrt()
+        x = paper_planes(yc * scale[:, None, None, None], torch.view_as_complex(p))
+        return self.net(x).permute(0, 2, 3, 1)
+
+
+class HybridRx(nn.Module):
+    """A folded dense net beside a classical receiver: it sees what that one sees and corrects it.
+
+    Input planes: the received grid turned back by its bulk delay, the SURE-smoothed channel estimate, the
+    LMMSE symbol and its SINR, the innovation (y - h s) s* of the soft-decided symbol s, and the modulation.
+    With refine, the net first returns a channel correction, which is combined and demapped exactly;
+    its LLR output then adds to that. The last layer starts at zero: training starts from the classical
+    receiver.
+    """
+
+    def __init__(
+        self,
+        n_rx: int = 2,
+        channels: int = 32,
+        dilations: tuple[tuple[int, int], ...] = ((1, 1),) * 3,
+        fold: int = 2,
+        bits: int = MAX_BITS,
+        innovation: bool = True,
+        refine: bool = True,
+    ):
+        super().__init__()
+        self.estimate = PilotEstimate()
+        self.smooth = SureSmoother()
+        self.demap = Demapper()
+        self.n_rx = n_rx
+        self.innovation = innovation
+        self.refine = refine
+        c_in = 2 * n_rx * (3 if innovation else 2) + 2 + 2
+        self.n_h = 2 * n_rx if refine else 0
+        self.net = FoldedNet(c_in, bits + self.n_h, channels, list(dilations), fold)
+
+    def classical(self, y: Tensor, p: Tensor, bits: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What the net corrects and sees: y and h complex64 [B, R, 14, K], cov [B, R, R], planes [B, C, 14, K]."""
+        scale = y.square().sum(-1).mean((1, 2, 3)).add(1e-12).rsqrt()
+        yc, z, symbols, cov = self.estimate(y * scale[:, None, None, None, None], p)
+        z = self.smooth(z, cov.diagonal(dim1=1, dim2=2).real)
+        h = interpolate_time(interpolate_frequency(z), symbols, y.size(2))
+        x, sinr = whiten_combine(yc, h, cov)
+        grids = [yc, h, (x * (sinr / (1 + sinr)))[:, None]]
+        if self.innovation:
+            pilots = torch.view_as_complex(p)
+            soft = torch.where(pilots.abs() > 0, pilots, self.demap.mean(x, sinr, bits))[:, None]
+            grids.append((yc - h * soft) * soft.conj())
+        level = (sinr.log() / 4).clamp(-2.0, 3.0)[:, None]
+        order = torch.full_like(level, bits / 8.0)
+        return yc, h, cov, torch.cat([planes(torch.cat(grids, 1)), level, order], 1)
+
+    def forward(self, y: Tensor, p: Tensor, bits: int) -> Tensor:
+        with torch.no_grad():
+            yc, h, cov, seen = self.classical(y, p, bits)
+        out = self.net(seen)
+        if self.refine:
+            h = h + torch.complex(out[:, : self.n_rx], out[:, self.n_rx : self.n_h])
+        x, sinr = whiten_combine(yc, h, cov)
+        llr = 12 * torch.tanh(self.demap(x, sinr, bits) / 12)
+        return llr + out[:, self.n_h : self.n_h + bits].permute(0, 2, 3, 1)
+
+
+def count_parameters(net: nn.Module) -> int:
+    return sum(p.numel() for p in net.parameters())
+
+
+NETS = {"DeepRx": DeepRx, "PaperInputRx": PaperInputRx, "HybridRx": HybridRx}
+
+
+def build(spec: dict) -> nn.Module:
+    """A receiver from {"net": class name, **its arguments}; ValueError names what is unknown."""
+    arguments = dict(spec)
+    name = arguments.pop("net", None)
+    if name not in NETS:
+        raise ValueError(f"net must be one of {', '.join(NETS)}, got {name!r}")
+    if "dilations" in arguments:
+        arguments["dilations"] = tuple(tuple(d) for d in arguments["dilations"])
+    try:
+        return NETS[name](**arguments)
+    except TypeError as error:
+        raise ValueError(f"{name}: {str(error).split('__init__() ')[-1]}") from None
