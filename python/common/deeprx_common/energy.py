@@ -3,7 +3,7 @@
 
 A meter reads a counter of joules. A window is two readings; what it says is *measured* for the
 meter's whole scope (a GPU board, a CPU package). A receiver's share of a CPU package is
-*attributed* by CPU time, and where there is no counter nothing is measured: the report then says why.
+*attributed* by CPU time, and where there is no counter nothing is measured: the report says why.
 """
 
 import os
@@ -36,7 +36,7 @@ class Meter(Protocol):
 class RaplMeter:
     """CPU packages through Linux powercap (Intel and AMD RAPL): energy_uj, summed over packages.
 
-    A counter wraps at max_energy_range_uj (minutes to hours under load): read once per wrap or more.
+    A counter wraps at max_energy_range_uj (minutes to hours under load): read it more often.
     Raises OSError with one line where there is no counter or it may not be read.
     """
 
@@ -137,7 +137,7 @@ def cpu_busy_s() -> float:
 def measure_tick(
     meter: Meter, limit_s: float = 0.5, clock: Callable[[], float] = time.monotonic
 ) -> float:
-    """Seconds between two steps of a counter (median of up to five); limit_s where it stands still."""
+    """Seconds between two steps of a counter, median of up to five; limit_s if it stands still."""
     start = last_step = clock()
     last, ticks = meter.joules(), []
     while len(ticks) < 6 and (now := clock()) - start < limit_s:
@@ -204,10 +204,8 @@ def energy_per_slot(
     }
     if window and slots:
         if not device.startswith("cuda"):
-            share, kind = (
-                min(1.0, cpu_s / window.busy_s) if window.busy_s > 0 else 0.0,
-                "attributed",
-            )
+            share = min(1.0, cpu_s / window.busy_s) if window.busy_s > 0 else 0.0
+            kind = "attributed"
         elif gpu_share is not None:
             share, kind = gpu_share, "attributed"
         else:

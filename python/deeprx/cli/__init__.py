@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command line `deeprx`."""
+
+import argparse
+import sys
+
+from . import info, loopback
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, 2 for a user's mistake, 130 for Ctrl-C."""
+    parser = argparse.ArgumentParser(
+        prog="deeprx", description="Learned OFDM receivers in GNU Radio: measure and inspect them."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    loopback.add_loopback(commands)
+    loopback.add_demo(commands)
+    info.add(commands)
+    arguments = parser.parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"deeprx: error: {_one_line(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split())

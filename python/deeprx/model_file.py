@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Model files seen from outside: their metadata and hash, read without running anything."""
+
+import hashlib
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+CONTRACT = "deeprx.model/1"
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """metadata: the archive's deeprx.json. sha256: of the whole file, hexadecimal."""
+
+    path: Path
+    metadata: dict
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        return self.metadata["name"]
+
+    def flop_per_slot(self, n_prb: int, n_rx: int) -> int | None:
+        """FLOP of one slot; both kinds grow with the PRBs. None where the file counted other antennas."""
+        counted = self.metadata.get("flop_per_slot")
+        if not counted or counted["n_rx"] != n_rx:
+            return None
+        return round((counted["matmul"] + counted["other"]) * n_prb / counted["n_prb"])
+
+
+def read_model_file(path: str | Path) -> ModelFile:
+    """Read a model file's metadata out of its archive.
+
+    Raises ValueError with one line (what was expected, what was found, which file).
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except IsADirectoryError:
+        raise ValueError(f"{path}: expected a model file (.pt), found a folder") from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot read the model file: {error.strerror}") from None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            records = [n for n in archive.namelist() if n.endswith("/extra/deeprx.json")]
+            text = archive.read(records[0]) if len(records) == 1 else None
+    except zipfile.BadZipFile:
+        raise ValueError(
+            f"{path}: expected a TorchScript archive, found something else ({len(data)} bytes)"
+        ) from None
+    if text is None:
+        raise ValueError(
+            f"{path}: expected one extra/deeprx.json in the archive, found {len(records)}: "
+            "not exported as a deeprx model"
+        )
+    try:
+        metadata = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{path}: deeprx.json is not JSON: {error}") from None
+    if not isinstance(metadata, dict) or metadata.get("contract") != CONTRACT:
+        found = metadata.get("contract") if isinstance(metadata, dict) else type(metadata).__name__
+        raise ValueError(f"{path}: expected contract {CONTRACT!r}, found {found!r}")
+    if not isinstance(metadata.get("name"), str):
+        raise ValueError(f"{path}: expected a name in deeprx.json, found {metadata.get('name')!r}")
+    return ModelFile(path, metadata, hashlib.sha256(data).hexdigest())

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""slot_probe: bit error rate, time and energy per slot of a receiver in a running flowgraph."""
+
+import json
+import threading
+import time
+
+import numpy as np
+import pmt
+from gnuradio import gr
+
+from deeprx_common import energy, report
+from deeprx_common.slot import SlotConfig
+
+from .slot_statistics import SlotStatistics
+
+_SLOT_INDEX = pmt.intern("slot_index")
+_PACKET_LEN = "packet_len"
+
+
+class _slot_sink(gr.sync_block):
+    """Collects tagged slots of n_bits items and hands each to on_slot(slot_index, uint8 [n_bits]).
+
+    A slot starts at its length tag. A packet of another length is skipped and reported once.
+    """
+
+    def __init__(self, name, item_type, n_bits, to_bits, on_slot, len_tag_key):
+        gr.sync_block.__init__(self, name, in_sig=[item_type], out_sig=None)
+        self._n_bits, self._to_bits, self._on_slot = n_bits, to_bits, on_slot
+        self._len_tag_key = pmt.intern(len_tag_key)
+        self._slot = np.empty(n_bits, np.uint8)
+        self._fill = n_bits  # n_bits: between slots
+        self._index = -1
+        self._wrong_length_seen = False
+        self.set_tag_propagation_policy(gr.TPP_DONT)
+
+    def work(self, input_items, output_items):
+        items = input_items[0]
+        first = self.nitems_read(0)
+        starts, indices = [], {}
+        for tag in self.get_tags_in_window(0, 0, len(items)):
+            if pmt.equal(tag.key, _SLOT_INDEX):
+                indices[tag.offset - first] = pmt.to_uint64(tag.value)
+            elif pmt.equal(tag.key, self._len_tag_key):
+                starts.append((tag.offset - first, pmt.to_long(tag.value)))
+        position = 0
+        for start, length in sorted(starts):
+            self._take(items[position:start])
+            position = start
+            self._begin(length, indices.get(start, self._index + 1))
+        self._take(items[position:])
+        return len(items)
+
+    def _begin(self, length, slot_index):
+        self._index = slot_index
+        self._fill = 0 if length == self._n_bits else self._n_bits
+        if length != self._n_bits and not self._wrong_length_seen:
+            self._wrong_length_seen = True
+            gr.logger(self.name()).error(
+                f"expected slots of {self._n_bits} bits, found one of {length}: give the probe the "
+                "receiver's n_prb, modulation and dmrs (such slots are not counted)"
+            )
+
+    def _take(self, items):
+        taken = min(len(items), self._n_bits - self._fill)
+        if taken == 0:
+            return
+        self._slot[self._fill : self._fill + taken] = self._to_bits(items[:taken])
+        self._fill += taken
+        if self._fill == self._n_bits:
+            self._on_slot(self._index, self._slot)
+
+
+class _llr_sink(_slot_sink):
+    """The LLRs, and on the same block the messages: a block without streams never ends by itself."""
+
+    def __init__(self, n_bits, llr_sign, on_slot, on_stats, len_tag_key):
+        decide = _positive if llr_sign == 1 else _negative
+        super().__init__("slot_probe", np.float32, n_bits, decide, on_slot, len_tag_key)
+        self._on_stats = on_stats
+        self.message_port_register_in(pmt.intern("stats"))
+        self.message_port_register_out(pmt.intern("report"))
+        self.set_msg_handler(pmt.intern("stats"), self._handle)
+
+    def _handle(self, message):
+        if pmt.is_dict(message):
+            self._on_stats(pmt.to_python(message))
+
+    def publish(self, text):
+        self.message_port_pub(pmt.intern("report"), pmt.intern(text))
+
+
+class slot_probe(gr.hier_block2):
+    """Counts bit errors against the truth, missed slots, time and energy; publishes reports.
+
+    Input 0: float LLRs, one tagged packet of n_bits a slot (tags packet_len and slot_index); positive
+    means 1. Input 1, with reference_input: the bits that were sent, uint8, tagged the same way and in
+    any order of arrival; without it the bits are the Gold sequence of (seed, slot_index) that
+    slot_source sends. Message port in `stats`: the receiver's. Message port out `report`: a symbol
+    holding a report of one point as JSON text; the same text goes over ZMQ PUB.
+
+    Parameters:
+      seed: of slot_source. cluster_slots: slots of one cluster, the unit of the 95 % interval; take at
+      least 10 coherence times (10 / Doppler), or the slots of one burst.
+      every_slots, every_s: publish after so many slots or seconds, whichever is first; 0: never.
+      zmq_address: e.g. "tcp://127.0.0.1:5599", or a port number alone, which stays on this machine;
+      empty: no ZMQ.
+      flop_per_slot: for the modelled energy; 0: unknown. device: of the receiver, picks the meter.
+      conditions: keys of the report's point that are known here, e.g. {"channel": "TDL-A"}.
+      llr_sign: -1 where the receiver was told to flip.
+
+    Raises ValueError with one line for parameters out of range and an address that cannot be bound.
+    """
+
+    def __init__(
+        self,
+        seed=1,
+        reference_input=False,
+        n_prb=26,
+        modulation="16QAM",
+        dmrs=(2, 11),
+        cell_id=1,
+        slot_number=0,
+        cluster_slots=100,
+        every_slots=100,
+        every_s=0.0,
+        zmq_address="",
+        flop_per_slot=0,
+        device="cpu",
+        conditions=None,
+        llr_sign=1,
+        len_tag_key=_PACKET_LEN,
+    ):
+        inputs = [gr.sizeof_float, gr.sizeof_char][: 1 + bool(reference_input)]
+        gr.hier_block2.__init__(
+            self,
+            "slot_probe",
+            gr.io_signature.makev(len(inputs), len(inputs), inputs),
+            gr.io_signature(0, 0, 0),
+        )
+        if llr_sign not in (1, -1):
+            raise ValueError(f"llr_sign must be 1 or -1, got {llr_sign!r}")
+        if every_slots < 0 or every_s < 0:
+            raise ValueError(
+                f"every_slots and every_s must be 0 or more, got {every_slots}, {every_s}"
+            )
+        config = SlotConfig(
+            n_prb=n_prb,
+            modulation=modulation,
+            dmrs=tuple(dmrs),
+            cell_id=cell_id,
+            slot_number=None if slot_number in (None, -1) else slot_number,
+        )
+        reference = None if reference_input else (lambda index: config.bits(seed, index))
+        self._lock = threading.Lock()
+        self._statistics = SlotStatistics(config, cluster_slots, reference)
+        self._every_slots, self._every_s = every_slots, every_s
+        self._published_slots, self._published_time = 0, time.monotonic()
+        self._flop_per_slot, self._device = flop_per_slot, device
+        self._conditions = {"seed": None if reference_input else seed} | (conditions or {})
+        self._report = report.new(gnuradio=gr.version())
+        self._socket = _bind(zmq_address) if zmq_address else None
+        self._meter, self._why_none = energy.find_meter(device)
+        if self._meter:
+            self._window = energy.EnergyWindow(self._meter, energy.measure_tick(self._meter))
+
+        # kept by name: GNU Radio holds only the C++ side of a Python block
+        self._llrs = _llr_sink(
+            config.n_bits, llr_sign, self._on_slot, self._on_stats, len_tag_key
+        )
+        self.connect((self, 0), self._llrs)
+        if reference_input:
+            self._truth = _slot_sink(
+                "slot_probe", np.uint8, config.n_bits, np.asarray, self._on_truth, len_tag_key
+            )
+            self.connect((self, 1), self._truth)
+        self.message_port_register_hier_in("stats")
+        self.message_port_register_hier_out("report")
+        self.msg_connect((self, "stats"), (self._llrs, "stats"))
+        self.msg_connect((self._llrs, "report"), (self, "report"))
+
+    def _on_slot(self, slot_index, decisions):
+        with self._lock:
+            self._statistics.add_slot(slot_index, decisions)
+            slots, now = self._statistics.slots, time.monotonic()
+            due = 0 < self._every_slots <= slots - self._published_slots
+            due = due or 0 < self._every_s <= now - self._published_time
+            if due:
+                self._published_slots, self._published_time = slots, now
+        if due:
+            text = json.dumps(self.report())
+            self._llrs.publish(text)
+            if self._socket:
+                self._socket.send_string(text)
+
+    def _on_truth(self, slot_index, bits):
+        with self._lock:
+            self._statistics.add_reference(slot_index, bits)
+
+    def _on_stats(self, stats):
+        with self._lock:
+            self._statistics.add_stats(stats)
+
+    @property
+    def statistics(self):
+        """The SlotStatistics behind; read it when the flowgraph stands still."""
+        return self._statistics
+
+    def slots(self):
+        """Slots received so far."""
+        return self._statistics.slots
+
+    def report(self):
+        """Everything counted so far, a report of one point (dict); after the run, the final one."""
+        with self._lock:
+            statistics = self._statistics
+            used = energy.energy_per_slot(
+                statistics.slots,
+                statistics.cpu_s,
+                self._flop_per_slot,
+                self._device,
+                self._window.read() if self._meter else None,
+                self._meter.source if self._meter else self._why_none,
+            )
+            return self._report | {"points": [statistics.point(used, **self._conditions)]}
+
+
+def _positive(llr):
+    return llr > 0
+
+
+def _negative(llr):
+    return llr < 0
+
+
+def _bind(address):
+    import zmq
+
+    if address.isdigit():
+        address = f"tcp://127.0.0.1:{address}"
+    socket = zmq.Context.instance().socket(zmq.PUB)
+    socket.linger = 0
+    try:
+        socket.bind(address)
+    except zmq.ZMQError as error:
+        socket.close()
+        raise ValueError(
+            f"slot_probe cannot publish at zmq_address {address!r}: {error}; expected tcp://host:port"
+        ) from None
+    return socket

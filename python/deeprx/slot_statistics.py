@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What slot_probe counts, without a flowgraph."""
+
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable
+
+import numpy as np
+
+from deeprx_common import report
+from deeprx_common.slot import SlotConfig
+
+PENDING_SLOTS = 4096  # slots of one side that wait for the other: 8 MiB of 16QAM at 26 PRB
+RECENT_TIMES = 100_000  # inference times that the percentiles are taken over
+
+
+class SlotStatistics:
+    """Errors per cluster, missed slots, and time per slot of one receiver.
+
+    reference: gives the bits of a slot, uint8 [n_bits], from its index; None where they come through
+    add_reference(). cluster_slots: slots whose indices share index // cluster_slots are one cluster.
+    """
+
+    def __init__(
+        self,
+        config: SlotConfig,
+        cluster_slots: int,
+        reference: Callable[[int], np.ndarray] | None = None,
+    ):
+        if cluster_slots < 1:
+            raise ValueError(f"cluster_slots must be at least 1, got {cluster_slots}")
+        self._config = config
+        self._cluster_slots = cluster_slots
+        self._reference = reference
+        self._decided: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._known: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._next: int | None = None
+        self._gaps = 0
+        self._dropped_ahead: set[int] = set()
+        self._inference_s: deque[float] = deque(maxlen=RECENT_TIMES)
+        self._cpu_s: list[float] = [0.0, 0]  # sum, slots
+        self.clusters: dict[int, list[int]] = {}  # cluster: [errors, bits]
+        self.slots = 0
+        self.dropped: Counter[str] = Counter()
+        self.model = ""
+        self.model_sha256: str | None = None
+
+    def add_slot(self, slot_index: int, decisions: np.ndarray) -> None:
+        """Count one received slot. decisions: hard bits, uint8 [n_bits]."""
+        if self._next is not None and slot_index > self._next:
+            self._gaps += slot_index - self._next
+        # an index that goes back is a transmitter that started again, not a loss
+        self._next = slot_index + 1
+        self._dropped_ahead = {k for k in self._dropped_ahead if k >= self._next}
+        self.slots += 1
+        if self._reference is not None:
+            self._compare(slot_index, decisions, self._reference(slot_index))
+        elif slot_index in self._known:
+            known = np.unpackbits(self._known.pop(slot_index), count=self._config.n_bits)
+            self._compare(slot_index, decisions, known)
+        else:
+            self._keep(self._decided, slot_index, decisions)
+
+    def add_reference(self, slot_index: int, bits: np.ndarray) -> None:
+        """The truth of one slot, before or after its decisions. bits: uint8 [n_bits]."""
+        if slot_index in self._decided:
+            decided = np.unpackbits(self._decided.pop(slot_index), count=self._config.n_bits)
+            self._compare(slot_index, decided, bits)
+        else:
+            self._keep(self._known, slot_index, bits)
+
+    @staticmethod
+    def _keep(waiting: OrderedDict[int, np.ndarray], slot_index: int, bits: np.ndarray) -> None:
+        waiting[slot_index] = np.packbits(bits)
+        if len(waiting) > PENDING_SLOTS:
+            waiting.popitem(last=False)
+
+    def _compare(self, slot_index: int, decisions: np.ndarray, bits: np.ndarray) -> None:
+        cluster = self.clusters.setdefault(slot_index // self._cluster_slots, [0, 0])
+        cluster[0] += int(np.count_nonzero(decisions != bits))
+        cluster[1] += len(bits)
+
+    def add_stats(self, stats: dict) -> None:
+        """One message of the receiver's port `stats`, as a Python dict; unknown keys are left alone."""
+        if "dropped" in stats:
+            self.dropped[str(stats["dropped"])] += 1
+            index = stats.get("slot_index")
+            if index is not None and (self._next is None or index >= self._next):
+                self._dropped_ahead.add(index)
+        elif "inference_ns" in stats:
+            self._inference_s.append(stats["inference_ns"] * 1e-9)
+            self._cpu_s[0] += stats.get("cpu_ns", 0) * 1e-9
+            self._cpu_s[1] += 1
+            self.model = stats.get("model", self.model)
+            self.model_sha256 = stats.get("model_sha256", self.model_sha256)
+
+    @property
+    def missed_slots(self) -> int:
+        """Slots that left no decisions: gaps between indices, and slots dropped after the last one."""
+        return self._gaps + len(self._dropped_ahead)
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU seconds of the receiver so far."""
+        return self._cpu_s[0]
+
+    @property
+    def inference_total_s(self) -> float:
+        return float(sum(self._inference_s))
+
+    def point(self, energy: dict, **fields) -> dict:
+        """A point of the report (deeprx_common.report.point) from what was counted.
+
+        energy: energy_per_slot_j. fields: what is known of the operating point, and overrides.
+        """
+        errors, bits = zip(*self.clusters.values(), strict=True) if self.clusters else ((), ())
+        total, count = self._cpu_s
+        counted = {
+            "receiver": self.model or "unknown",
+            "model_sha256": self.model_sha256,
+            "domain": "time",
+            "modulation": self._config.modulation,
+            "n_prb": self._config.n_prb,
+            "dmrs": list(self._config.dmrs),
+            "slots": self.slots,
+            "missed_slots": self.missed_slots,
+            "cpu_s_per_slot": total / count if count else None,
+            "energy_per_slot_j": energy,
+        }
+        if self.dropped:
+            counted["dropped_slots"] = dict(self.dropped)
+        return report.point(
+            cluster_errors=errors,
+            cluster_bits=bits,
+            inference_s=list(self._inference_s),
+            **counted | fields,
+        )
