@@ -119,6 +119,11 @@ class Synchroniser:
                 return slot
         return None
 
+    def statistics(self) -> dict:
+        """The counters and the present frequency estimate in Hz."""
+        names = ("found", "carried", "missed", "locks", "false_locks", "bad_samples", "cfo_hz")
+        return {name: getattr(self, name) for name in names}
+
     @property
     def _end(self) -> int:
         return self._base + self._samples.shape[1]

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+import numpy as np
+import pmt
+from gnuradio import gr
+
+from deeprx_common.slot import N_SYMBOLS, SlotConfig
+
+from .slot_stream import INDEX_KEY, LENGTH_KEY, add_slot_tags, slot_config, slot_starts, unitary_fft
+from .synchroniser import Synchroniser
+
+
+def _with_fft(front_end: gr.hier_block2, cutter: gr.basic_block, n_rx: int, fft_size: int) -> None:
+    for antenna in range(n_rx):
+        front_end.connect((front_end, antenna), (cutter, antenna))
+        front_end.connect((cutter, antenna), unitary_fft(fft_size, True), (front_end, antenna))
+
+
+class _slot_cutter(gr.basic_block):
+    """Cuts the FFT windows of 14 symbols out of every slot.
+
+    keep_m_in_n knows one prefix length only and leaves packet_len counting samples.
+    """
+
+    def __init__(self, config: SlotConfig, n_rx: int, offset_samples: int, first_slot: int):
+        gr.basic_block.__init__(
+            self, "Slot cutter", [np.complex64] * n_rx, [(np.complex64, config.fft_size)] * n_rx
+        )
+        prefixes = np.array(config.cp_lengths)
+        if not -prefixes.min() <= offset_samples <= config.fft_size:
+            raise ValueError(
+                f"offset_samples must be {-prefixes.min()} (the cyclic prefix) to "
+                f"{config.fft_size}, got {offset_samples}"
+            )
+        self._length = config.n_samples
+        self._symbol_starts = np.cumsum(prefixes + config.fft_size) - prefixes - config.fft_size
+        starts = self._symbol_starts + prefixes + offset_samples
+        self._windows = starts[:, None] + np.arange(config.fft_size)
+        self._lookahead = max(self._length, int(self._windows.max()) + 1)
+        self._slot_index = first_slot
+        self.dropped_samples = 0
+        self.set_tag_propagation_policy(gr.TPP_DONT)
+        self.set_output_multiple(N_SYMBOLS)
+        self.set_relative_rate(N_SYMBOLS, self._lookahead)
+
+    def forecast(self, noutput_items, ninputs):
+        return [self._lookahead] * ninputs
+
+    def general_work(self, input_items, output_items):
+        available = min(len(samples) for samples in input_items)
+        base = self.nitems_read(0)
+        tags = self.get_tags_in_window(0, 0, available)
+        starts = slot_starts(tags)
+        read = written = 0
+        while available - read >= self._lookahead and len(output_items[0]) - written >= N_SYMBOLS:
+            inside = [at for at in starts if base + read < at < base + read + self._length]
+            if inside:  # the next slot starts early: samples of this one were lost
+                self.dropped_samples += min(inside) - base - read
+                read = min(inside) - base
+                continue
+            self._slot_index = starts.get(base + read, self._slot_index)
+            for samples, out in zip(input_items, output_items, strict=True):
+                out[written : written + N_SYMBOLS] = samples[read + self._windows]
+            self._tag(tags, base + read, self.nitems_written(0) + written)
+            self._slot_index += 1
+            read += self._length
+            written += N_SYMBOLS
+        self.consume_each(read)
+        return written
+
+    def _tag(self, tags, start: int, offset: int) -> None:
+        """The slot's own tags, and other tags on the symbol that they fall into."""
+        add_slot_tags(self, offset, N_SYMBOLS, self._slot_index)
+        for tag in tags:
+            if start <= tag.offset < start + self._length:
+                symbol = np.searchsorted(self._symbol_starts, tag.offset - start, "right") - 1
+                if pmt.symbol_to_string(tag.key) not in (LENGTH_KEY, INDEX_KEY):
+                    self.add_item_tag(0, offset + int(symbol), tag.key, tag.value)
+
+
+class aligned_front_end(gr.hier_block2):
+    """From samples to OFDM symbols where the slot timing is known: simulations.
+
+    Inputs: n_rx antennas, complex samples at ``config.sample_rate``, without preamble; the first
+    sample is the first one of a slot. Where input 0 has slot_index tags, they number the slots and
+    say where one starts (a slot cut short by the next tag is dropped); otherwise slots follow one
+    another, counted from first_slot. Outputs: n_rx streams, one OFDM symbol per item: complex
+    vectors of fft_size, DC in the middle, E|x|^2 = 1 per resource element as transmitted; tags
+    packet_len = 14 and slot_index on each slot's first symbol of output 0.
+
+    offset_samples: FFT windows start so many samples after their cyclic prefix ends, negative for
+    inside it. Whatever delay remains is left as a linear phase over frequency, as in a real
+    receiver: behind tdl_channel, windows lie 5 samples inside the prefix at offset 0.
+    Other keywords: see SlotConfig.
+
+    Raises ValueError where a value is out of range.
+    """
+
+    def __init__(self, n_rx: int = 2, offset_samples: int = 0, first_slot: int = 0, **slot):
+        config = self.config = slot_config(**slot)
+        gr.hier_block2.__init__(
+            self,
+            "Aligned front end",
+            gr.io_signature(n_rx, n_rx, gr.sizeof_gr_complex),
+            gr.io_signature(n_rx, n_rx, gr.sizeof_gr_complex * config.fft_size),
+        )
+        self._cutter = _slot_cutter(config, n_rx, offset_samples, first_slot)
+        _with_fft(self, self._cutter, n_rx, config.fft_size)
+
+    def dropped_samples(self) -> int:
+        """Samples of slots that were cut short, so far."""
+        return self._cutter.dropped_samples
+
+
+class _slot_synchroniser(gr.basic_block):
+    """Synchroniser as a block.
+
+    Not ofdm_sync_sc_cfb: it sees one antenna, and no fixed threshold of its serves 6 and 12 dB
+    alike; it neither follows the slots' period through a fade nor numbers them.
+    """
+
+    def __init__(self, config: SlotConfig, n_rx: int):
+        gr.basic_block.__init__(
+            self, "Slot synchroniser", [np.complex64] * n_rx, [(np.complex64, config.fft_size)] * n_rx
+        )
+        self.synchroniser = Synchroniser(config, n_rx)
+        self._reported = (0,) * 5
+        self.message_port_register_out(pmt.intern("sync"))
+        self.set_tag_propagation_policy(gr.TPP_DONT)
+        self.set_output_multiple(N_SYMBOLS)
+        self.set_relative_rate(N_SYMBOLS, self.synchroniser.period)
+
+    def forecast(self, noutput_items, ninputs):
+        return [1] * ninputs
+
+    def general_work(self, input_items, output_items):
+        available = min(len(samples) for samples in input_items)
+        read = written = 0
+        # Samples are taken only while there is room for the slot that they may complete
+        while len(output_items[0]) - written >= N_SYMBOLS:
+            if slot := self.synchroniser.next():
+                for out, symbols in zip(output_items, slot.symbols, strict=True):
+                    out[written : written + N_SYMBOLS] = symbols
+                add_slot_tags(self, self.nitems_written(0) + written, N_SYMBOLS, slot.slot_index)
+                written += N_SYMBOLS
+            elif read == available:
+                break
+            else:
+                n = min(available - read, self.synchroniser.needed)
+                self.synchroniser.push(np.stack([s[read : read + n] for s in input_items]))
+                read += n
+        self._report()
+        self.consume_each(read)
+        return written
+
+    def _report(self) -> None:
+        s = self.synchroniser
+        state = (s.found // 100, s.missed, s.locks, s.false_locks, s.bad_samples)
+        if state != self._reported:
+            self._reported = state
+            self.message_port_pub(pmt.intern("sync"), pmt.to_pmt(s.statistics()))
+
+
+class sync_front_end(gr.hier_block2):
+    """From samples to OFDM symbols, finding the slots by their preamble: recordings and radios.
+
+    Inputs: n_rx antennas of one receiver (common clock and oscillator), complex samples at
+    ``config.sample_rate``; slots carry the preamble of slot_transmitter(preamble=True). Outputs as
+    those of aligned_front_end; slot_index comes from the preamble's header, so a gap in it is what
+    was missed. All antennas share one timing and one frequency correction. See Synchroniser for
+    how it works and what it leaves: FFT windows start max(2, CP/8) samples ahead of the mean delay.
+
+    NaN and Inf samples are set to zero and counted. Message port ``sync``: a dictionary of
+    statistics(), every 100 slots and whenever something was missed, lost or locked to.
+    Keywords: see SlotConfig.
+
+    Raises ValueError where a value is out of range.
+    """
+
+    def __init__(self, n_rx: int = 2, **slot):
+        config = self.config = slot_config(**slot)
+        gr.hier_block2.__init__(
+            self,
+            "Synchronised front end",
+            gr.io_signature(n_rx, n_rx, gr.sizeof_gr_complex),
+            gr.io_signature(n_rx, n_rx, gr.sizeof_gr_complex * config.fft_size),
+        )
+        self.message_port_register_hier_out("sync")
+        self._cutter = _slot_synchroniser(config, n_rx)
+        self.msg_connect(self._cutter, "sync", self, "sync")
+        _with_fft(self, self._cutter, n_rx, config.fft_size)
+
+    def statistics(self) -> dict:
+        """Slots found, carried and missed, locks, false locks, bad samples, cfo_hz, so far."""
+        return self._cutter.synchroniser.statistics()

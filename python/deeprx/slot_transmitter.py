@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+import numpy as np
+import pmt
+from gnuradio import blocks, digital, gr
+
+from deeprx_common.slot import N_SYMBOLS, SlotConfig, constellation
+
+from .preamble import N_SYMBOLS as PREAMBLE_SYMBOLS
+from .preamble import Preamble
+from .slot_stream import (
+    LENGTH_KEY,
+    add_slot_tags,
+    reserve_output,
+    slot_config,
+    slot_starts,
+    unitary_fft,
+)
+
+
+class _slot_gate(gr.basic_block):
+    """Passes packets of exactly n_bits and numbers those without a slot_index; others are dropped.
+
+    The stock blocks behind it would turn a packet of another length into a shorter or longer
+    burst, and every later slot would start at the wrong time.
+    """
+
+    def __init__(self, n_bits: int):
+        gr.basic_block.__init__(self, "Slot gate", [np.uint8], [np.uint8])
+        self._n_bits = n_bits
+        self._next_index = 0
+        self.dropped_packets = 0
+        self._in_dropped = False
+        self.set_tag_propagation_policy(gr.TPP_DONT)
+        self.set_output_multiple(n_bits)
+
+    def forecast(self, noutput_items, ninputs):
+        return [self._n_bits] * ninputs
+
+    def general_work(self, input_items, output_items):
+        bits, out, n = input_items[0], output_items[0], self._n_bits
+        read, written = 0, 0
+        tags = self.get_tags_in_window(0, 0, len(bits))
+        key = pmt.intern(LENGTH_KEY)
+        base = self.nitems_read(0)
+        lengths = {t.offset - base: pmt.to_long(t.value) for t in tags if pmt.eq(t.key, key)}
+        indices = slot_starts(tags)
+        while read < len(bits):
+            if lengths.get(read) != n:
+                self._drop(lengths.get(read))
+                read = min((at for at in lengths if at > read), default=len(bits))
+                continue
+            if len(bits) - read < n or len(out) - written < n:
+                break
+            self._in_dropped = False
+            out[written : written + n] = bits[read : read + n]
+            index = indices.get(base + read, self._next_index)
+            add_slot_tags(self, self.nitems_written(0) + written, n, index)
+            self._next_index = index + 1
+            read += n
+            written += n
+        self.consume(0, read)
+        return written
+
+    def _drop(self, length: int | None) -> None:
+        if length is None and self._in_dropped:
+            return
+        self._in_dropped = True
+        self.dropped_packets += 1
+        found = "bits without a packet_len tag" if length is None else f"a packet of {length} bits"
+        self.logger.warn(
+            f"dropped {found}: expected packets of {self._n_bits} bits, tagged {LENGTH_KEY}"
+        )
+
+
+class _slot_stamp(gr.sync_block):
+    """Writes what differs from slot to slot over a slot's symbols: header, counted slot's pilots.
+
+    ofdm_carrier_allocator_cvc repeats the same sync words and pilots in every packet.
+    """
+
+    def __init__(self, config: SlotConfig, preamble: Preamble | None):
+        vector = (np.complex64, config.fft_size)
+        gr.sync_block.__init__(self, "Slot stamp", [vector], [vector])
+        self._config = config
+        self._preamble = preamble
+        self._lead = PREAMBLE_SYMBOLS if preamble else 0
+        self._carriers = config.fft_size // 2 + config.carriers
+        self._slot_index = 0
+
+    def work(self, input_items, output_items):
+        out = output_items[0]
+        out[:] = input_items[0]
+        first = self.nitems_read(0)
+        starts = slot_starts(self.get_tags_in_window(0, 0, len(out)))
+        for i, symbol in enumerate(out):
+            self._slot_index = starts.get(first + i, self._slot_index)
+            place = (first + i) % (self._lead + N_SYMBOLS) - self._lead
+            if place == -1:
+                symbol[self._carriers] = self._preamble.header(self._slot_index)
+            elif place in self._config.dmrs and self._config.slot_number is None:
+                pilots = self._config.pilots(self._slot_index)[place]
+                symbol[self._carriers[::2]] = pilots[::2]
+        return len(out)
+
+
+class slot_transmitter(gr.hier_block2):
+    """Turns packets of data bits into the samples of their slots.
+
+    Input: uint8, one bit per item, packets of ``config.n_bits`` tagged packet_len, and slot_index
+    if they have one (else they are counted from 0). Packets of another length are dropped, with a
+    line in the log. Output: complex samples at ``config.sample_rate``; packet_len (samples of the
+    burst) and slot_index on each slot's first sample.
+
+    Scale: the inverse FFT has factor 1/sqrt(fft_size), and so has the front ends' FFT: a resource
+    element has E|x|^2 = 1 at both ends, a sample n_sc / fft_size.
+
+    preamble: put the two symbols of Preamble ahead of each slot, for sync_front_end. Other
+    keywords: see SlotConfig; slot_number -1 counts the slots through the frame.
+
+    Raises ValueError where a value is out of range.
+    """
+
+    def __init__(self, preamble: bool = False, **slot):
+        gr.hier_block2.__init__(
+            self,
+            "Slot transmitter",
+            gr.io_signature(1, 1, gr.sizeof_char),
+            gr.io_signature(1, 1, gr.sizeof_gr_complex),
+        )
+        config = self.config = slot_config(**slot)
+        fft_size, n_bits = config.fft_size, config.n_bits
+        training = Preamble(config) if preamble else None
+        prefixes = list(config.cp_lengths)
+        sync_words = []
+        if preamble:
+            prefixes = [min(prefixes)] * PREAMBLE_SYMBOLS + prefixes
+            sync_words = np.zeros((PREAMBLE_SYMBOLS, fft_size), np.complex64)
+            sync_words[0, fft_size // 2 + config.carriers] = training.training
+        pilots = config.pilots()
+        self._gate = _slot_gate(n_bits)
+        chain = [
+            self._gate,
+            blocks.repack_bits_bb(1, config.bits_per_symbol, LENGTH_KEY, False, gr.GR_MSB_FIRST),
+            digital.chunks_to_symbols_bc(constellation(config.modulation)),
+            digital.ofdm_carrier_allocator_cvc(
+                fft_size,
+                [config.carriers[~mask].tolist() for mask in config.pilot_mask],
+                [config.carriers[mask].tolist() for mask in config.pilot_mask],
+                [row[mask] for row, mask in zip(pilots, config.pilot_mask, strict=True)],
+                sync_words,
+                LENGTH_KEY,
+            ),
+        ]
+        if preamble or config.slot_number is None:
+            self._stamp = _slot_stamp(config, training)  # a Python block lives as long as its owner
+            chain.append(self._stamp)
+        chain += [
+            unitary_fft(fft_size, False),
+            digital.ofdm_cyclic_prefixer(fft_size, prefixes, 0, LENGTH_KEY),
+        ]
+        # A tagged stream block waits for ever for a packet longer than half of its buffer
+        packets = [n_bits, config.n_data_re, config.n_data_re]
+        packets += [len(prefixes)] * (len(chain) - 4)
+        packets += [sum(prefixes) + len(prefixes) * fft_size]
+        for block, packet in zip(chain, packets, strict=True):
+            reserve_output(block, 2 * packet)
+        self.connect(self, *chain, self)
+
+    def dropped_packets(self) -> int:
+        """Packets of a wrong length, so far."""
+        return self._gate.dropped_packets
