@@ -63,12 +63,14 @@ slot_geometry::slot_geometry(int n_prb,
     expect_range("cell_id", cell_id, 0, 65535);
     expect_range("slot_number", slot_number, -1, slots_per_frame - 1);
     std::sort(d_dmrs.begin(), d_dmrs.end());
-    if (d_dmrs.empty() || d_dmrs.size() > 2 ||
-        std::adjacent_find(d_dmrs.begin(), d_dmrs.end()) != d_dmrs.end())
-        throw std::invalid_argument("dmrs must name 1 or 2 different symbols of 0 to 13, got " +
-                                    std::to_string(dmrs.size()) + " of which not all differ");
-    for (const int symbol : d_dmrs)
-        expect_range("each dmrs symbol", symbol, 0, n_symbols - 1);
+    if (d_dmrs.empty() || d_dmrs.size() > 2 || d_dmrs.front() < 0 || d_dmrs.back() >= n_symbols ||
+        std::adjacent_find(d_dmrs.begin(), d_dmrs.end()) != d_dmrs.end()) {
+        std::string found;
+        for (const int symbol : dmrs)
+            found += (found.empty() ? "" : ", ") + std::to_string(symbol);
+        throw std::invalid_argument("dmrs must name 1 or 2 different symbols of 0 to 13, got [" +
+                                    found + "]");
+    }
 
     if (slot_number >= 0)
         d_pilots.push_back(make_pilots(slot_number));

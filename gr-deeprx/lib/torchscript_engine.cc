@@ -17,9 +17,10 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <mutex>
-#include <sstream>
 
 namespace gr {
 namespace deeprx {
@@ -54,6 +55,7 @@ std::string one_line(const std::exception& e)
     const auto* torch_error = dynamic_cast<const c10::Error*>(&e);
     std::string text = torch_error ? torch_error->what_without_backtrace() : e.what();
     text.erase(text.find_last_not_of(" \n") + 1);
+    text.erase(0, text.find_first_not_of(" \n"));
     // The TorchScript interpreter puts its call stack first and the cause last.
     if (text.rfind("The following operation failed", 0) == 0)
         return text.substr(text.rfind('\n') + 1);
@@ -62,11 +64,12 @@ std::string one_line(const std::exception& e)
 
 std::string read_file(const std::string& path)
 {
+    if (std::filesystem::is_directory(path))
+        throw std::runtime_error("is a directory");
     std::ifstream file(path, std::ios::binary);
-    std::ostringstream bytes;
-    if (!file || !(bytes << file.rdbuf()))
+    if (!file)
         throw std::runtime_error(std::string("cannot be read: ") + std::strerror(errno));
-    return bytes.str();
+    return { std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>() };
 }
 
 std::string read_metadata(const std::shared_ptr<memory_reader>& archive)

@@ -1,0 +1,695 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""deeprx.receiver: LLRs, tags, statistics, batches, hot swap, and everything that can be wrong."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import time
+import zipfile
+
+import numpy as np
+import pmt
+import pytest
+import receiver_models as models
+import torch
+from gnuradio import blocks, deeprx, gr
+
+torch.set_num_threads(1)
+
+
+def tag(offset, key, value):
+    return gr.tag_utils.python_to_tag((offset, pmt.intern(key), pmt.to_pmt(value)))
+
+
+def slot_tags(n_slots, key="packet_len", first_index=None):
+    tags = [tag(14 * i, key, 14) for i in range(n_slots)]
+    if first_index is not None:
+        for i in range(n_slots):
+            index = pmt.from_uint64(first_index + i)
+            tags.append(gr.tag_utils.python_to_tag((14 * i, pmt.intern("slot_index"), index)))
+    return tags
+
+
+def random_symbols(config, n_rx, n_slots, seed=1):
+    """OFDM symbols as a front end gives them, complex64 [n_rx, 14 n_slots, fft_size]."""
+    rng = np.random.default_rng(seed)
+    shape = (n_rx, 14 * n_slots, config.fft_size, 2)
+    return rng.normal(size=shape).astype(np.float32).view(np.complex64)[..., 0]
+
+
+class Flowgraph(gr.top_block):
+    """Symbols -> receiver -> LLRs. Keyword arguments go to the receiver."""
+
+    def __init__(self, model, symbols, tags, other_tags=(), repeat=False, **parameters):
+        super().__init__()
+        self.receiver = deeprx.receiver(model=model, n_rx=len(symbols), **parameters)
+        for port, stream in enumerate(symbols):
+            source = blocks.vector_source_c(
+                stream.ravel().tolist(), repeat, stream.shape[1], other_tags if port else tags
+            )
+            self.connect(source, (self.receiver, port))
+        self.llrs = blocks.vector_sink_f()
+        self.messages = blocks.message_debug()
+        self.connect(self.receiver, self.llrs)
+        self.msg_connect((self.receiver, "stats"), (self.messages, "store"))
+
+    def stats(self):
+        """All messages so far, as Python dictionaries."""
+        stored = [self.messages.get_message(i) for i in range(self.messages.num_messages())]
+        return [pmt.to_python(message) for message in stored]
+
+    def wait_for(self, key, seconds=20):
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            for message in self.stats():
+                if key in message:
+                    return message
+            time.sleep(0.01)
+        raise AssertionError(f"no message with {key} in {seconds} s")
+
+    def slots(self, config):
+        return np.array(self.llrs.data(), np.float32).reshape(-1, config.n_bits)
+
+
+def run(config, model, symbols, tags=None, **parameters):
+    n_slots = symbols.shape[1] // 14
+    flowgraph = Flowgraph(
+        model,
+        symbols,
+        slot_tags(n_slots) if tags is None else tags,
+        n_prb=config.n_prb,
+        modulation=config.modulation,
+        dmrs=list(config.dmrs),
+        cell_id=config.cell_id,
+        slot_number=config.slot_number,
+        **parameters,
+    )
+    flowgraph.run()
+    return flowgraph
+
+
+def eager_llrs(config, module, symbols):
+    """What the module gives in eager PyTorch, float32 [n_slots, n_bits]."""
+    n_slots = symbols.shape[1] // 14
+    first = config.fft_size // 2 - 6 * config.n_prb
+    grid = symbols.reshape(len(symbols), n_slots, 14, -1)[..., first : first + config.n_sc]
+    y = torch.view_as_real(torch.from_numpy(grid.swapaxes(0, 1).copy()))
+    pilots = np.stack([config.pilots(i) for i in range(n_slots)])
+    p = torch.view_as_real(torch.from_numpy(pilots))
+    with torch.inference_mode():
+        llrs = module.eval()(y, p, config.bits_per_symbol)[..., : config.bits_per_symbol].numpy()
+    return llrs[:, ~config.pilot_mask].reshape(n_slots, -1)
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A model file for the default slot, and its module."""
+    module = models.ConvNet()
+    return models.save(module, tmp_path / "model.pt", name="small", bits=4), module
+
+
+def assert_one_line(error, *words):
+    text = str(error.value)
+    assert "\n" not in text, text
+    for word in words:
+        assert word in text, text
+
+
+# LLRs
+
+
+@pytest.mark.parametrize(
+    "config, n_rx",
+    [
+        (deeprx.SlotConfig(), 2),
+        (deeprx.SlotConfig(n_prb=6, modulation="QPSK", dmrs=[2], cell_id=77), 1),
+        (deeprx.SlotConfig(n_prb=51, modulation="64QAM", dmrs=[3, 10], slot_number=None), 4),
+        (deeprx.SlotConfig(n_prb=273, modulation="256QAM", slot_number=9), 1),
+        (deeprx.SlotConfig(modulation="QPSK", slot_number=3), 3),
+    ],
+)
+def test_llrs_equal_eager_pytorch(tmp_path, config, n_rx):
+    """Float32 within 1e-4 relative, in transmit bit order, whatever the slot."""
+    module = models.ConvNet(n_rx, bits=8)
+    path = models.save(module, tmp_path / "model.pt")
+    symbols = random_symbols(config, n_rx, 3)
+    got = run(config, path, symbols).slots(config)
+    expected = eager_llrs(config, module, symbols)
+    assert got.shape == expected.shape
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        deeprx.SlotConfig(modulation="QPSK"),
+        deeprx.SlotConfig(modulation="QPSK", cell_id=65535, slot_number=9, n_prb=273, dmrs=[0, 13]),
+        deeprx.SlotConfig(modulation="QPSK", cell_id=500, slot_number=None, n_prb=6, dmrs=[7]),
+    ],
+)
+def test_pilots_are_those_of_the_slot(tmp_path, config):
+    """The model receives SlotConfig.pilots of each slot, counted by its slot_index."""
+    path = models.save(models.Echo(), tmp_path / "echo.pt")
+    symbols = random_symbols(config, 1, 4)
+    flowgraph = run(config, path, symbols, tags=slot_tags(4, first_index=8))
+    for i, llrs in enumerate(flowgraph.slots(config)):
+        shifted = np.roll(config.pilots(8 + i), 1, axis=1)[~config.pilot_mask]
+        np.testing.assert_allclose(llrs.view(np.complex64), shifted, atol=1e-6)
+
+
+def test_llr_sign_flips(model):
+    path, module = model
+    config = deeprx.SlotConfig()
+    symbols = random_symbols(config, 2, 2)
+    got = run(config, path, symbols, llr_sign=-1).slots(config)
+    expected = -eager_llrs(config, module, symbols)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
+# Tags and statistics
+
+
+def test_tags_move_to_the_first_llr_of_their_slot(model):
+    config = deeprx.SlotConfig()
+    tags = [
+        *slot_tags(3, "length", first_index=2**40),
+        tag(14 + 5, "freq_offset", 0.25),
+        tag(14 + 5, "length_of_something_else", 3),
+    ]
+    flowgraph = run(config, model[0], random_symbols(config, 2, 3), tags, len_tag_key="length")
+    found = {(t.offset, str(t.key)): pmt.to_python(t.value) for t in flowgraph.llrs.tags()}
+    n = config.n_bits
+    expected = {(i * n, "length"): n for i in range(3)}
+    expected |= {(i * n, "slot_index"): 2**40 + i for i in range(3)}
+    expected |= {(n, "freq_offset"): 0.25, (n, "length_of_something_else"): 3}
+    assert found == expected
+
+
+def test_slots_without_index_are_counted(model):
+    config = deeprx.SlotConfig()
+    flowgraph = run(config, model[0], random_symbols(config, 2, 3))
+    found = [pmt.to_uint64(t.value) for t in flowgraph.llrs.tags() if str(t.key) == "slot_index"]
+    assert found == [0, 1, 2]
+
+
+def test_equal_tags_of_several_inputs_become_one(model):
+    config = deeprx.SlotConfig()
+    tags = slot_tags(2, first_index=5)
+    flowgraph = run(config, model[0], random_symbols(config, 2, 2), tags, other_tags=tags)
+    assert len(flowgraph.llrs.tags()) == 4
+
+
+def test_stats_of_each_slot(model):
+    path, _ = model
+    config = deeprx.SlotConfig()
+    flowgraph = run(config, path, random_symbols(config, 2, 5), slot_tags(5, first_index=100))
+    stats = flowgraph.stats()
+    assert [s["slot_index"] for s in stats] == [100, 101, 102, 103, 104]
+    with open(path, "rb") as file:
+        digest = hashlib.sha256(file.read()).hexdigest()
+    for s in stats:
+        assert s["model"] == "small" and s["model_sha256"] == digest and s["batch"] == 1
+        assert 0 < s["inference_ns"] < 10**9 and 0 < s["cpu_ns"] < 10**9
+        assert s["queue_depth"] >= 0
+    assert flowgraph.receiver.slots() == 5 and flowgraph.receiver.dropped() == 0
+
+
+# Batches
+
+
+def test_batches_are_greedy_and_bounded(model):
+    """Batches form from what waits, at most max_batch; LLRs and order are those of single slots."""
+    path, module = model
+    config = deeprx.SlotConfig()
+    symbols = random_symbols(config, 2, 40)
+    flowgraph = run(config, path, symbols, max_batch=6, max_latency_ms=0)
+    sizes = [s["batch"] for s in flowgraph.stats()]
+    assert 1 < max(sizes) <= 6
+    expected = eager_llrs(config, module, symbols)
+    np.testing.assert_allclose(
+        flowgraph.slots(config), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max()
+    )
+
+
+def test_latency_bound_forbids_slow_batches(model):
+    config = deeprx.SlotConfig()
+    flowgraph = run(
+        config, model[0], random_symbols(config, 2, 20), max_batch=8, max_latency_ms=1e-3
+    )
+    assert {s["batch"] for s in flowgraph.stats()} == {1}
+
+
+def test_dropped_slot_inside_a_batch(model):
+    path, module = model
+    config = deeprx.SlotConfig()
+    symbols = random_symbols(config, 2, 20)
+    symbols[1, 14 * 9 + 4, 256] = np.inf
+    flowgraph = run(config, path, symbols, max_batch=4, max_latency_ms=0)
+    symbols[1, 14 * 9 + 4, 256] = 0
+    expected = np.delete(eager_llrs(config, module, symbols), 9, 0)
+    np.testing.assert_allclose(
+        flowgraph.slots(config), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max()
+    )
+
+
+# Bad samples and tags: counted, reported, and no harm to other slots
+
+
+def check_drops(model, symbols, tags, received, drops, other_tags=()):
+    """received: first symbol of each slot that must come out. drops: (slot_index, word) each."""
+    path, module = model
+    config = deeprx.SlotConfig()
+    flowgraph = run(config, path, symbols, tags, other_tags=other_tags)
+    good = np.concatenate([symbols[:, i : i + 14] for i in received], axis=1)
+    expected = eager_llrs(config, module, good)
+    got = flowgraph.slots(config)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    dropped = [s for s in flowgraph.stats() if "dropped" in s]
+    assert len(dropped) == flowgraph.receiver.dropped() == len(drops), dropped
+    for message, (slot_index, word) in zip(dropped, drops, strict=True):
+        assert message["slot_index"] == slot_index and word in message["dropped"], message
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1j * np.nan])
+def test_non_finite_sample_drops_its_slot(model, value):
+    symbols = random_symbols(deeprx.SlotConfig(), 2, 4)
+    symbols[1, 14 + 13, 256 + 155] = value
+    tags = slot_tags(4, first_index=50)
+    check_drops(model, symbols, tags, [0, 28, 42], [(51, "NaN")])
+
+
+def test_non_finite_sample_in_the_guard_band_does_not_matter(model):
+    symbols = random_symbols(deeprx.SlotConfig(), 2, 2)
+    symbols[0, 3, 256 + 156] = np.nan
+    check_drops(model, symbols, slot_tags(2), [0, 14], [])
+
+
+def test_short_packet_is_dropped(model):
+    symbols = random_symbols(deeprx.SlotConfig(), 2, 4)
+    tags = [tag(0, "packet_len", 14), tag(14, "packet_len", 10)]
+    tags += [tag(24, "packet_len", 14), tag(38, "packet_len", 14)]
+    check_drops(model, symbols, tags, [0, 24, 38], [(1, "packet of 10")])
+
+
+def test_long_packet_is_dropped(model):
+    symbols = random_symbols(deeprx.SlotConfig(), 2, 5)
+    tags = [tag(0, "packet_len", 28), tag(28, "packet_len", 14), tag(42, "packet_len", 14)]
+    check_drops(model, symbols, tags, [28, 42], [(0, "packet of 28"), (3, "no length tag")])
+
+
+def test_length_that_is_no_number_is_dropped(model):
+    symbols = random_symbols(deeprx.SlotConfig(), 2, 2)
+    tags = [tag(0, "packet_len", "many"), tag(14, "packet_len", 14)]
+    check_drops(model, symbols, tags, [14], [(0, "packet of many")])
+
+
+def test_tag_inside_a_slot_starts_a_new_one(model):
+    symbols = random_symbols(deeprx.SlotConfig(), 2, 4)
+    tags = [tag(0, "packet_len", 14), tag(5, "packet_len", 14), tag(19, "packet_len", 14)]
+    tags += [tag(33, "packet_len", 14)]
+    check_drops(model, symbols, tags, [5, 19, 33], [(0, "after 5 symbols")])
+
+
+def test_symbols_without_tag_are_one_drop(model):
+    symbols = random_symbols(deeprx.SlotConfig(), 2, 10)
+    tags = [tag(0, "packet_len", 14), tag(100, "packet_len", 14), tag(114, "packet_len", 14)]
+    check_drops(model, symbols, tags, [0, 100, 114], [(1, "no length tag")])
+
+
+def test_inputs_out_of_step_are_dropped(model):
+    symbols = random_symbols(deeprx.SlotConfig(), 2, 3)
+    other = [tag(0, "packet_len", 14), tag(15, "packet_len", 14), tag(28, "packet_len", 14)]
+    check_drops(model, symbols, slot_tags(3), [0, 28], [(1, "input 1 is not aligned")], other)
+
+
+def test_non_finite_llrs_are_dropped(tmp_path):
+    config = deeprx.SlotConfig()
+    path = models.save(models.Division(), tmp_path / "model.pt")
+    symbols = random_symbols(config, 1, 3)
+    symbols[:, 14:28] = 0
+    flowgraph = run(config, path, symbols)
+    assert flowgraph.receiver.dropped() == 1
+    np.testing.assert_array_equal(flowgraph.slots(config), np.ones((2, config.n_bits)))
+
+
+# Model files
+
+
+@pytest.mark.parametrize(
+    "metadata, parameters, words",
+    [
+        ({"contract": "deeprx.model/9"}, {}, ["deeprx.model/9", "reads", "deeprx.model/1"]),
+        ({"n_rx": [1, 4]}, {}, ["n_rx of [1, 4]", "n_rx=2"]),
+        ({"prb_multiple_of": 4}, {}, ["multiples of 4 PRB", "n_prb=26"]),
+        ({"prb_multiple_of": 0}, {}, ["prb_multiple_of"]),
+        ({"modulations": ["QPSK"]}, {}, ["[QPSK]", "modulation=16QAM"]),
+        ({"bits": 4}, {"modulation": "64QAM"}, ["4 bits", "64QAM needs 6"]),
+        ({"dmrs": [[2], [2, 11]]}, {"dmrs": [3]}, ["[[2], [2, 11]]", "dmrs=[3]"]),
+        ({"n_sym": 12}, {}, ["12 symbols"]),
+        ({"requires": ["cuda"]}, {}, ['device="cuda"']),
+        ({"requires": ["warp_drive"]}, {}, ["processor with warp_drive"]),
+        ({"quantized_engine": "abacus"}, {}, ["abacus", "LibTorch has"]),
+        ({"n_rx": {"two": [2]}}, {}, ["n_rx"]),
+        ({"bits": "four"}, {}, ["bits"]),
+    ],
+)
+def test_model_for_other_parameters_is_refused(tmp_path, metadata, parameters, words):
+    path = models.save(models.Constant(1.0), tmp_path / "model.pt", **metadata)
+    with pytest.raises(RuntimeError) as error:
+        deeprx.receiver(model=path, **parameters)
+    assert_one_line(error, path, *words)
+
+
+@pytest.mark.parametrize("missing", sorted(set(models.METADATA) - {"kind", "precision", "params"}))
+def test_missing_metadata_is_refused(tmp_path, missing):
+    metadata = {key: value for key, value in models.METADATA.items() if key != missing}
+    path = tmp_path / "model.pt"
+    extra = {"deeprx.json": json.dumps(metadata)}
+    torch.jit.save(torch.jit.script(models.Constant(1.0)), path, _extra_files=extra)
+    with pytest.raises(RuntimeError) as error:
+        deeprx.receiver(model=str(path))
+    assert_one_line(error, str(path), missing)
+
+
+def write_nothing(path):
+    pass
+
+
+def write_text(path):
+    path.write_text("not a model\n" * 100)
+
+
+def write_empty(path):
+    path.write_bytes(b"")
+
+
+def write_directory(path):
+    path.mkdir()
+
+
+def write_state_dict(path):
+    torch.save(models.ConvNet().state_dict(), path)
+
+
+def write_without_metadata(path):
+    torch.jit.save(torch.jit.script(models.Constant(1.0)), path)
+
+
+def write_broken_metadata(path):
+    module = torch.jit.script(models.Constant(1.0))
+    torch.jit.save(module, path, _extra_files={"deeprx.json": '{"contract": '})
+
+
+def write_deep_metadata(path):
+    module = torch.jit.script(models.Constant(1.0))
+    torch.jit.save(module, path, _extra_files={"deeprx.json": "[" * 10**6})
+
+
+def write_truncated(path):
+    models.save(models.ConvNet(), path)
+    path.write_bytes(path.read_bytes()[:-2000])
+
+
+def write_other_zip(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/b.txt", "text")
+
+
+def write_wrong_shape(path):
+    models.save(models.WrongShape(), path)
+
+
+def write_other_forward(path):
+    models.save(torch.nn.ReLU(), path)
+
+
+@pytest.mark.parametrize(
+    "write, word",
+    [
+        (write_nothing, "No such file"),
+        (write_text, "not a TorchScript archive"),
+        (write_empty, "not a TorchScript archive"),
+        (write_directory, "directory"),
+        (write_state_dict, "not a TorchScript archive"),
+        (write_without_metadata, "no deeprx.json"),
+        (write_broken_metadata, "not JSON"),
+        (write_deep_metadata, "nested"),
+        (write_truncated, "not a TorchScript archive"),
+        (write_other_zip, "not a TorchScript archive"),
+        (write_wrong_shape, "forward must give"),
+        (write_other_forward, "forward"),
+    ],
+)
+def test_file_that_is_no_model_is_refused(tmp_path, write, word):
+    path = tmp_path / "model.pt"
+    write(path)
+    with pytest.raises(RuntimeError) as error:
+        deeprx.receiver(model=str(path))
+    assert_one_line(error, str(path), word)
+
+
+def hostile_forward(path, target):
+    models.save(models.ReadsFile(), path)
+    return "aten::from_file"
+
+
+def hostile_method(path, target):
+    models.save(models.WritesFileInAnotherMethod(target), path)
+    return "aten::save"
+
+
+def hostile_setstate(path, target):
+    models.save(models.WritesFileOnLoading(target), path)
+    return "aten::save"
+
+
+def hostile_submodule(path, target):
+    models.save(models.WritesFileInSubmodule(target), path)
+    return "aten::save"
+
+
+def hostile_constants(path, target):
+    """The compiler may fold a call whose arguments are constants."""
+    models.save(models.WritesFileInAnotherMethod(target), path)
+    models.edit_code(str(path), "torch.save(y, target)", f'torch.save(1, "{target}")')
+    return "aten::save"
+
+
+def hostile_default_argument(path, target):
+    models.save(models.CallsFunction(), path)
+    models.edit_code(str(path), 'str="fine"', f'NoneType=torch.save(1, "{target}")')
+    return "constant or default argument"
+
+
+def hostile_class_constant(path, target):
+    models.save(models.CallsFunction(), path)
+    models.edit_code(str(path), "Final[int] = 7", f'Final[NoneType] = torch.save(1, "{target}")')
+    return "constant or default argument"
+
+
+def hostile_function(path, target):
+    models.save(models.CallsFunction(), path)
+    models.edit_code(str(path), "  return state", f'  torch.save(1, "{target}")\n  return state')
+    return "aten::save"
+
+
+def hostile_other_namespace(path, target):
+    models.save(models.CallsFunction(), path)
+    models.edit_code(str(path), "torch.mul(y, 7)", 'ops.aten.from_file("/etc/passwd", False, 9)')
+    return "aten::from_file"
+
+
+def hostile_second_record(path, target):
+    """The loader finds records without regard to case: a decoy must not be vetted in its place."""
+    models.save(models.CallsFunction(), path)
+    with zipfile.ZipFile(path, "a") as archive:
+        name = next(n for n in archive.namelist() if n.endswith("receiver_models.py"))
+        archive.writestr(name.replace("receiver", "Receiver"), archive.read(name))
+    return "a second record"
+
+
+HOSTILE = [
+    hostile_forward,
+    hostile_method,
+    hostile_setstate,
+    hostile_submodule,
+    hostile_constants,
+    hostile_default_argument,
+    hostile_class_constant,
+    hostile_function,
+    hostile_other_namespace,
+    hostile_second_record,
+]
+
+
+@pytest.mark.parametrize("write", HOSTILE)
+def test_hostile_model_is_refused_before_it_runs(tmp_path, write):
+    target = tmp_path / "written_by_the_model"
+    path = tmp_path / "model.pt"
+    word = write(path, str(target))
+    with pytest.raises(RuntimeError) as error:
+        deeprx.receiver(model=str(path))
+    assert_one_line(error, str(path), "not allowed", word)
+    assert not target.exists()
+
+
+# Parameters
+
+
+@pytest.mark.parametrize(
+    "parameters, words",
+    [
+        ({"n_prb": 5}, ["n_prb must be 6 to 273", "5"]),
+        ({"n_rx": 5}, ["n_rx must be 1 to 4", "5"]),
+        ({"modulation": "8PSK"}, ["QPSK, 16QAM, 64QAM, 256QAM", "8PSK"]),
+        ({"dmrs": [2, 2]}, ["dmrs", "[2, 2]"]),
+        ({"dmrs": []}, ["dmrs", "[]"]),
+        ({"dmrs": [14]}, ["dmrs", "[14]"]),
+        ({"cell_id": 65536}, ["cell_id must be 0 to 65535", "65536"]),
+        ({"slot_number": 10}, ["slot_number", "10"]),
+        ({"device": "tpu"}, ["device", "tpu"]),
+        ({"device": "cuda:x"}, ["device", "cuda:x"]),
+        ({"threads": 0}, ["threads", "0"]),
+        ({"max_batch": 0}, ["max_batch", "0"]),
+        ({"max_latency_ms": -1.0}, ["max_latency_ms", "-1"]),
+        ({"len_tag_key": ""}, ["len_tag_key"]),
+        ({"llr_sign": 0}, ["llr_sign must be 1 or -1", "0"]),
+    ],
+)
+def test_parameter_out_of_range_is_refused(model, parameters, words):
+    with pytest.raises(ValueError) as error:
+        deeprx.receiver(model=model[0], **parameters)
+    assert_one_line(error, *words)
+
+
+def test_receivers_of_a_process_agree_on_threads(model):
+    first = deeprx.receiver(model=model[0], threads=1)
+    with pytest.raises(ValueError) as error:
+        deeprx.receiver(model=model[0], threads=2)
+    assert_one_line(error, "threads=1", "2")
+    second = deeprx.receiver(model=model[0], threads=1)
+    del first, second
+    deeprx.receiver(model=model[0], threads=2)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_missing_gpu_is_an_error(model):
+    with pytest.raises(RuntimeError) as error:
+        deeprx.receiver(model=model[0], device="cuda")
+    assert_one_line(error, "cuda", "0 CUDA devices")
+
+
+def test_worker_threads_count_as_cpu_time(model):
+    """The same work on two threads costs about the same CPU time, not half of it."""
+    config = deeprx.SlotConfig(n_prb=106)
+    symbols = random_symbols(config, 2, 20)
+    one = run(config, model[0], symbols, threads=1).stats()
+    two = run(config, model[0], symbols, threads=2).stats()
+    assert len(one) == len(two) == 20
+    assert np.median([s["cpu_ns"] for s in two]) > 0.7 * np.median([s["cpu_ns"] for s in one])
+
+
+# Hot swap
+
+
+def swap_flowgraph(tmp_path, n_slots=4):
+    config = deeprx.SlotConfig()
+    one = models.save(models.Constant(1.0), tmp_path / "one.pt", name="one")
+    symbols = random_symbols(config, 2, n_slots)
+    return config, Flowgraph(one, symbols, slot_tags(n_slots), repeat=True)
+
+
+def wait_for_slots(flowgraph, more):
+    target = flowgraph.receiver.slots() + more
+    deadline = time.monotonic() + 20
+    while flowgraph.receiver.slots() < target:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_hot_swap_loses_no_slot(tmp_path):
+    config, flowgraph = swap_flowgraph(tmp_path)
+    two = models.save(models.Constant(2.0), tmp_path / "two.pt", name="two")
+    flowgraph.start()
+    wait_for_slots(flowgraph, 5)
+    flowgraph.receiver.set_model(two)
+    assert flowgraph.wait_for("model_loaded")["model_loaded"] == "two"
+    wait_for_slots(flowgraph, 5)
+    flowgraph.stop()
+    flowgraph.wait()
+    levels = flowgraph.slots(config)
+    assert (levels == levels[:, :1]).all(), "a slot was received by two models"
+    n_one = int((levels[:, 0] == 1).sum())
+    assert 0 < n_one < len(levels) and (levels[n_one:, 0] == 2).all()
+    # The last slots may have stopped on their way to the sink.
+    stats = [s for s in flowgraph.stats() if "model" in s]
+    assert len(stats) >= len(levels)
+    assert [s["slot_index"] for s in stats] == list(range(len(stats)))
+    assert [s["model"] for s in stats] == ["one"] * n_one + ["two"] * (len(stats) - n_one)
+
+
+def test_hot_swap_at_a_slot(tmp_path):
+    """The message form, at a slot_index in the future and inside what would be a batch."""
+    config = deeprx.SlotConfig()
+    one = models.save(models.Constant(1.0), tmp_path / "one.pt")
+    two = models.save(models.Constant(2.0), tmp_path / "two.pt")
+    flowgraph = Flowgraph(
+        one, random_symbols(config, 2, 4), slot_tags(4), repeat=True, max_batch=4, max_latency_ms=0
+    )
+    strobe = pmt.dict_add(pmt.make_dict(), pmt.intern("path"), pmt.intern(two))
+    flowgraph.start()
+    at_slot = flowgraph.receiver.slots() + 3001
+    strobe = pmt.dict_add(strobe, pmt.intern("at_slot"), pmt.from_uint64(at_slot))
+    flowgraph.receiver.to_basic_block()._post(pmt.intern("model"), strobe)
+    deadline = time.monotonic() + 30
+    while flowgraph.receiver.slots() < at_slot + 10 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    flowgraph.stop()
+    flowgraph.wait()
+    levels = flowgraph.slots(config)[:, 0]
+    assert len(levels) > at_slot
+    assert (levels[:at_slot] == 1).all() and (levels[at_slot:] == 2).all()
+
+
+@pytest.mark.parametrize("bad", ["missing", "hostile", "antennas", "message"])
+def test_bad_hot_swap_keeps_the_running_model(tmp_path, bad):
+    config, flowgraph = swap_flowgraph(tmp_path)
+    path = str(tmp_path / "bad.pt")
+    message, words = pmt.intern(path), [path]
+    if bad == "hostile":
+        models.save(models.WritesFileOnLoading(str(tmp_path / "target")), path)
+        words.append("aten::save")
+    elif bad == "antennas":
+        models.save(models.Constant(2.0), path, n_rx=[4])
+        words.append("n_rx=2")
+    elif bad == "message":
+        message, words = pmt.from_long(7), ["path of a model file", "7"]
+    flowgraph.start()
+    wait_for_slots(flowgraph, 3)
+    flowgraph.receiver.to_basic_block()._post(pmt.intern("model"), message)
+    error = flowgraph.wait_for("model_error")["model_error"]
+    assert "\n" not in error
+    for word in words:
+        assert word in error
+    wait_for_slots(flowgraph, 5)
+    flowgraph.stop()
+    flowgraph.wait()
+    assert (flowgraph.slots(config) == 1).all()
+    assert flowgraph.receiver.dropped() == 0
+    assert not (tmp_path / "target").exists()
+
+
+# The process
+
+
+@pytest.mark.parametrize("first, second", [("torch", "gnuradio.deeprx"), ("gnuradio.deeprx", "torch")])
+def test_torch_and_gnuradio_share_a_process(first, second):
+    code = f"import {first}, {second}, torch; print(torch.ones(2).sum().item())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "2.0"
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Small TorchScript model files for the receiver's tests."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import torch
+from torch import nn
+
+METADATA = {
+    "contract": "deeprx.model/1",
+    "name": "test",
+    "kind": "student",
+    "precision": "float32",
+    "requires": [],
+    "quantized_engine": None,
+    "prb_multiple_of": 1,
+    "n_rx": [1, 2, 3, 4],
+    "n_sym": 14,
+    "dmrs": None,
+    "modulations": ["QPSK", "16QAM", "64QAM", "256QAM"],
+    "bits": 8,
+    "params": 0,
+}
+
+
+def save(module: nn.Module, path: Path, **metadata) -> str:
+    """Write a model file; keyword arguments replace entries of its deeprx.json. Returns the path."""
+    text = json.dumps({**METADATA, **metadata})
+    torch.jit.save(torch.jit.script(module.eval()), path, _extra_files={"deeprx.json": text})
+    return str(path)
+
+
+def edit_code(path: str, old: str, new: str):
+    """Replace text in the TorchScript sources of a model file, as an attacker could."""
+    with zipfile.ZipFile(path) as archive:
+        records = {name: archive.read(name) for name in archive.namelist()}
+    found = 0
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in records.items():
+            if "/code/" in name and name.endswith(".py"):
+                found += data.count(old.encode())
+                data = data.replace(old.encode(), new.encode())
+            archive.writestr(name, data)
+    assert found, f"{old!r} is not in the code of {path}"
+
+
+class ConvNet(nn.Module):
+    """A small convolutional receiver with random weights, for any number of antennas."""
+
+    def __init__(self, n_rx=2, bits=4, channels=8, blocks=1, fold=1):
+        super().__init__()
+        torch.manual_seed(n_rx + bits)
+        self.bits = bits
+        self.fold = fold
+        self.head = nn.Conv2d((2 * n_rx + 2) * fold, channels, 3, padding=1)
+        self.body = nn.ModuleList(
+            nn.Sequential(
+                nn.BatchNorm2d(channels), nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1)
+            )
+            for _ in range(2 * blocks)
+        )
+        self.tail = nn.Conv2d(channels, bits * fold, 1)
+
+    def forward(self, y: torch.Tensor, p: torch.Tensor, bits: int) -> torch.Tensor:
+        batch, n_rx, n_sym, n_sc, _ = y.shape
+        planes = y.permute(0, 1, 4, 2, 3).reshape(batch, 2 * n_rx, n_sym, n_sc)
+        x = torch.cat([planes, p.permute(0, 3, 1, 2)], 1)
+        x = x.reshape(batch, -1, n_sym, n_sc // self.fold, self.fold).permute(0, 1, 4, 2, 3)
+        x = self.head(x.reshape(batch, -1, n_sym, n_sc // self.fold))
+        for layer in self.body:
+            x = x + layer(x)
+        x = self.tail(x).reshape(batch, self.bits, self.fold, n_sym, n_sc // self.fold)
+        return x.permute(0, 3, 4, 2, 1).reshape(batch, n_sym, n_sc, self.bits)
+
+
+class Echo(nn.Module):
+    """LLRs are the pilots one subcarrier below: shows, on data elements, the pilots it was given."""
+
+    def forward(self, y: torch.Tensor, p: torch.Tensor, bits: int) -> torch.Tensor:
+        return torch.roll(p, 1, 2).repeat(1, 1, 1, (bits + 1) // 2)
+
+
+class Constant(nn.Module):
+    """Every LLR has one value."""
+
+    def __init__(self, value: float):
+        super().__init__()
+        self.value = value
+
+    def forward(self, y: torch.Tensor, p: torch.Tensor, bits: int) -> torch.Tensor:
+        return torch.full([y.shape[0], y.shape[2], y.shape[3], bits], self.value)
+
+
+class Division(nn.Module):
+    """0/0 in an empty slot, 1 in others."""
+
+    def forward(self, y: torch.Tensor, p: torch.Tensor, bits: int) -> torch.Tensor:
+        energy = y.square().sum([1, 4]).unsqueeze(-1)
+        return (energy / energy).repeat(1, 1, 1, bits)
+
+
+class WrongShape(nn.Module):
+    def forward(self, y: torch.Tensor, p: torch.Tensor, bits: int) -> torch.Tensor:
+        return y.flatten(1)
+
+
+class ReadsFile(nn.Module):
+    def forward(self, y: torch.Tensor, p: torch.Tensor, bits: int) -> torch.Tensor:
+        secret = torch.from_file("/etc/passwd", False, 16, dtype=torch.uint8)
+        return y + secret.float().sum()
+
+
+class WritesFileInAnotherMethod(nn.Module):
+    def __init__(self, target: str):
+        super().__init__()
+        self.target = target
+
+    def forward(self, y: torch.Tensor, p: torch.Tensor, bits: int) -> torch.Tensor:
+        return y
+
+    @torch.jit.export
+    def helper(self, y: torch.Tensor):
+        torch.save(y, self.target)
+
+
+class WritesFileOnLoading(nn.Module):
+    def __init__(self, target: str):
+        super().__init__()
+        self.target = target
+
+    def forward(self, y: torch.Tensor, p: torch.Tensor, bits: int) -> torch.Tensor:
+        return y
+
+    @torch.jit.export
+    def __getstate__(self) -> tuple[str, bool]:
+        return self.target, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[str, bool]):
+        self.target = state[0]
+        self.training = state[1]
+        torch.save(torch.ones(3), self.target)
+
+
+class WritesFileInSubmodule(nn.Module):
+    def __init__(self, target: str):
+        super().__init__()
+        self.inner = WritesFileOnLoading(target)
+
+    def forward(self, y: torch.Tensor, p: torch.Tensor, bits: int) -> torch.Tensor:
+        return self.inner(y, p, bits)
+
+
+def pick(state: str = "fine") -> str:
+    return state
+
+
+class CallsFunction(nn.Module):
+    """A free function with a default argument, for an attacker to edit."""
+
+    size: torch.jit.Final[int]
+
+    def __init__(self):
+        super().__init__()
+        self.size = 7
+
+    def forward(self, y: torch.Tensor, p: torch.Tensor, bits: int) -> torch.Tensor:
+        if pick() == "fine":
+            return y
+        return y * self.size
