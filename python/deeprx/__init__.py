@@ -3,4 +3,20 @@
 
 from deeprx_common.slot import SlotConfig
 
-from .deeprx_python import *
+from .deeprx_python import receiver
+from .front_end import aligned_front_end, sync_front_end
+from .slot_probe import slot_probe
+from .slot_source import slot_source
+from .slot_transmitter import slot_transmitter
+from .tdl_channel import tdl_channel
+
+__all__ = [
+    "SlotConfig",
+    "aligned_front_end",
+    "receiver",
+    "slot_probe",
+    "slot_source",
+    "slot_transmitter",
+    "sync_front_end",
+    "tdl_channel",
+]
