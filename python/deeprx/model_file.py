@@ -23,7 +23,7 @@ class ModelFile:
         return self.metadata["name"]
 
     def flop_per_slot(self, n_prb: int, n_rx: int) -> int | None:
-        """FLOP of one slot; both kinds grow with the PRBs. None where the file counted other antennas."""
+        """FLOP of one slot, which grow with the PRBs; None where other antennas were counted."""
         counted = self.metadata.get("flop_per_slot")
         if not counted or counted["n_rx"] != n_rx:
             return None

@@ -10,12 +10,11 @@ import pmt
 from gnuradio import gr
 
 from deeprx_common import energy, report
-from deeprx_common.slot import SlotConfig
 
 from .slot_statistics import SlotStatistics
+from .slot_stream import INDEX_KEY, LENGTH_KEY, slot_config
 
-_SLOT_INDEX = pmt.intern("slot_index")
-_PACKET_LEN = "packet_len"
+_SLOT_INDEX = pmt.intern(INDEX_KEY)
 
 
 class _slot_sink(gr.sync_block):
@@ -72,7 +71,7 @@ class _slot_sink(gr.sync_block):
 
 
 class _llr_sink(_slot_sink):
-    """The LLRs, and on the same block the messages: a block without streams never ends by itself."""
+    """The LLRs, and the messages on the same block: one without streams never ends by itself."""
 
     def __init__(self, n_bits, llr_sign, on_slot, on_stats, len_tag_key):
         decide = _positive if llr_sign == 1 else _negative
@@ -93,21 +92,22 @@ class _llr_sink(_slot_sink):
 class slot_probe(gr.hier_block2):
     """Counts bit errors against the truth, missed slots, time and energy; publishes reports.
 
-    Input 0: float LLRs, one tagged packet of n_bits a slot (tags packet_len and slot_index); positive
-    means 1. Input 1, with reference_input: the bits that were sent, uint8, tagged the same way and in
-    any order of arrival; without it the bits are the Gold sequence of (seed, slot_index) that
-    slot_source sends. Message port in `stats`: the receiver's. Message port out `report`: a symbol
-    holding a report of one point as JSON text; the same text goes over ZMQ PUB.
+    Input 0: float LLRs, one tagged packet of n_bits a slot (tags packet_len and slot_index);
+    positive means 1. Input 1, with reference_input: the bits that were sent, uint8, tagged the same
+    way, early or late; without it the bits are those that slot_source makes of (seed, slot_index).
+    Message port in `stats`: the receiver's. Message port out `report`: a symbol holding a report of
+    one point as JSON text; the same text goes over ZMQ PUB.
 
     Parameters:
-      seed: of slot_source. cluster_slots: slots of one cluster, the unit of the 95 % interval; take at
+      seed: of slot_source. cluster_slots: slots of one cluster, the unit of the 95 % interval: at
       least 10 coherence times (10 / Doppler), or the slots of one burst.
+      n_slots: slots of this index and above are not counted; 0: all are.
       every_slots, every_s: publish after so many slots or seconds, whichever is first; 0: never.
       zmq_address: e.g. "tcp://127.0.0.1:5599", or a port number alone, which stays on this machine;
       empty: no ZMQ.
       flop_per_slot: for the modelled energy; 0: unknown. device: of the receiver, picks the meter.
       conditions: keys of the report's point that are known here, e.g. {"channel": "TDL-A"}.
-      llr_sign: -1 where the receiver was told to flip.
+      llr_sign: -1 where the receiver was told to flip. Other keywords: see SlotConfig.
 
     Raises ValueError with one line for parameters out of range and an address that cannot be bound.
     """
@@ -116,12 +116,8 @@ class slot_probe(gr.hier_block2):
         self,
         seed=1,
         reference_input=False,
-        n_prb=26,
-        modulation="16QAM",
-        dmrs=(2, 11),
-        cell_id=1,
-        slot_number=0,
         cluster_slots=100,
+        n_slots=0,
         every_slots=100,
         every_s=0.0,
         zmq_address="",
@@ -129,7 +125,8 @@ class slot_probe(gr.hier_block2):
         device="cpu",
         conditions=None,
         llr_sign=1,
-        len_tag_key=_PACKET_LEN,
+        len_tag_key=LENGTH_KEY,
+        **slot,
     ):
         inputs = [gr.sizeof_float, gr.sizeof_char][: 1 + bool(reference_input)]
         gr.hier_block2.__init__(
@@ -144,16 +141,10 @@ class slot_probe(gr.hier_block2):
             raise ValueError(
                 f"every_slots and every_s must be 0 or more, got {every_slots}, {every_s}"
             )
-        config = SlotConfig(
-            n_prb=n_prb,
-            modulation=modulation,
-            dmrs=tuple(dmrs),
-            cell_id=cell_id,
-            slot_number=None if slot_number in (None, -1) else slot_number,
-        )
+        config = slot_config(**slot)
         reference = None if reference_input else (lambda index: config.bits(seed, index))
         self._lock = threading.Lock()
-        self._statistics = SlotStatistics(config, cluster_slots, reference)
+        self._statistics = SlotStatistics(config, cluster_slots, reference, n_slots)
         self._every_slots, self._every_s = every_slots, every_s
         self._published_slots, self._published_time = 0, time.monotonic()
         self._flop_per_slot, self._device = flop_per_slot, device
@@ -165,9 +156,7 @@ class slot_probe(gr.hier_block2):
             self._window = energy.EnergyWindow(self._meter, energy.measure_tick(self._meter))
 
         # kept by name: GNU Radio holds only the C++ side of a Python block
-        self._llrs = _llr_sink(
-            config.n_bits, llr_sign, self._on_slot, self._on_stats, len_tag_key
-        )
+        self._llrs = _llr_sink(config.n_bits, llr_sign, self._on_slot, self._on_stats, len_tag_key)
         self.connect((self, 0), self._llrs)
         if reference_input:
             self._truth = _slot_sink(
@@ -222,7 +211,13 @@ class slot_probe(gr.hier_block2):
                 self._window.read() if self._meter else None,
                 self._meter.source if self._meter else self._why_none,
             )
-            return self._report | {"points": [statistics.point(used, **self._conditions)]}
+            return self._report | {
+                "points": [
+                    statistics.point(
+                        used, flop_per_slot=self._flop_per_slot or None, **self._conditions
+                    )
+                ]
+            }
 
 
 def _positive(llr):

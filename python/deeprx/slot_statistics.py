@@ -16,8 +16,10 @@ RECENT_TIMES = 100_000  # inference times that the percentiles are taken over
 class SlotStatistics:
     """Errors per cluster, missed slots, and time per slot of one receiver.
 
-    reference: gives the bits of a slot, uint8 [n_bits], from its index; None where they come through
-    add_reference(). cluster_slots: slots whose indices share index // cluster_slots are one cluster.
+    reference: gives the bits of a slot, uint8 [n_bits], from its index; None where they come
+    through add_reference(). cluster_slots: slots with the same index // cluster_slots are one
+    cluster.
+    n_slots: slots of this index and above are not counted; 0: all are.
     """
 
     def __init__(
@@ -25,12 +27,14 @@ class SlotStatistics:
         config: SlotConfig,
         cluster_slots: int,
         reference: Callable[[int], np.ndarray] | None = None,
+        n_slots: int = 0,
     ):
         if cluster_slots < 1:
             raise ValueError(f"cluster_slots must be at least 1, got {cluster_slots}")
         self._config = config
         self._cluster_slots = cluster_slots
         self._reference = reference
+        self._end = n_slots or float("inf")
         self._decided: OrderedDict[int, np.ndarray] = OrderedDict()
         self._known: OrderedDict[int, np.ndarray] = OrderedDict()
         self._next: int | None = None
@@ -46,6 +50,8 @@ class SlotStatistics:
 
     def add_slot(self, slot_index: int, decisions: np.ndarray) -> None:
         """Count one received slot. decisions: hard bits, uint8 [n_bits]."""
+        if slot_index >= self._end:
+            return
         if self._next is not None and slot_index > self._next:
             self._gaps += slot_index - self._next
         # an index that goes back is a transmitter that started again, not a loss
@@ -80,7 +86,7 @@ class SlotStatistics:
         cluster[1] += len(bits)
 
     def add_stats(self, stats: dict) -> None:
-        """One message of the receiver's port `stats`, as a Python dict; unknown keys are left alone."""
+        """One message of the receiver's port `stats`, as a Python dict."""
         if "dropped" in stats:
             self.dropped[str(stats["dropped"])] += 1
             index = stats.get("slot_index")
@@ -95,7 +101,7 @@ class SlotStatistics:
 
     @property
     def missed_slots(self) -> int:
-        """Slots that left no decisions: gaps between indices, and slots dropped after the last one."""
+        """Slots without decisions: gaps between indices, and those dropped after the last one."""
         return self._gaps + len(self._dropped_ahead)
 
     @property

@@ -7,9 +7,14 @@ import sys
 from . import info, loopback
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        self.exit(2, f"{self.prog}: error: {message} ({self.prog} --help)\n")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 2 for a user's mistake, 130 for Ctrl-C."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="deeprx", description="Learned OFDM receivers in GNU Radio: measure and inspect them."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -38,5 +38,9 @@ def _cells(key: str, value) -> list[str]:
     if isinstance(value, str):
         return [value]
     if isinstance(value, dict):
-        return ["\n".join(f"{k}: {v if isinstance(v, str) else json.dumps(v)}" for k, v in value.items())]
+        return [
+            "\n".join(
+                f"{k}: {v if isinstance(v, str) else json.dumps(v)}" for k, v in value.items()
+            )
+        ]
     return [json.dumps(value)]
