@@ -44,7 +44,7 @@ class RaplMeter:
     scope = "cpu packages"
     resolution_j = 1e-6
 
-    def __init__(self, root: Path = POWERCAP):
+    def __init__(self, root: Path):
         # intel-rapl:0 is a package, intel-rapl:0:1 a part of it: counted once
         self._zones = sorted(z for z in root.glob("*-rapl:*") if z.name.count(":") == 1)
         if not self._zones:
@@ -108,7 +108,7 @@ def find_meter(device: str = "cpu") -> tuple[Meter | None, str]:
     try:
         if device.startswith("cuda"):
             return NvmlMeter(int(device.partition(":")[2] or 0)), ""
-        return RaplMeter(), ""
+        return RaplMeter(POWERCAP), ""
     except OSError as error:
         return None, str(error)
 

@@ -325,9 +325,8 @@ def plot(points: Sequence[Mapping], path: str | os.PathLike) -> None:
             for p in line:
                 if not p["bit_errors"]:
                     high = p["ber_ci95"][1]
-                    axis.errorbar(
-                        p["sinr_db"], high, high / 2, uplims=True, **style | {"marker": ""}
-                    )
+                    bound = style | {"marker": ""}
+                    axis.errorbar([p["sinr_db"]], [high], [high / 2], uplims=[True], **bound)
         axis.set(yscale="log", xlabel="SINR per data RE and antenna, dB", title=title)
         axis.title.set_fontsize("small")
         axis.grid(True, which="both", alpha=0.3)

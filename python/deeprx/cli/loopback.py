@@ -3,9 +3,11 @@
 
 import argparse
 import math
+import signal
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -60,7 +62,7 @@ def add_demo(commands) -> None:
         "demo", help="the shipped baseline and student over TDL-A and TDL-E"
     )
     _add_run(parser, out="build/demo")
-    parser.add_argument("--slots", type=int, default=400, help="a channel and SINR (400)")
+    parser.add_argument("--slots", type=int, default=1000, help="a channel and SINR (1000)")
     parser.set_defaults(run=lambda arguments: run(_demo_setup(arguments)))
 
 
@@ -243,19 +245,32 @@ class _Point(gr.top_block):
             self.msg_connect(block, "stats", probe, "stats")
             self.probes.append(probe)
 
-    def run_watched(self, progress) -> None:
-        """Run to the end, or to Ctrl-C, and tell progress(slots) how far it is."""
+    def run_watched(self, stop: threading.Event, progress) -> None:
+        """Run to the end or until stop is set, and tell progress(slots) how far it is."""
         waiter = threading.Thread(target=self.wait, daemon=True)
         self.start()
         waiter.start()
-        try:
-            while waiter.is_alive():
-                waiter.join(0.2)
-                progress(min(probe.slots() for probe in self.probes))
-        except KeyboardInterrupt:
-            self.stop()
-            waiter.join()
-            raise
+        while waiter.is_alive():
+            waiter.join(0.2)
+            progress(min(probe.slots() for probe in self.probes))
+            if stop.is_set():
+                self.stop()
+
+
+@contextmanager
+def _stop_on_ctrl_c():
+    """An event that Ctrl-C sets, wherever it strikes; a second Ctrl-C ends the program."""
+    stop = threading.Event()
+
+    def handle(number, frame):
+        stop.set()
+        signal.signal(number, before)
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def run(setup: Setup) -> int:
@@ -267,16 +282,19 @@ def run(setup: Setup) -> int:
     made = report.new(gnuradio=gr.version(), torch=_torch_version()) | {"comparisons": []}
     operating_points = [(c, s) for c in setup.channels for s in setup.sinr_db]
     total = len(operating_points) * setup.slots
-    stopped, started = False, time.monotonic()
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} slots  {task.fields[rate]}  left"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as progress:
+    started = time.monotonic()
+    with (
+        _stop_on_ctrl_c() as stop,
+        Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} slots  {task.fields[rate]}  left"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        ) as progress,
+    ):
         task = progress.add_task("", total=total, rate="")
         for k, (channel, sinr_db) in enumerate(operating_points):
             progress.update(task, description=f"{channel} {sinr_db:g} dB")
@@ -287,32 +305,31 @@ def run(setup: Setup) -> int:
 
             point = _Point(setup, channel, sinr_db)
             window = energy.EnergyWindow(meter, tick_s) if meter else None
-            try:
-                point.run_watched(show)
-            except KeyboardInterrupt:
-                stopped = True
+            point.run_watched(stop, show)
             counted = window.read() if window else None
             source = meter.source if meter else why_none
-            _add_points(made, setup, channel, sinr_db, point, counted, source, stopped)
+            _add_points(made, setup, channel, sinr_db, point, counted, source, stop.is_set())
             if not console.is_terminal:
                 took = time.monotonic() - started
-                print(f"{channel} {sinr_db:g} dB ({k + 1}/{len(operating_points)}): {took:.0f} s")
-            if stopped:
+                print(
+                    f"{channel} {sinr_db:g} dB ({k + 1}/{len(operating_points)}): {took:.0f} s",
+                    flush=True,
+                )
+            if stop.is_set():
                 break
     report.write(made, setup.out / "report.json")
     if made["points"]:
         report.plot(made["points"], setup.out / "ber.png")
-        wide = console if console.is_terminal else Console(highlight=False, width=160)
-        for table in report.tables(made["points"]):
-            wide.print(table)
-        for text in _summary(made):
-            wide.print(text)
-    where = f"{setup.out / 'report.json'}, {setup.out / 'ber.png'}"
-    if stopped:
-        message = f"stopped after {len(made['points'])} points; what was measured: {where}"
-        print(f"deeprx: {message}", file=sys.stderr)
+        _show(made, console)
+    took, where = (
+        time.monotonic() - started,
+        f"{setup.out / 'report.json'}, {setup.out / 'ber.png'}",
+    )
+    if stop.is_set():
+        kept = f"what was measured: {where}" if made["points"] else "nothing was measured"
+        print(f"deeprx: stopped after {took:.0f} s; {kept}", file=sys.stderr)
         return 130
-    console.print(f"{total} slots in {time.monotonic() - started:.0f} s: {where}", soft_wrap=True)
+    console.print(f"{total} slots in {took:.0f} s: {where}", soft_wrap=True)
     return 0
 
 
@@ -322,7 +339,7 @@ def _add_points(made, setup, channel, sinr_db, point, window, source, stopped) -
     inference_s = sum(s.inference_total_s for s in statistics)
     points = []
     for model, label, counted in zip(setup.models, _labels(setup.models), statistics, strict=True):
-        if counted.slots == 0:
+        if stopped and counted.slots == 0:
             continue
         flop = model.flop_per_slot(setup.config.n_prb, setup.n_rx)
         share = counted.inference_total_s / inference_s if len(statistics) > 1 else None
@@ -361,20 +378,26 @@ def _add_points(made, setup, channel, sinr_db, point, window, source, stopped) -
             made["comparisons"].append(report.comparison(other, points[0], others, errors, bits))
 
 
-def _summary(made) -> list[str]:
-    """What the table does not show: who is better on the same slots, and where energy is from."""
-    lines = []
+def _show(made, console: Console) -> None:
+    """The tables, and what they do not show: who is better on the same slots, whence the energy."""
+    if not console.is_terminal:
+        console = Console(highlight=False, width=160)  # a file has no width to fold tables to
+    for table in report.tables(made["points"]):
+        console.print(table)
     for c in made["comparisons"]:
         low, high = c["ci95"]
         verdict = "lower BER" if high < 0 else "higher BER" if low > 0 else "not told apart"
-        lines.append(
+        console.print(
             f"{c['channel']} {c['sinr_db']:5.1f} dB  {c['a']} - {c['b']}: "
             f"{c['ber_difference']:+.2e} [{low:+.2e}, {high:+.2e}] over {c['clusters']} clusters: "
-            f"{verdict}"
+            f"{verdict}",
+            markup=False,
         )
     used = made["points"][0]["energy_per_slot_j"]
-    lines.append(f"energy source: {used['source']}; modelled: {used['model'] or 'FLOP unknown'}")
-    return lines
+    console.print(
+        f"energy source: {used['source']}; modelled: {used['model'] or 'FLOP unknown'}",
+        markup=False,
+    )
 
 
 def _labels(models: list[ModelFile]) -> list[str]:

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from gnuradio.deeprx.cli import main
+from receiver_models import save
+from torch import nn
+
+from deeprx_common import report
+from deeprx_common.slot import SlotConfig
+
+
+class LeastSquares(nn.Module):
+    """A classical 16QAM receiver: pilots smoothed over five, linear in time, maximum ratio."""
+
+    def forward(self, y: torch.Tensor, p: torch.Tensor, bits: int) -> torch.Tensor:
+        received = torch.view_as_complex(y)
+        at_pilots = (received * torch.view_as_complex(p).conj().unsqueeze(1))[:, :, [2, 11], ::2]
+        planes = torch.view_as_real(at_pilots).movedim(-1, 2).flatten(0, 3).unsqueeze(1)
+        planes = nn.functional.avg_pool1d(planes, [5], [1], [2], count_include_pad=False)
+        planes = planes.repeat_interleave(2, dim=-1)
+        n_slots, n_rx, n_sc = y.shape[0], y.shape[1], y.shape[3]
+        planes = planes.reshape(n_slots, n_rx, 2, 2, n_sc).movedim(2, -1).contiguous()
+        first, last = torch.view_as_complex(planes).unbind(2)
+        time = ((torch.arange(14) - 2) / 9.0).reshape(14, 1)
+        channel = first.unsqueeze(2) * (1 - time) + last.unsqueeze(2) * time
+        gain = (channel.abs() ** 2).sum(1)
+        x = torch.view_as_real((channel.conj() * received).sum(1) / gain)
+        a = 0.4**0.5
+        return torch.cat([-x, x.abs() - a], -1) * gain.unsqueeze(-1) * 20
+
+
+FLOP = {"n_prb": 26, "n_rx": 2, "matmul": 10**8, "other": 10**7}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    made = [folder / "one.pt", folder / "two.pt"]
+    for path in made:
+        save(
+            LeastSquares(), path, name=path.stem, modulations=["16QAM"], bits=4, flop_per_slot=FLOP
+        )
+    return [str(path) for path in made]
+
+
+def loopback(out, *arguments):
+    status = main(["loopback", "--out", str(out), *map(str, arguments)])
+    assert status == 0
+    return report.read(out / "report.json")
+
+
+def test_two_receivers_on_the_same_slots(models, tmp_path, capsys):
+    made = loopback(
+        tmp_path, "--receiver", models[0], "--receiver", models[1], "--channel", "TDL-A,TDL-E",
+        "--sinr", "6,12", "--slots", 60, "--burst", 5, "--seed", 3,
+    )  # fmt: skip
+    points = made["points"]
+    assert [(p["channel"], p["sinr_db"], p["receiver"]) for p in points] == [
+        (channel, sinr, name)
+        for channel in ("TDL-A", "TDL-E")
+        for sinr in (6.0, 12.0)
+        for name in ("one", "two")
+    ]
+    for p in points:
+        assert (p["slots"], p["clusters"], p["missed_slots"]) == (60, 12, 0)
+        assert p["bits"] == 60 * SlotConfig().n_bits
+        assert p["inference_s_per_slot"]["p50"] > 0
+        assert p["cpu_s_per_slot"] > 0
+        assert p["flop_per_slot"] == 110_000_000
+        assert p["energy_per_slot_j"]["modelled"] > 0
+        assert len(p["model_sha256"]) == 64
+    # one program under two names: the same samples must give the same errors
+    assert [p["bit_errors"] for p in points[::2]] == [p["bit_errors"] for p in points[1::2]]
+    assert 0.08 < points[0]["ber"] < 0.17
+    assert 0.01 < points[2]["ber"] < 0.06
+    assert [c["ber_difference"] for c in made["comparisons"]] == [0.0] * 4
+    assert (tmp_path / "ber.png").stat().st_size > 1000
+    text = capsys.readouterr().out
+    assert "TDL-E, 100 ns, 50 Hz, 16QAM" in text
+    assert "modelled" in text
+
+
+def test_same_seed_same_errors(models, tmp_path):
+    arguments = ["--receiver", models[0], "--sinr", 9, "--slots", 10]
+    runs = [loopback(tmp_path, *arguments, "--seed", seed) for seed in (1, 1, 2)]
+    errors = [run["points"][0]["bit_errors"] for run in runs]
+    assert errors[0] == errors[1] != errors[2]
+
+
+def test_synchronised_loopback_counts_every_slot(models, tmp_path):
+    made = loopback(
+        tmp_path, "--receiver", models[0], "--sync", "--cfo", 1000, "--sinr", 15, "--slots", 50
+    )
+    (point,) = made["points"]
+    assert point["sync"] is True
+    assert (point["slots"], point["missed_slots"]) == (50, 0)
+    assert point["ber"] < 0.04
+
+
+def test_interferer_makes_up_the_sinr(models, tmp_path):
+    made = loopback(tmp_path, "--receiver", models[0], "--sir", 10, "--sinr", 6, "--slots", 40)
+    (point,) = made["points"]
+    assert point["sir_db"] == 10
+    assert point["snr_db"] == pytest.approx(8.205, abs=1e-3)
+    assert point["sinr_db"] == pytest.approx(6.0)
+    assert 0.06 < point["ber"] < 0.2
+
+
+def test_ctrl_c_keeps_what_was_measured(models, tmp_path):
+    command = [sys.executable, "-m", "gnuradio.deeprx", "loopback", "--receiver", models[0]]
+    command += ["--sinr", "6,9,12", "--slots", "300", "--out", str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline().startswith("TDL-A 6 dB (1/3)")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "stopped after" in errors
+    assert "Traceback" not in errors
+    points = report.read(tmp_path / "report.json")["points"]
+    assert points[0]["slots"] == 300
+    assert len(points) < 3
+    assert points[0]["missed_slots"] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["loopback", "--receiver", "nowhere.pt"], "nowhere.pt: cannot read the model file"),
+        (["loopback", "--receiver", "/"], "expected a model file (.pt), found a folder"),
+        (["loopback", "--receiver", "MODEL", "--channel", "TDL-X"], "found 'TDL-X'"),
+        (["loopback", "--receiver", "MODEL", "--sinr", "six"], "invalid list value: 'six'"),
+        (["loopback", "--receiver", "MODEL", "--slots", "0"], "must be at least 1, got 0"),
+        (["loopback", "--receiver", "MODEL", "--n-prb", "3"], "n_prb must be 6 to 273 PRB, got 3"),
+        (
+            ["loopback", "--receiver", "MODEL", "--n-rx", "5"],
+            "--n-rx must be 1 to 4 antennas, got 5",
+        ),
+        (["loopback", "--receiver", "MODEL", "--dmrs", "20"], "dmrs must name 1 or 2"),
+        (["loopback", "--receiver", "MODEL", "--modulation", "QPSK"], "QPSK"),
+        (["loopback", "--receiver", "MODEL", "--delay-spread", "-1"], "delay_spread"),
+        (["loopback", "--receiver", "MODEL", "--sir", "5"], "rules out an SINR of 12 dB"),
+        (["loopback"], "required: --receiver"),
+        (["demo", "--slots", "-1"], "must be at least 1, got -1"),
+        (["info", "nowhere.pt"], "nowhere.pt: cannot read the model file"),
+        (["fly"], "invalid choice: 'fly'"),
+    ],
+)
+def test_mistakes_get_one_line(models, tmp_path, monkeypatch, capfd, arguments, says):
+    if arguments[0] == "demo":
+        monkeypatch.setattr("gnuradio.deeprx.cli.loopback._shipped", lambda name: models[0])
+    monkeypatch.chdir(tmp_path)
+    try:
+        status = main([models[0] if a == "MODEL" else a for a in arguments])
+    except SystemExit as stop:
+        status = stop.code
+    text = capfd.readouterr().err
+    assert status == 2
+    assert says in text
+    assert text.startswith("deeprx")
+    assert text.count("\n") == 1
+
+
+def test_out_that_cannot_be_written_is_found_before_the_run(models, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["loopback", "--receiver", models[0], "--out", str(tmp_path / "file" / "x")]) == 2
+    assert str(tmp_path / "file") in capsys.readouterr().err
+
+
+def test_info_shows_the_metadata_without_running_the_file(models, capsys):
+    assert main(["info", models[0]]) == 0
+    text = capsys.readouterr().out
+    for shown in ("one", "deeprx.model/1", "16QAM", "matmul: 100000000", "sha256"):
+        assert shown in text
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "expected a TorchScript archive"),
+        (b"not a model", "expected a TorchScript archive, found something else (11 bytes)"),
+    ],
+)
+def test_info_refuses_other_files(tmp_path, capsys, content, says):
+    path = tmp_path / "x.pt"
+    path.write_bytes(content)
+    assert main(["info", str(path)]) == 2
+    assert f"{path}: {says}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("extra", "says"),
+    [
+        ({}, "expected one extra/deeprx.json in the archive, found 0"),
+        ({"deeprx.json": "{"}, "deeprx.json is not JSON"),
+        ({"deeprx.json": "[]"}, "expected contract 'deeprx.model/1', found 'list'"),
+        ({"deeprx.json": json.dumps({"contract": "deeprx.model/2"})}, "found 'deeprx.model/2'"),
+        ({"deeprx.json": json.dumps({"contract": "deeprx.model/1"})}, "expected a name"),
+    ],
+)
+def test_info_refuses_other_contracts(tmp_path, capsys, extra, says):
+    path = tmp_path / "x.pt"
+    torch.jit.save(torch.jit.script(LeastSquares()), path, _extra_files=extra)
+    assert main(["info", str(path)]) == 2
+    text = capsys.readouterr().err
+    assert says in text
+    assert text.count("\n") == 1

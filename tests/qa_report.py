@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from deeprx_common import energy, report
+
+
+def make_point(**fields):
+    return report.point(
+        **{
+            "receiver": "net",
+            "model_sha256": "ab" * 32,
+            "channel": "TDL-A",
+            "delay_spread_s": 1e-7,
+            "doppler_hz": 50,
+            "domain": "time",
+            "modulation": "16QAM",
+            "n_prb": 26,
+            "n_rx": 2,
+            "dmrs": [2, 11],
+            "sync": False,
+            "snr_db": 9.0,
+            "seed": 1,
+            "slots": 30,
+            "missed_slots": 0,
+            "cluster_errors": [10, 30, 20],
+            "cluster_bits": [1000, 1000, 1000],
+            "inference_s": [1e-3, 2e-3, 3e-3],
+            "cpu_s_per_slot": 2e-3,
+            "flop_per_slot": 10**9,
+            "energy_per_slot_j": energy.energy_per_slot(30, 0.06, 1e9, source="no counter"),
+        }
+        | fields
+    )
+
+
+def make_report(*points):
+    made = report.new(gnuradio="3.10")
+    made["points"] += points
+    return made
+
+
+def rendered(points):
+    console = Console(file=io.StringIO(), width=200)
+    for table in report.tables(points):
+        console.print(table)
+    return console.file.getvalue()
+
+
+def test_point_has_every_key_of_the_schema():
+    point = make_point()
+    assert list(point) == [
+        "receiver", "model_sha256", "channel", "delay_spread_s", "doppler_hz", "domain",
+        "modulation", "n_prb", "n_rx", "dmrs", "sync", "sinr_db", "snr_db", "sir_db", "seed", "slots",
+        "clusters", "missed_slots", "bits", "bit_errors", "ber", "ber_ci95", "inference_s_per_slot",
+        "cpu_s_per_slot", "flop_per_slot", "energy_per_slot_j",
+    ]  # fmt: skip
+    assert (point["bits"], point["bit_errors"], point["clusters"]) == (3000, 60, 3)
+    assert point["ber"] == pytest.approx(0.02)
+    assert point["inference_s_per_slot"]["p50"] == pytest.approx(2e-3)
+
+
+def test_sinr_adds_noise_and_interference():
+    assert make_point()["sinr_db"] == 9.0
+    assert make_point(snr_db=10.0, sir_db=10.0)["sinr_db"] == pytest.approx(10 - 3.0103, abs=1e-3)
+
+
+def test_written_report_reads_back_the_same(tmp_path):
+    made = make_report(make_point())
+    report.write(made, tmp_path / "new" / "report.json")
+    assert report.read(tmp_path / "new" / "report.json") == made
+    assert made["host"]["cores"] >= 1
+
+
+def test_point_of_a_live_radio_may_not_know_its_channel(tmp_path):
+    point = make_point(channel=None, snr_db=None, cluster_errors=[], cluster_bits=[])
+    assert point["sinr_db"] is None
+    assert point["ber"] is None
+    report.write(make_report(point), tmp_path / "report.json")
+    assert "unknown channel" in rendered([point])
+
+
+def test_failed_write_leaves_the_old_report_and_nothing_else(tmp_path):
+    path = tmp_path / "report.json"
+    report.write(make_report(), path)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        report.write(make_report(make_point(doppler_hz=float("nan"))), path)
+    assert report.read(path)["points"] == []
+    assert [p.name for p in tmp_path.iterdir()] == ["report.json"]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"ber": "0.1"}, r"points\[0\]: 'ber' must be int or float or null, got '0.1'"),
+        ({"slots": None}, "'slots' must be int, got None"),
+        ({"slots": True}, "'slots' must be int, got True"),
+        ({"bit_errors": 9999}, "9999 errors in 3000 bits"),
+        ({"ber": None}, "'ber' must be null exactly where there are no bits"),
+        ({"energy_per_slot_j": {}}, r"points\[0\].energy_per_slot_j lacks 'measured'"),
+    ],
+)
+def test_departure_from_the_schema_is_named(change, says):
+    with pytest.raises(ValueError, match=says):
+        report.validate(make_report(make_point() | change))
+
+
+def test_missing_key_is_named():
+    point = make_point()
+    del point["seed"]
+    with pytest.raises(ValueError, match=r"points\[0\] lacks 'seed'"):
+        report.validate(make_report(point))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "is not a report"),
+        ("[]", "got 'list'"),
+        (json.dumps({"schema": "deeprx.report/9"}), "got 'deeprx.report/9'"),
+    ],
+)
+def test_other_files_are_refused_by_name(tmp_path, text, says):
+    path = tmp_path / "other.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=says) as raised:
+        report.read(path)
+    assert str(path) in str(raised.value)
+    with pytest.raises(ValueError, match="No such file"):
+        report.read(tmp_path / "none.json")
+
+
+def test_table_shows_points_by_channel_and_sinr():
+    points = [
+        make_point(snr_db=12.0),
+        make_point(),
+        make_point(receiver="baseline"),
+        make_point(channel="TDL-E", delay_spread_s=3e-7),
+    ]
+    text = rendered(points)
+    assert text.index("TDL-A, 100 ns, 50 Hz") < text.index(" 9.0 ") < text.index(" 12.0 ")
+    assert "TDL-E, 300 ns" in text
+    assert "2.000e-02" in text
+    assert "modelled" in text
+
+
+def test_energy_value_prefers_what_was_measured():
+    used = make_point()["energy_per_slot_j"]
+    assert report.energy_value(used) == (0.2, "modelled")
+    assert report.energy_value(used | {"attributed": 0.5}) == (0.5, "attributed")
+    assert report.energy_value(used | {"attributed": 0.5, "measured": 0.7}) == (0.7, "measured")
+    assert report.energy_value(used | {"modelled": None}) == (None, "none")
+
+
+def test_plot_is_a_picture_even_without_errors(tmp_path):
+    points = [make_point(), make_point(snr_db=20.0, cluster_errors=[0, 0, 0])]
+    report.plot(points, tmp_path / "ber.png")
+    assert (tmp_path / "ber.png").read_bytes().startswith(b"\x89PNG")
+    assert [p.name for p in tmp_path.iterdir()] == ["ber.png"]
+
+
+def test_comparison_is_paired():
+    a, b = make_point(), make_point(receiver="baseline")
+    made = report.comparison(a, b, [10, 30, 20], [20, 40, 30], [1000] * 3)
+    assert made["ber_difference"] == pytest.approx(-0.01)
+    assert made["ci95"][1] < 0
+    assert (made["a"], made["b"], made["clusters"]) == ("net", "baseline", 3)

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+import math
+
+import numpy as np
+import pytest
+
+from deeprx_common.stats import error_rate, paired_difference, sinr_at_ber
+
+
+def fading_clusters(rng, clusters, bits=10_000, mean=0.02):
+    """Errors of clusters whose error probability differs from draw to draw, as over fading."""
+    return rng.binomial(bits, np.clip(rng.gamma(0.7, mean / 0.7, clusters), 0, 0.5))
+
+
+def coverage(interval, trials=400, clusters=40):
+    rng = np.random.default_rng(1)
+    truth = 0.02  # of the gamma's mean; the clip at 0.5 moves it by less than 1e-6
+    hits = 0
+    for _ in range(trials):
+        low, high = interval(fading_clusters(rng, clusters), np.full(clusters, 10_000))
+        hits += low <= truth <= high
+    return hits / trials
+
+
+def test_interval_covers_the_truth_where_clusters_differ():
+    assert coverage(lambda e, b: error_rate(e, b).ci95) >= 0.93
+
+
+def test_an_interval_over_bits_would_not():
+    def over_bits(errors, bits):
+        p = errors.sum() / bits.sum()
+        half = 1.96 * math.sqrt(p * (1 - p) / bits.sum())
+        return p - half, p + half
+
+    assert coverage(over_bits) < 0.2
+
+
+def test_interval_is_not_wider_than_needed():
+    # binomial clusters: the textbook interval of 4e5 bits at 1e-2 is +-3.1e-4
+    errors = np.random.default_rng(2).binomial(10_000, 0.01, 40)
+    low, high = error_rate(errors, np.full(40, 10_000)).ci95
+    assert high - low < 2 * 2 * 3.1e-4
+
+
+def test_rate_weighs_clusters_by_their_bits():
+    found = error_rate([10, 0], [100, 900])
+    assert found.rate == pytest.approx(0.01)
+    assert (found.errors, found.bits, found.clusters) == (10, 1000, 2)
+
+
+@pytest.mark.parametrize("bits", [100, 10**9])
+def test_without_errors_the_bound_counts_clusters(bits):
+    assert error_rate([0] * 40, [bits] * 40).ci95 == pytest.approx((0, 1 - 0.025 ** (1 / 40)))
+
+
+def test_few_clusters_with_errors_are_bounded_by_their_share():
+    low, high = error_rate([500] + [0] * 99, [1000] * 100).ci95
+    assert low < 0.005 < high < 0.06  # Clopper-Pearson of 1 in 100: 0.0545
+
+
+def test_one_cluster_says_nothing_about_the_spread():
+    assert error_rate([5], [1000]).ci95 == (0, 1)
+    assert paired_difference([5], [9], [1000]).ci95 == (-1, 1)
+
+
+def test_pairing_finds_what_separate_intervals_cannot():
+    rng = np.random.default_rng(3)
+    worse = fading_clusters(rng, 60)
+    better = rng.binomial(worse, 0.95)  # 5 % fewer errors on the same clusters
+    bits = np.full(60, 10_000)
+    a, b = error_rate(better, bits), error_rate(worse, bits)
+    assert a.ci95[1] > b.ci95[0]
+    found = paired_difference(better, worse, bits)
+    assert found.ci95[1] < 0
+    assert found.difference == pytest.approx(a.rate - b.rate)
+
+
+def test_pairing_does_not_invent_a_difference():
+    rng = np.random.default_rng(4)
+    false = 0
+    for _ in range(300):
+        p = np.clip(rng.gamma(0.7, 0.03, 40), 0, 0.5)
+        a, b = rng.binomial(10_000, p), rng.binomial(10_000, p)
+        low, high = paired_difference(a, b, np.full(40, 10_000)).ci95
+        false += not low <= 0 <= high
+    assert false / 300 < 0.08
+
+
+def test_identical_receivers_are_bounded_by_clusters():
+    assert paired_difference([3] * 10, [3] * 10, [100] * 10).ci95[1] > 0.1
+
+
+def curve(clusters=50, bits=100_000, seed=5):
+    """A curve of one decade in 5 dB that crosses 1e-2 at 10 dB, with noise from few errors."""
+    rng = np.random.default_rng(seed)
+    return [
+        (sinr, rng.binomial(bits, 10 ** (-sinr / 5), clusters), np.full(clusters, bits))
+        for sinr in (15.0, 5.0, 8.0, 12.0)
+    ]
+
+
+def test_sinr_at_ber_interpolates_in_log_domain():
+    sinr, (low, high) = sinr_at_ber(curve(), 1e-2)
+    assert sinr == pytest.approx(10.0, abs=0.03)
+    assert low <= sinr <= high
+    assert high - low < 0.1
+
+
+def test_sinr_interval_covers_the_truth():
+    rng = np.random.default_rng(6)
+    hits = 0
+    for _ in range(100):
+        points = []
+        for sinr in (6.0, 9.0, 12.0):
+            p = np.clip(10 ** (-sinr / 6) * rng.gamma(2.0, 0.5, 60), 0, 0.5)
+            points.append((sinr, rng.binomial(10_000, p), np.full(60, 10_000)))
+        low, high = sinr_at_ber(points, 10 ** (-10 / 6), resamples=300)[1]
+        hits += low <= 10.0 <= high
+    assert hits >= 88
+
+
+def test_sinr_out_of_the_curve_is_infinite():
+    assert sinr_at_ber(curve(), 1e-4)[0] == math.inf
+    assert sinr_at_ber(curve(), 0.4)[0] == -math.inf
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: error_rate([], []), "not empty"),
+        (lambda: error_rate([1], [2, 3]), "one length"),
+        (lambda: error_rate([0, 0], [5, 0]), "every cluster must have bits"),
+        (lambda: sinr_at_ber(curve()[:1], 0.1), "at least 2 points"),
+        (lambda: sinr_at_ber(curve(), 0.7), "between 0 and 0.5"),
+    ],
+)
+def test_bad_input_says_what_is_wrong(call, says):
+    with pytest.raises(ValueError, match=says):
+        call()
