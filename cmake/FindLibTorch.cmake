@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# LibTorch as it comes inside the torch Python package, CPU or CUDA, as the target LibTorch::LibTorch.
+# LibTorch as it comes inside the torch Python package, CPU or CUDA: the target LibTorch::LibTorch,
+# and LibTorch_LIBRARY_DIR.
 #
 # Torch's own find_package(Torch) asks for the CUDA toolkit when the wheel was built with CUDA;
 # compiling against it needs no more than its headers and these libraries.
@@ -31,8 +32,9 @@ find_path(
     PATH_SUFFIXES include
     NO_DEFAULT_PATH)
 get_filename_component(_torch_root "${LibTorch_INCLUDE_DIR}" DIRECTORY)
+set(LibTorch_LIBRARY_DIR ${_torch_root}/lib)
 foreach(_lib torch torch_cpu c10)
-    find_library(LibTorch_${_lib}_LIBRARY ${_lib} HINTS ${_torch_root}/lib NO_DEFAULT_PATH)
+    find_library(LibTorch_${_lib}_LIBRARY ${_lib} HINTS ${LibTorch_LIBRARY_DIR} NO_DEFAULT_PATH)
     mark_as_advanced(LibTorch_${_lib}_LIBRARY)
 endforeach()
 

@@ -105,9 +105,10 @@ def main():
         bare = Bare(model, config, symbols)
         rounds = []
         for _ in range(arguments.rounds):
-            bare_before = bare.measure(arguments.seconds / 2)
+            before = bare.measure(arguments.seconds / 2)
             total, inference = block.measure(arguments.seconds)
-            rounds.append((total, inference, (bare_before + bare.measure(arguments.seconds / 2)) / 2))
+            after = bare.measure(arguments.seconds / 2)
+            rounds.append((total, inference, (before + after) / 2))
 
     total, inference, alone = np.array(rounds).T
     low, ratio, high = np.quantile(total / alone, [0.25, 0.5, 0.75])

@@ -372,6 +372,49 @@ def test_missing_metadata_is_refused(tmp_path, missing):
     assert_one_line(error, str(path), missing)
 
 
+class Layers(torch.nn.Module):
+    """One of each kind of layer that a receiver may be made of."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = torch.nn.Conv2d(4, 8, 3, padding=1)
+        self.layers = torch.nn.Sequential(
+            torch.nn.GroupNorm(2, 8),
+            torch.nn.PReLU(),
+            torch.nn.Dropout2d(),
+            torch.nn.MaxPool2d(2),
+            torch.nn.Upsample(scale_factor=2.0),
+            torch.nn.ConvTranspose2d(8, 8, 3, padding=1),
+            torch.nn.SiLU(inplace=True),
+        )
+        self.attention = torch.nn.MultiheadAttention(8, 2, batch_first=True)
+        self.recurrent = torch.nn.GRU(8, 8, batch_first=True)
+        self.norm = torch.nn.LayerNorm(8)
+        self.tail = torch.nn.Linear(8, 4)
+
+    def forward(self, y: torch.Tensor, p: torch.Tensor, bits: int) -> torch.Tensor:
+        batch, _, n_sym, n_sc, _ = y.shape
+        with torch.no_grad():
+            spectrum = torch.fft.fft(torch.view_as_complex(y)) / n_sc
+            covariance = torch.einsum("brsk,bqsk->brq", spectrum, spectrum.conj())
+            inverse = torch.linalg.inv(covariance + torch.eye(2, device=y.device))
+        x = y.permute(0, 1, 4, 2, 3).reshape(batch, 4, n_sym, n_sc)
+        x = self.layers(self.head(x) * inverse.abs().mean((1, 2))[:, None, None, None])
+        x = x.permute(0, 2, 3, 1).reshape(batch * n_sym, n_sc, 8)
+        x = x + self.attention(x, x, x, need_weights=False)[0] + self.recurrent(x)[0]
+        return self.tail(self.norm(x)).reshape(batch, n_sym, n_sc, 4)
+
+
+def test_honest_layers_are_allowed(tmp_path):
+    config = deeprx.SlotConfig(n_prb=6)
+    module = Layers().eval()
+    path = models.save(module, tmp_path / "model.pt", bits=4)
+    symbols = random_symbols(config, 2, 2)
+    expected = eager_llrs(config, module, symbols)
+    got = run(config, path, symbols).slots(config)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+
+
 def write_nothing(path):
     pass
 
@@ -580,6 +623,18 @@ def test_missing_gpu_is_an_error(model):
     assert_one_line(error, "cuda", "0 CUDA devices")
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+def test_gpu_gives_the_llrs_of_the_cpu(model):
+    path, module = model
+    config = deeprx.SlotConfig()
+    symbols = random_symbols(config, 2, 20)
+    flowgraph = run(config, path, symbols, device="cuda", max_batch=4, max_latency_ms=0)
+    expected = eager_llrs(config, module, symbols)
+    np.testing.assert_allclose(
+        flowgraph.slots(config), expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max()
+    )
+
+
 def test_worker_threads_count_as_cpu_time(model):
     """The same work on two threads costs about the same CPU time, not half of it."""
     config = deeprx.SlotConfig(n_prb=106)
@@ -683,7 +738,9 @@ def test_bad_hot_swap_keeps_the_running_model(tmp_path, bad):
 # The process
 
 
-@pytest.mark.parametrize("first, second", [("torch", "gnuradio.deeprx"), ("gnuradio.deeprx", "torch")])
+@pytest.mark.parametrize(
+    "first, second", [("torch", "gnuradio.deeprx"), ("gnuradio.deeprx", "torch")]
+)
 def test_torch_and_gnuradio_share_a_process(first, second):
     code = f"import {first}, {second}, torch; print(torch.ones(2).sum().item())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -26,7 +26,7 @@ METADATA = {
 
 
 def save(module: nn.Module, path: Path, **metadata) -> str:
-    """Write a model file; keyword arguments replace entries of its deeprx.json. Returns the path."""
+    """Write a model file; keywords replace entries of its deeprx.json. Returns the path."""
     text = json.dumps({**METADATA, **metadata})
     torch.jit.save(torch.jit.script(module.eval()), path, _extra_files={"deeprx.json": text})
     return str(path)
@@ -76,7 +76,7 @@ class ConvNet(nn.Module):
 
 
 class Echo(nn.Module):
-    """LLRs are the pilots one subcarrier below: shows, on data elements, the pilots it was given."""
+    """LLRs are the pilots one subcarrier below: on data elements they show the pilots."""
 
     def forward(self, y: torch.Tensor, p: torch.Tensor, bits: int) -> torch.Tensor:
         return torch.roll(p, 1, 2).repeat(1, 1, 1, (bits + 1) // 2)

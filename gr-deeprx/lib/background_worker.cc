@@ -7,8 +7,7 @@
 #include <unistd.h>
 #include <utility>
 
-namespace gr {
-namespace deeprx {
+namespace gr::deeprx {
 
 background_worker::~background_worker()
 {
@@ -51,5 +50,4 @@ void background_worker::run()
     }
 }
 
-} // namespace deeprx
-} // namespace gr
+} // namespace gr::deeprx

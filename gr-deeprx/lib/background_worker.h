@@ -8,8 +8,7 @@
 #include <mutex>
 #include <thread>
 
-namespace gr {
-namespace deeprx {
+namespace gr::deeprx {
 
 /*!
  * \brief A thread of low priority that does jobs in order, so that signal processing need not wait
@@ -35,5 +34,4 @@ private:
     std::thread d_thread;
 };
 
-} // namespace deeprx
-} // namespace gr
+} // namespace gr::deeprx

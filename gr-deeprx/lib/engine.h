@@ -10,8 +10,7 @@
 #include <string>
 #include <vector>
 
-namespace gr {
-namespace deeprx {
+namespace gr::deeprx {
 
 /*!
  * \brief A loaded receiver: received grids and pilots in, LLRs out.
@@ -73,5 +72,4 @@ void set_inference_threads(int threads);
 //! CPU time in nanoseconds that the calling thread and its inference workers have used so far.
 uint64_t inference_cpu_ns();
 
-} // namespace deeprx
-} // namespace gr
+} // namespace gr::deeprx

@@ -11,8 +11,7 @@
 #include <sstream>
 #include <stdexcept>
 
-namespace gr {
-namespace deeprx {
+namespace gr::deeprx {
 
 namespace {
 
@@ -174,5 +173,4 @@ void check_model_fits(const model_info& info, const slot_geometry& slot, int n_r
     }
 }
 
-} // namespace deeprx
-} // namespace gr
+} // namespace gr::deeprx

@@ -7,8 +7,7 @@
 #include <string>
 #include <vector>
 
-namespace gr {
-namespace deeprx {
+namespace gr::deeprx {
 
 /*!
  * \brief What a model file says about itself in deeprx.json (contract "deeprx.model/1"): the part
@@ -38,5 +37,4 @@ model_info parse_model_info(const std::string& json);
  */
 void check_model_fits(const model_info& info, const slot_geometry& slot, int n_rx, bool on_cuda);
 
-} // namespace deeprx
-} // namespace gr
+} // namespace gr::deeprx

@@ -10,8 +10,7 @@
 #include <mutex>
 #include <stdexcept>
 
-namespace gr {
-namespace deeprx {
+namespace gr::deeprx {
 
 namespace {
 
@@ -127,11 +126,9 @@ receiver_impl::receiver_impl(const std::string& model,
                                        parameters.n_rx,
                                        sizeof(gr_complex) * parameters.slot.fft_size()),
                 gr::io_signature::make(1, 1, sizeof(float))),
-      d_slot(parameters.slot),
-      d_parameters(parameters),
+      d_slot(parameters.slot), d_parameters(parameters),
       d_max_latency(max_latency_ms > 0.0 ? max_latency_ms * 1e-3 : HUGE_VAL),
-      d_len_tag_key(pmt::intern(len_tag_key)),
-      d_llr_sign(static_cast<float>(llr_sign)),
+      d_len_tag_key(pmt::intern(len_tag_key)), d_llr_sign(static_cast<float>(llr_sign)),
       d_threads(parameters.threads)
 {
     for (int size = 1; size < parameters.max_batch; size *= 2)
@@ -280,8 +277,7 @@ int receiver_impl::general_work(int noutput_items,
 
     const int queued = (available - offset) / n_symbols;
     const int produced =
-        batch.empty() ? 0
-                      : receive(batch, cpu_start, queued, static_cast<float*>(output_items[0]));
+        batch.empty() ? 0 : receive(batch, cpu_start, queued, static_cast<float*>(output_items[0]));
     consume_each(offset);
     return produced;
 }
@@ -427,8 +423,8 @@ int receiver_impl::receive(const std::vector<waiting_slot>& batch,
     const auto wall_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(elapsed).count();
     auto stats = pmt::make_dict();
     stats = pmt::dict_add(stats, inference_ns_key, pmt::from_uint64(wall_ns / n));
-    stats = pmt::dict_add(
-        stats, cpu_ns_key, pmt::from_uint64((inference_cpu_ns() - cpu_start) / n));
+    stats =
+        pmt::dict_add(stats, cpu_ns_key, pmt::from_uint64((inference_cpu_ns() - cpu_start) / n));
     stats = pmt::dict_add(stats, queue_depth_key, pmt::from_long(queued));
     stats = pmt::dict_add(stats, batch_key, pmt::from_long(n));
     stats = pmt::dict_add(stats, model_key, d_model->name);
@@ -478,8 +474,10 @@ void receiver_impl::drop(uint64_t slot_index, const std::string& reason)
     d_unlogged++;
     const auto now = std::chrono::steady_clock::now();
     if (now - d_last_warning >= std::chrono::seconds(1)) {
-        d_logger->warn(
-            "slot {:d} dropped: {:s} ({:d} since the last warning)", slot_index, reason, d_unlogged);
+        d_logger->warn("slot {:d} dropped: {:s} ({:d} since the last warning)",
+                       slot_index,
+                       reason,
+                       d_unlogged);
         d_last_warning = now;
         d_unlogged = 0;
     }
@@ -487,5 +485,4 @@ void receiver_impl::drop(uint64_t slot_index, const std::string& reason)
     message_port_pub(stats_port, pmt::dict_add(stats, dropped_key, pmt::intern(reason)));
 }
 
-} // namespace deeprx
-} // namespace gr
+} // namespace gr::deeprx

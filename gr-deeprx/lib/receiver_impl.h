@@ -16,8 +16,7 @@
 #include <string>
 #include <vector>
 
-namespace gr {
-namespace deeprx {
+namespace gr::deeprx {
 
 //! One claim on the process-wide number of CPU threads; claims that disagree throw.
 class thread_claim
@@ -110,5 +109,4 @@ private:
     background_worker d_background; // last: stops before what its jobs use goes away
 };
 
-} // namespace deeprx
-} // namespace gr
+} // namespace gr::deeprx

@@ -5,8 +5,7 @@
 #include <array>
 #include <cstdint>
 
-namespace gr {
-namespace deeprx {
+namespace gr::deeprx {
 
 namespace {
 
@@ -71,5 +70,4 @@ std::string sha256(const std::string& bytes)
     return hex;
 }
 
-} // namespace deeprx
-} // namespace gr
+} // namespace gr::deeprx

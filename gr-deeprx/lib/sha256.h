@@ -4,11 +4,9 @@
 
 #include <string>
 
-namespace gr {
-namespace deeprx {
+namespace gr::deeprx {
 
 //! SHA-256 (FIPS 180-4) of a byte string, as 64 hexadecimal digits.
 std::string sha256(const std::string& bytes);
 
-} // namespace deeprx
-} // namespace gr
+} // namespace gr::deeprx

@@ -7,8 +7,7 @@
 #include <map>
 #include <stdexcept>
 
-namespace gr {
-namespace deeprx {
+namespace gr::deeprx {
 
 std::vector<uint8_t> gold_sequence(uint32_t c_init, int length)
 {
@@ -40,8 +39,8 @@ int bits_of(const std::string& modulation)
     };
     const auto found = bits.find(modulation);
     if (found == bits.end())
-        throw std::invalid_argument(
-            "modulation must be one of QPSK, 16QAM, 64QAM, 256QAM, got '" + modulation + "'");
+        throw std::invalid_argument("modulation must be one of QPSK, 16QAM, 64QAM, 256QAM, got '" +
+                                    modulation + "'");
     return found->second;
 }
 
@@ -52,12 +51,8 @@ slot_geometry::slot_geometry(int n_prb,
                              const std::vector<int>& dmrs,
                              int cell_id,
                              int slot_number)
-    : d_n_prb(n_prb),
-      d_modulation(modulation),
-      d_dmrs(dmrs),
-      d_cell_id(cell_id),
-      d_slot_number(slot_number),
-      d_bits_per_symbol(bits_of(modulation))
+    : d_n_prb(n_prb), d_modulation(modulation), d_dmrs(dmrs), d_cell_id(cell_id),
+      d_slot_number(slot_number), d_bits_per_symbol(bits_of(modulation))
 {
     expect_range("n_prb", n_prb, 6, 273);
     expect_range("cell_id", cell_id, 0, 65535);
@@ -122,5 +117,4 @@ std::vector<float> slot_geometry::make_pilots(int slot_in_frame) const
     return grid;
 }
 
-} // namespace deeprx
-} // namespace gr
+} // namespace gr::deeprx

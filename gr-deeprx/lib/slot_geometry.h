@@ -6,8 +6,7 @@
 #include <string>
 #include <vector>
 
-namespace gr {
-namespace deeprx {
+namespace gr::deeprx {
 
 /*!
  * \brief Pseudo-random sequence c(0 .. length-1) of TS 38.211 clause 5.2.1.
@@ -64,5 +63,4 @@ private:
     std::vector<std::vector<float>> d_pilots; // by slot in the frame, or one for all
 };
 
-} // namespace deeprx
-} // namespace gr
+} // namespace gr::deeprx

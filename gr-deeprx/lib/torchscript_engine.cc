@@ -11,8 +11,6 @@
 #include <torch/script.h>
 #include <torch/version.h>
 
-#include <pthread.h>
-#include <time.h>
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
@@ -21,9 +19,10 @@
 #include <fstream>
 #include <iterator>
 #include <mutex>
+#include <pthread.h>
+#include <time.h>
 
-namespace gr {
-namespace deeprx {
+namespace gr::deeprx {
 
 namespace {
 
@@ -102,8 +101,8 @@ c10::Device parse_device(const std::string& text)
                                     text + "\"");
     const auto found = static_cast<int>(torch::cuda::device_count());
     if (index >= found)
-        throw std::runtime_error("device \"" + text + "\" is not there: LibTorch " TORCH_VERSION
-                                 " finds " +
+        throw std::runtime_error("device \"" + text +
+                                 "\" is not there: LibTorch " TORCH_VERSION " finds " +
                                  std::to_string(found) +
                                  " CUDA devices; a torch wheel with CUDA and an NVIDIA driver are "
                                  "needed");
@@ -260,5 +259,4 @@ uint64_t inference_cpu_ns()
     return total;
 }
 
-} // namespace deeprx
-} // namespace gr
+} // namespace gr::deeprx

@@ -3,8 +3,8 @@
 #include "torchscript_vetting.h"
 
 #include <caffe2/serialize/inline_container.h>
-#include <torch/csrc/jit/frontend/parser.h>
 #include <torch/csrc/jit/frontend/lexer.h>
+#include <torch/csrc/jit/frontend/parser.h>
 #include <torch/csrc/jit/frontend/tree_views.h>
 #include <torch/csrc/jit/serialization/import_read.h>
 #include <torch/csrc/jit/serialization/import_source.h>
@@ -16,8 +16,7 @@
 #include <unordered_set>
 #include <vector>
 
-namespace gr {
-namespace deeprx {
+namespace gr::deeprx {
 
 namespace {
 
@@ -37,10 +36,11 @@ const names allowed_operators{
     "prim::DictConstruct", "prim::RaiseException", "prim::Uninitialized", "prim::unchecked_cast",
     "prim::unchecked_unwrap_optional", "prim::isinstance", "prim::NumToTensor",
     "prim::ImplicitTensorToNum", "prim::device", "prim::dtype", "prim::layout", "prim::type",
-    "prim::is_cuda", "prim::is_quantized", "prim::requires_grad", "prim::data", "prim::min",
-    "prim::max", "prim::abs", "prim::EnumName", "prim::EnumValue", "prim::StringIndex",
-    "prim::rangelist", "prim::tolist", "prim::annotate", "prim::shape", "prim::Enter", "prim::Exit",
-    "aten::is_grad_enabled", "aten::set_grad_enabled",
+    "prim::is_cuda", "prim::is_quantized", "prim::requires_grad", "prim::is_nested",
+    "prim::is_cpu", "prim::is_mkldnn", "prim::data", "prim::min", "prim::max", "prim::abs",
+    "prim::EnumName", "prim::EnumValue", "prim::StringIndex", "prim::rangelist", "prim::tolist",
+    "prim::annotate", "prim::shape", "prim::Enter", "prim::Exit", "aten::is_grad_enabled",
+    "aten::set_grad_enabled", "aten::is_autocast_enabled", "aten::is_autocast_cpu_enabled",
     "aten::Bool", "aten::Float", "aten::Int", "aten::IntImplicit", "aten::FloatImplicit",
     "aten::ScalarImplicit", "aten::Complex", "aten::ComplexImplicit", "aten::str", "aten::format",
     "aten::len", "aten::append", "aten::extend", "aten::insert", "aten::pop", "aten::list",
@@ -126,10 +126,10 @@ const names allowed_operators{
     "aten::linalg_lstsq", "aten::linalg_norm", "aten::linalg_vector_norm",
     "aten::linalg_matrix_norm", "aten::linalg_multi_dot", "aten::linalg_matmul",
     "aten::linalg_diagonal", "aten::linalg_vecdot", "aten::linalg_lu_factor",
-    "aten::linalg_lu_solve", "aten::linalg_matrix_power",
-    "aten::fft_fft", "aten::fft_ifft", "aten::fft_rfft", "aten::fft_irfft", "aten::fft_fft2",
-    "aten::fft_ifft2", "aten::fft_fftn", "aten::fft_ifftn", "aten::fft_fftshift",
-    "aten::fft_ifftshift", "aten::fft_fftfreq", "aten::fft_rfftfreq",
+    "aten::linalg_lu_solve", "aten::linalg_matrix_power", "aten::fft_fft", "aten::fft_ifft",
+    "aten::fft_rfft", "aten::fft_irfft", "aten::fft_fft2", "aten::fft_ifft2", "aten::fft_fftn",
+    "aten::fft_ifftn", "aten::fft_fftshift", "aten::fft_ifftshift", "aten::fft_fftfreq",
+    "aten::fft_rfftfreq",
     // neural network layers
     "aten::conv1d", "aten::conv2d", "aten::conv3d", "aten::conv_transpose1d",
     "aten::conv_transpose2d", "aten::conv_transpose3d", "aten::convolution", "aten::_convolution",
@@ -146,32 +146,35 @@ const names allowed_operators{
     "aten::feature_dropout", "aten::feature_dropout_", "aten::alpha_dropout", "aten::avg_pool1d",
     "aten::avg_pool2d", "aten::avg_pool3d", "aten::max_pool1d", "aten::max_pool2d",
     "aten::max_pool3d", "aten::adaptive_avg_pool1d", "aten::adaptive_avg_pool2d",
-    "aten::adaptive_max_pool1d", "aten::adaptive_max_pool2d", "aten::interpolate",
-    "aten::upsample_nearest1d", "aten::upsample_nearest2d", "aten::upsample_nearest3d",
-    "aten::_upsample_nearest_exact1d", "aten::_upsample_nearest_exact2d",
+    "aten::adaptive_avg_pool3d", "aten::adaptive_max_pool1d", "aten::adaptive_max_pool2d",
+    "aten::interpolate", "aten::upsample_nearest1d", "aten::upsample_nearest2d",
+    "aten::upsample_nearest3d", "aten::_upsample_nearest_exact1d",
+    "aten::_upsample_nearest_exact2d", "aten::_upsample_nearest_exact3d",
     "aten::upsample_linear1d", "aten::upsample_bilinear2d", "aten::upsample_bicubic2d",
-    "aten::upsample_trilinear3d", "aten::grid_sampler", "aten::affine_grid_generator",
+    "aten::upsample_trilinear3d", "aten::_upsample_bilinear2d_aa", "aten::_upsample_bicubic2d_aa",
+    "aten::_upsample_lanczos2d_aa", "aten::grid_sampler", "aten::affine_grid_generator",
     "aten::im2col", "aten::col2im", "aten::embedding", "aten::scaled_dot_product_attention",
-    "aten::multi_head_attention_forward", "aten::gru", "aten::gru_cell", "aten::lstm",
+    "aten::multi_head_attention_forward", "aten::_native_multi_head_attention",
+    "aten::_transformer_encoder_layer_fwd", "aten::gru", "aten::gru_cell", "aten::lstm",
     "aten::lstm_cell", "aten::rnn_tanh", "aten::rnn_relu",
     // quantised layers
-    "aten::quantize_per_tensor", "aten::quantize_per_tensor_dynamic", "aten::quantize_per_channel",
-    "aten::dequantize", "aten::int_repr", "aten::q_scale", "aten::q_zero_point",
-    "aten::fake_quantize_per_tensor_affine", "aten::fake_quantize_per_channel_affine",
-    "quantized::conv1d", "quantized::conv1d_relu", "quantized::conv1d_prepack",
-    "quantized::conv1d_unpack", "quantized::conv2d", "quantized::conv2d_relu",
-    "quantized::conv2d_add", "quantized::conv2d_add_relu", "quantized::conv2d_dynamic",
-    "quantized::conv2d_prepack", "quantized::conv2d_unpack", "quantized::conv2d_stride",
-    "quantized::conv2d_padding", "quantized::conv2d_dilation", "quantized::conv2d_groups",
-    "quantized::linear", "quantized::linear_relu", "quantized::linear_dynamic",
-    "quantized::linear_relu_dynamic", "quantized::linear_prepack", "quantized::linear_unpack",
-    "quantized::linear_prepack_fp16", "quantized::linear_dynamic_fp16",
-    "quantized::linear_unpack_fp16", "quantized::add", "quantized::add_relu", "quantized::mul",
-    "quantized::mul_relu", "quantized::add_scalar", "quantized::mul_scalar", "quantized::cat",
-    "quantized::cat_relu", "quantized::batch_norm", "quantized::batch_norm2d",
-    "quantized::batch_norm2d_relu", "quantized::layer_norm", "quantized::group_norm",
-    "quantized::leaky_relu", "quantized::hardswish", "quantized::sigmoid", "quantized::relu6",
-    "quantized::softmax", "quantized::prelu",
+    "aten::quantize_per_tensor", "aten::quantize_per_tensor_dynamic",
+    "aten::quantize_per_channel", "aten::dequantize", "aten::int_repr", "aten::q_scale",
+    "aten::q_zero_point", "aten::fake_quantize_per_tensor_affine",
+    "aten::fake_quantize_per_channel_affine", "quantized::conv1d", "quantized::conv1d_relu",
+    "quantized::conv1d_prepack", "quantized::conv1d_unpack", "quantized::conv2d",
+    "quantized::conv2d_relu", "quantized::conv2d_add", "quantized::conv2d_add_relu",
+    "quantized::conv2d_dynamic", "quantized::conv2d_prepack", "quantized::conv2d_unpack",
+    "quantized::conv2d_stride", "quantized::conv2d_padding", "quantized::conv2d_dilation",
+    "quantized::conv2d_groups", "quantized::linear", "quantized::linear_relu",
+    "quantized::linear_dynamic", "quantized::linear_relu_dynamic", "quantized::linear_prepack",
+    "quantized::linear_unpack", "quantized::linear_prepack_fp16",
+    "quantized::linear_dynamic_fp16", "quantized::linear_unpack_fp16", "quantized::add",
+    "quantized::add_relu", "quantized::mul", "quantized::mul_relu", "quantized::add_scalar",
+    "quantized::mul_scalar", "quantized::cat", "quantized::cat_relu", "quantized::batch_norm",
+    "quantized::batch_norm2d", "quantized::batch_norm2d_relu", "quantized::layer_norm",
+    "quantized::group_norm", "quantized::leaky_relu", "quantized::hardswish",
+    "quantized::sigmoid", "quantized::relu6", "quantized::softmax", "quantized::prelu",
     // clang-format on
 };
 
@@ -255,7 +258,8 @@ private:
 void check_type(const c10::TypePtr& type)
 {
     const auto named = type->cast<c10::NamedType>();
-    if (named && named->name() && named->name()->qualifiedName().rfind("__torch__.torch.classes.", 0) == 0 &&
+    if (named && named->name() &&
+        named->name()->qualifiedName().rfind("__torch__.torch.classes.", 0) == 0 &&
         named->name()->qualifiedName().rfind("__torch__.torch.classes.quantized.", 0) != 0)
         refuse("the class " + named->name()->qualifiedName());
     for (const auto& contained : type->containedTypes())
@@ -310,9 +314,8 @@ std::string qualifier_of(const std::string& record)
 std::shared_ptr<Source> read_source(PyTorchStreamReader& reader, const std::string& record)
 {
     const auto [data, size] = reader.getRecord(record);
-    return std::make_shared<Source>(std::string(static_cast<const char*>(data.get()), size),
-                                    record,
-                                    1);
+    return std::make_shared<Source>(
+        std::string(static_cast<const char*>(data.get()), size), record, 1);
 }
 
 } // namespace
@@ -365,7 +368,8 @@ void vet_torchscript(const std::shared_ptr<caffe2::serialize::ReadAdapterInterfa
         return c10::StrongTypePtr(unit, type);
     };
     const auto build_empty = [&](const c10::StrongTypePtr& type, const at::IValue&) {
-        return c10::ivalue::Object::create(type, type.type_->expect<c10::ClassType>()->numAttributes());
+        return c10::ivalue::Object::create(type,
+                                           type.type_->expect<c10::ClassType>()->numAttributes());
     };
     const auto unpickle = [&](const std::string& name) {
         return readArchiveAndTensors(name, "", name + "/", resolve, build_empty, c10::kCPU, reader);
@@ -374,7 +378,8 @@ void vet_torchscript(const std::shared_ptr<caffe2::serialize::ReadAdapterInterfa
     unpickle("data");
     for (const auto& source : sources)
         for (const auto& type : source.classes())
-            importer.loadType(c10::QualifiedName(c10::QualifiedName(source.qualifier()), type.name().name()));
+            importer.loadType(
+                c10::QualifiedName(c10::QualifiedName(source.qualifier()), type.name().name()));
 
     for (Function* function : unit->get_functions()) {
         function->ensure_defined();
@@ -383,5 +388,4 @@ void vet_torchscript(const std::shared_ptr<caffe2::serialize::ReadAdapterInterfa
     }
 }
 
-} // namespace deeprx
-} // namespace gr
+} // namespace gr::deeprx

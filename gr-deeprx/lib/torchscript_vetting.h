@@ -8,8 +8,7 @@ namespace caffe2::serialize {
 class ReadAdapterInterface;
 }
 
-namespace gr {
-namespace deeprx {
+namespace gr::deeprx {
 
 /*!
  * \brief Refuses a TorchScript archive that does more than compute.
@@ -23,5 +22,4 @@ namespace deeprx {
  */
 void vet_torchscript(const std::shared_ptr<caffe2::serialize::ReadAdapterInterface>& archive);
 
-} // namespace deeprx
-} // namespace gr
+} // namespace gr::deeprx

@@ -9,8 +9,7 @@
 #include <string>
 #include <vector>
 
-namespace gr {
-namespace deeprx {
+namespace gr::deeprx {
 
 /*!
  * \brief Turns received OFDM slots into soft bits (LLRs) with a receiver loaded from a model file.
@@ -69,10 +68,9 @@ public:
      * \param len_tag_key key of the length tag, in and out
      * \param llr_sign 1, or -1 for log P(b=0)/P(b=1)
      *
-     * \throws std::invalid_argument a parameter is out of range, or another receiver in this process
-     * runs with another number of threads
-     * \throws std::runtime_error the model file is missing, damaged or hostile, was made for other
-     * parameters, or the device is not there
+     * \throws std::invalid_argument a parameter is out of range, or another receiver in this
+     * process runs with another number of threads \throws std::runtime_error the model file is
+     * missing, damaged or hostile, was made for other parameters, or the device is not there
      */
     static sptr make(const std::string& model = "models/deeprx-student.pt",
                      int n_prb = 26,
@@ -103,5 +101,4 @@ public:
     virtual uint64_t dropped() const = 0;
 };
 
-} // namespace deeprx
-} // namespace gr
+} // namespace gr::deeprx
