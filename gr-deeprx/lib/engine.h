@@ -43,7 +43,7 @@ public:
 
     /*!
      * \brief Runs each batch size until it is compiled and its buffers exist.
-     * \return seconds that the last run of each took, in the order of \p batch_sizes
+     * \return seconds that each takes, in the order of \p batch_sizes
      */
     std::vector<double> warm_up(const std::vector<int>& batch_sizes);
 };

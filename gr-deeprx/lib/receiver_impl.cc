@@ -402,8 +402,9 @@ int receiver_impl::receive(const std::vector<waiting_slot>& batch,
         return 0;
     }
     const auto elapsed = clock::now() - start;
+    // A slow minimum: one disturbed inference must not forbid its batch size for ever.
     double& usual = d_model->batch_seconds[size - d_batch_sizes.begin()];
-    usual += (std::chrono::duration<double>(elapsed).count() - usual) / 8;
+    usual = std::min(std::chrono::duration<double>(elapsed).count(), 1.01 * usual);
 
     const int n_bits = d_slot.n_bits();
     const int llrs_per_slot = n_symbols * d_slot.n_subcarriers() * receiver.llr_stride();

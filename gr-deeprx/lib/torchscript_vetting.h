@@ -17,7 +17,8 @@ namespace gr::deeprx {
  * aten::from_file and aten::save read and write files. This compiles all code of the archive,
  * without running any of it, and checks every operator of every method and function against an
  * allow-list. The compiler itself evaluates default arguments and class constants, so the syntax
- * trees are checked for calls there before anything is compiled.
+ * trees are checked for calls there before anything is compiled. How long or how much memory a
+ * model computes is not bounded.
  * \throws std::runtime_error one line: what is not allowed and where it is
  */
 void vet_torchscript(const std::shared_ptr<caffe2::serialize::ReadAdapterInterface>& archive);

@@ -14,8 +14,8 @@ namespace gr::deeprx {
 /*!
  * \brief Turns received OFDM slots into soft bits (LLRs) with a receiver loaded from a model file.
  *
- * The model file decides what the receiver is: a neural network or a classical chain, see
- * models/README.md for the contract ("deeprx.model/1").
+ * The model file decides what the receiver is: a neural network or a classical chain, as
+ * TorchScript with a description of itself (contract "deeprx.model/1").
  *
  * Input: \p n_rx streams, one per antenna, of OFDM symbols as stock blocks pass them: vectors of
  * fft_size complex samples with DC in the middle, where fft_size is the smallest power of two
