@@ -5,7 +5,15 @@ from gnuradio import gr
 
 from deeprx_common.slot import N_SYMBOLS, SlotConfig
 
-from .slot_stream import INDEX_KEY, LENGTH_KEY, add_slot_tags, slot_config, slot_starts, unitary_fft
+from .slot_stream import (
+    INDEX_KEY,
+    LENGTH_KEY,
+    SelfKeeping,
+    add_slot_tags,
+    slot_config,
+    slot_starts,
+    unitary_fft,
+)
 from .synchroniser import Synchroniser
 
 
@@ -15,15 +23,15 @@ def _with_fft(front_end: gr.hier_block2, cutter: gr.basic_block, n_rx: int, fft_
         front_end.connect((cutter, antenna), unitary_fft(fft_size, True), (front_end, antenna))
 
 
-class _slot_cutter(gr.basic_block):
+class _slot_cutter(SelfKeeping, gr.basic_block):
     """Cuts the FFT windows of 14 symbols out of every slot.
 
     keep_m_in_n knows one prefix length only and leaves packet_len counting samples.
     """
 
     def __init__(self, config: SlotConfig, n_rx: int, offset_samples: int, first_slot: int):
-        gr.basic_block.__init__(
-            self, "Slot cutter", [np.complex64] * n_rx, [(np.complex64, config.fft_size)] * n_rx
+        super().__init__(
+            "Slot cutter", [np.complex64] * n_rx, [(np.complex64, config.fft_size)] * n_rx
         )
         prefixes = np.array(config.cp_lengths)
         if not -prefixes.min() <= offset_samples <= config.fft_size:
@@ -111,7 +119,7 @@ class aligned_front_end(gr.hier_block2):
         return self._cutter.dropped_samples
 
 
-class _slot_synchroniser(gr.basic_block):
+class _slot_synchroniser(SelfKeeping, gr.basic_block):
     """Synchroniser as a block.
 
     Not ofdm_sync_sc_cfb: it sees one antenna, and no fixed threshold of its serves 6 and 12 dB
@@ -119,8 +127,8 @@ class _slot_synchroniser(gr.basic_block):
     """
 
     def __init__(self, config: SlotConfig, n_rx: int):
-        gr.basic_block.__init__(
-            self, "Slot synchroniser", [np.complex64] * n_rx, [(np.complex64, config.fft_size)] * n_rx
+        super().__init__(
+            "Slot synchroniser", [np.complex64] * n_rx, [(np.complex64, config.fft_size)] * n_rx
         )
         self.synchroniser = Synchroniser(config, n_rx)
         self._reported = (0,) * 5

@@ -2,10 +2,10 @@
 import numpy as np
 from gnuradio import gr
 
-from .slot_stream import add_slot_tags, reserve_output, slot_config
+from .slot_stream import SelfKeeping, add_slot_tags, reserve_output, slot_config
 
 
-class slot_source(gr.sync_block):
+class slot_source(SelfKeeping, gr.sync_block):
     """Data bits of consecutive slots, each known from (seed, slot index) alone.
 
     Output: uint8, one bit per item, packets of ``config.n_bits`` with tags packet_len and
@@ -24,7 +24,7 @@ class slot_source(gr.sync_block):
             raise ValueError(
                 f"first_slot and n_slots must not be negative, got {first_slot} and {n_slots}"
             )
-        gr.sync_block.__init__(self, "Slot source", None, [np.uint8])
+        super().__init__("Slot source", None, [np.uint8])
         self._seed = seed
         self._next = first_slot
         self._end = first_slot + n_slots if n_slots else None

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How slots travel through a flowgraph: their parameters and their tags."""
 
+from typing import ClassVar
+
 import numpy as np
 import pmt
 from gnuradio import fft, gr
@@ -9,6 +11,28 @@ from deeprx_common.slot import SlotConfig
 
 LENGTH_KEY = "packet_len"
 INDEX_KEY = "slot_index"
+
+
+class SelfKeeping:
+    """Mixin, first base of a Python block: keeps it from construction to the end of the flowgraph.
+
+    A flowgraph owns only the C++ half of a block written in Python. Where nobody names the other
+    half, as in ``top.connect(slot_source(), ...)``, the first call into it ends the process.
+    """
+
+    _kept: ClassVar[set] = set()
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self._kept.add(self)
+
+    def start(self):
+        self._kept.add(self)
+        return True
+
+    def stop(self):
+        self._kept.discard(self)
+        return True
 
 
 def slot_config(slot_number: int | None = 0, **slot) -> SlotConfig:

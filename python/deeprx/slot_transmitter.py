@@ -9,6 +9,7 @@ from .preamble import N_SYMBOLS as PREAMBLE_SYMBOLS
 from .preamble import Preamble
 from .slot_stream import (
     LENGTH_KEY,
+    SelfKeeping,
     add_slot_tags,
     reserve_output,
     slot_config,
@@ -17,7 +18,7 @@ from .slot_stream import (
 )
 
 
-class _slot_gate(gr.basic_block):
+class _slot_gate(SelfKeeping, gr.basic_block):
     """Passes packets of exactly n_bits and numbers those without a slot_index; others are dropped.
 
     The stock blocks behind it would turn a packet of another length into a shorter or longer
@@ -25,7 +26,7 @@ class _slot_gate(gr.basic_block):
     """
 
     def __init__(self, n_bits: int):
-        gr.basic_block.__init__(self, "Slot gate", [np.uint8], [np.uint8])
+        super().__init__("Slot gate", [np.uint8], [np.uint8])
         self._n_bits = n_bits
         self._next_index = 0
         self.dropped_packets = 0
@@ -72,7 +73,7 @@ class _slot_gate(gr.basic_block):
         )
 
 
-class _slot_stamp(gr.sync_block):
+class _slot_stamp(SelfKeeping, gr.sync_block):
     """Writes what differs from slot to slot over a slot's symbols: header, counted slot's pilots.
 
     ofdm_carrier_allocator_cvc repeats the same sync words and pilots in every packet.
@@ -80,7 +81,7 @@ class _slot_stamp(gr.sync_block):
 
     def __init__(self, config: SlotConfig, preamble: Preamble | None):
         vector = (np.complex64, config.fft_size)
-        gr.sync_block.__init__(self, "Slot stamp", [vector], [vector])
+        super().__init__("Slot stamp", [vector], [vector])
         self._config = config
         self._preamble = preamble
         self._lead = PREAMBLE_SYMBOLS if preamble else 0
@@ -161,7 +162,7 @@ class slot_transmitter(gr.hier_block2):
         # A tagged stream block waits for ever for a packet longer than half of its buffer
         packets = [n_bits, config.n_data_re, config.n_data_re]
         packets += [len(prefixes)] * (len(chain) - 4)
-        packets += [sum(prefixes) + len(prefixes) * fft_size]
+        packets += [len(prefixes) * (max(prefixes) + fft_size)]  # it counts the longest for all
         for block, packet in zip(chain, packets, strict=True):
             reserve_output(block, 2 * packet)
         self.connect(self, *chain, self)

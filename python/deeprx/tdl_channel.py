@@ -2,11 +2,11 @@
 import numpy as np
 from gnuradio import analog, blocks, gr
 
-from .slot_stream import reserve_output, slot_starts
+from .slot_stream import SelfKeeping, reserve_output, slot_starts
 from .tdl import TdlFading
 
 
-class _tdl_fader(gr.sync_block):
+class _tdl_fader(SelfKeeping, gr.sync_block):
     """TdlFading as a block: one signal in, one faded copy per antenna out.
 
     Not selective_fading_model: that costs 26 ms a slot (two antennas, nine merged taps, 7.68 MS/s)
@@ -15,7 +15,7 @@ class _tdl_fader(gr.sync_block):
     """
 
     def __init__(self, fading: TdlFading, n_rx: int, burst_slots: int, tags: bool):
-        gr.sync_block.__init__(self, "TDL fader", [np.complex64], [np.complex64] * n_rx)
+        super().__init__("TDL fader", [np.complex64], [np.complex64] * n_rx)
         self._fading = fading
         self._burst_slots = burst_slots
         self._draw = 0

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""aligned_front_end: the transmitted grid comes back, with the tags of its slots."""
+
+import numpy as np
+import pmt
+import pytest
+from gnuradio import blocks, deeprx, gr
+
+from deeprx_common.slot import SlotConfig
+
+
+def index_tag(offset, slot_index):
+    tag = gr.tag_t()
+    tag.offset, tag.key = offset, pmt.intern("slot_index")
+    tag.value = pmt.from_uint64(slot_index)
+    return tag
+
+
+def symbols(samples, tags=(), **arguments):
+    """(symbols [n_rx, n, fft_size], tags of output 0, front end) for samples [n_rx, n]."""
+    top = gr.top_block()
+    front_end = deeprx.aligned_front_end(len(samples), **arguments)
+    size = front_end.config.fft_size
+    sinks = [blocks.vector_sink_c(size) for _ in samples]
+    for antenna, sink in enumerate(sinks):
+        source = blocks.vector_source_c(samples[antenna], False, 1, list(tags) if not antenna else [])
+        top.connect(source, (front_end, antenna), sink)
+    top.run()
+    return np.array([np.reshape(s.data(), (-1, size)) for s in sinks]), sinks[0].tags(), front_end
+
+
+def slots(n_slots, first_slot=0, **slot):
+    """Samples of some slots and their grids."""
+    top = gr.top_block()
+    transmitter = deeprx.slot_transmitter(**slot)
+    sink = blocks.vector_sink_c()
+    top.connect(deeprx.slot_source(1, first_slot, n_slots, **slot), transmitter, sink)
+    top.run()
+    config = transmitter.config
+    indices = range(first_slot, first_slot + n_slots)
+    return np.array(sink.data()), np.array([config.grid(config.bits(1, i), i) for i in indices])
+
+
+def indices_of(tags):
+    """slot_index by item; every slot must also have its packet_len of 14 symbols."""
+    values = {"packet_len": {}, "slot_index": {}}
+    for tag in tags:
+        values[pmt.symbol_to_string(tag.key)][tag.offset] = pmt.to_python(tag.value)
+    assert values["packet_len"] == dict.fromkeys(values["slot_index"], 14)
+    return values["slot_index"]
+
+
+@pytest.mark.parametrize(
+    "slot",
+    [{}, {"n_prb": 6, "dmrs": (3,)}, {"cp_extension": True, "slot_number": None}, {"n_prb": 106}],
+)
+def test_ideal_channel_returns_the_transmitted_grid(slot):
+    samples, grids = slots(4, first_slot=20, **slot)
+    received, tags, front_end = symbols([samples, 2j * samples], first_slot=20, **slot)
+    config = front_end.config
+    carriers = config.fft_size // 2 + config.carriers
+    wanted = grids.reshape(-1, config.n_sc)
+    np.testing.assert_allclose(received[0][:, carriers], wanted, atol=3e-6)
+    np.testing.assert_allclose(received[1][:, carriers], 2j * wanted, atol=6e-6)
+    guard = np.delete(received[0], carriers, axis=1)
+    assert np.abs(guard).max() < 3e-6
+    assert indices_of(tags) == {0: 20, 14: 21, 28: 22, 42: 23}
+
+
+@pytest.mark.parametrize("offset", [-7, 12])
+def test_window_offset_leaves_a_linear_phase(offset):
+    samples, grids = slots(3)
+    delayed = np.concatenate((np.zeros(12), samples, np.zeros(30)))
+    samples = delayed if offset > 0 else np.append(samples, np.zeros(7))
+    received, _, front_end = symbols([samples], offset_samples=offset)
+    config = front_end.config
+    turn = np.exp(2j * np.pi * config.carriers * min(offset, 0) / config.fft_size)
+    wanted = grids.reshape(-1, config.n_sc) * turn
+    received = received[0][: len(wanted), config.fft_size // 2 + config.carriers]
+    np.testing.assert_allclose(received, wanted, atol=3e-6)
+
+
+def test_index_tags_number_the_slots_and_show_lost_samples():
+    samples, grids = slots(4)
+    n = SlotConfig().n_samples
+    lost = np.delete(samples, slice(n + 100, n + 1100))  # within slot 1
+    tags = [index_tag(0, 70), index_tag(n, 71), index_tag(2 * n - 1000, 72)]
+    received, tags, front_end = symbols([lost], tags)
+    assert front_end.dropped_samples() == n - 1000
+    assert indices_of(tags) == {0: 70, 14: 72, 28: 73}
+    carriers = 256 + SlotConfig().carriers
+    wanted = grids[[0, 2, 3]].reshape(-1, 312)
+    np.testing.assert_allclose(received[0][:, carriers], wanted, atol=3e-6)
+
+
+def test_other_tags_stay_on_their_symbol():
+    samples, _ = slots(2)
+    tag = index_tag(SlotConfig().n_samples + 548 * 3 + 40, 0)
+    tag.key = pmt.intern("rx_freq")
+    _, tags, _ = symbols([samples], [tag])
+    assert [t.offset for t in tags if pmt.symbol_to_string(t.key) == "rx_freq"] == [14 + 3]
+
+
+@pytest.mark.parametrize("offset", [-37, 513])
+def test_window_outside_of_the_symbol_is_refused(offset):
+    with pytest.raises(ValueError, match=f"offset_samples must be -36 .* to 512, got {offset}"):
+        deeprx.aligned_front_end(offset_samples=offset)

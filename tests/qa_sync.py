@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Synchroniser and sync_front_end: slots found over fading channels, in order, whatever is lost."""
+
+from functools import lru_cache
+
+import numpy as np
+import pmt
+import pytest
+from gnuradio import blocks, deeprx, gr
+from gnuradio.deeprx.preamble import Preamble
+from gnuradio.deeprx.synchroniser import Synchroniser
+from gnuradio.deeprx.tdl import INTERPOLATOR_DELAY, TdlFading
+
+from deeprx_common.slot import SlotConfig
+
+
+@lru_cache(maxsize=4)
+def transmitted(config, n_slots, first_slot=0):
+    """Samples of slots with preamble, complex64, by plain NumPy."""
+    preamble = Preamble(config)
+    prefixes = (min(config.cp_lengths),) * 2 + config.cp_lengths
+    parts = []
+    for index in range(first_slot, first_slot + n_slots):
+        grid = np.zeros((16, config.fft_size), complex)
+        grid[:, config.carriers] = [
+            preamble.training,
+            preamble.header(index),
+            *config.grid(config.bits(1, index), index),
+        ]
+        for symbol, prefix in zip(np.fft.ifft(grid, norm="ortho"), prefixes, strict=True):
+            parts += [symbol[-prefix:], symbol]
+    return np.concatenate(parts).astype(np.complex64)
+
+
+def receive(samples, snr_db, seed, config=SlotConfig(), profile="TDL-A", n_rx=2, cfo_hz=1000.0):  # noqa: B008
+    fading = TdlFading(profile, n_rx, 100e-9, 50.0, config.sample_rate, seed)
+    received = fading.process(samples)
+    received = received * np.exp(2j * np.pi * cfo_hz / config.sample_rate * np.arange(len(samples)))
+    rng = np.random.default_rng(seed)
+    noise = rng.standard_normal((2, *received.shape)) * 10 ** (-snr_db / 20) / np.sqrt(2)
+    return (received + noise[0] + 1j * noise[1]).astype(np.complex64)
+
+
+def synchronise(received, config=SlotConfig(), block=5000):  # noqa: B008
+    synchroniser = Synchroniser(config, len(received))
+    slots = []
+    for start in range(0, received.shape[1], block):
+        synchroniser.push(received[:, start : start + block])
+        while slot := synchroniser.next():
+            slots.append(slot)
+    return slots, synchroniser
+
+
+def first_window(config):
+    """Where the training symbol of slot 0 begins behind TdlFading, for its first path."""
+    return min(config.cp_lengths) + INTERPOLATOR_DELAY
+
+
+@pytest.mark.parametrize(("snr_db", "share"), [(12, 0.99), (6, 0.95), (0, 0.9)])
+def test_finds_the_slots_over_tdl_a(snr_db, share):
+    """8 independent runs of 100 slots, each begun cold, 1 kHz CFO."""
+    config = SlotConfig()
+    samples = transmitted(config, 100)
+    found, offsets = 0, []
+    for seed in range(8):
+        slots, sync = synchronise(receive(samples, snr_db, seed))
+        for slot in slots:
+            error = slot.start - first_window(config) - slot.slot_index * sync.period
+            found += -8 <= error <= 1
+            offsets.append(slot.cfo_hz - 1000)
+        assert all(a.slot_index < b.slot_index for a, b in zip(slots, slots[1:], strict=False))
+        assert sync.missed == slots[-1].slot_index - slots[0].slot_index + 1 - len(slots)
+    assert found >= share * 800
+    assert np.sqrt(np.mean(np.square(offsets))) < 80
+
+
+@pytest.mark.parametrize(
+    ("slot", "n_rx", "cfo_hz"),
+    [
+        ({"n_prb": 6}, 2, 200.0),
+        ({"cp_extension": True}, 1, -12e3),
+        ({"n_prb": 106, "modulation": "256QAM", "slot_number": None}, 4, 14e3),
+    ],
+)
+def test_other_slots_antennas_and_offsets(slot, n_rx, cfo_hz):
+    config = SlotConfig(**slot)
+    samples = transmitted(config, 40, first_slot=995)
+    received = receive(samples, 18, 3, config, n_rx=n_rx, cfo_hz=cfo_hz)
+    slots, sync = synchronise(received, config)
+    indices = [s.slot_index for s in slots]
+    assert len(indices) >= 38
+    assert indices == list(range(indices[0], indices[0] + len(indices)))
+    assert indices[0] >= 995 and indices[-1] <= 1034
+    assert sync.cfo_hz == pytest.approx(cfo_hz, abs=60)
+
+
+def test_lost_samples_cost_the_slot_they_fall_into():
+    config = SlotConfig()
+    received = receive(transmitted(config, 60), 12, seed=2)
+    period = received.shape[1] // 60
+    lost = np.concatenate((
+        received[:, : 20 * period + 3000],  # 1234 samples within slot 20 are gone
+        received[:, 20 * period + 4234 : 40 * period + 5000],
+        received[:, 47 * period + 5000 :],  # and just 7 slots, in the midst of slot 40
+    ), axis=1)  # fmt: skip
+    slots, sync = synchronise(lost)
+    indices = [s.slot_index for s in slots]
+    assert indices == sorted(set(indices))
+    kept = set(range(60)) - {20, *range(40, 49)}
+    assert kept <= set(indices)
+    assert sync.missed == 60 - len(indices)
+    places = {s.slot_index: s.start for s in slots}
+    assert places[30] == pytest.approx(30 * period - 1234 + first_window(config), abs=8)
+
+
+def test_a_lock_carries_through_a_fade_and_ends_when_the_signal_does():
+    config = SlotConfig()
+    received = receive(transmitted(config, 100), 15, seed=4)
+    period = received.shape[1] // 100
+    rng = np.random.default_rng(0)
+    noise = (rng.standard_normal(received.shape) + 1j * rng.standard_normal(received.shape)) * 0.1
+    faded = received.copy()
+    faded[:, 30 * period : 45 * period] = noise[:, 30 * period : 45 * period]
+    slots, sync = synchronise(faded)
+    assert [s.slot_index for s in slots] == list(range(100))
+    assert [s.slot_index for s in slots if not s.seen] == list(range(30, 45))
+    assert (sync.locks, sync.missed, sync.carried) == (1, 0, 15)
+
+    slots, sync = synchronise(np.concatenate((received, noise, received), 1).astype(np.complex64))
+    assert [s.slot_index for s in slots[:150]] == list(range(150))  # 50 carried, then given up
+    assert [s.slot_index for s in slots[150:]] == list(range(100))
+    assert sync.locks == 2
+
+
+def test_noise_alone_gives_no_slot():
+    rng = np.random.default_rng(1)
+    noise = rng.standard_normal((2, 2, 900_000)).astype(np.float32)
+    slots, sync = synchronise(noise[0] + 1j * noise[1])
+    assert not slots
+    assert sync.false_locks <= 1
+
+
+def test_another_cell_is_not_locked_to():
+    received = receive(transmitted(SlotConfig(cell_id=9), 30), 30, seed=1)
+    slots, sync = synchronise(received, SlotConfig(cell_id=1))
+    assert not slots
+    assert sync.false_locks >= 20
+
+
+def test_bad_samples_are_counted_and_harm_only_their_slot():
+    received = receive(transmitted(SlotConfig(), 30), 15, seed=5)
+    period = received.shape[1] // 30
+    received[0, 10 * period + 3000] = np.nan
+    received[1, 11 * period + 100 : 11 * period + 400] = np.inf
+    received[0, 12 * period] = 1e30
+    slots, sync = synchronise(received)
+    assert [s.slot_index for s in slots] == list(range(30))
+    assert sync.bad_samples == 302
+    assert all(np.isfinite(s.symbols).all() for s in slots)
+
+
+def test_symbol_clock_error_is_followed():
+    """20 ppm: a sample more every 50 000, as resampling to the nearest sample gives it."""
+    config = SlotConfig()
+    received = receive(transmitted(config, 300), 12, seed=6)
+    stretched = received[:, (np.arange(int(received.shape[1] * (1 + 20e-6))) / (1 + 20e-6)).astype(int)]
+    slots, sync = synchronise(stretched)
+    assert len(slots) >= 299
+    drift = [s.start - s.slot_index * sync.period for s in slots]
+    wanted = first_window(config) + 20e-6 * sync.period * slots[-1].slot_index
+    assert drift[-1] == pytest.approx(wanted - 4, abs=5)
+
+
+def test_block_sizes_do_not_matter():
+    received = receive(transmitted(SlotConfig(), 10), 12, seed=7)
+    runs = [synchronise(received, block=block)[0] for block in (313, 8768, 10**6)]
+    for slots in runs[1:]:
+        assert [(s.slot_index, s.start) for s in slots] == [(s.slot_index, s.start) for s in runs[0]]
+        np.testing.assert_array_equal(slots[-1].symbols, runs[0][-1].symbols)
+
+
+def test_slot_index_continues_beyond_32_bits():
+    first = (1 << 32) - 3
+    slots, _ = synchronise(receive(transmitted(SlotConfig(), 6, first), 20, seed=1))
+    assert [s.slot_index for s in slots] == list(range(first, first + 6))
+
+
+def test_flowgraph_end_to_end():
+    """Transmitter, channel, front end: grids within the noise of the channel, tags, message."""
+    n = 120
+    top = gr.top_block()
+    transmitter = deeprx.slot_transmitter(preamble=True, modulation="QPSK")
+    channel = deeprx.tdl_channel("TDL-E", snr_db=20, cfo_hz=1000)
+    front_end = deeprx.sync_front_end(modulation="QPSK")
+    config = front_end.config
+    sinks = [blocks.vector_sink_c(config.fft_size) for _ in range(2)]
+    messages = blocks.message_debug()
+    top.connect(deeprx.slot_source(1, 0, n, modulation="QPSK"), transmitter, channel)
+    for antenna, sink in enumerate(sinks):
+        top.connect((channel, antenna), (front_end, antenna), sink)
+    top.msg_connect(front_end, "sync", messages, "store")
+    top.run()
+
+    tags = sinks[0].tags()
+    index = [pmt.to_uint64(t.value) for t in tags if pmt.symbol_to_string(t.key) == "slot_index"]
+    lengths = [pmt.to_long(t.value) for t in tags if pmt.symbol_to_string(t.key) == "packet_len"]
+    assert index == list(range(n))
+    assert lengths == [14] * n
+    statistics = front_end.statistics()
+    assert (statistics["found"], statistics["missed"], statistics["locks"]) == (n, 0, 1)
+    assert statistics["cfo_hz"] == pytest.approx(1035, abs=30)  # the line of sight adds 0.7 x 50 Hz
+    assert pmt.to_python(messages.get_message(0))["locks"] == 1
+
+    received = np.array(sinks[0].data()).reshape(n, 14, -1)
+    received = received[..., config.fft_size // 2 + config.carriers]
+    received *= np.exp(2j * np.pi * config.carriers * 4 / config.fft_size)  # windows start early
+    grids = np.array([config.grid(config.bits(1, i), i) for i in range(n)])
+    channel = (received * grids.conj()).reshape(n, 14, -1, 12).mean(-1)  # over one resource block
+    residual = received.reshape(n, 14, -1, 12) - channel[..., None] * grids.reshape(n, 14, -1, 12)
+    assert np.mean(np.abs(residual) ** 2) < 0.03  # noise 0.01, and the channel within a block

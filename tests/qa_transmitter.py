@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""slot_source and slot_transmitter: tags, the grid on the air, packets of a wrong length."""
+
+import numpy as np
+import pmt
+import pytest
+from gnuradio import blocks, deeprx, gr
+
+from deeprx_common.slot import SlotConfig
+
+CONFIGURATIONS = [
+    {},
+    {"n_prb": 6, "modulation": "QPSK", "dmrs": (2,)},
+    {"modulation": "64QAM", "cell_id": 77, "cp_extension": True},
+    {"slot_number": None},
+    {"n_prb": 273, "modulation": "256QAM", "slot_number": 7},
+]
+
+
+def transmit(n_slots, preamble=False, first_slot=0, seed=7, **slot):
+    """Samples and tags of some slots, with their SlotConfig."""
+    top = gr.top_block()
+    transmitter = deeprx.slot_transmitter(preamble=preamble, **slot)
+    sink = blocks.vector_sink_c()
+    top.connect(deeprx.slot_source(seed, first_slot, n_slots, **slot), transmitter, sink)
+    top.run()
+    return np.array(sink.data(), np.complex64), sink.tags(), transmitter.config
+
+
+def tag_values(tags, key):
+    return {t.offset: pmt.to_python(t.value) for t in tags if pmt.symbol_to_string(t.key) == key}
+
+
+def grid_of(samples, config):
+    """Resource grid of one slot's samples, by plain NumPy."""
+    rows = []
+    for prefix in config.cp_lengths:
+        rows.append(np.fft.fft(samples[prefix : prefix + config.fft_size], norm="ortho"))
+        samples = samples[prefix + config.fft_size :]
+    return np.array(rows)[:, config.carriers]
+
+
+def test_source_bits_follow_from_seed_and_index():
+    config = SlotConfig()
+    top = gr.top_block()
+    sink = blocks.vector_sink_b()
+    top.connect(deeprx.slot_source(seed=5, first_slot=40, n_slots=3), sink)
+    top.run()
+    bits = np.array(sink.data(), np.uint8).reshape(3, -1)
+    for i in range(3):
+        np.testing.assert_array_equal(bits[i], config.bits(5, 40 + i))
+    n = config.n_bits
+    assert tag_values(sink.tags(), "packet_len") == {0: n, n: n, 2 * n: n}
+    assert tag_values(sink.tags(), "slot_index") == {0: 40, n: 41, 2 * n: 42}
+
+
+@pytest.mark.parametrize("slot", CONFIGURATIONS)
+def test_grid_on_the_air_is_the_slot_config_grid(slot):
+    samples, tags, config = transmit(3, first_slot=8, **slot)
+    n = config.n_samples
+    assert len(samples) == 3 * n
+    assert tag_values(tags, "packet_len") == dict.fromkeys((0, n, 2 * n), n)
+    assert tag_values(tags, "slot_index") == {0: 8, n: 9, 2 * n: 10}
+    for i in range(3):
+        grid = config.grid(config.bits(7, 8 + i), 8 + i)
+        np.testing.assert_allclose(grid_of(samples[i * n :], config), grid, atol=3e-6)
+
+
+def test_preamble_precedes_the_slot():
+    samples, tags, config = transmit(2, preamble=True, slot_number=None, first_slot=3)
+    lead = 2 * (config.fft_size + min(config.cp_lengths))
+    burst = lead + config.n_samples
+    assert tag_values(tags, "packet_len") == {0: burst, burst: burst}
+    assert tag_values(tags, "slot_index") == {0: 3, burst: 4}
+    training = samples[36 : 36 + 512]
+    np.testing.assert_allclose(training[:256], training[256:], atol=1e-6)
+    for i in range(2):
+        grid = config.grid(config.bits(7, 3 + i), 3 + i)
+        received = grid_of(samples[i * burst + lead :], config)
+        np.testing.assert_allclose(received, grid, atol=3e-6)
+
+
+def test_mean_power_of_a_sample_is_the_occupied_share():
+    samples, _, config = transmit(20, preamble=True)
+    power = np.mean(np.abs(samples) ** 2) * config.fft_size / config.n_sc
+    assert power == pytest.approx(1, abs=0.02)
+
+
+def test_packets_of_a_wrong_length_are_dropped_and_the_others_unharmed():
+    config = SlotConfig()
+    good = [config.bits(1, i) for i in range(3)]
+    packets = [good[0], good[1][:-4], np.zeros(config.n_bits + 1, np.uint8), good[2]]
+    tags, offset = [], 0
+    for packet in packets:
+        tag = gr.tag_t()
+        tag.offset, tag.key = offset, pmt.intern("packet_len")
+        tag.value = pmt.from_long(len(packet))
+        tags.append(tag)
+        offset += len(packet)
+    top = gr.top_block()
+    transmitter = deeprx.slot_transmitter()
+    sink = blocks.vector_sink_c()
+    source = blocks.vector_source_b(np.concatenate(packets).tolist(), False, 1, tags)
+    top.connect(source, transmitter, sink)
+    top.run()
+    samples = np.array(sink.data(), np.complex64)
+    assert transmitter.dropped_packets() == 2
+    assert len(samples) == 2 * config.n_samples
+    assert list(tag_values(sink.tags(), "slot_index").values()) == [0, 1]
+    received = grid_of(samples[config.n_samples :], config)
+    np.testing.assert_allclose(received, config.grid(good[2]), atol=3e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n_prb": 5}, "n_prb must be 6 to 273 PRB, got 5"),
+        ({"modulation": "8PSK"}, "modulation must be one of"),
+        ({"n_slots": -1}, "must not be negative"),
+    ],
+)
+def test_bad_parameters_are_one_line(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        deeprx.slot_source(**arguments)
