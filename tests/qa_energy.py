@@ -11,7 +11,7 @@ from deeprx_common import energy
 
 @pytest.fixture
 def powercap(tmp_path):
-    """A tree like Linux's: two packages, one with a part of its own; set(zone, uj) moves a counter."""
+    """A tree like Linux's: two packages, one with a part; set(zone, uj) moves a counter."""
 
     def set_counter(zone, microjoules):
         (tmp_path / zone).mkdir(exist_ok=True)
