@@ -55,8 +55,8 @@ def test_point_has_every_key_of_the_schema():
     assert list(point) == [
         "receiver", "model_sha256", "channel", "delay_spread_s", "doppler_hz", "domain",
         "modulation", "n_prb", "n_rx", "dmrs", "sync", "sinr_db", "snr_db", "sir_db", "seed",
-        "slots", "clusters", "missed_slots", "bits", "bit_errors", "ber", "ber_ci95", "inference_s_per_slot",
-        "cpu_s_per_slot", "flop_per_slot", "energy_per_slot_j",
+        "slots", "clusters", "missed_slots", "bits", "bit_errors", "ber", "ber_ci95",
+        "inference_s_per_slot", "cpu_s_per_slot", "flop_per_slot", "energy_per_slot_j",
     ]  # fmt: skip
     assert (point["bits"], point["bit_errors"], point["clusters"]) == (3000, 60, 3)
     assert point["ber"] == pytest.approx(0.02)
