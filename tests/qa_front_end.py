@@ -23,7 +23,8 @@ def symbols(samples, tags=(), **arguments):
     size = front_end.config.fft_size
     sinks = [blocks.vector_sink_c(size) for _ in samples]
     for antenna, sink in enumerate(sinks):
-        source = blocks.vector_source_c(samples[antenna], False, 1, list(tags) if not antenna else [])
+        tagged = list(tags) if antenna == 0 else []
+        source = blocks.vector_source_c(samples[antenna], False, 1, tagged)
         top.connect(source, (front_end, antenna), sink)
     top.run()
     return np.array([np.reshape(s.data(), (-1, size)) for s in sinks]), sinks[0].tags(), front_end
@@ -99,6 +100,12 @@ def test_other_tags_stay_on_their_symbol():
     tag.key = pmt.intern("rx_freq")
     _, tags, _ = symbols([samples], [tag])
     assert [t.offset for t in tags if pmt.symbol_to_string(t.key) == "rx_freq"] == [14 + 3]
+
+
+@pytest.mark.parametrize("front_end", [deeprx.aligned_front_end, deeprx.sync_front_end])
+def test_antennas_out_of_range_are_refused(front_end):
+    with pytest.raises(ValueError, match="n_rx must be 1 to 4 antennas, got 5"):
+        front_end(n_rx=5)
 
 
 @pytest.mark.parametrize("offset", [-37, 513])

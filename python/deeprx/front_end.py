@@ -17,6 +17,11 @@ from .slot_stream import (
 from .synchroniser import Synchroniser
 
 
+def _check_antennas(n_rx: int) -> None:
+    if not 1 <= n_rx <= 4:
+        raise ValueError(f"n_rx must be 1 to 4 antennas, got {n_rx}")
+
+
 def _with_fft(front_end: gr.hier_block2, cutter: gr.basic_block, n_rx: int, fft_size: int) -> None:
     for antenna in range(n_rx):
         front_end.connect((front_end, antenna), (cutter, antenna))
@@ -104,6 +109,7 @@ class aligned_front_end(gr.hier_block2):
     """
 
     def __init__(self, n_rx: int = 2, offset_samples: int = 0, first_slot: int = 0, **slot):
+        _check_antennas(n_rx)
         config = self.config = slot_config(**slot)
         gr.hier_block2.__init__(
             self,
@@ -185,6 +191,7 @@ class sync_front_end(gr.hier_block2):
     """
 
     def __init__(self, n_rx: int = 2, **slot):
+        _check_antennas(n_rx)
         config = self.config = slot_config(**slot)
         gr.hier_block2.__init__(
             self,

@@ -36,7 +36,7 @@ class SelfKeeping:
 
 
 def slot_config(slot_number: int | None = 0, **slot) -> SlotConfig:
-    """SlotConfig of a block's slot parameters; slot_number -1 (as in C++ and GRC) counts, as None."""
+    """SlotConfig of a block's slot parameters; slot_number -1, as in C++ and GRC, counts."""
     return SlotConfig(slot_number=None if slot_number == -1 else slot_number, **slot)
 
 

@@ -202,7 +202,7 @@ class Synchroniser:
         return (np.abs(np.fft.ifft(channel)) ** 2).sum(0)
 
     def _mean_delay(self, profile: np.ndarray) -> int:
-        """Mean delay in samples, -fft_size/4..fft_size/4, of the power around the strongest path."""
+        """Mean delay of the power around the strongest path, samples, within +-fft_size / 4."""
         peak = int(np.argmax(profile))
         around = np.arange(-self._cp, self._cp + 1)
         power = profile[(peak + around) % len(profile)]

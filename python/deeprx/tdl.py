@@ -113,7 +113,8 @@ class TdlFading:
             raise ValueError(f"sample_rate must be above 0 samples/s, got {sample_rate}")
         if doppler_hz > sample_rate / 64:
             raise ValueError(
-                f"doppler_hz must be at most sample_rate / 64 = {sample_rate / 64:g}, got {doppler_hz:g}"
+                f"doppler_hz must be at most sample_rate / 64 = {sample_rate / 64:g}, "
+                f"got {doppler_hz:g}"
             )
         delays, powers = profile_taps(profile)
         self._amplitudes = np.sqrt(powers)
@@ -145,7 +146,7 @@ class TdlFading:
         self._time = 0
 
     def taps(self, times: np.ndarray) -> np.ndarray:
-        """Coefficients of the profile's taps at sample times since the draw, [time, n_rx, n_taps]."""
+        """Gains of the profile's taps at sample times since the draw, [time, n_rx, n_taps]."""
         radians = _radians(self._shifts * times[:, None, None, None] + self._phases)
         gains = np.empty(radians.shape[:3], np.complex64)
         scale = (self._amplitudes * self._n_sinusoids**-0.5).astype(np.float32)
