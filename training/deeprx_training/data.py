@@ -84,7 +84,8 @@ class SlotGenerator:
 
     def __init__(self, conditions: Conditions, device: str | torch.device = "cpu"):
         self.conditions = conditions
-        self.device = torch.device(device)
+        device = torch.device(device)
+        self.device = torch.device("cuda", 0) if device.type == "cuda" and device.index is None else device
         self._models = {name: self._channel(name) for name in conditions.channels}
 
     def _channel(self, name: str):

@@ -8,6 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from deeprx_common import report
+from deeprx_common.energy import energy_per_slot
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
 from .classical import Baseline, Demapper, perfect_csi
@@ -56,3 +59,75 @@ def count_errors(
             if on_batch:
                 on_batch(len(b.y))
     return n_bits, errors
+
+
+def evaluate(
+    receivers: dict[str, nn.Module],
+    sinr_db: list[float],
+    slots: int,
+    domain: str = "frequency",
+    modulation: str = "16QAM",
+    dmrs: tuple[int, ...] = (2, 11),
+    seed: int = EVALUATION_SEED,
+    device: str = "cpu",
+    shas: dict[str, str | None] | None = None,
+) -> tuple[dict, dict[str, np.ndarray]]:
+    """count_errors with a progress bar, as a report (deeprx.report/1) with paired comparisons to LS-LMMSE,
+    and its arrays: sinr_db, n_bits and the errors of each receiver slot by slot."""
+    conditions = evaluation_conditions(domain, modulations={modulation: 1.0}, dmrs={dmrs: 1.0})
+    columns = (TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TextColumn("slots"), TimeRemainingColumn())
+    with Progress(*columns) as progress:
+        task = progress.add_task("", total=slots * len(sinr_db))
+        n_bits, errors = count_errors(
+            receivers, sinr_db, slots, device, conditions, seed, on_batch=lambda n: progress.advance(task, n)
+        )
+    import sionna
+
+    made = report.new(torch=torch.__version__, sionna=sionna.__version__)
+    made["conditions"] = {
+        "delay_spread_s": list(conditions.delay_spread_s),
+        "doppler_hz": list(conditions.doppler_hz),
+        "timing_samples": list(conditions.timing_samples),
+        "cfo_hz": conditions.cfo_hz,
+        "device": device,
+    }
+    flop = {n: _flop(net, conditions.n_rx) for n, net in receivers.items()}
+    flop |= {"LS-LMMSE": _flop(Baseline(), conditions.n_rx), "SURE-LMMSE": _flop(Baseline(sure=True), conditions.n_rx)}
+    bits = [n_bits] * slots
+    for i, sinr in enumerate(sinr_db):
+        points = {}
+        for name, counted in errors.items():
+            points[name] = report.point(
+                receiver=name,
+                model_sha256=(shas or {}).get(name),
+                channel="+".join(conditions.channels),
+                domain=domain,
+                modulation=modulation,
+                n_prb=conditions.n_prb,
+                n_rx=conditions.n_rx,
+                dmrs=list(dmrs),
+                sync=False,
+                snr_db=sinr,
+                seed=seed,
+                slots=slots,
+                missed_slots=0,
+                cluster_errors=counted[i],
+                cluster_bits=bits,
+                inference_s=[],
+                flop_per_slot=flop.get(name),
+                energy_per_slot_j=energy_per_slot(slots, 0.0, flop.get(name), source="not measured offline"),
+            )
+        made["points"] += points.values()
+        for name in receivers:
+            for other in ("LS-LMMSE", "perfect CSI"):
+                made.setdefault("comparisons", []).append(
+                    report.comparison(points[name], points[other], errors[name][i], errors[other][i], bits)
+                )
+    return made, {"sinr_db": np.array(sinr_db), "n_bits": np.array(n_bits), **errors}
+
+
+def _flop(net: nn.Module, n_rx: int) -> int:
+    from .export import flop_per_slot
+
+    counted = flop_per_slot(net, n_rx)
+    return counted["matmul"] + counted["other"]

@@ -62,6 +62,7 @@ class DeepRx(nn.Module):
 
     def __init__(self, n_rx: int = 2, width: float = 1.0, bits: int = MAX_BITS, larger_in_time: bool = False):
         super().__init__()
+        self.n_rx = n_rx
         channels = [max(1, round(c * width)) for c in self.CHANNELS]
         first = channels[0]
         layers: list[nn.Module] = [nn.Conv2d(4 * n_rx + 2, first, 3, padding=1)]
@@ -135,6 +136,7 @@ class PaperInputRx(nn.Module):
         bits: int = MAX_BITS,
     ):
         super().__init__()
+        self.n_rx = n_rx
         self.net = FoldedNet(4 * n_rx + 2, bits, channels, list(dilations), fold)
 
     def forward(self, y: Tensor, p: Tensor, bits: int) -> Tensor:

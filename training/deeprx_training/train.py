@@ -4,6 +4,7 @@
 import json
 import math
 import os
+import pickle
 import signal
 import time
 from pathlib import Path
@@ -42,37 +43,51 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     return recipe.lr * min(1.0, (recipe.steps - step) / max(1.0, recipe.steps - flat))
 
 
-def load_weights(net: nn.Module, path: str | Path, member: str | None = None) -> nn.Module:
-    """Weights of a member of a run's checkpoint (unpickled safely) into net."""
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    nets = state["nets"]
-    if member is None and len(nets) == 1:
-        member = next(iter(nets))
-    if member not in nets:
-        raise TrainingError(f"{path}: holds {', '.join(nets)}; name one of them as FILE:MEMBER, got {member!r}")
-    net.load_state_dict(nets[member])
-    return net
+def load_receiver(reference: str, rebuild: bool = False) -> tuple[str, nn.Module]:
+    """(name, net in eval mode) from "CHECKPOINT[:MEMBER]" of a training run, or an exported "FILE.pt".
 
-
-def load_teacher(reference: str) -> nn.Module:
-    """A frozen teacher from "CHECKPOINT[:MEMBER]" of a training run."""
+    Checkpoints are unpickled safely. A model file is a program that this runs: trusted files only. It comes
+    back as it was shipped, in its own precision, or with rebuild as a float32 net of its weights.
+    TrainingError says in one line what is wrong with the file.
+    """
     path, _, member = reference.partition(":")
+    if not Path(path).is_file():
+        raise TrainingError(f"{path}: no such checkpoint or model file")
+    if path.endswith(".pt"):
+        return Path(path).stem, _from_model_file(path, rebuild)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise TrainingError(f"teacher {path}: no such file; train it first") from None
-    member = member or next(iter(state["specs"]))
-    if member not in state["specs"]:
-        raise TrainingError(f"teacher {path}: holds {', '.join(state['specs'])}, not {member!r}")
-    net = build(json.loads(state["specs"][member]))
+        specs = state["specs"]
+    except (RuntimeError, pickle.UnpicklingError, KeyError, EOFError, TypeError):
+        raise TrainingError(f"{path}: expected a checkpoint of a training run, found something else") from None
+    member = member or next(iter(specs))
+    if member not in specs:
+        raise TrainingError(f"{path}: holds {', '.join(specs)}, not {member!r}")
+    net = build(json.loads(specs[member]))
     net.load_state_dict(state["nets"][member])
-    return net.eval().requires_grad_(False)
+    return member, net.eval()
+
+
+def _from_model_file(path: str, rebuild: bool) -> nn.Module:
+    extra = {"deeprx.json": ""}
+    try:
+        script = torch.jit.load(path, map_location="cpu", _extra_files=extra)
+        spec = json.loads(extra["deeprx.json"])["training"].get("net")
+    except (RuntimeError, ValueError, KeyError):
+        raise TrainingError(f"{path}: expected a model file with deeprx.json, found something else") from None
+    if not rebuild:
+        return script.eval()
+    if not spec:
+        raise TrainingError(f"{path}: says not which net it is; a teacher is exported with --recipe")
+    net = build(spec)
+    net.load_state_dict(script.state_dict())
+    return net.eval()
 
 
 class Trainer:
     """Trains a recipe into a folder: last.ckpt, log.jsonl, TensorBoard events."""
 
-    def __init__(self, recipe: Recipe, out: Path, accelerator: str = "auto", precision: str | None = None,
+    def __init__(self, recipe: Recipe, out: Path, accelerator: str = "auto", bfloat16: bool | None = None,
                  compile_nets: bool = False, save_every_s: float = 120.0):
         self.recipe, self.out, self.save_every_s = recipe, Path(out), save_every_s
         self.out.mkdir(parents=True, exist_ok=True)
@@ -81,10 +96,10 @@ class Trainer:
             raise TrainingError("a GPU was asked for, but torch finds none: use --device cpu or check the driver")
         self.fabric = Fabric(
             accelerator="cuda" if gpu else "cpu", devices="auto" if gpu else 1,
-            precision=precision or ("bf16-mixed" if gpu else "32-true"),
         )
         self.fabric.launch()
         device = self.fabric.device
+        self.bfloat16 = gpu if bfloat16 is None else bfloat16
         if gpu:
             torch.set_float32_matmul_precision("high")
             torch.backends.cudnn.benchmark = True
@@ -92,7 +107,7 @@ class Trainer:
         torch.manual_seed(recipe.seed)
         self.nets, self.optimizers = {}, {}
         for member in recipe.members:
-            net = build(member.net).to(memory_format=torch.channels_last)
+            net = self._prepare(build(member.net))
             fused = {"fused": True} if gpu else {}
             optimizer = torch.optim.AdamW(net.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, **fused)
             if compile_nets:
@@ -100,9 +115,16 @@ class Trainer:
             self.nets[member.name], self.optimizers[member.name] = self.fabric.setup(net, optimizer)
         self.teacher = None
         if recipe.teacher:
-            self.teacher = self.fabric.setup_module(load_teacher(recipe.teacher).to(memory_format=torch.channels_last))
+            self.teacher = self.fabric.setup_module(self._prepare(load_receiver(recipe.teacher, rebuild=True)[1].requires_grad_(False)))
         self.step = 0
         self._stop = False
+
+    def _prepare(self, net: nn.Module) -> nn.Module:
+        """Only the convolutional body runs in bfloat16: the classical arithmetic around it needs float32."""
+        if self.bfloat16:
+            cast = torch.autocast(self.fabric.device.type, torch.bfloat16)
+            net.net.forward = cast(net.net.forward)
+        return net.to(memory_format=torch.channels_last)
 
     @property
     def checkpoint(self) -> Path:
@@ -176,6 +198,7 @@ class Trainer:
 
     def fit(self, log_every: int = 100, max_seconds: float | None = None) -> bool:
         """Train to the recipe's last step; returns False if stopped before (Ctrl-C, max_seconds)."""
+        self._stop = False
         recipe = self.recipe
         previous = signal.signal(signal.SIGINT, lambda *_: setattr(self, "_stop", True))
         begin = saved = marked = time.monotonic()

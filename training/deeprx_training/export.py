@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A trained receiver as one model file: TorchScript plus "deeprx.json", the contract that the block reads."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import torch
+from deeprx_common import report
+from deeprx_common.slot import MODULATIONS, N_SYMBOLS, SlotConfig
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from .receivers import FoldedNet, HybridRx, count_parameters
+from .train import write_atomically
+
+CONTRACT = "deeprx.model/1"
+LICENCE = "GPL-3.0-or-later"
+PARITY = {"float32": 1e-4, "bfloat16": 3e-2}  # RMS of the LLRs' difference over their RMS
+
+
+class ExportError(RuntimeError):
+    """The receiver cannot be exported; the message is one line."""
+
+
+def to_precision(net: nn.Module, precision: str) -> nn.Module:
+    """Convolutions in bfloat16 if asked; normalisation and the classical arithmetic stay float32."""
+    if precision == "bfloat16":
+        for module in net.modules():
+            if isinstance(module, nn.Conv2d):
+                module.bfloat16()
+    return net
+
+
+def example(n_rx: int, n_prb: int = 26, batch: int = 1, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    """Slots of the contract's shapes with real pilots, a flat channel and noise at 20 dB: (y, p)."""
+    rng = torch.Generator().manual_seed(seed)
+    slot = SlotConfig(n_prb=n_prb)
+    grids = torch.stack([torch.from_numpy(slot.grid(slot.bits(seed, i), i)) for i in range(batch)])
+    h = torch.randn(batch, n_rx, 1, 1, dtype=torch.complex64, generator=rng)
+    noise = 0.1 * torch.randn(batch, n_rx, N_SYMBOLS, slot.n_sc, dtype=torch.complex64, generator=rng)
+    p = torch.view_as_real(torch.from_numpy(slot.pilots())).expand(batch, -1, -1, -1).contiguous()
+    return torch.view_as_real(h * grids[:, None] + noise), p
+
+
+def classical_flop(re: int, pilots: int, n_rx: int, bits: int, mean: bool) -> int:
+    """Elementwise operations of the classical chain, which the FLOP counter does not see.
+
+    re resource elements in the slot, pilots of them known. A complex multiplication counts 6, a complex
+    addition 2, a transcendental 1. Per antenna and pilot: LS 6, delay 8, turning 6, second differences 8,
+    smoothing or averaging 6. Per antenna and RE: turning 6, two interpolations 12, covariance weights
+    8 n_rx, gain 8, combining 8. Per RE: 4 for normalising, then demapping: 5 per PAM level of both axes
+    and each bit, once more for the soft symbol's mean over the levels.
+    """
+    levels = 2 ** (bits // 2)
+    demap = 2 * (bits // 2) * levels * 5
+    soft = 2 * levels * 6 if mean else 0
+    return pilots * n_rx * 34 + re * (n_rx * (34 + 8 * n_rx) + 4 + demap + soft)
+
+
+def flop_per_slot(net: nn.Module, n_rx: int, n_prb: int = 26, bits: int = 4) -> dict:
+    """FLOP of one slot: convolutions and matrix products as counted, the rest by formula."""
+    y, p = example(n_rx, n_prb)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        net(y, p, bits)
+    slot = SlotConfig(n_prb=n_prb)
+    re = N_SYMBOLS * slot.n_sc
+    other = 0
+    if hasattr(net, "estimate"):  # starts from the classical receiver
+        pilots = re - slot.n_data_re
+        other += classical_flop(re, pilots, n_rx, bits, isinstance(net, HybridRx))
+        if isinstance(net, HybridRx):
+            other += re * (n_rx * 34 + 80)  # the innovation, the refined combining and demapping
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):  # with its ReLU, 3 per element
+            share = net.net.fold if isinstance(getattr(net, "net", None), FoldedNet) else 1
+            other += 3 * module.num_features * re // share
+    return {"n_prb": n_prb, "n_rx": n_rx, "bits": bits, "matmul": int(counter.get_total_flops()), "other": int(other)}
+
+
+def ber_table(reports: list[str], receiver: str) -> list[dict]:
+    """What evaluations measured of a receiver: the model file's BER table, with intervals."""
+    keys = ("domain", "channel", "modulation", "dmrs", "sinr_db", "ber", "ber_ci95", "slots", "clusters", "seed")
+    found = []
+    for path in reports:
+        points = [p for p in report.read(path)["points"] if p["receiver"] == receiver]
+        if not points:
+            raise ExportError(f"{path}: holds no point of {receiver}; evaluate it first")
+        found += [{k: p[k] for k in keys} for p in points]
+    return found
+
+
+def git_revision() -> str:
+    """Of the project's checkout; "unknown" outside one, with "+" where it has uncommitted changes."""
+    here = Path(__file__).parent
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=12", "--dirty=+"], cwd=here, capture_output=True, text=True
+        )
+    except OSError:
+        return "unknown"
+    return found.stdout.strip() or "unknown"
+
+
+def export(
+    net: nn.Module,
+    path: str | Path,
+    name: str,
+    kind: str,
+    n_rx: list[int],
+    modulations: list[str] | None = None,
+    dmrs: list[list[int]] | None = None,
+    precision: str = "float32",
+    training: dict | None = None,
+    ber: list[dict] | None = None,
+) -> dict:
+    """Write net as a model file and check it against eager PyTorch; returns its metadata.
+
+    ExportError where the exported file's LLRs differ from the float32 net's by more than PARITY.
+    """
+    net = net.cpu().eval().to(memory_format=torch.contiguous_format)
+    modulations = modulations or list(MODULATIONS)
+    y, p = example(n_rx[-1], batch=2)
+    bits = MODULATIONS[modulations[0]]
+    flop = flop_per_slot(net, 2 if 2 in n_rx else n_rx[0])
+    with torch.inference_mode():
+        expected = net(y, p, bits)
+    net = to_precision(net, precision)
+    script = torch.jit.script(net)
+    fold = net.net.fold if isinstance(getattr(net, "net", None), FoldedNet) else 1
+    metadata = {
+        "contract": CONTRACT,
+        "name": name,
+        "kind": kind,
+        "precision": precision,
+        "requires": [],
+        "quantized_engine": None,
+        "prb_multiple_of": 1 if 12 % fold == 0 else fold,
+        "n_rx": n_rx,
+        "n_sym": N_SYMBOLS,
+        "dmrs": dmrs,
+        "modulations": modulations,
+        "bits": max(MODULATIONS[m] for m in modulations),
+        "params": count_parameters(net),
+        "flop_per_slot": flop,
+        "training": training or {},
+        "ber": ber or [],
+        "torch": torch.__version__,
+        "git": git_revision(),
+        "licence": LICENCE,
+    }
+    extra = {"deeprx.json": json.dumps(metadata, indent=1)}
+    write_atomically(Path(path), lambda partial: torch.jit.save(script, str(partial), _extra_files=extra))
+    with torch.inference_mode():
+        found = torch.jit.freeze(torch.jit.load(str(path)).eval())(y, p, bits)
+    expected = expected[..., :bits]
+    error = float((found[..., :bits] - expected).square().mean().sqrt() / expected.square().mean().sqrt())
+    if not error <= PARITY[precision]:
+        Path(path).unlink()
+        raise ExportError(
+            f"{path}: LLRs differ from eager PyTorch's by {error:.1e} RMS, allowed for {precision} is "
+            f"{PARITY[precision]:.0e}; the file was removed"
+        )
+    return metadata
