@@ -178,7 +178,7 @@ def write(report: Mapping, path: str | os.PathLike) -> None:
     """Validate a report and put it at path, whole or not at all (temporary name, then rename)."""
     validate(report)
     text = json.dumps(report, indent=1, allow_nan=False) + "\n"
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         Path(temporary).write_text(text)
 
 
@@ -194,7 +194,7 @@ def read(path: str | os.PathLike) -> dict:
     return report
 
 
-class _replacing:
+class replacing:
     """A temporary name beside path, renamed to path when the body succeeds, removed when not."""
 
     def __init__(self, path: str | os.PathLike):
@@ -246,23 +246,28 @@ def energy_value(found: Mapping) -> tuple[float | None, str]:
 
 
 def _milli(value: float | None) -> str:
-    return "-" if value is None else f"{value * 1e3:.3g}"
+    if value is None:
+        return "-"
+    return f"{value * 1e3:#.3g}" if value < 1 else f"{value * 1e3:.0f}"
 
 
 def tables(points: Sequence[Mapping]) -> list:
     """One rich.table.Table for each channel, rows by SINR and receiver."""
+    from rich import box
     from rich.table import Table
 
     made = []
     for title, group in _groups(points).items():
         kinds = sorted({energy_value(p["energy_per_slot_j"])[1] for p in group})
-        table = Table(title=title, title_justify="left", caption_justify="left")
+        table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE)
+        table.pad_edge, table.padding = False, 0
         table.caption = f"energy: {', '.join(kinds)}; intervals over clusters (95 %)"
-        table.add_column("SINR dB", justify="right")
-        table.add_column("receiver", no_wrap=True)
-        for heading in ("BER", "95 % interval", "errors", "bits", "slots", "missed", "clusters"):
-            table.add_column(heading, justify="right", no_wrap=True)
-        for heading in ("infer. ms\np50", "\np99", "CPU ms", "mJ/slot"):
+        table.add_column("SINR\ndB", justify="right")
+        table.add_column("\nreceiver", no_wrap=True)
+        for heading in (
+            "\nBER", "\n95 % interval", "bit\nerrors", "\nbits", "\nslots", "\nmissed",
+            "\nclusters", "infer. ms\np50", "\np99", "CPU\nms", "mJ a\nslot",
+        ):  # fmt: skip
             table.add_column(heading, justify="right", no_wrap=True)
         rows = sorted(group, key=lambda p: -np.inf if p["sinr_db"] is None else p["sinr_db"])
         last = None
@@ -334,6 +339,6 @@ def plot(points: Sequence[Mapping], path: str | os.PathLike) -> None:
             axis.legend(title="95 % intervals over clusters")
     axes[0, 0].set_ylabel("uncoded BER")
     figure.tight_layout()
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         figure.savefig(temporary, dpi=120)
     pyplot.close(figure)
