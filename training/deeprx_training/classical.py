@@ -1,27 +1,30 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Classical OFDM reception in torch: pilots to channel, combining, exact demapping. Exports to TorchScript.
+"""Classical OFDM reception in torch: pilots to channel, combining, exact demapping. Exports to
+TorchScript.
 
-The baseline receiver and the neural receivers' input features are both made of these. Shapes: B slots,
-R antennas, S symbols, K subcarriers, D DMRS symbols, P = K / 2 pilots in each.
+The baseline receiver and the neural receivers' input features are both made of these. Shapes: B
+slots, R antennas, S symbols, K subcarriers, D DMRS symbols, P = K / 2 pilots in each.
 """
 
 import math
 
 import torch
-from deeprx_common.slot import constellation
 from torch import Tensor, nn
+
+from deeprx_common.slot import constellation
 
 
 class PilotEstimate(nn.Module):
     """Least squares at the pilots, with the slot's bulk delay taken out.
 
-    The mean phase step from pilot to pilot is estimated over all antennas and removed from the received
-    grid, so that smoothing and interpolation see the flattest channel there is. Returns (y, z, symbols,
-    cov): y complex64 [B, R, S, K] turned back; z complex64 [B, R, D, P] pilot estimates; symbols int64 [D];
-    cov complex64 [B, R, R] noise-plus-interference covariance, from second differences of neighbouring
-    pilots, which a channel that is linear over three pilots does not enter. It is shrunk towards white
-    noise as far as its sampling error asks for (OAS: Chen, Wiesel, Eldar, Hero, IEEE TSP 58(10), 2010):
-    without an interferer that is maximum ratio combining, with one interference rejection.
+    The mean phase step from pilot to pilot is estimated over all antennas and removed from the
+    received grid, so that smoothing and interpolation see the flattest channel there is. Returns
+    (y, z, symbols, cov): y complex64 [B, R, S, K] turned back; z complex64 [B, R, D, P] pilot
+    estimates; symbols int64 [D]; cov complex64 [B, R, R] noise-plus-interference covariance, from
+    second differences of neighbouring pilots, which a channel that is linear over three pilots
+    does not enter. It is shrunk towards white noise as far as its sampling error asks for (OAS:
+    Chen, Wiesel, Eldar, Hero, IEEE TSP 58(10), 2010): without an interferer that is maximum ratio
+    combining, with one interference rejection.
     """
 
     def forward(self, y: Tensor, p: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -42,7 +45,8 @@ class PilotEstimate(nn.Module):
 
 
 def shrink_covariance(cov: Tensor, samples: float) -> Tensor:
-    """OAS shrinkage of cov complex64 [B, R, R]; samples: how many independent ones it was estimated from.
+    """OAS shrinkage of cov complex64 [B, R, R]; samples: how many independent ones it was
+    estimated from.
 
     Second differences of white noise are correlated (6, -4, 1): n of them count as 18/35 n.
     """
@@ -50,13 +54,17 @@ def shrink_covariance(cov: Tensor, samples: float) -> Tensor:
     trace = cov.diagonal(dim1=1, dim2=2).real.sum(1)
     square = (cov.abs() ** 2).sum((1, 2))
     excess = (square - trace**2 / r).clamp(min=1e-30)
-    rho = (((1 - 2 / r) * square + trace**2) / ((samples + 1 - 2 / r) * excess)).clamp(0.0, 1.0)[:, None, None]
+    rho = (((1 - 2 / r) * square + trace**2) / ((samples + 1 - 2 / r) * excess)).clamp(0.0, 1.0)[
+        :, None, None
+    ]
     white = (trace / r)[:, None, None] * torch.eye(r, dtype=cov.dtype, device=cov.device)
     return (1 - rho) * cov + rho * white
 
 
 def interpolate_time(h: Tensor, symbols: Tensor, n_sym: int) -> Tensor:
-    """Linear in time through one or two DMRS symbols, extended as straight lines; [B, R, D, K] to [B, R, S, K]."""
+    """Linear in time through one or two DMRS symbols, extended as straight lines; [B, R, D, K] to
+    [B, R, S, K].
+    """
     if symbols.size(0) == 1:
         return h.expand(-1, -1, n_sym, -1)
     s = torch.arange(n_sym, device=h.device, dtype=torch.float32)
@@ -65,7 +73,9 @@ def interpolate_time(h: Tensor, symbols: Tensor, n_sym: int) -> Tensor:
 
 
 def pair_average(z: Tensor) -> Tensor:
-    """Pilots to all subcarriers: linear interpolation of the means of neighbouring pilot pairs; [.., P] to [.., 2 P]."""
+    """Pilots to all subcarriers: linear interpolation of the means of neighbouring pilot pairs;
+    [.., P] to [.., 2 P].
+    """
     pairs = (z[..., :-1] + z[..., 1:]) / 2
     odd = torch.cat([pairs, pairs[..., -1:]], -1)
     even = torch.cat([pairs[..., :1], (pairs[..., :-1] + pairs[..., 1:]) / 2, pairs[..., -1:]], -1)
@@ -73,7 +83,8 @@ def pair_average(z: Tensor) -> Tensor:
 
 
 def whiten_combine(y: Tensor, h: Tensor, cov: Tensor) -> tuple[Tensor, Tensor]:
-    """Interference-rejecting MRC: unbiased symbol estimate complex64 [B, S, K] and its SINR float32 [B, S, K].
+    """Interference-rejecting MRC: unbiased symbol estimate complex64 [B, S, K] and its SINR
+    float32 [B, S, K].
 
     cov complex64 [B, R, R]. The same decisions as LMMSE equalisation with its bias removed.
     """
@@ -88,8 +99,9 @@ def whiten_combine(y: Tensor, h: Tensor, cov: Tensor) -> tuple[Tensor, Tensor]:
 class Demapper(nn.Module):
     """Exact LLRs of square Gray QAM in Gaussian noise, log P(b=1)/P(b=0): log-MAP, or max-log.
 
-    forward(x complex [...], sinr float [...], bits) returns float32 [..., bits]. I and Q bits alternate
-    (TS 38.211), and one axis does not see the other, so each axis is a PAM of 2^(bits/2) levels.
+    forward(x complex [...], sinr float [...], bits) returns float32 [..., bits]. I and Q bits
+    alternate (TS 38.211), and one axis does not see the other, so each axis is a PAM of 2^(bits/2)
+    levels.
     """
 
     def __init__(self, max_log: bool = False):
@@ -147,14 +159,18 @@ class Demapper(nn.Module):
 
 
 def perfect_csi(y: Tensor, h: Tensor, n0: Tensor, demap: Demapper, bits: int) -> Tensor:
-    """LLRs of MRC with the true channel and noise power (no interferer); y [B, R, S, K, 2], h complex, n0 [B]."""
+    """LLRs of MRC with the true channel and noise power (no interferer); y [B, R, S, K, 2], h
+    complex, n0 [B].
+    """
     power = (h.abs() ** 2).sum(1)
     x = (h.conj() * torch.view_as_complex(y)).sum(1) / power.clamp(min=1e-12)
     return demap(x, power / n0[:, None, None], bits)
 
 
 def smoothing_kernels(widths: tuple[int, ...]) -> Tensor:
-    """Hann windows over 3, 7, ... pilots, each of sum 1, centred in the widest: float32 [len(widths), max]."""
+    """Hann windows over 3, 7, ... pilots, each of sum 1, centred in the widest: float32
+    [len(widths), max].
+    """
     span = max(widths)
     out = torch.zeros(len(widths), span)
     for i, w in enumerate(widths):
@@ -164,9 +180,11 @@ def smoothing_kernels(widths: tuple[int, ...]) -> Tensor:
 
 
 class SureSmoother(nn.Module):
-    """Smooths the pilots over frequency with the window that Stein's unbiased risk estimate finds best, per slot.
+    """Smooths the pilots over frequency with the window that Stein's unbiased risk estimate finds
+    best, per slot.
 
-    SURE of a linear smoother H on z = h + n, noise power n0: |z - Hz|^2 + 2 n0 tr(H) - n0, up to terms without H.
+    SURE of a linear smoother H on z = h + n, noise power n0: |z - Hz|^2 + 2 n0 tr(H) - n0, up to
+    terms without H.
     """
 
     def __init__(self, widths: tuple[int, ...] = (1, 3, 7, 15, 31)):
@@ -174,7 +192,9 @@ class SureSmoother(nn.Module):
         self.register_buffer("kernels", smoothing_kernels(widths))
 
     def forward(self, z: Tensor, n0: Tensor) -> Tensor:
-        """z complex64 [B, R, D, P], n0 float32 [B, R] noise power per antenna; returns complex64 [B, R, D, P]."""
+        """z complex64 [B, R, D, P], n0 float32 [B, R] noise power per antenna; returns complex64
+        [B, R, D, P].
+        """
         n, span = self.kernels.size(0), self.kernels.size(1)
         b, r, d, p = z.shape
         rows = torch.view_as_real(z).movedim(-1, -2).reshape(-1, 1, p)
@@ -193,16 +213,19 @@ class SureSmoother(nn.Module):
 
 
 def interpolate_frequency(z: Tensor) -> Tensor:
-    """Pilots to all subcarriers by linear interpolation, [.., P] to [.., 2 P]; the last one repeats."""
+    """Pilots to all subcarriers by linear interpolation, [.., P] to [.., 2 P]; the last one
+    repeats.
+    """
     after = torch.cat([z[..., 1:], z[..., -1:]], -1)
     return torch.stack([z, (z + after) / 2], -1).flatten(-2)
 
 
 class Baseline(nn.Module):
-    """LS with linear interpolation, interference-rejecting LMMSE, exact demapper: the model contract's forward.
+    """LS with linear interpolation, interference-rejecting LMMSE, exact demapper: the model
+    contract's forward.
 
-    Any number of PRBs and antennas, one or two DMRS symbols, QPSK to 256-QAM. The pilots are averaged in
-    neighbouring pairs, or smoothed by the window that SURE picks for each slot.
+    Any number of PRBs and antennas, one or two DMRS symbols, QPSK to 256-QAM. The pilots are
+    averaged in neighbouring pairs, or smoothed by the window that SURE picks for each slot.
     """
 
     def __init__(self, max_log: bool = False, sure: bool = False):

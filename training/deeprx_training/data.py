@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Received slots over 3GPP channels, drawn on the fly with Sionna (TR 38.901 TDL and CDL).
 
-Every batch is a pure function of (conditions, seed, step): a resumed run sees the data it would have seen.
-Two domains: "frequency" multiplies each subcarrier by its channel (Sionna's OFDM channel, no inter-carrier
-interference); "time" lets the channel move within the symbol, which leaks into the neighbours, and adds the
-residual timing, CFO and phase that a synchronised front end leaves.
+Every batch is a pure function of (conditions, seed, step): a resumed run sees the data it would
+have seen. Two domains: "frequency" multiplies each subcarrier by its channel (Sionna's OFDM
+channel, no inter-carrier interference); "time" lets the channel move within the symbol, which
+leaks into the neighbours, and adds the residual timing, CFO and phase that a synchronised front
+end leaves.
 """
 
 from dataclasses import dataclass, field, replace
@@ -12,9 +13,16 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from deeprx_common.slot import MODULATIONS, N_SYMBOLS, SUBCARRIER_SPACING_HZ, SlotConfig, constellation
 from sionna.phy import config as sionna_config
 from sionna.phy.channel.tr38901 import CDL, TDL, PanelArray
+
+from deeprx_common.slot import (
+    MODULATIONS,
+    N_SYMBOLS,
+    SUBCARRIER_SPACING_HZ,
+    SlotConfig,
+    constellation,
+)
 
 SPEC_VERSION = "19.2"  # of TR 38.901
 CARRIER_HZ = 3.5e9
@@ -55,8 +63,10 @@ class Conditions:
 @dataclass
 class SlotBatch:
     """y float32 [B, n_rx, 14, n_sc, 2]; p float32 [B, 14, n_sc, 2]; bits uint8 [B, 14, n_sc, b];
-    data bool [14, n_sc]; h complex64 [B, n_rx, 14, n_sc] the true channel as the front end sees it;
-    n0 float32 [B] noise power; snr_db float32 [B]; sir_db float32 [B] (inf without an interferer)."""
+    data bool [14, n_sc]; h complex64 [B, n_rx, 14, n_sc] the true channel as the front end sees
+    it; n0 float32 [B] noise power; snr_db float32 [B]; sir_db float32 [B] (inf without an
+    interferer).
+    """
 
     config: SlotConfig
     domain: str
@@ -85,7 +95,9 @@ class SlotGenerator:
     def __init__(self, conditions: Conditions, device: str | torch.device = "cpu"):
         self.conditions = conditions
         device = torch.device(device)
-        self.device = torch.device("cuda", 0) if device.type == "cuda" and device.index is None else device
+        self.device = (
+            torch.device("cuda", 0) if device.type == "cuda" and device.index is None else device
+        )
         self._models = {name: self._channel(name) for name in conditions.channels}
 
     def _channel(self, name: str):
@@ -119,7 +131,9 @@ class SlotGenerator:
         )
 
     def _paths(self, count: int, symbol_s: float) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Per channel model: a complex64 [n, n_rx, paths, 29] at half-symbol steps and delays [n, paths]."""
+        """Per channel model: a complex64 [n, n_rx, paths, 29] at half-symbol steps and delays [n,
+        paths].
+        """
         names = self.conditions.channels
         out = []
         for i, name in enumerate(names):
@@ -130,11 +144,15 @@ class SlotGenerator:
         return out
 
     def batch(self, size: int, seed: int, step: int = 0) -> SlotBatch:
-        """The batch of this seed and step; size slots spread evenly over the channels, in random order."""
+        """The batch of this seed and step; size slots spread evenly over the channels, in random
+        order.
+        """
         return self.chunk(size, 1, seed, step)[0]
 
     def chunk(self, size: int, count: int, seed: int, step: int = 0) -> list[SlotBatch]:
-        """count batches of size slots at once: cheaper, since each channel model is called once for all."""
+        """count batches of size slots at once: cheaper, since each channel model is called once
+        for all.
+        """
         c, dev = self.conditions, self.device
         sionna_config.seed = seed_of(seed, step)
         host = np.random.default_rng([seed, step])
@@ -142,7 +160,9 @@ class SlotGenerator:
         total = size * count
 
         def uniform(low_high, n=total):
-            return low_high[0] + (low_high[1] - low_high[0]) * torch.rand(n, generator=rng, device=dev)
+            return low_high[0] + (low_high[1] - low_high[0]) * torch.rand(
+                n, generator=rng, device=dev
+            )
 
         slot = SlotConfig(n_prb=c.n_prb)
         symbol_s = slot.n_samples / slot.sample_rate / N_SYMBOLS
@@ -199,7 +219,10 @@ class SlotGenerator:
         for hs, xs, gain in signals:
             part = impair.apply(hs, xs) if impair else hs[:, :, 1::2] * xs[:, None]
             y += part * gain[:, None, None, None]
-        noise = torch.randn(*y.shape, 2, generator=rng, device=dev) * (n0 / 2).sqrt()[:, None, None, None, None]
+        noise = (
+            torch.randn(*y.shape, 2, generator=rng, device=dev)
+            * (n0 / 2).sqrt()[:, None, None, None, None]
+        )
         centre = h[:, :, 1::2]
         return SlotBatch(
             config=replace(slot, cell_id=cells[0]),
@@ -232,7 +255,9 @@ class _Impairments:
         self.ramp = (torch.arange(n, device=dev) - (n - 1) / 2) / (n + slot.cp_lengths[1])
         cfo = torch.randn(size, generator=rng, device=dev) * c.cfo_hz
         turns = cfo[:, None] * torch.arange(n, device=dev) / slot.sample_rate
-        self.spin = torch.polar(torch.ones((), device=dev), 2 * torch.pi * (turns - turns.mean(1, keepdim=True)))
+        self.spin = torch.polar(
+            torch.ones((), device=dev), 2 * torch.pi * (turns - turns.mean(1, keepdim=True))
+        )
         symbol_s = slot.n_samples / slot.sample_rate / N_SYMBOLS
         symbols = torch.arange(N_SYMBOLS, device=dev)
         carriers = torch.as_tensor(slot.carriers, device=dev)
@@ -242,7 +267,9 @@ class _Impairments:
             + cfo[:, None, None] * symbol_s * symbols[:, None]
             - early[:, None, None] * carriers / n
         )
-        self.rotation = torch.polar(torch.ones((), device=dev), 2 * torch.pi * turns)  # [B, 14, n_sc]
+        self.rotation = torch.polar(
+            torch.ones((), device=dev), 2 * torch.pi * turns
+        )  # [B, 14, n_sc]
 
     def _to_time(self, grid):
         spectrum = torch.zeros(*grid.shape[:-1], self.size, dtype=grid.dtype, device=grid.device)

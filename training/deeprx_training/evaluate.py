@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from deeprx_common import report
-from deeprx_common.energy import energy_per_slot
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
+
+from deeprx_common import report
+from deeprx_common.energy import energy_per_slot
 
 from .classical import Baseline, Demapper, perfect_csi
 from .data import EVALUATION_CHANNELS, Conditions, SlotGenerator, bit_errors, bits_per_slot, seed_of
@@ -20,7 +21,9 @@ EVALUATION_SEED = 20_250_710
 
 
 def evaluation_conditions(domain: str = "frequency", **changes) -> Conditions:
-    """Design of the evaluation: channels never trained on; the time domain with a front end's residuals."""
+    """Design of the evaluation: channels never trained on; the time domain with a front end's
+    residuals.
+    """
     time = dict(time_domain=1.0, timing_samples=(0.0, 4.0), cfo_hz=30.0) if domain == "time" else {}
     return replace(Conditions(channels=EVALUATION_CHANNELS, cell_ids=(1, 1)), **time, **changes)
 
@@ -36,8 +39,10 @@ def count_errors(
     batch: int = 128,
     on_batch=None,
 ) -> tuple[int, dict[str, np.ndarray]]:
-    """Errors per slot, {name: int64 [len(sinr_db), slots]}, with "LS-LMMSE", "SURE-LMMSE" and "perfect CSI" beside
-    the receivers; and the bits of a slot. conditions must name one modulation and one DMRS pattern."""
+    """Errors per slot, {name: int64 [len(sinr_db), slots]}, with "LS-LMMSE", "SURE-LMMSE" and
+    "perfect CSI" beside the receivers; and the bits of a slot. conditions must name one modulation
+    and one DMRS pattern.
+    """
     conditions = conditions or evaluation_conditions()
     classical = {"LS-LMMSE": Baseline(), "SURE-LMMSE": Baseline(sure=True)}
     demap = Demapper().to(device)
@@ -72,14 +77,27 @@ def evaluate(
     device: str = "cpu",
     shas: dict[str, str | None] | None = None,
 ) -> tuple[dict, dict[str, np.ndarray]]:
-    """count_errors with a progress bar, as a report (deeprx.report/1) with paired comparisons to LS-LMMSE,
-    and its arrays: sinr_db, n_bits and the errors of each receiver slot by slot."""
+    """count_errors with a progress bar, as a report (deeprx.report/1) with paired comparisons to
+    LS-LMMSE, and its arrays: sinr_db, n_bits and the errors of each receiver slot by slot.
+    """
     conditions = evaluation_conditions(domain, modulations={modulation: 1.0}, dmrs={dmrs: 1.0})
-    columns = (TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TextColumn("slots"), TimeRemainingColumn())
+    columns = (
+        TextColumn("evaluating"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("slots"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns) as progress:
         task = progress.add_task("", total=slots * len(sinr_db))
         n_bits, errors = count_errors(
-            receivers, sinr_db, slots, device, conditions, seed, on_batch=lambda n: progress.advance(task, n)
+            receivers,
+            sinr_db,
+            slots,
+            device,
+            conditions,
+            seed,
+            on_batch=lambda n: progress.advance(task, n),
         )
     import sionna
 
@@ -92,7 +110,10 @@ def evaluate(
         "device": device,
     }
     flop = {n: _flop(net, conditions.n_rx) for n, net in receivers.items()}
-    flop |= {"LS-LMMSE": _flop(Baseline(), conditions.n_rx), "SURE-LMMSE": _flop(Baseline(sure=True), conditions.n_rx)}
+    flop |= {
+        "LS-LMMSE": _flop(Baseline(), conditions.n_rx),
+        "SURE-LMMSE": _flop(Baseline(sure=True), conditions.n_rx),
+    }
     bits = [n_bits] * slots
     for i, sinr in enumerate(sinr_db):
         points = {}
@@ -115,13 +136,17 @@ def evaluate(
                 cluster_bits=bits,
                 inference_s=[],
                 flop_per_slot=flop.get(name),
-                energy_per_slot_j=energy_per_slot(slots, 0.0, flop.get(name), source="not measured offline"),
+                energy_per_slot_j=energy_per_slot(
+                    slots, 0.0, flop.get(name), source="not measured offline"
+                ),
             )
         made["points"] += points.values()
         for name in receivers:
             for other in ("LS-LMMSE", "perfect CSI"):
                 made.setdefault("comparisons", []).append(
-                    report.comparison(points[name], points[other], errors[name][i], errors[other][i], bits)
+                    report.comparison(
+                        points[name], points[other], errors[name][i], errors[other][i], bits
+                    )
                 )
     return made, {"sinr_db": np.array(sinr_db), "n_bits": np.array(n_bits), **errors}
 

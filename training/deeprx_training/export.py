@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A trained receiver as one model file: TorchScript plus "deeprx.json", the contract that the block reads."""
+"""A trained receiver as one model file: TorchScript plus "deeprx.json", the contract that the
+block reads.
+"""
 
 import json
 import subprocess
 from pathlib import Path
 
 import torch
-from deeprx_common import report
-from deeprx_common.slot import MODULATIONS, N_SYMBOLS, SlotConfig
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from deeprx_common import report
+from deeprx_common.slot import MODULATIONS, N_SYMBOLS, SlotConfig
 
 from .receivers import FoldedNet, HybridRx, count_parameters
 from .train import write_atomically
@@ -24,7 +27,9 @@ class ExportError(RuntimeError):
 
 
 def to_precision(net: nn.Module, precision: str) -> nn.Module:
-    """Convolutions in bfloat16 if asked; normalisation and the classical arithmetic stay float32."""
+    """Convolutions in bfloat16 if asked; normalisation and the classical arithmetic stay
+    float32.
+    """
     if precision == "bfloat16":
         for module in net.modules():
             if isinstance(module, nn.Conv2d):
@@ -32,13 +37,19 @@ def to_precision(net: nn.Module, precision: str) -> nn.Module:
     return net
 
 
-def example(n_rx: int, n_prb: int = 26, batch: int = 1, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
-    """Slots of the contract's shapes with real pilots, a flat channel and noise at 20 dB: (y, p)."""
+def example(
+    n_rx: int, n_prb: int = 26, batch: int = 1, seed: int = 1
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Slots of the contract's shapes with real pilots, a flat channel and noise at 20 dB: (y,
+    p).
+    """
     rng = torch.Generator().manual_seed(seed)
     slot = SlotConfig(n_prb=n_prb)
     grids = torch.stack([torch.from_numpy(slot.grid(slot.bits(seed, i), i)) for i in range(batch)])
     h = torch.randn(batch, n_rx, 1, 1, dtype=torch.complex64, generator=rng)
-    noise = 0.1 * torch.randn(batch, n_rx, N_SYMBOLS, slot.n_sc, dtype=torch.complex64, generator=rng)
+    noise = 0.1 * torch.randn(
+        batch, n_rx, N_SYMBOLS, slot.n_sc, dtype=torch.complex64, generator=rng
+    )
     p = torch.view_as_real(torch.from_numpy(slot.pilots())).expand(batch, -1, -1, -1).contiguous()
     return torch.view_as_real(h * grids[:, None] + noise), p
 
@@ -46,11 +57,11 @@ def example(n_rx: int, n_prb: int = 26, batch: int = 1, seed: int = 1) -> tuple[
 def classical_flop(re: int, pilots: int, n_rx: int, bits: int, mean: bool) -> int:
     """Elementwise operations of the classical chain, which the FLOP counter does not see.
 
-    re resource elements in the slot, pilots of them known. A complex multiplication counts 6, a complex
-    addition 2, a transcendental 1. Per antenna and pilot: LS 6, delay 8, turning 6, second differences 8,
-    smoothing or averaging 6. Per antenna and RE: turning 6, two interpolations 12, covariance weights
-    8 n_rx, gain 8, combining 8. Per RE: 4 for normalising, then demapping: 5 per PAM level of both axes
-    and each bit, once more for the soft symbol's mean over the levels.
+    re resource elements in the slot, pilots of them known. A complex multiplication counts 6, a
+    complex addition 2, a transcendental 1. Per antenna and pilot: LS 6, delay 8, turning 6, second
+    differences 8, smoothing or averaging 6. Per antenna and RE: turning 6, two interpolations 12,
+    covariance weights 8 n_rx, gain 8, combining 8. Per RE: 4 for normalising, then demapping: 5
+    per PAM level of both axes and each bit, once more for the soft symbol's mean over the levels.
     """
     levels = 2 ** (bits // 2)
     demap = 2 * (bits // 2) * levels * 5
@@ -75,12 +86,29 @@ def flop_per_slot(net: nn.Module, n_rx: int, n_prb: int = 26, bits: int = 4) -> 
         if isinstance(module, nn.BatchNorm2d):  # with its ReLU, 3 per element
             share = net.net.fold if isinstance(getattr(net, "net", None), FoldedNet) else 1
             other += 3 * module.num_features * re // share
-    return {"n_prb": n_prb, "n_rx": n_rx, "bits": bits, "matmul": int(counter.get_total_flops()), "other": int(other)}
+    return {
+        "n_prb": n_prb,
+        "n_rx": n_rx,
+        "bits": bits,
+        "matmul": int(counter.get_total_flops()),
+        "other": int(other),
+    }
 
 
 def ber_table(reports: list[str], receiver: str) -> list[dict]:
     """What evaluations measured of a receiver: the model file's BER table, with intervals."""
-    keys = ("domain", "channel", "modulation", "dmrs", "sinr_db", "ber", "ber_ci95", "slots", "clusters", "seed")
+    keys = (
+        "domain",
+        "channel",
+        "modulation",
+        "dmrs",
+        "sinr_db",
+        "ber",
+        "ber_ci95",
+        "slots",
+        "clusters",
+        "seed",
+    )
     found = []
     for path in reports:
         points = [p for p in report.read(path)["points"] if p["receiver"] == receiver]
@@ -91,11 +119,16 @@ def ber_table(reports: list[str], receiver: str) -> list[dict]:
 
 
 def git_revision() -> str:
-    """Of the project's checkout; "unknown" outside one, with "+" where it has uncommitted changes."""
+    """Of the project's checkout; "unknown" outside one, with "+" where it has uncommitted
+    changes.
+    """
     here = Path(__file__).parent
     try:
         found = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=12", "--dirty=+"], cwd=here, capture_output=True, text=True
+            ["git", "describe", "--always", "--abbrev=12", "--dirty=+"],
+            cwd=here,
+            capture_output=True,
+            text=True,
         )
     except OSError:
         return "unknown"
@@ -150,15 +183,19 @@ def export(
         "licence": LICENCE,
     }
     extra = {"deeprx.json": json.dumps(metadata, indent=1)}
-    write_atomically(Path(path), lambda partial: torch.jit.save(script, str(partial), _extra_files=extra))
+    write_atomically(
+        Path(path), lambda partial: torch.jit.save(script, partial, _extra_files=extra)
+    )
     with torch.inference_mode():
         found = torch.jit.freeze(torch.jit.load(str(path)).eval())(y, p, bits)
     expected = expected[..., :bits]
-    error = float((found[..., :bits] - expected).square().mean().sqrt() / expected.square().mean().sqrt())
+    error = float(
+        (found[..., :bits] - expected).square().mean().sqrt() / expected.square().mean().sqrt()
+    )
     if not error <= PARITY[precision]:
         Path(path).unlink()
         raise ExportError(
-            f"{path}: LLRs differ from eager PyTorch's by {error:.1e} RMS, allowed for {precision} is "
-            f"{PARITY[precision]:.0e}; the file was removed"
+            f"{path}: LLRs differ from eager PyTorch's by {error:.1e} RMS, allowed for "
+            f"{precision} is {PARITY[precision]:.0e}; the file was removed"
         )
     return metadata

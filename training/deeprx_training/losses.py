@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Training losses on bit LLRs. Each returns a scalar; `objective` adds them up and names the parts.
+"""Training losses on bit LLRs. Each returns a scalar; `objective` adds them up and names the
+parts.
 
-llr and teacher float32 [B, 14, K, b]; bits uint8 or float [B, 14, K, b]; data bool [14, K] marks data REs;
-weight float32 [B] or None scales each slot and has mean 1.
+llr and teacher float32 [B, 14, K, b]; bits uint8 or float [B, 14, K, b]; data bool [14, K] marks
+data REs; weight float32 [B] or None scales each slot and has mean 1.
 """
 
 import torch
@@ -18,16 +19,26 @@ def _mean(per_bit: Tensor, data: Tensor, weight: Tensor | None) -> Tensor:
 
 def bce(llr: Tensor, bits: Tensor, data: Tensor, weight: Tensor | None = None) -> Tensor:
     """Binary cross-entropy in nats per bit."""
-    return _mean(F.binary_cross_entropy_with_logits(llr, bits.float(), reduction="none"), data, weight)
+    return _mean(
+        F.binary_cross_entropy_with_logits(llr, bits.float(), reduction="none"), data, weight
+    )
 
 
 def bernoulli_kl(
-    llr: Tensor, teacher: Tensor, data: Tensor, weight: Tensor | None = None, temperature: float = 1.0
+    llr: Tensor,
+    teacher: Tensor,
+    data: Tensor,
+    weight: Tensor | None = None,
+    temperature: float = 1.0,
 ) -> Tensor:
-    """T^2 KL(sigmoid(teacher / T) || sigmoid(llr / T)), each LLR a Bernoulli variable; zero where they agree."""
+    """T^2 KL(sigmoid(teacher / T) || sigmoid(llr / T)), each LLR a Bernoulli variable; zero where
+    they agree.
+    """
     zt, zs = teacher.detach() / temperature, llr / temperature
     q = torch.sigmoid(zt)
-    kl = q * (F.logsigmoid(zt) - F.logsigmoid(zs)) + (1 - q) * (F.logsigmoid(-zt) - F.logsigmoid(-zs))
+    kl = q * (F.logsigmoid(zt) - F.logsigmoid(zs)) + (1 - q) * (
+        F.logsigmoid(-zt) - F.logsigmoid(-zs)
+    )
     return _mean(kl * temperature**2, data, weight)
 
 
@@ -40,7 +51,9 @@ def clipped_mse(
 
 
 def sinr_weight(sinr_db: Tensor) -> Tensor:
-    """log2(1 + SINR), scaled to mean 1: high-SINR slots have few errors left to learn from, and all of the floor."""
+    """log2(1 + SINR), scaled to mean 1: high-SINR slots have few errors left to learn from, and
+    all of the floor.
+    """
     weight = torch.log2(1 + 10 ** (sinr_db / 10))
     return weight / weight.mean()
 

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Neural receivers. All of them are `forward(y, p, bits)` of the model contract and export to TorchScript.
+"""Neural receivers. All of them are `forward(y, p, bits)` of the model contract and export to
+TorchScript.
 
-y float32 [B, R, 14, K, 2] received grid, p float32 [B, 14, K, 2] pilots; float32 LLRs [B, 14, K, >= bits].
+y float32 [B, R, 14, K, 2] received grid, p float32 [B, 14, K, 2] pilots; float32 LLRs [B, 14, K,
+>= bits].
 """
 
 import torch
@@ -20,12 +22,16 @@ MAX_BITS = 8
 
 
 def planes(z: Tensor) -> Tensor:
-    """Real and imaginary parts of complex grids [B, C, S, K] as channels, float32 [B, 2 C, S, K]."""
+    """Real and imaginary parts of complex grids [B, C, S, K] as channels, float32 [B, 2 C, S,
+    K].
+    """
     return torch.cat([z.real, z.imag], 1)
 
 
 def paper_planes(yc: Tensor, pc: Tensor) -> Tensor:
-    """The paper's 4 R + 2 input planes: received grid [B, R, S, K], pilots [B, S, K], and their product."""
+    """The paper's 4 R + 2 input planes: received grid [B, R, S, K], pilots [B, S, K], and their
+    product.
+    """
     return planes(torch.cat([yc, pc[:, None], yc * pc[:, None].conj()], 1))
 
 
@@ -51,27 +57,34 @@ class DeepRxBlock(nn.Module):
 
 
 class DeepRx(nn.Module):
-    """DeepRx as published (Honkala, Korpi, Huttunen, arXiv 2005.01494, table I), and its width-scaled students.
+    """DeepRx as published (Honkala, Korpi, Huttunen, arXiv 2005.01494, table I), and its
+    width-scaled students.
 
-    width 1.0 is the paper's net. larger_in_time: whether the larger dilation of (2, 3) and (3, 6) runs along
-    time instead of frequency (sources disagree).
+    width 1.0 is the paper's net. larger_in_time: whether the larger dilation of (2, 3) and (3, 6)
+    runs along time instead of frequency (sources disagree).
     """
 
     CHANNELS = (64, 64, 128, 128, 256, 256, 256, 128, 128, 64, 64)
     DILATIONS = ((1, 1),) * 2 + ((2, 3),) * 3 + ((3, 6),) + ((2, 3),) * 3 + ((1, 1),) * 2
 
-    def __init__(self, n_rx: int = 2, width: float = 1.0, bits: int = MAX_BITS, larger_in_time: bool = False):
+    def __init__(
+        self, n_rx: int = 2, width: float = 1.0, bits: int = MAX_BITS, larger_in_time: bool = False
+    ):
         super().__init__()
         self.n_rx = n_rx
         channels = [max(1, round(c * width)) for c in self.CHANNELS]
         first = channels[0]
         layers: list[nn.Module] = [nn.Conv2d(4 * n_rx + 2, first, 3, padding=1)]
-        for c_in, c_out, d in zip([first, *channels], channels, self.DILATIONS):
+        for c_in, c_out, d in zip([first, *channels], channels, self.DILATIONS, strict=False):
             layers.append(DeepRxBlock(c_in, c_out, d[::-1] if larger_in_time else d))
-        self.net = nn.Sequential(*layers, nn.BatchNorm2d(channels[-1]), nn.ReLU(), nn.Conv2d(channels[-1], bits, 1))
+        self.net = nn.Sequential(
+            *layers, nn.BatchNorm2d(channels[-1]), nn.ReLU(), nn.Conv2d(channels[-1], bits, 1)
+        )
 
     def forward(self, y: Tensor, p: Tensor, bits: int) -> Tensor:
-        x = paper_planes(torch.view_as_complex(y), torch.view_as_complex(p)).to(self.net[0].weight.dtype)
+        x = paper_planes(torch.view_as_complex(y), torch.view_as_complex(p)).to(
+            self.net[0].weight.dtype
+        )
         return self.net(x).float().permute(0, 2, 3, 1)
 
 
@@ -95,13 +108,17 @@ class DenseBlock(nn.Module):
 
 
 class FoldedNet(nn.Module):
-    """Dense 3x3 residual net over a grid whose `fold` neighbouring subcarriers are folded into channels.
+    """Dense 3x3 residual net over a grid whose `fold` neighbouring subcarriers are folded into
+    channels.
 
-    Folding aligns the net with the pilot comb (fold 2) and turns memory traffic into matrix work, which is
-    what CPUs with matrix units and GPUs are good at. dilations: (time, frequency) of each block.
+    Folding aligns the net with the pilot comb (fold 2) and turns memory traffic into matrix work,
+    which is what CPUs with matrix units and GPUs are good at. dilations: (time, frequency) of each
+    block.
     """
 
-    def __init__(self, c_in: int, c_out: int, channels: int, dilations: list[tuple[int, int]], fold: int):
+    def __init__(
+        self, c_in: int, c_out: int, channels: int, dilations: list[tuple[int, int]], fold: int
+    ):
         super().__init__()
         self.fold = fold
         head = nn.Conv2d(channels, c_out * fold, 1)
@@ -149,11 +166,11 @@ class PaperInputRx(nn.Module):
 class HybridRx(nn.Module):
     """A folded dense net beside a classical receiver: it sees what that one sees and corrects it.
 
-    Input planes: the received grid turned back by its bulk delay, the SURE-smoothed channel estimate, the
-    LMMSE symbol and its SINR, the innovation (y - h s) s* of the soft-decided symbol s, and the modulation.
-    With refine, the net first returns a channel correction, which is combined and demapped exactly;
-    its LLR output then adds to that. The last layer starts at zero: training starts from the classical
-    receiver.
+    Input planes: the received grid turned back by its bulk delay, the SURE-smoothed channel
+    estimate, the LMMSE symbol and its SINR, the innovation (y - h s) s* of the soft-decided symbol
+    s, and the modulation. With refine, the net first returns a channel correction, which is
+    combined and demapped exactly; its LLR output then adds to that. The last layer starts at zero:
+    training starts from the classical receiver.
     """
 
     def __init__(
@@ -178,7 +195,9 @@ class HybridRx(nn.Module):
         self.net = FoldedNet(c_in, bits + self.n_h, channels, list(dilations), fold)
 
     def classical(self, y: Tensor, p: Tensor, bits: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What the net corrects and sees: y and h complex64 [B, R, 14, K], cov [B, R, R], planes [B, C, 14, K]."""
+        """What the net corrects and sees: y and h complex64 [B, R, 14, K], cov [B, R, R], planes
+        [B, C, 14, K].
+        """
         scale = y.square().sum(-1).mean((1, 2, 3)).add(1e-12).rsqrt()
         yc, z, symbols, cov = self.estimate(y * scale[:, None, None, None, None], p)
         z = self.smooth(z, cov.diagonal(dim1=1, dim2=2).real)

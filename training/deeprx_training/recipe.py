@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Recipes: one TOML file says everything about a training run, and its hash travels with the model."""
+"""Recipes: one TOML file says everything about a training run, and its hash travels with the
+model.
+"""
 
 import hashlib
 import tomllib
@@ -25,9 +27,10 @@ class Member:
 class Recipe:
     """What a run trains and on what. All members see the same batches, steps and optimiser.
 
-    steps of batch slots each; lr warms up over warmup steps and falls linearly to zero from decay_from
-    (a share of steps); chunk: how many batches are drawn at once; teacher: file that the members
-    with a kl or mse loss learn from; kd_until: share of the steps after which they go on with BCE alone.
+    steps of batch slots each; lr warms up over warmup steps and falls linearly to zero from
+    decay_from (a share of steps); chunk: how many batches are drawn at once; teacher: file that
+    the members with a kl or mse loss learn from; kd_until: share of the steps after which they go
+    on with BCE alone.
     """
 
     members: tuple[Member, ...]
@@ -55,7 +58,9 @@ class RecipeError(ValueError):
 def _known(cls, table: dict, where: str) -> dict:
     names = {f.name for f in fields(cls)} - {"sha256", "text"}
     if unknown := set(table) - names:
-        raise RecipeError(f"{where}: unknown key {sorted(unknown)[0]!r}; known: {', '.join(sorted(names))}")
+        raise RecipeError(
+            f"{where}: unknown key {sorted(unknown)[0]!r}; known: {', '.join(sorted(names))}"
+        )
     return table
 
 
@@ -85,7 +90,13 @@ def load(path: str | Path) -> Recipe:
         raise RecipeError(f"{path}: no [[members]]: nothing to train")
     _known(Recipe, table, str(path))
     digest = hashlib.sha256(text.encode()).hexdigest()
-    recipe = Recipe(members=tuple(members), data=Conditions(**data), sha256=digest, text=text, **table)
-    if not recipe.teacher and (m := next((m for m in members if m.loss.get("kl") or m.loss.get("mse")), None)):
-        raise RecipeError(f"{path}: member {m.name} learns from a teacher (kl, mse), but the recipe names none")
+    recipe = Recipe(
+        members=tuple(members), data=Conditions(**data), sha256=digest, text=text, **table
+    )
+    if not recipe.teacher and (
+        m := next((m for m in members if m.loss.get("kl") or m.loss.get("mse")), None)
+    ):
+        raise RecipeError(
+            f"{path}: member {m.name} learns from a teacher (kl, mse), but the recipe names none"
+        )
     return recipe

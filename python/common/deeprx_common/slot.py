@@ -28,9 +28,16 @@ def _gold_basis(length: int) -> tuple[np.ndarray, np.ndarray]:
     x1[0] = 1
     x2 = np.zeros((31, n + 31), np.uint8)
     x2[:, :31] = np.eye(31, dtype=np.uint8)
-    for i in range(0, n, 28):  # feedback reaches back 28 places, so 28 bits at a time are independent
+    for i in range(
+        0, n, 28
+    ):  # feedback reaches back 28 places, so 28 bits at a time are independent
         x1[i + 31 : i + 59] = (x1[i + 3 : i + 31] ^ x1[i : i + 28])[: n - i]
-        taps = x2[:, i + 3 : i + 31] ^ x2[:, i + 2 : i + 30] ^ x2[:, i + 1 : i + 29] ^ x2[:, i : i + 28]
+        taps = (
+            x2[:, i + 3 : i + 31]
+            ^ x2[:, i + 2 : i + 30]
+            ^ x2[:, i + 1 : i + 29]
+            ^ x2[:, i : i + 28]
+        )
         x2[:, i + 31 : i + 59] = taps[:, : n - i]
     return (
         np.packbits(x1[_GOLD_NC : _GOLD_NC + length]),
@@ -69,7 +76,9 @@ def modulate(bits: np.ndarray, modulation: str) -> np.ndarray:
 
 
 def constellation(modulation: str) -> np.ndarray:
-    """All points, complex64 [2**bits_per_symbol]; point i carries the bits of i, most significant first."""
+    """All points, complex64 [2**bits_per_symbol]; point i carries the bits of i, most significant
+    first.
+    """
     b = MODULATIONS[modulation]
     labels = np.arange(2**b)[:, None] >> np.arange(b - 1, -1, -1) & 1
     return modulate(labels.astype(np.uint8), modulation)[:, 0]
@@ -99,15 +108,21 @@ class SlotConfig:
         if not 6 <= self.n_prb <= 273:
             raise ValueError(f"n_prb must be 6 to 273 PRB, got {self.n_prb}")
         if self.modulation not in MODULATIONS:
-            raise ValueError(f"modulation must be one of {', '.join(MODULATIONS)}, got {self.modulation!r}")
-        if len(set(self.dmrs)) not in (1, 2) or len(set(self.dmrs)) != len(self.dmrs) or not all(
-            0 <= s < N_SYMBOLS for s in self.dmrs
+            raise ValueError(
+                f"modulation must be one of {', '.join(MODULATIONS)}, got {self.modulation!r}"
+            )
+        if (
+            len(set(self.dmrs)) not in (1, 2)
+            or len(set(self.dmrs)) != len(self.dmrs)
+            or not all(0 <= s < N_SYMBOLS for s in self.dmrs)
         ):
             raise ValueError(f"dmrs must name 1 or 2 different symbols of 0 to 13, got {self.dmrs}")
         if not 0 <= self.cell_id <= 65535:
             raise ValueError(f"cell_id must be 0 to 65535, got {self.cell_id}")
         if self.slot_number is not None and not 0 <= self.slot_number < SLOTS_PER_FRAME:
-            raise ValueError(f"slot_number must be 0 to 9, or None to count, got {self.slot_number}")
+            raise ValueError(
+                f"slot_number must be 0 to 9, or None to count, got {self.slot_number}"
+            )
 
     @property
     def n_sc(self) -> int:
@@ -165,22 +180,32 @@ class SlotConfig:
         return slot_index % SLOTS_PER_FRAME if self.slot_number is None else self.slot_number
 
     def pilots(self, slot_index: int = 0) -> np.ndarray:
-        """DMRS of a slot, complex64 [14, n_sc], zero elsewhere (TS 38.211 clause 6.4.1.1, port 0, n_SCID 0)."""
+        """DMRS of a slot, complex64 [14, n_sc], zero elsewhere (TS 38.211 clause 6.4.1.1, port 0,
+        n_SCID 0).
+        """
         grid = np.zeros((N_SYMBOLS, self.n_sc), np.complex64)
         n_slot = self.slot_in_frame(slot_index)
         for symbol in self.dmrs:
-            c_init = ((N_SYMBOLS * n_slot + symbol + 1) * (2 * self.cell_id + 1) << 17) + 2 * self.cell_id
+            c_init = (
+                (N_SYMBOLS * n_slot + symbol + 1) * (2 * self.cell_id + 1) << 17
+            ) + 2 * self.cell_id
             grid[symbol, ::2] = modulate(gold(c_init % (1 << 31), self.n_sc), "QPSK")
         return grid
 
     def bits(self, seed: int, slot_index: int) -> np.ndarray:
-        """Data bits of a slot, uint8 [n_bits]: a Gold sequence whose 31-bit c_init hashes (seed, slot_index)."""
+        """Data bits of a slot, uint8 [n_bits]: a Gold sequence whose 31-bit c_init hashes (seed,
+        slot_index).
+        """
         return gold(_splitmix64(_splitmix64(seed & _MASK64) ^ slot_index) & 0x7FFFFFFF, self.n_bits)
 
     def grid(self, bits: np.ndarray, slot_index: int = 0) -> np.ndarray:
-        """Resource grid, complex64 [14, n_sc]: data fills REs symbol by symbol, subcarriers ascending."""
+        """Resource grid, complex64 [14, n_sc]: data fills REs symbol by symbol, subcarriers
+        ascending.
+        """
         if np.shape(bits) != (self.n_bits,):
-            raise ValueError(f"a slot carries {self.n_bits} bits, got an array of shape {np.shape(bits)}")
+            raise ValueError(
+                f"a slot carries {self.n_bits} bits, got an array of shape {np.shape(bits)}"
+            )
         grid = self.pilots(slot_index)
         grid[~self.pilot_mask] = modulate(bits, self.modulation)
         return grid

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Drawn slots: reproducible, and what the definitions of SNR, SIR and domain say."""
+
+import pytest
+import torch
+
+from deeprx_training.data import EVALUATION_CHANNELS, TRAINING_CHANNELS, Conditions, SlotGenerator
+
+FAST = dict(channels=("TDL-A", "TDL-E"), doppler_hz=(500.0, 500.0))
+
+
+def transmitted(batch):
+    """x of the data REs, rebuilt from the bits; zero at pilots."""
+    from deeprx_common.slot import constellation
+
+    points = torch.from_numpy(constellation(batch.config.modulation))
+    b = batch.config.bits_per_symbol
+    label = (batch.bits.long() * 2 ** torch.arange(b - 1, -1, -1)).sum(-1)
+    return points[label] * batch.data + torch.view_as_complex(batch.p)
+
+
+def test_a_batch_is_a_function_of_seed_and_step():
+    generator = SlotGenerator(Conditions(interferer=0.5, time_domain=0.5, cfo_hz=30.0))
+    a = generator.batch(12, seed=3, step=7)
+    generator.batch(12, seed=3, step=8)
+    b = generator.batch(12, seed=3, step=7)
+    c = generator.batch(12, seed=3, step=9)
+    assert torch.equal(a.y, b.y) and torch.equal(a.bits, b.bits) and torch.equal(a.sir_db, b.sir_db)
+    assert not torch.equal(a.bits, c.bits)
+
+
+def test_training_and_evaluation_channels_are_disjoint():
+    assert not set(TRAINING_CHANNELS) & set(EVALUATION_CHANNELS)
+
+
+@pytest.mark.parametrize("channel", ["TDL-A", "TDL-D", "CDL-B", "CDL-E"])
+def test_channel_has_unit_mean_power(channel):
+    h = SlotGenerator(Conditions(channels=(channel,))).batch(600, 1).h
+    power = (h.abs() ** 2).mean((1, 2, 3))
+    assert abs(float(power.mean()) - 1) < 4 * float(power.std()) / 600**0.5 + 0.01
+
+
+def test_snr_is_per_resource_element_and_antenna():
+    batch = SlotGenerator(Conditions(**FAST).at(7.0)).batch(40, 1)
+    noise = torch.view_as_complex(batch.y) - batch.h * transmitted(batch)[:, None]
+    assert float(10 * torch.log10(1 / noise.abs().square().mean())) == pytest.approx(7.0, abs=0.05)
+
+
+def test_interferer_is_at_its_sir():
+    c = Conditions(**FAST, interferer=1.0, sir_db=(3.0, 3.0)).at(60.0)
+    batch = SlotGenerator(c).batch(400, 1)
+    rest = torch.view_as_complex(batch.y) - batch.h * transmitted(batch)[:, None]
+    assert float(10 * torch.log10(1 / rest.abs().square().mean())) == pytest.approx(3.0, abs=0.4)
+    assert torch.allclose(batch.sinr_db, torch.full((400,), 3.0), atol=0.01)
+
+
+def test_time_domain_has_the_inter_carrier_interference_of_jakes_fading():
+    """sum of the power that leaves a subcarrier: (pi fd T)^2 / 6 for a Jakes spectrum (Li, Cimini
+    2001).
+    """
+    c = Conditions(channels=("TDL-A",), doppler_hz=(500.0, 500.0), time_domain=1.0).at(80.0)
+    batch = SlotGenerator(c).batch(100, 1)
+    rest = torch.view_as_complex(batch.y) - batch.h * transmitted(batch)[:, None]
+    inner = rest[..., 40:-40]  # subcarriers with neighbours on both sides
+    measured = float(inner.abs().square().mean())
+    expected = (torch.pi * 500 / 15e3) ** 2 / 6
+    assert 0.8 * expected < measured < 1.2 * expected
+
+
+def test_early_window_turns_the_subcarriers():
+    still = dict(
+        channels=("TDL-E",), doppler_hz=(0.0, 0.0), delay_spread_s=(1e-12, 1e-12), time_domain=1.0
+    )
+    h = SlotGenerator(Conditions(**still, timing_samples=(8.0, 8.0))).batch(4, 1).h
+    step = (h[..., 1:] * h[..., :-1].conj()).angle()
+    assert torch.allclose(step, torch.full_like(step, -2 * torch.pi * 8 / 512), atol=1e-3)
+
+
+def test_residual_cfo_turns_the_symbols():
+    still = dict(channels=("TDL-E",), doppler_hz=(0.0, 0.0), time_domain=1.0)
+    h = SlotGenerator(Conditions(**still, cfo_hz=100.0)).batch(400, 1).h
+    turns = (h[:, :, 1:] * h[:, :, :-1].conj()).sum((1, 2, 3)).angle() / (
+        2 * torch.pi * 548 / 7.68e6
+    )
+    assert float(turns.std()) == pytest.approx(100.0, rel=0.12)
+
+
+def test_modulations_and_dmrs_are_drawn_by_weight():
+    c = Conditions(
+        channels=("TDL-B",),
+        modulations={"QPSK": 1.0, "256QAM": 1.0},
+        dmrs={(2,): 1.0, (2, 11): 1.0},
+    )
+    seen = {(b.config.modulation, b.config.dmrs) for b in SlotGenerator(c).chunk(1, 40, 1)}
+    assert seen == {(m, d) for m in ("QPSK", "256QAM") for d in ((2,), (2, 11))}

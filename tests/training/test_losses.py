@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Losses against values worked by hand."""
+
+import math
+
+import pytest
+import torch
+
+from deeprx_training.losses import bce, bernoulli_kl, clipped_mse, objective, sinr_weight
+
+DATA = torch.tensor([[True, False], [True, True]])  # [S, K]: one pilot
+
+
+def grid(values):
+    """[1, 2, 2, 1] LLRs; the pilot's (index 1) must never matter."""
+    return torch.tensor(values, dtype=torch.float32).view(1, 2, 2, 1)
+
+
+def test_bce():
+    llr = grid([0.0, 99.0, math.log(3), -math.log(3)])
+    bits = grid([1, 0, 1, 1])
+    # -ln(1/2), -ln(3/4), -ln(1/4)
+    assert float(bce(llr, bits, DATA)) == pytest.approx(
+        (math.log(2) + math.log(4 / 3) + math.log(4)) / 3, rel=1e-6
+    )
+
+
+def test_bernoulli_kl():
+    teacher, student = (
+        grid([0.0, 50.0, math.log(3), 0.0]),
+        grid([math.log(3), -50.0, math.log(3), 0.0]),
+    )
+    # KL(1/2 || 3/4) = ln(2/sqrt(3)); agreement is zero
+    assert float(bernoulli_kl(student, teacher, DATA)) == pytest.approx(
+        math.log(2 / math.sqrt(3)) / 3, rel=1e-5
+    )
+    # at T = 2 the same LLRs doubled give the same probabilities, times T^2
+    assert float(bernoulli_kl(2 * student, 2 * teacher, DATA, temperature=2.0)) == pytest.approx(
+        4 * math.log(2 / math.sqrt(3)) / 3, rel=1e-5
+    )
+
+
+def test_clipped_mse():
+    assert float(
+        clipped_mse(grid([1.0, 0, 20, -3]), grid([2.0, 9, 14, -3]), DATA, clip=10.0)
+    ) == pytest.approx(1 / 3)
+
+
+def test_sinr_weight():
+    w = sinr_weight(torch.tensor([0.0, 10 * math.log10(3), 10 * math.log10(7)]))
+    assert w.tolist() == pytest.approx([0.5, 1.0, 1.5], rel=1e-5)
+
+
+def test_weight_scales_slots():
+    llr = torch.zeros(2, 2, 2, 1)
+    bits = torch.ones_like(llr)
+    assert float(bce(llr, bits, DATA, torch.tensor([0.5, 1.5]))) == pytest.approx(math.log(2))
+
+
+def test_gradient_reaches_the_student_only():
+    student, teacher = grid([1.0, 0, 0, 0]).requires_grad_(), grid([2.0, 1, 1, 1]).requires_grad_()
+    total, parts = objective(
+        student,
+        torch.ones_like(student),
+        DATA,
+        {"bce": 0.5, "kl": 0.3, "mse": 0.2},
+        teacher,
+        temperature=2.0,
+    )
+    total.backward()
+    assert teacher.grad is None and student.grad.abs().sum() > 0 and student.grad[0, 0, 1, 0] == 0
+    expected = 0.5 * parts["bce"] + 0.3 * parts["kl"] + 0.2 * parts["mse"]
+    assert float(total.detach()) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_without_a_teacher_only_bce_remains():
+    total, parts = objective(grid([0.0] * 4), grid([1.0] * 4), DATA, {"bce": 1.0, "kl": 1.0})
+    assert list(parts) == ["bce"] and float(total) == pytest.approx(math.log(2))

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The training command line as its users run it: train, stop, resume, distil, evaluate, export."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from deeprx_training import recipe as recipes
+from deeprx_training.cli import main
+from deeprx_training.train import Trainer, TrainingError, learning_rate
+
+ROOT = Path(__file__).parents[2]
+TINY = """
+steps = {steps}
+batch = 4
+chunk = 3
+warmup = 2
+{more}
+[[members]]
+name = "tiny"
+net = {{ net = "HybridRx", channels = 4, dilations = [[1, 1]] }}
+{member}
+[data]
+channels = ["TDL-B", "TDL-D"]
+time_domain = 0.5
+"""
+
+
+def recipe(folder, name="r.toml", steps=7, more="", member=""):
+    path = folder / name
+    path.write_text(TINY.format(steps=steps, more=more, member=member))
+    return str(path)
+
+
+def weights(folder):
+    return torch.load(folder / "last.ckpt", weights_only=True)["nets"]["tiny"]
+
+
+def test_whole_chain(tmp_path, capsys):
+    """Teacher, student distilled from it, evaluation, export with the measured table."""
+    assert main(["teacher", recipe(tmp_path), "--out", str(tmp_path / "t"), "--device", "cpu"]) == 0
+    kd = recipe(
+        tmp_path,
+        "kd.toml",
+        more=f'teacher = "{tmp_path}/t/last.ckpt:tiny"',
+        member="loss = { bce = 0.3, kl = 0.7 }\ntemperature = 2.0",
+    )
+    assert main(["distill", kd, "--out", str(tmp_path / "s"), "--device", "cpu"]) == 0
+    log = [json.loads(line) for line in (tmp_path / "s" / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["step"] == 7 and set(log[-1]["tiny"]) == {"bce", "kl"}
+    model = str(tmp_path / "tiny.pt")
+    assert main(["export", str(tmp_path / "s/last.ckpt"), "--recipe", kd, "--out", model]) == 0
+    assert (
+        main(
+            [
+                "evaluate",
+                model,
+                "--sinr",
+                "12",
+                "--slots",
+                "8",
+                "--out",
+                str(tmp_path / "e"),
+                "--device",
+                "cpu",
+            ]
+        )
+        == 0
+    )
+    assert (tmp_path / "e" / "ber.png").stat().st_size > 1000
+    report = str(tmp_path / "e" / "report.json")
+    assert (
+        main(
+            [
+                "export",
+                str(tmp_path / "s/last.ckpt"),
+                "--recipe",
+                kd,
+                "--out",
+                model,
+                "--report",
+                report,
+            ]
+        )
+        == 0
+    )
+    with zipfile.ZipFile(model) as archive:
+        metadata = json.loads(
+            archive.read(next(n for n in archive.namelist() if n.endswith("extra/deeprx.json")))
+        )
+    assert metadata["training"]["recipe_sha256"] == recipes.load(kd).sha256
+    assert metadata["ber"][0]["sinr_db"] == 12 and metadata["ber"][0]["slots"] == 8
+    assert "tiny" in capsys.readouterr().out
+
+
+def test_a_stopped_run_resumes_to_the_same_result(tmp_path):
+    path = recipe(tmp_path)
+    main(["student", path, "--out", str(tmp_path / "whole"), "--device", "cpu"])
+    trainer = Trainer(recipes.load(path), tmp_path / "parts", "cpu")
+    step = trainer._train_step
+
+    def stop_after_four(batch):
+        parts = step(batch)
+        trainer._stop = trainer.step == 3
+        return parts
+
+    trainer._train_step = stop_after_four
+    assert not trainer.fit() and trainer.step == 4
+    assert main(["student", path, "--out", str(tmp_path / "parts"), "--device", "cpu"]) == 0
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.equal(whole[k], parts[k]) for k in whole)
+
+
+def test_ctrl_c_keeps_the_run(tmp_path):
+    path = recipe(tmp_path, steps=100000)
+    out = tmp_path / "run"
+    command = [
+        sys.executable,
+        "-m",
+        "deeprx_training.cli",
+        "student",
+        path,
+        "--out",
+        str(out),
+        "--device",
+        "cpu",
+    ]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    deadline = time.time() + 90
+    while not (out / "log.jsonl").exists() and time.time() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and "goes on from there" in text and "Traceback" not in text
+    assert torch.load(out / "last.ckpt", weights_only=True)["step"] >= 100
+
+
+def test_a_diverging_loss_stops_and_keeps_the_last_good_state(tmp_path, capsys):
+    path = recipe(tmp_path, steps=3)
+    trainer = Trainer(recipes.load(path), tmp_path / "run", "cpu")
+    trainer.save()
+    next(iter(trainer.nets.values())).module.net.net[0].weight.data.fill_(torch.nan)
+    with pytest.raises(TrainingError, match="step 3: the loss of tiny is not finite"):
+        trainer.fit()
+    assert all(v.isfinite().all() for v in weights(tmp_path / "run").values())
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (lambda t: t.replace("warmup", "warmpu"), "unknown key 'warmpu'"),
+        (lambda t: t.replace("channels = 4", "chanels = 4"), "chanels"),
+        (lambda t: t.replace("time_domain", "time_dmain"), "unknown key 'time_dmain'"),
+        (lambda t: t.replace("steps = 7", "steps = "), "not a TOML recipe"),
+        (lambda t: t.replace("temperature", "loss = { kl = 1.0 }\ntemperature"), "names none"),
+        (lambda t: t[: t.index("[[members]]")], "nothing to train"),
+        (
+            lambda t: (
+                "teacher = 'no.ckpt'\n"
+                + t.replace("temperature", "loss = { kl = 1.0 }\ntemperature")
+            ),
+            "no.ckpt: no such",
+        ),
+    ],
+)
+def test_bad_recipes_get_one_line(tmp_path, capsys, edit, says):
+    path = Path(recipe(tmp_path, member="temperature = 1.0"))
+    path.write_text(edit(path.read_text()))
+    assert main(["student", str(path), "--out", str(tmp_path / "run"), "--device", "cpu"]) == 2
+    message = capsys.readouterr().err
+    assert says in message and message.count("\n") == 1
+
+
+def test_bad_files_get_one_line(tmp_path, capsys):
+    path = recipe(tmp_path, steps=1)
+    out = str(tmp_path / "run")
+    assert main(["student", path, "--out", out, "--device", "cpu"]) == 0
+    other = recipe(tmp_path, "other.toml", steps=2)
+    (tmp_path / "junk.ckpt").write_bytes(b"not a checkpoint")
+    (tmp_path / "junk.pt").write_bytes(b"not a model")
+    for command, says in [
+        (["student", other, "--out", out], "belongs to another recipe"),
+        (["student", "missing.toml", "--out", out], "cannot read the recipe"),
+        (
+            ["export", f"{out}/last.ckpt:nobody", "--out", str(tmp_path / "m.pt")],
+            "holds tiny, not 'nobody'",
+        ),
+        (
+            ["export", str(tmp_path / "junk.ckpt"), "--out", str(tmp_path / "m.pt")],
+            "expected a checkpoint",
+        ),
+        (["evaluate", str(tmp_path / "junk.pt"), "--out", out], "expected a model file"),
+        (
+            ["export", f"{out}/last.ckpt", "--out", str(tmp_path / "junk.pt" / "m.pt")],
+            "cannot be written",
+        ),
+    ]:
+        assert main(command) == 2, command
+        message = capsys.readouterr().err
+        assert says in message and message.count("\n") == 1, message
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_asking_for_a_missing_gpu_is_an_error(tmp_path, capsys):
+    assert (
+        main(["student", recipe(tmp_path), "--out", str(tmp_path / "run"), "--device", "cuda"]) == 2
+    )
+    assert "a GPU was asked for" in capsys.readouterr().err
+
+
+def test_shipped_recipes_are_valid_and_name_their_command():
+    for path in (ROOT / "training" / "recipes").glob("*.toml"):
+        first = path.read_text().splitlines()[0]
+        assert first.startswith("# ./dev train ") and f"training/recipes/{path.name}" in first
+        recipes.load(path)
+
+
+def test_learning_rate_warms_up_and_falls_to_zero(tmp_path):
+    r = recipes.load(recipe(tmp_path, steps=100, more="lr = 1e-2\ndecay_from = 0.3"))
+    assert learning_rate(r, 0) == pytest.approx(5e-3)
+    assert learning_rate(r, 29) == pytest.approx(1e-2)
+    assert learning_rate(r, 65) == pytest.approx(5e-3)
+    assert learning_rate(r, 99) == pytest.approx(1e-2 / 70)
