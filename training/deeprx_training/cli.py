@@ -143,11 +143,10 @@ def _train(args) -> int:
 
 
 def _evaluate(args) -> int:
-    from rich.console import Console
 
     from deeprx_common import report
 
-    from .evaluate import EVALUATION_SEED, evaluate
+    from .evaluate import EVALUATION_SEED, evaluate, markdown
 
     nets = {}
     for reference in args.receivers:
@@ -172,10 +171,11 @@ def _evaluate(args) -> int:
     report.write(found, out / "report.json")
     np.savez_compressed(out / "errors.npz", **counted)
     report.plot(found["points"], out / "ber.png")
-    console = Console(width=140)
-    for table in report.tables(found["points"]):
-        console.print(table)
-    print(f"{out / 'report.json'}, {out / 'ber.png'}")
+    table = markdown(counted)
+    with report.replacing(out / "table.md") as temporary:
+        Path(temporary).write_text(table + "\n")
+    print(table)
+    print(f"{out}: report.json, table.md, errors.npz, ber.png")
     return 0
 
 

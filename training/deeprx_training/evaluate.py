@@ -13,6 +13,7 @@ from torch import nn
 
 from deeprx_common import report
 from deeprx_common.energy import energy_per_slot
+from deeprx_common.stats import error_rate, sinr_at_ber
 
 from .classical import Baseline, Demapper, perfect_csi
 from .data import EVALUATION_CHANNELS, Conditions, SlotGenerator, bit_errors, bits_per_slot, seed_of
@@ -149,6 +150,36 @@ def evaluate(
                     )
                 )
     return made, {"sinr_db": np.array(sinr_db), "n_bits": np.array(n_bits), **errors}
+
+
+def markdown(counted: dict[str, np.ndarray]) -> str:
+    """evaluate's arrays as a table: BER with half its 95 % interval over slots, and the SINR in dB
+    at which each curve crosses BER 1e-2 and 1e-3, with a bootstrap interval."""
+    sinr, n_bits = counted["sinr_db"], int(counted["n_bits"])
+    lines = [
+        ["receiver", *(f"{s:g} dB" for s in sinr), "SINR at 1e-2", "at 1e-3"],
+        ["---"] * (len(sinr) + 3),
+    ]
+    for name, errors in counted.items():
+        if name in ("sinr_db", "n_bits"):
+            continue
+        points = [(float(s), e, [n_bits] * len(e)) for s, e in zip(sinr, errors, strict=True)]
+        row = [name]
+        for _, e, bits in points:
+            found = error_rate(e, bits)
+            half = (found.ci95[1] - found.ci95[0]) / 2
+            row.append(
+                f"{found.rate:.3g} ± {half / found.rate:.0%}"
+                if found.rate
+                else f"< {found.ci95[1]:.1g}"
+            )
+        for target in (1e-2, 1e-3):
+            at, (low, high) = sinr_at_ber(points, target) if len(points) > 1 else (np.inf, (0, 0))
+            row.append(f"{at:.2f} [{low:.2f}, {high:.2f}]" if np.isfinite(at) else "-")
+        lines.append(row)
+    width = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    padded = ([cell.ljust(w) for cell, w in zip(line, width, strict=True)] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in padded)
 
 
 def _flop(net: nn.Module, n_rx: int) -> int:

@@ -4,6 +4,7 @@
 import json
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ..model_file import read_model_file
@@ -23,24 +24,33 @@ def run(arguments) -> int:
         table.add_column(style="bold", no_wrap=True)
         table.add_column(overflow="fold")
         for key, value in model.metadata.items():
-            table.add_row(key, *_cells(key, value))
+            table.add_row(key, escape(_cell(key, value)))
         table.add_row("file size", f"{model.path.stat().st_size:,} bytes")
         table.add_row("sha256", model.sha256)
         console.print(table)
     return 0
 
 
-def _cells(key: str, value) -> list[str]:
+def _cell(key: str, value) -> str:
     if key == "dmrs" and value is None:
-        return ["any"]
+        return "any"
     if isinstance(value, int) and not isinstance(value, bool):
-        return [f"{value:,}"]
+        return f"{value:,}"
     if isinstance(value, str):
-        return [value]
+        return value
+    if key == "ber":
+        return "\n".join(_measured(m) for m in value)
     if isinstance(value, dict):
-        return [
-            "\n".join(
-                f"{k}: {v if isinstance(v, str) else json.dumps(v)}" for k, v in value.items()
-            )
-        ]
-    return [json.dumps(value)]
+        return "\n".join(
+            f"{k}: {v if isinstance(v, str) else json.dumps(v)}" for k, v in value.items()
+        )
+    return json.dumps(value)
+
+
+def _measured(point: dict) -> str:
+    low, high = point["ber_ci95"]
+    return (
+        f"{point['sinr_db']:>5g} dB  {point['ber']:.3g} [{low:.3g}, {high:.3g}]  "
+        f"{point['modulation']}, {point['channel']}, {point['domain']} domain, "
+        f"{point['slots']} slots"
+    )
