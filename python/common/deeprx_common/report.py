@@ -248,7 +248,7 @@ def energy_value(found: Mapping) -> tuple[float | None, str]:
 def _milli(value: float | None) -> str:
     if value is None:
         return "-"
-    return f"{value * 1e3:#.3g}" if value < 1 else f"{value * 1e3:.0f}"
+    return f"{value * 1e3:#.3g}" if value < 0.1 else f"{value * 1e3:.0f}"
 
 
 def tables(points: Sequence[Mapping]) -> list:
