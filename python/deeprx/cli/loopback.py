@@ -62,7 +62,7 @@ def add_demo(commands) -> None:
         "demo", help="the shipped baseline and student over TDL-A and TDL-E"
     )
     _add_run(parser, out="build/demo")
-    parser.add_argument("--slots", type=int, default=1000, help="a channel and SINR (1000)")
+    parser.add_argument("--slots", type=int, default=600, help="a channel and SINR (600)")
     parser.set_defaults(run=lambda arguments: run(_demo_setup(arguments)))
 
 
