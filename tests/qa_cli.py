@@ -152,7 +152,7 @@ def test_ctrl_c_keeps_what_was_measured(models, tmp_path):
 )
 def test_mistakes_get_one_line(models, tmp_path, monkeypatch, capfd, arguments, says):
     if arguments[0] == "demo":
-        monkeypatch.setattr("gnuradio.deeprx.cli.loopback._shipped", lambda name: models[0])
+        monkeypatch.setattr("gnuradio.deeprx.cli.loopback.DEMO_MODELS", models[:1])
     monkeypatch.chdir(tmp_path)
     try:
         status = main([models[0] if a == "MODEL" else a for a in arguments])

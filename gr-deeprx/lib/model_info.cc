@@ -129,6 +129,19 @@ model_info parse_model_info(const std::string& text)
     info.modulations = list<std::string>(member(json, "modulations"), "modulations");
     info.bits = value<int>(member(json, "bits"), "bits");
 
+    info.flop_per_prb = 0;
+    info.flop_n_rx = 0;
+    if (const auto flop = json.get_child_optional("flop_per_slot"); flop && !is_null(*flop)) {
+        const auto matmul = value<uint64_t>(member(*flop, "matmul"), "matmul");
+        const auto other = value<uint64_t>(member(*flop, "other"), "other");
+        const auto n_prb = value<int>(member(*flop, "n_prb"), "n_prb");
+        if (n_prb < 1)
+            throw std::runtime_error("deeprx.json: \"flop_per_slot\" was counted over " +
+                                     std::to_string(n_prb) + " PRB");
+        info.flop_per_prb = (static_cast<double>(matmul) + static_cast<double>(other)) / n_prb;
+        info.flop_n_rx = value<int>(member(*flop, "n_rx"), "n_rx");
+    }
+
     const int n_sym = value<int>(member(json, "n_sym"), "n_sym");
     if (n_sym != slot_geometry::n_symbols)
         throw std::runtime_error("the model is for slots of " + std::to_string(n_sym) +

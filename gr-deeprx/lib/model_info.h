@@ -4,6 +4,7 @@
 
 #include "slot_geometry.h"
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -22,7 +23,15 @@ struct model_info {
     std::vector<std::vector<int>> dmrs; // empty: any
     std::vector<std::string> modulations;
     int bits;
+    double flop_per_prb; // of one slot at flop_n_rx antennas; 0: unknown
+    int flop_n_rx;
     std::string sha256; // of the whole file
+
+    //! FLOP of one slot, which grow with the PRBs; 0 where other antennas were counted, or none.
+    uint64_t flop_per_slot(int n_prb, int n_rx) const
+    {
+        return n_rx == flop_n_rx ? static_cast<uint64_t>(flop_per_prb * n_prb + 0.5) : 0;
+    }
 };
 
 /*!

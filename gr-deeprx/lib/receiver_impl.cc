@@ -29,6 +29,7 @@ const pmt::pmt_t queue_depth_key = pmt::mp("queue_depth");
 const pmt::pmt_t batch_key = pmt::mp("batch");
 const pmt::pmt_t model_key = pmt::mp("model");
 const pmt::pmt_t model_sha256_key = pmt::mp("model_sha256");
+const pmt::pmt_t flop_per_slot_key = pmt::mp("flop_per_slot");
 const pmt::pmt_t dropped_key = pmt::mp("dropped");
 const pmt::pmt_t path_key = pmt::mp("path");
 const pmt::pmt_t at_slot_key = pmt::mp("at_slot");
@@ -158,8 +159,10 @@ std::shared_ptr<receiver_impl::loaded_model> receiver_impl::load(const std::stri
     auto receiver = load_torchscript_engine(path, d_parameters);
     const auto name = pmt::intern(receiver->info().name);
     const auto sha256 = pmt::intern(receiver->info().sha256);
+    const auto flop =
+        pmt::from_uint64(receiver->info().flop_per_slot(d_slot.n_prb(), d_parameters.n_rx));
     return std::make_shared<loaded_model>(
-        loaded_model{ std::move(receiver), {}, at_slot, name, sha256 });
+        loaded_model{ std::move(receiver), {}, at_slot, name, sha256, flop });
 }
 
 void receiver_impl::warm_up(loaded_model& model) const
@@ -430,6 +433,7 @@ int receiver_impl::receive(const std::vector<waiting_slot>& batch,
     stats = pmt::dict_add(stats, batch_key, pmt::from_long(n));
     stats = pmt::dict_add(stats, model_key, d_model->name);
     stats = pmt::dict_add(stats, model_sha256_key, d_model->sha256);
+    stats = pmt::dict_add(stats, flop_per_slot_key, d_model->flop_per_slot);
     for (const uint64_t index : received)
         message_port_pub(stats_port, pmt::dict_add(stats, slot_index_key, pmt::from_uint64(index)));
     return produced;

@@ -56,6 +56,7 @@ private:
         uint64_t at_slot;                  // first slot to receive with it
         pmt::pmt_t name;
         pmt::pmt_t sha256;
+        pmt::pmt_t flop_per_slot;
     };
 
     //! What the background thread hands over: a model, or why there is none.

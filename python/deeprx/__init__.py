@@ -5,6 +5,8 @@ from deeprx_common.slot import SlotConfig
 
 from .deeprx_python import receiver
 from .front_end import aligned_front_end, sync_front_end
+from .model_file import model_path
+from .slot_equaliser import slot_equaliser
 from .slot_probe import slot_probe
 from .slot_source import slot_source
 from .slot_transmitter import slot_transmitter
@@ -13,7 +15,9 @@ from .tdl_channel import tdl_channel
 __all__ = [
     "SlotConfig",
     "aligned_front_end",
+    "model_path",
     "receiver",
+    "slot_equaliser",
     "slot_probe",
     "slot_source",
     "slot_transmitter",

@@ -30,12 +30,28 @@ class ModelFile:
         return round((counted["matmul"] + counted["other"]) * n_prb / counted["n_prb"])
 
 
+def model_path(name: str | Path) -> str:
+    """Where a model file is: name itself where that exists, else the shipped model of that name.
+
+    Shipped models, such as "deeprx-student.pt", are looked for in the source tree, then where they
+    were installed. A path, or a name found nowhere, comes back as it is: its reader says what is
+    wrong with it.
+    """
+    if Path(name).name == str(name) and not Path(name).exists():
+        here = Path(__file__).resolve()
+        for place in ("models", "share/gr-deeprx/models"):
+            for parent in here.parents:
+                if (parent / place / name).is_file():
+                    return str(parent / place / name)
+    return str(name)
+
+
 def read_model_file(path: str | Path) -> ModelFile:
-    """Read a model file's metadata out of its archive.
+    """Read a model file's metadata out of its archive. path: as model_path() takes it.
 
     Raises ValueError with one line (what was expected, what was found, which file).
     """
-    path = Path(path)
+    path = Path(model_path(path))
     try:
         data = path.read_bytes()
     except IsADirectoryError:

@@ -17,6 +17,14 @@ from .slot_stream import INDEX_KEY, LENGTH_KEY, slot_config
 _SLOT_INDEX = pmt.intern(INDEX_KEY)
 
 
+def in_flight_slots(config) -> int:
+    """Slots that a loopback's buffers may hold between slot source and probe.
+
+    Buffers are sized in samples: 44 slots were seen at 26 PRB, 165 at 6, 24 at 100.
+    """
+    return max(32, 32768 // config.fft_size)
+
+
 class _slot_sink(gr.sync_block):
     """Collects tagged slots of n_bits items and hands each to on_slot(slot_index, uint8 [n_bits]).
 
@@ -105,8 +113,10 @@ class slot_probe(gr.hier_block2):
       every_slots, every_s: publish after so many slots or seconds, whichever is first; 0: never.
       zmq_address: e.g. "tcp://127.0.0.1:5599", or a port number alone, which stays on this machine;
       empty: no ZMQ.
-      flop_per_slot: for the modelled energy; 0: unknown. device: of the receiver, picks the meter.
-      conditions: keys of the report's point that are known here, e.g. {"channel": "TDL-A"}.
+      flop_per_slot: for the modelled energy; 0: what the receiver's stats say of its model.
+      device: of the receiver, picks the meter.
+      conditions: keys of the report's point that are known here, e.g. {"channel": "TDL-A"}; see
+      set_conditions().
       llr_sign: -1 where the receiver was told to flip. Other keywords: see SlotConfig.
 
     Raises ValueError with one line for parameters out of range and an address that cannot be bound.
@@ -144,16 +154,21 @@ class slot_probe(gr.hier_block2):
         config = slot_config(**slot)
         reference = None if reference_input else (lambda index: config.bits(seed, index))
         self._lock = threading.Lock()
-        self._statistics = SlotStatistics(config, cluster_slots, reference, n_slots)
+        self._new_statistics = lambda: SlotStatistics(config, cluster_slots, reference, n_slots)
+        self._statistics = self._new_statistics()
+        self._config = config
+        self._in_flight = 0  # slots yet to come from before the last set_conditions()
         self._every_slots, self._every_s = every_slots, every_s
         self._published_slots, self._published_time = 0, time.monotonic()
         self._flop_per_slot, self._device = flop_per_slot, device
-        self._conditions = {"seed": None if reference_input else seed} | (conditions or {})
+        self._seed = None if reference_input else seed
+        self._conditions = dict(conditions or {})
         self._report = report.new(gnuradio=gr.version())
         self._socket = _bind(zmq_address) if zmq_address else None
         self._meter, self._why_none = energy.find_meter(device)
         if self._meter:
-            self._window = energy.EnergyWindow(self._meter, energy.measure_tick(self._meter))
+            self._tick_s = energy.measure_tick(self._meter)
+            self._window = energy.EnergyWindow(self._meter, self._tick_s)
 
         # kept by name: GNU Radio holds only the C++ side of a Python block
         self._llrs = _llr_sink(config.n_bits, llr_sign, self._on_slot, self._on_stats, len_tag_key)
@@ -170,6 +185,11 @@ class slot_probe(gr.hier_block2):
 
     def _on_slot(self, slot_index, decisions):
         with self._lock:
+            if self._in_flight:
+                self._in_flight -= 1
+                if self._meter:
+                    self._window = energy.EnergyWindow(self._meter, self._tick_s)
+                return
             self._statistics.add_slot(slot_index, decisions)
             slots, now = self._statistics.slots, time.monotonic()
             due = 0 < self._every_slots <= slots - self._published_slots
@@ -188,7 +208,20 @@ class slot_probe(gr.hier_block2):
 
     def _on_stats(self, stats):
         with self._lock:
-            self._statistics.add_stats(stats)
+            if not self._in_flight:
+                self._statistics.add_stats(stats)
+
+    def set_conditions(self, conditions):
+        """Begin a new point where these differ from before, e.g. when an SNR slider moved.
+
+        The in_flight_slots() next ones, sent under the old conditions, are not counted.
+        """
+        with self._lock:
+            if conditions != self._conditions:
+                self._conditions = dict(conditions)
+                self._statistics = self._new_statistics()
+                self._published_slots, self._published_time = 0, time.monotonic()
+                self._in_flight = in_flight_slots(self._config)
 
     @property
     def statistics(self):
@@ -203,10 +236,11 @@ class slot_probe(gr.hier_block2):
         """Everything counted so far, a report of one point (dict); after the run, the final one."""
         with self._lock:
             statistics = self._statistics
+            flop_per_slot = self._flop_per_slot or statistics.flop_per_slot
             used = energy.energy_per_slot(
                 statistics.slots,
                 statistics.cpu_s,
-                self._flop_per_slot,
+                flop_per_slot,
                 self._device,
                 self._window.read() if self._meter else None,
                 self._meter.source if self._meter else self._why_none,
@@ -214,7 +248,9 @@ class slot_probe(gr.hier_block2):
             return self._report | {
                 "points": [
                     statistics.point(
-                        used, flop_per_slot=self._flop_per_slot or None, **self._conditions
+                        used,
+                        **{"seed": self._seed, "flop_per_slot": flop_per_slot or None}
+                        | self._conditions,
                     )
                 ]
             }

@@ -47,6 +47,7 @@ class SlotStatistics:
         self.dropped: Counter[str] = Counter()
         self.model = ""
         self.model_sha256: str | None = None
+        self.flop_per_slot = 0  # 0: unknown
 
     def add_slot(self, slot_index: int, decisions: np.ndarray) -> None:
         """Count one received slot. decisions: hard bits, uint8 [n_bits]."""
@@ -98,6 +99,7 @@ class SlotStatistics:
             self._cpu_s[1] += 1
             self.model = stats.get("model", self.model)
             self.model_sha256 = stats.get("model_sha256", self.model_sha256)
+            self.flop_per_slot = stats.get("flop_per_slot", self.flop_per_slot)
 
     @property
     def missed_slots(self) -> int:

@@ -29,7 +29,7 @@ from ..tdl_channel import tdl_channel
 
 CHANNELS = ("TDL-A", "TDL-B", "TDL-C", "TDL-D", "TDL-E")
 DEMO_MODELS = ("baseline-lmmse.pt", "deeprx-student.pt")
-SYNC_TAIL_SLOTS = 3  # after the last counted one: a synchroniser decides on what follows a slot
+TAIL_SLOTS = 3  # after the last counted one: what follows a slot carries it to the end of the chain
 
 
 def add_loopback(commands) -> None:
@@ -151,7 +151,7 @@ def _setup(arguments) -> Setup:
 
 def _demo_setup(arguments) -> Setup:
     return Setup(
-        models=[read_model_file(_shipped(name)) for name in DEMO_MODELS],
+        models=[read_model_file(name) for name in DEMO_MODELS],
         config=SlotConfig(),
         n_rx=2,
         channels=["TDL-A", "TDL-E"],
@@ -169,19 +169,6 @@ def _demo_setup(arguments) -> Setup:
     )
 
 
-def _shipped(name: str) -> Path:
-    """A model that comes with gr-deeprx: in the source tree, or where the module was installed."""
-    here = Path(__file__).resolve()
-    places = [parent / "models" for parent in here.parents]
-    places += [parent / "share/gr-deeprx/models" for parent in here.parents]
-    for place in places:
-        if (place / name).exists():
-            return place / name
-    raise ValueError(
-        f"{name} is not among the installed models: use deeprx loopback --receiver PATH"
-    )
-
-
 class _Point(gr.top_block):
     """The flowgraph of one channel and SINR: one transmitter and front end, all receivers."""
 
@@ -194,7 +181,7 @@ class _Point(gr.top_block):
             "modulation": config.modulation,
             "dmrs": config.dmrs,
         }
-        sent = setup.slots + (SYNC_TAIL_SLOTS if setup.sync else 0)
+        sent = setup.slots + TAIL_SLOTS
         self._blocks = []  # GNU Radio holds only the C++ side of a Python block
 
         def keep(block):

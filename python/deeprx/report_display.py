@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""report_display: what slot probes report, as a Qt widget. Apart from the package: it needs Qt."""
+
+import json
+
+import numpy as np
+import pmt
+import pyqtgraph
+from gnuradio import gr
+from PyQt5 import QtCore, QtGui, QtWidgets
+
+from deeprx_common import report
+
+from .slot_stream import SelfKeeping
+
+_COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf")
+_MARKERS = ("o", "s", "t1", "d")
+_LOWEST_BER = 1e-9  # an interval that reaches 0 must end somewhere on a logarithmic axis
+_COLUMNS = {
+    "receiver": "its model's name",
+    "SINR\ndB": "per data resource element and antenna",
+    "bit error rate": "uncoded, over the slots since the conditions last changed",
+    "95 % interval": "over clusters of slots, i.e. independent channels",
+    "slots": "received since the conditions last changed",
+    "missed": "not received: lost by the synchroniser, or dropped",
+    "inference\nms (99 %)": "median, and 99th percentile, of the time of one slot",
+    "CPU ms\nper slot": "of the receiver's threads",
+    "energy\nmJ per slot": "measured, attributed by CPU time, or modelled from FLOP",
+}
+
+
+class report_display(SelfKeeping, gr.basic_block):
+    """Bit error rate over SINR, and a table of errors, time and energy, of any number of receivers.
+
+    Message port in `report`: from slot_probe's port of that name; connect several. A curve keeps
+    the last point of each SINR, a row the last report of each receiver; where the SINR is unknown,
+    as with a radio, there is no curve. `widget` is the Qt widget.
+    """
+
+    def __init__(self):
+        super().__init__("Report display", None, None)
+        self.widget = _Widget()
+        self.message_port_register_in(pmt.intern("report"))
+        self.set_msg_handler(pmt.intern("report"), self._handle)
+
+    def _handle(self, message):
+        if pmt.is_symbol(message):  # in the block's thread; Qt draws in its own
+            self.widget.received.emit(pmt.symbol_to_string(message))
+
+
+class _Widget(QtWidgets.QWidget):
+    received = QtCore.pyqtSignal(str)
+
+    def __init__(self):
+        super().__init__()
+        self._points = {}  # receiver: {SINR: its last point}
+        self._latest = {}  # receiver: its last point
+        self._plot = pyqtgraph.PlotWidget(background="w")
+        self._plot.setLabels(left="bit error rate", bottom="SINR (dB)")
+        self._plot.showGrid(x=True, y=True, alpha=0.25)
+        self._plot.getAxis("left").setLogMode(True)  # only its labels: what is drawn is log10
+        for side in ("left", "bottom"):
+            self._plot.getAxis(side).setTextPen("k")
+        self._plot.addLegend(offset=(20, -20), labelTextColor="k")  # where no curve goes
+        self._table = QtWidgets.QTableWidget(0, len(_COLUMNS))
+        self._table.setHorizontalHeaderLabels(list(_COLUMNS))
+        for column, explained in enumerate(_COLUMNS.values()):
+            self._table.horizontalHeaderItem(column).setToolTip(explained)
+        self._table.verticalHeader().hide()
+        self._table.setEditTriggers(QtWidgets.QAbstractItemView.NoEditTriggers)
+        self._table.setSelectionMode(QtWidgets.QAbstractItemView.NoSelection)
+        header = self._table.horizontalHeader()
+        header.setSectionResizeMode(QtWidgets.QHeaderView.Stretch)
+        for column in (0, 3, 8):  # long texts
+            header.setSectionResizeMode(column, QtWidgets.QHeaderView.ResizeToContents)
+        layout = QtWidgets.QVBoxLayout(self)
+        layout.addWidget(self._plot, 1)
+        layout.addWidget(self._table)
+        self.received.connect(self._show)
+
+    def _show(self, text: str) -> None:
+        for point in json.loads(text)["points"]:
+            self._latest[point["receiver"]] = point
+            if point["sinr_db"] is not None and point["ber"] is not None:
+                curve = self._points.setdefault(point["receiver"], {})
+                curve[point["sinr_db"]] = point
+        self._fill_table()
+        self._draw_curves()
+
+    def _fill_table(self) -> None:
+        names = sorted(self._latest)
+        self._table.setRowCount(len(names))
+        for row, name in enumerate(names):
+            for column, text in enumerate(_cells(self._latest[name])):
+                item = QtWidgets.QTableWidgetItem(text)
+                item.setTextAlignment(QtCore.Qt.AlignVCenter | QtCore.Qt.AlignHCenter)
+                if column == 0:
+                    item.setForeground(QtGui.QColor(_COLOURS[row % len(_COLOURS)]))
+                self._table.setItem(row, column, item)
+        height = self._table.horizontalHeader().height() + 2 * self._table.frameWidth()
+        self._table.setFixedHeight(height + sum(map(self._table.rowHeight, range(len(names)))))
+
+    def _draw_curves(self) -> None:
+        self._plot.clear()
+        shown = [p for curve in self._points.values() for p in curve.values()]
+        for row, name in enumerate(sorted(self._points)):
+            colour, marker = _COLOURS[row % len(_COLOURS)], _MARKERS[row % len(_MARKERS)]
+            style = {"symbol": marker, "symbolBrush": colour, "symbolPen": colour, "symbolSize": 8}
+            curve = [p for _, p in sorted(self._points[name].items())]
+            if found := [p for p in curve if p["bit_errors"]]:
+                sinr, ber = _arrays(found, lambda p: p["ber"])
+                _, low = _arrays(found, lambda p: p["ber_ci95"][0])
+                _, high = _arrays(found, lambda p: p["ber_ci95"][1])
+                # pyqtgraph 0.13 cannot draw a line through one point
+                pen = pyqtgraph.mkPen(colour, width=2) if len(found) > 1 else None
+                self._plot.plot(sinr, ber, name=name, pen=pen, **style)
+                bars = {"top": high - ber, "bottom": ber - low, "beam": 0.2, "pen": colour}
+                self._plot.addItem(pyqtgraph.ErrorBarItem(x=sinr, y=ber, **bars))
+            if without := [p for p in curve if not p["bit_errors"]]:  # only a bound is known
+                sinr, bound = _arrays(without, lambda p: p["ber_ci95"][1])
+                self._plot.plot(sinr, bound, pen=None, **style | {"symbol": "arrow_down"})
+        if shown:
+            sinr, _ = _arrays(shown, lambda p: 1)
+            _, bounds = _arrays(shown, lambda p: p["ber_ci95"][bool(p["bit_errors"]) - 1])
+            self._plot.setXRange(min(0, sinr.min() - 1), max(20, sinr.max() + 1))
+            self._plot.setYRange(min(-3, bounds.min()), -0.3)
+
+
+def _arrays(points, value) -> tuple[np.ndarray, np.ndarray]:
+    """SINR in dB, and the decimal logarithm of a value, of each point."""
+    sinr = np.array([p["sinr_db"] for p in points], float)
+    return sinr, np.log10(np.maximum([value(p) for p in points], _LOWEST_BER))
+
+
+def _cells(point: dict) -> list[str]:
+    """A row of the table, in the order of _COLUMNS."""
+    times = point["inference_s_per_slot"]
+    joules, kind = report.energy_value(point["energy_per_slot_j"])
+    interval = "–"
+    if point["ber"] is not None:
+        interval = "{:.1e} … {:.1e}".format(*point["ber_ci95"])
+    return [
+        point["receiver"],
+        _number(point["sinr_db"], "{:.1f}"),
+        _number(point["ber"], "{:.2e}"),
+        interval,
+        str(point["slots"]),
+        str(point["missed_slots"]),
+        "{} ({})".format(*(_number(times[k], "{:.2f}", 1e3) for k in ("p50", "p99"))),
+        _number(point["cpu_s_per_slot"], "{:.2f}", 1e3),
+        _number(joules, "{:.3g} " + kind, 1e3),
+    ]
+
+
+def _number(value: float | None, form: str, scale: float = 1) -> str:
+    return "–" if value is None else form.format(value * scale)
