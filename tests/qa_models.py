@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The shipped model files: what they say of themselves, and that the block runs them as
+PyTorch does.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from gnuradio.deeprx.model_file import read_model_file
+from qa_receiver import eager_llrs, run
+
+from deeprx_common.slot import SlotConfig
+
+MODELS = sorted((Path(__file__).parents[1] / "models").glob("*.pt"))
+TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2}  # RMS of the difference over RMS
+
+
+def received(config, n_rx, n_slots, snr_db):
+    """Slots over a two-tap channel with noise, as a front end gives them: [n_rx, 14 n_slots,
+    fft_size].
+    """
+    rng = np.random.default_rng(5)
+    grids = np.stack([config.grid(config.bits(1, i), i) for i in range(n_slots)])
+    taps = (rng.normal(size=(n_slots, n_rx, 2)) + 1j * rng.normal(size=(n_slots, n_rx, 2))) / 2
+    steer = np.exp(-2j * np.pi * np.outer([2.0, 5.0], config.carriers) / config.fft_size)
+    y = np.einsum("irp,pk->irk", taps, steer)[:, :, None] * grids[:, None]
+    noise = rng.normal(size=(*y.shape, 2)) @ [1, 1j]
+    y = y + noise * np.sqrt(10 ** (-snr_db / 10) / 2)
+    symbols = np.zeros((n_rx, n_slots, 14, config.fft_size), np.complex64)
+    first = config.fft_size // 2 - 6 * config.n_prb
+    symbols[..., first : first + config.n_sc] = y.transpose(1, 0, 2, 3)
+    return symbols.reshape(n_rx, 14 * n_slots, -1)
+
+
+def test_the_promised_models_are_there():
+    names = {path.stem for path in MODELS}
+    assert {"baseline-lmmse", "baseline-sure", "deeprx-student", "deeprx-teacher"} <= names
+
+
+@pytest.mark.parametrize("path", MODELS, ids=lambda p: p.stem)
+def test_model_says_what_it_is(path):
+    metadata = read_model_file(path).metadata
+    assert metadata["name"] == path.stem and metadata["licence"] == "GPL-3.0-or-later"
+    assert metadata["flop_per_slot"]["matmul"] + metadata["flop_per_slot"]["other"] > 1e5
+    if metadata["kind"] != "baseline":
+        assert metadata["params"] > 0
+        assert len(metadata["training"]["recipe_sha256"]) == 64
+        assert metadata["training"]["recipe"].startswith("# ./dev train ")
+        measured = {(m["domain"], m["sinr_db"]) for m in metadata["ber"]}
+        assert {(d, s) for d in ("frequency", "time") for s in (6.0, 12.0, 18.0)} <= measured
+
+
+@pytest.mark.parametrize("modulation", ["QPSK", "16QAM", "256QAM"])
+@pytest.mark.parametrize("path", MODELS, ids=lambda p: p.stem)
+def test_block_gives_the_llrs_of_pytorch(path, modulation):
+    config = SlotConfig(modulation=modulation)
+    metadata = read_model_file(path).metadata
+    symbols = received(config, 2, 3, 25.0)
+    found = run(config, str(path), symbols).slots(config)
+    expected = eager_llrs(config, torch.jit.load(str(path)), symbols)
+    assert found.shape == expected.shape == (3, config.n_bits)
+    error = np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2))
+    assert error <= TOLERANCE[metadata["precision"]]
+    if modulation != "256QAM":  # at 25 dB these come through
+        bits = np.stack([config.bits(1, i) for i in range(3)])
+        assert np.mean((found > 0) != bits) < 0.05
