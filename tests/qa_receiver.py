@@ -661,10 +661,12 @@ def test_worker_threads_count_as_cpu_time(model):
     """The same work on two threads costs about the same CPU time, not half of it."""
     config = deeprx.SlotConfig(n_prb=106)
     symbols = random_symbols(config, 2, 20)
-    one = run(config, model[0], symbols, threads=1).stats()
-    two = run(config, model[0], symbols, threads=2).stats()
-    assert len(one) == len(two) == 20
-    assert np.median([s["cpu_ns"] for s in two]) > 0.7 * np.median([s["cpu_ns"] for s in one])
+    least = {1: [], 2: []}  # of a run: what other load on the machine adds is left out
+    for threads in (1, 2, 1, 2, 1, 2):
+        stats = run(config, model[0], symbols, threads=threads).stats()
+        assert len(stats) == 20
+        least[threads].append(min(s["cpu_ns"] for s in stats))
+    assert min(least[2]) > 0.7 * min(least[1])
 
 
 # Hot swap
