@@ -5,20 +5,19 @@
 
 Rounds of the block in a running flowgraph (source, receiver, sink; batch 1, one thread) alternate
 with rounds of the frozen model called directly, so that both meet the same machine. Without a
-model file: a folded convolutional net of 60 k parameters.
+model file: the shipped student.
 """
 
 import argparse
-import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import pmt
-import receiver_models
 import torch
 from gnuradio import blocks, deeprx, gr
 
+STUDENT = Path(__file__).parents[1] / "models" / "deeprx-student.pt"
 SLOTS = 20  # different ones, repeated
 
 
@@ -87,7 +86,7 @@ class Bare:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("model", nargs="?", help="model file; default: a made-up net")
+    parser.add_argument("model", nargs="?", default=str(STUDENT), help="model file (the student)")
     parser.add_argument("--n-rx", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=0.5, help="of each half round")
@@ -95,20 +94,18 @@ def main():
 
     torch.set_num_threads(1)
     config = deeprx.SlotConfig()
-    with tempfile.TemporaryDirectory() as folder:
-        model = arguments.model
-        if model is None:
-            net = receiver_models.ConvNet(arguments.n_rx, channels=32, blocks=3, fold=2)
-            model = receiver_models.save(net, Path(folder) / "net.pt", bits=4)
-        symbols = make_symbols(config, arguments.n_rx)
-        block = Block(model, config, symbols)
-        bare = Bare(model, config, symbols)
-        rounds = []
-        for _ in range(arguments.rounds):
-            before = bare.measure(arguments.seconds / 2)
-            total, inference = block.measure(arguments.seconds)
-            after = bare.measure(arguments.seconds / 2)
-            rounds.append((total, inference, (before + after) / 2))
+    symbols = make_symbols(config, arguments.n_rx)
+    try:
+        block = Block(arguments.model, config, symbols)
+    except RuntimeError as error:
+        raise SystemExit(f"bench: {error}") from None
+    bare = Bare(arguments.model, config, symbols)
+    rounds = []
+    for _ in range(arguments.rounds):
+        before = bare.measure(arguments.seconds / 2)
+        total, inference = block.measure(arguments.seconds)
+        after = bare.measure(arguments.seconds / 2)
+        rounds.append((total, inference, (before + after) / 2))
 
     total, inference, alone = np.array(rounds).T
     low, ratio, high = np.quantile(total / alone, [0.25, 0.5, 0.75])
