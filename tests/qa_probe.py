@@ -9,6 +9,7 @@ import pytest
 import zmq
 from gnuradio import blocks, gr
 from gnuradio.deeprx import slot_probe
+from gnuradio.deeprx.slot_probe import in_flight_slots
 from gnuradio.deeprx.slot_statistics import SlotStatistics
 
 from deeprx_common import report
@@ -241,6 +242,29 @@ class TestSlotProbe:
         used = probe.report()["points"][0]["energy_per_slot_j"]
         assert used["modelled"] == pytest.approx(1.0)
         assert used["measured"] is None
+
+    def test_flop_are_what_the_receiver_says_of_its_model(self):
+        probe = slot_probe(**SLOT)
+        probe._on_stats({"slot_index": 0, "inference_ns": 1, "flop_per_slot": 10**9})
+        made = probe.report()["points"][0]
+        assert made["flop_per_slot"] == 10**9
+        assert made["energy_per_slot_j"]["modelled"] == pytest.approx(0.2)
+
+    def test_new_conditions_begin_a_new_point_without_the_slots_on_their_way(self):
+        probe = slot_probe(conditions={"snr_db": 3.0}, seed=SEED, **SLOT)
+        for index in range(10):
+            probe._on_slot(index, decisions(index, errors=5))
+        probe.set_conditions({"snr_db": 3.0})  # the same: nothing changes
+        assert probe.slots() == 10
+        probe.set_conditions({"snr_db": 9.0})
+        late = in_flight_slots(CONFIG)
+        for index in range(10, 10 + late):
+            probe._on_slot(index, decisions(index, errors=5))
+        for index in range(10 + late, 20 + late):
+            probe._on_slot(index, decisions(index))
+        made = probe.report()["points"][0]
+        assert (made["snr_db"], made["slots"], made["bit_errors"]) == (9.0, 10, 0)
+        assert made["missed_slots"] == 0
 
     @pytest.mark.parametrize(
         ("options", "says"),

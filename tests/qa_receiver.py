@@ -15,6 +15,8 @@ import receiver_models as models
 import torch
 from gnuradio import blocks, deeprx, gr
 
+FLOP = {"n_prb": 26, "n_rx": 2, "matmul": 100, "other": 10}
+
 torch.set_num_threads(1)
 
 
@@ -222,6 +224,14 @@ def test_equal_tags_of_several_inputs_become_one(model):
     assert len(flowgraph.sink.tags) == 4
 
 
+@pytest.mark.parametrize(("n_rx", "says"), [(2, 2 * 110), (1, 0)])
+def test_stats_say_the_models_flop_at_these_parameters(tmp_path, n_rx, says):
+    path = models.save(models.Constant(1.0), tmp_path / "model.pt", flop_per_slot=FLOP)
+    config = deeprx.SlotConfig(n_prb=52)
+    flowgraph = run(config, path, random_symbols(config, n_rx, 1))
+    assert [s["flop_per_slot"] for s in flowgraph.stats()] == [says]
+
+
 def test_stats_of_each_slot(model):
     path, _ = model
     config = deeprx.SlotConfig()
@@ -232,6 +242,7 @@ def test_stats_of_each_slot(model):
         digest = hashlib.sha256(file.read()).hexdigest()
     for s in stats:
         assert s["model"] == "small" and s["model_sha256"] == digest and s["batch"] == 1
+        assert s["flop_per_slot"] == 0  # the file does not say
         assert 0 < s["inference_ns"] < 10**9 and 0 < s["cpu_ns"] < 10**9
         assert s["queue_depth"] >= 0
     assert flowgraph.receiver.slots() == 5 and flowgraph.receiver.dropped() == 0
@@ -365,6 +376,8 @@ def test_non_finite_llrs_are_dropped(tmp_path):
         ({"n_rx": [1, 4]}, {}, ["n_rx of [1, 4]", "n_rx=2"]),
         ({"prb_multiple_of": 4}, {}, ["multiples of 4 PRB", "n_prb=26"]),
         ({"prb_multiple_of": 0}, {}, ["prb_multiple_of"]),
+        ({"flop_per_slot": FLOP | {"n_prb": 0}}, {}, ["flop_per_slot", "0 PRB"]),
+        ({"flop_per_slot": FLOP | {"matmul": "much"}}, {}, ["matmul"]),
         ({"modulations": ["QPSK"]}, {}, ["[QPSK]", "modulation=16QAM"]),
         ({"bits": 4}, {"modulation": "64QAM"}, ["4 bits", "64QAM needs 6"]),
         ({"dmrs": [[2], [2, 11]]}, {"dmrs": [3]}, ["[[2], [2, 11]]", "dmrs=[3]"]),

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a user of GNU Radio Companion sees: the blocks, and the examples."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from gnuradio import blocks, deeprx, gr
+from gnuradio.deeprx.slot_equaliser import equalise
+from gnuradio.grc.core.platform import Platform
+
+from deeprx_common.slot import SlotConfig
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = ROOT / "examples"
+FLOWGRAPHS = sorted(EXAMPLES.glob("*.grc"))
+SCRIPTS = sorted(p for p in EXAMPLES.glob("*.py") if not p.stem.endswith("_gui"))
+BLOCKS = {
+    path.name.removesuffix(".block.yml"): yaml.safe_load(path.read_text())
+    for path in sorted((ROOT / "grc").glob("*.block.yml"))
+}
+
+# Runs a generated flowgraph without a screen until every receiver was reported, then closes the
+# window as a user would.
+WATCH = """
+import importlib, json, sys, time
+from PyQt5 import Qt
+module = importlib.import_module(sys.argv[1])
+shown = {}
+
+class Watched(getattr(module, sys.argv[1])):
+    def __init__(self):
+        super().__init__()
+        self.display.widget.received.connect(self.note)
+        self.limit = time.monotonic() + 30
+        self.timer = Qt.QTimer()
+        self.timer.timeout.connect(self.watch)
+        self.timer.start(100)
+
+    def note(self, text):
+        for point in json.loads(text)["points"]:
+            if point["slots"] >= 25:
+                shown[point["receiver"], point["snr_db"]] = point
+
+    def watch(self):
+        if len(shown) == 2:
+            self.set_snr_db(3.0)  # a new operating point, at run time
+        if len(shown) == 4 or time.monotonic() > self.limit:
+            self.timer.stop()
+            rows = self.display.widget.findChild(Qt.QTableWidget).rowCount()
+            print(json.dumps([rows, list(shown.values())]))
+            self.close()
+
+module.main(top_block_cls=Watched)
+"""
+
+
+@pytest.fixture(scope="module")
+def environment():
+    return os.environ | {
+        "GRC_BLOCKS_PATH": str(ROOT / "grc"),
+        "QT_QPA_PLATFORM": "offscreen",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+@pytest.fixture(scope="module")
+def platform():
+    os.environ["GRC_BLOCKS_PATH"] = str(ROOT / "grc")
+    platform = Platform(
+        name="GRC of the tests",
+        prefs=gr.prefs(),
+        version=gr.version(),
+        version_parts=(gr.major_version(), gr.api_version(), gr.minor_version()),
+    )
+    platform.build_library()
+    return platform
+
+
+def block_of(platform, key, **parameters):
+    flowgraph = platform.make_flow_graph()
+    block = flowgraph.new_block(key)
+    for name, value in {"id": "block", **parameters}.items():
+        block.params[name].set_value(value)
+    flowgraph.rewrite()
+    flowgraph.validate()
+    return block
+
+
+def ours(errors):
+    """A block alone in a flowgraph lacks its connections, and that is not its fault."""
+    return [text for _, text in errors if "not connected" not in text]
+
+
+class TestBlocks:
+    @pytest.mark.parametrize("key", BLOCKS)
+    def test_loads_with_valid_defaults(self, platform, key, capfd):
+        block = block_of(platform, key)
+        assert ours(block.iter_error_messages()) == []
+        assert block.category == ["deeprx"]
+        assert "warn" not in capfd.readouterr().out.lower()
+
+    @pytest.mark.parametrize("key", BLOCKS)
+    def test_documentation_names_every_parameter(self, platform, key):
+        written = " ".join(block_of(platform, key).documentation[""].split())
+        for parameter in BLOCKS[key]["parameters"]:
+            name = parameter["label"].partition(" (")[0]
+            assert name in written, f"{key} does not explain {parameter['label']!r}"
+
+    @pytest.mark.parametrize("key", BLOCKS)
+    def test_every_parameter_reaches_the_block(self, key):
+        for parameter in BLOCKS[key]["parameters"]:
+            assert re.search(rf"\b{parameter['id']}\b", BLOCKS[key]["templates"]["make"])
+
+    @pytest.mark.parametrize(
+        ("key", "parameters"),
+        [
+            ("deeprx_receiver", {"n_rx": "5"}),
+            ("deeprx_receiver", {"n_prb": "3"}),
+            ("deeprx_receiver", {"modulation": "8PSK"}),
+            ("deeprx_slot_source", {"dmrs": "[2, 14]"}),
+            ("deeprx_slot_transmitter", {"dmrs": "[2, 2]"}),
+            ("deeprx_tdl_channel", {"delay_spread_s": "-1"}),
+            ("deeprx_slot_probe", {"cluster_slots": "0"}),
+            ("deeprx_slot_equaliser", {"every": "0"}),
+        ],
+    )
+    def test_values_out_of_range_are_errors_in_grc(self, platform, key, parameters):
+        assert ours(block_of(platform, key, **parameters).iter_error_messages())
+
+    @pytest.mark.parametrize("n_prb", [6, 26, 36, 37, 106, 273])
+    def test_vector_length_is_the_fft_size(self, platform, n_prb):
+        block = block_of(platform, "deeprx_receiver", n_prb=str(n_prb))
+        assert block.sinks[0].vlen == SlotConfig(n_prb=n_prb).fft_size
+
+    def test_other_resource_blocks_do_not_connect(self, platform):
+        flowgraph = platform.make_flow_graph()
+        front_end = flowgraph.new_block("deeprx_aligned_front_end")
+        receiver = flowgraph.new_block("deeprx_receiver")
+        receiver.params["n_prb"].set_value("60")
+        flowgraph.rewrite()
+        wire = flowgraph.connect(front_end.sources[0], receiver.sinks[0])
+        flowgraph.rewrite()
+        flowgraph.validate()
+        assert any("size" in text for _, text in wire.iter_error_messages())
+
+    def test_slot_parameters_may_be_variables(self, platform):
+        flowgraph = platform.make_flow_graph()
+        variable = flowgraph.new_block("variable")
+        variable.params["id"].set_value("modulation")
+        variable.params["value"].set_value('"64QAM"')
+        source = flowgraph.new_block("deeprx_slot_source")
+        source.params["modulation"].set_value("modulation")
+        flowgraph.rewrite()
+        assert source.params["modulation"].get_evaluated() == "64QAM"
+        assert "modulation=modulation," in source.templates.render("make")
+
+
+class TestExamples:
+    @pytest.mark.parametrize("path", FLOWGRAPHS, ids=lambda p: p.stem)
+    def test_flowgraph_compiles_runs_and_ends(self, path, environment, tmp_path):
+        made = subprocess.run(
+            ["grcc", "-o", str(tmp_path), str(path)],
+            env=environment, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert made.returncode == 0, made.stdout + made.stderr
+        generated = next(tmp_path.glob("*.py")).stem
+        assert EXAMPLES / f"{generated}.py" not in SCRIPTS  # GRC would overwrite it
+        ran = subprocess.run(
+            [sys.executable, "-c", WATCH, generated],
+            env=environment | {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"},
+            cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert ran.returncode == 0, ran.stderr
+        complaints = [
+            line
+            for line in ran.stderr.splitlines()
+            if "XDG_RUNTIME_DIR" not in line and "propagateSizeHints" not in line
+        ]
+        assert complaints == []
+        rows, points = json.loads(ran.stdout.splitlines()[-1])
+        assert rows == 2
+        assert {p["receiver"] for p in points} == {"baseline-lmmse", "deeprx-student"}
+        assert {p["snr_db"] for p in points} == {15.0, 3.0}
+        for point in points:
+            assert point["missed_slots"] == 0
+            low, high = (0, 0.06) if point["snr_db"] == 15.0 else (0.1, 0.3)
+            assert low < point["ber"] < high
+            assert point["energy_per_slot_j"]["modelled"] > 0
+
+    @pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: p.stem)
+    def test_script_runs(self, path, environment, tmp_path):
+        ran = subprocess.run(
+            [sys.executable, str(path), "--slots", "20"],
+            env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert ran.returncode == 0, ran.stderr
+        assert ran.stderr == ""
+        assert "baseline-lmmse" in ran.stdout and "deeprx-student" in ran.stdout
+
+    @pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: p.stem)
+    def test_script_says_mistakes_in_one_line(self, path, environment, tmp_path):
+        ran = subprocess.run(
+            [sys.executable, str(path), "--slots", "-1"],
+            env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert ran.returncode == 2
+        assert "must not be negative" in ran.stderr.splitlines()[-1]
+        assert "Traceback" not in ran.stderr
+
+
+class TestSlotEqualiser:
+    @pytest.mark.parametrize("dmrs", [(2,), (2, 11)])
+    def test_undoes_delay_gain_and_phase(self, dmrs):
+        config = SlotConfig(n_prb=8, dmrs=dmrs)
+        sent = config.grid(config.bits(1, 0))
+        delay = np.exp(-2j * np.pi * 3.3 * config.carriers / config.fft_size)
+        received = np.stack([0.5 * delay * sent, 2j * delay * sent])
+        assert np.abs(equalise(received, config.pilots()) - sent).max() < 1e-3
+
+    def test_takes_one_slot_of_many(self):
+        slot = {"n_prb": 26, "modulation": "QPSK"}
+        config = SlotConfig(**slot)
+        top = gr.top_block()
+        source, transmitter = deeprx.slot_source(n_slots=8, **slot), deeprx.slot_transmitter(**slot)
+        front_end = deeprx.aligned_front_end(n_rx=1, **slot)
+        equaliser = deeprx.slot_equaliser(n_rx=1, every=3, **slot)
+        sink = blocks.vector_sink_c()
+        top.connect(source, transmitter, front_end, equaliser, sink)
+        top.run()
+        tags = [gr.tag_to_python(tag) for tag in sink.tags()]
+        assert [t.value for t in tags if t.key == "slot_index"] == [0, 3, 6]
+        assert [t.value for t in tags if t.key == "packet_len"] == [config.n_data_re] * 3
+        sent = [config.grid(config.bits(1, k))[~config.pilot_mask] for k in (0, 3, 6)]
+        np.testing.assert_allclose(sink.data(), np.concatenate(sent), atol=1e-3)
+
+    @pytest.mark.parametrize(
+        ("options", "says"),
+        [({"every": 0}, "every must be 1"), ({"n_rx": 5}, "n_rx must be 1 to 4")],
+    )
+    def test_bad_parameters_say_what_is_wrong(self, options, says):
+        with pytest.raises(ValueError, match=says):
+            deeprx.slot_equaliser(**options)
+
+
+class TestModelPath:
+    def test_shipped_model_is_found_from_any_folder(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        assert Path(deeprx.model_path("deeprx-student.pt")).samefile(
+            ROOT / "models/deeprx-student.pt"
+        )
+
+    def test_file_of_the_working_folder_comes_first(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "deeprx-student.pt").write_text("mine")
+        assert deeprx.model_path("deeprx-student.pt") == "deeprx-student.pt"
+
+    @pytest.mark.parametrize("name", ["nowhere.pt", "/nowhere/deeprx-student.pt"])
+    def test_what_is_not_there_is_not_replaced(self, name):
+        assert deeprx.model_path(name) == name
+        with pytest.raises(RuntimeError, match=name):
+            deeprx.receiver(model=deeprx.model_path(name))
