@@ -13,6 +13,7 @@ import torch
 from deeprx_common.slot import MODULATIONS
 
 from . import recipe as recipes
+from .data import EVALUATION_CHANNELS
 from .export import ExportError
 from .train import Trainer, TrainingError, load_receiver
 
@@ -87,6 +88,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--modulation", choices=list(MODULATIONS), default="16QAM")
     p.add_argument("--dmrs", default="2,11", help="DMRS symbols (default: %(default)s)")
+    p.add_argument(
+        "--channel",
+        default=",".join(EVALUATION_CHANNELS),
+        help="TDL-A to E, CDL-A to E, comma-separated (default: %(default)s)",
+    )
+    p.add_argument(
+        "--delay-spread",
+        default="10e-9,300e-9",
+        metavar="S[,S]",
+        help="seconds, or a range to draw from",
+    )
+    p.add_argument("--doppler", default="0,500", metavar="HZ[,HZ]", help="or a range to draw from")
     p.add_argument("--seed", type=int, help="default: the published evaluation seed")
     _device_option(p)
     _threads_option(p)
@@ -146,7 +159,7 @@ def _evaluate(args) -> int:
 
     from deeprx_common import report
 
-    from .evaluate import EVALUATION_SEED, evaluate, markdown
+    from .evaluate import EVALUATION_SEED, evaluate, evaluation_conditions, markdown
 
     nets = {}
     for reference in args.receivers:
@@ -157,11 +170,16 @@ def _evaluate(args) -> int:
     device = "cuda" if args.device != "cpu" and torch.cuda.is_available() else "cpu"
     found, counted = evaluate(
         nets,
-        sinr_db=[float(s) for s in args.sinr.split(",")],
+        sinr_db=_numbers("--sinr", args.sinr),
         slots=args.slots,
-        domain=args.domain,
-        modulation=args.modulation,
-        dmrs=tuple(int(s) for s in args.dmrs.split(",")),
+        conditions=evaluation_conditions(
+            args.domain,
+            channels=tuple(args.channel.split(",")),
+            modulations={args.modulation: 1.0},
+            dmrs={tuple(int(s) for s in _numbers("--dmrs", args.dmrs)): 1.0},
+            delay_spread_s=_range("--delay-spread", args.delay_spread),
+            doppler_hz=_range("--doppler", args.doppler),
+        ),
         seed=EVALUATION_SEED if args.seed is None else args.seed,
         device=device,
         shas={n: _sha256(r) for n, r in zip(nets, args.receivers, strict=True)},
@@ -177,6 +195,20 @@ def _evaluate(args) -> int:
     print(table)
     print(f"{out}: report.json, table.md, errors.npz, ber.png")
     return 0
+
+
+def _numbers(option: str, text: str) -> list[float]:
+    try:
+        return [float(s) for s in text.split(",")]
+    except ValueError:
+        raise TrainingError(
+            f"{option}: expected numbers separated by commas, got {text!r}"
+        ) from None
+
+
+def _range(option: str, text: str) -> tuple[float, float]:
+    numbers = _numbers(option, text)
+    return min(numbers), max(numbers)
 
 
 def _sha256(reference: str) -> str | None:
@@ -238,7 +270,7 @@ def main(argv: list[str] | None = None) -> int:
         torch.set_num_threads(args.threads)
     try:
         return args.run(args)
-    except (recipes.RecipeError, TrainingError, ExportError) as error:
+    except (recipes.RecipeError, TrainingError, ExportError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:
         print(f"error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)

@@ -98,6 +98,11 @@ class SlotGenerator:
         self.device = (
             torch.device("cuda", 0) if device.type == "cuda" and device.index is None else device
         )
+        known = TRAINING_CHANNELS + EVALUATION_CHANNELS
+        if unknown := set(conditions.channels) - set(known):
+            raise ValueError(
+                f"channels: expected some of {', '.join(sorted(known))}, got {unknown.pop()!r}"
+            )
         self._models = {name: self._channel(name) for name in conditions.channels}
 
     def _channel(self, name: str):

@@ -71,9 +71,7 @@ def evaluate(
     receivers: dict[str, nn.Module],
     sinr_db: list[float],
     slots: int,
-    domain: str = "frequency",
-    modulation: str = "16QAM",
-    dmrs: tuple[int, ...] = (2, 11),
+    conditions: Conditions,
     seed: int = EVALUATION_SEED,
     device: str = "cpu",
     shas: dict[str, str | None] | None = None,
@@ -81,7 +79,10 @@ def evaluate(
     """count_errors with a progress bar, as a report (deeprx.report/1) with paired comparisons to
     LS-LMMSE, and its arrays: sinr_db, n_bits and the errors of each receiver slot by slot.
     """
-    conditions = evaluation_conditions(domain, modulations={modulation: 1.0}, dmrs={dmrs: 1.0})
+    domain = "time" if conditions.time_domain else "frequency"
+    (modulation,), (dmrs,) = conditions.modulations, conditions.dmrs
+    one = {"delay_spread_s": conditions.delay_spread_s, "doppler_hz": conditions.doppler_hz}
+    one = {k: low if low == high else None for k, (low, high) in one.items()}  # or drawn per slot
     columns = (
         TextColumn("evaluating"),
         BarColumn(),
@@ -123,6 +124,7 @@ def evaluate(
                 receiver=name,
                 model_sha256=(shas or {}).get(name),
                 channel="+".join(conditions.channels),
+                **one,
                 domain=domain,
                 modulation=modulation,
                 n_prb=conditions.n_prb,

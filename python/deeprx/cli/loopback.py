@@ -28,7 +28,7 @@ from ..slot_transmitter import slot_transmitter
 from ..tdl_channel import tdl_channel
 
 CHANNELS = ("TDL-A", "TDL-B", "TDL-C", "TDL-D", "TDL-E")
-DEMO_MODELS = ("baseline-lmmse.pt", "deeprx-student.pt")
+DEMO_MODELS = ("baseline-lmmse.pt", "baseline-sure.pt", "deeprx-student.pt")
 TAIL_SLOTS = 3  # after the last counted one: what follows a slot carries it to the end of the chain
 
 
@@ -59,7 +59,7 @@ def add_loopback(commands) -> None:
 
 def add_demo(commands) -> None:
     parser = commands.add_parser(
-        "demo", help="the shipped baseline and student over TDL-A and TDL-E"
+        "demo", help="the shipped baselines and student over TDL-A and TDL-E"
     )
     _add_run(parser, out="build/demo")
     parser.add_argument("--slots", type=int, default=600, help="a channel and SINR (600)")
@@ -156,7 +156,7 @@ def _demo_setup(arguments) -> Setup:
         n_rx=2,
         channels=["TDL-A", "TDL-E"],
         delay_spread_s=100e-9,
-        doppler_hz=50.0,
+        doppler_hz=300.0,
         sinr_db=[6.0, 9.0, 12.0, 15.0, 18.0],
         sir_db=None,
         cfo_hz=0.0,
