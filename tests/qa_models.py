@@ -3,6 +3,7 @@
 PyTorch does.
 """
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -66,3 +67,13 @@ def test_block_gives_the_llrs_of_pytorch(path, modulation):
     if modulation != "256QAM":  # at 25 dB these come through
         bits = np.stack([config.bits(1, i) for i in range(3)])
         assert np.mean((found > 0) != bits) < 0.05
+
+
+def test_models_carry_the_recipes_of_the_repository():
+    recipes = (Path(__file__).parents[1] / "training" / "recipes").glob("*.toml")
+    known = {hashlib.sha256(path.read_bytes()).hexdigest() for path in recipes}
+    for path in MODELS:
+        training = read_model_file(path).metadata["training"]
+        if training:
+            assert hashlib.sha256(training["recipe"].encode()).hexdigest() in known, path
+            assert training["recipe_sha256"] in known, path
