@@ -95,7 +95,7 @@ def _from_model_file(path: str, rebuild: bool) -> nn.Module:
 
 
 class Trainer:
-    """Trains a recipe into a folder: last.ckpt, log.jsonl, TensorBoard events."""
+    """Trains a recipe into a folder: last.ckpt and log.jsonl."""
 
     def __init__(
         self,
