@@ -9,9 +9,9 @@ from .tdl import TdlFading
 class _tdl_fader(SelfKeeping, gr.sync_block):
     """TdlFading as a block: one signal in, one faded copy per antenna out.
 
-    Not selective_fading_model: that costs 26 ms a slot (two antennas, nine merged taps, 7.68 MS/s)
-    against 1 to 3 ms for all 23 taps here, puts the line of sight at a random share of the
-    Doppler, correlates taps of neighbouring seeds, and needs a new flowgraph for a new draw.
+    Not selective_fading_model: that is many times slower, even with merged taps, puts the line of
+    sight at a random share of the Doppler, correlates taps of neighbouring seeds, and needs a new
+    flowgraph for a new draw.
     """
 
     def __init__(self, fading: TdlFading, n_rx: int, burst_slots: int, tags: bool):

@@ -141,8 +141,6 @@ def export(
     name: str,
     kind: str,
     n_rx: list[int],
-    modulations: list[str] | None = None,
-    dmrs: list[list[int]] | None = None,
     precision: str = "float32",
     training: dict | None = None,
     ber: list[dict] | None = None,
@@ -152,9 +150,8 @@ def export(
     ExportError where the exported file's LLRs differ from the float32 net's by more than PARITY.
     """
     net = net.cpu().eval().to(memory_format=torch.contiguous_format)
-    modulations = modulations or list(MODULATIONS)
     y, p = example(n_rx[-1], batch=2)
-    bits = MODULATIONS[modulations[0]]
+    bits = MODULATIONS["16QAM"]
     flop = flop_per_slot(net, 2 if 2 in n_rx else n_rx[0])
     with torch.inference_mode():
         expected = net(y, p, bits)
@@ -171,9 +168,9 @@ def export(
         "prb_multiple_of": 1 if 12 % fold == 0 else fold,
         "n_rx": n_rx,
         "n_sym": N_SYMBOLS,
-        "dmrs": dmrs,
-        "modulations": modulations,
-        "bits": max(MODULATIONS[m] for m in modulations),
+        "dmrs": None,  # any
+        "modulations": list(MODULATIONS),
+        "bits": max(MODULATIONS.values()),
         "params": count_parameters(net),
         "flop_per_slot": flop,
         "training": training or {},

@@ -20,7 +20,6 @@ class Member:
     net: dict
     loss: dict = field(default_factory=lambda: {"bce": 1.0})
     temperature: float = 1.0
-    description: str = ""
 
 
 @dataclass(frozen=True)
