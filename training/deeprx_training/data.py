@@ -61,11 +61,26 @@ class Conditions:
 
 
 @dataclass
+class Propagation:
+    """What each slot of a batch was drawn with. channel int64 [B] index into channels; float32 [B]:
+    delay_spread_s, doppler_hz (the maximum: speed times carrier over the speed of light),
+    timing_samples and cfo_hz (both zero in the frequency domain).
+    """
+
+    channels: tuple[str, ...]
+    channel: torch.Tensor
+    delay_spread_s: torch.Tensor
+    doppler_hz: torch.Tensor
+    timing_samples: torch.Tensor
+    cfo_hz: torch.Tensor
+
+
+@dataclass
 class SlotBatch:
     """y float32 [B, n_rx, 14, n_sc, 2]; p float32 [B, 14, n_sc, 2]; bits uint8 [B, 14, n_sc, b];
     data bool [14, n_sc]; h complex64 [B, n_rx, 14, n_sc] the true channel as the front end sees
     it; n0 float32 [B] noise power; snr_db float32 [B]; sir_db float32 [B] (inf without an
-    interferer).
+    interferer). drawn is None where a batch comes out of storage.
     """
 
     config: SlotConfig
@@ -78,6 +93,7 @@ class SlotBatch:
     n0: torch.Tensor
     snr_db: torch.Tensor
     sir_db: torch.Tensor
+    drawn: Propagation | None = None
 
     @property
     def sinr_db(self) -> torch.Tensor:
@@ -135,17 +151,25 @@ class SlotGenerator:
             **common,
         )
 
-    def _paths(self, count: int, symbol_s: float) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Per channel model: a complex64 [n, n_rx, paths, 29] at half-symbol steps and delays [n,
-        paths].
+    def _paths(
+        self, count: int, symbol_s: float
+    ) -> list[tuple[int, torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """Per channel model: its index, a complex64 [n, n_rx, paths, 29] at half-symbol steps,
+        delays [n, paths] and Doppler in Hz [n].
         """
+        low, high = self.conditions.doppler_hz
         names = self.conditions.channels
         out = []
         for i, name in enumerate(names):
             n = count // len(names) + (i < count % len(names))
             if n:
+                # Sionna keeps each slot's speed to itself, but draws it first
+                rng = sionna_config.torch_rng(str(self.device))
+                state = rng.get_state()
+                doppler = low + (high - low) * torch.rand(n, generator=rng, device=self.device)
+                rng.set_state(state)
                 a, tau = self._models[name](n, 2 * N_SYMBOLS + 1, 2.0 / symbol_s)
-                out.append((a[:, 0, :, 0, 0], tau[:, 0, 0]))
+                out.append((i, a[:, 0, :, 0, 0], tau[:, 0, 0], doppler))
         return out
 
     def batch(self, size: int, seed: int, step: int = 0) -> SlotBatch:
@@ -174,20 +198,24 @@ class SlotGenerator:
         f = torch.as_tensor(slot.carriers, dtype=torch.float32, device=dev) * SUBCARRIER_SPACING_HZ
         spread = uniform(c.delay_spread_s)
         order = torch.randperm(total, generator=rng, device=dev)
-        responses, start = [], 0
-        for a, tau in self._paths(total, symbol_s):
+        responses, channel, doppler, start = [], [], [], 0
+        for i, a, tau, speed in self._paths(total, symbol_s):
+            channel.append(torch.full((len(tau),), i, device=dev))
+            doppler.append(speed)
             delays = tau * spread[start : start + len(tau), None]
             steer = torch.polar(torch.ones((), device=dev), -2 * torch.pi * delays[..., None] * f)
             responses.append(torch.einsum("brpt,bpk->brtk", a, steer))
             start += len(tau)
         h = torch.cat(responses)[order]  # [total, n_rx, 29, n_sc], half-symbol steps
+        drawn = [d[order] for d in (torch.cat(channel), spread, torch.cat(doppler))]
         batches = []
         for i in range(count):
             part = slice(i * size, (i + 1) * size)
-            batches.append(self._receive(h[part], uniform, host, rng, slot))
+            batch = self._receive(h[part], [d[part] for d in drawn], uniform, host, rng, slot)
+            batches.append(batch)
         return batches
 
-    def _receive(self, h, uniform, host, rng, slot) -> SlotBatch:
+    def _receive(self, h, drawn, uniform, host, rng, slot) -> SlotBatch:
         c, dev, size = self.conditions, self.device, len(h)
 
         def pick(weights):
@@ -240,6 +268,12 @@ class SlotGenerator:
             n0=n0,
             snr_db=snr_db,
             sir_db=sir_db,
+            drawn=Propagation(
+                c.channels,
+                *drawn,
+                timing_samples=impair.timing_samples if impair else torch.zeros_like(n0),
+                cfo_hz=impair.cfo_hz if impair else torch.zeros_like(n0),
+            ),
         )
 
 
@@ -258,7 +292,7 @@ class _Impairments:
         self.size = n
         # position within the useful part of the symbol, in symbols, zero at its centre
         self.ramp = (torch.arange(n, device=dev) - (n - 1) / 2) / (n + slot.cp_lengths[1])
-        cfo = torch.randn(size, generator=rng, device=dev) * c.cfo_hz
+        self.cfo_hz = cfo = torch.randn(size, generator=rng, device=dev) * c.cfo_hz
         turns = cfo[:, None] * torch.arange(n, device=dev) / slot.sample_rate
         self.spin = torch.polar(
             torch.ones((), device=dev), 2 * torch.pi * (turns - turns.mean(1, keepdim=True))
@@ -266,7 +300,7 @@ class _Impairments:
         symbol_s = slot.n_samples / slot.sample_rate / N_SYMBOLS
         symbols = torch.arange(N_SYMBOLS, device=dev)
         carriers = torch.as_tensor(slot.carriers, device=dev)
-        early = uniform(c.timing_samples, size)
+        self.timing_samples = early = uniform(c.timing_samples, size)
         turns = (
             uniform((0.0, 1.0), size)[:, None, None]
             + cfo[:, None, None] * symbol_s * symbols[:, None]
