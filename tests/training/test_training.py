@@ -15,7 +15,8 @@ import torch
 
 from deeprx_training import recipe as recipes
 from deeprx_training.cli import main
-from deeprx_training.train import Trainer, TrainingError, learning_rate
+from deeprx_training.files import TrainingError
+from deeprx_training.train import Trainer, learning_rate
 
 ROOT = Path(__file__).parents[2]
 TINY = """
@@ -107,8 +108,8 @@ def test_a_stopped_run_resumes_to_the_same_result(tmp_path):
     trainer = Trainer(recipes.load(path), tmp_path / "parts", "cpu")
     step = trainer._train_step
 
-    def stop_after_four(batch):
-        parts = step(batch)
+    def stop_after_four(batch, taught):
+        parts = step(batch, taught)
         trainer._stop = trainer.step == 3
         return parts
 

@@ -15,7 +15,8 @@ from deeprx_common.slot import MODULATIONS
 from . import recipe as recipes
 from .data import EVALUATION_CHANNELS
 from .export import ExportError
-from .train import Trainer, TrainingError, load_receiver
+from .files import TrainingError
+from .train import Trainer, load_receiver
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
@@ -44,7 +45,18 @@ def _training_parser(commands, name: str, what: str, default: str):
     p.add_argument(
         "recipe", nargs="?", default=str(RECIPES / default), help=f"recipe (default: {default})"
     )
-    p.add_argument("--out", required=True, metavar="DIR", help="folder for last.ckpt and log.jsonl")
+    p.add_argument(
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="folder for last.ckpt, log.jsonl, run.json (time and FLOP by phase) and tensorboard/",
+    )
+    p.add_argument(
+        "--cache",
+        metavar="DIR",
+        help="keep drawn slots and the teacher's LLRs here, for this run and others on the same "
+        "data (about 120 kB a slot); pays where recipes repeat their batches ('distinct')",
+    )
     p.add_argument("--minutes", type=float, help="stop after so many minutes, to be continued")
     p.add_argument(
         "--compile", action="store_true", help="torch.compile the nets (pays on GPUs for long runs)"
@@ -139,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _train(args) -> int:
     recipe = recipes.load(args.recipe)
-    trainer = Trainer(recipe, args.out, args.device, compile_nets=args.compile)
+    trainer = Trainer(recipe, args.out, args.device, compile_nets=args.compile, cache=args.cache)
     trainer.resume()
     done = trainer.fit(max_seconds=args.minutes and args.minutes * 60)
     names = ", ".join(m.name for m in recipe.members)

@@ -14,8 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from deeprx_common import report
 from deeprx_common.slot import MODULATIONS, N_SYMBOLS, SlotConfig
 
+from .files import write_atomically
 from .receivers import FoldedNet, HybridRx, count_parameters
-from .train import write_atomically
 
 CONTRACT = "deeprx.model/1"
 LICENCE = "GPL-3.0-or-later"

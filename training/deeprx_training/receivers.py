@@ -227,6 +227,12 @@ def count_parameters(net: nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
 
 
+def last_hidden(net: nn.Module) -> nn.Module:
+    """The module whose output, [B, C, S, K'], is the last before the head of a net of NETS."""
+    body = net.net.net if isinstance(net.net, FoldedNet) else net.net
+    return body[-2]
+
+
 NETS = {"DeepRx": DeepRx, "PaperInputRx": PaperInputRx, "HybridRx": HybridRx}
 
 

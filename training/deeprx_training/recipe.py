@@ -9,12 +9,15 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from .data import Conditions
+from .losses import LOSSES
 from .receivers import build
 
 
 @dataclass(frozen=True)
 class Member:
-    """One receiver of a run: its net, loss weights (bce, kl, mse) and distillation temperature."""
+    """One receiver of a run: its net, the weights of its losses (losses.LOSSES) and the
+    distillation temperature.
+    """
 
     name: str
     net: dict
@@ -27,9 +30,12 @@ class Recipe:
     """What a run trains and on what. All members see the same batches, steps and optimiser.
 
     steps of batch slots each; lr warms up over warmup steps and falls linearly to zero from
-    decay_from (a share of steps); chunk: how many batches are drawn at once; teacher: file that
-    the members with a kl or mse loss learn from; kd_until: share of the steps after which they go
-    on with BCE alone.
+    decay_from (a share of steps); optimizer: adamw or lamb (the DeepRx paper's); chunk: how many
+    batches are drawn at once; distinct: how many batches there are before they come again (0: all
+    are different); data_seed: of the slots, where it differs from seed, which draws the nets' first
+    weights and the batches' order; teacher: file that members with a loss other than bce learn
+    from; kd_until: share of the steps after which they go on with BCE alone; precision of the
+    convolutions: float32, bfloat16, or auto: bfloat16 where the machine has it.
     """
 
     members: tuple[Member, ...]
@@ -37,6 +43,10 @@ class Recipe:
     steps: int = 1000
     batch: int = 64
     chunk: int = 4
+    distinct: int = 0
+    data_seed: int = -1
+    optimizer: str = "adamw"
+    precision: str = "auto"
     lr: float = 3e-3
     weight_decay: float = 1e-4
     warmup: int = 200
@@ -89,13 +99,38 @@ def load(path: str | Path) -> Recipe:
         raise RecipeError(f"{path}: no [[members]]: nothing to train")
     _known(Recipe, table, str(path))
     digest = hashlib.sha256(text.encode()).hexdigest()
+    table.setdefault("data_seed", table.get("seed", Recipe.seed))
     recipe = Recipe(
         members=tuple(members), data=Conditions(**data), sha256=digest, text=text, **table
     )
-    if not recipe.teacher and (
-        m := next((m for m in members if m.loss.get("kl") or m.loss.get("mse")), None)
-    ):
-        raise RecipeError(
-            f"{path}: member {m.name} learns from a teacher (kl, mse), but the recipe names none"
-        )
+    _check(recipe, path)
     return recipe
+
+
+def _check(recipe: Recipe, path: Path) -> None:
+    choices = {"optimizer": ("adamw", "lamb"), "precision": ("auto", "float32", "bfloat16")}
+    for key, allowed in choices.items():
+        if (found := getattr(recipe, key)) not in allowed:
+            raise RecipeError(f"{path}: {key}: expected {' or '.join(allowed)}, found {found!r}")
+    for key in ("steps", "batch", "chunk"):
+        if (found := getattr(recipe, key)) < 1:
+            raise RecipeError(f"{path}: {key}: expected at least 1, found {found}")
+    if recipe.distinct % recipe.chunk:
+        raise RecipeError(
+            f"{path}: distinct: expected a multiple of chunk ({recipe.chunk}), "
+            f"found {recipe.distinct}"
+        )
+    names = [m.name for m in recipe.members]
+    if len(set(names)) < len(names):
+        raise RecipeError(f"{path}: two members have one name: {', '.join(sorted(names))}")
+    for m in recipe.members:
+        if unknown := set(m.loss) - set(LOSSES):
+            raise RecipeError(
+                f"{path}: member {m.name}: unknown loss {sorted(unknown)[0]!r}; known: "
+                + ", ".join(LOSSES)
+            )
+        if not recipe.teacher and (taught := [n for n in m.loss if n != "bce" and m.loss[n]]):
+            raise RecipeError(
+                f"{path}: member {m.name} learns from a teacher ({', '.join(taught)}), but the "
+                "recipe names none"
+            )

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The training loop: every member of a recipe on the same batches, resumable to the same result."""
 
+import hashlib
 import json
 import math
+import os
 import pickle
 import signal
 import time
@@ -10,32 +12,20 @@ from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
+from pytorch_optimizer import Lamb
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
+from torch.utils.tensorboard import SummaryWriter
 
-from deeprx_common.report import replacing
+from deeprx_common import report
 
-from .data import SlotGenerator
+from .data import SlotBatch
+from .feed import SlotFeed
+from .files import TrainingError, write_atomically
+from .ledger import Ledger
 from .losses import objective, sinr_weight
-from .receivers import build
-from .recipe import Recipe
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message is one line."""
-
-
-def write_atomically(path: Path, write) -> None:
-    """Call write(temporary path), then rename: the file is whole or not there."""
-    try:
-        with replacing(path) as temporary:
-            write(temporary)
-    except (
-        OSError,
-        RuntimeError,
-    ) as error:  # torch's writers raise RuntimeError when the disk is full
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise TrainingError(f"{path}: cannot be written: {reason}") from None
+from .receivers import build, last_hidden
+from .recipe import Member, Recipe
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -95,54 +85,74 @@ def _from_model_file(path: str, rebuild: bool) -> nn.Module:
 
 
 class Trainer:
-    """Trains a recipe into a folder: last.ckpt and log.jsonl."""
+    """Trains a recipe into a folder: last.ckpt, log.jsonl, run.json (what it took), tensorboard/.
+
+    Under torchrun every process trains its share of the slots (Fabric's data-parallel strategy).
+    cache: folder for drawn slots and the teacher's LLRs, which other runs on the same data share.
+    """
 
     def __init__(
         self,
         recipe: Recipe,
         out: Path,
         accelerator: str = "auto",
-        bfloat16: bool | None = None,
         compile_nets: bool = False,
+        cache: Path | None = None,
         save_every_s: float = 120.0,
     ):
         self.recipe, self.out, self.save_every_s = recipe, Path(out), save_every_s
-        self.out.mkdir(parents=True, exist_ok=True)
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TrainingError(f"{out}: cannot be the output folder: {error.strerror}") from None
         gpu = accelerator in ("cuda", "gpu") or (
             accelerator == "auto" and torch.cuda.is_available()
         )
-        if accelerator in ("cuda", "gpu") and not torch.cuda.is_available():
+        if gpu and not torch.cuda.is_available():
             raise TrainingError(
                 "a GPU was asked for, but torch finds none: use --device cpu or check the driver"
             )
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # as torchrun says
         self.fabric = Fabric(
-            accelerator="cuda" if gpu else "cpu",
-            devices="auto" if gpu else 1,
+            accelerator="cuda" if gpu else "cpu", devices="auto" if gpu else processes
         )
         self.fabric.launch()
-        device = self.fabric.device
-        self.bfloat16 = gpu if bfloat16 is None else bfloat16
         if gpu:
             torch.set_float32_matmul_precision("high")
             torch.backends.cudnn.benchmark = True
-        self.generator = SlotGenerator(recipe.data, device)
+        native = gpu or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        self.bfloat16 = recipe.precision == "bfloat16" or (recipe.precision == "auto" and native)
+        self.ledger = Ledger(gpu)
         torch.manual_seed(recipe.seed)
-        self.nets, self.optimizers = {}, {}
+        self.nets, self.optimizers, self._features = {}, {}, {}
         for member in recipe.members:
             net = self._prepare(build(member.net))
-            fused = {"fused": True} if gpu else {}
-            optimizer = torch.optim.AdamW(
-                net.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, **fused
-            )
+            optimizer = self._optimizer(net)
             if compile_nets:
                 net.net.compile()
+            if member.loss.get("hint"):
+                self._watch(member.name, net)
             self.nets[member.name], self.optimizers[member.name] = self.fabric.setup(net, optimizer)
-        self.teacher = None
+        self.teacher, digest = None, ""
         if recipe.teacher:
-            self.teacher = self.fabric.setup_module(
-                self._prepare(load_receiver(recipe.teacher, rebuild=True)[1].requires_grad_(False))
-            )
-        self.step = 0
+            net = load_receiver(recipe.teacher, rebuild=True)[1].requires_grad_(False)
+            if self._features:
+                self._watch("teacher", net)
+            self.teacher = self.fabric.to_device(self._prepare(net))
+            weights = Path(recipe.teacher.partition(":")[0]).read_bytes()
+            digest = hashlib.sha256(weights + recipe.teacher.encode()).hexdigest()
+        self.feed = SlotFeed(
+            recipe,
+            self.fabric.device,
+            self.ledger,
+            # hints need the teacher's features, not only its LLRs: then each step asks it
+            teach=self._teach if self.teacher is not None and not self._features else None,
+            teacher_sha256=digest,
+            cache=cache,
+            rank=self.fabric.global_rank,
+            world=self.fabric.world_size,
+        )
+        self.step, self.wall_s = 0, 0.0
         self._stop = False
 
     def _prepare(self, net: nn.Module) -> nn.Module:
@@ -153,6 +163,24 @@ class Trainer:
             cast = torch.autocast(self.fabric.device.type, torch.bfloat16)
             net.net.forward = cast(net.net.forward)
         return net.to(memory_format=torch.channels_last)
+
+    def _optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
+        r = self.recipe
+        if r.optimizer == "lamb":
+            return Lamb(net.parameters(), lr=r.lr, weight_decay=r.weight_decay)
+        fused = {"fused": True} if self.fabric.device.type == "cuda" else {}
+        return torch.optim.AdamW(net.parameters(), lr=r.lr, weight_decay=r.weight_decay, **fused)
+
+    def _watch(self, name: str, net: nn.Module) -> None:
+        self._features[name] = None
+        last_hidden(net).register_forward_hook(
+            lambda _module, _input, output: self._features.__setitem__(name, output)
+        )
+
+    def _teach(self, batch: SlotBatch) -> torch.Tensor:
+        bits = batch.config.bits_per_symbol
+        with torch.no_grad():
+            return self.teacher(batch.y, batch.p, bits)[..., :bits].float()
 
     @property
     def checkpoint(self) -> Path:
@@ -165,57 +193,116 @@ class Trainer:
             "specs": {m.name: json.dumps(m.net) for m in self.recipe.members},
             "nets": {n: self._plain(net).state_dict() for n, net in self.nets.items()},
             "optimizers": {n: o.state_dict() for n, o in self.optimizers.items()},
+            "wall_s": self.wall_s,
+            "ledger": self.ledger.state(),
+            "cached_llr_slots": self.feed.cached_llr_slots,
         }
 
     @staticmethod
     def _plain(net) -> nn.Module:
-        return net.module if hasattr(net, "module") else net
+        while hasattr(net, "module"):
+            net = net.module
+        return net
 
     def save(self) -> None:
+        """Checkpoint and run record, from the first process only."""
         if self.fabric.is_global_zero:
             write_atomically(self.checkpoint, lambda p: torch.save(self._state(), p))
+            text = json.dumps(self.record(), indent=2)
+            write_atomically(self.out / "run.json", lambda p: Path(p).write_text(text + "\n"))
+
+    def record(self) -> dict:
+        """What the run has taken so far, "deeprx.training/1": slots, seconds and FLOP by phase.
+
+        Of the first process; the others of a torchrun do as much each. A slot that several members
+        train on counts once.
+        """
+        r = self.recipe
+        found = report.new(torch=torch.__version__)
+        return {
+            "schema": "deeprx.training/1",
+            "host": found["host"],
+            "versions": found["versions"],
+            "device": torch.cuda.get_device_name() if self.ledger.gpu else "cpu",
+            "threads": torch.get_num_threads(),
+            "processes": self.fabric.world_size,
+            "precision": "bfloat16 convolutions" if self.bfloat16 else "float32",
+            "recipe_sha256": r.sha256,
+            "members": [m.name for m in r.members],
+            "step": self.step,
+            "slots": self.step * r.batch * self.fabric.world_size,
+            "wall_s": self.wall_s,
+            "cached_llr_slots": self.feed.cached_llr_slots,
+            "phases": {
+                name: {"slots": p.slots, "s": p.seconds, "flop": p.flop}
+                for name, p in self.ledger.phases.items()
+            },
+        }
 
     def resume(self) -> None:
         """Go on from last.ckpt if there is one; TrainingError if another recipe made it."""
         if not self.checkpoint.exists():
             return
-        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        if state["recipe_sha256"] != self.recipe.sha256:
+        try:
+            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            theirs = state["recipe_sha256"]
+        except (RuntimeError, pickle.UnpicklingError, KeyError, EOFError, TypeError):
+            raise TrainingError(
+                f"{self.checkpoint}: expected a checkpoint of a training run, found something else"
+            ) from None
+        if theirs != self.recipe.sha256:
             raise TrainingError(
                 f"{self.checkpoint}: belongs to another recipe; choose another --out or delete it"
             )
         for name, net in self.nets.items():
             self._plain(net).load_state_dict(state["nets"][name])
             self.optimizers[name].load_state_dict(state["optimizers"][name])
-        self.step = state["step"]
+        self.step, self.wall_s = state["step"], state["wall_s"]
+        self.ledger.load_state(state["ledger"])
+        self.feed.cached_llr_slots = state["cached_llr_slots"]
 
-    def _train_step(self, batch) -> dict[str, dict[str, torch.Tensor]]:
-        recipe = self.recipe
+    def _distilling(self, step: int) -> bool:
+        return self.teacher is not None and step < self.recipe.kd_until * self.recipe.steps
+
+    def _train_step(self, batch: SlotBatch, taught: torch.Tensor | None) -> dict:
+        """One step of every member; returns its losses by name, as tensors."""
+        size = len(batch.y)
+        weight = sinr_weight(batch.sinr_db) if self.recipe.sinr_weight else None
+        if self._features and self._distilling(self.step):
+            with self.ledger.phase("teacher", size):
+                taught = self._teach(batch)
+        return {
+            m.name: self._train_member(m, batch, taught, weight, size) for m in self.recipe.members
+        }
+
+    def _train_member(self, member: Member, batch, taught, weight, size) -> dict:
+        net, optimizer = self.nets[member.name], self.optimizers[member.name]
         bits = batch.config.bits_per_symbol
-        weight = sinr_weight(batch.sinr_db) if recipe.sinr_weight else None
-        distilling = self.teacher is not None and self.step < recipe.kd_until * recipe.steps
-        taught = None
-        if distilling:
-            with torch.no_grad():
-                taught = self.teacher(batch.y, batch.p, bits)[..., :bits].float()
-        parts = {}
-        for member in recipe.members:
-            net, optimizer = self.nets[member.name], self.optimizers[member.name]
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(recipe, self.step)
-            loss_weights = member.loss if distilling else {"bce": 1.0}
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(self.recipe, self.step)
+        with self.ledger.phase("forward", size):
             llr = net(batch.y, batch.p, bits)[..., :bits].float()
+            features = None
+            if taught is not None and member.loss.get("hint"):
+                features = (self._features[member.name], self._features["teacher"])
             total, named = objective(
-                llr, batch.bits, batch.data, loss_weights, taught, weight, member.temperature
+                llr,
+                batch.bits,
+                batch.data,
+                member.loss if taught is not None else {"bce": 1.0},
+                taught,
+                weight,
+                member.temperature,
+                features,
             )
+        with self.ledger.phase("backward", size):
             optimizer.zero_grad(set_to_none=True)
             self.fabric.backward(total)
             self.fabric.clip_gradients(
-                net, optimizer, max_norm=recipe.clip_grad, error_if_nonfinite=False
+                net, optimizer, max_norm=self.recipe.clip_grad, error_if_nonfinite=False
             )
             optimizer.step()
-            parts[member.name] = named
-        return parts
+        return named
 
     def _check_finite(self, parts: dict[str, dict[str, torch.Tensor]]) -> None:
         for name, named in parts.items():
@@ -225,26 +312,41 @@ class Trainer:
                     "the last good state. Lower lr in the recipe and run again"
                 )
 
-    def _log(self, parts, rate: float) -> dict:
+    def _log(self, parts, rate: float, board: SummaryWriter | None) -> str:
+        """Writes log.jsonl and TensorBoard; returns the line of the progress bar."""
         self._check_finite(parts)
-        line = {"step": self.step, "slots_per_s": round(rate, 1)}
-        line |= {
-            name: {k: round(float(v), 5) for k, v in named.items()} for name, named in parts.items()
-        }
-        with (self.out / "log.jsonl").open("a") as log:
-            log.write(json.dumps(line) + "\n")
-        return line
+        values = {n: {k: float(v) for k, v in named.items()} for n, named in parts.items()}
+        if board:
+            line = {"step": self.step, "slots_per_s": round(rate, 1)}
+            line |= {n: {k: round(v, 5) for k, v in named.items()} for n, named in values.items()}
+            with (self.out / "log.jsonl").open("a") as log:
+                log.write(json.dumps(line) + "\n")
+            board.add_scalar("slots_per_s", rate, self.step)
+            board.add_scalar("lr", learning_rate(self.recipe, self.step - 1), self.step)
+            for name, named in values.items():
+                for part, value in named.items():
+                    board.add_scalar(f"{part}/{name}", value, self.step)
+        shown = list(values.items())[:3]
+        return f"{rate:.0f} slots/s  " + "  ".join(
+            f"{n} {next(iter(v.values())):.4f}" for n, v in shown
+        )
+
+    def _agreed(self, stop: bool) -> bool:
+        """Whether any process wants to stop: all must at the same step."""
+        if self.fabric.world_size == 1:
+            return stop
+        wishes = self.fabric.all_reduce(torch.tensor(float(stop)), reduce_op="sum")
+        return bool(wishes > 0)
 
     def fit(self, log_every: int = 100, max_seconds: float | None = None) -> bool:
         """Train to the recipe's last step; returns False if stopped before (Ctrl-C,
         max_seconds).
         """
         self._stop = False
-        recipe = self.recipe
+        recipe, world, first = self.recipe, self.fabric.world_size, self.fabric.is_global_zero
         previous = signal.signal(signal.SIGINT, lambda *_: setattr(self, "_stop", True))
         begin = saved = marked = time.monotonic()
-        marked_step = self.step
-        world = self.fabric.world_size
+        before_s, marked_step = self.wall_s, self.step
         for net in self.nets.values():
             net.train()
         columns = (
@@ -253,47 +355,40 @@ class Trainer:
             MofNCompleteColumn(),
             TimeRemainingColumn(),
         )
+        board = None
+        if first and self.step < recipe.steps:
+            board = SummaryWriter(self.out / "tensorboard", purge_step=self.step or None)
+        batches = self.feed.batches(self.step, self._distilling)
         try:
-            with Progress(*columns, disable=not self.fabric.is_global_zero) as progress:
+            with Progress(*columns, disable=not first) as progress:
                 task = progress.add_task("training", total=recipe.steps, completed=self.step)
-                while self.step < recipe.steps and not self._stop:
-                    first, rank = self.step, self.fabric.global_rank
-                    step_key = (first // recipe.chunk) * world + rank
-                    for batch in self.generator.chunk(
-                        recipe.batch, recipe.chunk, recipe.seed, step_key
-                    )[first % recipe.chunk :]:
-                        parts = self._train_step(batch)
-                        self.step += 1
-                        if self.step % log_every == 0 or self.step == recipe.steps:
-                            now = time.monotonic()
-                            rate = (
-                                (self.step - marked_step)
-                                * recipe.batch
-                                * world
-                                / max(now - marked, 1e-9)
-                            )
-                            line = self._log(parts, rate)
-                            marked, marked_step = now, self.step
-                            losses = "  ".join(
-                                f"{n} {next(iter(p.values())):.4f}"
-                                for n, p in list(line.items())[2:5]
-                            )
-                            progress.update(
-                                task,
-                                completed=self.step,
-                                description=f"{rate:.0f} slots/s  {losses}",
-                            )
-                        if self.step >= recipe.steps or self._stop:
-                            break
-                    if time.monotonic() - saved > self.save_every_s:
+                stopped = False
+                while self.step < recipe.steps and not stopped:
+                    batch, taught = next(batches)
+                    parts = self._train_step(batch, taught)
+                    self.step += 1
+                    now = time.monotonic()
+                    self.wall_s = before_s + now - begin
+                    if self.step % log_every == 0 or self.step == recipe.steps:
+                        slots = (self.step - marked_step) * recipe.batch * world
+                        shown = self._log(parts, slots / max(now - marked, 1e-9), board)
+                        progress.update(task, completed=self.step, description=shown)
+                        marked, marked_step = now, self.step
+                    if world == 1 or self.step % recipe.chunk == 0:
+                        late = max_seconds is not None and now - begin > max_seconds
+                        stopped = self._agreed(self._stop or late)
+                    if now - saved > self.save_every_s:
                         self._check_finite(parts)
                         self.save()
-                        saved = time.monotonic()
-                    if max_seconds is not None and time.monotonic() - begin > max_seconds:
-                        self._stop = True
+                        saved = now
             if self.step > marked_step:
                 self._check_finite(parts)
+        except OSError as error:
+            raise TrainingError(f"{self.out}: cannot be written: {error.strerror}") from None
         finally:
             signal.signal(signal.SIGINT, previous)
+            batches.close()
+            if board:
+                board.close()
         self.save()
         return self.step >= recipe.steps

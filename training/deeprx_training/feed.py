@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a training step is fed: a batch of slots and, when distilling, the teacher's LLRs.
+
+Chunks of batches are drawn in a thread while the nets train. With a cache folder they are drawn
+once: every chunk is a file, and so are the teacher's LLRs on it, so that many students can share
+slots and teacher on a machine where both are dear. A run sees the same with the cache and without.
+"""
+
+import hashlib
+import json
+import pickle
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deeprx_common.slot import SlotConfig
+
+from .data import SlotBatch, SlotGenerator
+from .files import TrainingError, write_atomically
+from .ledger import Ledger
+from .recipe import Recipe
+
+Teacher = Callable[[SlotBatch], Tensor]
+
+
+def _pack(batch: SlotBatch) -> dict:
+    return {
+        "config": json.dumps(asdict(batch.config)),
+        "domain": batch.domain,
+        "y": batch.y.cpu(),
+        "p": batch.p[0].cpu(),
+        "bits": torch.from_numpy(np.packbits(batch.bits.cpu().numpy(), axis=2)),
+        "data": batch.data.cpu(),
+        "n0": batch.n0.cpu(),
+        "snr_db": batch.snr_db.cpu(),
+        "sir_db": batch.sir_db.cpu(),
+    }
+
+
+def _unpack(stored: dict, device: torch.device) -> SlotBatch:
+    config = json.loads(stored["config"])
+    config["dmrs"] = tuple(config["dmrs"])
+    bits = np.unpackbits(stored["bits"].numpy(), axis=2, count=stored["y"].size(3))
+    tensors = {
+        k: stored[k].to(device, non_blocking=True)
+        for k in ("y", "p", "data", "n0", "snr_db", "sir_db")
+    }
+    tensors["p"] = tensors["p"].expand(len(tensors["y"]), -1, -1, -1)
+    return SlotBatch(
+        config=SlotConfig(**config),
+        domain=stored["domain"],
+        bits=torch.from_numpy(bits).to(device),
+        h=None,
+        **tensors,
+    )
+
+
+class SlotCache:
+    """A folder of drawn chunks and teachers' LLRs (float16); TrainingError where a file is bad."""
+
+    def __init__(self, folder: Path, recipe: Recipe, teacher_sha256: str):
+        drawn = [asdict(recipe.data), recipe.batch, recipe.chunk, recipe.data_seed]
+        digest = hashlib.sha256(repr(drawn).encode()).hexdigest()
+        self.slots = Path(folder) / f"slots-{digest[:16]}"
+        self.llrs = self.slots / f"teacher-{teacher_sha256[:16]}"
+        try:
+            self.slots.mkdir(parents=True, exist_ok=True)
+            self.llrs.mkdir(exist_ok=True)
+        except OSError as error:
+            raise TrainingError(f"{folder}: cannot hold a cache: {error.strerror}") from None
+
+    @staticmethod
+    def _keep(path: Path, make: Callable[[], list]) -> list:
+        if not path.exists():
+            made = make()
+            write_atomically(path, lambda temporary: torch.save(made, temporary))
+            return made
+        try:
+            return torch.load(path, weights_only=True)
+        except (RuntimeError, pickle.UnpicklingError, EOFError):
+            raise TrainingError(
+                f"{path}: expected cached slots, found something else; delete it and run again"
+            ) from None
+
+    def chunk(self, key: int, draw: Callable[[], list[SlotBatch]], device) -> list[SlotBatch]:
+        """The chunk of this key, drawn if it is not there yet."""
+        stored = self._keep(self.slots / f"{key:06d}.pt", lambda: [_pack(b) for b in draw()])
+        return [_unpack(s, device) for s in stored]
+
+    def taught(self, key: int, teach: Callable[[], list[Tensor]]) -> list[Tensor]:
+        """The teacher's LLRs on that chunk."""
+        return self._keep(self.llrs / f"{key:06d}.pt", lambda: [t.cpu() for t in teach()])
+
+
+class SlotFeed:
+    """Batches of a recipe in order, one iterator per run: (SlotBatch, teacher's LLRs or None).
+
+    teach: the teacher, or None; its LLRs float [B, 14, K, b] are rounded to float16. The ledger is
+    told of the phases data and teacher. cached_llr_slots: those the teacher need not see again.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        device: torch.device,
+        ledger: Ledger,
+        teach: Teacher | None = None,
+        teacher_sha256: str = "",
+        cache: Path | None = None,
+        rank: int = 0,
+        world: int = 1,
+    ):
+        self.recipe, self.device, self.teach = recipe, device, teach
+        self.ledger, self.rank, self.world = ledger, rank, world
+        self.generator = SlotGenerator(recipe.data, device)
+        self.cache = SlotCache(cache, recipe, teacher_sha256) if cache else None
+        self.cached_llr_slots = 0
+
+    def key(self, index: int) -> int:
+        """Which chunk is the index-th of this rank: all different, or `distinct` of them over and
+        over, shuffled anew by the recipe's seed each time.
+        """
+        index = index * self.world + self.rank
+        distinct = self.recipe.distinct // self.recipe.chunk
+        if not distinct:
+            return index
+        epoch, place = divmod(index, distinct)
+        return int(np.random.default_rng([self.recipe.seed, epoch]).permutation(distinct)[place])
+
+    def _draw(self, key: int) -> list[SlotBatch]:
+        r = self.recipe
+
+        def draw():
+            return self.generator.chunk(r.batch, r.chunk, r.data_seed, key)
+
+        with self.ledger.phase("data", r.batch * r.chunk):
+            return self.cache.chunk(key, draw, self.device) if self.cache else draw()
+
+    def _taught(self, key: int, batches: list[SlotBatch]) -> list[Tensor]:
+        slots = self.recipe.batch * self.recipe.chunk
+        self.cached_llr_slots += slots
+
+        def teach():
+            self.cached_llr_slots -= slots
+            with self.ledger.phase("teacher", slots):
+                return [self.teach(b).half() for b in batches]
+
+        llrs = self.cache.taught(key, teach) if self.cache else teach()
+        return [t.to(self.device, non_blocking=True) for t in llrs]
+
+    def batches(self, step: int, distilling: Callable[[int], bool]) -> Iterator:
+        """From this step on; distilling(step) says whether the teacher is asked."""
+        chunk = self.recipe.chunk
+        with ThreadPoolExecutor(1, "slots") as thread:
+            index = step // chunk
+            coming: Future = thread.submit(self._draw, self.key(index))
+            while True:
+                drawn = coming.result()
+                coming = thread.submit(self._draw, self.key(index + 1))
+                asked = self.teach is not None and distilling(index * chunk)
+                llrs = self._taught(self.key(index), drawn) if asked else [None] * chunk
+                for i in range(step - index * chunk, chunk):
+                    yield drawn[i], llrs[i]
+                index, step = index + 1, (index + 1) * chunk

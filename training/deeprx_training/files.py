@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files of a training run: written whole or not at all."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from deeprx_common.report import replacing
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message is one line."""
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Call write(temporary path), then rename: the file is whole or not there."""
+    try:
+        with replacing(path) as temporary:
+            write(temporary)
+    # torch's writers raise RuntimeError when the disk is full
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise TrainingError(f"{path}: cannot be written: {reason}") from None

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a training run spends, by phase: slots, seconds and FLOP of drawing the data, the teacher's
+forward passes, the students' forward passes, and the backward passes with the optimiser's steps.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+PHASES = ("data", "teacher", "forward", "backward")
+
+
+@dataclass
+class Phase:
+    """slots: gone through; timed_s over timed_slots of them. FLOP of convolutions and matrix
+    products, as torch counts them, over counted_slots; elementwise work is left out.
+    """
+
+    slots: int = 0
+    timed_slots: int = 0
+    timed_s: float = 0.0
+    counted_slots: int = 0
+    counted_flop: int = 0
+
+    @property
+    def seconds(self) -> float:
+        """All slots at the timed slots' rate."""
+        return self.timed_s * self.slots / self.timed_slots if self.timed_slots else 0.0
+
+    @property
+    def flop(self) -> float:
+        """All slots at the counted slots' FLOP."""
+        return self.counted_flop * self.slots / self.counted_slots if self.counted_slots else 0.0
+
+
+class Ledger:
+    """Counts the FLOP of each phase's first pass and times those that follow.
+
+    On a GPU, where a phase is timed only by waiting for it, one pass in 16 is.
+    """
+
+    EVERY_ON_GPU = 16
+
+    def __init__(self, gpu: bool):
+        self.gpu = gpu
+        self.phases = {name: Phase() for name in PHASES}
+
+    @contextmanager
+    def phase(self, name: str, slots: int) -> Iterator[None]:
+        """A pass of this phase over so many slots. Phases may run in threads of their own."""
+        p = self.phases[name]
+        passes = p.slots // slots
+        p.slots += slots
+        if not p.counted_slots:
+            with FlopCounterMode(display=False) as counter:
+                yield
+            p.counted_flop, p.counted_slots = counter.get_total_flops(), slots
+        elif self.gpu and passes % self.EVERY_ON_GPU:
+            yield
+        else:
+            self._wait()
+            begin = time.perf_counter()
+            yield
+            self._wait()
+            p.timed_s += time.perf_counter() - begin
+            p.timed_slots += slots
+
+    def _wait(self) -> None:
+        if self.gpu:
+            torch.cuda.synchronize()
+
+    def state(self) -> dict:
+        """Plain values, for a checkpoint."""
+        return {name: vars(p).copy() for name, p in self.phases.items()}
+
+    def load_state(self, state: dict) -> None:
+        self.phases = {name: Phase(**state[name]) for name in PHASES}
+
+    def shares(self) -> dict[str, float]:
+        """Each phase's share of the seconds of all."""
+        total = sum(p.seconds for p in self.phases.values())
+        return {name: p.seconds / total if total else 0.0 for name, p in self.phases.items()}
