@@ -13,6 +13,7 @@ from deeprx_common import energy, report
 
 from .slot_statistics import SlotStatistics
 from .slot_stream import INDEX_KEY, LENGTH_KEY, slot_config
+from .telemetry import Publisher
 
 _SLOT_INDEX = pmt.intern(INDEX_KEY)
 
@@ -104,7 +105,7 @@ class slot_probe(gr.hier_block2):
     positive means 1. Input 1, with reference_input: the bits that were sent, uint8, tagged the same
     way, early or late; without it the bits are those that slot_source makes of (seed, slot_index).
     Message port in `stats`: the receiver's. Message port out `report`: a symbol holding a report of
-    one point as JSON text; the same text goes over ZMQ PUB.
+    one point as JSON text; the same goes over ZMQ PUB, see telemetry.
 
     Parameters:
       seed: of slot_source. cluster_slots: slots of one cluster, the unit of the 95 % interval: at
@@ -112,7 +113,7 @@ class slot_probe(gr.hier_block2):
       n_slots: slots of this index and above are not counted; 0: all are.
       every_slots, every_s: publish after so many slots or seconds, whichever is first; 0: never.
       zmq_address: e.g. "tcp://127.0.0.1:5599", or a port number alone, which stays on this machine;
-      empty: no ZMQ.
+      empty: no ZMQ. zmq_keys: folder made by `deeprx keys`, needed where other machines may connect.
       flop_per_slot: for the modelled energy; 0: what the receiver's stats say of its model.
       device: of the receiver, picks the meter.
       conditions: keys of the report's point that are known here, e.g. {"channel": "TDL-A"}; see
@@ -131,6 +132,7 @@ class slot_probe(gr.hier_block2):
         every_slots=100,
         every_s=0.0,
         zmq_address="",
+        zmq_keys="",
         flop_per_slot=0,
         device="cpu",
         conditions=None,
@@ -164,7 +166,7 @@ class slot_probe(gr.hier_block2):
         self._seed = None if reference_input else seed
         self._conditions = dict(conditions or {})
         self._report = report.new(gnuradio=gr.version())
-        self._socket = _bind(zmq_address) if zmq_address else None
+        self._publisher = Publisher(zmq_address, zmq_keys) if zmq_address else None
         self._meter, self._why_none = energy.find_meter(device)
         if self._meter:
             self._tick_s = energy.measure_tick(self._meter)
@@ -197,10 +199,10 @@ class slot_probe(gr.hier_block2):
             if due:
                 self._published_slots, self._published_time = slots, now
         if due:
-            text = json.dumps(self.report())
-            self._llrs.publish(text)
-            if self._socket:
-                self._socket.send_string(text)
+            made = self.report()
+            self._llrs.publish(json.dumps(made))
+            if self._publisher:
+                self._publisher.publish(made)
 
     def _on_truth(self, slot_index, bits):
         with self._lock:
@@ -262,20 +264,3 @@ def _positive(llr):
 
 def _negative(llr):
     return llr < 0
-
-
-def _bind(address):
-    import zmq
-
-    if address.isdigit():
-        address = f"tcp://127.0.0.1:{address}"
-    socket = zmq.Context.instance().socket(zmq.PUB)
-    socket.linger = 0
-    try:
-        socket.bind(address)
-    except zmq.ZMQError as error:
-        socket.close()
-        raise ValueError(
-            f"slot_probe cannot publish at zmq_address {address!r}: {error}; expected tcp://host:port"
-        ) from None
-    return socket

@@ -45,9 +45,11 @@ class SlotStatistics:
         self.clusters: dict[int, list[int]] = {}  # cluster: [errors, bits]
         self.slots = 0
         self.dropped: Counter[str] = Counter()
+        self.slots_by_model: Counter[str] = Counter()
         self.model = ""
         self.model_sha256: str | None = None
-        self.flop_per_slot = 0  # 0: unknown
+        self._flop = 0
+        self._queue_slots: int | None = None
 
     def add_slot(self, slot_index: int, decisions: np.ndarray) -> None:
         """Count one received slot. decisions: hard bits, uint8 [n_bits]."""
@@ -98,13 +100,20 @@ class SlotStatistics:
             self._cpu_s[0] += stats.get("cpu_ns", 0) * 1e-9
             self._cpu_s[1] += 1
             self.model = stats.get("model", self.model)
+            self.slots_by_model[self.model] += 1
             self.model_sha256 = stats.get("model_sha256", self.model_sha256)
-            self.flop_per_slot = stats.get("flop_per_slot", self.flop_per_slot)
+            self._flop += stats.get("flop_per_slot", 0)
+            self._queue_slots = stats.get("queue_depth", self._queue_slots)
 
     @property
     def missed_slots(self) -> int:
         """Slots without decisions: gaps between indices, and those dropped after the last one."""
         return self._gaps + len(self._dropped_ahead)
+
+    @property
+    def flop_per_slot(self) -> int:
+        """Mean over slots, whichever models received them; 0: unknown."""
+        return round(self._flop / self._cpu_s[1]) if self._cpu_s[1] else 0
 
     @property
     def cpu_s(self) -> float:
@@ -134,6 +143,10 @@ class SlotStatistics:
             "cpu_s_per_slot": total / count if count else None,
             "energy_per_slot_j": energy,
         }
+        if self._queue_slots is not None:
+            counted["queue_slots"] = self._queue_slots
+        if len(self.slots_by_model) > 1:
+            counted["slots_by_model"] = dict(self.slots_by_model)
         if self.dropped:
             counted["dropped_slots"] = dict(self.dropped)
         return report.point(

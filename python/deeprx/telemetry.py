@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reports over the network: what slot_probe publishes and what `deeprx monitor` receives.
+
+A message is one report of one point as JSON text (deeprx_common.report), with a "telemetry" of its
+own: {"schema": "deeprx.telemetry/1", "source": who publishes, "run": hexadecimal, another one
+after every restart, "sequence": 0, 1, ... within a run, "time_s": seconds since 1970}. ZeroMQ
+PUB/SUB never lets the publisher wait: what a slow subscriber leaves lying beyond QUEUE messages is
+dropped, and it sees how many by the sequence.
+
+On this machine anyone may listen. Elsewhere both sides need CURVE keys (make_keys), which encrypt
+and let in nobody else.
+"""
+
+import ipaddress
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+
+import zmq
+from zmq.auth import Authenticator, create_certificates, load_certificate
+
+from deeprx_common import report
+
+SCHEMA = "deeprx.telemetry/1"
+QUEUE = 64  # messages that wait for a slow subscriber, on either side
+MAX_BYTES = 1 << 20  # of a message; a report has some 2000
+
+_TELEMETRY = {"source": str, "run": str, "sequence": int, "time_s": (int, float)}
+
+
+def endpoint(address: str) -> str:
+    """ZeroMQ address of e.g. "tcp://127.0.0.1:5599", or of a port number alone: this machine."""
+    return f"tcp://127.0.0.1:{address}" if address.isdigit() else address
+
+
+def _stays_here(address: str) -> bool:
+    scheme, _, rest = address.partition("://")
+    host = rest.rpartition(":")[0].strip("[]")
+    try:
+        return scheme != "tcp" or host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name, an interface, *
+        return False
+
+
+def make_keys(folder: str | Path) -> list[Path]:
+    """Make CURVE keys of a publisher and a monitor: four files in a folder made for them.
+
+    The publisher needs publisher.key_secret and monitor.key, the monitor the other two; neither
+    reads more, so the folder may be the same on one machine and split between two.
+
+    Raises ValueError where folder exists, since other machines may hold keys of it.
+    """
+    folder = Path(folder)
+    before = os.umask(0o077)
+    try:
+        folder.mkdir(parents=True)
+        for name in ("publisher", "monitor"):
+            create_certificates(folder, name)
+    except FileExistsError:
+        raise ValueError(f"{folder} exists: give the name of a folder to be made") from None
+    finally:
+        os.umask(before)
+    return sorted(folder.iterdir())
+
+
+def _key(folder: str | Path, name: str) -> tuple[bytes, bytes | None]:
+    path = Path(folder) / name
+    try:
+        public, secret = load_certificate(path)
+    except (OSError, ValueError):
+        raise ValueError(
+            f"expected a key in {path}, found none: make keys with `deeprx keys FOLDER`"
+        ) from None
+    return public, secret
+
+
+class Publisher:
+    """Publishes reports to any number of subscribers and waits for none.
+
+    address: tcp://host:port, or a port number alone, which stays on this machine. keys: folder of
+    make_keys(), needed where the address is not a loopback one. source: what a monitor calls this
+    publisher; the host's name and process where empty.
+
+    Raises ValueError with one line: address that cannot be bound, keys missing.
+    """
+
+    def __init__(self, address: str, keys: str | Path | None = None, source: str = ""):
+        address = endpoint(address)
+        if not keys and not _stays_here(address):
+            raise ValueError(
+                f"zmq_address {address!r} is open to other machines: give keys, made with "
+                "`deeprx keys FOLDER`, or bind tcp://127.0.0.1:<port>"
+            )
+        context = zmq.Context()
+        publishing = context.socket(zmq.PUB)
+        publishing.linger = 0
+        publishing.sndhwm = QUEUE
+        self.close = weakref.finalize(self, _close, publishing, context)
+        self.close.atexit = False
+        try:
+            if keys:
+                _let_in(context, publishing, Path(keys))
+            publishing.bind(address)
+        except zmq.ZMQError as error:
+            self.close()
+            raise ValueError(
+                f"cannot publish at zmq_address {address!r}: {error}; expected tcp://host:port or "
+                "a port number"
+            ) from None
+        except ValueError:
+            self.close()
+            raise
+        self._socket = publishing
+        self._telemetry = {
+            "schema": SCHEMA,
+            "source": source or f"{socket.gethostname()}:{os.getpid()}",
+            "run": uuid.uuid4().hex,
+            "sequence": 0,
+        }
+
+    def publish(self, made: dict) -> None:
+        """Send a report (dict). Call it from one thread at a time."""
+        telemetry = self._telemetry | {"time_s": time.time()}
+        self._socket.send_string(json.dumps(made | {"telemetry": telemetry}, allow_nan=False))
+        self._telemetry["sequence"] += 1
+
+
+def _close(publishing: zmq.Socket, context: zmq.Context) -> None:
+    publishing.close()
+    context.term()
+
+
+def _let_in(context: zmq.Context, publishing: zmq.Socket, keys: Path) -> None:
+    """Make a socket a CURVE server that lets in whoever has a *.key in the folder.
+
+    zmq.auth's own thread keeps the process from ending; this one ends with the context.
+    """
+    publishing.curve_publickey, publishing.curve_secretkey = _key(keys, "publisher.key_secret")
+    publishing.curve_server = True
+    _key(keys, "monitor.key")
+    authenticator = Authenticator(context)
+    authenticator.start()
+    authenticator.configure_curve(location=str(keys))
+
+    def authenticate():
+        while True:
+            try:
+                message = authenticator.zap_socket.recv_multipart()
+            except zmq.ContextTerminated:
+                return authenticator.stop()
+            authenticator.handle_zap_message(message)
+
+    threading.Thread(target=authenticate, daemon=True, name="telemetry keys").start()
+
+
+@dataclass(frozen=True)
+class Message:
+    """report: validated, of one point. The rest is its "telemetry"."""
+
+    report: dict
+    source: str
+    run: str
+    sequence: int
+    time_s: float
+
+    @property
+    def point(self) -> dict:
+        return self.report["points"][0]
+
+
+def _refuse(constant: str):
+    raise ValueError(f"{constant} is not JSON")
+
+
+def parse(data: bytes) -> Message:
+    """The message in what was received.
+
+    Raises ValueError with one line where it is not of this schema.
+    """
+    try:
+        found = json.loads(data, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        raise ValueError(f"expected JSON of schema {SCHEMA!r}, found {data[:40]!r}") from None
+    telemetry = found.get("telemetry") if isinstance(found, dict) else None
+    schema = telemetry.get("schema") if isinstance(telemetry, dict) else None
+    if schema != SCHEMA:
+        raise ValueError(f"expected schema {SCHEMA!r}, found {schema!r}")
+    for key, types in _TELEMETRY.items():
+        if not isinstance(telemetry.get(key), types):
+            raise ValueError(f"telemetry: {key!r} is missing or of a wrong type")
+    report.validate(found)
+    if len(found["points"]) != 1:
+        raise ValueError(f"expected a report of one point, found {len(found['points'])}")
+    return Message(found, *(telemetry[key] for key in _TELEMETRY))
+
+
+class Subscription:
+    """Receives what one publisher sends; it may come, go and come back.
+
+    address: as Publisher's. keys: folder of make_keys(), where the publisher has keys. context: of
+    ZeroMQ, shared by all that are polled together.
+
+    `socket` is for a poller. Raises ValueError with one line: address of no use, keys missing.
+    """
+
+    def __init__(self, address: str, keys: str | Path | None = None, context=None):
+        self.address = endpoint(address)
+        self.dropped = 0  # messages of the present run that came too fast
+        self.unreadable = 0
+        self.complaint = ""  # about the last unreadable one
+        self._last: Message | None = None
+        self.socket = (context or zmq.Context.instance()).socket(zmq.SUB)
+        self.socket.linger = 0
+        self.socket.rcvhwm = QUEUE
+        self.socket.maxmsgsize = MAX_BYTES
+        try:
+            if keys:
+                self.socket.curve_publickey, self.socket.curve_secretkey = _key(
+                    keys, "monitor.key_secret"
+                )
+                self.socket.curve_serverkey, _ = _key(keys, "publisher.key")
+            self.socket.subscribe("")
+            self.socket.connect(self.address)
+        except zmq.ZMQError as error:
+            self.socket.close()
+            raise ValueError(
+                f"cannot connect to {self.address!r}: {error}; expected tcp://host:port or a port "
+                "number"
+            ) from None
+        except ValueError:
+            self.socket.close()
+            raise
+
+    def receive(self) -> Message | None:
+        """The next message that waits; None if there is none. Unreadable ones are counted."""
+        while True:
+            try:
+                message = parse(self.socket.recv(zmq.NOBLOCK))
+            except zmq.Again:
+                return None
+            except ValueError as error:
+                self.unreadable += 1
+                self.complaint = str(error)
+                continue
+            last, self._last = self._last, message
+            if last is None or last.run != message.run:
+                self.dropped = 0
+            else:
+                self.dropped += max(0, message.sequence - last.sequence - 1)
+            return message
