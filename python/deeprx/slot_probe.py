@@ -113,7 +113,7 @@ class slot_probe(gr.hier_block2):
       n_slots: slots of this index and above are not counted; 0: all are.
       every_slots, every_s: publish after so many slots or seconds, whichever is first; 0: never.
       zmq_address: e.g. "tcp://127.0.0.1:5599", or a port number alone, which stays on this machine;
-      empty: no ZMQ. zmq_keys: folder made by `deeprx keys`, needed where other machines may connect.
+      empty: no ZMQ. zmq_keys: folder made by `deeprx keys`, needed if other machines can connect.
       flop_per_slot: for the modelled energy; 0: what the receiver's stats say of its model.
       device: of the receiver, picks the meter.
       conditions: keys of the report's point that are known here, e.g. {"channel": "TDL-A"}; see
