@@ -143,7 +143,7 @@ def test_ctrl_c_keeps_what_was_measured(models, tmp_path):
         (["loopback", "--receiver", "MODEL", "--dmrs", "20"], "dmrs must name 1 or 2"),
         (["loopback", "--receiver", "MODEL", "--modulation", "QPSK"], "QPSK"),
         (["loopback", "--receiver", "MODEL", "--delay-spread", "-1"], "delay_spread"),
-        (["loopback", "--receiver", "MODEL", "--sir", "5"], "rules out an SINR of 12 dB"),
+        (["loopback", "--receiver", "MODEL", "--sir", "5"], "rules out an SINR of 6 dB"),
         (["loopback"], "required: --receiver"),
         (["demo", "--slots", "-1"], "must be at least 1, got -1"),
         (["info", "nowhere.pt"], "nowhere.pt: cannot read the model file"),

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A simulated link, as loopback measures and record writes it: its options and its blocks."""
+
+import argparse
+import math
+from dataclasses import dataclass
+
+from deeprx_common.slot import MODULATIONS, SlotConfig
+
+from ..slot_source import slot_source
+from ..slot_transmitter import slot_transmitter
+from ..tdl_channel import tdl_channel
+
+CHANNELS = ("TDL-A", "TDL-B", "TDL-C", "TDL-D", "TDL-E")
+TAIL_SLOTS = 3  # after the last one of interest: what follows a slot carries it through the chain
+
+
+@dataclass(frozen=True)
+class Link:
+    """Slots over a TDL channel at one SINR. Raises ValueError where a value is out of range."""
+
+    config: SlotConfig
+    n_rx: int
+    channel: str
+    delay_spread_s: float
+    doppler_hz: float
+    sinr_db: float
+    sir_db: float | None
+    cfo_hz: float
+    slots: int
+    burst: int
+    preamble: bool
+    seed: int
+
+    def __post_init__(self):
+        if self.slots < 1 or self.burst < 1:
+            raise ValueError(
+                f"--slots and --burst must be at least 1, got {self.slots} and {self.burst}"
+            )
+        if not 1 <= self.n_rx <= 4:
+            raise ValueError(f"--n-rx must be 1 to 4 antennas, got {self.n_rx}")
+        if self.sir_db is not None and self.sinr_db >= self.sir_db:
+            raise ValueError(
+                f"an SIR of {self.sir_db:g} dB rules out an SINR of {self.sinr_db:g} dB: "
+                "give --sinr values below --sir"
+            )
+
+    @property
+    def snr_db(self) -> float:
+        """The thermal noise that makes up the SINR beside the interferer."""
+        if self.sir_db is None:
+            return self.sinr_db
+        return -10 * math.log10(10 ** (-self.sinr_db / 10) - 10 ** (-self.sir_db / 10))
+
+    @property
+    def conditions(self) -> dict:
+        """Keys of a report's point that the link decides."""
+        return {
+            "channel": self.channel,
+            "delay_spread_s": self.delay_spread_s,
+            "doppler_hz": self.doppler_hz,
+            "snr_db": self.snr_db,
+            "sir_db": self.sir_db,
+        }
+
+    def connect(self, flowgraph) -> tdl_channel:
+        """Put transmitter and channel into a flowgraph; returns the channel, n_rx outputs."""
+        channel = tdl_channel(
+            profile=self.channel,
+            n_rx=self.n_rx,
+            delay_spread_s=self.delay_spread_s,
+            doppler_hz=self.doppler_hz,
+            snr_db=self.snr_db,
+            sir_db=self.sir_db,
+            cfo_hz=self.cfo_hz,
+            sample_rate=self.config.sample_rate,
+            seed=self.seed,
+            burst_slots=self.burst,
+        )
+        users = [(self.seed, self.config.cell_id)]
+        if self.sir_db is not None:  # another user: its own bits and pilots
+            users.append((self.seed + 1, self.config.cell_id + 1))
+        for port, (seed, cell_id) in enumerate(users):
+            slot = slot_keywords(self.config) | {"cell_id": cell_id}
+            source = slot_source(seed=seed, n_slots=self.slots + TAIL_SLOTS, **slot)
+            transmitter = slot_transmitter(preamble=self.preamble, **slot)
+            flowgraph.connect(source, transmitter, (channel, port))
+        return channel
+
+
+def slot_keywords(config: SlotConfig) -> dict:
+    """The slot parameters of a block, from a SlotConfig."""
+    return {field: getattr(config, field) for field in config.__dataclass_fields__}
+
+
+def add_fading(parser) -> None:
+    """Options of a Link that are the same for one operating point and many."""
+    add = parser.add_argument
+    add("--delay-spread", type=float, default=100e-9, metavar="S", help="rms, seconds (100e-9)")
+    add("--doppler", type=float, default=50.0, metavar="HZ", help="maximum shift (50)")
+    add("--sir", type=float, metavar="DB", help="add an interfering slot; noise makes up the rest")
+    add("--cfo", type=float, default=0.0, metavar="HZ", help="carrier frequency offset (0)")
+    add("--burst", type=int, default=5, metavar="SLOTS", help="slots of one fading draw (5)")
+    add("--modulation", choices=MODULATIONS, default="16QAM")
+    add("--n-prb", type=int, default=26, help="6 to 273 (26)")
+    add("--n-rx", type=int, default=2, help="antennas, 1 to 4 (2)")
+    add("--dmrs", type=list_of(int), default=[2, 11], metavar="SYMBOL,..", help="(2,11)")
+    add("--seed", type=int, default=1, help="of bits, fading and noise (1)")
+
+
+def list_of(kind):
+    """An argparse type: comma-separated values."""
+
+    def parse(text):
+        return [kind(part) for part in text.split(",")]
+
+    parse.__name__ = "list"  # as argparse's message calls it
+    return parse
+
+
+def channel(name: str) -> str:
+    """An argparse type: one of CHANNELS."""
+    if name not in CHANNELS:
+        raise argparse.ArgumentTypeError(f"expected {', '.join(CHANNELS)}, found {name!r}")
+    return name

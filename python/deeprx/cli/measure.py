@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every command that measures receivers does: flowgraph, points of the report, tables."""
+
+import signal
+import threading
+from contextlib import contextmanager
+from importlib import metadata
+
+from gnuradio import gr
+from rich.console import Console
+
+from deeprx_common import energy, report
+from deeprx_common.slot import SlotConfig
+
+from ..deeprx_python import receiver
+from ..model_file import ModelFile
+from ..slot_probe import slot_probe
+from .link import slot_keywords
+
+
+class Flowgraph(gr.top_block):
+    """A flowgraph of one operating point, whose slots go to one receiver for each model."""
+
+    def __init__(self, name: str, models: list[ModelFile], config: SlotConfig, n_rx: int):
+        super().__init__(name, catch_exceptions=True)
+        self.handle_sigint = False
+        self.models, self.config, self.n_rx = models, config, n_rx
+        self.receivers, self.probes = [], []
+
+    def connect_receivers(self, front_end: gr.basic_block, device: str, **probe) -> None:
+        """A receiver and a slot_probe(**probe) for each model, all behind one front end."""
+        slot = slot_keywords(self.config)
+        number = -1 if self.config.slot_number is None else self.config.slot_number
+        for model in self.models:
+            block = receiver(
+                model=str(model.path),
+                n_rx=self.n_rx,
+                device=device,
+                threads=1,
+                n_prb=self.config.n_prb,
+                modulation=self.config.modulation,
+                dmrs=list(self.config.dmrs),
+                cell_id=self.config.cell_id,
+                slot_number=number,
+            )
+            counter = slot_probe(every_slots=0, **probe, **slot)
+            for antenna in range(self.n_rx):
+                self.connect((front_end, antenna), (block, antenna))
+            self.connect(block, counter)
+            self.msg_connect(block, "stats", counter, "stats")
+            self.receivers.append(block)
+            self.probes.append(counter)
+
+    def run_watched(self, stop: threading.Event, progress) -> None:
+        """Run to the end or until stop is set, and call progress() now and then."""
+        waiter = threading.Thread(target=self.wait, daemon=True)
+        self.start()
+        waiter.start()
+        while waiter.is_alive():
+            waiter.join(0.2)
+            progress()
+            if stop.is_set():
+                self.stop()
+
+
+@contextmanager
+def stop_on_ctrl_c():
+    """An event that Ctrl-C sets, wherever it strikes; a second Ctrl-C ends the program."""
+    stop = threading.Event()
+
+    def handle(number, frame):
+        stop.set()
+        signal.signal(number, before)
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def new_report() -> dict:
+    """A report without points, of these versions."""
+    return report.new(gnuradio=gr.version(), torch=_torch_version()) | {"comparisons": []}
+
+
+def add_points(made, flowgraph, device, window, source, fields, slots, stopped) -> list[dict]:
+    """One point for each receiver, and each one's difference to the first on the same clusters.
+
+    window: the energy window over the run, or None and why in source. fields: of the operating
+    point. slots: how many there were, to count the missed ones by; None, or where the run was
+    stopped: gaps in the slot index are what was missed.
+    """
+    statistics = [probe.statistics for probe in flowgraph.probes]
+    inference_s = sum(s.inference_total_s for s in statistics)
+    points = []
+    labels = _labels(flowgraph.models)
+    for model, label, counted in zip(flowgraph.models, labels, statistics, strict=True):
+        if stopped and counted.slots == 0:
+            continue
+        flop = model.flop_per_slot(flowgraph.config.n_prb, flowgraph.n_rx)
+        share = counted.inference_total_s / inference_s if len(statistics) > 1 else None
+        used = energy.energy_per_slot(
+            counted.slots, counted.cpu_s, flop, device, window, source, share
+        )
+        missed = {} if slots is None or stopped else {"missed_slots": slots - counted.slots}
+        points.append(
+            counted.point(
+                used,
+                receiver=label,
+                model_sha256=model.sha256,
+                n_rx=flowgraph.n_rx,
+                flop_per_slot=flop,
+                **fields | missed,
+            )
+        )
+    made["points"] += points
+    if len(points) < len(statistics):
+        return points
+    for other, counted in zip(points[1:], statistics[1:], strict=True):
+        first = statistics[0].clusters
+        shared = [
+            k for k in first if k in counted.clusters and first[k][1] == counted.clusters[k][1]
+        ]
+        if shared:
+            errors, bits = zip(*(first[k] for k in shared), strict=True)
+            others = [counted.clusters[k][0] for k in shared]
+            made["comparisons"].append(report.comparison(other, points[0], others, errors, bits))
+    return points
+
+
+def show(made, console: Console) -> None:
+    """The tables, and what they do not show: who is better on the same slots, whence the energy."""
+    if not console.is_terminal:
+        console = Console(highlight=False, width=160)  # a file has no width to fold tables to
+    for table in report.tables(made["points"]):
+        console.print(table)
+    for c in made["comparisons"]:
+        low, high = c["ci95"]
+        verdict = "lower BER" if high < 0 else "higher BER" if low > 0 else "not told apart"
+        where = c["channel"] or "unknown channel"
+        if c["sinr_db"] is not None:
+            where += f" {c['sinr_db']:5.1f} dB"
+        console.print(
+            f"{where}  {c['a']} - {c['b']}: "
+            f"{c['ber_difference']:+.2e} [{low:+.2e}, {high:+.2e}] over {c['clusters']} clusters: "
+            f"{verdict}",
+            markup=False,
+        )
+    used = made["points"][0]["energy_per_slot_j"]
+    console.print(
+        f"energy source: {used['source']}; modelled: {used['model'] or 'FLOP unknown'}",
+        markup=False,
+    )
+
+
+def _labels(models: list[ModelFile]) -> list[str]:
+    """A name for each model, told apart by its file where two are called the same."""
+    names = [model.name for model in models]
+    return [
+        name if names.count(name) == 1 else f"{name} ({model.path})"
+        for name, model in zip(names, models, strict=True)
+    ]
+
+
+def _torch_version() -> str:
+    try:
+        return metadata.version("torch")
+    except metadata.PackageNotFoundError:
+        return "unknown"
