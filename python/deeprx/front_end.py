@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import numpy as np
 import pmt
+import scipy.fft
 from gnuradio import gr
 
 from deeprx_common.slot import N_SYMBOLS, SlotConfig
@@ -12,7 +13,6 @@ from .slot_stream import (
     add_slot_tags,
     slot_config,
     slot_starts,
-    unitary_fft,
 )
 from .synchroniser import Synchroniser
 
@@ -22,14 +22,22 @@ def _check_antennas(n_rx: int) -> None:
         raise ValueError(f"n_rx must be 1 to 4 antennas, got {n_rx}")
 
 
-def _with_fft(front_end: gr.hier_block2, cutter: gr.basic_block, n_rx: int, fft_size: int) -> None:
+def _wrap(front_end: gr.hier_block2, cutter: gr.basic_block, n_rx: int) -> None:
     for antenna in range(n_rx):
-        front_end.connect((front_end, antenna), (cutter, antenna))
-        front_end.connect((cutter, antenna), unitary_fft(fft_size, True), (front_end, antenna))
+        front_end.connect((front_end, antenna), (cutter, antenna), (front_end, antenna))
+
+
+def _spectra(symbols: np.ndarray) -> np.ndarray:
+    """Unitary FFT over the last axis, DC in the middle, complex64.
+
+    Not fft_vcc: FFTW times its algorithms and takes now one, now another, so that the last digits
+    of a spectrum, and with them LLRs near zero, would change from run to run.
+    """
+    return np.fft.fftshift(scipy.fft.fft(symbols, norm="ortho"), axes=-1)
 
 
 class _slot_cutter(SelfKeeping, gr.basic_block):
-    """Cuts the FFT windows of 14 symbols out of every slot.
+    """Spectra of the FFT windows of 14 symbols, cut out of every slot.
 
     keep_m_in_n knows one prefix length only and leaves packet_len counting samples.
     """
@@ -72,7 +80,7 @@ class _slot_cutter(SelfKeeping, gr.basic_block):
                 continue
             self._slot_index = starts.get(base + read, self._slot_index)
             for samples, out in zip(input_items, output_items, strict=True):
-                out[written : written + N_SYMBOLS] = samples[read + self._windows]
+                out[written : written + N_SYMBOLS] = _spectra(samples[read + self._windows])
             self._tag(tags, base + read, self.nitems_written(0) + written)
             self._slot_index += 1
             read += self._length
@@ -118,7 +126,7 @@ class aligned_front_end(gr.hier_block2):
             gr.io_signature(n_rx, n_rx, gr.sizeof_gr_complex * config.fft_size),
         )
         self._cutter = _slot_cutter(config, n_rx, offset_samples, first_slot)
-        _with_fft(self, self._cutter, n_rx, config.fft_size)
+        _wrap(self, self._cutter, n_rx)
 
     def dropped_samples(self) -> int:
         """Samples of slots that were cut short, so far."""
@@ -153,7 +161,7 @@ class _slot_synchroniser(SelfKeeping, gr.basic_block):
         while len(output_items[0]) - written >= N_SYMBOLS:
             if slot := self.synchroniser.next():
                 for out, symbols in zip(output_items, slot.symbols, strict=True):
-                    out[written : written + N_SYMBOLS] = symbols
+                    out[written : written + N_SYMBOLS] = _spectra(symbols)
                 add_slot_tags(self, self.nitems_written(0) + written, N_SYMBOLS, slot.slot_index)
                 written += N_SYMBOLS
             elif read == available:
@@ -202,7 +210,7 @@ class sync_front_end(gr.hier_block2):
         self.message_port_register_hier_out("sync")
         self._cutter = _slot_synchroniser(config, n_rx)
         self.msg_connect(self._cutter, "sync", self, "sync")
-        _with_fft(self, self._cutter, n_rx, config.fft_size)
+        _wrap(self, self._cutter, n_rx)
 
     def statistics(self) -> dict:
         """Slots found, carried and missed, locks, false locks, bad samples, cfo_hz, so far."""

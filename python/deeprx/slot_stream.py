@@ -59,6 +59,6 @@ def reserve_output(block: gr.block, n_items: int, n_outputs: int = 1) -> None:
         block.set_min_output_buffer(port, n_items)
 
 
-def unitary_fft(size: int, forward: bool) -> fft.fft_vcc:
-    """FFT with DC in the middle and factor 1/sqrt(size) both ways: a carrier's power is kept."""
-    return fft.fft_vcc(size, forward, np.full(size, size**-0.5), True)
+def unitary_ifft(size: int) -> fft.fft_vcc:
+    """Inverse FFT with DC in the middle and factor 1/sqrt(size): a carrier's power is kept."""
+    return fft.fft_vcc(size, False, np.full(size, size**-0.5), True)

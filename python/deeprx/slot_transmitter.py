@@ -14,7 +14,7 @@ from .slot_stream import (
     reserve_output,
     slot_config,
     slot_starts,
-    unitary_fft,
+    unitary_ifft,
 )
 
 
@@ -156,7 +156,7 @@ class slot_transmitter(gr.hier_block2):
             self._stamp = _slot_stamp(config, training)  # a Python block lives as long as its owner
             chain.append(self._stamp)
         chain += [
-            unitary_fft(fft_size, False),
+            unitary_ifft(fft_size),
             digital.ofdm_cyclic_prefixer(fft_size, prefixes, 0, LENGTH_KEY),
         ]
         # A tagged stream block waits for ever for a packet longer than half of its buffer
