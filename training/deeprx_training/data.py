@@ -119,7 +119,7 @@ class SlotGenerator:
             raise ValueError(
                 f"channels: expected some of {', '.join(sorted(known))}, got {unknown.pop()!r}"
             )
-        self._models = {name: self._channel(name) for name in conditions.channels}
+        self.models = {name: self._channel(name) for name in conditions.channels}
 
     def _channel(self, name: str):
         kind, profile = name.split("-")
@@ -168,7 +168,7 @@ class SlotGenerator:
                 state = rng.get_state()
                 doppler = low + (high - low) * torch.rand(n, generator=rng, device=self.device)
                 rng.set_state(state)
-                a, tau = self._models[name](n, 2 * N_SYMBOLS + 1, 2.0 / symbol_s)
+                a, tau = self.models[name](n, 2 * N_SYMBOLS + 1, 2.0 / symbol_s)
                 out.append((i, a[:, 0, :, 0, 0], tau[:, 0, 0], doppler))
         return out
 
