@@ -31,7 +31,7 @@ def make_point(**fields):
             "inference_s": [1e-3, 2e-3, 3e-3],
             "cpu_s_per_slot": 2e-3,
             "flop_per_slot": 10**9,
-            "energy_per_slot_j": energy.energy_per_slot(30, 0.06, 1e9, source="no counter"),
+            "energy_per_slot_j": energy.energy_per_slot(1e9, source="none: no counter"),
         }
         | fields
     )

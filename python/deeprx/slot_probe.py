@@ -9,8 +9,10 @@ import numpy as np
 import pmt
 from gnuradio import gr
 
-from deeprx_common import energy, report
+from deeprx_common import report
 
+from .report_log import ReportLog
+from .slot_energy import SlotEnergy
 from .slot_statistics import SlotStatistics
 from .slot_stream import INDEX_KEY, LENGTH_KEY, slot_config
 from .telemetry import Publisher
@@ -82,10 +84,10 @@ class _slot_sink(gr.sync_block):
 class _llr_sink(_slot_sink):
     """The LLRs, and the messages on the same block: one without streams never ends by itself."""
 
-    def __init__(self, n_bits, llr_sign, on_slot, on_stats, len_tag_key):
+    def __init__(self, n_bits, llr_sign, on_slot, on_stats, on_end, len_tag_key):
         decide = _positive if llr_sign == 1 else _negative
         super().__init__("slot_probe", np.float32, n_bits, decide, on_slot, len_tag_key)
-        self._on_stats = on_stats
+        self._on_stats, self._on_end = on_stats, on_end
         self.message_port_register_in(pmt.intern("stats"))
         self.message_port_register_out(pmt.intern("report"))
         self.set_msg_handler(pmt.intern("stats"), self._handle)
@@ -93,6 +95,10 @@ class _llr_sink(_slot_sink):
     def _handle(self, message):
         if pmt.is_dict(message):
             self._on_stats(pmt.to_python(message))
+
+    def stop(self):
+        self._on_end()
+        return True
 
     def publish(self, text):
         self.message_port_pub(pmt.intern("report"), pmt.intern(text))
@@ -115,12 +121,16 @@ class slot_probe(gr.hier_block2):
       zmq_address: e.g. "tcp://127.0.0.1:5599", or a port number alone, which stays on this machine;
       empty: no ZMQ. zmq_keys: folder made by `deeprx keys`, needed if other machines can connect.
       flop_per_slot: for the modelled energy; 0: what the receiver's stats say of its model.
-      device: of the receiver, picks the meter.
+      device: of the receiver, picks the meter. meter: of deeprx_common.energy.METERS, or a Meter.
+      idle_w: what the meter's scope draws at rest, for joules net of idle; 0: measured for a second
+      when the block is made, where there is a counter.
+      log: *.jsonl or *.csv to which each published report is added, and the last; empty: none.
       conditions: keys of the report's point that are known here, e.g. {"channel": "TDL-A"}; see
       set_conditions().
       llr_sign: -1 where the receiver was told to flip. Other keywords: see SlotConfig.
 
-    Raises ValueError with one line for parameters out of range and an address that cannot be bound.
+    Raises ValueError with one line for parameters out of range and an address that cannot be bound,
+    OSError for a meter that was asked for and is not there.
     """
 
     def __init__(
@@ -135,6 +145,9 @@ class slot_probe(gr.hier_block2):
         zmq_keys="",
         flop_per_slot=0,
         device="cpu",
+        meter="auto",
+        idle_w=0.0,
+        log="",
         conditions=None,
         llr_sign=1,
         len_tag_key=LENGTH_KEY,
@@ -162,18 +175,18 @@ class slot_probe(gr.hier_block2):
         self._in_flight = 0  # slots yet to come from before the last set_conditions()
         self._every_slots, self._every_s = every_slots, every_s
         self._published_slots, self._published_time = 0, time.monotonic()
-        self._flop_per_slot, self._device = flop_per_slot, device
+        self._flop_per_slot = flop_per_slot
         self._seed = None if reference_input else seed
         self._conditions = dict(conditions or {})
         self._report = report.new(gnuradio=gr.version())
         self._publisher = Publisher(zmq_address, zmq_keys) if zmq_address else None
-        self._meter, self._why_none = energy.find_meter(device)
-        if self._meter:
-            self._tick_s = energy.measure_tick(self._meter)
-            self._window = energy.EnergyWindow(self._meter, self._tick_s)
+        self._log = ReportLog(log) if log else None
+        self._energy = SlotEnergy(device, config.n_bits, meter, idle_w)
 
         # kept by name: GNU Radio holds only the C++ side of a Python block
-        self._llrs = _llr_sink(config.n_bits, llr_sign, self._on_slot, self._on_stats, len_tag_key)
+        self._llrs = _llr_sink(
+            config.n_bits, llr_sign, self._on_slot, self._on_stats, self._on_end, len_tag_key
+        )
         self.connect((self, 0), self._llrs)
         if reference_input:
             self._truth = _slot_sink(
@@ -189,8 +202,8 @@ class slot_probe(gr.hier_block2):
         with self._lock:
             if self._in_flight:
                 self._in_flight -= 1
-                if self._meter:
-                    self._window = energy.EnergyWindow(self._meter, self._tick_s)
+                if not self._in_flight:
+                    self._energy.restart()
                 return
             self._statistics.add_slot(slot_index, decisions)
             slots, now = self._statistics.slots, time.monotonic()
@@ -203,6 +216,19 @@ class slot_probe(gr.hier_block2):
             self._llrs.publish(json.dumps(made))
             if self._publisher:
                 self._publisher.publish(made)
+            self._keep(made)
+
+    def _on_end(self):
+        if self.slots() > self._published_slots:
+            self._keep(self.report())
+
+    def _keep(self, made):
+        if self._log:
+            try:
+                self._log.append(made)
+            except OSError as error:
+                gr.logger("slot_probe").error(f"log ends: {error.filename}: {error.strerror}")
+                self._log = None
 
     def _on_truth(self, slot_index, bits):
         with self._lock:
@@ -212,6 +238,7 @@ class slot_probe(gr.hier_block2):
         with self._lock:
             if not self._in_flight:
                 self._statistics.add_stats(stats)
+            self._energy.add_inference(stats.get("inference_ns", 0) * 1e-9)
 
     def set_conditions(self, conditions):
         """Begin a new point where these differ from before, e.g. when an SNR slider moved.
@@ -239,14 +266,7 @@ class slot_probe(gr.hier_block2):
         with self._lock:
             statistics = self._statistics
             flop_per_slot = self._flop_per_slot or statistics.flop_per_slot
-            used = energy.energy_per_slot(
-                statistics.slots,
-                statistics.cpu_s,
-                flop_per_slot,
-                self._device,
-                self._window.read() if self._meter else None,
-                self._meter.source if self._meter else self._why_none,
-            )
+            used = self._energy.per_slot(statistics, flop_per_slot)
             return self._report | {
                 "points": [
                     statistics.point(

@@ -42,6 +42,7 @@ class SlotStatistics:
         self._dropped_ahead: set[int] = set()
         self._inference_s: deque[float] = deque(maxlen=RECENT_TIMES)
         self._cpu_s: list[float] = [0.0, 0]  # sum, slots
+        self.inference_total_s = 0.0
         self.clusters: dict[int, list[int]] = {}  # cluster: [errors, bits]
         self.slots = 0
         self.dropped: Counter[str] = Counter()
@@ -97,6 +98,7 @@ class SlotStatistics:
                 self._dropped_ahead.add(index)
         elif "inference_ns" in stats:
             self._inference_s.append(stats["inference_ns"] * 1e-9)
+            self.inference_total_s += self._inference_s[-1]
             self._cpu_s[0] += stats.get("cpu_ns", 0) * 1e-9
             self._cpu_s[1] += 1
             self.model = stats.get("model", self.model)
@@ -119,10 +121,6 @@ class SlotStatistics:
     def cpu_s(self) -> float:
         """CPU seconds of the receiver so far."""
         return self._cpu_s[0]
-
-    @property
-    def inference_total_s(self) -> float:
-        return float(sum(self._inference_s))
 
     def point(self, energy: dict, **fields) -> dict:
         """A point of the report (deeprx_common.report.point) from what was counted.

@@ -140,7 +140,7 @@ def evaluate(
                 inference_s=[],
                 flop_per_slot=flop.get(name),
                 energy_per_slot_j=energy_per_slot(
-                    slots, 0.0, flop.get(name), source="not measured offline"
+                    flop.get(name), source="none: not measured offline"
                 ),
             )
         made["points"] += points.values()

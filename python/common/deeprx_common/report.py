@@ -245,6 +245,19 @@ def energy_value(found: Mapping) -> tuple[float | None, str]:
     return None, "none"
 
 
+def energy_source(found: Mapping) -> str:
+    """One line: what counted an energy_per_slot_j, how far it may be off, and the model's name."""
+    line = found["source"]
+    if found.get("scope"):
+        line += f" ({found['scope']})"
+    if found.get("invalid"):
+        line += f", not valid: {found['invalid']}"
+    value, kind = energy_value(found)
+    if kind in ("measured", "attributed"):
+        line += f", {kind}, ±{100 * found['bound'] / value:.2g} % by ticks" if value else ""
+    return f"{line}; modelled: {found['model'] or 'FLOP unknown'}"
+
+
 def _milli(value: float | None) -> str:
     if value is None:
         return "-"

@@ -15,7 +15,7 @@ from deeprx_common.slot import SlotConfig
 from ..front_end import aligned_front_end, sync_front_end
 from ..model_file import ModelFile, read_model_file
 from .link import Link, add_fading, channel, list_of, slot_keywords
-from .measure import Flowgraph, add_points, new_report, show, stop_on_ctrl_c
+from .measure import Flowgraph, add_meter, add_points, new_report, open_meter, show, stop_on_ctrl_c
 
 DEMO_MODELS = ("baseline-lmmse.pt", "baseline-sure.pt", "deeprx-student.pt")
 
@@ -51,7 +51,7 @@ def add_demo(commands) -> None:
 
 
 def _add_run(parser, out: str) -> None:
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:<n> (cpu)")
+    add_meter(parser)
     parser.add_argument(
         "--out", type=Path, default=Path(out), metavar="DIR", help=f"report.json, ber.png ({out})"
     )
@@ -64,12 +64,15 @@ class Setup:
     models: list[ModelFile]
     links: list[Link]
     device: str
+    meter: energy.Meter
+    idle: energy.Idle | None
     out: Path
 
 
 def _setup(arguments) -> Setup:
     a = arguments
     config = SlotConfig(n_prb=a.n_prb, modulation=a.modulation, dmrs=tuple(a.dmrs))
+    meter, idle = open_meter(a)
     return Setup(
         models=[read_model_file(path) for path in a.receiver],
         links=[
@@ -91,11 +94,14 @@ def _setup(arguments) -> Setup:
             for sinr_db in a.sinr
         ],
         device=a.device,
+        meter=meter,
+        idle=idle,
         out=a.out,
     )
 
 
 def _demo_setup(arguments) -> Setup:
+    meter, idle = open_meter(arguments)
     return Setup(
         models=[read_model_file(name) for name in DEMO_MODELS],
         links=[
@@ -117,6 +123,8 @@ def _demo_setup(arguments) -> Setup:
             for sinr_db in (6.0, 9.0, 12.0, 15.0, 18.0)
         ],
         device=arguments.device,
+        meter=meter,
+        idle=idle,
         out=arguments.out,
     )
 
@@ -139,8 +147,6 @@ def run(setup: Setup) -> int:
     """Measure, show the table, write report.json and ber.png; Ctrl-C keeps what was measured."""
     console = Console(highlight=False)
     setup.out.mkdir(parents=True, exist_ok=True)
-    meter, why_none = energy.find_meter(setup.device)
-    tick_s = energy.measure_tick(meter) if meter else 0.0
     made = new_report()
     total = sum(link.slots for link in setup.links)
     started = time.monotonic()
@@ -168,15 +174,13 @@ def run(setup: Setup) -> int:
                 rate = slots / (time.monotonic() - started)
                 progress.update(task, completed=slots, rate=f"{rate:.0f}/s")
 
-            window = energy.EnergyWindow(meter, tick_s) if meter else None
+            window = energy.EnergyWindow(setup.meter, setup.idle)
             flowgraph.run_watched(stop, advance)
-            counted = window.read() if window else None
             add_points(
                 made,
                 flowgraph,
                 setup.device,
-                counted,
-                meter.source if meter else why_none,
+                window.read(),
                 link.conditions | {"sync": link.preamble, "seed": link.seed},
                 link.slots,
                 stop.is_set(),

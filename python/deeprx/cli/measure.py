@@ -17,6 +17,8 @@ from ..model_file import ModelFile
 from ..slot_probe import slot_probe
 from .link import slot_keywords
 
+IDLE_S = 3.0  # of nothing running, before the first flowgraph
+
 
 class Flowgraph(gr.top_block):
     """A flowgraph of one operating point, whose slots go to one receiver for each model."""
@@ -43,7 +45,7 @@ class Flowgraph(gr.top_block):
                 cell_id=self.config.cell_id,
                 slot_number=number,
             )
-            counter = slot_probe(every_slots=0, **probe, **slot)
+            counter = slot_probe(**{"every_slots": 0, "meter": "none"} | probe, **slot)
             for antenna in range(self.n_rx):
                 self.connect((front_end, antenna), (block, antenna))
             self.connect(block, counter)
@@ -79,17 +81,39 @@ def stop_on_ctrl_c():
         signal.signal(signal.SIGINT, before)
 
 
+def add_meter(parser) -> None:
+    """Options that open_meter() reads."""
+    add = parser.add_argument
+    add("--device", default="cpu", help="cpu, cuda or cuda:<n> (cpu)")
+    add("--meter", default="auto", help=f"energy counter: {energy.METERS} (auto)")
+    add(
+        "--idle-power",
+        type=float,
+        metavar="W",
+        help=f"watts at rest, for joules net of idle (measured for {IDLE_S:g} s where there is a "
+        "counter)",
+    )
+
+
+def open_meter(arguments) -> tuple[energy.Meter, energy.Idle | None]:
+    """The meter that was asked for, and what it counts while nothing runs, if that is known."""
+    meter = energy.find_meter(arguments.device, arguments.meter)
+    if arguments.idle_power is not None:
+        return meter, energy.Idle(arguments.idle_power)
+    return meter, energy.measure_idle(meter, IDLE_S) if meter.kind == "measured" else None
+
+
 def new_report() -> dict:
     """A report without points, of these versions."""
     return report.new(gnuradio=gr.version(), torch=_torch_version()) | {"comparisons": []}
 
 
-def add_points(made, flowgraph, device, window, source, fields, slots, stopped) -> list[dict]:
+def add_points(made, flowgraph, device, window, fields, slots, stopped) -> list[dict]:
     """One point for each receiver, and each one's difference to the first on the same clusters.
 
-    window: the energy window over the run, or None and why in source. fields: of the operating
-    point. slots: how many there were, to count the missed ones by; None, or where the run was
-    stopped: gaps in the slot index are what was missed.
+    window: energy over the run. fields: of the operating point. slots: how many there were, to
+    count the missed ones by; None, or where the run was stopped: gaps in the slot index are what
+    was missed.
     """
     statistics = [probe.statistics for probe in flowgraph.probes]
     inference_s = sum(s.inference_total_s for s in statistics)
@@ -100,9 +124,8 @@ def add_points(made, flowgraph, device, window, source, fields, slots, stopped) 
             continue
         flop = model.flop_per_slot(flowgraph.config.n_prb, flowgraph.n_rx)
         share = counted.inference_total_s / inference_s if len(statistics) > 1 else None
-        used = energy.energy_per_slot(
-            counted.slots, counted.cpu_s, flop, device, window, source, share
-        )
+        own = window.served(counted.slots, counted.slots * flowgraph.config.n_bits, counted.cpu_s)
+        used = energy.energy_per_slot(flop, device, own, share)
         missed = {} if slots is None or stopped else {"missed_slots": slots - counted.slots}
         points.append(
             counted.point(
@@ -147,11 +170,8 @@ def show(made, console: Console) -> None:
             f"{verdict}",
             markup=False,
         )
-    used = made["points"][0]["energy_per_slot_j"]
-    console.print(
-        f"energy source: {used['source']}; modelled: {used['model'] or 'FLOP unknown'}",
-        markup=False,
-    )
+    for line in dict.fromkeys(report.energy_source(p["energy_per_slot_j"]) for p in made["points"]):
+        console.print(f"energy: {line}", markup=False)
 
 
 def _labels(models: list[ModelFile]) -> list[str]:

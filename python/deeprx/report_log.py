@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reports in a file, as they are published: a line each, as JSON or CSV."""
+
+import csv
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+_CI, _TIMES, _ENERGY = "ber_ci95", "inference_s_per_slot", "energy_per_slot_j"
+COLUMNS = {
+    "time": lambda p: p["time"],
+    **{
+        key: lambda p, key=key: p[key]
+        for key in (
+            "receiver", "channel", "sinr_db", "snr_db", "sir_db", "modulation", "slots",
+            "missed_slots", "clusters", "bits", "bit_errors", "ber",
+        )
+    },
+    "ber_low": lambda p: p[_CI] and p[_CI][0],
+    "ber_high": lambda p: p[_CI] and p[_CI][1],
+    "inference_p50_s": lambda p: p[_TIMES]["p50"],
+    "inference_p99_s": lambda p: p[_TIMES]["p99"],
+    "cpu_s_per_slot": lambda p: p["cpu_s_per_slot"],
+    "flop_per_slot": lambda p: p["flop_per_slot"],
+    **{
+        f"{key}_j": lambda p, key=key: p[_ENERGY][key]
+        for key in ("measured", "attributed", "net", "bound", "modelled")
+    },
+    "energy_source": lambda p: p[_ENERGY]["source"],
+    "energy_invalid": lambda p: p[_ENERGY]["invalid"],
+}  # fmt: skip
+
+
+class ReportLog:
+    """Appends reports of one point to a file, which is complete after every line.
+
+    path: *.jsonl holds whole reports with the "time" (UTC, ISO 8601) they were made at; *.csv one
+    row of COLUMNS each, with joules per slot.
+
+    Raises ValueError with one line for another suffix, a folder that is not there, and a CSV file
+    of other columns.
+    """
+
+    def __init__(self, path: str | Path):
+        self._path = Path(path)
+        if self._path.suffix not in (".jsonl", ".csv"):
+            raise ValueError(f"log {path}: expected a name that ends in .jsonl or .csv")
+        try:
+            with self._path.open("a+") as file:
+                file.seek(0)
+                first = file.readline().strip()
+                if self._path.suffix == ".csv" and not first:
+                    file.write(",".join(COLUMNS) + "\n")
+        except OSError as error:
+            raise ValueError(f"log {path}: {error.strerror}") from error
+        if self._path.suffix == ".csv" and first not in ("", ",".join(COLUMNS)):
+            raise ValueError(f"log {path}: it has other columns; give another name")
+
+    def append(self, report: dict) -> None:
+        """Write one report. Raises OSError."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        with self._path.open("a", newline="") as file:
+            if self._path.suffix == ".csv":
+                point = report["points"][0] | {"time": now}
+                row = [of(point) for of in COLUMNS.values()]
+                csv.writer(file, lineterminator="\n").writerow(row)
+            else:
+                file.write(json.dumps({"time": now} | report, allow_nan=False) + "\n")

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a receiver's slots cost while it runs, without a flowgraph."""
+
+import threading
+from collections import Counter
+from typing import ClassVar
+
+from deeprx_common import energy
+
+from .slot_statistics import SlotStatistics
+
+IDLE_S = 1.0
+
+
+class SlotEnergy:
+    """Energy per slot of one receiver, over the slots since restart().
+
+    meter: a Meter, or a choice of find_meter(). idle_w: power at rest; 0: measured for IDLE_S now,
+    where there is a counter. Receivers of one process that share a GPU share its joules by
+    inference time.
+
+    Raises OSError or ValueError with one line where the meter asked for is not there.
+    """
+
+    _gpu_inference_s: ClassVar[Counter[str]] = Counter()  # of all receivers on a device
+    _lock = threading.Lock()
+
+    def __init__(self, device: str, bits_per_slot: int, meter="auto", idle_w: float = 0.0):
+        self._device, self._bits_per_slot = device, bits_per_slot
+        self._meter = energy.find_meter(device, meter) if isinstance(meter, str) else meter
+        self._idle = energy.Idle(idle_w) if idle_w else None
+        if not idle_w and self._meter.kind == "measured":
+            self._idle = energy.measure_idle(self._meter, IDLE_S)
+        self.restart()
+
+    def restart(self, statistics: SlotStatistics | None = None) -> None:
+        """Begin anew, with what statistics hold by now left out; None: they will be new as well."""
+        self._before = _spent(statistics) if statistics else (0, 0.0, 0.0)
+        self._gpu_before_s = self._gpu_inference_s[self._device]
+        self._window = energy.EnergyWindow(self._meter, self._idle)
+
+    def add_inference(self, seconds: float) -> None:
+        """Time that this receiver's inference took, for its share of a GPU."""
+        with self._lock:
+            self._gpu_inference_s[self._device] += seconds
+
+    def per_slot(self, statistics: SlotStatistics, flop_per_slot: float | None) -> dict:
+        """energy_per_slot_j of the slots so far. After a fault it starts again by itself."""
+        now = _spent(statistics)
+        slots, cpu_s, inference_s = (b - a for a, b in zip(self._before, now, strict=True))
+        window = self._window.read().served(slots, slots * self._bits_per_slot, cpu_s)
+        all_s = self._gpu_inference_s[self._device] - self._gpu_before_s
+        shared = self._device != "cpu" and inference_s < 0.999 * all_s
+        found = energy.energy_per_slot(
+            flop_per_slot, self._device, window, inference_s / all_s if shared else None
+        )
+        if self._meter.kind != "none" and self._window.lost:
+            self.restart(statistics)
+        return found
+
+
+def _spent(statistics: SlotStatistics) -> tuple[int, float, float]:
+    return statistics.slots, statistics.cpu_s, statistics.inference_total_s
