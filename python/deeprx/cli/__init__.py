@@ -4,7 +4,7 @@
 import argparse
 import sys
 
-from . import info, loopback
+from . import info, keys, loopback, monitor
 
 
 class _Parser(argparse.ArgumentParser):
@@ -21,6 +21,8 @@ def main(argv: list[str] | None = None) -> int:
     loopback.add_loopback(commands)
     loopback.add_demo(commands)
     info.add(commands)
+    monitor.add(commands)
+    keys.add(commands)
     arguments = parser.parse_args(argv)
     try:
         return arguments.run(arguments)

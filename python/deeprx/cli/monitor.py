@@ -1,0 +1,354 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""deeprx monitor: what slot probes of this and other machines publish, live."""
+
+import json
+import math
+import os
+import sys
+import time
+from collections import deque
+
+import zmq
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from deeprx_common import report
+
+from ..telemetry import Message, Subscription
+
+PORT = "5599"
+HISTORY = 30  # messages of a sparkline
+STALE_S = 5.0  # of silence, at least, before a source counts as stale
+REDRAW_S = 0.25
+WIDTH = 100  # at most, of the terminal
+_BARS = "▁▂▃▄▅▆▇█"
+_COLOURS = {"live": "green", "stale": "yellow", "waiting": "yellow"}
+
+
+def add(commands) -> None:
+    parser = commands.add_parser(
+        "monitor", help="a live view of what slot probes publish (their zmq_address)"
+    )
+    add = parser.add_argument
+    add(
+        "--connect",
+        action="append",
+        metavar="ADDRESS",
+        help=f"tcp://host:port, or a port of this machine; repeat for several ({PORT})",
+    )
+    add("--keys", metavar="FOLDER", help="of `deeprx keys`, where the probes have keys")
+    add("--once", action="store_true", help="show one report of every source, then end")
+    add("--timeout", type=float, default=30.0, metavar="S", help="of --once, seconds (30)")
+    add("--json", action="store_true", help="every report as a line of JSON")
+    add(
+        "--prometheus",
+        type=int,
+        metavar="PORT",
+        help="serve metrics at http://127.0.0.1:PORT/metrics",
+    )
+    parser.set_defaults(run=run)
+
+
+class Source:
+    """One publisher as its messages tell of it. now: seconds of a clock that never goes back."""
+
+    def __init__(self, address: str):
+        self.address = address
+        self.message: Message | None = None
+        self.dropped = 0  # messages that came too fast for this subscriber
+        self.complaint = ""
+        self.restarts = 0
+        self.ber: deque[float | None] = deque(maxlen=HISTORY)  # between messages
+        self.slots_per_s: deque[float | None] = deque(maxlen=HISTORY)
+        self.p99_s: deque[float | None] = deque(maxlen=HISTORY)
+        self._heard = 0.0
+        self._pause = 0.0  # between the last two messages
+
+    def take(self, message: Message, now: float) -> None:
+        last, self.message = self.message, message
+        self._pause, self._heard = now - self._heard if last else 0.0, now
+        point = message.point
+        before = {"slots": 0, "bits": 0, "bit_errors": 0}
+        same_run = last is not None and last.run == message.run
+        self.restarts += last is not None and not same_run
+        if same_run and last.point["slots"] <= point["slots"]:  # else another point began
+            before = last.point
+        bits = point["bits"] - before["bits"]
+        self.ber.append((point["bit_errors"] - before["bit_errors"]) / bits if bits else None)
+        took = message.time_s - last.time_s if same_run else 0
+        self.slots_per_s.append((point["slots"] - before["slots"]) / took if took > 0 else None)
+        self.p99_s.append(point["inference_s_per_slot"]["p99"])
+
+    def status(self, now: float) -> str:
+        """waiting: nothing came yet; stale: silent for three times its pace; or live."""
+        if self.message is None:
+            return "waiting"
+        silent = now - self._heard
+        return "stale" if silent > max(STALE_S, 3 * self._pause) else "live"
+
+    def silent_s(self, now: float) -> float:
+        return now - self._heard
+
+
+def run(arguments) -> int:
+    if arguments.timeout <= 0:
+        raise ValueError(f"--timeout must be positive, got {arguments.timeout:g}")
+    context, poller = zmq.Context(), zmq.Poller()
+    sources = {}
+    for address in dict.fromkeys(arguments.connect or [PORT]):
+        subscription = Subscription(address, arguments.keys, context)
+        sources[subscription] = Source(subscription.address)
+        poller.register(subscription.socket, zmq.POLLIN)
+    if arguments.prometheus is not None:
+        _serve(arguments.prometheus, list(sources.values()))
+    try:
+        if arguments.once:
+            return _once(arguments, sources, poller)
+        return _follow(arguments, sources, poller)
+    except BrokenPipeError:  # `| head` has what it wants
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    finally:
+        context.destroy(linger=0)
+
+
+def _receive(sources, poller, wait_s: float):
+    """Wait for messages, bring their sources up to date and yield these, one message each."""
+    ready = dict(poller.poll(wait_s * 1e3))
+    for subscription, source in sources.items():
+        if subscription.socket not in ready:
+            continue
+        while message := subscription.receive():
+            source.dropped = subscription.dropped
+            source.take(message, time.monotonic())
+            yield source
+        source.complaint = subscription.complaint
+
+
+def _once(arguments, sources, poller) -> int:
+    end = time.monotonic() + arguments.timeout
+    silent = list(sources.values())
+    while silent and (left := end - time.monotonic()) > 0:
+        for _ in _receive(sources, poller, left):
+            silent = [source for source in silent if source.message is None]
+    console = Console(highlight=False)
+    for source in sources.values():
+        if source.message is not None:
+            print(_as_json(source)) if arguments.json else console.print(
+                _panel(source, min(console.width, WIDTH))
+            )
+    if silent:
+        names = ", ".join(source.address for source in silent)
+        why = next(
+            (s.complaint for s in silent if s.complaint),
+            "is a slot_probe publishing there, with the same keys?",
+        )
+        raise ValueError(f"no report from {names} within {arguments.timeout:g} s: {why}")
+    return 0
+
+
+def _follow(arguments, sources, poller) -> int:
+    console = Console(highlight=False)
+    if arguments.json or not console.is_terminal:
+        while True:
+            for source in _receive(sources, poller, wait_s=60):
+                print(_as_json(source) if arguments.json else _line(source), flush=True)
+
+    def view():
+        width = min(console.width, WIDTH)
+        panels = (_panel(source, width) for source in sources.values())
+        return Group(*panels, Text("Ctrl-C ends", style="dim"))
+
+    with Live(get_renderable=view, console=console, auto_refresh=False) as live:
+        while True:
+            redraw = time.monotonic() + REDRAW_S
+            while (left := redraw - time.monotonic()) > 0:
+                for _ in _receive(sources, poller, left):
+                    pass
+            live.refresh()
+
+
+def _as_json(source: Source) -> str:
+    made = source.message.report
+    received = {"address": source.address, "dropped_messages": source.dropped}
+    return json.dumps(made | {"telemetry": made["telemetry"] | received})
+
+
+def _plain(text: str) -> str:
+    """Text of strangers without what a terminal would obey."""
+    return "".join(c if c.isprintable() else "?" for c in text[:80])
+
+
+def _number(value: float | None, form: str, scale: float = 1) -> str:
+    return "–" if value is None else form.format(value * scale)
+
+
+def _fields(source: Source) -> dict[str, str]:
+    """What is shown of a source, by its label."""
+    point = source.message.point
+    times = point["inference_s_per_slot"]
+    joules, kind = report.energy_value(point["energy_per_slot_j"])
+    interval = "" if point["ber"] is None else "  {:.1e} … {:.1e}".format(*point["ber_ci95"])
+    slots = f"{point['slots']}, {_number(source.slots_per_s[-1], '{:.0f}')}/s"
+    made = {
+        "receiver": _plain(point["receiver"]),
+        "BER": _number(point["ber"], "{:.2e}") + interval,
+        "slots": f"{slots}, {point['missed_slots']} missed",
+        "inference": f"{_number(times['p50'], '{:.2f}', 1e3)} ms, "
+        f"p99 {_number(times['p99'], '{:.2f}', 1e3)} ms, "
+        f"queue {_number(point.get('queue_slots'), '{}')}",
+        "energy": _number(joules, "{:.3g} mJ/slot, " + kind, 1e3),
+    }
+    if point["sinr_db"] is not None:
+        made["receiver"] += f" at {point['sinr_db']:.1f} dB"
+    if source.dropped:
+        made["dropped"] = f"{source.dropped} messages: this monitor is too slow"
+    if source.restarts:
+        made["restarts"] = str(source.restarts)
+    return made
+
+
+def _line(source: Source) -> str:
+    shown = ", ".join(f"{label} {text}" for label, text in _fields(source).items())
+    return f"{time.strftime('%H:%M:%S')} {source.address}: {shown}"
+
+
+def _panel(source: Source, width: int) -> Panel:
+    now = time.monotonic()
+    status = source.status(now)
+    title = Text(_plain(source.address))
+    if source.message is None:
+        content = Text(f"nothing received yet{': ' if source.complaint else ''}{source.complaint}")
+    else:
+        title.append(f"  {_plain(source.message.source)}", style="dim")
+        history = {
+            "BER": sparkline(source.ber, logarithmic=True),
+            "slots": sparkline(source.slots_per_s),
+            "inference": sparkline(source.p99_s),
+        }
+        content = Table.grid(padding=(0, 2), expand=True)
+        content.add_column(style="bold")
+        content.add_column(ratio=1)
+        content.add_column(style="cyan", no_wrap=True)
+        for label, text in _fields(source).items():
+            content.add_row(label, Text(text), history.get(label, ""))
+        if source.complaint:
+            content.add_row("unreadable", Text(_plain(source.complaint)), "")
+        if status == "stale":
+            status = f"stale: silent for {source.silent_s(now):.0f} s"
+    colour = _COLOURS[status.partition(":")[0]]
+    return Panel(
+        content,
+        title=title,
+        title_align="left",
+        subtitle=Text(status, style=colour),
+        subtitle_align="right",
+        border_style=colour,
+        width=width,
+    )
+
+
+def sparkline(values, logarithmic: bool = False) -> str:
+    """One bar a value between the smallest and the largest; blank where there is none."""
+    known = [v for v in values if v is not None and (v > 0 or not logarithmic)]
+    if not known:
+        return ""
+    scale = math.log10 if logarithmic else float
+    low, high = scale(min(known)), scale(max(known))
+
+    def bar(value):
+        if value is None:
+            return " "
+        if logarithmic and value <= 0:
+            return _BARS[0]
+        place = (scale(value) - low) / (high - low) if high > low else 0.5
+        return _BARS[round(place * (len(_BARS) - 1))]
+
+    return "".join(map(bar, values))
+
+
+class _Metrics:
+    """The sources as Prometheus asks for them."""
+
+    def __init__(self, sources: list[Source]):
+        self._sources = sources
+
+    def collect(self):
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        def family(kind, name, explained, *labels):
+            made = kind(f"deeprx_{name}", explained, labels=["address", *labels])
+            families.append(made)
+            return made
+
+        families = []
+        up = family(GaugeMetricFamily, "up", "1 while reports come")
+        dropped = family(
+            CounterMetricFamily, "dropped_messages", "reports that this monitor was too slow for"
+        )
+        counters = {
+            key: family(CounterMetricFamily, key, explained, "receiver")
+            for key, explained in {
+                "slots": "slots received",
+                "missed_slots": "slots not received",
+                "bits": "bits compared with what was sent",
+                "bit_errors": "bits that differ from what was sent",
+            }.items()
+        }
+        ber = family(
+            GaugeMetricFamily,
+            "bit_error_ratio",
+            "uncoded: rate, and lower and upper end of its 95 % interval",
+            "receiver",
+            "value",
+        )
+        inference = family(
+            GaugeMetricFamily, "inference_seconds", "of one slot", "receiver", "quantile"
+        )
+        queue = family(GaugeMetricFamily, "queue_slots", "waiting for the receiver", "receiver")
+        energy = family(
+            GaugeMetricFamily,
+            "energy_joules_per_slot",
+            "measured, attributed or modelled",
+            "receiver",
+            "provenance",
+        )
+        now = time.monotonic()
+        for source in self._sources:
+            up.add_metric([source.address], source.status(now) == "live")
+            if (message := source.message) is None:
+                continue
+            point = message.point
+            own = [source.address, point["receiver"]]
+            dropped.add_metric([source.address], source.dropped)
+            for key, counter in counters.items():
+                counter.add_metric(own, point[key])
+            if point["ber"] is not None:
+                values = (point["ber"], *point["ber_ci95"])
+                for name, value in zip(("rate", "lower", "upper"), values, strict=True):
+                    ber.add_metric([*own, name], value)
+            for key, quantile in (("p50", "0.5"), ("p99", "0.99")):
+                if (seconds := point["inference_s_per_slot"][key]) is not None:
+                    inference.add_metric([*own, quantile], seconds)
+            if (waiting := point.get("queue_slots")) is not None:
+                queue.add_metric(own, waiting)
+            joules, kind = report.energy_value(point["energy_per_slot_j"])
+            if joules is not None:
+                energy.add_metric([*own, kind], joules)
+        return families
+
+
+def _serve(port: int, sources: list[Source]) -> None:
+    from prometheus_client import CollectorRegistry, start_http_server
+
+    registry = CollectorRegistry()
+    registry.register(_Metrics(sources))
+    if not 1 <= port <= 65535:
+        raise ValueError(f"--prometheus must be a port, 1 to 65535, got {port}")
+    try:
+        start_http_server(port, addr="127.0.0.1", registry=registry)
+    except OSError as error:
+        raise ValueError(f"cannot serve metrics at port {port}: {error.strerror}") from None
