@@ -6,7 +6,16 @@ import math
 import pytest
 import torch
 
-from deeprx_training.losses import bce, bernoulli_kl, clipped_mse, objective, sinr_weight
+from deeprx_training.losses import (
+    attention,
+    bce,
+    bernoulli_kl,
+    clipped_mse,
+    hint,
+    objective,
+    sinr_weight,
+    skew_kl,
+)
 
 DATA = torch.tensor([[True, False], [True, True]])  # [S, K]: one pilot
 
@@ -46,6 +55,32 @@ def test_clipped_mse():
     ) == pytest.approx(1 / 3)
 
 
+def test_skew_kl():
+    teacher, student = grid([0.0, 50, 1.0, 0.0]), grid([math.log(3), -50, 1.0, 0.0])
+    # q = 1/2, p = 3/4; m = q/5 + 4p/5 = 0.7: KL(1/2 || 0.7) = -ln(4 * 0.7 * 0.3) / 2
+    expected = -math.log(4 * 0.7 * 0.3) / 2 / 3
+    assert float(skew_kl(student, teacher, DATA, skew=0.2)) == pytest.approx(expected, rel=1e-5)
+    assert float(
+        skew_kl(2 * student, 2 * teacher, DATA, temperature=2.0, skew=0.2)
+    ) == pytest.approx(4 * expected, rel=1e-5)
+    # bounded by -ln(skew) where the student is sure and wrong
+    wrong = skew_kl(grid([-99.0] * 4), grid([99.0] * 4), DATA, skew=0.2)
+    assert float(wrong) == pytest.approx(-math.log(0.2), rel=1e-4)
+
+
+def test_hint():
+    one, two = torch.zeros(1, 2, 1, 2), torch.zeros(1, 3, 1, 2)
+    one[0, :, 0, 0] = 5.0  # active on the left only: map (1, 0)
+    two[0, :, 0, :] = 0.1  # everywhere alike: map (1, 1) / sqrt(2)
+    assert attention(one).flatten().tolist() == [1.0, 0.0]
+    expected = (1 - 1 / math.sqrt(2)) ** 2 + 0.5
+    assert float(hint(one, two)) == pytest.approx(expected, rel=1e-5)
+    assert float(hint(one, 7 * one)) == pytest.approx(0.0)
+    # a finer teacher is averaged down to the student's grid
+    fine = one.repeat_interleave(2, dim=3)
+    assert float(hint(one, fine)) == pytest.approx(0.0)
+
+
 def test_sinr_weight():
     w = sinr_weight(torch.tensor([0.0, 10 * math.log10(3), 10 * math.log10(7)]))
     assert w.tolist() == pytest.approx([0.5, 1.0, 1.5], rel=1e-5)
@@ -59,17 +94,21 @@ def test_weight_scales_slots():
 
 def test_gradient_reaches_the_student_only():
     student, teacher = grid([1.0, 0, 0, 0]).requires_grad_(), grid([2.0, 1, 1, 1]).requires_grad_()
+    seen, taught = torch.rand(1, 2, 2, 2).requires_grad_(), torch.rand(1, 5, 2, 2).requires_grad_()
+    weights = {"bce": 0.5, "kl": 0.3, "mse": 0.2, "skew_kl": 0.1, "hint": 0.4}
     total, parts = objective(
         student,
         torch.ones_like(student),
         DATA,
-        {"bce": 0.5, "kl": 0.3, "mse": 0.2},
+        weights,
         teacher,
         temperature=2.0,
+        features=(seen, taught),
     )
     total.backward()
     assert teacher.grad is None and student.grad.abs().sum() > 0 and student.grad[0, 0, 1, 0] == 0
-    expected = 0.5 * parts["bce"] + 0.3 * parts["kl"] + 0.2 * parts["mse"]
+    assert taught.grad is None and seen.grad.abs().sum() > 0
+    expected = sum(weights[name] * part for name, part in parts.items())
     assert float(total.detach()) == pytest.approx(float(expected), rel=1e-6)
 
 

@@ -37,6 +37,26 @@ def test_deeprx_has_the_papers_parameters():
     assert count_parameters(DeepRx()) == total == 1_232_776
 
 
+@pytest.mark.parametrize(("width", "millions"), [(0.5, 0.327), (0.25, 0.092), (0.125, 0.028)])
+def test_narrower_deeprx(width, millions):
+    assert count_parameters(DeepRx(width=width)) == pytest.approx(millions * 1e6, rel=0.02)
+
+
+def test_shallower_deeprx_keeps_the_ends():
+    """Three blocks: 64, 256 and 64 channels with the paper's dilations of blocks 1, 6 and 11."""
+    convs = [m for m in DeepRx(blocks=3).modules() if isinstance(m, nn.Conv2d) and m.groups > 1]
+    assert [(c.in_channels, c.dilation) for c in convs] == [
+        (64, (1, 1)),
+        (64, (1, 1)),
+        (64, (3, 6)),
+        (256, (3, 6)),
+        (256, (1, 1)),
+        (64, (1, 1)),
+    ]
+    with pytest.raises(ValueError, match="2 to 11 blocks, got"):
+        DeepRx(blocks=12)
+
+
 def test_deeprx_flop_by_hand():
     re, macs, c_in = 14 * 312, 10 * 64 * 9, 64
     for c in (64, 64, 128, 128, 256, 256, 256, 128, 128, 64, 64):

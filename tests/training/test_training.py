@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from deeprx_training import recipe as recipes
 from deeprx_training.cli import main
@@ -120,6 +121,89 @@ def test_a_stopped_run_resumes_to_the_same_result(tmp_path):
     assert all(torch.equal(whole[k], parts[k]) for k in whole)
 
 
+def test_what_a_run_leaves(tmp_path):
+    """run.json says what it took, by phase and over all its parts; TensorBoard has the losses."""
+    teacher = recipe(tmp_path, "t.toml", steps=1)
+    main(["teacher", teacher, "--out", str(tmp_path / "t"), "--device", "cpu"])
+    path = recipe(
+        tmp_path,
+        steps=9,
+        more=f'kd_until = 0.6\noptimizer = "lamb"\nteacher = "{tmp_path}/t/last.ckpt"',
+        member="loss = { bce = 0.5, skew_kl = 0.5, hint = 0.1 }",
+    )
+    out = tmp_path / "run"
+    trainer = Trainer(recipes.load(path), out, "cpu")
+    assert not trainer.fit(max_seconds=0, log_every=1)
+    before = json.loads((out / "run.json").read_text())
+    trainer = Trainer(recipes.load(path), out, "cpu")
+    trainer.resume()
+    assert trainer.fit(log_every=1)
+    record = json.loads((out / "run.json").read_text())
+    assert record["schema"] == "deeprx.training/1" and record["step"] == 9
+    assert record["wall_s"] > before["wall_s"] > 0 and record["slots"] == 36
+    phases = record["phases"]
+    assert phases["forward"]["slots"] == phases["backward"]["slots"] == 36
+    assert phases["teacher"]["slots"] == 4 * 6 and phases["data"]["slots"] >= 36  # 6 = 60 % of 9
+    assert all(p["s"] > 0 for p in phases.values())
+    # backwards: gradients of weights and of inputs, the first layer's inputs excepted
+    assert 1 < phases["backward"]["flop"] / phases["forward"]["flop"] < 2
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert set(log[0]["tiny"]) == {"bce", "skew_kl", "hint"} and set(log[-1]["tiny"]) == {"bce"}
+    board = EventAccumulator(str(out / "tensorboard")).Reload()
+    steps = [e.step for e in board.Scalars("bce/tiny")]
+    assert steps == list(range(1, 10))
+
+
+def test_processes_of_torchrun_train_one_net(tmp_path):
+    """Two processes on CPUs; each draws its own slots, both hold the same weights."""
+    path = recipe(tmp_path, steps=6)
+    command = "torch.distributed.run --standalone --nproc-per-node 2 -m deeprx_training.cli student"
+    out = tmp_path / "run"
+    done = subprocess.run(
+        [sys.executable, "-m", *command.split(), path, "--out", str(out), "--device", "cpu"],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    record = json.loads((out / "run.json").read_text())
+    assert record["processes"] == 2 and record["slots"] == 6 * 4 * 2
+    main(["student", path, "--out", str(tmp_path / "one"), "--device", "cpu"])
+    two, one = weights(out), weights(tmp_path / "one")
+    assert two.keys() == one.keys() and not all(torch.equal(two[k], one[k]) for k in two)
+
+
+@pytest.mark.parametrize("limit", [2_000, 40_000])
+def test_a_full_disk_gets_one_line_and_leaves_the_last_state(tmp_path, limit):
+    """A limit on file sizes stands for the full disk: writing fails in the middle of a file."""
+    path = recipe(tmp_path, steps=3)
+    out = tmp_path / "run"
+    assert main(["student", path, "--out", str(out), "--device", "cpu"]) == 0
+    before = (out / "last.ckpt").read_bytes()
+    longer = Path(path)
+    longer.write_text(longer.read_text().replace("steps = 3", "steps = 3 # more"))
+    state = torch.load(out / "last.ckpt", weights_only=True)
+    state["recipe_sha256"], state["step"] = recipes.load(longer).sha256, 1
+    torch.save(state, out / "last.ckpt")
+    before = (out / "last.ckpt").read_bytes()
+    code = (
+        f"import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}));"
+        "from deeprx_training.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "student", path, "--out", str(out), "--device", "cpu"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 2 and "cannot be written" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+    assert (out / "last.ckpt").read_bytes() == before
+    assert not list(out.glob("*.tmp*"))
+
+
 def test_ctrl_c_keeps_the_run(tmp_path):
     path = recipe(tmp_path, steps=100000)
     out = tmp_path / "run"
@@ -169,6 +253,12 @@ def test_a_diverging_loss_stops_and_keeps_the_last_good_state(tmp_path, capsys):
         (lambda t: t.replace("steps = 7", "steps = "), "not a TOML recipe"),
         (lambda t: t.replace("temperature", "loss = { kl = 1.0 }\ntemperature"), "names none"),
         (lambda t: t[: t.index("[[members]]")], "nothing to train"),
+        (lambda t: "optimizer = 'sgd'\n" + t, "expected adamw or lamb, found 'sgd'"),
+        (lambda t: "precision = 'int4'\n" + t, "expected auto or float32 or bfloat16"),
+        (lambda t: t.replace("batch = 4", "batch = 0"), "batch: expected at least 1, found 0"),
+        (lambda t: "distinct = 7\n" + t, "expected a multiple of chunk (3), found 7"),
+        (lambda t: t.replace("temperature", "loss = { kll = 1.0 }\ntemperature"), "'kll'"),
+        (lambda t: t.replace("channels = 4", "channels = 0"), "member tiny: expected at least one"),
         (
             lambda t: (
                 "teacher = 'no.ckpt'\n"

@@ -8,7 +8,6 @@ slots and teacher on a machine where both are dear. A run sees the same with the
 
 import hashlib
 import json
-import pickle
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
@@ -21,7 +20,7 @@ from torch import Tensor
 from deeprx_common.slot import SlotConfig
 
 from .data import SlotBatch, SlotGenerator
-from .files import TrainingError, write_atomically
+from .files import TrainingError, read_tensors, write_atomically
 from .ledger import Ledger
 from .recipe import Recipe
 
@@ -80,12 +79,7 @@ class SlotCache:
             made = make()
             write_atomically(path, lambda temporary: torch.save(made, temporary))
             return made
-        try:
-            return torch.load(path, weights_only=True)
-        except (RuntimeError, pickle.UnpicklingError, EOFError):
-            raise TrainingError(
-                f"{path}: expected cached slots, found something else; delete it and run again"
-            ) from None
+        return read_tensors(path, "cached slots")
 
     def chunk(self, key: int, draw: Callable[[], list[SlotBatch]], device) -> list[SlotBatch]:
         """The chunk of this key, drawn if it is not there yet."""

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files of a training run: written whole or not at all."""
+"""Files of a training run: written whole or not at all, read without running what is in them."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from deeprx_common.report import replacing
 
@@ -20,3 +23,15 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise TrainingError(f"{path}: cannot be written: {reason}") from None
+
+
+def read_tensors(path: Path, what: str) -> Any:
+    """What torch.save wrote, on the CPU; TrainingError where the file is not `what`."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception:  # whatever bytes that are no checkpoint make the unpickler trip over
+        raise TrainingError(
+            f"{path}: expected {what}, found something else; delete it or choose another"
+        ) from None

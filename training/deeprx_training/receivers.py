@@ -57,25 +57,37 @@ class DeepRxBlock(nn.Module):
 
 
 class DeepRx(nn.Module):
-    """DeepRx as published (Honkala, Korpi, Huttunen, arXiv 2005.01494, table I), and its
-    width-scaled students.
+    """DeepRx as published (Honkala, Korpi, Huttunen, arXiv 2005.01494, table I), and its width- and
+    depth-scaled students.
 
-    width 1.0 is the paper's net. larger_in_time: whether the larger dilation of (2, 3) and (3, 6)
-    runs along time instead of frequency (sources disagree).
+    width 1.0 and 11 blocks are the paper's net; fewer blocks (at least 2) are spread evenly over
+    its 11, the first and the last included. larger_in_time: whether the larger dilation of (2, 3)
+    and (3, 6) runs along time instead of frequency (sources disagree).
     """
 
     CHANNELS = (64, 64, 128, 128, 256, 256, 256, 128, 128, 64, 64)
     DILATIONS = ((1, 1),) * 2 + ((2, 3),) * 3 + ((3, 6),) + ((2, 3),) * 3 + ((1, 1),) * 2
 
     def __init__(
-        self, n_rx: int = 2, width: float = 1.0, bits: int = MAX_BITS, larger_in_time: bool = False
+        self,
+        n_rx: int = 2,
+        width: float = 1.0,
+        blocks: int = 11,
+        bits: int = MAX_BITS,
+        larger_in_time: bool = False,
     ):
         super().__init__()
+        if not (width > 0 and 2 <= blocks <= len(self.CHANNELS)):
+            raise ValueError(
+                f"DeepRx: expected width above 0 and 2 to 11 blocks, got {width} and {blocks}"
+            )
         self.n_rx = n_rx
-        channels = [max(1, round(c * width)) for c in self.CHANNELS]
+        kept = [round(i * (len(self.CHANNELS) - 1) / (blocks - 1)) for i in range(blocks)]
+        channels = [max(1, round(self.CHANNELS[i] * width)) for i in kept]
+        dilations = [self.DILATIONS[i] for i in kept]
         first = channels[0]
         layers: list[nn.Module] = [nn.Conv2d(4 * n_rx + 2, first, 3, padding=1)]
-        for c_in, c_out, d in zip([first, *channels], channels, self.DILATIONS, strict=False):
+        for c_in, c_out, d in zip([first, *channels], channels, dilations, strict=False):
             layers.append(DeepRxBlock(c_in, c_out, d[::-1] if larger_in_time else d))
         self.net = nn.Sequential(
             *layers, nn.BatchNorm2d(channels[-1]), nn.ReLU(), nn.Conv2d(channels[-1], bits, 1)
@@ -120,6 +132,11 @@ class FoldedNet(nn.Module):
         self, c_in: int, c_out: int, channels: int, dilations: list[tuple[int, int]], fold: int
     ):
         super().__init__()
+        if channels < 1 or fold not in (1, 2, 3, 4, 6, 12) or not dilations:
+            raise ValueError(
+                "expected at least one channel and one block and a fold that divides the 12 "
+                f"subcarriers of a PRB, got channels {channels}, dilations {dilations}, fold {fold}"
+            )
         self.fold = fold
         head = nn.Conv2d(channels, c_out * fold, 1)
         nn.init.zeros_(head.weight)

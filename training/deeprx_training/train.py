@@ -5,7 +5,6 @@ import hashlib
 import json
 import math
 import os
-import pickle
 import signal
 import time
 from pathlib import Path
@@ -21,7 +20,7 @@ from deeprx_common import report
 
 from .data import SlotBatch
 from .feed import SlotFeed
-from .files import TrainingError, write_atomically
+from .files import TrainingError, read_tensors, write_atomically
 from .ledger import Ledger
 from .losses import objective, sinr_weight
 from .receivers import build, last_hidden
@@ -49,19 +48,22 @@ def load_receiver(reference: str, rebuild: bool = False) -> tuple[str, nn.Module
         raise TrainingError(f"{path}: no such checkpoint or model file")
     if path.endswith(".pt"):
         return Path(path).stem, _from_model_file(path, rebuild)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        specs = state["specs"]
-    except (RuntimeError, pickle.UnpicklingError, KeyError, EOFError, TypeError):
-        raise TrainingError(
-            f"{path}: expected a checkpoint of a training run, found something else"
-        ) from None
+    state = _read_checkpoint(path)
+    specs = state["specs"]
     member = member or next(iter(specs))
     if member not in specs:
         raise TrainingError(f"{path}: holds {', '.join(specs)}, not {member!r}")
     net = build(json.loads(specs[member]))
     net.load_state_dict(state["nets"][member])
     return member, net.eval()
+
+
+def _read_checkpoint(path: str | Path) -> dict:
+    what = "a checkpoint of a training run"
+    state = read_tensors(Path(path), what)
+    if not (isinstance(state, dict) and {"specs", "nets", "recipe_sha256"} <= set(state)):
+        raise TrainingError(f"{path}: expected {what}, found other tensors")
+    return state
 
 
 def _from_model_file(path: str, rebuild: bool) -> nn.Module:
@@ -243,14 +245,8 @@ class Trainer:
         """Go on from last.ckpt if there is one; TrainingError if another recipe made it."""
         if not self.checkpoint.exists():
             return
-        try:
-            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-            theirs = state["recipe_sha256"]
-        except (RuntimeError, pickle.UnpicklingError, KeyError, EOFError, TypeError):
-            raise TrainingError(
-                f"{self.checkpoint}: expected a checkpoint of a training run, found something else"
-            ) from None
-        if theirs != self.recipe.sha256:
+        state = _read_checkpoint(self.checkpoint)
+        if state["recipe_sha256"] != self.recipe.sha256:
             raise TrainingError(
                 f"{self.checkpoint}: belongs to another recipe; choose another --out or delete it"
             )

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What training is fed: the same with and without a cache, in a thread, and over again."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from deeprx_training.data import Conditions, SlotGenerator
+from deeprx_training.feed import SlotFeed
+from deeprx_training.files import TrainingError
+from deeprx_training.ledger import Ledger
+from deeprx_training.recipe import Member, Recipe
+
+RECIPE = Recipe(
+    members=(Member("m", {"net": "HybridRx"}),),
+    batch=2,
+    chunk=2,
+    data_seed=3,
+    data=Conditions(channels=("TDL-B",), interferer=0.5, time_domain=0.5, n_prb=6),
+)
+
+
+def feed(recipe=RECIPE, teach=None, **options):
+    return SlotFeed(recipe, torch.device("cpu"), Ledger(gpu=False), teach, "teacher", **options)
+
+
+def take(source, count, step=0):
+    batches = source.batches(step, lambda _step: True)
+    taken = [next(batches) for _ in range(count)]
+    batches.close()
+    return taken
+
+
+def same(a, b):
+    fields = ("y", "p", "bits", "data", "n0", "snr_db", "sir_db")
+    return (
+        a.config == b.config
+        and a.domain == b.domain
+        and all(torch.equal(getattr(a, f), getattr(b, f)) for f in fields)
+    )
+
+
+def teacher(batch):
+    return batch.y[:, 0, :, :, :1] * 3.0
+
+
+def test_batches_are_the_generators_in_order_and_resume_in_the_middle_of_a_chunk():
+    generator = SlotGenerator(RECIPE.data)
+    drawn = [b for key in range(3) for b in generator.chunk(2, 2, 3, key)]
+    taken = take(feed(), 5)
+    assert all(same(a, b) for (a, llr), b in zip(taken, drawn, strict=False))
+    assert same(take(feed(), 1, step=3)[0][0], drawn[3])
+
+
+def test_the_cache_changes_nothing_and_asks_the_teacher_once(tmp_path):
+    plain = take(feed(teach=teacher), 4)
+    asked = []
+
+    def counting(batch):
+        asked.append(len(batch.y))
+        return teacher(batch)
+
+    first = feed(teach=counting, cache=tmp_path)
+    filled = take(first, 4)
+    again = feed(teach=counting, cache=tmp_path)
+    read = take(again, 4)
+    for (a, x), (b, y), (c, z) in zip(plain, filled, read, strict=True):
+        assert same(a, b) and same(a, c)
+        assert torch.equal(x, y) and torch.equal(x, z) and x.dtype == torch.float16
+    assert len(asked) == 4
+    assert (first.cached_llr_slots, again.cached_llr_slots) == (0, 8)
+    assert first.ledger.phases["teacher"].slots == 8 and again.ledger.phases["teacher"].slots == 0
+
+
+def test_other_slots_or_another_teacher_never_share_cached_files(tmp_path):
+    take(feed(teach=teacher, cache=tmp_path), 1)
+    other = replace(RECIPE, data=replace(RECIPE.data, interferer=0.0))
+    assert feed(other, cache=tmp_path).cache.slots != feed(cache=tmp_path).cache.slots
+    mine = SlotFeed(RECIPE, torch.device("cpu"), Ledger(gpu=False), teacher, "b", cache=tmp_path)
+    assert mine.cache.llrs != feed(cache=tmp_path).cache.llrs
+
+
+def test_distinct_batches_come_again_in_another_order():
+    repeating = feed(replace(RECIPE, distinct=20))
+    first, second = ([repeating.key(i) for i in range(e * 10, e * 10 + 10)] for e in range(2))
+    assert sorted(first) == sorted(second) == list(range(10)) and first != second
+    other = feed(replace(RECIPE, distinct=20, seed=2))
+    assert [other.key(i) for i in range(10)] != first
+
+
+def test_processes_see_different_chunks():
+    ranks = [feed(rank=r, world=2) for r in range(2)]
+    assert [f.key(i) for i in range(2) for f in ranks] == [0, 1, 2, 3]
+
+
+def test_a_bad_cache_gets_one_line(tmp_path):
+    take(feed(cache=tmp_path), 1)
+    file = next(tmp_path.glob("slots-*/*.pt"))
+    file.write_bytes(b"junk")
+    key = int(file.stem)
+    with pytest.raises(TrainingError, match="expected cached slots"):
+        take(feed(cache=tmp_path), 2, step=2 * key)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrainingError, match="cannot hold a cache"):
+        feed(cache=tmp_path / "file")

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a run spends, by phase."""
+
+import time
+
+import pytest
+import torch
+
+from deeprx_training.ledger import Ledger
+
+
+def test_flop_and_seconds_of_a_phase():
+    ledger = Ledger(gpu=False)
+    a, b = torch.ones(10, 20), torch.ones(20, 30)
+    for _ in range(4):
+        with ledger.phase("forward", 5):
+            a @ b
+            time.sleep(0.02)
+    p = ledger.phases["forward"]
+    assert p.slots == 20 and p.flop == 4 * 2 * 10 * 20 * 30
+    # the first pass counts FLOP, and is taken to last as long as the others
+    assert p.timed_slots == 15 and 0.08 <= p.seconds < 0.3
+
+
+def test_backward_flop_are_twice_the_forward_ones():
+    ledger = Ledger(gpu=False)
+    conv = torch.nn.Conv2d(4, 4, 3, padding=1)
+    x = torch.ones(1, 4, 8, 8, requires_grad=True)
+    with ledger.phase("forward", 1):
+        y = conv(x).sum()
+    with ledger.phase("backward", 1):
+        y.backward()
+    assert ledger.phases["forward"].flop == 2 * 4 * 4 * 9 * 64
+    assert ledger.phases["backward"].flop == 2 * ledger.phases["forward"].flop
+
+
+def test_shares_and_state():
+    ledger = Ledger(gpu=False)
+    for name, seconds in (("data", 0.01), ("backward", 0.03)):
+        for _ in range(3):
+            with ledger.phase(name, 1):
+                time.sleep(seconds)
+    shares = ledger.shares()
+    assert sum(shares.values()) == pytest.approx(1) and shares["backward"] > 2 * shares["data"] > 0
+    other = Ledger(gpu=False)
+    other.load_state(ledger.state())
+    assert other.shares() == shares
