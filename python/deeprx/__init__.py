@@ -5,7 +5,10 @@ from deeprx_common.slot import SlotConfig
 
 from .deeprx_python import receiver
 from .front_end import aligned_front_end, sync_front_end
+from .llr_quality import llr_quality
 from .model_file import model_path
+from .recording_sink import recording_sink
+from .recording_source import recording_source
 from .slot_equaliser import slot_equaliser
 from .slot_probe import slot_probe
 from .slot_source import slot_source
@@ -15,8 +18,11 @@ from .tdl_channel import tdl_channel
 __all__ = [
     "SlotConfig",
     "aligned_front_end",
+    "llr_quality",
     "model_path",
     "receiver",
+    "recording_sink",
+    "recording_source",
     "slot_equaliser",
     "slot_probe",
     "slot_source",

@@ -11,6 +11,11 @@ N_SYMBOLS = 2
 HEADER_BITS = 48  # slot index modulo 2^32, CRC-16
 
 
+def preamble_samples(config: SlotConfig) -> int:
+    """Samples of both symbols, cyclic prefixes included."""
+    return N_SYMBOLS * (config.fft_size + min(config.cp_lengths))
+
+
 class Preamble:
     """Training and header symbol of a SlotConfig, each of unit mean power per subcarrier.
 

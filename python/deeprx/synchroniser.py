@@ -8,7 +8,7 @@ import numpy as np
 from deeprx_common.slot import SUBCARRIER_SPACING_HZ, SlotConfig
 
 from .preamble import N_SYMBOLS as PREAMBLE_SYMBOLS
-from .preamble import Preamble
+from .preamble import Preamble, preamble_samples
 
 _CARRY_SLOTS = 50  # a lock survives so many slots without a visible preamble
 _CFO_DECAY = 1 - 1 / 32  # per slot, of the sums behind the frequency estimate
@@ -66,7 +66,7 @@ class Synchroniser:
         self._windows = np.cumsum([0, n + cp, *(n + np.array(config.cp_lengths))])
         # The last samples come from their symbol's prefix: a delayed stream may end without them
         self._length = self._windows[-1] + n - self._backoff
-        self.period = PREAMBLE_SYMBOLS * (n + cp) + config.n_samples
+        self.period = preamble_samples(config) + config.n_samples
         self._bins = config.carriers % n
         self._half_bins = config.carriers[::2] // 2 % (n // 2)
         self._products = config.n_sc // 2 * n_rx  # independent ones in half a training symbol

@@ -4,7 +4,7 @@
 import argparse
 import sys
 
-from . import info, keys, loopback, monitor
+from . import info, keys, loopback, monitor, record, replay
 
 
 class _Parser(argparse.ArgumentParser):
@@ -20,6 +20,8 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     loopback.add_loopback(commands)
     loopback.add_demo(commands)
+    record.add(commands)
+    replay.add(commands)
     info.add(commands)
     monitor.add(commands)
     keys.add(commands)

@@ -15,7 +15,16 @@ from deeprx_common.slot import SlotConfig
 from ..front_end import aligned_front_end, sync_front_end
 from ..model_file import ModelFile, read_model_file
 from .link import Link, add_fading, channel, list_of, slot_keywords
-from .measure import Flowgraph, add_meter, add_points, new_report, open_meter, show, stop_on_ctrl_c
+from .measure import (
+    Flowgraph,
+    add_meter,
+    add_points,
+    new_report,
+    open_meter,
+    run_watched,
+    show,
+    stop_on_ctrl_c,
+)
 
 DEMO_MODELS = ("baseline-lmmse.pt", "baseline-sure.pt", "deeprx-student.pt")
 
@@ -175,13 +184,13 @@ def run(setup: Setup) -> int:
                 progress.update(task, completed=slots, rate=f"{rate:.0f}/s")
 
             window = energy.EnergyWindow(setup.meter, setup.idle)
-            flowgraph.run_watched(stop, advance)
+            run_watched(flowgraph, stop, advance)
             add_points(
                 made,
                 flowgraph,
                 setup.device,
                 window.read(),
-                link.conditions | {"sync": link.preamble, "seed": link.seed},
+                [link.conditions | {"sync": link.preamble, "seed": link.seed}] * len(setup.models),
                 link.slots,
                 stop.is_set(),
             )

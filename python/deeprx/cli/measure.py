@@ -25,7 +25,6 @@ class Flowgraph(gr.top_block):
 
     def __init__(self, name: str, models: list[ModelFile], config: SlotConfig, n_rx: int):
         super().__init__(name, catch_exceptions=True)
-        self.handle_sigint = False
         self.models, self.config, self.n_rx = models, config, n_rx
         self.receivers, self.probes = [], []
 
@@ -53,16 +52,18 @@ class Flowgraph(gr.top_block):
             self.receivers.append(block)
             self.probes.append(counter)
 
-    def run_watched(self, stop: threading.Event, progress) -> None:
-        """Run to the end or until stop is set, and call progress() now and then."""
-        waiter = threading.Thread(target=self.wait, daemon=True)
-        self.start()
-        waiter.start()
-        while waiter.is_alive():
-            waiter.join(0.2)
-            progress()
-            if stop.is_set():
-                self.stop()
+
+def run_watched(flowgraph: gr.top_block, stop: threading.Event, progress=lambda: None) -> None:
+    """Run to the end or until stop is set, and call progress() now and then."""
+    flowgraph.handle_sigint = False
+    waiter = threading.Thread(target=flowgraph.wait, daemon=True)
+    flowgraph.start()
+    waiter.start()
+    while waiter.is_alive():
+        waiter.join(0.2)
+        progress()
+        if stop.is_set():
+            flowgraph.stop()
 
 
 @contextmanager
@@ -111,15 +112,17 @@ def new_report() -> dict:
 def add_points(made, flowgraph, device, window, fields, slots, stopped) -> list[dict]:
     """One point for each receiver, and each one's difference to the first on the same clusters.
 
-    window: energy over the run. fields: of the operating point. slots: how many there were, to
-    count the missed ones by; None, or where the run was stopped: gaps in the slot index are what
-    was missed.
+    window: energy over the run. fields: for each receiver, further keys of its point. slots: how
+    many there were, to count the missed ones by; None, or where the run was stopped: gaps in the
+    slot index are what was missed.
     """
     statistics = [probe.statistics for probe in flowgraph.probes]
     inference_s = sum(s.inference_total_s for s in statistics)
     points = []
     labels = _labels(flowgraph.models)
-    for model, label, counted in zip(flowgraph.models, labels, statistics, strict=True):
+    for model, label, counted, known in zip(
+        flowgraph.models, labels, statistics, fields, strict=True
+    ):
         if stopped and counted.slots == 0:
             continue
         flop = model.flop_per_slot(flowgraph.config.n_prb, flowgraph.n_rx)
@@ -134,7 +137,7 @@ def add_points(made, flowgraph, device, window, fields, slots, stopped) -> list[
                 model_sha256=model.sha256,
                 n_rx=flowgraph.n_rx,
                 flop_per_slot=flop,
-                **fields | missed,
+                **known | missed,
             )
         )
     made["points"] += points

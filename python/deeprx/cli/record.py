@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""deeprx record: what the antennas of a simulated link see, as a SigMF recording with its truth."""
+
+import getpass
+import sys
+import time
+
+from gnuradio import blocks, gr
+
+from deeprx_common.slot import SlotConfig
+
+from ..recording import SentSlots
+from ..recording_sink import recording_sink
+from ..recording_writer import DATATYPES
+from .link import Link, add_fading, channel, slot_keywords
+from .measure import run_watched, stop_on_ctrl_c
+
+FULL_SCALE = 8.0  # ci16_le: 9 dB above a sample's rms with noise of the same power: clips nothing
+
+
+def add(commands) -> None:
+    parser = commands.add_parser("record", help="slots over a TDL channel into a SigMF recording")
+    add = parser.add_argument
+    add("path", metavar="FILE", help="FILE.sigmf-meta and FILE.sigmf-data are written")
+    add("--channel", type=channel, default="TDL-A", help="TDL-A to TDL-E (TDL-A)")
+    add("--sinr", type=float, default=12.0, metavar="DB", help="(12)")
+    add("--slots", type=int, default=200, help="(200)")
+    add(
+        "--no-preamble",
+        action="store_true",
+        help="for replay --aligned alone (default: slots can be found)",
+    )
+    add("--datatype", choices=DATATYPES, default="ci16_le", help="(ci16_le)")
+    add(
+        "--collection",
+        action="store_true",
+        help="a file for each antenna",
+    )
+    add("--archive", action="store_true", help="FILE.sigmf alone")
+    add("--author", metavar="NAME", default=_login(), help="(the login name)")
+    add_fading(parser)
+    parser.set_defaults(run=run)
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return ""
+
+
+def run(arguments) -> int:
+    a = arguments
+    link = Link(
+        config=SlotConfig(n_prb=a.n_prb, modulation=a.modulation, dmrs=tuple(a.dmrs)),
+        n_rx=a.n_rx,
+        channel=a.channel,
+        delay_spread_s=a.delay_spread,
+        doppler_hz=a.doppler,
+        sinr_db=a.sinr,
+        sir_db=a.sir,
+        cfo_hz=a.cfo,
+        slots=a.slots,
+        burst=a.burst,
+        preamble=not a.no_preamble,
+        seed=a.seed,
+    )
+    flowgraph = gr.top_block("deeprx record", catch_exceptions=True)
+    fading = link.connect(flowgraph)
+    sink = recording_sink(
+        a.path,
+        sample_rate=link.config.sample_rate,
+        n_rx=a.n_rx,
+        datatype=a.datatype,
+        full_scale=FULL_SCALE,
+        preamble=link.preamble,
+        bit_seed=a.seed,
+        conditions=link.conditions,
+        burst_slots=a.burst,
+        hw="simulation: deeprx tdl_channel",
+        author=a.author,
+        description=f"{a.slots} slots over {a.channel} at {a.sinr:g} dB SINR",
+        collection=a.collection,
+        archive=a.archive,
+        **slot_keywords(link.config),
+    )
+    # a synchroniser's windows reach a little beyond the last slot
+    samples = SentSlots(link.config, link.preamble).period * a.slots + link.config.fft_size
+    for antenna in range(a.n_rx):
+        head = blocks.head(gr.sizeof_gr_complex, samples)
+        flowgraph.connect((fading, antenna), head, (sink, antenna))
+    started = time.monotonic()
+    with stop_on_ctrl_c() as stop:
+        run_watched(flowgraph, stop)
+    recorded = f"{sink.slots()} slots, {sink.samples()} samples of {a.n_rx} antennas"
+    if sink.clipped():
+        recorded += f", {sink.clipped()} values clipped"
+    where = sink.paths()[0]
+    if sink.error():
+        print(f"deeprx: error: {sink.error().strerror}; kept: {recorded}: {where}", file=sys.stderr)
+        return 2
+    if stop.is_set():
+        print(f"deeprx: stopped; kept: {recorded}: {where}", file=sys.stderr)
+        return 130
+    print(f"{recorded} in {time.monotonic() - started:.0f} s: {where}")
+    return 0

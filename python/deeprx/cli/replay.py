@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""deeprx replay: receivers side by side on the slots of a SigMF recording."""
+
+import sys
+import time
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from gnuradio import blocks, filter
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from deeprx_common import energy, report
+from deeprx_common.slot import MODULATIONS, SUBCARRIER_SPACING_HZ, SlotConfig
+
+from ..front_end import aligned_front_end, sync_front_end
+from ..llr_quality import llr_quality
+from ..model_file import read_model_file
+from ..recording import Recording, SentSlots
+from ..recording_source import recording_source
+from .link import list_of, slot_keywords
+from .measure import (
+    Flowgraph,
+    add_meter,
+    add_points,
+    new_report,
+    open_meter,
+    run_watched,
+    show,
+    stop_on_ctrl_c,
+)
+
+PASSBAND = 0.45  # of the lower sample rate, that the resampler keeps; slots occupy up to 0.425
+CLUSTER_SLOTS = 100  # where a recording does not say how its channel changed
+
+
+def add(commands) -> None:
+    parser = commands.add_parser(
+        "replay", help="BER, time and energy of receivers on a SigMF recording"
+    )
+    add = parser.add_argument
+    add("recording", metavar="FILE", help=".sigmf-meta, .sigmf or .sigmf-collection")
+    add("--receiver", action="append", required=True, metavar="MODEL.pt", help="repeat to compare")
+    add("--aligned", action="store_true", help="slots where annotated (default: by preamble)")
+    add_meter(parser)
+    add("--out", type=Path, default=Path("report"), metavar="DIR", help="report.json (report)")
+    unknown = parser.add_argument_group("what the recording does not say of its slots")
+    add = unknown.add_argument
+    add("--modulation", choices=MODULATIONS, help="(16QAM)")
+    add("--n-prb", type=int, help="6 to 273 (26)")
+    add("--dmrs", type=list_of(int), metavar="SYMBOL,..", help="(2,11)")
+    add("--cell-id", type=int, help="0 to 65535 (1)")
+    add("--seed", type=int, help="of the bits; without it no bit error rate is known")
+    add("--burst", type=int, metavar="SLOTS", help=f"slots of one cluster ({CLUSTER_SLOTS})")
+    parser.set_defaults(run=run)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What there is to receive. slots: how many, None where unknown; end: index of the last + 1."""
+
+    sent: SentSlots
+    slots: int | None
+    end: int
+
+
+def expected(recording: Recording, options) -> Expected:
+    """What a recording's annotations, else the options, say of its slots.
+
+    Raises ValueError where the annotations contradict each other or the options.
+    """
+    given = {
+        name: getattr(options, name)
+        for name in ("modulation", "n_prb", "dmrs", "cell_id", "seed", "burst")
+        if getattr(options, name) is not None
+    }
+    if given.get("burst", 1) < 1:
+        raise ValueError(f"--burst must be at least 1, got {given['burst']}")
+    if not recording.runs:
+        seed, burst = given.pop("seed", None), given.pop("burst", None)
+        sent = SentSlots(SlotConfig(**given), preamble=True, bit_seed=seed, burst_slots=burst)
+        return Expected(sent, None, 0)
+    if given:
+        raise ValueError(
+            f"{recording.path}: says itself how its slots were sent: leave out "
+            + ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        )
+    sent = recording.runs[0].sent
+    for run in recording.runs[1:]:
+        if (run.sent.config, run.sent.bit_seed) != (sent.config, sent.bit_seed):
+            raise ValueError(
+                f"{recording.path}: expected slots of one kind and bit seed, found others from "
+                f"sample {run.start} on"
+            )
+    same = {
+        key: value
+        for key, value in sent.conditions.items()
+        if all(run.sent.conditions[key] == value for run in recording.runs)
+    }
+    preamble = all(run.sent.preamble for run in recording.runs)
+    return Expected(
+        SentSlots(sent.config, preamble, sent.bit_seed, same, sent.burst_slots),
+        sum(run.n_slots for run in recording.runs),
+        max(run.first_slot + run.n_slots for run in recording.runs),
+    )
+
+
+class Replay(Flowgraph):
+    """A recording's source, front end and receivers. Raises ValueError where they do not fit."""
+
+    def __init__(self, recording: Recording, slots: Expected, models, aligned: bool, device: str):
+        sent = slots.sent
+        super().__init__("deeprx replay", models, sent.config, recording.n_rx)
+        self.source = recording_source(recording.path, recording.n_rx, aligned)
+        kind = aligned_front_end if aligned else sync_front_end
+        self.front_end = kind(n_rx=recording.n_rx, **slot_keywords(sent.config))
+        resamplers = _resamplers(recording, sent, aligned)
+        for antenna in range(recording.n_rx):
+            chain = [b for b in (resamplers[antenna],) if b]
+            self.connect((self.source, antenna), *chain, (self.front_end, antenna))
+        known = sent.bit_seed is not None
+        self.connect_receivers(
+            self.front_end,
+            device,
+            seed=sent.bit_seed,
+            reference_input=not known,
+            cluster_slots=sent.burst_slots or CLUSTER_SLOTS,
+            n_slots=slots.end,
+        )
+        self.qualities = []
+        for block, probe in zip(self.receivers, self.probes, strict=True):
+            self.qualities.append(llr_quality())
+            self.connect(block, self.qualities[-1])
+            if not known:  # nothing to compare with
+                self.connect(blocks.vector_source_b([]), (probe, 1))
+
+
+def _resamplers(recording: Recording, sent: SentSlots, aligned: bool) -> list:
+    """One for each antenna where the recording has another sample rate, else Nones."""
+    have, need = recording.sample_rate, sent.config.sample_rate
+    if have == need:
+        return [None] * recording.n_rx
+    if aligned:
+        raise ValueError(
+            f"{recording.path}: expected {need:g} samples/s, found {have:g}: resampling moves the "
+            "annotated slots: leave out --aligned"
+        )
+    occupied = sent.config.n_sc * SUBCARRIER_SPACING_HZ
+    if occupied > 2 * PASSBAND * have:
+        raise ValueError(
+            f"{recording.path}: slots of {sent.config.n_prb} PRB occupy {occupied / 1e6:g} MHz, "
+            f"more than {have:g} samples/s hold"
+        )
+    # within 1 ppm, which the synchroniser follows
+    ratio = Fraction(need / have).limit_denominator(1000)
+    return [
+        filter.rational_resampler_ccc(ratio.numerator, ratio.denominator, [], PASSBAND)
+        for _ in range(recording.n_rx)
+    ]
+
+
+def run(arguments) -> int:
+    """Receive, show the table, write report.json; Ctrl-C keeps what was measured."""
+    a = arguments
+    models = [read_model_file(path) for path in a.receiver]
+    recording = Recording(a.recording)
+    slots = expected(recording, a)
+    if not a.aligned and not slots.sent.preamble:
+        raise ValueError(f"{recording.path}: its slots have no preamble: give --aligned")
+    console = Console(highlight=False)
+    a.out.mkdir(parents=True, exist_ok=True)
+    meter, idle = open_meter(a)
+    flowgraph = Replay(recording, slots, models, a.aligned, a.device)
+    started = time.monotonic()
+    with (
+        stop_on_ctrl_c() as stop,
+        Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:.0f} %  {task.fields[slots]} slots  left"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        ) as progress,
+    ):
+        task = progress.add_task("sha512", total=recording.n_samples, slots=0)
+        recording.verify()
+        progress.update(task, description=recording.path.name)
+
+        def advance():
+            found = min(probe.slots() for probe in flowgraph.probes)
+            progress.update(task, completed=flowgraph.source.position, slots=found)
+
+        window = energy.EnergyWindow(meter, idle)
+        run_watched(flowgraph, stop, advance)
+        counted = window.read()
+    if flowgraph.source.error():
+        raise flowgraph.source.error()
+    made = new_report()
+    made["recording"] = {
+        "name": recording.path.name,
+        "datatype": recording.datatype,
+        "sample_rate": recording.sample_rate,
+        "samples": recording.n_samples,
+        "sha512": recording.sha512,
+    }
+    known = {**slots.sent.conditions, "sync": not a.aligned, "seed": slots.sent.bit_seed}
+    points = add_points(
+        made,
+        flowgraph,
+        a.device,
+        counted,
+        [known | {"llr_quality": quality.estimate()} for quality in flowgraph.qualities],
+        slots.slots,
+        stop.is_set(),
+    )
+    if not a.aligned:
+        made["synchronisation"] = flowgraph.front_end.statistics()
+    where = a.out / "report.json"
+    report.write(made, where)
+    if points:
+        show(made, console)
+        _show_quality(points, flowgraph, a.aligned)
+    took = time.monotonic() - started
+    if stop.is_set():
+        print(f"deeprx: stopped after {took:.0f} s; what was measured: {where}", file=sys.stderr)
+        return 130
+    console.print(f"{recording.path.name} in {took:.0f} s: {where}", soft_wrap=True)
+    return 0
+
+
+def _show_quality(points: list[dict], flowgraph: Replay, aligned: bool) -> None:
+    if not aligned:
+        found = flowgraph.front_end.statistics()
+        print(
+            f"synchronisation: {found['found']} slots found, {found['carried']} of them without a "
+            f"visible preamble, {found['locks']} locks, {found['false_locks']} false ones, "
+            f"{found['bad_samples']} bad samples, {found['cfo_hz']:.0f} Hz offset"
+        )
+    for point in points:
+        if (quality := point["llr_quality"]) and point["ber"] is None:
+            print(
+                f"{point['receiver']}: no truth; estimated from its own LLRs: "
+                f"BER {quality['estimated_ber']:.2e}, "
+                f"{quality['estimated_bits_per_bit']:.3f} bits of information per bit, "
+                f"mean |LLR| {quality['mean_abs_llr']:.2f}"
+            )
