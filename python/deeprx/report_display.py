@@ -25,7 +25,8 @@ _COLUMNS = {
     "missed": "not received: lost by the synchroniser, or dropped",
     "inference\nms (99 %)": "median, and 99th percentile, of the time of one slot",
     "CPU ms\nper slot": "of the receiver's threads",
-    "energy\nmJ per slot": "measured, attributed by CPU time, or modelled from FLOP",
+    "energy\nmJ per slot": "measured, or attributed by CPU time or by time on the GPU",
+    "modelled\nmJ per slot": "from FLOP, or from a power that was given",
 }
 
 
@@ -34,7 +35,7 @@ class report_display(SelfKeeping, gr.basic_block):
 
     Message port in `report`: from slot_probe's port of that name; connect several. A curve keeps
     the last point of each SINR, a row the last report of each receiver; where the SINR is unknown,
-    as with a radio, there is no curve. `widget` is the Qt widget.
+    as with a radio, there is no curve. Below, what counted the energy. `widget` is the Qt widget.
     """
 
     def __init__(self):
@@ -76,6 +77,10 @@ class _Widget(QtWidgets.QWidget):
         layout = QtWidgets.QVBoxLayout(self)
         layout.addWidget(self._plot, 1)
         layout.addWidget(self._table)
+        self._source = QtWidgets.QLabel()
+        self._source.setTextFormat(QtCore.Qt.PlainText)
+        self._source.setWordWrap(True)
+        layout.addWidget(self._source)
         self.received.connect(self._show)
 
     def _show(self, text: str) -> None:
@@ -97,6 +102,9 @@ class _Widget(QtWidgets.QWidget):
                 if column == 0:
                     item.setForeground(QtGui.QColor(_COLOURS[row % len(_COLOURS)]))
                 self._table.setItem(row, column, item)
+        used = [self._latest[name]["energy_per_slot_j"] for name in names]
+        lines = dict.fromkeys(f"energy: {report.energy_source(found)}" for found in used)
+        self._source.setText("\n".join(lines))
         height = self._table.horizontalHeader().height() + 2 * self._table.frameWidth()
         self._table.setFixedHeight(height + sum(map(self._table.rowHeight, range(len(names)))))
 
@@ -135,7 +143,11 @@ def _arrays(points, value) -> tuple[np.ndarray, np.ndarray]:
 def _cells(point: dict) -> list[str]:
     """A row of the table, in the order of _COLUMNS."""
     times = point["inference_s_per_slot"]
-    joules, kind = report.energy_value(point["energy_per_slot_j"])
+    used = point["energy_per_slot_j"]
+    counted = [(used[kind], kind) for kind in ("measured", "attributed") if used[kind] is not None]
+    energy = (
+        "{} {}".format(_number(counted[0][0], "{:.3g}", 1e3), counted[0][1]) if counted else "–"
+    )
     interval = "–"
     if point["ber"] is not None:
         interval = "{:.1e} … {:.1e}".format(*point["ber_ci95"])
@@ -148,7 +160,8 @@ def _cells(point: dict) -> list[str]:
         str(point["missed_slots"]),
         "{} ({})".format(*(_number(times[k], "{:.2f}", 1e3) for k in ("p50", "p99"))),
         _number(point["cpu_s_per_slot"], "{:.2f}", 1e3),
-        _number(joules, "{:.3g} " + kind, 1e3),
+        energy,
+        _number(used["modelled"], "{:.3g}", 1e3),
     ]
 
 
