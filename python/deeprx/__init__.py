@@ -7,6 +7,7 @@ from .deeprx_python import receiver
 from .front_end import aligned_front_end, sync_front_end
 from .llr_quality import llr_quality
 from .model_file import model_path
+from .receiver_controller import receiver_controller
 from .recording_sink import recording_sink
 from .recording_source import recording_source
 from .slot_equaliser import slot_equaliser
@@ -21,6 +22,7 @@ __all__ = [
     "llr_quality",
     "model_path",
     "receiver",
+    "receiver_controller",
     "recording_sink",
     "recording_source",
     "slot_equaliser",
