@@ -5,9 +5,9 @@ files.
 
 import argparse
 import sys
+from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from deeprx_common.slot import MODULATIONS
@@ -19,6 +19,7 @@ from .files import TrainingError
 from .train import Trainer, load_receiver
 
 RECIPES = Path(__file__).parents[1] / "recipes"
+FLOOR_DB = [18.0, 21.0, 24.0, 27.0, 30.0]
 
 
 def _device_option(parser):
@@ -82,14 +83,20 @@ def _parser() -> argparse.ArgumentParser:
     p = commands.add_parser(
         "evaluate",
         help="BER of receivers on the evaluation channels, on the same slots, with intervals",
-        description="Bit error rates over TDL-A/E and CDL-A/E, which no recipe trains on, beside "
-        "LS-LMMSE, the SURE-smoothed LMMSE and perfect CSI on the same slots. Every slot is an "
-        "independent channel draw and a cluster of the intervals. Writes report.json and ber.png.",
+        description="Over TDL-A/E and CDL-A/E, which no recipe trains on, beside LS-LMMSE, the "
+        "SURE-smoothed LMMSE, an LMMSE that knows the channel's true statistics, and perfect CSI, "
+        "all on the same slots: bit error rates, paired differences, breakdowns by channel, delay "
+        "spread and Doppler, the LLRs' calibration and information, and block error rates behind "
+        "the 5G LDPC code. Every slot is an independent channel draw and a cluster of the "
+        "intervals. Writes report.json, results.csv, errors.npz, tables.md and pictures; Ctrl-C "
+        "writes what was counted so far.",
     )
     p.add_argument("receivers", nargs="+", metavar="RECEIVER")
     p.add_argument("--out", required=True, metavar="DIR")
     p.add_argument(
-        "--sinr", default="0,3,6,9,12,15,18,21", help="SINR points in dB (default: %(default)s)"
+        "--sinr",
+        default="0,3,6,9,12,15,18,21",
+        help="SINR points in dB, or floor: 18 to 30 dB (default: %(default)s)",
     )
     p.add_argument("--slots", type=int, default=512, help="slots per point (default: %(default)s)")
     p.add_argument(
@@ -112,6 +119,19 @@ def _parser() -> argparse.ArgumentParser:
         help="seconds, or a range to draw from",
     )
     p.add_argument("--doppler", default="0,500", metavar="HZ[,HZ]", help="or a range to draw from")
+    p.add_argument("--rx", type=int, choices=[1, 2, 3, 4], default=2, help="default: %(default)s")
+    p.add_argument(
+        "--code-rate",
+        default="",
+        metavar="R[,R]",
+        help="1/2, 3/4, ...: also count block errors behind 5G LDPC codes of these rates",
+    )
+    p.add_argument(
+        "--reference",
+        default="LS-LMMSE",
+        metavar="RECEIVER",
+        help="whom the others are compared with, slot by slot (default: %(default)s)",
+    )
     p.add_argument("--seed", type=int, help="default: the published evaluation seed")
     _device_option(p)
     _threads_option(p)
@@ -168,45 +188,52 @@ def _train(args) -> int:
 
 
 def _evaluate(args) -> int:
+    from .evaluate import EVALUATION_SEED, evaluate, evaluation_conditions
+    from .summary import ber_table, warnings, write
 
-    from deeprx_common import report
-
-    from .evaluate import EVALUATION_SEED, evaluate, evaluation_conditions, markdown
-
+    if args.slots < 2:
+        raise TrainingError(f"--slots: expected 2 or more, got {args.slots}")
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("--device: a GPU was asked for, but torch finds none; use cpu")
+    sinr_db = FLOOR_DB if args.sinr == "floor" else _numbers("--sinr", args.sinr)
+    conditions = evaluation_conditions(
+        args.domain,
+        channels=tuple(args.channel.split(",")),
+        n_rx=args.rx,
+        modulations={args.modulation: 1.0},
+        dmrs={tuple(int(s) for s in _numbers("--dmrs", args.dmrs)): 1.0},
+        delay_spread_s=_range("--delay-spread", args.delay_spread),
+        doppler_hz=_range("--doppler", args.doppler),
+    )
     nets = {}
     for reference in args.receivers:
         name, net = load_receiver(reference)
         if name in nets:
             raise TrainingError(f"{reference}: a receiver named {name} was given already")
         nets[name] = net
-    device = "cuda" if args.device != "cpu" and torch.cuda.is_available() else "cpu"
-    found, counted = evaluate(
+    found, counted, stopped = evaluate(
         nets,
-        sinr_db=_numbers("--sinr", args.sinr),
+        sinr_db=sorted(set(sinr_db)),
         slots=args.slots,
-        conditions=evaluation_conditions(
-            args.domain,
-            channels=tuple(args.channel.split(",")),
-            modulations={args.modulation: 1.0},
-            dmrs={tuple(int(s) for s in _numbers("--dmrs", args.dmrs)): 1.0},
-            delay_spread_s=_range("--delay-spread", args.delay_spread),
-            doppler_hz=_range("--doppler", args.doppler),
-        ),
+        conditions=conditions,
         seed=EVALUATION_SEED if args.seed is None else args.seed,
-        device=device,
+        device="cuda" if args.device != "cpu" and torch.cuda.is_available() else "cpu",
         shas={n: _sha256(r) for n, r in zip(nets, args.receivers, strict=True)},
+        rates=_rates(args.code_rate),
+        reference=args.reference,
     )
-    out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
-    report.write(found, out / "report.json")
-    np.savez_compressed(out / "errors.npz", **counted)
-    report.plot(found["points"], out / "ber.png")
-    table = markdown(counted)
-    with report.replacing(out / "table.md") as temporary:
-        Path(temporary).write_text(table + "\n")
-    print(table)
-    print(f"{out}: report.json, table.md, errors.npz, ber.png")
-    return 0
+    files = write(found, counted, Path(args.out))
+    print(ber_table(found))
+    for line in warnings(found):
+        print(f"warning: {line}")
+    print(f"{args.out}: {', '.join(files)}")
+    if stopped:
+        print(
+            f"stopped: {counted.slots} of {args.slots} slots at {len(counted.sinr_db)} of "
+            f"{len(set(sinr_db))} SINR points",
+            file=sys.stderr,
+        )
+    return 130 if stopped else 0
 
 
 def _numbers(option: str, text: str) -> list[float]:
@@ -220,7 +247,16 @@ def _numbers(option: str, text: str) -> list[float]:
 
 def _range(option: str, text: str) -> tuple[float, float]:
     numbers = _numbers(option, text)
+    if len(numbers) > 2 or min(numbers) < 0:
+        raise TrainingError(f"{option}: expected one or two numbers from 0 up, got {text!r}")
     return min(numbers), max(numbers)
+
+
+def _rates(text: str) -> tuple[Fraction, ...]:
+    try:
+        return tuple(Fraction(r) for r in text.split(",") if r)
+    except (ValueError, ZeroDivisionError):
+        raise TrainingError(f"--code-rate: expected 1/2, 3/4 or the like, got {text!r}") from None
 
 
 def _sha256(reference: str) -> str | None:
