@@ -6,7 +6,8 @@ import time
 import pytest
 import torch
 
-from deeprx_training.ledger import Ledger
+from deeprx_common.energy import NoMeter, PowerModelMeter
+from deeprx_training.ledger import EnergyBill, Ledger
 
 
 def test_flop_and_seconds_of_a_phase():
@@ -45,3 +46,29 @@ def test_shares_and_state():
     other = Ledger(gpu=False)
     other.load_state(ledger.state())
     assert other.shares() == shares
+
+
+def test_a_bill_goes_on_where_the_run_was_stopped():
+    """100 W while it runs, nothing in between."""
+    first = EnergyBill(PowerModelMeter(100.0), gpu=True)
+    begin = time.monotonic()
+    first.start()
+    time.sleep(0.2)
+    first.stop()
+    ran_s = time.monotonic() - begin
+    time.sleep(0.2)  # nobody's
+    second = EnergyBill(PowerModelMeter(100.0), gpu=True)
+    second.load_state(first.state())
+    begin = time.monotonic()
+    second.start()
+    time.sleep(0.1)
+    joules, reason = second.joules()
+    ran_s += time.monotonic() - begin
+    assert not reason and joules == pytest.approx(100 * ran_s, rel=0.05)
+
+
+def test_a_bill_without_a_counter_says_why():
+    bill = EnergyBill(NoMeter("no counter here"), gpu=False)
+    bill.start()
+    bill.stop()
+    assert bill.joules() == (None, "none: no counter here")

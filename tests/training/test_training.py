@@ -145,6 +145,9 @@ def test_what_a_run_leaves(tmp_path):
     assert phases["forward"]["slots"] == phases["backward"]["slots"] == 36
     assert phases["teacher"]["slots"] == 4 * 6 and phases["data"]["slots"] >= 36  # 6 = 60 % of 9
     assert all(p["s"] > 0 for p in phases.values())
+    modelled = sum(p["modelled_j"] for p in phases.values())
+    assert record["energy_j"]["modelled"] == pytest.approx(modelled) and modelled > 0
+    assert (record["energy_j"]["joules"] is None) == bool(record["energy_j"]["invalid"])
     # backwards: gradients of weights and of inputs, the first layer's inputs excepted
     assert 1 < phases["backward"]["flop"] / phases["forward"]["flop"] < 2
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]

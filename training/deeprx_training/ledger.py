@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a training run spends, by phase: slots, seconds and FLOP of drawing the data, the teacher's
-forward passes, the students' forward passes, and the backward passes with the optimiser's steps.
+"""What a training run spends: slots, seconds and FLOP by phase (drawing the data, the teacher's
+forward passes, the students' forward passes, the backward passes with the optimiser's steps), and
+joules.
 """
 
 import time
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+
+from deeprx_common.energy import EnergyWindow, Meter
 
 PHASES = ("data", "teacher", "forward", "backward")
 
@@ -84,3 +87,48 @@ class Ledger:
         """Each phase's share of the seconds of all."""
         total = sum(p.seconds for p in self.phases.values())
         return {name: p.seconds / total if total else 0.0 for name, p in self.phases.items()}
+
+
+class EnergyBill:
+    """Joules of a run over all its parts: a run that was stopped goes on with its state().
+
+    On a CPU a part is billed the process's share of the machine's CPU time (`attributed`), on a
+    GPU the whole board (`measured`). A part without a valid window leaves the whole bill without a
+    number, and with the reason.
+    """
+
+    def __init__(self, meter: Meter, gpu: bool):
+        self.meter, self.gpu = meter, gpu
+        self._joules, self._reason = 0.0, ""
+        self._window: EnergyWindow | None = None
+
+    def start(self) -> None:
+        """A part of the run begins."""
+        self._window, self._cpu_s = EnergyWindow(self.meter), time.process_time()
+
+    def stop(self) -> None:
+        """It ends."""
+        self.load_state(self.state())
+        self._window = None
+
+    def state(self) -> dict:
+        """Joules so far, or why there are none, for a checkpoint; call it between start and stop as
+        often as one likes.
+        """
+        joules, reason = self._joules, self._reason
+        if self._window:
+            found = self._window.read()
+            if not self.gpu:
+                cpu_s = time.process_time() - self._cpu_s
+                found = found.served(slots=1, cpu_s=cpu_s).attributed()
+            joules += found.joules or 0.0
+            reason = reason or found.reason
+        return {"joules": joules, "reason": reason}
+
+    def load_state(self, state: dict) -> None:
+        self._joules, self._reason = state["joules"], state["reason"]
+
+    def joules(self) -> tuple[float | None, str]:
+        """(joules so far or None, why there are none)."""
+        state = self.state()
+        return (None if state["reason"] else state["joules"]), state["reason"]

@@ -17,11 +17,12 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from deeprx_common import report
+from deeprx_common.energy import find_meter, modelled_j
 
 from .data import SlotBatch
 from .feed import SlotFeed
 from .files import TrainingError, read_tensors, write_atomically
-from .ledger import Ledger
+from .ledger import EnergyBill, Ledger
 from .losses import objective, sinr_weight
 from .receivers import build, last_hidden
 from .recipe import Member, Recipe
@@ -125,6 +126,7 @@ class Trainer:
         native = gpu or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         self.bfloat16 = recipe.precision == "bfloat16" or (recipe.precision == "auto" and native)
         self.ledger = Ledger(gpu)
+        self.bill = EnergyBill(find_meter(str(self.fabric.device) if gpu else "cpu"), gpu)
         torch.manual_seed(recipe.seed)
         self.nets, self.optimizers, self._features = {}, {}, {}
         for member in recipe.members:
@@ -197,6 +199,7 @@ class Trainer:
             "optimizers": {n: o.state_dict() for n, o in self.optimizers.items()},
             "wall_s": self.wall_s,
             "ledger": self.ledger.state(),
+            "bill": self.bill.state(),
             "cached_llr_slots": self.feed.cached_llr_slots,
         }
 
@@ -214,13 +217,27 @@ class Trainer:
             write_atomically(self.out / "run.json", lambda p: Path(p).write_text(text + "\n"))
 
     def record(self) -> dict:
-        """What the run has taken so far, "deeprx.training/1": slots, seconds and FLOP by phase.
+        """What the run has taken so far, "deeprx.training/1": slots, seconds, FLOP and joules by
+        phase.
 
         Of the first process; the others of a torchrun do as much each. A slot that several members
-        train on counts once.
+        train on counts for each in `forward` and `backward`. A phase's `joules` are its share of
+        the run's by time, `modelled_j` those of its FLOP alone.
         """
-        r = self.recipe
+        r, device = self.recipe, "cuda" if self.ledger.gpu else "cpu"
         found = report.new(torch=torch.__version__)
+        joules, reason = self.bill.joules()
+        shares = self.ledger.shares()
+        phases = {
+            name: {
+                "slots": p.slots,
+                "s": p.seconds,
+                "flop": p.flop,
+                "joules": None if joules is None else joules * shares[name],
+                "modelled_j": modelled_j(p.flop, device)[0],
+            }
+            for name, p in self.ledger.phases.items()
+        }
         return {
             "schema": "deeprx.training/1",
             "host": found["host"],
@@ -230,14 +247,20 @@ class Trainer:
             "processes": self.fabric.world_size,
             "precision": "bfloat16 convolutions" if self.bfloat16 else "float32",
             "recipe_sha256": r.sha256,
-            "members": [m.name for m in r.members],
+            "teacher": r.teacher or None,
+            "members": {m.name: m.net for m in r.members},
             "step": self.step,
             "slots": self.step * r.batch * self.fabric.world_size,
             "wall_s": self.wall_s,
             "cached_llr_slots": self.feed.cached_llr_slots,
-            "phases": {
-                name: {"slots": p.slots, "s": p.seconds, "flop": p.flop}
-                for name, p in self.ledger.phases.items()
+            "phases": phases,
+            "energy_j": {
+                "kind": "measured" if self.ledger.gpu else "attributed",
+                "joules": joules,
+                "source": self.bill.meter.source,
+                "invalid": reason or None,
+                "modelled": sum(p["modelled_j"] for p in phases.values()),
+                "model": modelled_j(0.0, device)[1],
             },
         }
 
@@ -255,6 +278,7 @@ class Trainer:
             self.optimizers[name].load_state_dict(state["optimizers"][name])
         self.step, self.wall_s = state["step"], state["wall_s"]
         self.ledger.load_state(state["ledger"])
+        self.bill.load_state(state["bill"])
         self.feed.cached_llr_slots = state["cached_llr_slots"]
 
     def _distilling(self, step: int) -> bool:
@@ -343,6 +367,7 @@ class Trainer:
         previous = signal.signal(signal.SIGINT, lambda *_: setattr(self, "_stop", True))
         begin = saved = marked = time.monotonic()
         before_s, marked_step = self.wall_s, self.step
+        self.bill.start()
         for net in self.nets.values():
             net.train()
         columns = (
@@ -353,7 +378,7 @@ class Trainer:
         )
         board = None
         if first and self.step < recipe.steps:
-            board = SummaryWriter(self.out / "tensorboard", purge_step=self.step or None)
+            board = SummaryWriter(self.out / "tensorboard", purge_step=self.step + 1)
         batches = self.feed.batches(self.step, self._distilling)
         try:
             with Progress(*columns, disable=not first) as progress:
@@ -384,6 +409,7 @@ class Trainer:
         finally:
             signal.signal(signal.SIGINT, previous)
             batches.close()
+            self.bill.stop()
             if board:
                 board.close()
         self.save()
