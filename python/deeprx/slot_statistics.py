@@ -96,7 +96,7 @@ class SlotStatistics:
             index = stats.get("slot_index")
             if index is not None and (self._next is None or index >= self._next):
                 self._dropped_ahead.add(index)
-        elif "inference_ns" in stats:
+        elif "inference_ns" in stats and stats.get("slot_index", 0) < self._end:
             self._inference_s.append(stats["inference_ns"] * 1e-9)
             self.inference_total_s += self._inference_s[-1]
             self._cpu_s[0] += stats.get("cpu_ns", 0) * 1e-9
