@@ -1,168 +1,793 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+"""Meters and windows over counters whose true energy is known."""
+
+import contextlib
+import itertools
+import math
 import os
+import random
+import subprocess
 import sys
+import threading
 import time
 from types import SimpleNamespace
+from typing import ClassVar
 
+import pynvml
 import pytest
 
 from deeprx_common import energy
+from deeprx_common.energy import meters, windows
+
+UUID = "GPU-01020304-0506-0708-090a-0b0c0d0e0f10"
+
+
+class World:
+    """Time that passes only when someone sleeps or works, and the power drawn meanwhile.
+
+    It stands in for the module time. Counters renew themselves at ticks that jitter, and not at
+    all during a stall (from, to).
+    """
+
+    CLOCK_BOOTTIME, CLOCK_MONOTONIC = time.CLOCK_BOOTTIME, time.CLOCK_MONOTONIC
+
+    def __init__(self, tick_s=0.02, jitter=0.0, stalls=(), mean_w=50.0, swing_w=10.0):
+        self.now = self.asleep_s = self.busy_s = self.own_s = 0.0
+        self._mean_w, self._swing_w, self._stalls = mean_w, swing_w, stalls
+        self.on_pass = []  # called whenever time has passed
+        spread = random.Random(5)
+        ticks = (tick_s * (1 + jitter * spread.uniform(-1, 1)) for _ in itertools.count())
+        self._ticks, self._tick = itertools.accumulate(ticks), 0.0
+        self._next_tick = next(self._ticks)
+
+    def watts(self, now):
+        return self._mean_w + self._swing_w * math.sin(2 * now)
+
+    def true_j(self, now):
+        return self._mean_w * now + self._swing_w / 2 * (1 - math.cos(2 * now))
+
+    def counted_j(self):
+        """True energy at the counter's last tick."""
+        while self._next_tick <= self.now:
+            tick, self._next_tick = self._next_tick, next(self._ticks)
+            if not any(start <= tick < end for start, end in self._stalls):
+                self._tick = tick
+        return self.true_j(self._tick)
+
+    def monotonic(self):
+        return self.now
+
+    def process_time(self):
+        return self.own_s
+
+    def clock_gettime(self, clock):
+        return self.now + (self.asleep_s if clock == self.CLOCK_BOOTTIME else 0.0)
+
+    def sleep(self, seconds):
+        self.now += seconds
+        for call in self.on_pass:
+            call()
+
+    def keep_reading(self, meter, period_s):
+        """In place of a meter's thread."""
+        last = self.now
+
+        def read():
+            nonlocal last
+            if self.now - last >= period_s:
+                last = self.now
+                with contextlib.suppress(OSError):
+                    meter.joules()
+
+        self.on_pass.append(read)
+
+    def work(self, seconds=0.007):
+        self.busy_s += 1.25 * seconds  # a fifth of what runs is others'
+        self.own_s += seconds
+        self.sleep(seconds)
+        return 1
 
 
 @pytest.fixture
-def powercap(tmp_path):
-    """A tree like Linux's: two packages, one with a part; set(zone, uj) moves a counter."""
+def enter(monkeypatch):
+    """enter(World(...)) puts meters and windows into that world."""
 
-    def set_counter(zone, microjoules):
-        (tmp_path / zone).mkdir(exist_ok=True)
-        (tmp_path / zone / "energy_uj").write_text(f"{microjoules}\n")
-        (tmp_path / zone / "max_energy_range_uj").write_text("999999999\n")
+    def put(world):
+        for module in (meters, windows):
+            monkeypatch.setattr(module, "time", world)
+            monkeypatch.setattr(module, "cpu_busy_s", lambda: world.busy_s)
+        monkeypatch.setattr(meters.Meter, "_keep_reading", lambda *a: world.keep_reading(*a))
+        return world
 
-    (tmp_path / "intel-rapl").mkdir()
-    for zone in ("intel-rapl:0", "intel-rapl:0:0", "intel-rapl:1"):
-        set_counter(zone, 5_000_000)
-    return SimpleNamespace(root=tmp_path, set=set_counter)
+    return put
+
+
+class Powercap:
+    """A tree like Linux's: two sockets with memory and cores, the platform, a package's twin."""
+
+    RANGE_UJ = 40_000_000
+    ZONES: ClassVar = {
+        "intel-rapl:0": "package-0",
+        "intel-rapl:0:0": "core",
+        "intel-rapl:0:1": "dram",
+        "intel-rapl:1": "package-1",
+        "intel-rapl:1:0": "dram",
+        "intel-rapl:2": "psys",
+        "intel-rapl-mmio:0": "package-0",
+    }
+
+    def __init__(self, root):
+        self.root, self._joules = root, dict.fromkeys(self.ZONES, 0.0)
+        (root / "intel-rapl").mkdir()
+        for zone, name in self.ZONES.items():
+            (root / zone).mkdir()
+            (root / zone / "name").write_text(f"{name}\n")
+            (root / zone / "max_energy_range_uj").write_text(f"{self.RANGE_UJ - 1}\n")
+            self.write(zone, 5_000_000)
+
+    def write(self, zone, microjoules):
+        """As the kernel shows it: never half a number."""
+        new = self.root / "new"
+        new.write_text(f"{microjoules}\n")
+        new.rename(self.root / zone / "energy_uj")
+
+    def follow(self, world):
+        """Packages draw 40 % each, memory 10 % each of the world's power."""
+        shares = {"intel-rapl:0": 0.4, "intel-rapl:1": 0.4, "intel-rapl:0:1": 0.1}
+        shares |= {"intel-rapl:1:0": 0.1, "intel-rapl:2": 1.3}
+
+        written = None
+
+        def renew():
+            nonlocal written
+            counted_uj = world.counted_j() * 1e6
+            if counted_uj == written:
+                return
+            written = counted_uj
+            for zone, share in shares.items():
+                self.write(zone, int(5_000_000 + share * counted_uj) % self.RANGE_UJ)
+
+        renew()
+        world.on_pass.append(renew)
+
+
+@pytest.fixture
+def powercap(tmp_path, monkeypatch):
+    made = Powercap(tmp_path)
+    monkeypatch.setattr(meters, "POWERCAP", tmp_path)
+    return made
+
+
+@pytest.fixture
+def no_counters(tmp_path, monkeypatch):
+    monkeypatch.setattr(meters, "POWERCAP", tmp_path / "powercap")
+    monkeypatch.setattr(meters, "HWMON", tmp_path / "hwmon")
 
 
 @pytest.fixture
 def nvml(monkeypatch):
-    """nvidia-ml-py's module with one board, whose counter is state.millijoules."""
-
-    class NVMLError(Exception):
-        pass
-
-    state = SimpleNamespace(millijoules=7_000_000, error=None)
-
-    def total(device):
-        assert device == "board 0"
-        if state.error:
-            raise NVMLError(state.error)
-        return state.millijoules
-
-    def handle(index):
-        if index != 0:
-            raise NVMLError("Invalid Argument")
-        return "board 0"
-
-    module = SimpleNamespace(
-        NVMLError=NVMLError,
-        nvmlInit=lambda: None,
-        nvmlDeviceGetHandleByIndex=handle,
-        nvmlDeviceGetTotalEnergyConsumption=total,
+    """nvidia-ml-py with one board: what its calls return or raise is in the namespace."""
+    board = SimpleNamespace(
+        millijoules=lambda: 7_000_000, milliwatts=lambda: 0, lost=False, pids=[], field_error=0
     )
-    monkeypatch.setitem(sys.modules, "pynvml", module)
-    return state
+
+    def by_uuid(uuid):
+        if uuid != UUID:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        return board
+
+    def ask(answer):
+        def call(handle, *arguments):
+            assert handle is board
+            if board.lost:
+                raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
+            return answer()
+
+        return call
+
+    def field():
+        value = SimpleNamespace(uiVal=board.milliwatts())
+        return [SimpleNamespace(nvmlReturn=board.field_error, value=value)]
+
+    calls = {
+        "nvmlInit": lambda: None,
+        "nvmlDeviceGetHandleByUUID": by_uuid,
+        "nvmlDeviceGetTotalEnergyConsumption": ask(lambda: board.millijoules()),
+        "nvmlDeviceGetFieldValues": ask(field),
+        "nvmlDeviceGetComputeRunningProcesses": ask(
+            lambda: [SimpleNamespace(pid=pid) for pid in board.pids]
+        ),
+    }
+    for name, call in calls.items():
+        monkeypatch.setattr(pynvml, name, call)
+    monkeypatch.setattr(meters, "cuda_uuid", lambda ordinal: [UUID][ordinal])
+    return board
 
 
-def test_rapl_sums_packages_and_not_their_parts(powercap):
-    meter = energy.RaplMeter(powercap.root)
-    assert meter.joules() == 0
-    powercap.set("intel-rapl:0", 6_000_000)
-    powercap.set("intel-rapl:0:0", 9_000_000)
-    powercap.set("intel-rapl:1", 5_500_000)
-    assert meter.joules() == pytest.approx(1.5)
+@pytest.fixture
+def hwmon(tmp_path, monkeypatch):
+    """add(chip, name, files) makes a chip of /sys/class/hwmon."""
+    monkeypatch.setattr(meters, "HWMON", tmp_path)
+
+    def add(chip, name, **files):
+        (tmp_path / chip).mkdir()
+        for file, content in ({"name": name} | files).items():
+            (tmp_path / chip / file).write_text(f"{content}\n")
+        return tmp_path / chip
+
+    return add
 
 
-def test_rapl_wraps_around(powercap):
-    meter = energy.RaplMeter(powercap.root)
-    powercap.set("intel-rapl:0", 999_000_000)
-    assert meter.joules() == pytest.approx(994)
-    powercap.set("intel-rapl:0", 1_000_000)  # 1 J before the wrap, 1 J after
-    assert meter.joules() == pytest.approx(996)
+class TestRapl:
+    def test_packages_and_memory_are_counted_once(self, powercap, enter):
+        world = enter(World())
+        meter = energy.RaplMeter()
+        world.sleep(1)
+        for zone, microjoules in {
+            "intel-rapl:0": 6_000_000,
+            "intel-rapl:0:0": 9_000_000,
+            "intel-rapl:0:1": 5_250_000,
+            "intel-rapl:1": 5_500_000,
+            "intel-rapl:2": 30_000_000,
+            "intel-rapl-mmio:0": 6_000_000,
+        }.items():
+            powercap.write(zone, microjoules)
+        assert meter.joules() == pytest.approx(1.0 + 0.25 + 0.5)
+        assert meter.scope == "cpu packages and dram"
+
+    @pytest.mark.parametrize(
+        ("choice", "scope", "share"),
+        [("rapl:psys", "platform", 1.3), ("rapl:dram", "dram", 0.2), ("rapl:package", "cpu", 0.8)],
+    )
+    def test_one_domain_alone(self, powercap, enter, choice, scope, share):
+        world = enter(World())
+        powercap.follow(world)
+        meter = energy.find_meter("cpu", choice)
+        window = energy.EnergyWindow(meter)
+        start = world.now
+        world.sleep(0.4)
+        expected = share * (world.true_j(world.now) - world.true_j(start))
+        found = window.read()
+        assert abs(found.joules - expected) <= found.bound_j
+        assert found.scope.startswith(scope)
+
+    def test_rights_missing(self, powercap, monkeypatch):
+        read_text = meters.Path.read_text
+
+        def refuse(path):
+            if path.name == "energy_uj":
+                raise PermissionError(13, "Permission denied", str(path))
+            return read_text(path)
+
+        monkeypatch.setattr(meters.Path, "read_text", refuse)
+        with pytest.raises(OSError, match=r"may not read .*energy_uj: sudo chmod a\+r it, or run"):
+            energy.find_meter("cpu", "rapl")
+        assert "may not read" in energy.find_meter("cpu").source
+
+    def test_counter_that_stands_still_from_the_start(self, powercap, enter):
+        enter(World())
+        with pytest.raises(OSError, match="RAPL powercap: the counter stood still for 1 s"):
+            energy.find_meter("cpu", "rapl")
+
+    @pytest.mark.parametrize(
+        ("microjoules", "way"), [(1_000_000, "back by 4 J"), (39_000_000, "ahead by 34 J")]
+    )
+    def test_jump_loses_the_window_and_not_the_next(self, powercap, enter, microjoules, way):
+        world = enter(World())
+        meters.LIMIT_W, limit = 100.0, meters.LIMIT_W
+        try:
+            meter = energy.RaplMeter()
+            window = energy.EnergyWindow(meter)
+            world.sleep(0.1)
+            powercap.write("intel-rapl:0", microjoules)
+            with pytest.raises(OSError, match=f"the counter jumped {way}"):
+                meter.joules()  # someone else's reading met it
+        finally:
+            meters.LIMIT_W = limit
+        found = window.read()
+        assert (found.joules, found.bound_j) == (None, None)
+        assert found.reason == f"RAPL powercap: the counter jumped {way}"
+        after = energy.EnergyWindow(meter)
+        world.sleep(0.1)
+        powercap.write("intel-rapl:0", microjoules + 500_000)
+        assert after.read().joules == pytest.approx(0.5)
+
+    def test_wraps_nobody_asked_for_are_counted(self, powercap):
+        meter = energy.RaplMeter()  # 40 J: its thread reads every 4 ms
+        for microjoules in range(5_000_000, 95_000_000, 1_000_000):
+            powercap.write("intel-rapl:0", microjoules % powercap.RANGE_UJ)
+            time.sleep(0.002)
+        assert meter.joules() == pytest.approx(89)
+
+    def test_reading_thread_ends_with_its_meter(self, powercap):
+        before = threading.active_count()
+        meter = energy.RaplMeter()
+        assert threading.active_count() == before + 1
+        del meter
+        deadline = time.monotonic() + 5
+        while threading.active_count() > before and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert threading.active_count() == before
 
 
-def test_rapl_that_may_not_be_read_says_what_to_do(powercap, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(OSError, match="chmod a\\+r"):
-        energy.RaplMeter(powercap.root)
+class TestNvml:
+    def test_counts_millijoules_from_its_start(self, nvml, enter):
+        world = enter(World())
+        meter = energy.NvmlMeter("cuda:0")
+        world.sleep(1)
+        nvml.millijoules = lambda: 7_002_500
+        assert meter.joules() == pytest.approx(2.5)
+        assert energy.NvmlMeter(UUID).joules() == 0
+
+    def test_board_is_the_one_that_cuda_means(self, monkeypatch):
+        def uuid_of(uuid, device):
+            uuid[:] = [device.value] * 16
+            return 0
+
+        def device_of(found, ordinal):
+            found._obj.value = 9 - ordinal
+            return 0 if ordinal < 2 else 101
+
+        cuda = SimpleNamespace(
+            cuInit=lambda flags: 0, cuDeviceGet=device_of, cuDeviceGetUuid=uuid_of
+        )
+        monkeypatch.setattr(meters.ctypes, "CDLL", lambda name: cuda)
+        assert meters.cuda_uuid(1) == "GPU-08080808-0808-0808-0808-080808080808"
+        with pytest.raises(OSError, match=r"CUDA has no device 2 \(driver error 101\)"):
+            meters.cuda_uuid(2)
+
+    @pytest.mark.parametrize("choice", ["nvml", "nvml-power"])
+    def test_gpu_lost_during_a_window(self, nvml, enter, choice):
+        world = enter(World(tick_s=0.1))
+        nvml.millijoules = lambda: int(1e3 * world.counted_j())
+        nvml.milliwatts = lambda: int(1e3 * world.watts(world.now))
+        meter = energy.find_meter("cuda", choice)
+        window = energy.EnergyWindow(meter)
+        world.sleep(0.5)
+        nvml.lost = True
+        found = window.read().served(10)
+        assert (found.joules, found.per_slot(found.joules)) == (None, None)
+        assert found.reason == "NVML: GPU is lost"
+        nvml.lost = False
+        world.sleep(0.5)
+        assert window.read().reason == "NVML: GPU is lost"
+        assert energy.find_meter("cuda", choice).source.startswith("NVML")
+
+    def test_another_process_on_the_gpu(self, nvml, enter):
+        world = enter(World(tick_s=0.1))
+        nvml.millijoules = lambda: int(1e3 * world.counted_j())
+        meter = energy.find_meter("cuda")
+        nvml.pids = [os.getpid()]
+        window = energy.EnergyWindow(meter)
+        world.sleep(0.5)
+        assert window.read().valid
+        nvml.pids = [os.getpid(), 4711]
+        assert window.read().reason == "another process is using the GPU (pid 4711)"
+        nvml.pids = [os.getpid()]
+        assert not window.read().valid  # what it drew is in there
+        assert energy.EnergyWindow(meter).lost == ""
+
+    def test_in_a_container_the_only_process_is_us(self, nvml, enter):
+        world = enter(World(tick_s=0.1))
+        nvml.millijoules = lambda: int(1e3 * world.counted_j())
+        nvml.pids = [880001]
+        meter = energy.find_meter("cuda")
+        assert meter.disturbance() == ""
+        nvml.pids = [880001, 880002]
+        assert "880002" in meter.disturbance()
+
+    def test_board_without_a_counter_has_instant_power(self, nvml, enter):
+        world = enter(World(swing_w=0))
+
+        def not_supported():
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+
+        nvml.millijoules = not_supported
+        nvml.milliwatts = lambda: int(1e3 * world.watts(world.now))
+        with pytest.raises(OSError, match="NVML: Not Supported"):
+            energy.find_meter("cuda", "nvml")
+        meter = energy.find_meter("cuda")
+        assert meter.source == "NVML instant power"
+        window = energy.EnergyWindow(meter)
+        for _ in range(50):
+            world.sleep(0.02)
+        assert window.read().joules == pytest.approx(50.0)
+        world.sleep(3)
+        assert "no sample for 3.0 s" in window.read().reason
+
+    def test_none_at_all(self, no_counters, monkeypatch):
+        meter = energy.find_meter("cuda:1")  # no driver, or a board that is not there
+        assert (meter.kind, meter.source[:6]) == ("none", "none: ")
+        nothing = energy.EnergyWindow(meter).read()
+        assert (nothing.joules, nothing.reason) == (None, meter.source)
 
 
-def test_no_rapl(tmp_path, monkeypatch):
-    monkeypatch.setattr(energy, "POWERCAP", tmp_path)
-    meter, why = energy.find_meter("cpu")
-    assert meter is None
-    assert why == f"no RAPL counter under {tmp_path}"
+INA3221 = {
+    "in1_label": "VDD_IN", "in1_input": 5000, "curr1_input": 2000,
+    "in2_label": "VDD_CPU_GPU_CV", "in2_input": 5000, "curr2_input": 1000,
+    "in3_label": "VDD_SOC", "in3_input": 5000, "curr3_input": 400,
+    "in4_input": 200, "curr4_input": 3400, "in7_label": "sum of shunt voltages", "in7_input": 9,
+}  # fmt: skip
 
 
-def test_nvml_counts_millijoules_from_its_start(nvml):
-    meter, why = energy.find_meter("cuda")
-    assert why == ""
-    nvml.millijoules += 2500
-    assert meter.joules() == pytest.approx(2.5)
-    nvml.error = "GPU is lost"
-    with pytest.raises(OSError, match="GPU is lost"):
-        meter.joules()
+class TestHwmon:
+    def test_jetson_input_rail_stands_for_those_it_feeds(self, hwmon, enter):
+        world = enter(World())
+        hwmon("hwmon0", "cpu_thermal", temp1_input=40000)
+        chip = hwmon("hwmon1", "ina3221", **INA3221)
+        meter = energy.find_meter("cpu")
+        assert (meter.source, meter.scope) == ("hwmon VDD_IN", "board")
+        window = energy.EnergyWindow(meter)
+        world.sleep(0.5)
+        (chip / "curr1_input").write_text("4000\n")
+        world.sleep(0.1)
+        found = window.read()
+        assert found.joules == pytest.approx(10 * 0.5 + (10 + 20) / 2 * 0.1)  # mV x mA, trapezoid
+        assert found.bound_j >= (20 - 10) / 2 * 0.1  # either may have been all the time
+
+    def test_rails_without_a_common_input_are_summed(self, hwmon, enter):
+        world = enter(World())
+        rails = {k: v for k, v in INA3221.items() if "1_" not in k}
+        hwmon("hwmon1", "ina3221", **rails | {"in3_enable": 1, "in2_enable": 1})
+        hwmon("hwmon2", "ina3221", in1_label="NC", in1_input=5000, curr1_input=9000)
+        meter = energy.HwmonMeter()
+        world.sleep(0.5)
+        assert meter.joules() == pytest.approx((5 + 2) * 0.5)
+        assert energy.HwmonMeter("VDD_SOC").source == "hwmon VDD_SOC"
+
+    def test_chip_that_gives_microwatts(self, hwmon, enter):
+        world = enter(World())
+        hwmon("hwmon3", "power_meter", power1_average=150_000_000)
+        window = energy.EnergyWindow(energy.find_meter("cpu", "hwmon:power_meter"))
+        world.sleep(0.5)
+        assert window.read().joules == pytest.approx(75)
+
+    def test_missing_rail(self, hwmon):
+        with pytest.raises(OSError, match="no power sensor VDD_IN under"):
+            energy.find_meter("cpu", "hwmon:VDD_IN")
 
 
-def test_nvml_without_a_counter_says_why(nvml):
-    assert energy.find_meter("cuda:1") == (None, "no NVIDIA energy counter: Invalid Argument")
-    nvml.error = "Not Supported"
-    assert energy.find_meter("cuda:0") == (None, "no NVIDIA energy counter: Not Supported")
+class TestFindMeter:
+    def test_none_says_why(self, no_counters, tmp_path):
+        meter = energy.find_meter("cpu")
+        assert meter.source == f"none: no RAPL counter under {tmp_path / 'powercap'}"
+        assert energy.find_meter("cpu", "none").source == "none: not asked for"
+
+    @pytest.mark.parametrize(
+        ("device", "choice", "says"),
+        [
+            ("cpu", "watt", "unknown meter 'watt': expected auto, none, rapl"),
+            ("cpu", "rapl:core", "unknown meter 'rapl:core'"),
+            ("cpu", "power:x", "unknown meter 'power:x'"),
+            ("cpu", "power:0", "expected watts above 0"),
+            ("cpu", "nvml", "counts a GPU: give a device cuda"),
+            ("gpu", "auto", "expected device cpu, cuda, cuda:<n> or GPU-<uuid>, got 'gpu'"),
+        ],
+    )
+    def test_mistakes_are_one_line(self, device, choice, says):
+        with pytest.raises(ValueError, match=says):
+            energy.find_meter(device, choice)
+
+    def test_power_model_is_modelled(self, enter):
+        world = enter(World())
+        meter = energy.find_meter("cpu", "power:20+4")
+        window = energy.EnergyWindow(meter)
+        world.busy_s += 3
+        world.sleep(2)
+        found = window.read()
+        assert (found.kind, found.joules) == ("modelled", pytest.approx(20 * 2 + 4 * 3))
 
 
-class Ramp:
-    """10 W, counted in ticks of 20 ms."""
+@pytest.mark.parametrize(("kind", "tick_s"), [("rapl", 0.001), ("nvml", 0.02), ("nvml", 0.1)])
+@pytest.mark.parametrize("stall", [(), (2.0, 2.6), (4.1, 4.9)], ids=["", "early", "late"])
+class TestKnownEnergyComesBackWithinTheBound:
+    """Ticks jitter by 40 %, counters wrap (RAPL), stand still for a while and catch up."""
 
-    source, scope, resolution_j = "ramp", "test", 1e-3
+    def meter(self, world, powercap, nvml, kind):
+        if kind == "rapl":
+            powercap.follow(world)
+            return energy.find_meter("cpu", "rapl")
+        nvml.millijoules = lambda: int(1e3 * world.counted_j())
+        return energy.find_meter("cuda", "nvml")
 
-    def joules(self):
-        return time.monotonic() // 0.02 * 0.2
+    def test_window_on_the_counters_steps(self, tick_s, stall, kind, enter, powercap, nvml):
+        world = enter(World(tick_s, jitter=0.4, stalls=[stall] if stall else ()))
+        meter = self.meter(world, powercap, nvml, kind)
+        assert 0.5 * tick_s < meter.tick_s < 1.5 * tick_s + 0.001
+        spans = []
+
+        def work():
+            spans.append(world.now)
+            return world.work()
+
+        found = energy.measure(meter, work, seconds=4.0, bits_per_slot=100)
+        start = world.now - found.seconds
+        assert found.slots == sum(began > start - 1e-9 for began in spans)
+        error = abs(found.joules - (world.true_j(world.now) - world.true_j(start)))
+        assert error <= found.bound_j
+        # a slot at either end, not a tick: at a tick of 0.1 s the bound is 14 times smaller
+        assert found.bound_j < 1.1 * 50 * 2 * min(0.007, 1.5 * tick_s) + 0.01
+        assert found.per_bit(found.joules) == pytest.approx(found.joules / found.slots / 100)
+
+    def test_window_read_at_any_time(self, tick_s, stall, kind, enter, powercap, nvml):
+        world = enter(World(tick_s, jitter=0.4, stalls=[stall] if stall else ()))
+        meter = self.meter(world, powercap, nvml, kind)
+        window = energy.EnergyWindow(meter)
+        start = world.now
+        for _ in range(160):
+            before = world.now
+            world.sleep(0.031)
+            found = window.read()
+            # that it stopped since the last reading cannot be seen before the next
+            stopped_just_now = stall and before <= stall[0] <= world.now
+            if found.valid and not stopped_just_now:
+                error = abs(found.joules - (world.true_j(world.now) - world.true_j(start)))
+                assert error <= found.bound_j
+        assert found.bound_j < 0.12 * found.joules
 
 
-def test_tick_is_measured():
-    assert energy.measure_tick(Ramp()) == pytest.approx(0.02, abs=0.005)
-
-
-def test_tick_of_a_counter_that_stands_still():
-    still = SimpleNamespace(joules=lambda: 1.0)
-    assert energy.measure_tick(still, limit_s=0.02) == 0.02
-
-
-def test_window_bounds_its_quantisation():
-    window = energy.EnergyWindow(Ramp(), tick_s=0.02)
-    time.sleep(0.2)
+@pytest.mark.parametrize("renewed_s", [0.005, 0.1])
+def test_integral_of_a_power_sensor_comes_back_within_the_bound(renewed_s, enter, nvml):
+    world = enter(World(swing_w=30))
+    nvml.milliwatts = lambda: int(1e3 * world.watts(world.now // renewed_s * renewed_s))
+    meter = energy.find_meter("cuda", "nvml-power")
+    assert meter.tick_s == pytest.approx(renewed_s, abs=0.002)
+    window = energy.EnergyWindow(meter)
+    start, late = world.now, random.Random(1)
+    for _ in range(400):
+        world.sleep(meters.SAMPLE_S * late.uniform(0.9, 2))
     found = window.read()
-    assert found.seconds == pytest.approx(0.2, abs=0.05)
-    assert abs(found.joules - 10 * found.seconds) <= 0.2 + 1e-9
-    assert found.bound_j == pytest.approx(1e-3 + found.joules * 0.02 / found.seconds)
+    error = abs(found.joules - (world.true_j(world.now) - world.true_j(start)))
+    assert error <= found.bound_j < 0.15 * found.joules
 
 
-def test_busy_time_grows_with_work():
-    before, start = energy.cpu_busy_s(), time.process_time()
-    while time.process_time() - start < 0.1:
+class TestWindow:
+    @pytest.fixture
+    def world(self, enter, nvml):
+        world = enter(World(tick_s=0.1, swing_w=0))
+        nvml.millijoules = lambda: int(1e3 * world.counted_j())
+        return world
+
+    def nothing(self, window, reason):
+        assert reason in window.reason
+        assert not window.valid
+        values = (window.joules, window.bound_j, window.net_j, window.net_bound_j, window.watts)
+        assert set(map(window.per_slot, values[:4])) | set(values) == {None}
+        assert window.per_bit(window.joules) is None
+        assert window.share(0.5) == window
+        made = energy.energy_per_slot(1e9, "cuda", window)
+        assert [made[k] for k in ("measured", "attributed", "net", "bound", "per_bit")] == [
+            None
+        ] * 5
+        assert reason in made["invalid"]
+
+    def test_the_machine_slept(self, world):
+        window = energy.EnergyWindow(energy.find_meter("cuda"), energy.Idle(10))
+        world.sleep(1)
+        world.asleep_s += 3600
+        self.nothing(window.read().served(5), "the machine slept for 3600.0 s")
+
+    def test_no_slots(self, world):
+        window = energy.EnergyWindow(energy.find_meter("cuda"), energy.Idle(10))
+        world.sleep(1)
+        self.nothing(window.read().served(0, 0, 0.0), "no slots in the window")
+
+    def test_shorter_than_a_tick(self, world):
+        window = energy.EnergyWindow(energy.find_meter("cuda"))
+        world.sleep(0.05)
+        reason = "the window of 50 ms is shorter than the counter's tick of 100 ms"
+        self.nothing(window.read().served(5), reason)
+        world.sleep(0.5)
+        assert window.read().valid
+
+    def test_less_than_at_rest(self, world):
+        window = energy.EnergyWindow(energy.find_meter("cuda"), energy.Idle(80, 1))
+        world.sleep(2)
+        self.nothing(window.read().served(5), "50 W under load is less than the 80 W at rest")
+
+    def test_counter_that_stops(self, world, nvml):
+        window = energy.EnergyWindow(energy.find_meter("cuda"))
+        world.sleep(1)
+        window.read()
+        stopped = int(1e3 * world.counted_j())
+        nvml.millijoules = lambda: stopped
+        world.sleep(0.5)
+        assert window.read().valid
+        world.sleep(1)
+        self.nothing(
+            window.read().served(5), "NVML total energy: the counter stood still for 1.5 s"
+        )
+
+    def test_counter_set_back(self, world, nvml):
+        window = energy.EnergyWindow(energy.find_meter("cuda"))
+        world.sleep(1)
+        nvml.millijoules = lambda: 12
+        self.nothing(window.read().served(5), "NVML total energy: the counter jumped back by")
+
+    def test_net_of_idle_and_its_bound(self, world):
+        meter = energy.find_meter("cuda")
+        idle = energy.measure_idle(meter, 5.0)
+        assert abs(idle.watts - 50) <= idle.bound_w <= 2.5
+        world.true_j = lambda now: 120.0 * now
+        window = energy.EnergyWindow(meter, energy.Idle(50, 0.5))
+        world.sleep(10)
+        found = window.read().served(1000)
+        assert abs(found.net_j - 700) <= found.net_bound_j
+        assert found.net_bound_j == pytest.approx(found.bound_j + 5)
+        assert found.per_slot(found.net_j) == pytest.approx(found.net_j / 1000)
+
+
+class TestComparison:
+    """Power drifts by a third while three receivers take turns."""
+
+    @pytest.fixture
+    def drifting(self, enter, nvml):
+        world = enter(World(tick_s=0.02))
+        world.true_j = lambda now: 60 * now + 0.2 * now**2
+        nvml.millijoules = lambda: int(1e3 * world.counted_j())
+        return world
+
+    def run(self, world, works, rounds=4, **options):
+        meter = energy.find_meter("cuda")
+        comparison = energy.Comparison(meter, works, seconds=1.0, **options)
+        for _ in range(rounds):
+            comparison.run_round()
+        return comparison
+
+    def test_drift_cancels(self, drifting):
+        twins = self.run(drifting, {name: drifting.work for name in "AB"})
+        one = twins.energy("A")
+        assert one.rounds == 4
+        assert one.ci95[1] - one.ci95[0] > 0.05 * one.mean  # the drift is there
+        difference = twins.difference("A", "B")
+        assert difference.ci95[0] <= 0 <= difference.ci95[1]
+        assert abs(difference.mean) < 0.002 * one.mean + difference.bound
+
+    def test_true_difference_is_found(self, drifting):
+        def slower():
+            return drifting.work(0.0077)
+
+        found = self.run(drifting, {"A": drifting.work, "B": drifting.work, "C": slower})
+        difference = found.difference("C", "A")
+        assert difference.mean == pytest.approx(0.1 * found.energy("A").mean, rel=0.05)
+        assert difference.ci95[0] > 0
+
+    def test_order(self, drifting):
+        turns = []
+
+        def work(name):
+            turns.append(name)
+            return drifting.work()
+
+        self.run(drifting, {n: lambda n=n: work(n) for n in "AB"}, rounds=2)
+        assert [name for name, _ in itertools.groupby(turns)] == ["A", "B", "A", "B", "A", "B"]
+        # A BB A B AA B: the first of each pair of neighbours is the end of the window before
+
+    def test_cpu_share_and_net(self, drifting):
+        found = self.run(drifting, {"A": drifting.work}, idle=energy.Idle(20), attribute=True)
+        (windows_of_a,) = {tuple(w.kind for w in r["A"]) for r in found.rounds}
+        assert windows_of_a == ("attributed", "attributed")
+        assert found.energy("A").mean == pytest.approx(0.8 * 0.007 * 65, rel=0.1)
+        per_slot = found.energy("A").mean - found.energy("A", net=True).mean
+        assert per_slot == pytest.approx(0.8 * 0.007 * 20, rel=0.01)
+
+    def test_invalid_windows_are_left_out_with_their_reason(self, drifting, nvml):
+        def work():
+            nvml.pids = [os.getpid(), 4711] if 3 < drifting.now < 4 else []
+            return drifting.work()
+
+        found = self.run(drifting, {"A": work}).energy("A")
+        assert found.rounds < 4
+        assert set(found.invalid) == {"another process is using the GPU (pid 4711)"}
+
+    def test_interrupted_round_leaves_nothing(self, drifting):
+        def work():
+            if drifting.now > 5:
+                raise KeyboardInterrupt
+            return drifting.work()
+
+        comparison = energy.Comparison(energy.find_meter("cuda"), {"A": work}, seconds=1.0)
+        with pytest.raises(KeyboardInterrupt):
+            for _ in range(4):
+                comparison.run_round()
+        assert len(comparison.rounds) == 2
+        assert comparison.energy("A").rounds == 2
+
+    def test_without_a_meter_time_is_still_measured(self, enter, no_counters):
+        world = enter(World())
+        found = energy.measure(energy.find_meter("cpu"), world.work, 1.0)
+        assert found.joules is None
+        assert found.cpu_s == pytest.approx(found.slots * 0.007)
+
+
+def burn(seconds):
+    start = time.thread_time()
+    while time.thread_time() - start < seconds:
         pass
-    assert energy.cpu_busy_s() - before >= 0.05
 
 
-WINDOW = energy.Window(joules=20.0, seconds=2.0, busy_s=4.0, bound_j=0.4)
+def test_joules_are_attributed_to_who_burned_them():
+    """A receiver burns 0.3 s of CPU time, its neighbours (a thread and a process) 0.1 s each.
+
+    The meter is 10 J per CPU second of the machine, so that a right share gives 3 J whatever else
+    runs here.
+    """
+
+    class PerCpuSecond(energy.Meter):
+        def _step(self, elapsed_s):
+            now, before = energy.cpu_busy_s(), getattr(self, "_before", energy.cpu_busy_s())
+            self._before = now
+            return 10 * (now - before)
+
+    script = "import time\nwhile time.process_time() < 0.1: pass"
+    meter = PerCpuSecond("test", "cpu packages", 0.1)
+    meter.joules()
+    window = energy.EnergyWindow(meter)
+    process = subprocess.Popen([sys.executable, "-c", script])
+    thread = threading.Thread(target=burn, args=(0.1,))
+    thread.start()
+    start = time.thread_time()
+    burn(0.3)
+    receiver_s = time.thread_time() - start
+    thread.join()
+    assert process.wait() == 0
+    found = window.read().served(100, cpu_s=receiver_s)
+    assert found.busy_s > 0.95 * 0.5  # the neighbours are seen
+    own = found.attributed()
+    assert own.joules == pytest.approx(10 * receiver_s, rel=0.1)
+    assert own.joules < 0.66 * found.joules
+    assert (own.kind, own.per_slot(own.joules)) == ("attributed", pytest.approx(0.03, rel=0.1))
 
 
-def test_cpu_joules_are_attributed_by_cpu_time():
-    found = energy.energy_per_slot(100, 1.0, 1e9, "cpu", WINDOW, "RAPL powercap")
-    assert found["measured"] is None
-    assert found["attributed"] == pytest.approx(20.0 / 4 / 100)
-    assert found["bound"] == pytest.approx(0.4 / 4 / 100)
-    assert found["source"] == "RAPL powercap"
+class TestReport:
+    WINDOW = energy.Window(
+        joules=20.0,
+        bound_j=0.4,
+        seconds=2.0,
+        busy_s=4.0,
+        kind="measured",
+        source="RAPL powercap",
+        scope="cpu packages",
+        idle=energy.Idle(4.0),
+    ).served(100, 1000, cpu_s=1.0)
 
+    def test_cpu_joules_are_attributed_by_cpu_time(self):
+        found = energy.energy_per_slot(1e9, "cpu", self.WINDOW)
+        assert found["measured"] is None
+        assert found["attributed"] == pytest.approx(20.0 / 4 / 100)
+        assert found["net"] == pytest.approx((20.0 - 8.0) / 4 / 100)
+        assert found["bound"] == pytest.approx(0.4 / 4 / 100)
+        assert found["per_bit"] == pytest.approx(20.0 / 4 / 1000)
+        assert (found["source"], found["scope"]) == ("RAPL powercap", "cpu packages")
+        assert found["modelled"] == pytest.approx(1e9 / energy.CPU_FLOP_PER_S_PER_W)
 
-def test_gpu_joules_are_measured_unless_shared():
-    alone = energy.energy_per_slot(100, 1.0, 1e9, "cuda:0", WINDOW, "NVML total energy")
-    assert alone["measured"] == pytest.approx(0.2)
-    assert alone["attributed"] is None
-    shared = energy.energy_per_slot(100, 1.0, 1e9, "cuda", WINDOW, "NVML", gpu_share=0.25)
-    assert shared["measured"] is None
-    assert shared["attributed"] == pytest.approx(0.05)
+    def test_gpu_joules_are_measured_unless_shared(self):
+        alone = energy.energy_per_slot(1e9, "cuda:0", self.WINDOW)
+        assert (alone["measured"], alone["attributed"]) == (pytest.approx(0.2), None)
+        shared = energy.energy_per_slot(1e9, "cuda", self.WINDOW, gpu_share=0.25)
+        assert (shared["measured"], shared["attributed"]) == (None, pytest.approx(0.05))
 
+    def test_without_a_counter_nothing_is_measured_and_the_model_names_its_assumption(
+        self, no_counters
+    ):
+        window = energy.EnergyWindow(energy.find_meter("cpu")).read().served(100, cpu_s=1.0)
+        found = energy.energy_per_slot(1e9, "cpu", window)
+        keys = ("measured", "attributed", "net", "bound", "per_bit", "invalid")
+        assert [found[k] for k in keys] == [None] * 6
+        assert found["source"].startswith("none: no RAPL counter under")
+        assert found["modelled"] == pytest.approx(1e9 / energy.CPU_FLOP_PER_S_PER_W)
+        assert "assumed for cpu" in found["model"]
 
-def test_without_a_counter_nothing_is_measured_and_the_model_names_its_assumption():
-    found = energy.energy_per_slot(100, 1.0, 1e9, "cpu", source="no RAPL counter")
-    assert [found[k] for k in ("measured", "attributed", "net", "bound")] == [None] * 4
-    assert found["source"] == "none: no RAPL counter"
-    assert found["modelled"] == pytest.approx(1e9 / energy.CPU_FLOP_PER_S_PER_W)
-    assert "assumed for cpu" in found["model"]
+    def test_modelled_power_never_poses_as_measured(self, enter):
+        world = enter(World())
+        window = energy.EnergyWindow(energy.find_meter("cpu", "power:35"))
+        world.work(2.0)
+        found = energy.energy_per_slot(1e9, "cpu", window.read().served(100, cpu_s=world.own_s))
+        assert (found["measured"], found["attributed"]) == (None, None)
+        assert found["modelled"] == pytest.approx(35 * 2 * 0.8 / 100)
+        assert found["model"] == "(35 W) x time"
 
-
-def test_unknown_flop_is_not_modelled():
-    found = energy.energy_per_slot(100, 1.0, None, "cpu", source="x")
-    assert found["modelled"] is None
-    assert found["model"] is None
+    def test_unknown_flop_is_not_modelled(self):
+        found = energy.energy_per_slot(None)
+        assert (found["modelled"], found["model"]) == (None, None)
+        assert found["source"] == "none: not measured"

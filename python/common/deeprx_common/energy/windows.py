@@ -33,11 +33,12 @@ class Window:
     """What a meter counted over some seconds, for its whole scope.
 
     joules: gross; None where the window is not valid, and then so is everything made of it.
-    bound_j: joules may be off by this much, by the counter's resolution and ticks; how exact the
-    sensor itself is, its maker says. reason: why the window is not valid; empty where it is.
-    busy_s: CPU seconds that all processes of the machine used meanwhile. cpu_s: those of the
-    receiver alone. slots, bits: served meanwhile, bits being information bits. All three come from
-    served(). kind: "measured", "attributed", "modelled", or "none" without a meter.
+    bound_j: joules may be off by this much, by the counter's resolution and ticks, as long as the
+    power at an edge is at most twice the mean; how exact the sensor itself is, its maker says.
+    reason: why the window is not valid; empty where it is. busy_s: CPU seconds that all processes
+    of the machine used meanwhile. cpu_s: those of the receiver alone. slots, bits: served
+    meanwhile, bits being information bits. The last three come from served().
+    kind: "measured", "attributed", "modelled", or "none" without a meter.
     """
 
     joules: float | None
@@ -149,9 +150,10 @@ class EnergyWindow:
         except OSError:  # kept by the meter as a fault
             joules = 0.0
         seconds = time.monotonic() - self.start_s
-        edges_s = self._edge_s + (_edge_s(meter) if edge_s is None else edge_s)
+        # a lag at the start and one at the end are of opposite sign; power at an edge: see Window
+        edge_s = max(self._edge_s, _edge_s(meter) if edge_s is None else edge_s)
         bound = meter.resolution_j + meter.error_j - self._error_j
-        bound += joules / seconds * edges_s if seconds > 0 else 0.0
+        bound += 2 * joules / seconds * edge_s if seconds > 0 else 0.0
         idle = self._idle
         reason = self._why_invalid(joules, seconds)
         if not reason and idle and joules + bound < (idle.watts - idle.bound_w) * seconds:
@@ -200,7 +202,7 @@ class EnergyWindow:
 
 def _edge_s(meter: Meter) -> float:
     """How long before a reading its last update may have been."""
-    return max(meter.edge_s, meter.still_s()) if meter.edge_s else 0.0
+    return meter.edge_s + meter.still_s() if meter.edge_s else 0.0
 
 
 def _asleep_s() -> float:
