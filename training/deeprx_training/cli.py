@@ -67,6 +67,32 @@ def _training_parser(commands, name: str, what: str, default: str):
     p.set_defaults(run=_train)
 
 
+_SWEEP = """\
+Trains every point of a sweep file's grids and compares the receivers. Run again, the
+sweep changed or not, it repeats no finished trial and resumes half-trained ones. A failed
+trial stops no other; the next run tries it again. Ctrl-C lets running trials save their
+state. Writes results.csv and results.parquet: one row for each trial, receiver, set of
+channels, domain and SINR.
+"""
+_SWEEP_FILE = """\
+a sweep file:
+  recipe = "../recipes/student.toml"           what all trials start from, relative to the file
+  [teachers.large]                             optional: teachers to train first, once each
+  recipe = "../recipes/teacher.toml"
+  "members.teacher.net.channels" = 128         whatever differs from that recipe
+  [[grid]]                                     every combination of the lists is a trial; more
+  seed = [1, 2, 3]                             [[grid]] add theirs
+  teacher = ["large"]                          of [teachers], or CHECKPOINT[:MEMBER], or FILE.pt
+  "members.student.temperature" = [1.0, 2.0]   any key of the recipe; members.* means all members
+  "members.student.loss" = [{ bce = 0.3, kl = 0.7 }, { kl = 1.0 }]
+  [validation]                                 training channels, a seed of its own: choose on it
+  sinr_db = [6, 12, 18]
+  slots = 256                                  per SINR, each an independent channel
+  domains = ["frequency", "time"]
+  [evaluation]                                 optional, same keys; evaluation channels: to report
+"""
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="./dev train",
@@ -79,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     _training_parser(commands, "teacher", "train a teacher", "teacher.toml")
     _training_parser(commands, "student", "train students from scratch", "student_cpu.toml")
     _training_parser(commands, "distill", "distil students from a teacher", "distill.toml")
+    _add_cost(commands)
 
     p = commands.add_parser(
         "evaluate",
@@ -165,8 +192,98 @@ def _parser() -> argparse.ArgumentParser:
         metavar="report.json",
         help="evaluation whose BER table goes into the file; may be given more than once",
     )
+    p.add_argument(
+        "--parity",
+        metavar="FILE.npz",
+        help="also write slots and this net's LLRs, for `./dev run deeprx parity` to check the "
+        "model file in the receiver block",
+    )
     p.set_defaults(run=_export)
+
+    p = commands.add_parser(
+        "sweep",
+        help="many recipes made from one, trained and compared side by side",
+        description=_SWEEP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_SWEEP_FILE,
+    )
+    p.add_argument("sweep", metavar="SWEEP.toml", help="training/sweeps/ has some")
+    p.add_argument(
+        "--out", required=True, metavar="DIR", help="folder for the tables and the trials"
+    )
+    p.add_argument(
+        "--cpus",
+        type=int,
+        default=1,
+        metavar="N",
+        help="cores, and threads, of each trial; as many trials run at once as there are cores "
+        "for (default: %(default)s)",
+    )
+    p.add_argument(
+        "--gpus",
+        type=float,
+        metavar="SHARE",
+        help="of a GPU for each trial, 0 to 1 (default: 1 where there are any, else 0)",
+    )
+    p.add_argument("--cache", metavar="DIR", help="as in training; shared by all trials")
+    p.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        help="of a Ray cluster's head, whose machines share this folder and --out on one disk "
+        "(default: this machine alone, on loopback)",
+    )
+    p.set_defaults(run=_sweep)
+
+    p = commands.add_parser(
+        "plot",
+        help="pictures and the gain of distilling, from a sweep's table",
+        description="BER over SINR of distilled and scratch students, teachers and baselines; BER "
+        "over FLOP; the best teacher for a student; the effect of temperature and weight; and how "
+        "many dB distilling gains at BER 1e-2 and 1e-3 over the same student from scratch, on the "
+        "same slots. Writes PNG files and gains.md beside the table.",
+    )
+    p.add_argument("table", metavar="DIR|FILE.parquet", help="a sweep's --out, or its table")
+    p.set_defaults(run=_plot)
     return parser
+
+
+def _add_cost(commands) -> None:
+    p = commands.add_parser(
+        "cost",
+        help="what a training run cost, by phase, and when a student has paid it back",
+        description="Prints slots, seconds, FLOP and joules of a run by phase (data, teacher, "
+        "forward, backward) and, with --teacher, after how many slots served each student has "
+        "paid back its own training, the teacher's passes and the teacher's training. Joules are "
+        "counted where the machine has a counter, and modelled from FLOP beside it.",
+    )
+    p.add_argument("folder", metavar="DIR", help="--out of a training run")
+    p.add_argument(
+        "--teacher",
+        metavar="DIR|RECIPE",
+        help="the teacher's run, or its recipe (then by rule: three forward passes a slot)",
+    )
+    p.set_defaults(run=_cost)
+
+
+def _cost(args) -> int:
+    from rich.console import Console
+
+    from .cost import payback, payback_table, phase_table, read_run, teacher_cost
+
+    run = read_run(args.folder)
+    console = Console(width=160)
+    console.print(phase_table(run))
+    energy = run["energy_j"]
+    if energy["joules"] is None:
+        print(f"joules: none counted: {energy['invalid']}")
+    else:
+        print(f"joules: {energy['joules']:.0f}, {energy['kind']}, {energy['source']}")
+    print(f"modelled: {energy['modelled']:.0f} J, {energy['model']}")
+    print(f"{run['slots']} slots in {run['wall_s']:.0f} s on {run['device']}")
+    if args.teacher:
+        print()
+        console.print(payback_table(payback(run, teacher_cost(args.teacher))))
+    return 0
 
 
 def _train(args) -> int:
@@ -236,6 +353,36 @@ def _evaluate(args) -> int:
     return 130 if stopped else 0
 
 
+def _sweep(args) -> int:
+    from . import sweep, sweep_file
+
+    loaded = sweep_file.load(args.sweep, args.out)
+    try:
+        failed = sweep.run(loaded, args.out, args.address, args.cpus, args.gpus, args.cache)
+    except KeyboardInterrupt:
+        print(f"{args.out}: stopped; the same command goes on from there", file=sys.stderr)
+        return 130
+    trials = len(loaded.trials)
+    print(f"{args.out}: results.csv, results.parquet of {trials - len(failed)} of {trials} trials")
+    if failed:
+        print(
+            f"error: {len(failed)} of {trials} trials failed (failed.txt in {args.out}/trials/NAME "
+            "says more); the same command tries them again",
+            file=sys.stderr,
+        )
+        return 1
+    print(f"next: ./dev train plot {args.out}")
+    return 0
+
+
+def _plot(args) -> int:
+    from . import plots
+
+    for path in plots.draw(args.table):
+        print(path)
+    return 0
+
+
 def _numbers(option: str, text: str) -> list[float]:
     try:
         return [float(s) for s in text.split(",")]
@@ -302,6 +449,7 @@ def _export(args) -> int:
         precision=args.precision,
         training=training,
         ber=ber_table(args.report, name),
+        parity=args.parity,
     )
     flop = metadata["flop_per_slot"]
     print(

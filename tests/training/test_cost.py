@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What training cost and when a student has paid it back."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from deeprx_training.cli import main
+from deeprx_training.cost import inference_flop, payback, teacher_cost
+
+ROOT = Path(__file__).parents[2]
+NET = {"net": "HybridRx", "channels": 4, "dilations": [[1, 1]]}
+WIDE = NET | {"channels": 8}
+
+
+def run(**members):
+    phase = {"slots": 0, "s": 1.0, "flop": 0.0, "joules": None, "modelled_j": 0.0}
+    return {
+        "schema": "deeprx.training/1",
+        "members": members,
+        "cached_llr_slots": 30,
+        "device": "cpu",
+        "wall_s": 5.0,
+        "slots": 40,
+        "energy_j": {"joules": None, "invalid": "no counter", "modelled": 1.0, "model": "m"},
+        "phases": {
+            "data": phase | {"slots": 40, "flop": 4.0},
+            "teacher": phase | {"slots": 10, "flop": 500.0},
+            "forward": phase | {"slots": 80, "flop": 300.0},
+            "backward": phase | {"slots": 80, "flop": 600.0},
+        },
+    }
+
+
+def test_payback_by_hand():
+    a, b = inference_flop(NET), inference_flop(WIDE)
+    found = payback(run(small=NET, wide=WIDE), teacher=(1e6, a + 100.0))
+    small, wide = found
+    assert small.own_flop == pytest.approx(900 * a / (a + b) + 2)
+    # 10 slots asked and 30 from the cache at 50 FLOP each, shared by two students
+    assert small.teacher_forward_flop == wide.teacher_forward_flop == 40 * 50 / 2
+    assert small.slots == pytest.approx((small.own_flop + 1000 + 1e6) / 100)
+    assert wide.slots is None  # a slot of it costs more than the teacher's
+
+
+def test_a_teachers_cost_from_its_recipe():
+    """14 000 steps of 256 slots, three forward passes of 10.3 GFLOP each (convolutions alone)."""
+    trained, served = teacher_cost(str(ROOT / "training" / "recipes" / "teacher.toml"))
+    assert trained == pytest.approx(3 * 14000 * 256 * served) and 9.5e9 < served < 10.6e9
+
+
+def test_the_command(tmp_path, capsys):
+    (tmp_path / "run.json").write_text(json.dumps(run(small=NET)))
+    teacher = str(ROOT / "training" / "recipes" / "teacher.toml")
+    assert main(["cost", str(tmp_path), "--teacher", teacher]) == 0
+    text = capsys.readouterr().out
+    assert "paid back" in text and "no counter" in text and "small" in text
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [(None, "no such run record"), ("{}", "expected the record"), ("x", "exp")]
+)
+def test_a_bad_record_gets_one_line(tmp_path, capsys, content, says):
+    if content:
+        (tmp_path / "run.json").write_text(content)
+    assert main(["cost", str(tmp_path)]) == 2
+    message = capsys.readouterr().err
+    assert says in message and message.count("\n") == 1

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a training run cost, and after how many slots served a distilled student has paid it back.
+
+The case study's question (arXiv 2507.10409). In FLOP it needs no assumption about the machine: a
+student pays back what was spent on it (its own training, the teacher's forward passes it learned
+from, the teacher's training) with what each slot costs less than at the teacher.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+from .export import flop_per_slot
+from .files import TrainingError
+from .ledger import PHASES
+from .receivers import build
+from .recipe import Recipe
+from .recipe import load as load_recipe
+
+
+@dataclass(frozen=True)
+class Payback:
+    """FLOP spent on one student, by what they were spent on, and what a slot of it saves.
+
+    slots: how many slots it must serve until the saving equals what was spent; None where a slot
+    saves nothing.
+    """
+
+    student: str
+    own_flop: float
+    teacher_forward_flop: float
+    teacher_training_flop: float
+    saved_flop_per_slot: float
+
+    @property
+    def spent_flop(self) -> float:
+        return self.own_flop + self.teacher_forward_flop + self.teacher_training_flop
+
+    @property
+    def slots(self) -> float | None:
+        saved = self.saved_flop_per_slot
+        return self.spent_flop / saved if saved > 0 else None
+
+
+def read_run(folder: str | Path) -> dict:
+    """A run's record, run.json; TrainingError where it is not one."""
+    path = Path(folder) / "run.json"
+    try:
+        run = json.loads(path.read_text())
+        if run["schema"] != "deeprx.training/1":
+            raise KeyError("schema")
+        return run
+    except FileNotFoundError:
+        raise TrainingError(
+            f"{path}: no such run record; training writes it beside last.ckpt"
+        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise TrainingError(
+            f"{path}: expected the record of a training run, found something else"
+        ) from None
+
+
+def inference_flop(net: dict) -> int:
+    """FLOP of one 26-PRB slot of a net as a recipe names it: convolutions and matrix products."""
+    built = build(net)
+    return flop_per_slot(built, built.n_rx)["matmul"]
+
+
+def training_flop(recipe: Recipe) -> float:
+    """What training a recipe takes by rule of thumb: three forward passes for every slot."""
+    return 3.0 * recipe.steps * recipe.batch * sum(inference_flop(m.net) for m in recipe.members)
+
+
+def teacher_cost(reference: str) -> tuple[float, float]:
+    """(FLOP of the teacher's training, FLOP of a slot served) from a run's folder or, by the rule
+    of thumb, from a recipe; the first member is the teacher.
+    """
+    if Path(reference).is_dir():
+        run = read_run(reference)
+        net = next(iter(run["members"].values()))
+        return sum(p["flop"] for p in run["phases"].values()), inference_flop(net)
+    recipe = load_recipe(reference)
+    return training_flop(recipe), inference_flop(recipe.members[0].net)
+
+
+def payback(run: dict, teacher: tuple[float, float]) -> list[Payback]:
+    """For every member of a run; they share data and the teacher's passes (cached ones included, as
+    if they had been run) equally, forward and backward passes by their nets' FLOP.
+    """
+    trained, served = teacher
+    flop = {name: inference_flop(net) for name, net in run["members"].items()}
+    phases = run["phases"]
+    asked = phases["teacher"]["slots"]
+    per_slot = phases["teacher"]["flop"] / asked if asked else served
+    passes = (asked + run["cached_llr_slots"]) * per_slot / len(flop)
+    nets = phases["forward"]["flop"] + phases["backward"]["flop"]
+    return [
+        Payback(
+            student=name,
+            own_flop=nets * f / sum(flop.values()) + phases["data"]["flop"] / len(flop),
+            teacher_forward_flop=passes,
+            teacher_training_flop=trained,
+            saved_flop_per_slot=served - f,
+        )
+        for name, f in flop.items()
+    ]
+
+
+def phase_table(run: dict) -> Table:
+    """Slots, seconds, FLOP, rate and joules of a run by phase."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("phase")
+    for column in ("slots", "seconds", "TFLOP", "GFLOP/s", "joules", "modelled J", "GFLOP/s/W"):
+        table.add_column(column, justify="right")
+    for name in PHASES:
+        p = run["phases"][name]
+        joules = p["joules"]
+        table.add_row(
+            name,
+            str(p["slots"]),
+            f"{p['s']:.1f}",
+            f"{p['flop'] / 1e12:.2f}",
+            f"{p['flop'] / p['s'] / 1e9:.1f}" if p["s"] else "-",
+            "-" if joules is None else f"{joules:.0f}",
+            f"{p['modelled_j']:.0f}",
+            "-" if not joules else f"{p['flop'] / joules / 1e9:.2f}",
+        )
+    return table
+
+
+def payback_table(found: list[Payback]) -> Table:
+    """TFLOP spent on each student and the slots that pay it back."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("student")
+    for column in (
+        "own TFLOP",
+        "teacher's passes",
+        "teacher's training",
+        "saved GFLOP/slot",
+        "paid back after",
+        "without the teacher's training",
+    ):
+        table.add_column(column, justify="right")
+    for p in found:
+        alone = p.own_flop + p.teacher_forward_flop
+        table.add_row(
+            p.student,
+            f"{p.own_flop / 1e12:.1f}",
+            f"{p.teacher_forward_flop / 1e12:.1f}",
+            f"{p.teacher_training_flop / 1e12:.0f}",
+            f"{p.saved_flop_per_slot / 1e9:.3f}",
+            "never" if p.slots is None else f"{p.slots:,.0f} slots",
+            "never" if p.slots is None else f"{alone / p.saved_flop_per_slot:,.0f} slots",
+        )
+    return table
