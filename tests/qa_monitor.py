@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""deeprx monitor as a user runs it: in a terminal, in a pipe, for scripts and for Prometheus."""
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+from contextlib import contextmanager, suppress
+
+import pytest
+from gnuradio.deeprx.cli import main
+from gnuradio.deeprx.cli.monitor import STALE_S, Source, sparkline
+from gnuradio.deeprx.telemetry import Message, Publisher
+from prometheus_client.parser import text_string_to_metric_families
+from telemetry_reports import free_port, made, until
+
+from deeprx_common import report
+
+COMMAND = [sys.executable, "-m", "gnuradio.deeprx", "monitor"]
+
+
+@contextmanager
+def publishing(port, every_s=0.05, **fields):
+    """A publisher in the background, as a probe in its flowgraph; slots and errors grow."""
+    publisher, stop = Publisher(str(port), source="roof"), threading.Event()
+
+    def publish():
+        slots = 400
+        while not stop.wait(every_s):
+            slots += 10
+            publisher.publish(made(slots=slots, errors=10 * slots, **fields))
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    try:
+        yield publisher
+    finally:
+        stop.set()
+        thread.join()
+        publisher.close()
+
+
+@contextmanager
+def monitor(*arguments, **options):
+    process = subprocess.Popen(
+        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+class TestOnce:
+    def test_shows_what_a_source_reports(self, capsys):
+        port = free_port()
+        with publishing(port):
+            assert main(["monitor", "--connect", str(port), "--once"]) == 0
+        shown = capsys.readouterr().out
+        for text in (
+            f"127.0.0.1:{port}", "roof", "live", "deeprx-student at 12.0 dB", "3 missed",
+            "p99 7.98 ms", "queue 2", "57.8 mJ/slot, modelled", "BER",
+        ):  # fmt: skip
+            assert text in shown
+        assert re.search(r"\d\.\d\de-\d\d +\d\.\de-\d\d … \d\.\de-\d\d", shown)  # the interval
+
+    def test_json_is_a_report_of_each_source(self, capsys):
+        ports = [free_port(), free_port()]
+        connect = [part for port in ports for part in ("--connect", str(port))]
+        with publishing(ports[0]), publishing(ports[1], receiver="baseline-sure"):
+            assert main(["monitor", *connect, "--once", "--json"]) == 0
+        reports = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        for found in reports:
+            report.validate(found)
+        assert [r["points"][0]["receiver"] for r in reports] == ["deeprx-student", "baseline-sure"]
+        assert [r["telemetry"]["address"][-5:] for r in reports] == [f"{p:05}"[-5:] for p in ports]
+
+    def test_silent_source_is_an_error_beside_what_the_others_report(self, capsys):
+        port, silent = free_port(), free_port()
+        with publishing(port):
+            status = main(
+                ["monitor", "--connect", str(port), "--connect", str(silent), "--once",
+                 "--timeout", "1"]
+            )  # fmt: skip
+        said = capsys.readouterr()
+        assert status == 2
+        assert "deeprx-student" in said.out
+        assert re.fullmatch(
+            rf"deeprx: error: no report from tcp://127.0.0.1:{silent} within 1 s: .*\n", said.err
+        )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--connect", "nowhere"], "cannot connect to 'nowhere'"),
+        (["--keys", "/nowhere"], "expected a key in /nowhere/monitor.key_secret"),
+        (["--once", "--timeout", "0"], "--timeout must be positive"),
+        (["--prometheus", "0"], "--prometheus must be a port"),
+    ],
+)
+def test_mistakes_are_one_line(arguments, says, capsys):
+    assert main(["monitor", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert said.count("\n") == 1
+
+
+def test_json_lines_go_on_after_the_publisher_restarts():
+    port = free_port()
+    with monitor("--connect", str(port), "--json") as process:
+        with publishing(port):
+            first = json.loads(process.stdout.readline())
+        with publishing(port):
+            run = first["telemetry"]["run"]
+            while run == first["telemetry"]["run"]:
+                run = json.loads(process.stdout.readline())["telemetry"]["run"]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(5) == 130
+        assert process.stderr.read() == ""
+
+
+def test_pipe_gets_a_line_a_report_and_may_close():
+    port = free_port()
+    with publishing(port), monitor("--connect", str(port)) as process:
+        line = process.stdout.readline()
+        assert f"127.0.0.1:{port}" in line and "57.8 mJ/slot, modelled" in line
+        process.stdout.close()
+        assert process.wait(5) == 0
+        assert process.stderr.read() == ""
+
+
+def test_live_view_in_a_terminal():
+    """Live, waiting and stale sources, strangers' text tamed; Ctrl-C leaves the terminal whole."""
+    port, silent = free_port(), free_port()
+    ours, theirs = pty.openpty()
+    arguments = ["--connect", str(port), "--connect", str(silent)]
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "90", "LINES": "40"}
+    process = subprocess.Popen(
+        [*COMMAND, *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=environment,
+        start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    seen = b""
+
+    def shows(*texts):
+        nonlocal seen
+        with suppress(OSError):  # the monitor ended
+            while select.select([ours], [], [], 0)[0]:
+                seen += os.read(ours, 65536)
+        return all(text.encode() in seen for text in texts)
+
+    try:
+        with publishing(port, receiver="evil\x1b]0;title\x07"):
+            until(lambda: shows("evil?]0;title?", "waiting", " live ", "▁"))
+        seen = b""
+        until(lambda: shows("stale: silent for"), STALE_S + 10)
+        process.send_signal(signal.SIGINT)
+        until(lambda: shows("\x1b[?25h"))  # the cursor is back
+        assert process.wait(5) == 130
+        shows()
+        assert b"Traceback" not in seen and b"\x1b]0" not in seen
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+
+
+def scrape(port):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        families = list(text_string_to_metric_families(answer.read().decode()))
+    return {
+        (s.name, *(v for k, v in sorted(s.labels.items()) if k != "address")): s.value
+        for family in families
+        for s in family.samples
+    }
+
+
+def test_prometheus():
+    port, metrics = free_port(), free_port()
+    with (
+        publishing(port),
+        monitor("--connect", str(port), "--json", "--prometheus", str(metrics)) as process,
+    ):
+        point = json.loads(process.stdout.readline())["points"][0]
+        found = scrape(metrics)
+        name = "deeprx-student"
+        assert found["deeprx_up",] == 1
+        assert found["deeprx_dropped_messages_total",] == 0
+        assert found["deeprx_missed_slots_total", name] == 3
+        assert found["deeprx_slots_total", name] >= point["slots"]
+        assert found["deeprx_bits_total", name] >= point["bits"]
+        low, rate, high = (
+            found["deeprx_bit_error_ratio", name, v] for v in ("lower", "rate", "upper")
+        )
+        assert low <= rate <= high
+        assert found["deeprx_inference_seconds", "0.5", name] == pytest.approx(0.007)
+        assert found["deeprx_queue_slots", name] == 2
+        assert found["deeprx_energy_joules_per_slot", "modelled", name] == 0.0578
+        second = subprocess.run(
+            [*COMMAND, "--prometheus", str(metrics)], capture_output=True, text=True, timeout=20
+        )
+        assert second.returncode == 2
+        assert "cannot serve metrics at port" in second.stderr
+        assert second.stderr.count("\n") == 1
+
+
+class TestSource:
+    @staticmethod
+    def message(sequence, run="a", time_s=0.0, **fields):
+        return Message(made(**fields), "s", run, sequence, time_s)
+
+    def test_rates_are_of_what_came_since_the_last_message(self):
+        source = Source("x")
+        source.take(self.message(0, slots=100, errors=0, time_s=10), 0)
+        source.take(self.message(1, slots=300, errors=16224, time_s=12), 2)
+        assert source.slots_per_s[-1] == pytest.approx(100)
+        assert source.ber[-1] == pytest.approx(16224 / (200 * 16224))
+
+    def test_new_point_and_restart_begin_anew(self):
+        source = Source("x")
+        source.take(self.message(5, slots=300, time_s=10), 0)
+        source.take(self.message(6, slots=50, errors=0, time_s=11), 1)  # new conditions
+        assert (source.slots_per_s[-1], source.ber[-1]) == (50, 0)
+        source.take(self.message(0, run="b", slots=400, time_s=12), 2)
+        assert source.restarts == 1
+        assert source.slots_per_s[-1] is None  # nobody knows since when
+
+    def test_is_stale_after_three_times_its_pace(self):
+        source = Source("x")
+        assert source.status(100) == "waiting"
+        source.take(self.message(0), 100)
+        source.take(self.message(1), 110)
+        assert source.status(110 + 29) == "live"
+        assert source.status(110 + 31) == "stale"
+
+
+class TestSparkline:
+    def test_spans_smallest_to_largest(self):
+        assert sparkline([0, 1, 2, 7]) == "▁▂▃█"
+
+    def test_logarithmic(self):
+        assert sparkline([1e-7, 1e-4, 1, 0], logarithmic=True) == "▁▄█▁"
+
+    def test_gaps_and_constants(self):
+        assert sparkline([None, 5.0, None, 5.0]) == " ▅ ▅"
+        assert sparkline([None, 0.0], logarithmic=True) == ""

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Publisher and Subscription over real sockets: keys, restarts, slow subscribers, nonsense."""
+
+import json
+import stat
+import subprocess
+import sys
+import time
+
+import pytest
+import telemetry_reports
+import zmq
+from gnuradio.deeprx.cli import main
+from gnuradio.deeprx.telemetry import QUEUE, SCHEMA, Publisher, Subscription, endpoint, make_keys
+from telemetry_reports import free_port, made
+
+from deeprx_common import report
+
+
+def receive(subscription, seconds=5.0):
+    """The next message, or None after a time."""
+    if subscription.socket.poll(seconds * 1000):
+        return subscription.receive()
+    return None
+
+
+def publish_until_received(publisher, subscription, seconds=5.0):
+    """A subscriber hears nothing of what was sent before it had joined."""
+    return telemetry_reports.until(
+        lambda: publisher.publish(made()) or receive(subscription, 0.05), seconds
+    )
+
+
+@pytest.fixture
+def subscribe():
+    subscriptions = []
+
+    def make(*arguments, **options):
+        subscriptions.append(Subscription(*arguments, **options))
+        return subscriptions[-1]
+
+    yield make
+    for subscription in subscriptions:
+        subscription.socket.close()
+
+
+def test_message_is_a_report_with_schema_source_and_sequence(subscribe):
+    port = str(free_port())
+    publisher = Publisher(port, source="roof")
+    subscription = subscribe(port)
+    first = publish_until_received(publisher, subscription)
+    publisher.publish(made(slots=7))
+    message = receive(subscription)
+    report.validate(message.report)
+    assert message.report["telemetry"]["schema"] == SCHEMA == "deeprx.telemetry/1"
+    assert (message.source, message.sequence) == ("roof", first.sequence + 1)
+    assert message.run == first.run
+    assert abs(message.time_s - time.time()) < 5
+    assert message.point["slots"] == 7
+    assert subscription.dropped == 0
+    publisher.close()
+
+
+def test_port_alone_stays_on_this_machine():
+    assert endpoint("5599") == "tcp://127.0.0.1:5599"
+
+
+@pytest.mark.parametrize(
+    "address", ["tcp://*:5599", "tcp://0.0.0.0:5599", "tcp://[::]:5599", "tcp://eth0:5599"]
+)
+def test_address_open_to_others_needs_keys(address):
+    with pytest.raises(ValueError, match="is open to other machines: give keys") as caught:
+        Publisher(address)
+    assert "\n" not in str(caught.value)
+
+
+def test_port_in_use_is_one_line():
+    port = str(free_port())
+    first = Publisher(port)
+    with pytest.raises(ValueError, match=f"cannot publish .*{port}.*Address already in use"):
+        Publisher(port)
+    first.close()
+    Publisher(port).close()
+
+
+def test_bad_address_is_one_line():
+    with pytest.raises(ValueError, match="cannot connect to 'nowhere'"):
+        Subscription("nowhere")
+
+
+class TestKeys:
+    def test_only_who_has_keys_hears(self, subscribe, tmp_path):
+        keys, others = tmp_path / "keys", tmp_path / "others"
+        make_keys(keys)
+        make_keys(others)
+        (others / "publisher.key").write_bytes((keys / "publisher.key").read_bytes())
+        port = free_port()
+        publisher = Publisher(f"tcp://0.0.0.0:{port}", keys)
+        friend, stranger, plain = (subscribe(str(port), k) for k in (keys, others, None))
+        assert publish_until_received(publisher, friend)
+        for _ in range(20):
+            publisher.publish(made())
+        assert receive(friend)
+        assert receive(stranger, 0.5) is None
+        assert receive(plain, 0.1) is None
+        publisher.close()
+
+    def test_are_nobody_elses_to_read(self, tmp_path, capsys):
+        folder = tmp_path / "keys"
+        assert main(["keys", str(folder)]) == 0
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        names = sorted(path.name for path in folder.iterdir())
+        assert names == [
+            "monitor.key",
+            "monitor.key_secret",
+            "publisher.key",
+            "publisher.key_secret",
+        ]
+        assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in folder.iterdir())
+        shown = capsys.readouterr().out
+        assert all(str(path) in shown for path in folder.iterdir())
+        assert main(["keys", str(folder)]) == 2
+        assert capsys.readouterr().err.strip().endswith("give the name of a folder to be made")
+
+    def test_do_not_keep_the_process_from_ending(self, tmp_path):
+        keys = tmp_path / "keys"
+        make_keys(keys)
+        program = (
+            "from gnuradio.deeprx.telemetry import Publisher\n"
+            f"kept = Publisher('tcp://0.0.0.0:{free_port()}', {str(keys)!r})"
+        )
+        subprocess.run([sys.executable, "-c", program], check=True, timeout=20)
+
+    def test_missing_ones_are_one_line(self, tmp_path):
+        with pytest.raises(ValueError, match=r"publisher.key_secret.*deeprx keys"):
+            Publisher("tcp://0.0.0.0:5599", tmp_path)
+        with pytest.raises(ValueError, match=r"monitor.key_secret.*deeprx keys"):
+            Subscription("5599", tmp_path)
+
+
+def test_publisher_that_restarts_is_no_loss(subscribe):
+    port = str(free_port())
+    publisher = Publisher(port)
+    subscription = subscribe(port)
+    before = publish_until_received(publisher, subscription)
+    publisher.close()
+    publisher = Publisher(port)
+    after = publish_until_received(publisher, subscription)
+    assert after.run != before.run
+    assert subscription.dropped == 0
+    publisher.close()
+
+
+def test_slow_subscriber_holds_nobody_up_and_knows_what_it_missed(subscribe):
+    port = str(free_port())
+    publisher = Publisher(port)
+    subscription = subscribe(port)
+    first = publish_until_received(publisher, subscription).sequence
+    text = "x" * 20_000  # more in all than the kernel holds for a connection
+    started = time.monotonic()
+    for _ in range(2000):
+        publisher.publish(made(receiver=text))
+    assert time.monotonic() - started < 20
+    received = [m for m in iter(lambda: receive(subscription, 0.5), None)]
+    publisher.publish(made())
+    last = receive(subscription)
+    assert len(received) < 2000
+    assert len(received) >= QUEUE
+    assert last.sequence - first == len(received) + subscription.dropped + 1
+    publisher.close()
+
+
+def telemetry(**changes):
+    fields = {"schema": SCHEMA, "source": "s", "run": "r", "sequence": 0, "time_s": 1.0} | changes
+    return json.dumps(made() | {"telemetry": fields}).encode()
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"\xff\x00", "expected JSON"),
+        (b"[" * 100_000, "expected JSON"),
+        (telemetry(sequence=float("nan")), "expected JSON"),
+        (b"[]", "expected schema"),
+        (json.dumps(made()).encode(), "expected schema 'deeprx.telemetry/1', found None"),
+        (telemetry(schema="deeprx.telemetry/9"), "found 'deeprx.telemetry/9'"),
+        (telemetry(run=7), "'run' is missing or of a wrong type"),
+        (telemetry().replace(b'"slots": 400', b'"slots": "many"'), "'slots' must be int"),
+        (telemetry().replace(b'"points": [', b'"points": [], "more": ['), "found 0"),
+    ],
+)
+def test_nonsense_is_counted_and_the_next_message_read(subscribe, data, says):
+    port = free_port()
+    stranger = zmq.Context.instance().socket(zmq.PUB)
+    stranger.linger = 0
+    stranger.bind(f"tcp://127.0.0.1:{port}")
+    subscription = subscribe(str(port))
+    telemetry_reports.until(
+        lambda: stranger.send(data) or receive(subscription, 0.05) or subscription.unreadable
+    )
+    assert says in subscription.complaint
+    assert "\n" not in subscription.complaint
+    stranger.send(telemetry())
+    assert telemetry_reports.until(lambda: receive(subscription, 0.05))
+    stranger.close()
