@@ -185,9 +185,7 @@ class _Layout:
         found = stream.metadata["captures"] or [{"core:sample_start": offset}]
         starts = [c["core:sample_start"] - offset for c in found]
         if starts[0] < 0:
-            raise ValueError(
-                f"{stream.where}: the first capture starts before core:offset {offset}"
-            )
+            raise ValueError(f"{stream.where}: a capture starts before core:offset {offset}")
         end = stream.n_bytes - fields.get("core:trailing_bytes", 0)
         headers = np.cumsum([c.get("core:header_bytes", 0) for c in found]).tolist()
         total = max(0, end - headers[-1]) // self._frame  # a crash may leave part of a sample
@@ -251,7 +249,9 @@ def _open(path: Path) -> list[_Stream]:
     metadata = _metadata(_text(meta), meta)
     if metadata["global"].get("core:metadata_only"):
         raise ValueError(f"{meta}: expected a recording, found metadata only")
-    data = path.parent / metadata["global"].get("core:dataset", names["data_fn"].name)
+    data = path.with_name(names["data_fn"].name)
+    if "core:dataset" in metadata["global"]:
+        data = path.with_name(Path(metadata["global"]["core:dataset"]).name)  # never elsewhere
     if not data.is_file():
         raise ValueError(f"{meta}: expected its samples in {data}, found no such file")
     return [_Stream(meta, metadata, data, 0, data.stat().st_size)]
@@ -275,17 +275,13 @@ def _open_archive(path: Path) -> _Stream:
     except tarfile.TarError as error:
         raise ValueError(f"{path}: expected a SigMF archive (tar): {error}") from None
     (data,) = datas
-    if data.offset_data + data.size > path.stat().st_size:
-        raise ValueError(
-            f"{path}: truncated: expected {data.offset_data + data.size} bytes, "
-            f"found {path.stat().st_size}"
-        )
     return _Stream(path, _metadata(text, path), path, data.offset_data, data.size)
 
 
 def _open_collection(path: Path) -> list[_Stream]:
+    text = _text(path)
     try:
-        collection = json.loads(_text(path))["collection"]
+        collection = json.loads(text)["collection"]
         names = [(s["name"], s["hash"].lower()) for s in collection["core:streams"]]
     except (ValueError, TypeError, KeyError, AttributeError):
         raise ValueError(f"{path}: expected a SigMF collection with core:streams") from None

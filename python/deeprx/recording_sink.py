@@ -67,11 +67,8 @@ class recording_sink(SelfKeeping, gr.sync_block):
 
     def work(self, input_items, output_items):
         n = len(input_items[0])
-        first = self.nitems_read(0)
         tags = self.get_tags_in_window(0, 0, n)
-        for at, index in sorted(slot_starts(tags).items()):
-            self._writer.slot(at, index)
-        for at in sorted({t.offset for t in tags}):
+        for at in sorted({tag.offset for tag in tags}):
             here = {pmt.symbol_to_string(t.key): t.value for t in tags if t.offset == at}
             if "rx_freq" in here or "rx_time" in here:
                 frequency = here.get("rx_freq")
@@ -84,9 +81,10 @@ class recording_sink(SelfKeeping, gr.sync_block):
             self._writer.write(input_items)
         except OSError as error:
             self._error = error
-            self.logger.error(f"{error.strerror}: the recording ends at sample {first + n}")
-            return -1
-        return n
+            self.logger.error(f"{error.strerror}: the recording ends here")
+        for at, index in sorted(slot_starts(tags).items()):
+            self._writer.slot(at, index)
+        return -1 if self._error else n
 
     def stop(self):
         try:

@@ -139,10 +139,11 @@ class RecordingWriter:
             return sum(n_slots for _, _, n_slots in self._runs)
 
     def slot(self, at: int, slot_index: int) -> None:
-        """A slot, or its preamble, begins at sample at, written already or about to be."""
+        """A slot, or its preamble, begins at sample at; ignored where that was not written yet."""
         with self._lock:
-            self._end_slot(at)
-            self._begun = (at, slot_index)
+            if at < self.n_samples:
+                self._end_slot(at)
+                self._begun = (at, slot_index)
 
     def capture(self, at: int, frequency_hz: float | None = None, time: str | None = None) -> None:
         """From sample at on the radio has another frequency in Hz, or time (ISO 8601, UTC)."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from gnuradio import blocks, filter
+from gnuradio import blocks, filter, gr
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -115,10 +115,9 @@ class Replay(Flowgraph):
         self.source = recording_source(recording.path, recording.n_rx, aligned)
         kind = aligned_front_end if aligned else sync_front_end
         self.front_end = kind(n_rx=recording.n_rx, **slot_keywords(sent.config))
-        resamplers = _resamplers(recording, sent, aligned)
         for antenna in range(recording.n_rx):
-            chain = [b for b in (resamplers[antenna],) if b]
-            self.connect((self.source, antenna), *chain, (self.front_end, antenna))
+            resampling = _resampling(recording, sent, aligned)
+            self.connect((self.source, antenna), *resampling, (self.front_end, antenna))
         known = sent.bit_seed is not None
         self.connect_receivers(
             self.front_end,
@@ -136,11 +135,11 @@ class Replay(Flowgraph):
                 self.connect(blocks.vector_source_b([]), (probe, 1))
 
 
-def _resamplers(recording: Recording, sent: SentSlots, aligned: bool) -> list:
-    """One for each antenna where the recording has another sample rate, else Nones."""
+def _resampling(recording: Recording, sent: SentSlots, aligned: bool) -> list:
+    """The blocks of one antenna that bring a recording to the slots' sample rate, if any."""
     have, need = recording.sample_rate, sent.config.sample_rate
     if have == need:
-        return [None] * recording.n_rx
+        return []
     if aligned:
         raise ValueError(
             f"{recording.path}: expected {need:g} samples/s, found {have:g}: resampling moves the "
@@ -154,10 +153,10 @@ def _resamplers(recording: Recording, sent: SentSlots, aligned: bool) -> list:
         )
     # within 1 ppm, which the synchroniser follows
     ratio = Fraction(need / have).limit_denominator(1000)
-    return [
-        filter.rational_resampler_ccc(ratio.numerator, ratio.denominator, [], PASSBAND)
-        for _ in range(recording.n_rx)
-    ]
+    resampler = filter.rational_resampler_ccc(ratio.numerator, ratio.denominator, [], PASSBAND)
+    # its first output is in the midst of its taps: without zeros ahead the first slot is cut short
+    ahead = blocks.delay(gr.sizeof_gr_complex, len(resampler.taps()) // ratio.numerator)
+    return [ahead, resampler]
 
 
 def run(arguments) -> int:

@@ -1,0 +1,562 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""SigMF recordings: what is written is valid and whole whatever ends it, what is read is exact."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pmt
+import pytest
+import sigmf
+from gnuradio import blocks, deeprx, gr
+from gnuradio.deeprx.cli import main
+from gnuradio.deeprx.recording import Recording, SentSlots
+from gnuradio.deeprx.recording_writer import RecordingWriter
+from sigmf import validate
+
+from deeprx_common.slot import SlotConfig
+
+SMALL = SlotConfig(n_prb=6, modulation="QPSK")
+SENT = SentSlots(SMALL, preamble=False, bit_seed=5, conditions={"snr_db": 20.0}, burst_slots=2)
+RATE = SMALL.sample_rate
+
+
+def noise(n_rx, n, seed=0):
+    rng = np.random.default_rng(seed)
+    values = rng.standard_normal((n_rx, n, 2)).astype(np.float32)
+    return values.view(np.complex64)[..., 0]
+
+
+def write(path, samples, slots=(), **options):
+    """A recording of samples with slots {sample: slot_index}; returns the writer, closed."""
+    writer = RecordingWriter(path, len(samples), RATE, sent=SENT, **options)
+    for start in range(0, samples.shape[1], 1000):
+        writer.write(list(samples[:, start : start + 1000]))
+        for at, index in dict(slots).items():
+            if start <= at < start + 1000:
+                writer.slot(at, index)
+    writer.close()
+    return writer
+
+
+def assert_valid(*paths):
+    """By the official validator, which ends with status 1 where it finds anything."""
+    validate.main([str(path) for path in paths])
+
+
+def edit(path, change, section="global"):
+    """Change the metadata of a recording as anybody could."""
+    metadata = json.loads(path.read_text())
+    change(metadata[section])
+    path.write_text(json.dumps(metadata))
+
+
+class TestWriting:
+    def test_floats_come_back_exactly(self, tmp_path):
+        samples = noise(3, 2500)
+        write(tmp_path / "a", samples, datatype="cf32_le")
+        recording = Recording(tmp_path / "a.sigmf-meta")
+        recording.verify()
+        assert (recording.n_rx, recording.n_samples) == (3, 2500)
+        assert recording.sample_rate == RATE
+        np.testing.assert_array_equal(recording.read(0, 2500), samples)
+        np.testing.assert_array_equal(recording.read(1234, 77), samples[:, 1234:1311])
+        assert_valid(tmp_path / "a.sigmf-meta")
+
+    def test_integers_are_rounded_scaled_and_clipped_in_the_open(self, tmp_path):
+        samples = noise(2, 3000)
+        samples[1, 7] = 100 - 3j
+        samples[0, 9] = complex(np.nan, 1)
+        writer = write(tmp_path / "a", samples, datatype="ci16_le", full_scale=8.0)
+        assert writer.clipped == 1
+        samples[1, 7] = complex(8 * 32767 / 32768, -3)
+        samples[0, 9] = 1j
+        recording = Recording(tmp_path / "a.sigmf-meta")
+        error = recording.read(0, 3000) - samples
+        assert max(np.abs(error.real).max(), np.abs(error.imag).max()) <= 8 / 65536 + 1e-7
+        assert_valid(tmp_path / "a.sigmf-meta")
+
+    def test_what_sigmf_itself_reads(self, tmp_path):
+        samples = noise(2, 1000)
+        write(tmp_path / "a", samples, datatype="ci16_le", full_scale=8.0)
+        theirs = sigmf.fromfile(tmp_path / "a.sigmf-meta").read_samples() * 8
+        np.testing.assert_array_equal(theirs.T, Recording(tmp_path / "a").read(0, 1000))
+
+    def test_collection(self, tmp_path):
+        samples = noise(2, 2000)
+        write(tmp_path / "a", samples, {0: 4}, datatype="cf32_le", collection=True)
+        names = sorted(p.name for p in tmp_path.iterdir())
+        streams = [f"a-rx{k}.sigmf-{kind}" for k in range(2) for kind in ("data", "meta")]
+        assert names == [*streams, "a.sigmf-collection"]
+        recording = Recording(tmp_path / "a.sigmf-collection")
+        recording.verify()
+        np.testing.assert_array_equal(recording.read(10, 500), samples[:, 10:510])
+        assert len(recording.runs) == 1
+        assert_valid(*tmp_path.glob("*.sigmf-meta"))
+        assert len(sigmf.fromfile(tmp_path / "a.sigmf-collection")) == 2
+
+    def test_archive(self, tmp_path):
+        samples = noise(2, 2000)
+        writer = write(tmp_path / "a.sigmf-meta", samples, datatype="cf32_le", archive=True)
+        assert [p.name for p in tmp_path.iterdir()] == ["a.sigmf"]
+        assert writer.paths == [tmp_path / "a.sigmf"]
+        recording = Recording(tmp_path / "a.sigmf")
+        recording.verify()
+        np.testing.assert_array_equal(recording.read(3, 1000), samples[:, 3:1003])
+        assert_valid(tmp_path / "a.sigmf")
+
+    def test_one_annotation_for_each_run_of_whole_slots(self, tmp_path):
+        n = SENT.period
+        places = {0: 0, n: 1, 2 * n: 2, 3 * n + 50: 3, 4 * n: 4, 5 * n: 6, 6 * n: 7}
+        write(tmp_path / "a", noise(1, 7 * n - 1), places)
+        runs = Recording(tmp_path / "a").runs
+        # the slot at 3n + 50 was cut short by the next, the one at 6n by the end
+        assert [(r.start, r.first_slot, r.n_slots) for r in runs] == [
+            (0, 0, 3),
+            (4 * n, 4, 1),
+            (5 * n, 6, 1),
+        ]
+        assert all(run.sent.config == SMALL for run in runs)
+        assert runs[0].sent.bit_seed == 5
+        assert runs[0].sent.burst_slots == 2
+        assert runs[0].sent.conditions["snr_db"] == 20.0
+        assert runs[0].sent.conditions["channel"] is None
+
+    def test_metadata_say_who_when_and_what_with(self, tmp_path):
+        write(tmp_path / "a", noise(1, 10), hw="a radio", author="Ada", frequency_hz=1e9)
+        made = json.loads((tmp_path / "a.sigmf-meta").read_text())
+        assert made["global"]["core:hw"] == "a radio"
+        assert made["global"]["core:author"] == "Ada"
+        assert made["global"]["core:extensions"] == [
+            {"name": "deeprx", "version": "1.0.0", "optional": True}
+        ]
+        assert made["captures"][0]["core:frequency"] == 1e9
+        assert made["captures"][0]["core:datetime"].endswith("Z")
+
+    def test_the_journal_is_a_valid_recording_at_any_time(self, tmp_path):
+        writer = RecordingWriter(tmp_path / "a", 1, RATE, sent=SENT, journal_s=0.02)
+        for k in range(5):
+            writer.write(list(noise(1, SENT.period)))
+            writer.slot(k * SENT.period, k)
+            deadline = time.monotonic() + 10
+            while (runs := Recording(tmp_path / "a").runs) == [] or runs[0].n_slots <= k:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            assert_valid(tmp_path / "a.sigmf-meta")
+        writer.close()
+
+    @pytest.mark.parametrize(
+        ("options", "says"),
+        [
+            ({"datatype": "cf64_le"}, "datatype must be one of ci16_le, cf32_le"),
+            ({"full_scale": 0.0}, "full_scale must be above 0"),
+            ({"collection": True, "archive": True}, "an archive holds one recording"),
+        ],
+    )
+    def test_parameters_that_do_not_fit(self, tmp_path, options, says):
+        with pytest.raises(ValueError, match=says):
+            RecordingWriter(tmp_path / "a", 1, RATE, **options)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_nothing_is_overwritten(self, tmp_path):
+        write(tmp_path / "a", noise(1, 100))
+        before = (tmp_path / "a.sigmf-data").read_bytes()
+        for path in ("a", "a.sigmf-meta"):
+            with pytest.raises(FileExistsError):
+                write(tmp_path / path, noise(1, 100, seed=1))
+        assert (tmp_path / "a.sigmf-data").read_bytes() == before
+
+
+def record(path, *arguments, **process):
+    command = [sys.executable, "-m", "gnuradio.deeprx", "record", str(path), "--n-prb", "6"]
+    return subprocess.Popen(
+        [*command, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        **process,
+    )  # fmt: skip
+
+
+def wait_for_slots(path):
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if path.exists() and json.loads(path.read_text())["annotations"]:
+            return
+        time.sleep(0.05)
+    pytest.fail("nothing was recorded")
+
+
+class TestInterrupted:
+    """By real signals and real full disks, of the command itself."""
+
+    @pytest.mark.parametrize("kind", ["--datatype=ci16_le", "--collection"])
+    def test_killed(self, tmp_path, kind):
+        process = record(tmp_path / "a", "--slots", 10**6, kind)
+        meta = tmp_path / ("a-rx0.sigmf-meta" if kind == "--collection" else "a.sigmf-meta")
+        wait_for_slots(meta)
+        process.kill()
+        process.communicate()
+        assert_valid(*tmp_path.glob("a*.sigmf-meta"))
+        last = "a.sigmf-collection" if kind == "--collection" else "a.sigmf-meta"
+        recording = Recording(tmp_path / last)
+        (run,) = recording.runs
+        assert run.n_slots > 10
+        assert recording.n_samples >= run.n_slots * run.sent.period
+
+    def test_ctrl_c(self, tmp_path):
+        process = record(tmp_path / "a", "--slots", 10**6)
+        wait_for_slots(tmp_path / "a.sigmf-meta")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode == 130
+        assert errors.startswith("deeprx: stopped; kept: ")
+        assert errors.count("\n") == 1
+        recording = Recording(tmp_path / "a")
+        assert recording.sha512[0]
+        recording.verify()
+        assert f"{recording.runs[0].n_slots} slots" in errors
+        assert_valid(tmp_path / "a.sigmf-meta")
+
+    def assert_kept(self, process, path, why):
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 2, errors
+        lines = [line for line in errors.splitlines() if line.startswith("deeprx: error")]
+        assert len(lines) == 1
+        assert why in lines[0]
+        assert "Traceback" not in errors
+        recording = Recording(path)
+        recording.verify()
+        assert recording.runs[0].n_slots > 10
+        assert_valid(path)
+
+    def test_file_size_limit(self, tmp_path):
+        def limit():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_001, 3_000_001))
+
+        process = record(tmp_path / "a", "--slots", 10**6, preexec_fn=limit)
+        self.assert_kept(process, tmp_path / "a.sigmf-meta", "File too large")
+        assert (tmp_path / "a.sigmf-data").stat().st_size <= 3_000_001
+
+    def test_disk_full(self, tmp_path):
+        disk = tmp_path / "disk"
+        disk.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
+        if subprocess.run(mount, capture_output=True).returncode:
+            pytest.skip("mounting a small disk needs root")
+        try:
+            process = record(disk / "a", "--slots", 10**6)
+            self.assert_kept(process, disk / "a.sigmf-meta", "No space left on device")
+        finally:
+            subprocess.run(["umount", str(disk)], check=True)
+
+
+class TestRecordingSink:
+    def test_radio_tags_begin_captures(self, tmp_path):
+        tags = []
+        for at, key, value in [
+            (0, "rx_freq", pmt.from_double(1e9)),
+            (0, "rx_time", pmt.make_tuple(pmt.from_uint64(10**9), pmt.from_double(0.25))),
+            (700, "rx_freq", pmt.from_double(2e9)),
+        ]:
+            tags.append(gr.tag_utils.python_to_tag((at, pmt.intern(key), value, pmt.PMT_F)))
+        samples = noise(1, 1000)[0]
+        top = gr.top_block()
+        sink = deeprx.recording_sink(tmp_path / "a", 1e6, n_rx=1, datatype="cf32_le", n_prb=6)
+        top.connect(blocks.vector_source_c(samples.tolist(), False, 1, tags), sink)
+        top.run()
+        assert sink.error() is None
+        assert sink.samples() == 1000
+        made = json.loads((tmp_path / "a.sigmf-meta").read_text())
+        first, second = made["captures"]
+        assert first["core:frequency"] == 1e9
+        assert first["core:datetime"] == "2001-09-09T01:46:40.250000000Z"
+        assert (second["core:sample_start"], second["core:frequency"]) == (700, 2e9)
+        assert made["annotations"] == []
+        recording = Recording(tmp_path / "a")
+        assert [(c.start, c.n_samples) for c in recording.captures] == [(0, 700), (700, 300)]
+        assert_valid(tmp_path / "a.sigmf-meta")
+
+    def test_slots_are_annotated_where_they_begin(self, tmp_path):
+        slot = {"n_prb": 6, "modulation": "QPSK"}
+        top = gr.top_block()
+        source = deeprx.slot_source(5, 3, 20, **slot)
+        transmitter = deeprx.slot_transmitter(preamble=True, **slot)
+        sink = deeprx.recording_sink(
+            tmp_path / "a", RATE, n_rx=1, datatype="cf32_le", bit_seed=5, **slot
+        )
+        top.connect(source, transmitter, sink)
+        top.run()
+        recording = Recording(tmp_path / "a")
+        (run,) = recording.runs
+        assert (run.start, run.first_slot, run.n_slots) == (0, 3, 20)
+        assert sink.slots() == 20
+        # the slot itself lies where the annotation says
+        at = run.start + 7 * run.sent.period + (run.sent.period - SMALL.n_samples)
+        symbol = recording.read(at + SMALL.cp_lengths[0], SMALL.fft_size)[0]
+        spectrum = np.fft.fft(symbol, norm="ortho")[SMALL.carriers]
+        grid = SMALL.grid(SMALL.bits(5, 10), 10)
+        np.testing.assert_allclose(spectrum, grid[0], atol=1e-4)
+
+
+TYPES = [
+    *(f"c{kind}_le" for kind in ("f32", "f64", "i32", "i16", "u32", "u16")),
+    *(f"c{kind}_be" for kind in ("f32", "f64", "i32", "i16", "u32", "u16")),
+    "ci8",
+    "cu8",
+]  # fmt: skip
+
+
+def numpy_type(name):
+    kind, _, order = name[1:].partition("_")
+    return np.dtype(("<" if order != "be" else ">") + kind[0] + str(int(kind[1:]) // 8))
+
+
+def encode(samples, name):
+    """Samples as a data file of any SigMF type; full scale is 1."""
+    kind = numpy_type(name)
+    values = np.stack([samples.real, samples.imag], -1).astype(np.float64)
+    values = np.moveaxis(values, 0, 1)  # [n, n_rx, 2]
+    if kind.kind != "f":
+        values = np.rint(values * 2.0 ** (8 * kind.itemsize - 1))
+        values += 2.0 ** (8 * kind.itemsize - 1) if kind.kind == "u" else 0
+    return values.astype(kind).tobytes()
+
+
+def put(path, samples, name, captures=(), annotations=(), data=None, **fields):
+    """A recording by hand."""
+    made = {
+        "core:datatype": name,
+        "core:version": "1.2.0",
+        "core:sample_rate": RATE,
+        "core:num_channels": len(samples),
+        "core:extensions": [{"name": "deeprx", "version": "1.0.0", "optional": True}],
+    } | fields
+    text = json.dumps(
+        {"global": made, "captures": list(captures), "annotations": list(annotations)}
+    )
+    meta = path.with_suffix(".sigmf-meta")
+    meta.write_text(text)
+    path.with_suffix(".sigmf-data").write_bytes(encode(samples, name) if data is None else data)
+    return meta
+
+
+class TestReading:
+    @pytest.mark.parametrize("name", TYPES)
+    def test_every_complex_type(self, tmp_path, name):
+        samples = noise(2, 500) * 0.2
+        samples[1, 3] = -1 + 0.5j
+        recording = Recording(put(tmp_path / "a", samples, name))
+        bits = 8 * numpy_type(name).itemsize
+        step = 1e-7 if "f" in name else max(2.0 ** (1 - bits), 1e-7)
+        assert np.abs(recording.read(0, 500) - samples).max() <= step
+        np.testing.assert_array_equal(recording.read(100, 50), recording.read(0, 150)[:, 100:])
+
+    def test_captures_with_headers_offset_and_another_data_file(self, tmp_path):
+        samples = noise(2, 300)
+        body = encode(samples, "cf32_le")
+        frame = 16
+        data = b"head" + body[: 100 * frame] + b"another" + body[100 * frame :] + b"tail!"
+        (tmp_path / "radio.bin").write_bytes(data)
+        meta = put(
+            tmp_path / "a", samples, "cf32_le",
+            captures=[
+                {"core:sample_start": 1000, "core:header_bytes": 4, "core:frequency": 1e9},
+                {"core:sample_start": 1100, "core:header_bytes": 7, "core:frequency": 2e9},
+            ],
+            **{"core:offset": 1000, "core:dataset": "radio.bin", "core:trailing_bytes": 5},
+        )  # fmt: skip
+        (tmp_path / "a.sigmf-data").unlink()
+        recording = Recording(meta)
+        assert recording.n_samples == 300
+        assert [(c.start, c.n_samples, c.frequency_hz) for c in recording.captures] == [
+            (0, 100, 1e9),
+            (100, 200, 2e9),
+        ]
+        np.testing.assert_array_equal(recording.read(90, 50), samples[:, 90:140])
+
+    def test_positions_of_slots_count_from_the_first_sample(self, tmp_path):
+        samples = noise(1, SENT.period + 20)
+        meta = put(
+            tmp_path / "a", samples, "cf32_le", [{"core:sample_start": 500}],
+            [SENT.annotation(510, 3, 1)], **{"core:offset": 500},
+        )  # fmt: skip
+        assert Recording(meta).runs[0].start == 10
+
+    def test_what_a_crash_left_of_the_last_sample_is_ignored(self, tmp_path):
+        samples = noise(3, 100)
+        meta = put(tmp_path / "a", samples, "cf32_le", data=encode(samples, "cf32_le") + b"12345")
+        assert Recording(meta).n_samples == 100
+
+    def test_ten_gigabytes_are_read_in_constant_memory(self, tmp_path):
+        """Of a sparse file, in a process of its own; the first 250 MB, and the last samples."""
+        meta = put(tmp_path / "a", noise(2, 1), "cf32_le")
+        os.truncate(tmp_path / "a.sigmf-data", 10 * 2**30)
+        if (tmp_path / "a.sigmf-data").stat().st_blocks > 1000:
+            pytest.skip("the file system has no sparse files")
+        script = f"""
+import resource
+from gnuradio import blocks, deeprx, gr
+from gnuradio.deeprx.recording import Recording
+top = gr.top_block()
+source = deeprx.recording_source({str(meta)!r})
+for k in range(2):
+    top.connect((source, k), blocks.head(8, 16_000_000), blocks.null_sink(8))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+top.run()
+assert source.position >= 16_000_000
+assert Recording({str(meta)!r}).read(10 * 2**30 // 16 - 1, 1).shape == (2, 1)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+        ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+        assert ran.returncode == 0, ran.stderr
+        assert int(ran.stdout) < 64 * 1024  # KiB
+
+
+def overlapping(metadata):
+    middle = {"core:sample_start": SENT.period, "core:sample_count": SENT.period}
+    metadata.append(metadata[0] | middle)
+
+
+def spoiled(metadata):
+    metadata[0]["deeprx:slot"]["n_prb"] = 3
+
+
+@pytest.fixture
+def good(tmp_path):
+    n = SENT.period
+    write(tmp_path / "a", noise(2, 3 * n), {0: 0, n: 1, 2 * n: 2}, datatype="cf32_le")
+    return tmp_path / "a.sigmf-meta"
+
+
+class TestBadInput:
+    """Each mistake is one line of the command `replay`, and status 2."""
+
+    def replay(self, path, says, capfd):
+        models = Path(__file__).parents[1] / "models"
+        command = ["replay", str(path), "--receiver", str(models / "baseline-lmmse.pt")]
+        status = main([*command, "--aligned", "--out", str(path.parent / "out")])
+        text = capfd.readouterr().err
+        assert status == 2
+        assert says in text
+        assert text.startswith("deeprx: error: ")
+        assert text.count("\n") == 1
+
+    @pytest.mark.parametrize(
+        ("section", "change", "says"),
+        [
+            ("global", {"core:sha512": "0" * 128}, "expected sha512 000000000000..., found "),
+            ("global", {"core:datatype": "rf32_le"}, "complex (IQ) samples, found 'rf32_le'"),
+            ("global", {"core:datatype": "cf16_le"}, "not valid SigMF: 'cf16_le' does not match"),
+            ("global", {"core:sample_rate": None}, "not valid SigMF"),
+            ("global", {"core:num_channels": 0}, "not valid SigMF"),
+            ("global", {"core:metadata_only": True}, "expected a recording, found metadata only"),
+            ("global", {"core:offset": 9}, "a capture starts before core:offset 9"),
+            ("global", {"core:dataset": "nowhere.bin"}, "found no such file"),
+            ("global", {"core:dataset": "../secret"}, "0/secret, found no such file"),
+            ("global", {"deeprx:full_scale": "x", "core:datatype": "ci8"}, "full_scale above 0"),
+            (
+                "global",
+                {"core:extensions": [{"name": "deeprx", "version": "2.0.0", "optional": True}]},
+                "expected version 1.0.0 of the extension 'deeprx', found 2.0.0",
+            ),
+            (
+                "global",
+                {"core:extensions": [{"name": "other", "version": "1.0.0", "optional": False}]},
+                "needs the extension 'other', which is not known here",
+            ),
+        ],
+    )  # fmt: skip
+    def test_metadata(self, good, capfd, section, change, says):
+        edit(good, lambda fields: fields.update(change), section)
+        self.replay(good, says, capfd)
+
+    @pytest.mark.parametrize(
+        ("change", "says"),
+        [
+            (overlapping, f"annotation at sample {SENT.period}: overlaps the one before"),
+            (spoiled, "annotation at sample 0: n_prb must be 6 to 273 PRB, got 3"),
+            (lambda a: a[0]["deeprx:slot"].update(colour=1), "unexpected keyword argument"),
+            (lambda a: a[0].update({"deeprx:bit_seed": "x"}), "deeprx:bit_seed must be int"),
+            (lambda a: a[0].update({"core:sample_count": 100}), "not a whole number of slots"),
+            (lambda a: a[0].pop("core:sample_count"), "lacks 'core:sample_count'"),
+            (lambda a: a[0].update({"deeprx:first_slot": -1}), "counts slots below zero"),
+        ],
+    )
+    def test_annotations(self, good, capfd, change, says):
+        edit(good, change, "annotations")
+        self.replay(good, says, capfd)
+
+    def test_truncated_data(self, good, capfd):
+        data = good.with_suffix(".sigmf-data")
+        os.truncate(data, data.stat().st_size - 1600)
+        says = (
+            f"truncated: expected at least {3 * SENT.period} samples, found {3 * SENT.period - 100}"
+        )
+        self.replay(good, says, capfd)
+
+    def test_no_samples(self, good, capfd):
+        os.truncate(good.with_suffix(".sigmf-data"), 0)
+        self.replay(good, "expected samples, found none", capfd)
+
+    def test_no_data(self, good, capfd):
+        good.with_suffix(".sigmf-data").unlink()
+        self.replay(good, "a.sigmf-data, found no such file", capfd)
+
+    @pytest.mark.parametrize(
+        ("content", "says"),
+        [
+            (b"{", "not SigMF metadata"),
+            (b"[]", "not valid SigMF"),
+            (b'{"global": {}}', "not valid SigMF"),
+            (b"\xff\xfe", "expected JSON in UTF-8"),
+        ],
+    )
+    def test_other_files(self, good, capfd, content, says):
+        good.write_bytes(content)
+        self.replay(good, says, capfd)
+
+    def test_no_file(self, tmp_path, capfd):
+        self.replay(tmp_path / "b.sigmf-meta", "cannot read the metadata: No such file", capfd)
+        self.replay(tmp_path / "b.sigmf", "cannot read the archive: No such file", capfd)
+        self.replay(tmp_path / "b.sigmf-collection", "No such file", capfd)
+
+    def test_archives(self, tmp_path, capfd):
+        write(tmp_path / "a", noise(2, 2000), archive=True)
+        os.truncate(tmp_path / "a.sigmf", 9000)
+        self.replay(tmp_path / "a.sigmf", "unexpected end of data", capfd)
+        (tmp_path / "a.sigmf").write_bytes(b"no archive" * 100)
+        self.replay(tmp_path / "a.sigmf", "expected a SigMF archive (tar)", capfd)
+        shutil.make_archive(str(tmp_path / "b"), "tar", tmp_path, "a.sigmf")
+        (tmp_path / "b.tar").rename(tmp_path / "b.sigmf")
+        self.replay(tmp_path / "b.sigmf", "expected one recording in the archive", capfd)
+        self.replay(tmp_path / "c.sigmf.gz", "unpack the archive first", capfd)
+
+    def test_collections(self, tmp_path, capfd):
+        collection = tmp_path / "a.sigmf-collection"
+        write(tmp_path / "a", noise(2, 2000), collection=True)
+        edit(tmp_path / "a-rx1.sigmf-meta", lambda f: f.update({"core:hw": "other"}))
+        self.replay(collection, "is not the stream that a.sigmf-collection means", capfd)
+        edit(collection, lambda c: c["core:streams"][0].update(name="../b"), "collection")
+        self.replay(collection, "expected streams in the same folder", capfd)
+        collection.write_text('{"collection": {}}')
+        self.replay(collection, "expected a SigMF collection with core:streams", capfd)
+
+    def test_record(self, tmp_path, capfd):
+        assert main(["record", str(tmp_path / "a"), "--slots", "2", "--n-prb", "6"]) == 0
+        for arguments, says in [
+            (["a", "--slots", "2"], "is there already: choose another name"),
+            (["b", "--slots", "0"], "must be at least 1, got 0"),
+            (["b", "--archive", "--collection"], "an archive holds one recording"),
+            (["a.sigmf-meta/b"], "a.sigmf-meta: File exists"),
+        ]:
+            capfd.readouterr()
+            assert main(["record", str(tmp_path / arguments[0]), *arguments[1:]]) == 2
+            text = capfd.readouterr().err
+            assert says in text
+            assert text.count("\n") == 1
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["a.sigmf-data", "a.sigmf-meta"]

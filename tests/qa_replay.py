@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""deeprx replay: the loopback's error rates out of a recording, and the same bits on every run."""
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gnuradio.deeprx.cli import main
+from gnuradio.deeprx.recording import Recording
+from gnuradio.deeprx.recording_writer import RecordingWriter
+from replays import replayed
+from scipy.signal import resample_poly
+
+from deeprx_common import report
+from deeprx_common.slot import SlotConfig
+
+ROOT = Path(__file__).parents[1]
+BASELINE = str(ROOT / "models" / "baseline-lmmse.pt")
+SURE = str(ROOT / "models" / "baseline-sure.pt")
+STUDENT = str(ROOT / "models" / "deeprx-student.pt")
+GOLDEN = Path(__file__).parent / "golden"
+LINK = ["--n-prb", "12", "--sinr", "12", "--slots", "40", "--burst", "2", "--seed", "3"]
+
+
+def record(path, *arguments):
+    assert main(["record", str(path), *LINK, *arguments]) == 0
+    return path.with_suffix(".sigmf-meta")
+
+
+def replay(path, *arguments, receivers=(BASELINE,)):
+    out = path.parent / "out"
+    models = [a for model in receivers for a in ("--receiver", model)]
+    assert main(["replay", str(path), *models, "--out", str(out), *arguments]) == 0
+    return report.read(out / "report.json")
+
+
+def rewrite(path, change):
+    metadata = json.loads(path.read_text())
+    change(metadata)
+    path.write_text(json.dumps(metadata))
+
+
+def without_annotations(metadata):
+    metadata["annotations"] = []
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """40 slots of 12 PRB with preamble, cf32_le; not to be changed."""
+    return record(tmp_path_factory.mktemp("recorded") / "a", "--datatype", "cf32_le")
+
+
+@pytest.fixture
+def copied(recorded, tmp_path):
+    for path in recorded.parent.glob("a.*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    return tmp_path / recorded.name
+
+
+class TestAgainstLoopback:
+    @pytest.mark.parametrize(
+        ("loopback", "recording", "replaying"),
+        [
+            (["--sync", "--cfo", "500"], ["--cfo", "500"], []),
+            ([], ["--no-preamble"], ["--aligned"]),
+        ],
+    )
+    def test_the_same_errors(self, tmp_path, loopback, recording, replaying):
+        """The very same samples: nothing is lost between recording and replay."""
+        command = ["loopback", *LINK, "--receiver", BASELINE, "--receiver", SURE]
+        assert main([*command, *loopback, "--out", str(tmp_path)]) == 0
+        wanted = report.read(tmp_path / "report.json")
+        path = record(tmp_path / "a", "--datatype", "cf32_le", *recording)
+        found = replay(path, *replaying, receivers=(BASELINE, SURE))
+        same = ("receiver", "model_sha256", "channel", "delay_spread_s", "doppler_hz", "snr_db",
+                "sinr_db", "seed", "n_prb", "n_rx", "sync", "slots", "missed_slots", "clusters",
+                "bits", "bit_errors", "ber_ci95", "flop_per_slot")  # fmt: skip
+        for ours, theirs in zip(found["points"], wanted["points"], strict=True):
+            assert {k: ours[k] for k in same} == {k: theirs[k] for k in same}
+        assert found["comparisons"] == wanted["comparisons"]
+        assert found["points"][0]["missed_slots"] == 0
+
+    @pytest.mark.parametrize("kind", ["--collection", "--archive"])
+    def test_sixteen_bits_in_any_form(self, recorded, tmp_path, kind):
+        """Quantisation is 70 dB below the noise: a few bits of 280 000 at most."""
+        record(tmp_path / "a", kind)
+        (path,) = [*tmp_path.glob("a.sigmf-collection"), *tmp_path.glob("a.sigmf")]
+        (ours,) = replay(path)["points"]
+        (theirs,) = replay(recorded)["points"]
+        assert ours["slots"] == theirs["slots"] == 40
+        assert ours["bit_errors"] == pytest.approx(theirs["bit_errors"], abs=30)
+
+    def test_annotated_slots_of_a_recording_with_preamble(self, recorded):
+        (aligned,) = replay(recorded, "--aligned")["points"]
+        (found,) = replay(recorded)["points"]
+        assert (aligned["slots"], aligned["missed_slots"], aligned["sync"]) == (40, 0, False)
+        assert aligned["bit_errors"] == pytest.approx(found["bit_errors"], rel=0.2)
+
+
+class TestSameBits:
+    def test_whatever_the_scheduler_does(self, recorded):
+        """Chunks of other sizes, as machines, loads and buffer sizes make them."""
+        runs = [replayed(recorded, BASELINE, chunk=chunk) for chunk in (None, 700, 64, 2500)]
+        for indices, (llrs,) in runs:
+            assert indices == list(range(40))
+            np.testing.assert_array_equal(llrs, runs[0][1][0])
+
+    def test_resampled(self, tmp_path, recorded):
+        path = resampled(recorded, tmp_path / "b", Fraction(5, 4))
+        first, second = (
+            replayed(path, BASELINE, chunk=chunk, n_prb=12)[1][0] for chunk in (None, 331)
+        )
+        assert len(first) == 40
+        np.testing.assert_array_equal(first, second)
+
+    @pytest.mark.parametrize("name", ["ci16", "cf32"])
+    def test_golden(self, name):
+        """tests/golden/make.py made recordings and bits; LLRs near zero may fall to either side."""
+        kept = np.load(GOLDEN / f"{name}.npz")
+        models = ("baseline-lmmse", "baseline-sure", "deeprx-student")
+        paths = [ROOT / "models" / f"{model}.pt" for model in models]
+        Recording(GOLDEN / f"{name}.sigmf-meta").verify()
+        indices, found = replayed(GOLDEN / f"{name}.sigmf-meta", *paths)
+        assert indices == kept["slots"].tolist()
+        for model, llrs in zip(models, found, strict=True):
+            bits, sure = (
+                np.unpackbits(kept[f"{model} {what}"], axis=1, count=llrs.shape[1]).astype(bool)
+                for what in ("bits", "sure")
+            )
+            assert sure.mean() > 0.85
+            wrong = np.count_nonzero((llrs > 0)[sure] != bits[sure])
+            assert wrong == 0, f"{model}: if it was meant to change, run tests/golden/make.py"
+
+
+def resampled(path, to, ratio, datatype="cf32_le"):
+    """The recording at another sample rate, without annotations, by scipy's own filter."""
+    recording = Recording(path)
+    samples = recording.read(0, recording.n_samples)
+    other = resample_poly(samples, ratio.numerator, ratio.denominator, axis=1)
+    writer = RecordingWriter(
+        to, recording.n_rx, recording.sample_rate * float(ratio), datatype, full_scale=8.0
+    )
+    writer.write(list(other.astype(np.complex64)))
+    writer.close()
+    return to.with_suffix(".sigmf-meta")
+
+
+class TestForeignRecordings:
+    UNSAID = ("--n-prb", "12", "--burst", "2")
+
+    def test_without_truth(self, copied, capsys):
+        rewrite(copied, without_annotations)
+        made = replay(copied, *self.UNSAID, receivers=(BASELINE, SURE))
+        point = made["points"][0]
+        assert (point["slots"], point["bits"], point["ber"], point["seed"]) == (40, 0, None, None)
+        assert point["channel"] is None
+        assert made["comparisons"] == []
+        text = capsys.readouterr().out
+        assert "baseline-lmmse: no truth; estimated from its own LLRs: BER" in text
+        truth = replay(copied, *self.UNSAID, "--seed", "3")["points"][0]
+        assert truth["slots"] == 40
+        assert 0.01 < truth["ber"] < 0.1
+        quality = point["llr_quality"]
+        assert quality == pytest.approx(truth["llr_quality"])
+        assert 0.5 < quality["estimated_ber"] / truth["ber"] < 1.5
+        assert 0.7 < quality["estimated_bits_per_bit"] < 1
+        assert quality["mean_abs_llr"] > 2
+
+    @pytest.mark.parametrize("ratio", [Fraction(125, 96), Fraction(25, 32), Fraction(1001, 1000)])
+    def test_other_sample_rates(self, recorded, tmp_path, ratio):
+        """5 MS/s and 3 MS/s for slots of 3.84 MS/s, and one that is hardly another."""
+        path = resampled(recorded, tmp_path / "b", ratio, "ci16_le")
+        (ours,) = replay(path, *self.UNSAID, "--seed", "3")["points"]
+        (theirs,) = replay(recorded)["points"]
+        assert ours["slots"] == 40
+        assert ours["bit_errors"] == pytest.approx(theirs["bit_errors"], rel=0.1)
+
+    def test_several_captures_with_a_gap(self, recorded, tmp_path):
+        """A third of the slots was not recorded; the radio was retuned meanwhile."""
+        recording = Recording(recorded)
+        sent = recording.runs[0].sent
+        first = recording.read(0, 13 * sent.period + 700)
+        rest = 25 * sent.period + 900
+        second = recording.read(rest, recording.n_samples - rest)
+        writer = RecordingWriter(tmp_path / "b", 2, recording.sample_rate, "cf32_le")
+        writer.write(list(first))
+        writer.capture(first.shape[1], 2e9)
+        writer.write(list(second))
+        writer.close()
+        made = replay(tmp_path / "b.sigmf-meta", *self.UNSAID, "--seed", "3")
+        (point,) = made["points"]
+        # slot 13 was begun, which its preamble tells, slot 26 is the first whole one again
+        assert (point["slots"], point["missed_slots"]) == (28, 12)
+        assert 0.01 < point["ber"] < 0.1
+
+    def test_bad_samples_are_counted(self, copied, capsys):
+        recording = Recording(copied)
+        samples = recording.read(0, recording.n_samples)
+        samples[0, 12345:12355] = np.nan
+        samples[1, 99] = np.inf
+        writer = RecordingWriter(copied.parent / "b", 2, recording.sample_rate, "cf32_le")
+        writer.write(list(samples))
+        writer.close()
+        made = replay(copied.parent / "b.sigmf-meta", *self.UNSAID, "--seed", "3")
+        assert made["synchronisation"]["bad_samples"] == 11
+        assert made["points"][0]["slots"] == 40
+        assert "11 bad samples" in capsys.readouterr().out
+
+    def test_bad_samples_of_annotated_slots_drop_them(self, copied):
+        data = np.fromfile(copied.with_suffix(".sigmf-data"), "<c8").reshape(-1, 2)
+        period = Recording(copied).runs[0].sent.period
+        data[10 * period + 1000, 0] = np.nan
+        data.tofile(copied.with_suffix(".sigmf-data"))
+        rewrite(copied, lambda m: m["global"].pop("core:sha512"))
+        (point,) = replay(copied, "--aligned")["points"]
+        assert (point["slots"], point["missed_slots"]) == (39, 1)
+        assert sum(point["dropped_slots"].values()) == 1
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("change", "arguments", "says"),
+        [
+            (without_annotations, ["--aligned"], "expected annotations that place the slots"),
+            (without_annotations, ["--burst", "0"], "--burst must be at least 1, got 0"),
+            (without_annotations, ["--n-prb", "100"], "slots of 100 PRB occupy 18 MHz"),
+            (None, ["--n-prb", "12", "--seed", "1"], "leave out --n-prb, --seed"),
+            (
+                lambda m: m["annotations"][0].update({"deeprx:preamble": False}),
+                [],
+                "not a whole number of slots",
+            ),
+            (
+                lambda m: m["global"].update({"core:sample_rate": 5e6}),
+                ["--aligned"],
+                "not a whole number of slots",
+            ),
+        ],
+    )
+    def test_one_line(self, copied, capfd, change, arguments, says):
+        if change:
+            rewrite(copied, change)
+        assert main(["replay", str(copied), "--receiver", BASELINE, *arguments]) == 2
+        text = capfd.readouterr().err
+        assert says in text
+        assert text.startswith("deeprx: error: ")
+        assert text.count("\n") == 1
+
+    def test_slots_without_preamble_need_their_annotations(self, tmp_path, capfd):
+        path = record(tmp_path / "a", "--no-preamble")
+        assert main(["replay", str(path), "--receiver", BASELINE]) == 2
+        assert "its slots have no preamble: give --aligned" in capfd.readouterr().err
+
+    def test_two_kinds_of_slots(self, copied, capfd):
+        def change(metadata):
+            first = metadata["annotations"][0]
+            half = first["core:sample_count"] // 2
+            second = first | {"core:sample_start": half, "deeprx:bit_seed": 4}
+            first["core:sample_count"] = second["core:sample_count"] = half
+            metadata["annotations"].append(second)
+
+        rewrite(copied, change)
+        assert main(["replay", str(copied), "--receiver", BASELINE]) == 2
+        assert "expected slots of one kind and bit seed" in capfd.readouterr().err
+
+    def test_a_model_for_other_antennas(self, tmp_path, capfd):
+        path = record(tmp_path / "a", "--n-rx", "1")
+        assert main(["replay", str(path), "--receiver", STUDENT]) == 2
+        text = capfd.readouterr().err
+        assert "deeprx-student.pt" in text
+        assert text.count("\n") == 1
+
+
+def test_slot_config_of_the_golden_recordings():
+    runs = [Recording(GOLDEN / f"{name}.sigmf-meta").runs for name in ("ci16", "cf32")]
+    assert [run.sent.config for (run,) in runs] == [
+        SlotConfig(n_prb=12),
+        SlotConfig(n_prb=12, modulation="QPSK"),
+    ]
