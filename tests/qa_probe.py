@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+import csv
 import json
+import os
 import socket
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -9,10 +13,11 @@ import pytest
 import zmq
 from gnuradio import blocks, gr
 from gnuradio.deeprx import slot_probe
+from gnuradio.deeprx.slot_energy import SlotEnergy
 from gnuradio.deeprx.slot_probe import in_flight_slots
 from gnuradio.deeprx.slot_statistics import SlotStatistics
 
-from deeprx_common import report
+from deeprx_common import energy, report
 from deeprx_common.slot import SlotConfig
 
 SLOT = {"n_prb": 6, "modulation": "QPSK"}
@@ -243,6 +248,26 @@ class TestSlotProbe:
         assert used["modelled"] == pytest.approx(1.0)
         assert used["measured"] is None
 
+    def test_counted_and_modelled_energy_stand_side_by_side(self):
+        def connect(top, probe):
+            for index in range(8):
+                probe._on_stats({"slot_index": index, "inference_ns": 1, "cpu_ns": 1e6})
+
+        meter = Joules(watts=40.0, scope="cpu packages")
+        probe = run_probe(
+            llr_source(range(8)), connect=connect, meter=meter, idle_w=10.0, flop_per_slot=5e9
+        )
+        used = probe.report()["points"][0]["energy_per_slot_j"]
+        assert used["measured"] is None
+        assert 0 < used["net"] < used["attributed"]
+        assert used["per_bit"] == pytest.approx(used["attributed"] / CONFIG.n_bits)
+        assert used["modelled"] == pytest.approx(1.0)
+        assert (used["source"], used["scope"]) == ("fake counter", "cpu packages")
+
+    def test_meter_that_is_not_there_is_an_error_when_it_was_asked_for(self):
+        with pytest.raises(OSError, match="no power sensor NOWHERE under"):
+            slot_probe(meter="hwmon:NOWHERE", **SLOT)
+
     def test_flop_are_what_the_receiver_says_of_its_model(self):
         probe = slot_probe(**SLOT)
         probe._on_stats({"slot_index": 0, "inference_ns": 1, "flop_per_slot": 10**9})
@@ -272,6 +297,9 @@ class TestSlotProbe:
             ({"zmq_address": "nowhere"}, "cannot publish at zmq_address 'nowhere'"),
             ({"cluster_slots": 0}, "cluster_slots must be at least 1"),
             ({"every_slots": -1}, "must be 0 or more"),
+            ({"meter": "sun"}, "unknown meter 'sun': expected auto, none"),
+            ({"log": "log.txt"}, r"log log.txt: expected a name that ends in .jsonl or .csv"),
+            ({"log": "/nowhere/log.csv"}, "log /nowhere/log.csv: No such file or directory"),
             ({"llr_sign": 2}, "llr_sign must be 1 or -1, got 2"),
             ({"n_prb": 3}, "n_prb must be 6 to 273"),
         ],
@@ -279,3 +307,168 @@ class TestSlotProbe:
     def test_bad_parameters_say_what_is_wrong(self, options, says):
         with pytest.raises(ValueError, match=says):
             slot_probe(**options)
+
+
+class Joules(energy.Meter):
+    """A counter of so many watts, renewed every millisecond."""
+
+    def __init__(self, watts=10.0, scope="gpu board"):
+        super().__init__("fake counter", scope, 1e-3)
+        self.watts, self.fail, self.intruder = watts, "", ""
+        self._count = time.monotonic() // 0.001
+        self.tick_s = self.edge_s = 0.001
+
+    def _step(self, elapsed_s):
+        before, self._count = self._count, time.monotonic() // 0.001
+        if self.fail:
+            raise OSError(self.fail)
+        return (self._count - before) * 0.001 * self.watts
+
+    def disturbance(self):
+        return self.intruder
+
+
+class TestSlotEnergy:
+    def serve(self, counted, account, first, n_slots, inference_s=0.001):
+        for index in range(first, first + n_slots):
+            message = {"slot_index": index, "inference_ns": inference_s * 1e9, "cpu_ns": 1e6}
+            counted.add_stats(message)
+            account.add_inference(inference_s)
+            counted.add_slot(index, decisions(index))
+
+    def test_alone_on_a_gpu_it_is_measured(self):
+        counted, account = statistics(), SlotEnergy("cuda:7", 100, Joules(), idle_w=4.0)
+        self.serve(counted, account, 0, 10)
+        time.sleep(0.05)
+        found = account.per_slot(counted, 1e9)
+        assert found["measured"] >= 10.0 * 0.045 / 10
+        assert found["attributed"] is None
+        assert found["net"] == pytest.approx(0.6 * found["measured"], rel=0.1)
+
+    def test_receivers_on_one_gpu_share_its_joules(self):
+        meter = Joules()
+        counts = [statistics(), statistics()]
+        accounts = [SlotEnergy(device, 100, meter, 4.0) for device in ("cuda", "cuda:0")]
+        for counted, account, inference_s in zip(counts, accounts, (0.001, 0.003), strict=True):
+            self.serve(counted, account, 0, 10, inference_s)
+        time.sleep(0.05)
+        small, large = (a.per_slot(c, 1e9) for a, c in zip(accounts, counts, strict=True))
+        assert small["measured"] is large["measured"] is None
+        assert large["attributed"] == pytest.approx(3 * small["attributed"], rel=0.1)
+
+    def test_after_a_fault_it_counts_on_with_later_slots(self):
+        meter, counted = Joules(), statistics()
+        account = SlotEnergy("cuda:6", 100, meter, 4.0)
+        self.serve(counted, account, 0, 1000)
+        meter.intruder = "another process is using the GPU (pid 1)"
+        time.sleep(0.01)
+        lost = account.per_slot(counted, 1e9)
+        assert (lost["measured"], lost["invalid"]) == (None, meter.intruder)
+        assert lost["modelled"] is not None
+        meter.intruder = ""
+        account.per_slot(counted, 1e9)
+        self.serve(counted, account, 1000, 5)
+        time.sleep(0.05)
+        found = account.per_slot(counted, 1e9)
+        assert found["measured"] >= 10.0 * 0.045 / 5
+        assert found["invalid"] is None
+
+    def test_no_slots_yet_is_no_number_and_no_fault(self):
+        counted, account = statistics(), SlotEnergy("cuda:5", 100, Joules(), 4.0)
+        time.sleep(0.01)
+        assert account.per_slot(counted, 1e9)["invalid"] == "no slots in the window"
+        self.serve(counted, account, 0, 1)
+        assert account.per_slot(counted, 1e9)["measured"] >= 0.09
+
+    def test_idle_power_is_measured_where_it_is_not_given(self):
+        account = SlotEnergy("cuda:4", 100, Joules(watts=30.0))
+        assert account._idle.watts == pytest.approx(30, rel=0.01)
+        assert SlotEnergy("cpu", 100, "power:30")._idle is None
+
+
+class TestLog:
+    def test_each_report_and_the_last_slots_are_lines_of_json(self, tmp_path):
+        log = tmp_path / "reports.jsonl"
+        run_probe(llr_source(range(10), errors=1), every_slots=4, log=str(log))
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        assert [line["points"][0]["slots"] for line in lines] == [4, 8, 10]
+        assert lines[0]["time"] <= lines[1]["time"] <= lines[2]["time"]
+        for line in lines:
+            report.validate(line)
+
+    def test_csv_goes_on_where_it_ended(self, tmp_path):
+        log = tmp_path / "reports.csv"
+        for _ in range(2):
+            run_probe(
+                llr_source(range(4), errors=1),
+                every_slots=0,
+                log=str(log),
+                flop_per_slot=5e9,
+                meter="power:30",
+                conditions={"snr_db": 9.0, "channel": "TDL-A, mine"},
+            )
+        with log.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert len(rows) == 2
+        assert (rows[1]["slots"], rows[1]["bit_errors"], rows[1]["sinr_db"]) == ("4", "4", "9.0")
+        assert rows[1]["channel"] == "TDL-A, mine"
+        assert (rows[1]["measured_j"], rows[1]["energy_source"]) == ("", "(30 W) x time")
+
+    def test_file_of_other_columns_stays_as_it_is(self, tmp_path):
+        log = tmp_path / "mine.csv"
+        log.write_text("a,b\n1,2\n")
+        with pytest.raises(ValueError, match="it has other columns; give another name"):
+            slot_probe(log=str(log), **SLOT)
+        assert log.read_text() == "a,b\n1,2\n"
+
+    def test_full_disk_ends_the_log_and_not_the_flowgraph(self, tmp_path, capfd):
+        log = tmp_path / "full.jsonl"
+        log.symlink_to("/dev/full")
+        probe = run_probe(llr_source(range(10)), every_slots=2, log=str(log))
+        assert probe.slots() == 10
+        text = "".join(capfd.readouterr())
+        assert text.count(f"{log}: No space left on device; it ends here") == 1
+
+
+DISPLAY = """
+import json, sys
+from PyQt5 import QtWidgets
+application = QtWidgets.QApplication([])
+from gnuradio.deeprx.report_display import report_display
+widget = report_display().widget
+for text in sys.stdin:
+    widget._show(text)
+table = widget.findChild(QtWidgets.QTableWidget)
+cells = [
+    [table.item(r, c).text() for c in range(table.columnCount())] for r in range(table.rowCount())
+]
+print(json.dumps([cells, widget.findChild(QtWidgets.QLabel).text()]))
+"""
+
+
+def test_display_shows_counted_and_modelled_energy_and_their_source():
+    window = energy.Window(
+        0.5, 0.01, 10.0, 4.0, "measured", "RAPL powercap", "cpu packages"
+    ).served(100, cpu_s=2.0)
+    lines = []
+    for name, used in {
+        "counted": energy.energy_per_slot(5e6, "cpu", window),
+        "not": energy.energy_per_slot(5e6, source="none: no RAPL counter under /sys"),
+    }.items():
+        made = report.new()
+        made["points"].append(statistics().point(used, receiver=name))
+        lines.append(json.dumps(made))
+    shown = subprocess.run(
+        [sys.executable, "-c", DISPLAY],
+        input="\n".join(lines),
+        env=os.environ | {"QT_QPA_PLATFORM": "offscreen"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    cells, source = json.loads(shown.stdout)
+    assert [row[0] for row in cells] == ["counted", "not"]
+    assert [row[-2:] for row in cells] == [["2.5 attributed", "1"], ["–", "1"]]
+    assert "RAPL powercap (cpu packages), attributed, ±2 % by ticks; modelled: FLOP / (" in source
+    assert "none: no RAPL counter under /sys; modelled" in source

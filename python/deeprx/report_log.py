@@ -42,25 +42,27 @@ class ReportLog:
     """
 
     def __init__(self, path: str | Path):
-        self._path = Path(path)
-        if self._path.suffix not in (".jsonl", ".csv"):
+        self.path = Path(path)
+        if self.path.suffix not in (".jsonl", ".csv"):
             raise ValueError(f"log {path}: expected a name that ends in .jsonl or .csv")
+        header = ",".join(COLUMNS) + "\n"
         try:
-            with self._path.open("a+") as file:
-                file.seek(0)
-                first = file.readline().strip()
-                if self._path.suffix == ".csv" and not first:
-                    file.write(",".join(COLUMNS) + "\n")
+            with self.path.open("a+") as file:
+                if self.path.suffix == ".csv":
+                    file.seek(0)
+                    first = file.readline(2 * len(header))
+                    if not first:
+                        file.write(header)
+                    elif first != header:
+                        raise ValueError(f"log {path}: it has other columns; give another name")
         except OSError as error:
             raise ValueError(f"log {path}: {error.strerror}") from error
-        if self._path.suffix == ".csv" and first not in ("", ",".join(COLUMNS)):
-            raise ValueError(f"log {path}: it has other columns; give another name")
 
     def append(self, report: dict) -> None:
         """Write one report. Raises OSError."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        with self._path.open("a", newline="") as file:
-            if self._path.suffix == ".csv":
+        with self.path.open("a", newline="") as file:
+            if self.path.suffix == ".csv":
                 point = report["points"][0] | {"time": now}
                 row = [of(point) for of in COLUMNS.values()]
                 csv.writer(file, lineterminator="\n").writerow(row)

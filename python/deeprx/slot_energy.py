@@ -27,6 +27,7 @@ class SlotEnergy:
 
     def __init__(self, device: str, bits_per_slot: int, meter="auto", idle_w: float = 0.0):
         self._device, self._bits_per_slot = device, bits_per_slot
+        self._gpu = "cuda:0" if device == "cuda" else device
         self._meter = energy.find_meter(device, meter) if isinstance(meter, str) else meter
         self._idle = energy.Idle(idle_w) if idle_w else None
         if not idle_w and self._meter.kind == "measured":
@@ -36,20 +37,20 @@ class SlotEnergy:
     def restart(self, statistics: SlotStatistics | None = None) -> None:
         """Begin anew, with what statistics hold by now left out; None: they will be new as well."""
         self._before = _spent(statistics) if statistics else (0, 0.0, 0.0)
-        self._gpu_before_s = self._gpu_inference_s[self._device]
+        self._gpu_before_s = self._gpu_inference_s[self._gpu]
         self._window = energy.EnergyWindow(self._meter, self._idle)
 
     def add_inference(self, seconds: float) -> None:
         """Time that this receiver's inference took, for its share of a GPU."""
         with self._lock:
-            self._gpu_inference_s[self._device] += seconds
+            self._gpu_inference_s[self._gpu] += seconds
 
     def per_slot(self, statistics: SlotStatistics, flop_per_slot: float | None) -> dict:
         """energy_per_slot_j of the slots so far. After a fault it starts again by itself."""
         now = _spent(statistics)
         slots, cpu_s, inference_s = (b - a for a, b in zip(self._before, now, strict=True))
         window = self._window.read().served(slots, slots * self._bits_per_slot, cpu_s)
-        all_s = self._gpu_inference_s[self._device] - self._gpu_before_s
+        all_s = self._gpu_inference_s[self._gpu] - self._gpu_before_s
         shared = self._device != "cpu" and inference_s < 0.999 * all_s
         found = energy.energy_per_slot(
             flop_per_slot, self._device, window, inference_s / all_s if shared else None

@@ -227,7 +227,7 @@ class slot_probe(gr.hier_block2):
             try:
                 self._log.append(made)
             except OSError as error:
-                gr.logger("slot_probe").error(f"log ends: {error.filename}: {error.strerror}")
+                gr.logger("slot_probe").error(f"{self._log.path}: {error.strerror}; it ends here")
                 self._log = None
 
     def _on_truth(self, slot_index, bits):
