@@ -97,17 +97,20 @@ class Receiver(gr.top_block):
             self.probes.append(probe)
 
 
-def receive(arguments) -> None:
+def receive(arguments, others=()) -> None:
     """Run the receiver until it has counted its slots, or Ctrl-C, and print the table."""
     flowgraph = Receiver(arguments)
     flowgraph.start()
     try:
         while not arguments.slots or min(p.slots() for p in flowgraph.probes) < arguments.slots:
             time.sleep(0.1)
+            if any(process.poll() is not None for process in others):
+                raise RuntimeError("the transmitter or the channel ended")
     except KeyboardInterrupt:
         pass
-    flowgraph.stop()
-    flowgraph.wait()
+    finally:
+        flowgraph.stop()
+        flowgraph.wait()
     points = [probe.report()["points"][0] for probe in flowgraph.probes]
     for table in report.tables(points):
         Console(width=160, highlight=False).print(table)
@@ -123,7 +126,7 @@ def together(arguments) -> None:
             for role in ("transmitter", "channel")
         ]
         try:
-            receive(arguments)
+            receive(arguments, others)
         finally:
             for process in others:
                 process.terminate()
