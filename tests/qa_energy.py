@@ -459,6 +459,7 @@ class TestFindMeter:
             ("cpu", "watt", "unknown meter 'watt': expected auto, none, rapl"),
             ("cpu", "rapl:core", "unknown meter 'rapl:core'"),
             ("cpu", "power:x", "unknown meter 'power:x'"),
+            ("cpu", "power:-3", "unknown meter 'power:-3'"),
             ("cpu", "power:0", "expected watts above 0"),
             ("cpu", "nvml", "counts a GPU: give a device cuda"),
             ("gpu", "auto", "expected device cpu, cuda, cuda:<n> or GPU-<uuid>, got 'gpu'"),
@@ -604,6 +605,10 @@ class TestWindow:
         nvml.millijoules = lambda: 12
         self.nothing(window.read().served(5), "NVML total energy: the counter jumped back by")
 
+    def test_idle_power_below_nothing(self):
+        with pytest.raises(ValueError, match="idle power must be 0 W or more, got -3 W"):
+            energy.Idle(-3.0)
+
     def test_net_of_idle_and_its_bound(self, world):
         meter = energy.find_meter("cuda")
         idle = energy.measure_idle(meter, 5.0)
@@ -739,6 +744,28 @@ def test_joules_are_attributed_to_who_burned_them():
     assert (own.kind, own.per_slot(own.joules)) == ("attributed", pytest.approx(0.03, rel=0.1))
 
 
+@pytest.mark.parametrize(
+    ("device", "choice"),
+    [("cpu", "rapl"), ("cpu", "hwmon"), ("cuda", "nvml"), ("cuda", "nvml-power")],
+)
+def test_counters_of_this_machine(device, choice):
+    try:
+        meter = energy.find_meter(device, choice)
+    except OSError as error:
+        pytest.skip(str(error))
+
+    def work():
+        burn(0.005)
+        return 1
+
+    found = energy.measure(meter, work, seconds=1.0)
+    if not found.valid and "another process" in found.reason:
+        pytest.skip(found.reason)
+    assert found.reason == ""
+    assert 0.1 < found.watts < 5000
+    assert found.bound_j < 0.5 * found.joules
+
+
 class TestReport:
     WINDOW = energy.Window(
         joules=20.0,
@@ -786,6 +813,7 @@ class TestReport:
         assert (found["measured"], found["attributed"]) == (None, None)
         assert found["modelled"] == pytest.approx(35 * 2 * 0.8 / 100)
         assert found["model"] == "(35 W) x time"
+        assert [found[k] for k in ("net", "bound", "per_bit")] == [None] * 3
 
     def test_unknown_flop_is_not_modelled(self):
         found = energy.energy_per_slot(None)

@@ -298,6 +298,7 @@ class TestSlotProbe:
             ({"cluster_slots": 0}, "cluster_slots must be at least 1"),
             ({"every_slots": -1}, "must be 0 or more"),
             ({"meter": "sun"}, "unknown meter 'sun': expected auto, none"),
+            ({"idle_w": -3.0}, "idle power must be 0 W or more, got -3 W"),
             ({"log": "log.txt"}, r"log log.txt: expected a name that ends in .jsonl or .csv"),
             ({"log": "/nowhere/log.csv"}, "log /nowhere/log.csv: No such file or directory"),
             ({"llr_sign": 2}, "llr_sign must be 1 or -1, got 2"),
@@ -351,10 +352,12 @@ class TestSlotEnergy:
         accounts = [SlotEnergy(device, 100, meter, 4.0) for device in ("cuda", "cuda:0")]
         for counted, account, inference_s in zip(counts, accounts, (0.001, 0.003), strict=True):
             self.serve(counted, account, 0, 10, inference_s)
-        time.sleep(0.05)
+        time.sleep(0.1)
+        meter.joules()
+        meter.watts = 0.0  # whenever they are read
         small, large = (a.per_slot(c, 1e9) for a, c in zip(accounts, counts, strict=True))
         assert small["measured"] is large["measured"] is None
-        assert large["attributed"] == pytest.approx(3 * small["attributed"], rel=0.1)
+        assert large["attributed"] == pytest.approx(3 * small["attributed"], rel=0.2)
 
     def test_after_a_fault_it_counts_on_with_later_slots(self):
         meter, counted = Joules(), statistics()

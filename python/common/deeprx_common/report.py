@@ -255,6 +255,8 @@ def energy_source(found: Mapping) -> str:
     value, kind = energy_value(found)
     if kind in ("measured", "attributed"):
         line += f", {kind}, ±{100 * found['bound'] / value:.2g} % by ticks" if value else ""
+    if found["model"] == found["source"]:  # a meter that is itself a model
+        return f"{line}, modelled"
     return f"{line}; modelled: {found['model'] or 'FLOP unknown'}"
 
 

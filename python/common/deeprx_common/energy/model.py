@@ -35,14 +35,15 @@ def energy_per_slot(
     that ran, so nothing is measured for one receiver: `attributed` is its share by CPU time. A
     meter that is itself a model replaces the model by FLOP under `modelled`.
 
-    `net` is above idle, of the same kind, `bound` how far off the gross value may be by ticks and
-    resolution. `per_bit` is gross joules per information bit. Where the window is not valid all of
-    these are null and `invalid` says why.
+    Of what was measured or attributed, `net` is above idle, `bound` how far off the gross value may
+    be by ticks and resolution, and `per_bit` gross joules per information bit. Where the window is
+    not valid all of these are null and `invalid` says why.
     """
     if window and device == "cpu":
         window = window.attributed()
     elif window and gpu_share is not None:
         window = window.share(gpu_share)
+    metered = window is not None and window.kind != "none"
     modelled, model = modelled_j(flop_per_slot, device) if flop_per_slot else (None, None)
     energy = {
         "measured": None,
@@ -51,16 +52,17 @@ def energy_per_slot(
         "bound": None,
         "per_bit": None,
         "source": window.source if window else source,
-        "scope": window.scope if window else None,
-        "invalid": window.reason or None if window and window.kind != "none" else None,
+        "scope": window.scope if metered else None,
+        "invalid": (window.reason or None) if metered else None,
         "modelled": modelled,
         "model": model,
     }
     if window and window.valid:
         energy[window.kind] = window.per_slot(window.joules)
-        energy["net"] = window.per_slot(window.net_j)
-        energy["bound"] = window.per_slot(window.bound_j)
-        energy["per_bit"] = window.per_bit(window.joules)
         if window.kind == "modelled":
             energy["model"] = window.source
+        else:
+            energy["net"] = window.per_slot(window.net_j)
+            energy["bound"] = window.per_slot(window.bound_j)
+            energy["per_bit"] = window.per_bit(window.joules)
     return energy

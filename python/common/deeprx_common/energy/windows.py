@@ -22,10 +22,17 @@ STALL_TICKS, STALL_LIMIT_S = 10, 1.0  # a counter without a step for the longer 
 
 @dataclass(frozen=True)
 class Idle:
-    """Power of a meter's scope at rest: watts, and by how much they may be off."""
+    """Power of a meter's scope at rest: watts, and by how much they may be off.
+
+    Raises ValueError where they are below 0.
+    """
 
     watts: float
     bound_w: float = 0.0
+
+    def __post_init__(self):
+        if not self.watts >= 0:
+            raise ValueError(f"idle power must be 0 W or more, got {self.watts:g} W")
 
 
 @dataclass(frozen=True)
