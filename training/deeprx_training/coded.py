@@ -75,10 +75,10 @@ class TransportBlock:
         for left in torch.arange(len(llr), device=llr.device).split(GROUP):
             state = None
             for _ in range(ITERATIONS // STAGE):
+                if not len(left):
+                    break
                 found, state = self._decoder(llr[left], msg_v2c=state)
                 still = (found != sent[left]).any(1)
                 wrong[left[~still]] = False
                 left, state = left[still], state[still]
-                if not len(left):
-                    break
         return wrong

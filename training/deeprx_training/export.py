@@ -7,6 +7,7 @@ import json
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -144,10 +145,13 @@ def export(
     precision: str = "float32",
     training: dict | None = None,
     ber: list[dict] | None = None,
+    parity: str | Path | None = None,
 ) -> dict:
     """Write net as a model file and check it against eager PyTorch; returns its metadata.
 
-    ExportError where the exported file's LLRs differ from the float32 net's by more than PARITY.
+    parity: an .npz to write, too, with the slots and the float32 net's LLRs, for `deeprx parity`
+    to check the file in the receiver block. ExportError where the exported file's LLRs differ from
+    the float32 net's by more than PARITY.
     """
     net = net.cpu().eval().to(memory_format=torch.contiguous_format)
     y, p = example(n_rx[-1], batch=2)
@@ -195,4 +199,14 @@ def export(
             f"{path}: LLRs differ from eager PyTorch's by {error:.1e} RMS, allowed for "
             f"{precision} is {PARITY[precision]:.0e}; the file was removed"
         )
+    if parity:
+        data = ~SlotConfig().pilot_mask
+        with report.replacing(parity) as temporary:
+            np.savez(
+                temporary,
+                y=y.numpy(),
+                llr=expected.numpy()[:, data].reshape(len(y), -1),
+                modulation="16QAM",
+                allowed=PARITY[precision],
+            )
     return metadata

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""deeprx parity: whether a model file, run by the receiver block, gives the LLRs of the net that it
+was exported from.
+"""
+
+import numpy as np
+from gnuradio import blocks, gr
+
+from deeprx_common.slot import N_SYMBOLS, SlotConfig
+
+from ..deeprx_python import receiver
+from ..model_file import read_model_file
+
+KEYS = ("y", "llr", "modulation", "allowed")
+
+
+def add(commands) -> None:
+    parser = commands.add_parser(
+        "parity",
+        help="the receiver block's LLRs against those of the net that was exported",
+        description="Runs the slots of FILE.npz, which `./dev train export --parity FILE.npz` "
+        "wrote, through the receiver block. Exit status 1 where the LLRs differ by more than the "
+        "model's precision allows.",
+    )
+    parser.add_argument("model", metavar="MODEL.pt")
+    parser.add_argument("reference", metavar="FILE.npz")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:<n> (cpu)")
+    parser.set_defaults(run=run)
+
+
+def run(arguments) -> int:
+    model = read_model_file(arguments.model)
+    y, expected, modulation, allowed = _read(arguments.reference)
+    config = SlotConfig(n_prb=y.shape[3] // 12, modulation=str(modulation))
+    found = block_llrs(model.path, y, config, arguments.device)
+    if found.shape != expected.shape:
+        raise ValueError(
+            f"{arguments.reference}: holds LLRs of shape {expected.shape}, the block gave "
+            f"{found.shape}"
+        )
+    error = float(np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2)))
+    turned = int(np.sum((found > 0) != (expected > 0)))
+    same = error <= float(allowed)
+    print(
+        f"{arguments.model}: {len(y)} slots, LLRs differ by {error:.1e} RMS from the exported "
+        f"net's, allowed is {float(allowed):.0e}; {turned} of {expected.size} bits decided "
+        f"otherwise: {'the same receiver' if same else 'NOT the same receiver'}"
+    )
+    return 0 if same else 1
+
+
+def _read(path: str) -> list[np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            y, *others = (file[key] for key in KEYS)
+    except (KeyError, ValueError, TypeError, AttributeError, EOFError):
+        y, others = np.zeros(0), []
+    if y.ndim != 5 or y.shape[2] != N_SYMBOLS or y.shape[4] != 2 or y.dtype != np.float32:
+        raise ValueError(f"{path}: expected what `./dev train export --parity` writes") from None
+    return [y, *others]
+
+
+def block_llrs(model, y: np.ndarray, config: SlotConfig, device: str = "cpu") -> np.ndarray:
+    """LLRs of deeprx.receiver, float32 [B, n_bits] in transmit order, for received grids y float32
+    [B, n_rx, 14, n_sc, 2].
+    """
+    count, n_rx = y.shape[:2]
+    symbols = np.zeros((n_rx, count, N_SYMBOLS, config.fft_size), np.complex64)
+    first = config.fft_size // 2 - 6 * config.n_prb
+    grids = y.view(np.complex64)[..., 0].swapaxes(0, 1)
+    symbols[..., first : first + config.n_sc] = grids
+    flowgraph = gr.top_block("parity", catch_exceptions=False)
+    block = receiver(
+        model=str(model),
+        n_rx=n_rx,
+        device=device,
+        n_prb=config.n_prb,
+        modulation=config.modulation,
+        dmrs=list(config.dmrs),
+    )
+    stream = blocks.stream_to_tagged_stream(
+        gr.sizeof_gr_complex, config.fft_size, N_SYMBOLS, "packet_len"
+    )
+    sink = blocks.vector_sink_f()
+    for antenna in range(n_rx):
+        samples = symbols[antenna].ravel().tolist()
+        source = blocks.vector_source_c(samples, False, config.fft_size)
+        if antenna == 0:
+            flowgraph.connect(source, stream, (block, 0))
+        else:
+            flowgraph.connect(source, (block, antenna))
+    flowgraph.connect(block, sink)
+    flowgraph.run()
+    return np.array(sink.data(), np.float32).reshape(-1, config.n_bits)

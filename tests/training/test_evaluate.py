@@ -1,0 +1,358 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Evaluation: true statistics, what LLRs carry, coded blocks, and what the command line writes."""
+
+import csv
+import json
+import math
+import os
+import signal
+import subprocess
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.integrate import quad
+from torch import nn
+
+from deeprx_common import report
+from deeprx_common.stats import paired_difference
+from deeprx_training import cli, coded, soft_bits, summary
+from deeprx_training.classical import Baseline
+from deeprx_training.data import EVALUATION_CHANNELS, Conditions, SlotGenerator, seed_of
+from deeprx_training.evaluate import (
+    PERFECT,
+    SURE,
+    TRUE,
+    Evaluation,
+    EvaluationError,
+    evaluate,
+    evaluation_conditions,
+)
+from deeprx_training.wiener import PathStatistics, TrueStatistics
+
+ROOT = Path(__file__).parents[2]
+SYMBOL_S = 1e-3 / 14
+
+
+def covariance(paths, slot, delay_spread, doppler, elements):
+    """Of the channel at (antenna, symbol, subcarrier) elements, from the model's statistics."""
+    r, t, k = (torch.tensor(e) for e in zip(*elements, strict=True))
+    apart = t[:, None] - t
+    lags = 2 * math.pi * doppler * SYMBOL_S * torch.arange(14, dtype=torch.float64)
+    time = paths.over_time(lags)[apart.abs()]
+    time = torch.where((apart < 0)[..., None], time.conj(), time)
+    hertz = 15e3 * torch.from_numpy(slot.carriers).double()[k]
+    turn = -2 * math.pi * (hertz[:, None] - hertz)[..., None] * paths.delays * delay_spread
+    antennas = paths.antennas[:, r][:, :, r].movedim(0, -1)
+    return (antennas * time * torch.polar(torch.ones_like(turn), turn)).sum(-1)
+
+
+@pytest.mark.parametrize("channel", EVALUATION_CHANNELS)
+def test_true_statistics_are_those_of_the_drawn_channels(channel):
+    one = Conditions(
+        channels=(channel,), n_prb=6, delay_spread_s=(2e-7, 2e-7), doppler_hz=(400.0, 400.0)
+    )
+    generator = SlotGenerator(one)
+    batch = generator.batch(1500, 1)
+    elements = [(0, 0, 0), (0, 13, 0), (1, 0, 0), (0, 0, 71), (1, 13, 40), (1, 7, 71)]
+    h = torch.stack([batch.h[:, r, t, k] for r, t, k in elements], 1).to(torch.complex128)
+    paths = PathStatistics(generator.models[channel], 2)
+    expected = covariance(paths, batch.config, 2e-7, 400.0, elements)
+    assert (h.T @ h.conj() / len(h) - expected).abs().max() < 3.5 / len(h) ** 0.5
+    torch.testing.assert_close(expected.diagonal().real, torch.ones(6).double())
+
+
+@pytest.mark.parametrize("channel", ["TDL-A", "CDL-E"])
+def test_the_filter_through_the_paths_is_the_wiener_filter(channel):
+    """Against the textbook form, with covariances of all pilots and of all resource elements."""
+    c = Conditions(channels=(channel,), n_prb=6, cell_ids=(1, 1)).at(3.0)
+    generator = SlotGenerator(c)
+    batch = generator.batch(1, 2)
+    paths = PathStatistics(generator.models[channel], 2)
+    y, h, cov = TrueStatistics(generator)._estimate(batch, torch.tensor([0]), paths)
+    slot, drawn = batch.config, batch.drawn
+    pilots = [(r, t, k) for r in range(2) for t in (2, 11) for k in range(0, 72, 2)]
+    wanted = [(0, 0, 0), (1, 5, 33), (0, 13, 71), (1, 13, 71)]
+    every = covariance(
+        paths, slot, float(drawn.delay_spread_s), float(drawn.doppler_hz), pilots + wanted
+    )
+    n = len(pilots)
+    p = torch.view_as_complex(batch.p)[0]
+    z = torch.stack([y[0, t, k, r] * p[t, k].conj() for r, t, k in pilots]).to(torch.complex128)
+    loaded = every[:n, :n] + float(batch.n0) * torch.eye(n)
+    weights = torch.linalg.solve(loaded, every[:n, n:]).mH
+    found = torch.stack([h[0, t, k, r] for r, t, k in wanted]).to(torch.complex128)
+    torch.testing.assert_close(found, weights @ z, rtol=1e-4, atol=1e-4)
+    error = (every[n:, n:] - weights @ every[:n, n:]).diagonal().real + float(batch.n0)
+    found = torch.stack([cov[0, t, k, r, r].real for r, t, k in wanted]).double()
+    torch.testing.assert_close(found, error, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("domain", ["frequency", "time"])
+def test_true_statistics_lie_between_smoothing_and_perfect_csi(domain):
+    """And promise the error rate they keep: no factor on the LLRs gains information."""
+    run = Evaluation({}, [6.0, 15.0], 96, evaluation_conditions(domain), seed=4)
+    run.run()
+    found = run.counted()
+    bits = found.bits(found.slots)
+    for i in range(2):
+        for worse, better in ((SURE, TRUE), (TRUE, PERFECT)):
+            less = paired_difference(found.errors[better][i], found.errors[worse][i], bits)
+            assert less.ci95[1] < 0, (domain, i, worse, better)
+        total = found.margins[TRUE][i].sum(0)
+        assert soft_bits.best_scale(total)[1] - soft_bits.information(total) < 1e-3
+
+
+def test_slots_carry_the_doppler_that_sionna_drew():
+    """The line of sight of TDL-E turns at 0.7 of the maximum Doppler shift."""
+    c = Conditions(channels=("TDL-E",), n_prb=6, doppler_hz=(50.0, 500.0)).at(30.0)
+    batch = SlotGenerator(c).batch(64, 3)
+    h = batch.h.mean((1, 3))  # the delays are short: the line of sight stays
+    turned = (h[:, 1:] * h[:, :-1].conj()).sum(1).angle() / (2 * math.pi * SYMBOL_S)
+    assert np.corrcoef(turned, 0.7 * batch.drawn.doppler_hz)[0, 1] > 0.9
+    assert (turned - 0.7 * batch.drawn.doppler_hz).abs().median() < 20
+
+
+def gaussian_margins(sigma, shape, seed=1):
+    """Of consistent Gaussian LLRs: mean sigma^2 / 2."""
+    rng = torch.Generator().manual_seed(seed)
+    return sigma**2 / 2 + sigma * torch.randn(shape, generator=rng)
+
+
+def test_information_of_gaussian_llrs():
+    """J(sigma) of ten Brink, integrated here; wrong scaling loses some, and is found out."""
+    sigma = 2.0
+    density = lambda x: math.exp(-((x - 2) ** 2) / 8) / math.sqrt(8 * math.pi)  # noqa: E731
+    expected = 1 - quad(lambda x: density(x) * math.log2(1 + math.exp(-x)), -30, 40)[0]
+    margin = gaussian_margins(sigma, (4, 200_000))
+    counts = soft_bits.histogram(margin).numpy()
+    assert counts.shape == (4, len(soft_bits.CENTRES)) and (counts.sum(1) == 200_000).all()
+    directly = 1 - torch.log2(1 + torch.exp(-margin)).mean(1)
+    assert soft_bits.information(counts) == pytest.approx(directly.numpy(), abs=1e-3)
+    assert soft_bits.information(counts.sum(0)) == pytest.approx(expected, abs=4e-3)
+    doubled = soft_bits.histogram(2 * gaussian_margins(sigma, (1, 800_000))).numpy()[0]
+    scale, best = soft_bits.best_scale(doubled)
+    assert soft_bits.information(doubled) < expected - 0.03
+    assert scale == pytest.approx(0.5, rel=0.1) and best == pytest.approx(expected, abs=4e-3)
+
+
+def test_reliability_of_gaussian_llrs():
+    counts = soft_bits.histogram(gaussian_margins(2.0, (1, 2_000_000))).numpy()[0]
+    for b in soft_bits.reliability(counts)[:5]:
+        assert b["wrong"] / b["bits"] == pytest.approx(b["promised"], rel=0.03), b
+    few = soft_bits.histogram(torch.tensor([[0.1, 0.2, -0.6, 3.1, 99.0]])).numpy()[0]
+    rows = [(b["llr"], b["bits"], b["wrong"]) for b in soft_bits.reliability(few)]
+    assert rows == [([0, 1], 3, 1), ([3, 4], 1, 0), ([39, 40], 1, 0)]
+    assert soft_bits.largest(few, 0.5) == 0.75 and soft_bits.largest(few, 1.0) == soft_bits.SPAN
+
+
+def test_blocks_decode_above_capacity_and_not_below():
+    """Consistent Gaussian LLRs of 0.45 and 0.62 bits per bit around a rate 1/2; any bits."""
+    block = coded.TransportBlock(16224, 4, Fraction(1, 2))
+    assert (block.blocks, block.length) == (1, 16224)
+    bits = torch.randint(0, 2, (4, 16224), generator=torch.Generator().manual_seed(1))
+    for sigma, fails in ((1.9, True), (2.5, False)):
+        margin = gaussian_margins(sigma, bits.shape)
+        llr = torch.where(bits.bool(), margin, -margin)
+        assert (block.errors(llr, bits, block.draw(4, 1)) == fails).all()
+        _, codeword = drawn = block.draw(4, 2)
+        # sent as they are, codewords fare as scrambled ones
+        sent = torch.where(codeword.bool(), margin, -margin)
+        assert (block.errors(sent, codeword, drawn) == fails).all()
+    assert not block.errors(bits * 2.0 - 1, bits, block.draw(4, 1)).any()
+    assert block.errors(1.0 - bits * 2, bits, block.draw(4, 1)).all()
+    assert block.errors(torch.zeros(4, 16224), bits, block.draw(4, 1)).all()  # not the zero word
+
+
+def test_transport_blocks_are_cut_into_code_blocks():
+    block = coded.TransportBlock(16224, 4, Fraction(3, 4))
+    assert (block.blocks, block.length) == (2, 8112)
+    bits = torch.randint(0, 2, (3, 16224), generator=torch.Generator().manual_seed(1))
+    llr = (bits * 2.0 - 1) * 9
+    llr[1, 8112:] *= -1  # the second code block of the second slot
+    assert block.errors(llr, bits, block.draw(3, 1)).tolist() == [False, True, False]
+    for rate in (Fraction(1, 10), Fraction(1)):
+        with pytest.raises(ValueError, match="code rate between"):
+            coded.TransportBlock(16224, 4, rate)
+
+
+def test_blocks_settled_without_decoding_are_settled_as_decoding_would(monkeypatch):
+    """On fading slots around the waterfall, where every kind occurs."""
+    batch = SlotGenerator(evaluation_conditions().at(6.0)).batch(16, 9)
+    llr = Baseline(sure=True)(batch.y, batch.p, 4)[:, batch.data].flatten(1)
+    bits = batch.bits[:, batch.data].flatten(1)
+    block = coded.TransportBlock(16224, 4, Fraction(1, 2))
+    drawn = block.draw(16, 1)
+    quick = block.errors(llr, bits, drawn)
+    margin = soft_bits.margins(llr, bits)
+    assert torch.equal(quick, block._decode(margin, drawn))
+    assert 0 < quick.sum() < 16
+
+
+class Clairvoyant(nn.Module):
+    """Draws the slots again and returns the bits that were sent; strike: at this call, Ctrl-C."""
+
+    def __init__(self, sinr_db, slots, seed, strike=None):
+        super().__init__()
+        conditions = evaluation_conditions()
+        self.llrs = [None]  # the evaluation tries it once
+        for first in range(0, slots, 128):
+            for i, sinr in enumerate(sinr_db):
+                generator = SlotGenerator(conditions.at(sinr))
+                size = min(128, slots - first)
+                batch = generator.batch(size, seed_of(seed, i), first // 128)
+                self.llrs.append(10.0 * batch.bits - 5.0)
+        self.strike, self.calls = strike, 0
+
+    def forward(self, y, p, bits):
+        llr = self.llrs[self.calls]
+        if self.calls == self.strike:
+            os.kill(os.getpid(), signal.SIGINT)
+        self.calls += 1
+        return torch.zeros(*p.shape[:3], bits) if llr is None else llr
+
+
+def test_a_net_below_perfect_csi_is_named():
+    net = Clairvoyant([6.0, 9.0], 24, seed=2)
+    found, counted, stopped = evaluate({"oracle": net}, [6.0, 9.0], 24, evaluation_conditions(), 2)
+    assert not stopped and counted.errors["oracle"].sum() == 0
+    assert [(b["a"], b["sinr_db"]) for b in found["below_perfect_csi"]] == [
+        ("oracle", 6.0),
+        ("oracle", 9.0),
+    ]
+    assert "oracle is below perfect CSI at 6 dB" in summary.warnings(found)[0]
+
+
+def test_ctrl_c_keeps_whole_curves(tmp_path, monkeypatch, capsys):
+    """Struck in the second round over the points: what the first counted is written."""
+    net = Clairvoyant([6.0, 9.0], 130, seed=2, strike=4)
+    monkeypatch.setattr(cli, "load_receiver", lambda reference: ("oracle", net))
+    command = f"evaluate oracle.ckpt --sinr 6,9 --slots 130 --seed 2 --out {tmp_path} --device cpu"
+    assert cli.main(command.split()) == 130
+    assert "stopped: 128 of 130 slots at 2 of 2 SINR points" in capsys.readouterr().err
+    points = report.read(tmp_path / "report.json")["points"]
+    assert {p["slots"] for p in points} == {128} and len(points) == 2 * 5
+    net = Clairvoyant([6.0], 4, seed=2, strike=1)
+    command = f"evaluate oracle.ckpt --sinr 6 --slots 4 --seed 2 --out {tmp_path}/b --device cpu"
+    assert cli.main(command.split()) == 2
+    assert "nothing is written" in capsys.readouterr().err and not (tmp_path / "b").exists()
+
+
+def test_evaluate_writes_everything(tmp_path, capsys):
+    model = str(ROOT / "models" / "baseline-sure.pt")
+    command = (
+        f"evaluate {model} --sinr 6,9 --slots 24 --code-rate 3/4 --reference SURE-LMMSE "
+        f"--seed 3 --out {tmp_path} --device cpu"
+    )
+    assert cli.main(command.split()) == 0
+    out = capsys.readouterr().out
+    for name in (
+        "results.csv",
+        "tables.md",
+        "ber.png",
+        "llr.png",
+        "bler.png",
+        "ber_by_channel.png",
+    ):
+        assert name in out and (tmp_path / name).stat().st_size > 500
+    made = report.read(tmp_path / "report.json")
+    same = [p for p in made["points"] if p["receiver"] in ("baseline-sure", SURE)]
+    assert same[0]["bit_errors"] == same[1]["bit_errors"]  # the shipped file and its source
+    assert not made["below_perfect_csi"]
+    counted = np.load(tmp_path / "errors.npz")
+    assert counted["channel"].shape == counted[SURE].shape == (2, 24)
+    by_channel = [b for b in made["breakdown"] if (b["by"], b["receiver"]) == ("channel", SURE)]
+    assert sum(b["bit_errors"] for b in by_channel) == counted[SURE].sum()
+    with (tmp_path / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert set(rows[0]) == set(summary.COLUMNS)
+    assert {r["metric"] for r in rows} >= {
+        "ber", "bler 3/4", "information", "ber difference to SURE-LMMSE", "sinr_db at ber = 0.01"
+    }  # fmt: skip
+    assert all(float(r["low"]) <= float(r["value"]) <= float(r["high"]) for r in rows if r["low"])
+    text = (tmp_path / "tables.md").read_text()
+    for heading in ("Uncoded BER", "minus that of SURE-LMMSE", "rate 3/4", "By Doppler", "LLRs"):
+        assert heading in text
+
+
+class Constant(nn.Module):
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def forward(self, y, p, bits):
+        return torch.full((*p.shape[:3], bits), self.value)
+
+
+def test_llrs_that_are_not_finite_are_an_error():
+    run = Evaluation({"broken": Constant(math.nan)}, [6.0], 4, evaluation_conditions())
+    with pytest.raises(EvaluationError, match="broken: gives LLRs that are not finite at 6 dB"):
+        run.run()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("--reference LMMSE", "reference: expected one of LS-LMMSE"),
+        ("--rx 3", "deeprx-student: does not receive slots of 3 antennas"),
+        ("--code-rate half", "--code-rate: expected 1/2"),
+        ("--code-rate 1/0", "--code-rate: expected 1/2"),
+        ("--code-rate 0.99", "expected a code rate between"),
+        ("--slots 1", "--slots: expected 2 or more"),
+        ("--sinr low", "--sinr: expected numbers"),
+        ("--doppler=-5,5", "--doppler: expected one or two numbers from 0 up"),
+        ("--delay-spread 1,2,3", "--delay-spread: expected one or two numbers"),
+        ("--channel TDL-X", "TDL-X"),
+    ],
+)
+def test_bad_options_get_one_line(tmp_path, capsys, options, says):
+    command = f"evaluate {ROOT}/models/deeprx-student.pt --out {tmp_path} --device cpu {options}"
+    assert cli.main(command.split()) == 2
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == 1, error
+
+
+RUNTIME = ROOT / ".venv" / "bin" / "python"
+
+
+@pytest.mark.skipif(
+    not (RUNTIME.exists() and (ROOT / "build" / "python").exists()), reason="needs the built blocks"
+)
+def test_exported_file_gives_the_nets_llrs_in_the_block(tmp_path, capsys):
+    """Eager PyTorch here, TorchScript in the C++ block there; and one that is another receiver."""
+    model, other, reference = (str(tmp_path / n) for n in ("m.pt", "other.pt", "m.npz"))
+    assert cli.main(f"export baseline --out {model} --parity {reference}".split()) == 0
+    assert cli.main(f"export baseline-sure --out {other}".split()) == 0
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}/build/python:{ROOT}/python/common"}
+
+    def check(file):
+        command = [str(RUNTIME), "-m", "gnuradio.deeprx", "parity", file, reference]
+        return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+    same, different = check(model), check(other)
+    assert same.returncode == 0 and ": the same receiver" in same.stdout, same
+    assert different.returncode == 1 and "NOT the same receiver" in different.stdout, different
+    wrong = check(str(ROOT / "README.md"))
+    assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1, wrong
+
+
+def test_floor_names_the_high_sinrs():
+    assert cli.FLOOR_DB == [18, 21, 24, 27, 30]
+
+
+def test_shipped_student_holds_its_table_with_another_seed():
+    """The BER in the model file, within the intervals of both."""
+    extra = {"deeprx.json": ""}
+    net = torch.jit.load(str(ROOT / "models" / "deeprx-student.pt"), _extra_files=extra)
+    shipped = {
+        m["sinr_db"]: m
+        for m in json.loads(extra["deeprx.json"])["ber"]
+        if (m["domain"], m["modulation"], m["dmrs"]) == ("frequency", "16QAM", [2, 11])
+    }
+    found, _, _ = evaluate({"student": net}, [6.0, 15.0], 128, evaluation_conditions(), seed=7)
+    for p in found["points"]:
+        if p["receiver"] == "student":
+            low, high = shipped[p["sinr_db"]]["ber_ci95"]
+            assert p["ber_ci95"][0] < high and low < p["ber_ci95"][1]
