@@ -4,7 +4,7 @@
 import argparse
 import sys
 
-from . import info, keys, loopback, monitor, record, replay
+from . import info, keys, loopback, monitor, parity, record, replay
 
 
 class _Parser(argparse.ArgumentParser):
@@ -23,6 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     record.add(commands)
     replay.add(commands)
     info.add(commands)
+    parity.add(commands)
     monitor.add(commands)
     keys.add(commands)
     arguments = parser.parse_args(argv)
