@@ -5,7 +5,6 @@ from deeprx_common.slot import SlotConfig
 
 from .deeprx_python import receiver
 from .front_end import aligned_front_end, sync_front_end
-from .llr_quality import llr_quality
 from .model_file import model_path
 from .receiver_controller import receiver_controller
 from .recording_sink import recording_sink
@@ -19,7 +18,6 @@ from .tdl_channel import tdl_channel
 __all__ = [
     "SlotConfig",
     "aligned_front_end",
-    "llr_quality",
     "model_path",
     "receiver",
     "receiver_controller",

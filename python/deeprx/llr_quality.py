@@ -2,6 +2,7 @@
 import numpy as np
 from gnuradio import gr
 
+from .receiver_controller import expected_error_rate
 from .slot_stream import SelfKeeping
 
 
@@ -15,20 +16,21 @@ class llr_quality(SelfKeeping, gr.sync_block):
     def __init__(self):
         super().__init__("LLR quality", [np.float32], None)
         self._count = 0
-        self._sums = np.zeros(3)  # of |LLR|, error probability, binary entropy
+        self._sums = np.zeros(3)  # of |LLR|, error rate, binary entropy
 
     def work(self, input_items, output_items):
-        size = np.abs(input_items[0][np.isfinite(input_items[0])]).astype(np.float64)
-        error = 1 / (1 + np.exp(size))
+        llrs = input_items[0].astype(np.float64)
+        size = np.abs(llrs[np.isfinite(llrs)])
+        ratio = np.exp(-size)
         # H(p) = log2(1 + e^-|L|) + p |L| / ln 2
-        entropy = np.log1p(np.exp(-size)) / np.log(2) + error * size / np.log(2)
-        self._sums += size.sum(), error.sum(), entropy.sum()
-        self._count += len(size)
+        entropy = (np.log1p(ratio) + size * ratio / (1 + ratio)) / np.log(2)
+        self._sums += size.sum(), expected_error_rate(llrs) * len(llrs), entropy.sum()
+        self._count += len(llrs)
         return len(input_items[0])
 
     def estimate(self) -> dict | None:
-        """None without LLRs, else mean_abs_llr, estimated_ber (the mean of 1 / (1 + e^|LLR|)) and
-        estimated_bits_per_bit (1 minus the mean binary entropy: information in a decision).
+        """None without LLRs, else mean_abs_llr, estimated_ber (see expected_error_rate) and
+        estimated_bits_per_bit (information: 1 minus the mean binary entropy of a decision).
         """
         if not self._count:
             return None
