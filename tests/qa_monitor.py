@@ -61,12 +61,13 @@ def monitor(*arguments, **options):
 class TestOnce:
     def test_shows_what_a_source_reports(self, capsys):
         port = free_port()
-        with publishing(port):
+        with publishing(port, slots_by_model={"baseline-sure": 300, "deeprx-student": 100}):
             assert main(["monitor", "--connect", str(port), "--once"]) == 0
         shown = capsys.readouterr().out
         for text in (
             f"127.0.0.1:{port}", "roof", "live", "deeprx-student at 12.0 dB", "3 missed",
             "p99 7.98 ms", "queue 2", "57.8 mJ/slot, modelled", "BER",
+            "baseline-sure 300, deeprx-student 100",
         ):  # fmt: skip
             assert text in shown
         assert re.search(r"\d\.\d\de-\d\d +\d\.\de-\d\d … \d\.\de-\d\d", shown)  # the interval

@@ -204,6 +204,8 @@ def _fields(source: Source) -> dict[str, str]:
     }
     if point["sinr_db"] is not None:
         made["receiver"] += f" at {point['sinr_db']:.1f} dB"
+    if models := point.get("slots_by_model"):
+        made["by model"] = _plain(", ".join(f"{name} {n}" for name, n in models.items()))
     if source.dropped:
         made["dropped"] = f"{source.dropped} messages: this monitor is too slow"
     if source.restarts:
