@@ -473,5 +473,8 @@ def test_display_shows_counted_and_modelled_energy_and_their_source():
     cells, source = json.loads(shown.stdout)
     assert [row[0] for row in cells] == ["counted", "not"]
     assert [row[-2:] for row in cells] == [["2.5 attributed", "1"], ["–", "1"]]
-    assert "RAPL powercap (cpu packages), attributed, ±2 % by ticks; modelled: FLOP / (" in source
-    assert "none: no RAPL counter under /sys; modelled" in source
+    model = "modelled: FLOP / (5e+09 FLOP/s/W, assumed for cpu)"
+    assert source.splitlines() == [
+        f"RAPL powercap (cpu packages), ±2 % by ticks; {model}",
+        f"none: no RAPL counter under /sys; {model}",
+    ]

@@ -19,7 +19,7 @@ _LOWEST_BER = 1e-9  # an interval that reaches 0 must end somewhere on a logarit
 _COLUMNS = {
     "receiver": "its model's name",
     "SINR\ndB": "per data resource element and antenna",
-    "bit error rate": "uncoded, over the slots since the conditions last changed",
+    "bit error\nrate": "uncoded, over the slots since the conditions last changed",
     "95 % interval": "over clusters of slots, i.e. independent channels",
     "slots": "received since the conditions last changed",
     "missed": "not received: lost by the synchroniser, or dropped",
@@ -71,9 +71,9 @@ class _Widget(QtWidgets.QWidget):
         self._table.setEditTriggers(QtWidgets.QAbstractItemView.NoEditTriggers)
         self._table.setSelectionMode(QtWidgets.QAbstractItemView.NoSelection)
         header = self._table.horizontalHeader()
-        header.setSectionResizeMode(QtWidgets.QHeaderView.Stretch)
-        for column in (0, 3, 8):  # long texts
-            header.setSectionResizeMode(column, QtWidgets.QHeaderView.ResizeToContents)
+        header.setSectionResizeMode(QtWidgets.QHeaderView.ResizeToContents)
+        for column in (1, 4):  # short texts share what is left
+            header.setSectionResizeMode(column, QtWidgets.QHeaderView.Stretch)
         layout = QtWidgets.QVBoxLayout(self)
         layout.addWidget(self._plot, 1)
         layout.addWidget(self._table)
@@ -102,9 +102,7 @@ class _Widget(QtWidgets.QWidget):
                 if column == 0:
                     item.setForeground(QtGui.QColor(_COLOURS[row % len(_COLOURS)]))
                 self._table.setItem(row, column, item)
-        used = [self._latest[name]["energy_per_slot_j"] for name in names]
-        lines = dict.fromkeys(f"energy: {report.energy_source(found)}" for found in used)
-        self._source.setText("\n".join(lines))
+        self._source.setText("\n".join(report.energy_sources(list(self._latest.values()))))
         height = self._table.horizontalHeader().height() + 2 * self._table.frameWidth()
         self._table.setFixedHeight(height + sum(map(self._table.rowHeight, range(len(names)))))
 

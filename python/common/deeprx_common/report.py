@@ -245,19 +245,29 @@ def energy_value(found: Mapping) -> tuple[float | None, str]:
     return None, "none"
 
 
-def energy_source(found: Mapping) -> str:
-    """One line: what counted an energy_per_slot_j, how far it may be off, and the model's name."""
-    line = found["source"]
-    if found.get("scope"):
-        line += f" ({found['scope']})"
-    if found.get("invalid"):
-        line += f", not valid: {found['invalid']}"
-    value, kind = energy_value(found)
-    if kind in ("measured", "attributed"):
-        line += f", {kind}, ±{100 * found['bound'] / value:.2g} % by ticks" if value else ""
-    if found["model"] == found["source"]:  # a meter that is itself a model
-        return f"{line}, modelled"
-    return f"{line}; modelled: {found['model'] or 'FLOP unknown'}"
+def energy_sources(points: Sequence[Mapping]) -> list[str]:
+    """What counted the points' energy, how far it may be off at most, and the model's name.
+
+    One line each; points of the same source and model share one.
+    """
+    bounds: dict[tuple[str, str], float] = {}
+    for found in (p["energy_per_slot_j"] for p in points):
+        source, model = found["source"], found["model"] or "FLOP unknown"
+        if found.get("scope"):
+            source += f" ({found['scope']})"
+        if found.get("invalid"):
+            source += f", not valid: {found['invalid']}"
+        if found["model"] == found["source"]:  # a meter that is itself a model
+            model = ""
+        value, kind = energy_value(found)
+        off = found["bound"] / value if kind in ("measured", "attributed") and value else 0.0
+        bounds[source, model] = max(off, bounds.get((source, model), 0.0))
+    return [
+        source
+        + (f", ±{100 * off:.2g} % by ticks" if off else "")
+        + (f"; modelled: {model}" if model else ", modelled")
+        for (source, model), off in bounds.items()
+    ]
 
 
 def _milli(value: float | None) -> str:

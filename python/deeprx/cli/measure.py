@@ -8,6 +8,7 @@ from importlib import metadata
 
 from gnuradio import gr
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from deeprx_common import energy, report
 from deeprx_common.slot import SlotConfig
@@ -104,6 +105,19 @@ def open_meter(arguments) -> tuple[energy.Meter, energy.Idle | None]:
     return meter, energy.measure_idle(meter, IDLE_S) if meter.kind == "measured" else None
 
 
+def progress_bar(console: Console, counts: str) -> Progress:
+    """Description, bar, counts (with the task's fields) and time left; nothing in a file."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn(f"{counts}  left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
 def new_report() -> dict:
     """A report without points, of these versions."""
     return report.new(gnuradio=gr.version(), torch=_torch_version()) | {"comparisons": []}
@@ -173,7 +187,7 @@ def show(made, console: Console) -> None:
             f"{verdict}",
             markup=False,
         )
-    for line in dict.fromkeys(report.energy_source(p["energy_per_slot_j"]) for p in made["points"]):
+    for line in report.energy_sources(made["points"]):
         console.print(f"energy: {line}", markup=False)
 
 
