@@ -560,3 +560,13 @@ class TestBadInput:
             assert says in text
             assert text.count("\n") == 1
         assert sorted(p.name for p in tmp_path.iterdir()) == ["a.sigmf-data", "a.sigmf-meta"]
+
+
+def test_the_documented_annotation_is_the_written_one(tmp_path):
+    page = (Path(__file__).parents[1] / "docs" / "sigmf-extension.md").read_text()
+    documented = json.loads(page.split("```json")[1].split("```")[0])
+    assert main(["record", str(tmp_path / "a"), "--slots", "60"]) == 0
+    (written,) = json.loads((tmp_path / "a.sigmf-meta").read_text())["annotations"]
+    assert written == documented
+    for key in (*written, *written["deeprx:slot"], "deeprx:sir_db", "deeprx:full_scale"):
+        assert f"`{key}`" in page or key == "core:label"

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from deeprx_common import energy, report
 from deeprx_common.slot import SlotConfig
@@ -21,6 +20,7 @@ from .measure import (
     add_points,
     new_report,
     open_meter,
+    progress_bar,
     run_watched,
     show,
     stop_on_ctrl_c,
@@ -159,18 +159,8 @@ def run(setup: Setup) -> int:
     made = new_report()
     total = sum(link.slots for link in setup.links)
     started = time.monotonic()
-    with (
-        stop_on_ctrl_c() as stop,
-        Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f} slots  {task.fields[rate]}  left"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        ) as progress,
-    ):
+    bar = progress_bar(console, "{task.completed:.0f}/{task.total:.0f} slots  {task.fields[rate]}")
+    with stop_on_ctrl_c() as stop, bar as progress:
         task = progress.add_task("", total=total, rate="")
         done = 0
         for k, link in enumerate(setup.links):

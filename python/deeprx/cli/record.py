@@ -6,6 +6,7 @@ import sys
 import time
 
 from gnuradio import blocks, gr
+from rich.console import Console
 
 from deeprx_common.slot import SlotConfig
 
@@ -13,7 +14,7 @@ from ..recording import SentSlots
 from ..recording_sink import recording_sink
 from ..recording_writer import DATATYPES
 from .link import Link, add_fading, channel, slot_keywords
-from .measure import run_watched, stop_on_ctrl_c
+from .measure import progress_bar, run_watched, stop_on_ctrl_c
 
 FULL_SCALE = 8.0  # ci16_le: 9 dB above a sample's rms with noise of the same power: clips nothing
 
@@ -28,7 +29,7 @@ def add(commands) -> None:
     add(
         "--no-preamble",
         action="store_true",
-        help="for replay --aligned alone (default: slots can be found)",
+        help="for replay --aligned alone",
     )
     add("--datatype", choices=DATATYPES, default="ci16_le", help="(ci16_le)")
     add(
@@ -90,8 +91,10 @@ def run(arguments) -> int:
         head = blocks.head(gr.sizeof_gr_complex, samples)
         flowgraph.connect((fading, antenna), head, (sink, antenna))
     started = time.monotonic()
-    with stop_on_ctrl_c() as stop:
-        run_watched(flowgraph, stop)
+    bar = progress_bar(Console(), "{task.completed:.0f}/{task.total:.0f} slots")
+    with stop_on_ctrl_c() as stop, bar as progress:
+        task = progress.add_task("recording", total=a.slots)
+        run_watched(flowgraph, stop, lambda: progress.update(task, completed=sink.slots()))
     recorded = f"{sink.slots()} slots, {sink.samples()} samples of {a.n_rx} antennas"
     if sink.clipped():
         recorded += f", {sink.clipped()} values clipped"

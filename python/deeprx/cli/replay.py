@@ -9,7 +9,6 @@ from pathlib import Path
 
 from gnuradio import blocks, filter, gr
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from deeprx_common import energy, report
 from deeprx_common.slot import MODULATIONS, SUBCARRIER_SPACING_HZ, SlotConfig
@@ -26,6 +25,7 @@ from .measure import (
     add_points,
     new_report,
     open_meter,
+    progress_bar,
     run_watched,
     show,
     stop_on_ctrl_c,
@@ -172,18 +172,8 @@ def run(arguments) -> int:
     meter, idle = open_meter(a)
     flowgraph = Replay(recording, slots, models, a.aligned, a.device)
     started = time.monotonic()
-    with (
-        stop_on_ctrl_c() as stop,
-        Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.percentage:.0f} %  {task.fields[slots]} slots  left"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        ) as progress,
-    ):
+    bar = progress_bar(console, "{task.percentage:.0f} %  {task.fields[slots]} slots")
+    with stop_on_ctrl_c() as stop, bar as progress:
         task = progress.add_task("sha512", total=recording.n_samples, slots=0)
         recording.verify()
         progress.update(task, description=recording.path.name)
