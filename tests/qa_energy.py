@@ -462,6 +462,7 @@ class TestFindMeter:
             ("cpu", "power:-3", "unknown meter 'power:-3'"),
             ("cpu", "power:0", "expected watts above 0"),
             ("cpu", "nvml", "counts a GPU: give a device cuda"),
+            ("cuda", "rapl:psys", "meter rapl:psys counts CPUs: give device cpu, got cuda"),
             ("gpu", "auto", "expected device cpu, cuda, cuda:<n> or GPU-<uuid>, got 'gpu'"),
         ],
     )

@@ -472,6 +472,8 @@ def find_meter(device: str = "cpu", choice: str = "auto") -> Meter:
 def _named(choice: str, device: str) -> Meter:
     kind, _, detail = choice.partition(":")
     if kind == "rapl" and detail in ("", "package", "dram", "psys"):
+        if device != "cpu":
+            raise ValueError(f"meter {choice} counts CPUs: give device cpu, got {device}")
         return RaplMeter(domains=(detail,) if detail else ("package", "dram"))
     if kind == "hwmon":
         return HwmonMeter(detail or "ina3221")
