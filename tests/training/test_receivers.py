@@ -185,13 +185,34 @@ def test_unknown_nets_and_options_are_named(spec, names):
         build(spec)
 
 
-def test_shipped_student_beats_ls_lmmse_from_6_to_18_db():
-    """On the same slots of the evaluation channels, with a seed of its own; the intervals exclude
-    zero.
+@pytest.fixture(scope="module")
+def student():
+    """(SINR points, bits of a slot, errors per slot) of the shipped student, with a seed of its own
+    on the evaluation channels.
     """
-    _, student = load_receiver(str(ROOT / "models" / "deeprx-student.pt"))
-    points, slots = [6.0, 9.0, 12.0, 15.0, 18.0], 192
-    n_bits, errors = count_errors({"student": student}, points, slots, seed=77)
+    _, net = load_receiver(str(ROOT / "models" / "deeprx-student.pt"))
+    points = [6.0, 9.0, 12.0, 15.0, 18.0]
+    return points, *count_errors({"student": net}, points, 192, seed=77)
+
+
+def test_shipped_student_beats_ls_lmmse_from_6_to_18_db(student):
+    """On the same slots; the intervals exclude zero."""
+    points, n_bits, errors = student
     for i, sinr in enumerate(points):
-        found = paired_difference(errors["student"][i], errors["LS-LMMSE"][i], [n_bits] * slots)
+        found = paired_difference(errors["student"][i], errors["LS-LMMSE"][i], [n_bits] * 192)
         assert found.ci95[1] < 0, f"{sinr} dB: {found}"
+
+
+def test_shipped_student_holds_its_table(student):
+    """What the model file says was measured, against these slots, within both intervals."""
+    extra = {"deeprx.json": ""}
+    torch.jit.load(str(ROOT / "models" / "deeprx-student.pt"), _extra_files=extra)
+    table = {
+        m["sinr_db"]: m["ber_ci95"]
+        for m in json.loads(extra["deeprx.json"])["ber"]
+        if (m["domain"], m["modulation"], m["dmrs"]) == ("frequency", "16QAM", [2, 11])
+    }
+    points, n_bits, errors = student
+    for i, sinr in enumerate(points):
+        low, high = error_rate(errors["student"][i], [n_bits] * 192).ci95
+        assert low < table[sinr][1] and table[sinr][0] < high, f"{sinr} dB: {low}, {high}"
