@@ -211,7 +211,7 @@ def test_a_sweep_stops_resumes_and_reports_what_failed(tmp_path, capsys):
     and reports the two that cannot succeed; without those the sweep is whole. The first run is on
     a cluster's address, the second on this machine alone; neither listens beyond loopback.
     """
-    from deeprx_training.sweep import Cluster
+    from deeprx_training.sweep import cluster
 
     path, out = write(tmp_path), tmp_path / "out"
     trials = {t.name: t for t in sweep_file.load(path, out).trials}
@@ -220,7 +220,7 @@ def test_a_sweep_stops_resumes_and_reports_what_failed(tmp_path, capsys):
     # one trial at a time: importing torch is most of the work here
     options = ["--out", str(out), "--cpus", str(len(os.sched_getaffinity(0)))]
 
-    with Cluster(None) as ray:
+    with cluster(None) as ray:
         address = ray.get_runtime_context().gcs_address
         command = [sys.executable, "-m", "deeprx_training.cli", "sweep", path, *options]
         process = subprocess.Popen(
@@ -230,13 +230,13 @@ def test_a_sweep_stops_resumes_and_reports_what_failed(tmp_path, capsys):
             text=True,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
-        deadline = time.time() + 150
+        deadline = time.time() + 300
         while not ((long / "log.jsonl").exists() and any(out.glob("trials/*/result.parquet"))):
             assert process.poll() is None and time.time() < deadline, process.communicate()[0]
             time.sleep(0.1)
         addresses = listening(os.getpid())
         process.send_signal(signal.SIGINT)
-        text, _ = process.communicate(timeout=90)
+        text, _ = process.communicate(timeout=120)
     assert process.returncode == 130 and "goes on from there" in text and "Traceback" not in text
     assert addresses and addresses <= LOOPBACK
     stopped_at = torch.load(long / "last.ckpt", weights_only=True)["step"]
@@ -336,13 +336,11 @@ def test_settings_are_chosen_on_validation_whatever_evaluation_says(tmp_path):
     for params, net in ((1000, "a"), (4000, "b")):
         student = {"params": params, "net": net, "flop_per_slot": params}
         rows += curve("scratch", (0.0, 0.1), **student)
-        for teacher in ("small", "large"):
-            for temperature in (1.0, 2.0):
-                ahead = 1.0 if (teacher, temperature) == ("large", 2.0) else 0.5
-                taught = {"teacher": teacher, "temperature": temperature, "loss_kl": 1.0}
-                rows += curve("distilled", (ahead, ahead), **student, **taught)
-                flattered = (2.0 - ahead, 2.0 - ahead)
-                rows += curve("distilled", flattered, set="evaluation", **student, **taught)
+        for teacher, temperature in (("small", 2.0), ("large", 1.0), ("large", 2.0)):
+            ahead = 1.0 if (teacher, temperature) == ("large", 2.0) else 0.5
+            taught = {"teacher": teacher, "temperature": temperature, "loss_kl": 1.0}
+            rows += curve("distilled", (ahead,), **student, **taught)
+            rows += curve("distilled", (2.0 - ahead,), set="evaluation", **student, **taught)
         rows += curve("scratch", (0.0, 0.1), set="evaluation", **student)
     for name, size in (("small", 9000), ("large", 90000)):
         teacher = {"receiver": name, "params": size, "net": name}
@@ -360,4 +358,4 @@ def test_settings_are_chosen_on_validation_whatever_evaluation_says(tmp_path):
     sets = ("validation", "evaluation")
     assert written == {f"{k}-{s}-frequency-16QAM.png" for k in kinds for s in sets} | {"gains.md"}
     gains = (tmp_path / "gains.md").read_text()
-    assert gains.count("distilled, ") == 16 and "teacher large, temperature 2" in gains
+    assert gains.count("distilled, ") == 12 and "teacher large, temperature 2" in gains

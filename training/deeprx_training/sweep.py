@@ -9,12 +9,16 @@ results.parquet gather the trials: one row for each trial, receiver, set, domain
 
 import json
 import os
+import secrets
 import socket
 import sys
 import tempfile
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 
 import pyarrow as pa
 import pyarrow.csv
@@ -241,61 +245,63 @@ def run(
         gather(sweep, out)
 
 
-class Cluster:
-    """Ray, on this machine's loopback or at an address, for as long as the body runs."""
+@contextmanager
+def cluster(address: str | None) -> Iterator[ModuleType]:
+    """Ray at an address, or on this machine's loopback, for as long as the body runs.
 
-    def __init__(self, address: str | None):
-        self.address = address
-
-    def __enter__(self):
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
-        self._files = None
-        if self.address:
-            self._reach()
-        else:
-            # the name is of two other systems, but the switch is what keeps Ray on loopback
+    Raises SweepError where there is no cluster at the address.
+    """
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "error"}
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    with tempfile.TemporaryDirectory(prefix="deeprx-", ignore_cleanup_errors=True) as files:
+        if not address:
+            # the switch is named after other systems, but is what keeps Ray on loopback
             os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-            self._files = tempfile.TemporaryDirectory(prefix="deeprx-", ignore_cleanup_errors=True)
-        import ray
-
-        if self.address:
-            quiet.pop("include_dashboard")
-            try:
-                ray.init(address=self.address, **quiet)
-            except (ConnectionError, RuntimeError, ValueError) as error:
-                reason = str(error).strip().splitlines()[0]
-                raise SweepError(f"--address {self.address}: {reason}") from None
+            # a token of this process alone: Ray's own stays in the user's home, for all to read
+            os.environ.setdefault("RAY_AUTH_MODE", "token")
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         else:
+            _reach(address)
+        import ray  # reads the environment
+
+        if not address:
             ray.init(
                 num_cpus=len(os.sched_getaffinity(0)),
+                include_dashboard=False,
                 object_store_memory=100 << 20,
-                _temp_dir=self._files.name,
+                _temp_dir=files,
                 **quiet,
             )
-        return ray
-
-    def _reach(self) -> None:
-        host, _, port = self.address.rpartition(":")
+        else:
+            try:
+                ray.init(address=address, **quiet)
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                raise SweepError(
+                    f"--address {address}: {str(error).strip().splitlines()[0]}; if that cluster "
+                    "wants a token, set RAY_AUTH_MODE=token"
+                ) from None
         try:
-            socket.create_connection((host, int(port)), timeout=5).close()
-        except (ValueError, OSError) as error:
-            reason = getattr(error, "strerror", None) or "expected HOST:PORT"
-            raise SweepError(
-                f"--address {self.address}: no Ray cluster can be reached there ({reason}); "
-                "start one with: ray start --head"
-            ) from None
+            yield ray
+        finally:
+            ray.shutdown()
 
-    def __exit__(self, *_):
-        import ray
 
-        ray.shutdown()
-        if self._files:
-            self._files.cleanup()
+def _reach(address: str) -> None:
+    """Ray itself would try for a minute."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise SweepError(f"--address: expected HOST:PORT, found {address!r}")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, OverflowError) as error:
+        raise SweepError(
+            f"--address {address}: no Ray cluster can be reached there ({error}); start one with: "
+            "ray start --head"
+        ) from None
 
 
 def _run(todo, sweep, out, address, cpus, gpus, cache) -> dict[str, str]:
-    with Cluster(address) as ray:
+    with cluster(address) as ray:
         nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
         if gpus is None:
             gpus = min(1.0, max(n.get("GPU", 0.0) for n in nodes))
@@ -381,7 +387,9 @@ def _outcome(ray, ref, failure: Path) -> str | None:
         return line if isinstance(cause, expected) else f"{type(cause).__name__}: {line}"
     except ray.exceptions.RayError as error:
         failure.write_text(f"{error}\n")
-        return f"its process died ({type(error).__name__}); run again to resume it"
+        memory = isinstance(error, ray.exceptions.OutOfMemoryError)
+        why = "the machine ran out of memory" if memory else "its process died"
+        return f"{why} ({failure} says more); run again to resume it"
     return None
 
 
