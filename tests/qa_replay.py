@@ -3,8 +3,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -220,6 +222,47 @@ class TestForeignRecordings:
         (point,) = replay(copied, "--aligned")["points"]
         assert (point["slots"], point["missed_slots"]) == (39, 1)
         assert sum(point["dropped_slots"].values()) == 1
+
+    def test_noise_alone(self, tmp_path, capsys):
+        rng = np.random.default_rng(1)
+        noise = rng.standard_normal((2, 100_000, 2)).astype(np.float32).view(np.complex64)[..., 0]
+        writer = RecordingWriter(tmp_path / "b", 2, 3.84e6, "cf32_le")
+        writer.write(list(noise))
+        writer.close()
+        made = replay(tmp_path / "b.sigmf-meta", *self.UNSAID, "--seed", "3")
+        (point,) = made["points"]
+        assert (point["slots"], point["bits"], point["llr_quality"]) == (0, 0, None)
+        assert "0 slots found" in capsys.readouterr().out
+
+
+def test_ctrl_c_keeps_what_was_measured(copied):
+    """In the midst of gigabytes of silence after the slots."""
+    data = copied.with_suffix(".sigmf-data")
+    os.truncate(data, 4 * 2**30)
+    rewrite(copied, lambda m: m["global"].pop("core:sha512"))
+    command = [sys.executable, "-m", "gnuradio.deeprx", "replay", str(copied)]
+    command += ["--receiver", BASELINE, "--out", str(copied.parent)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while position(process.pid, data) < 20_000_000:
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.startswith("deeprx: stopped after")
+    assert errors.count("\n") == 1
+    (point,) = report.read(copied.parent / "report.json")["points"]
+    assert (point["slots"], point["missed_slots"]) == (40, 0)
+
+
+def position(process, path):
+    """How far a process has read a file, in bytes."""
+    opened = [link for link in Path(f"/proc/{process}/fd").iterdir() if link.exists()]
+    infos = [Path(f"/proc/{process}/fdinfo/{o.name}") for o in opened if o.samefile(path)]
+    return max((int(info.read_text().split()[1]) for info in infos), default=0)
 
 
 class TestMistakes:
