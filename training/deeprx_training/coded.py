@@ -7,6 +7,7 @@ scrambling sequence s = c xor b that the receiver may know: turning the sign of 
 """
 
 from fractions import Fraction
+from math import ceil
 
 import numpy as np
 import torch
@@ -30,13 +31,13 @@ class TransportBlock:
     """
 
     def __init__(self, n_bits: int, bits: int, rate: Fraction, device: str = "cpu"):
-        if not Fraction(1, 5) <= rate <= Fraction(11, 12):
-            raise ValueError(f"expected a code rate between 1/5 and 11/12, got {rate}")
+        if not Fraction(1, 3) <= rate <= Fraction(11, 12):
+            raise ValueError(f"expected a code rate between 1/3 and 11/12, got {rate}")
         self.rate = rate
-        self.blocks = -(-int(n_bits * rate) // MAX_INFORMATION_BITS)
+        self.blocks = ceil(n_bits * rate / MAX_INFORMATION_BITS)
         self.length = n_bits // self.blocks // bits * bits
         self._encoder = LDPC5GEncoder(
-            int(self.length * rate), self.length, num_bits_per_symbol=bits, device=device
+            ceil(self.length * rate), self.length, num_bits_per_symbol=bits, device=device
         )
         self._decoder = LDPC5GDecoder(
             self._encoder, num_iter=STAGE, return_state=True, device=device
