@@ -287,7 +287,7 @@ def row(kind, shift_db, sinr, seed=1, slots=60, **more):
         "trial": f"{kind}-{seed}-{more}", "kind": kind, "receiver": "s", "set": "validation",
         "domain": "frequency", "modulation": "16QAM", "sinr_db": float(sinr), "slots": slots,
         "bits": slots * 100_000, "bit_errors": int(errors.sum()), "errors": errors.tolist(),
-        "ber": 0.0, "ber_low": 0.0, "ber_high": 0.0, "net": "n", "params": 1000,
+        "ber": 0.0, "ber_low": 0.0, "ber_high": 0.0, "net": '{"net": "N"}', "params": 1000,
         "flop_per_slot": 5, "seed": seed, "data_seed": seed, "kd_until": 1.0, "teacher": "",
         "temperature": None, "train_s": 1.0, "train_flop": 1.0, "recipe_sha256": "",
         **{f"loss_{k}": 0.0 for k in ("bce", "kl", "skew_kl", "mse", "hint")},
@@ -333,7 +333,7 @@ def test_only_the_same_student_on_the_same_data_is_the_counterpart():
 
 def test_settings_are_chosen_on_validation_whatever_evaluation_says(tmp_path):
     rows = []
-    for params, net in ((1000, "a"), (4000, "b")):
+    for params, net in ((1000, '{"net": "A"}'), (4000, '{"net": "B"}')):
         student = {"params": params, "net": net, "flop_per_slot": params}
         rows += curve("scratch", (0.0, 0.1), **student)
         for teacher, temperature in (("small", 2.0), ("large", 1.0), ("large", 2.0)):

@@ -5,6 +5,7 @@ A curve is what remains of one or more trials when their seeds are pooled: all w
 same slots, so errors add up slot by slot, and the slots stay the clusters of the intervals.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -175,7 +176,7 @@ def describe(curve: Curve, among: list[Curve], *leave_out: str) -> str:
     peers = [c.facts for c in among if c.facts["kind"] == facts["kind"]]
     parts = [facts["kind"]]
     if len({p["net"] for p in peers}) > 1:
-        parts.append(f"{facts['params'] / 1e3:.0f} k")
+        parts.append(f"{_net(curve)} {facts['params'] / 1e3:.0f} k")
     for key, value in _key(facts, "net", "params", "flop_per_slot", *leave_out):
         if len({p[key] for p in peers}) > 1:
             value = f"{value:g}" if isinstance(value, float) else value
@@ -311,7 +312,8 @@ def _ber(pyplot, some: list[Curve]):
         for k, curve in enumerate(students):
             look = {"color": f"C{k % 10}", "marker": "osDv^<>pP*"[k % 10], "markersize": 4}
             _line(axis, curve.sinr_db, curve.rates(), describe(curve, students), **look)
-        title = f"{students[0].facts['params']} parameters" if students else ""
+        first = students[0] if students else None
+        title = f"{_net(first)}, {first.facts['params']} parameters" if first else ""
         _finish(axis, xlabel="SINR per data RE and antenna, dB", title=title)
     axes[0].set_ylabel("uncoded BER")
     return figure
@@ -325,25 +327,31 @@ def _best(some: list[Curve], by: Callable) -> dict:
     return found
 
 
+def _net(curve: Curve) -> str:
+    return json.loads(curve.facts["net"])["net"]
+
+
 def _flop(pyplot, some: list[Curve]):
-    """BER over the student's FLOP at every SINR, distilled against scratch."""
-    if len({c.facts["flop_per_slot"] for c in _students(some)}) < 2:
+    """BER over the student's FLOP at every SINR, distilled against scratch, one panel a kind of
+    net.
+    """
+    students = _students(some)
+    if len({c.facts["flop_per_slot"] for c in students}) < 2:
         return None
-    figure, (axis,) = _panels(pyplot, 1)
-    for kind, linestyle in (("distilled", "-"), ("scratch", "--")):
-        best = _best(_students(some, kind), lambda c: c.facts["flop_per_slot"])
-        for i, sinr in enumerate(next(iter(best.values())).sinr_db if best else ()):
-            look = {"color": f"C{i % 10}", "linestyle": linestyle, "marker": "o", "markersize": 4}
-            _line(axis, best, [c.rates()[i] for c in best.values()], f"{kind}, {sinr:g} dB", **look)
-    axis.set_xscale("log")
-    label = "uncoded BER (the setting of each size that validation prefers)"
-    _finish(axis, xlabel="FLOP per slot", ylabel=label)
+    nets = list(dict.fromkeys(map(_net, students)))
+    figure, axes = _panels(pyplot, len(nets))
+    for axis, net in zip(axes, nets, strict=True):
+        for kind, linestyle in (("distilled", "-"), ("scratch", "--")):
+            own = [c for c in _students(some, kind) if _net(c) == net]
+            best = _best(own, lambda c: c.facts["flop_per_slot"])
+            for i, sinr in enumerate(own[0].sinr_db if own else ()):
+                look = {"color": f"C{i % 10}", "linestyle": linestyle, "marker": "o"}
+                rates = [c.rates()[i] for c in best.values()]
+                _line(axis, best, rates, f"{kind}, {sinr:g} dB", markersize=4, **look)
+        axis.set_xscale("log")
+        _finish(axis, xlabel="FLOP per slot", title=f"{net}, each size as validation prefers")
+    axes[0].set_ylabel("uncoded BER")
     return figure
-
-
-def _middle_and_last(some: list[Curve]) -> list[int]:
-    count = len(some[0].sinr_db)
-    return sorted({count // 2, count - 1})
 
 
 def _against_scratch(curve: Curve, some: list[Curve], i: int) -> tuple[float, float, float] | None:
