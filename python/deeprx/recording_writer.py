@@ -105,7 +105,8 @@ class RecordingWriter:
         for suffix in (".sigmf", ".sigmf-collection", ".sigmf-meta", "-rx0.sigmf-meta"):
             there = path.with_name(path.name + suffix)
             if there.exists():
-                raise FileExistsError(errno.EEXIST, "is there already: choose another name", str(there))
+                why = "is there already: choose another name"
+                raise FileExistsError(errno.EEXIST, why, str(there))
         streams = [(f"{path.name}-rx{k}", 1) for k in range(n_rx)]
         with ExitStack() as undo:
             self._files = []
