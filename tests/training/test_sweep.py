@@ -268,7 +268,9 @@ def test_a_sweep_stops_resumes_and_reports_what_failed(tmp_path, capsys):
     assert {r["set"] for r in rows} == {"validation", "evaluation"}
     for r in rows:
         assert sum(r["errors"]) == r["bit_errors"] and r["ber_low"] <= r["ber"] <= r["ber_high"]
-        assert r["kind"] == "baseline" or (r["params"] > 0 and r["train_flop"] > 0)
+        if r["kind"] != "baseline":
+            assert min(r["params"], r["train_s"], r["train_flop"], r["train_j_modelled"]) > 0
+            assert (r["train_j"] is None) == (r["train_j_kind"] is None)
         if r["kind"] == "distilled":
             assert (r["teacher"], r["temperature"], r["loss_kl"]) == ("good", 2.0, 0.7)
     assert main(["plot", str(out)]) == 0

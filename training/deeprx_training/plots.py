@@ -24,7 +24,8 @@ TARGETS = (1e-2, 1e-3)
 _DISTILLING = ("teacher", "temperature", "kd_until", *(f"loss_{k}" for k in LOSSES))
 _MEASURED = (
     "trial", "kind", "receiver", "set", "domain", "modulation", "sinr_db", "ber", "ber_low",
-    "ber_high", "bit_errors", "bits", "slots", "errors", "train_s", "train_flop", "recipe_sha256",
+    "ber_high", "bit_errors", "bits", "slots", "errors", "train_s", "train_flop",
+    "train_j", "train_j_kind", "train_j_modelled", "recipe_sha256",
 )  # fmt: skip
 _SEEDS = ("seed", "data_seed")
 

@@ -47,7 +47,7 @@ def run_trial(
     out: str,
     cwd: str,
     cpus: int,
-    device: str,
+    gpus: float,
     cache: str | None,
     _teacher_is_ready=None,
 ) -> str:
@@ -56,6 +56,7 @@ def run_trial(
     Runs in a Ray worker. An interrupt saves the state of training and raises KeyboardInterrupt.
     """
     torch.set_num_threads(cpus)
+    device = "cuda" if gpus else "cpu"
     try:
         os.chdir(cwd)
     except OSError:
@@ -70,7 +71,7 @@ def run_trial(
         trainer.resume()
         if not trainer.fit():
             raise KeyboardInterrupt
-        spent = _spent(folder / "run.json")
+        spent = _spent(folder / "run.json", shared=0 < gpus < 1)
         for member in recipe.members:
             nets[member.name] = load_receiver(f"{trainer.checkpoint}:{member.name}")[1]
             facts[member.name] = _facts(trial, recipe, member)
@@ -119,12 +120,19 @@ def _facts(trial: Trial, recipe: recipes.Recipe, member: recipes.Member) -> dict
     }
 
 
-def _spent(path: Path) -> dict:
-    """The training run's own record; shared by the members that were trained together."""
+def _spent(path: Path, shared: bool) -> dict:
+    """The training run's own record, of all members that were trained together. On a shared GPU the
+    joules of the board are nobody's own and left out.
+    """
     record = json.loads(path.read_text())
+    energy = record["energy_j"]
+    joules = None if shared else energy["joules"]
     return {
         "train_s": record["wall_s"],
         "train_flop": float(sum(p["flop"] for p in record["phases"].values())),
+        "train_j": joules,
+        "train_j_kind": energy["kind"] if joules is not None else None,
+        "train_j_modelled": energy["modelled"],
     }
 
 
@@ -321,7 +329,7 @@ def _run(todo, sweep, out, address, cpus, gpus, cache) -> dict[str, str]:
                 str(out),
                 os.getcwd(),
                 cpus,
-                "cuda" if gpus else "cpu",
+                gpus,
                 cache,
                 refs.get(trial.teacher),
             )
