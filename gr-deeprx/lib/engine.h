@@ -66,6 +66,15 @@ struct engine_parameters {
 std::unique_ptr<engine> load_torchscript_engine(const std::string& path,
                                                 const engine_parameters& parameters);
 
+/*!
+ * \brief Makes the checks of load_torchscript_engine() on a model file's bytes, and runs nothing.
+ * \throws std::runtime_error one line: what was expected and what was found
+ */
+void check_torchscript_model(const std::string& bytes,
+                             const slot_geometry& slot,
+                             int n_rx,
+                             const std::string& device);
+
 //! Sets the number of CPU threads that an inference on the calling thread uses.
 void set_inference_threads(int threads);
 

@@ -126,6 +126,20 @@ void select_quantized_engine(const std::string& name)
                              ", LibTorch has: " + supported);
 }
 
+//! What a model says about itself, once nothing speaks against running it.
+model_info vetted_info(const std::shared_ptr<memory_reader>& archive,
+                       const slot_geometry& slot,
+                       int n_rx,
+                       c10::Device device)
+{
+    model_info info = parse_model_info(read_metadata(archive));
+    info.sha256 = sha256(archive->bytes());
+    check_model_fits(info, slot, n_rx, device.is_cuda());
+    select_quantized_engine(info.quantized_engine);
+    vet_torchscript(archive);
+    return info;
+}
+
 class torchscript_engine : public engine
 {
 public:
@@ -133,11 +147,7 @@ public:
         : d_device(device), d_bits(p.slot.bits_per_symbol())
     {
         const auto archive = std::make_shared<memory_reader>(read_file(path));
-        d_info = parse_model_info(read_metadata(archive));
-        d_info.sha256 = sha256(archive->bytes());
-        check_model_fits(d_info, p.slot, p.n_rx, device.is_cuda());
-        select_quantized_engine(d_info.quantized_engine);
-        vet_torchscript(archive);
+        d_info = vetted_info(archive, p.slot, p.n_rx, device);
 
         // In this order: a frozen module no longer moves.
         d_module = torch::jit::load(archive, c10::kCPU, /*load_debug_files=*/false);
@@ -235,6 +245,16 @@ std::unique_ptr<engine> load_torchscript_engine(const std::string& path,
     } catch (const std::exception& e) {
         throw std::runtime_error("model file '" + path + "': " + one_line(e));
     }
+}
+
+void check_torchscript_model(const std::string& bytes,
+                             const slot_geometry& slot,
+                             int n_rx,
+                             const std::string& device)
+try {
+    vetted_info(std::make_shared<memory_reader>(bytes), slot, n_rx, parse_device(device));
+} catch (const std::exception& e) {
+    throw std::runtime_error(one_line(e));
 }
 
 void set_inference_threads(int threads) { at::set_num_threads(threads); }

@@ -3,6 +3,9 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "core_clock.h"
+
+#include <gnuradio/deeprx/check_model.h>
 #include <gnuradio/deeprx/receiver.h>
 
 #include <optional>
@@ -89,4 +92,28 @@ parameters, or the device is not there.
         .def("dropped",
              &receiver::dropped,
              "Slots, or runs of symbols that are no slot, dropped so far.");
+
+    m.def(
+        "check_model",
+        [](const py::bytes& data,
+           int n_prb,
+           int n_rx,
+           const std::string& modulation,
+           const std::vector<int>& dmrs,
+           const std::string& device) {
+            gr::deeprx::check_model(data, n_prb, n_rx, modulation, dmrs, device);
+        },
+        py::arg("data"),
+        py::kw_only(),
+        py::arg("n_prb"),
+        py::arg("n_rx"),
+        py::arg("modulation"),
+        py::arg("dmrs"),
+        py::arg("device"),
+        "Check a model file's bytes as the receiver does before it runs anything of it.\n\n"
+        "Raises ValueError where a parameter is out of range, RuntimeError with one line where the "
+        "file is damaged, hostile or made for other parameters.");
+    m.def("core_clock_hz",
+          &core_clock_hz,
+          "Clock of the core this thread runs on now, in Hz; None where it cannot be told.");
 }
