@@ -18,6 +18,7 @@ from torch import nn
 from deeprx_common import report
 from deeprx_common.stats import paired_difference
 from deeprx_training import cli, coded, soft_bits, summary
+from deeprx_training import evaluate as evaluation
 from deeprx_training.classical import Baseline
 from deeprx_training.data import EVALUATION_CHANNELS, Conditions, SlotGenerator, seed_of
 from deeprx_training.evaluate import (
@@ -197,11 +198,11 @@ class Clairvoyant(nn.Module):
         super().__init__()
         conditions = evaluation_conditions()
         self.llrs = [None]  # the evaluation tries it once
-        for first in range(0, slots, 128):
+        for first in range(0, slots, evaluation.BATCH):
             for i, sinr in enumerate(sinr_db):
                 generator = SlotGenerator(conditions.at(sinr))
-                size = min(128, slots - first)
-                batch = generator.batch(size, seed_of(seed, i), first // 128)
+                size = min(evaluation.BATCH, slots - first)
+                batch = generator.batch(size, seed_of(seed, i), first // evaluation.BATCH)
                 self.llrs.append(10.0 * batch.bits - 5.0)
         self.strike, self.calls = strike, 0
 
@@ -226,13 +227,14 @@ def test_a_net_below_perfect_csi_is_named():
 
 def test_ctrl_c_keeps_whole_curves(tmp_path, monkeypatch, capsys):
     """Struck in the second round over the points: what the first counted is written."""
-    net = Clairvoyant([6.0, 9.0], 130, seed=2, strike=4)
+    monkeypatch.setattr(evaluation, "BATCH", 16)
+    net = Clairvoyant([6.0, 9.0], 20, seed=2, strike=4)
     monkeypatch.setattr(cli, "load_receiver", lambda reference: ("oracle", net))
-    command = f"evaluate oracle.ckpt --sinr 6,9 --slots 130 --seed 2 --out {tmp_path} --device cpu"
+    command = f"evaluate oracle.ckpt --sinr 6,9 --slots 20 --seed 2 --out {tmp_path} --device cpu"
     assert cli.main(command.split()) == 130
-    assert "stopped: 128 of 130 slots at 2 of 2 SINR points" in capsys.readouterr().err
+    assert "stopped: 16 of 20 slots at 2 of 2 SINR points" in capsys.readouterr().err
     points = report.read(tmp_path / "report.json")["points"]
-    assert {p["slots"] for p in points} == {128} and len(points) == 2 * 5
+    assert {p["slots"] for p in points} == {16} and len(points) == 2 * 5
     net = Clairvoyant([6.0], 4, seed=2, strike=1)
     command = f"evaluate oracle.ckpt --sinr 6 --slots 4 --seed 2 --out {tmp_path}/b --device cpu"
     assert cli.main(command.split()) == 2
