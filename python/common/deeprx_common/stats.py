@@ -107,6 +107,17 @@ def paired_difference(
     return Difference(difference, (difference - half, difference + half), len(bits))
 
 
+def mean_ci95(values: Sequence[float]) -> tuple[float, tuple[float, float] | None]:
+    """Mean of repeated measurements and its 95 % interval (Student's t); one says nothing of it:
+    None.
+    """
+    mean, n = float(np.mean(values)), len(values)
+    if n < 2:
+        return mean, None
+    half = float(np.std(values, ddof=1) / n**0.5 * stdtrit(n - 1, 0.975))
+    return mean, (mean - half, mean + half)
+
+
 def sinr_at_ber(
     points: Sequence[tuple[float, Sequence[int], Sequence[int]]],
     target: float,

@@ -4,7 +4,7 @@
 import argparse
 import sys
 
-from . import info, keys, loopback, monitor, parity, record, replay
+from . import energy, info, keys, loopback, monitor, parity, profile, record, replay
 
 
 class _Parser(argparse.ArgumentParser):
@@ -24,6 +24,8 @@ def main(argv: list[str] | None = None) -> int:
     replay.add(commands)
     info.add(commands)
     parity.add(commands)
+    profile.add(commands)
+    energy.add(commands)
     monitor.add(commands)
     keys.add(commands)
     arguments = parser.parse_args(argv)

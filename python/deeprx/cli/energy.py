@@ -1,0 +1,374 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""deeprx energy: what a slot costs receivers on this machine, measured in turns, and what error
+rate that buys.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from deeprx_common import energy, report
+from deeprx_common.energy.machine import MachineProfile, Prediction, read_profile
+from deeprx_common.slot import SlotConfig
+from deeprx_common.stats import mean_ci95
+
+from ..machine_benchmarks import machine_name
+from ..model_cost import count_operators
+from ..model_runner import PRECISIONS, ModelRunner
+from .link import list_of
+from .measure import new_report, open_meter
+from .runners import (
+    add_receivers,
+    compare,
+    make_console,
+    make_runners,
+    number,
+    progress_bar,
+    set_threads,
+    table,
+)
+
+_RATE = (
+    "channel", "delay_spread_s", "doppler_hz", "domain", "sinr_db", "snr_db", "sir_db", "seed",
+    "slots", "clusters", "missed_slots", "bits", "bit_errors", "ber", "ber_ci95",
+)  # fmt: skip
+_NO_RATE = {"domain": "none", "slots": 0, "missed_slots": 0}
+
+
+def add(commands) -> None:
+    parser = commands.add_parser(
+        "energy",
+        help="joules and time per slot of receivers, in turns, against their error rates",
+        description="Runs receivers in turns (A B B A), so that a drift of clock or temperature is "
+        "the same for all. Error rates come from --report, else from the model files' own tables.",
+    )
+    add = parser.add_argument
+    add_receivers(parser)
+    add("--batch", type=list_of(int), default=[1], metavar="SLOTS,..", help="of an inference (1)")
+    add(
+        "--precision",
+        type=list_of(_precision),
+        default=[None],
+        metavar="NAME,..",
+        help=f"of the convolutions: {', '.join(PRECISIONS)} (as each file has them)",
+    )
+    add("--rounds", type=int, default=5, help="(5)")
+    add("--seconds", type=float, default=1.0, help="of a window, two a receiver and round (1)")
+    add("--profile", type=Path, metavar="FILE", help="of `deeprx profile`, for the modelled joules")
+    add("--report", type=Path, metavar="FILE", help="report.json that holds error rates")
+    add("--sinr", type=float, default=12.0, metavar="DB", help="of the error rates (12)")
+    add("--channel", help="of the error rates, where a report holds several")
+    add("--domain", default="frequency", help="of the model files' tables (frequency)")
+    add(
+        "--out",
+        type=Path,
+        default=Path("energy"),
+        metavar="DIR",
+        help="report.json, frontier.png (energy)",
+    )
+    parser.set_defaults(run=run)
+
+
+def _precision(name: str) -> str:
+    if name not in PRECISIONS:
+        raise argparse.ArgumentTypeError(f"expected {', '.join(PRECISIONS)}, found {name!r}")
+    return name
+
+
+def run(arguments) -> int:
+    a = arguments
+    if a.rounds < 1 or min(a.batch) < 1:
+        raise ValueError(
+            f"--rounds and --batch must be at least 1, got {a.rounds} and {min(a.batch)}"
+        )
+    if not a.seconds > 0:
+        raise ValueError(f"--seconds must be above 0, got {a.seconds:g}")
+    profile = None
+    if a.profile:
+        profile = read_profile(a.profile)
+        profile.require(machine_name(a.device), a.device, a.threads)
+    counted = report.read(a.report)["points"] if a.report else None
+    set_threads(a.threads)
+    runners = make_runners(a, a.batch, a.precision)
+    rates = [error_rate(runner, counted, a) for runner in runners]
+    predictions = _predict(runners, profile, a.n_rx)
+    a.out.mkdir(parents=True, exist_ok=True)
+    console = make_console()
+    meter, idle = open_meter(a)
+    comparison = compare(runners, meter, idle, a.seconds)
+    stopped = False
+    try:
+        with progress_bar(console, a.rounds) as advance:
+            for k in range(a.rounds):
+                advance(f"round {k + 1} of {a.rounds}")
+                comparison.run_round()
+    except KeyboardInterrupt:
+        stopped = True
+    if not comparison.rounds:
+        print("deeprx: stopped; nothing was measured", file=sys.stderr)
+        return 130
+    made = new_report()
+    made["points"] = [
+        _point(runner, a, meter, comparison, profile, prediction, rate)
+        for runner, prediction, rate in zip(runners, predictions, rates, strict=True)
+    ]
+    report.write(made, a.out / "report.json")
+    _show(made["points"], comparison, meter, console)
+    where = [str(a.out / "report.json")]
+    if frontier(made["points"], a.out / "frontier.png"):
+        where.append(str(a.out / "frontier.png"))
+    unknown = [runner.name for runner, rate in zip(runners, rates, strict=True) if not rate]
+    if unknown:
+        console.print(
+            f"no error rate at {a.sinr:g} dB of {', '.join(unknown)}: a --report that holds it "
+            "puts it on the frontier",
+            markup=False,
+        )
+    if stopped:
+        print(f"deeprx: stopped; what was measured: {where[0]}", file=sys.stderr)
+        return 130
+    console.print(f"{len(comparison.rounds)} rounds: {', '.join(where)}", soft_wrap=True)
+    return 0
+
+
+def error_rate(runner: ModelRunner, counted: Sequence[dict] | None, arguments) -> dict:
+    """What is known of a receiver's errors: keys of a report's point; empty: nothing.
+
+    counted: a report's points, or None for the model file's own table. Convolutions in another
+    precision than the file's make another receiver, of which nothing is known.
+
+    Raises ValueError where it is not unique.
+    """
+    a, model = arguments, runner.model
+    if runner.precision != model.metadata.get("precision", "float32"):
+        return {}
+    if counted is None:
+        found = [
+            _of_table(p, runner.config)
+            for p in model.metadata.get("ber", [])
+            if p["domain"] == a.domain
+        ]
+    else:
+        found = [
+            p
+            for p in counted
+            if p["receiver"] == model.name and p["model_sha256"] in (None, model.sha256)
+        ]
+    found = [
+        p
+        for p in found
+        if p["ber"] is not None
+        and p["modulation"] == a.modulation
+        and list(p["dmrs"]) == list(runner.config.dmrs)
+        and p["sinr_db"] is not None
+        and abs(p["sinr_db"] - a.sinr) < 1e-6
+        and a.channel in (None, p["channel"])
+    ]
+    if len(found) > 1:
+        where = ", ".join(str(p["channel"]) for p in found)
+        raise ValueError(
+            f"expected one error rate of {model.name} at {a.sinr:g} dB, found {len(found)} "
+            f"({where}): name a --channel"
+        )
+    return {key: found[0].get(key) for key in _RATE} if found else {}
+
+
+def _of_table(measured: dict, config: SlotConfig) -> dict:
+    """A row of a model file's table as a report has it."""
+    bits = measured["slots"] * config.n_bits
+    return measured | {
+        "bits": bits,
+        "bit_errors": round(measured["ber"] * bits),
+        "snr_db": measured["sinr_db"],
+        "missed_slots": 0,
+    }
+
+
+def _predict(
+    runners: Sequence[ModelRunner], profile: MachineProfile | None, n_rx: int
+) -> list[Prediction | None]:
+    """Of one slot, whatever the batch."""
+    made: dict[tuple, Prediction] = {}
+    if profile is None:
+        return [None] * len(runners)
+    for runner in runners:
+        key = runner.model.path, runner.precision
+        if key not in made:
+            alone = ModelRunner(runner.model, runner.config, n_rx, precision=runner.precision)
+            made[key] = profile.predict(count_operators(alone.infer))
+    return [made[runner.model.path, runner.precision] for runner in runners]
+
+
+def _point(runner, a, meter, comparison, profile, prediction, rate) -> dict:
+    name, config = runner.name, runner.config
+    windows = [window for found in comparison.rounds for window in found[name]]
+    served = sum(window.slots for window in windows)
+    flop = runner.model.flop_per_slot(config.n_prb, a.n_rx)
+    point = report.point(
+        cluster_errors=[],
+        cluster_bits=[],
+        inference_s=np.divide(runner.seconds, runner.batch),
+        receiver=name,
+        model_sha256=runner.model.sha256,
+        modulation=config.modulation,
+        n_prb=config.n_prb,
+        n_rx=a.n_rx,
+        dmrs=list(config.dmrs),
+        cpu_s_per_slot=sum(window.cpu_s for window in windows) / served,
+        flop_per_slot=flop,
+        energy_per_slot_j=_energy(name, flop, a, meter, comparison, profile, prediction),
+        **_NO_RATE,
+    )
+    seconds, ci95 = mean_ci95(_seconds_per_slot(comparison, name))
+    return (
+        point
+        | rate
+        | {
+            "batch": runner.batch,
+            "precision": runner.precision,
+            "threads": a.threads,
+            "energy_slots": served,
+            "seconds_per_slot": seconds,
+            "seconds_per_slot_ci95": ci95 and [max(0.0, ci95[0]), ci95[1]],
+        }
+    )
+
+
+def _seconds_per_slot(comparison, name: str) -> list[float]:
+    """By round."""
+    return [
+        sum(w.seconds for w in found[name]) / sum(w.slots for w in found[name])
+        for found in comparison.rounds
+    ]
+
+
+def _energy(name, flop, a, meter, comparison, profile, prediction) -> dict:
+    """energy_per_slot_j, with the interval over rounds where a meter counted."""
+    made = energy.energy_per_slot(flop, a.device, source=meter.source)
+    if prediction:
+        made["modelled"] = prediction.traffic_j
+        made["model"] = (
+            "FLOP, bytes and calls at this machine's measured rates; power "
+            f"{profile.power_kind}: {profile.power_source.partition(' (')[0]}"
+        )
+        made["estimates"] = {
+            "flop": prediction.flop_j,
+            "flop_per_clock": prediction.clock_j,
+            "traffic": prediction.traffic_j,
+        }
+    if meter.kind == "none":
+        return made
+    gross, net = comparison.energy(name), comparison.energy(name, net=True)
+    kind = "attributed" if meter.kind == "measured" and a.device == "cpu" else meter.kind
+    if kind == "modelled":
+        made["model"] = meter.source
+    return made | {
+        kind: gross.mean,
+        "net": net.mean,
+        "bound": gross.bound,
+        "scope": meter.scope,
+        "invalid": gross.invalid[0] if gross.mean is None and gross.invalid else None,
+        "ci95": gross.ci95 and list(gross.ci95),
+    }
+
+
+def _kind(points: Sequence[dict]) -> str:
+    """The strongest kind of joules there is: others are never shown beside it."""
+    found = {report.energy_value(p["energy_per_slot_j"])[1] for p in points}
+    return next((k for k in ("measured", "attributed", "modelled") if k in found), "none")
+
+
+def _range(ci95: Sequence[float] | None, scale: float) -> str:
+    return "-" if ci95 is None else "{} {}".format(*(number(end, scale) for end in ci95))
+
+
+def _show(points: list[dict], comparison, meter, console: Console) -> None:
+    kind = _kind(points)
+    rows = table(
+        f"Time and energy of one slot, receivers in turns, {len(comparison.rounds)} rounds",
+        "\nreceiver", "ms a\nslot", "\n95 % interval", "slots\n/s", "CPU\nms",
+        f"mJ a slot\n{kind}", "\n95 % interval", "net of\nidle", "\nBER", "\n95 % interval",
+    )  # fmt: skip
+    for p in points:
+        joules = p["energy_per_slot_j"]
+        counted = "ci95" in joules
+        rows.add_row(
+            p["receiver"],
+            number(p["seconds_per_slot"], 1e3),
+            _range(p["seconds_per_slot_ci95"], 1e3),
+            number(1 / p["seconds_per_slot"]),
+            number(p["cpu_s_per_slot"], 1e3),
+            number(joules.get(kind), 1e3),
+            _range(joules["ci95"], 1e3) if counted else "-",
+            number(joules["net"], 1e3),
+            "-" if p["ber"] is None else f"{p['ber']:.2e}",
+            "-" if p["ber"] is None else "{:.1e} {:.1e}".format(*p["ber_ci95"]),
+        )
+    console.print(rows)
+    first, *others = (p["receiver"] for p in points)
+    for name in others if meter.kind != "none" else []:
+        found = comparison.difference(name, first)
+        if found.ci95:
+            low, high = found.ci95
+            console.print(
+                f"{name} - {first}: {found.mean * 1e3:+.3g} mJ [{low * 1e3:+.3g}, "
+                f"{high * 1e3:+.3g}] a slot, {kind}, ±{found.bound * 1e3:.2g} mJ by ticks",
+                markup=False,
+            )
+    for line in report.energy_sources(points):
+        console.print(f"energy: {line}", markup=False)
+
+
+def frontier(points: Sequence[dict], path: Path) -> bool:
+    """Plot BER over joules per slot with 95 % intervals, and the line below which nobody is.
+
+    False, and no file, where no receiver has both.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    kind = _kind(points)
+    known = [p for p in points if p["ber"] and p["energy_per_slot_j"].get(kind)]
+    if not known:
+        return False
+    known.sort(key=lambda p: p["energy_per_slot_j"][kind])
+    figure, axis = pyplot.subplots(figsize=(7, 5))
+    joules = np.array([p["energy_per_slot_j"][kind] for p in known]) * 1e3
+    ber = np.array([p["ber"] for p in known])
+    best = np.minimum.accumulate(ber)
+    axis.step(joules, best, where="post", color="0.6", linestyle="--", zorder=0, label="frontier")
+    for k, p in enumerate(known):
+        across = p["energy_per_slot_j"].get("ci95")
+        low, high = p["ber_ci95"]
+        axis.errorbar(
+            joules[k], ber[k], [[ber[k] - low], [high - ber[k]]],
+            None if not across else [[joules[k] - across[0] * 1e3], [across[1] * 1e3 - joules[k]]],
+            marker="osDv^<>pP*"[k % 10], color=f"C{k % 10}", capsize=3, label=p["receiver"],
+        )  # fmt: skip
+    p = known[0]
+    where = [p["channel"], f"{p['sinr_db']:g} dB", p["modulation"], f"{p['n_prb']} PRB"]
+    axis.set(
+        xscale="log",
+        yscale="log",
+        xlabel=f"energy of one slot, mJ ({kind})",
+        ylabel="uncoded BER",
+        title=", ".join(part for part in where if part),
+    )
+    for which in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
+        which(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "125" else "")
+    axis.title.set_fontsize("small")
+    axis.grid(True, which="both", alpha=0.3)
+    axis.legend(fontsize="small", title="95 % intervals", title_fontsize="small")
+    source = "\n".join(report.energy_sources([p]))
+    figure.text(0.01, 0.005, f"energy: {source}", fontsize=5, color="0.4", wrap=True)
+    figure.tight_layout(rect=(0, 0.03, 1, 1))
+    with report.replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+    pyplot.close(figure)
+    return True

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What commands share that run receivers without a flowgraph, in turns."""
+
+from collections.abc import Sequence
+from contextlib import contextmanager
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from deeprx_common import energy
+from deeprx_common.slot import MODULATIONS, SlotConfig
+
+from ..model_file import read_model_file
+from ..model_runner import ModelRunner
+from .link import list_of
+from .measure import add_meter
+
+SHIPPED = ("baseline-lmmse.pt", "baseline-sure.pt", "deeprx-student.pt", "deeprx-teacher.pt")
+
+
+def add_receivers(parser) -> None:
+    """Options that make_runners() and the profile's machine have in common."""
+    add = parser.add_argument
+    add("--receiver", action="append", metavar="MODEL.pt", help="repeat to compare (all shipped)")
+    add("--threads", type=int, default=1, help="CPU threads (1)")
+    add("--modulation", choices=MODULATIONS, default="16QAM")
+    add("--n-prb", type=int, default=26, help="6 to 273 (26)")
+    add("--n-rx", type=int, default=2, help="antennas, 1 to 4 (2)")
+    add("--dmrs", type=list_of(int), default=[2, 11], metavar="SYMBOL,..", help="(2,11)")
+    add_meter(parser)
+
+
+def make_runners(
+    arguments, batches: Sequence[int] = (1,), precisions: Sequence[str | None] = (None,)
+) -> list[ModelRunner]:
+    """A runner of each receiver that was asked for, at each batch size and precision."""
+    a = arguments
+    config = SlotConfig(n_prb=a.n_prb, modulation=a.modulation, dmrs=tuple(a.dmrs))
+    models = [read_model_file(path) for path in dict.fromkeys(a.receiver or SHIPPED)]
+    made = [
+        ModelRunner(model, config, a.n_rx, a.device, batch, precision)
+        for model in models
+        for precision in precisions
+        for batch in batches
+    ]
+    for k, runner in enumerate(made):
+        if runner.name in [other.name for other in made[:k]]:
+            runner.name += f" ({runner.model.path})"
+    return made
+
+
+def compare(
+    runners: list[ModelRunner],
+    meter: energy.Meter,
+    idle: energy.Idle | None,
+    seconds: float,
+) -> energy.Comparison:
+    """Receivers measured in turns, by their runners' names."""
+    return energy.Comparison(
+        meter,
+        {runner.name: runner for runner in runners},
+        seconds,
+        idle,
+        bits_per_slot=runners[0].config.n_bits,
+        attribute=runners[0].device == "cpu",
+    )
+
+
+def make_console() -> Console:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=160)  # a file has no width to fold tables to
+    return console
+
+
+def set_threads(threads: int) -> None:
+    if threads < 1:
+        raise ValueError(f"--threads must be at least 1, got {threads}")
+    torch.set_num_threads(threads)
+
+
+@contextmanager
+def progress_bar(console: Console, steps: int):
+    """A function to call with what each of so many steps does."""
+    with Progress(
+        TextColumn("{task.description:30}"),
+        BarColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as progress:
+        task = progress.add_task("", total=steps)
+        yield lambda what: progress.update(task, advance=1, description=what)
+
+
+def table(title: str, *columns: str, left: int = 1) -> Table:
+    """A table of numbers, its first columns text."""
+    made = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False, padding=0)
+    for k, column in enumerate(columns):
+        made.add_column(column, justify="left" if k < left else "right", no_wrap=True)
+    return made
+
+
+def number(value: float | None, scale: float = 1.0) -> str:
+    """Three digits, without an exponent; "-" for None."""
+    if value is None:
+        return "-"
+    rounded = float(f"{value * scale:.3g}")
+    return f"{rounded:#.3g}".rstrip(".") if 1e-4 < abs(rounded) < 1000 else f"{rounded:.0f}"

@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Microbenchmarks of what receivers are made of, for a machine's profile."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+
+import torch
+
+from deeprx_common import energy, report
+from deeprx_common.energy.machine import (
+    ASSUMED_CORE_W,
+    ASSUMED_GPU_W,
+    Benchmark,
+    MachineProfile,
+)
+
+from .deeprx_python import core_clock_hz
+
+ROUNDS = 3
+CALL_S = {"cpu": 1e-3, "cuda": 20e-3}  # of one call: short, so that few are disturbed
+IDLE_S = 3.0
+
+
+_Measured = tuple[float, float]  # seconds and joules of an iteration
+
+
+@dataclass(frozen=True)
+class _Work:
+    kind: str
+    dtype: str
+    flop: float
+    bytes: float
+    run: Callable[[], object]
+    operators: int = 1  # of one run, which share its time
+
+
+def machine_name(device: str) -> str:
+    """The processor or GPU of a device."""
+    return report.host()["cpu"] if device == "cpu" else torch.cuda.get_device_name(device)
+
+
+def _works(device: str) -> list[_Work]:
+    """Sizes are a slot's on a CPU, and fill a GPU."""
+    on_gpu = device != "cpu"
+    n, channels, slots = (8192, 128, 64) if on_gpu else (384, 64, 1)
+    copies = (2**20, 2**23, 2**25, 2**28, 2**30) if on_gpu else (2**17, 2**20, 2**22, 2**24, 2**26)
+    small = (2**26 if on_gpu else 2**18) // 8  # complex elements of an elementwise operator
+
+    def tensor(*shape, dtype=torch.float32):
+        return torch.randn(*shape, device=device).to(dtype)
+
+    made = []
+    for name in ("float32", "bfloat16", *(["float16"] if on_gpu else [])):
+        dtype = getattr(torch, name)
+        a, b, c = (tensor(n, n, dtype=dtype) for _ in range(3))
+        product = lambda a=a, b=b, c=c: torch.mm(a, b, out=c)  # noqa: E731
+        made.append(_Work("gemm", name, 2.0 * n**3, 3 * a.nbytes, product))
+        x = tensor(slots, channels, 14, 312, dtype=dtype).contiguous(
+            memory_format=torch.channels_last
+        )
+        for kind, groups in (("conv", 1), ("depthwise", channels)):
+            w = tensor(channels, channels // groups, 3, 3, dtype=dtype)
+            made.append(
+                _Work(
+                    kind, name, 2.0 * w.numel() * x.numel() / channels, 2 * x.nbytes + w.nbytes,
+                    lambda x=x, w=w, g=groups: torch.conv2d(x, w, padding=1, groups=g),
+                )
+            )  # fmt: skip
+    z, e = torch.view_as_complex(tensor(small, 2)), tensor(2 * small)
+    zout, eout = torch.empty_like(z), torch.empty_like(e)
+    made += [
+        _Work("elementwise", "complex64", 6.0 * small, 2 * z.nbytes,
+              lambda: torch.mul(z, z, out=zout)),
+        _Work("transcendental", "float32", e.numel(), 2 * e.nbytes,
+              lambda: torch.exp(e, out=eout)),
+        _Work("reduction", "float32", e.numel(), 1.25 * e.nbytes,
+              lambda: e.view(-1, 4).sum(1)),
+    ]  # fmt: skip
+    for size in copies:
+        source = torch.empty(size // 4, device=device).fill_(1.0)
+        target = torch.empty_like(source)
+        made.append(
+            _Work("copy", "float32", 0.0, 2.0 * size, lambda s=source, t=target: t.copy_(s))
+        )
+    for kind, calls in (("call", _calls(device)), ("view", _views(device))):
+        made.append(
+            _Work(kind, "float32", 0.0, 0.0, lambda c=calls: [one() for one in c], len(calls))
+        )
+    return made
+
+
+def _calls(device: str) -> list[Callable[[], object]]:
+    """Different operators on next to nothing, as a receiver calls them: the code of one that was
+    called just before would still be in the first cache.
+    """
+    f = torch.ones(4, 4, device=device)
+    z, i, m = f.to(torch.complex64), torch.zeros(4, dtype=torch.long, device=device), f > 0.0
+    return [
+        lambda: f + 1.0, lambda: f * f, lambda: f - f, lambda: f / f, lambda: z * z,
+        lambda: z + z, lambda: z - z, lambda: z / 2.0, lambda: z.abs(), lambda: z.angle(),
+        lambda: z.clone(), lambda: z.sum(0), lambda: f.sum(0), lambda: f.mean(),
+        lambda: f.amax(0), lambda: f.argmin(0), lambda: f.exp(), lambda: f.log(),
+        lambda: f.tanh(), lambda: f.rsqrt(), lambda: f.square(), lambda: f.pow(3.0),
+        lambda: f.neg(), lambda: f.clamp(0.0, 1.0), lambda: f.relu(), lambda: f > 1.0,
+        lambda: torch.where(m, f, f), lambda: torch.cat([f, f]), lambda: torch.stack([z, z]),
+        lambda: f.logsumexp(0), lambda: f[i], lambda: torch.full_like(f, 2.0),
+        lambda: torch.mm(f, f), lambda: torch.polar(f, f), lambda: torch.complex(f, f),
+        lambda: f.to(torch.bfloat16),
+    ]  # fmt: skip
+
+
+def _views(device: str) -> list[Callable[[], object]]:
+    f = torch.ones(4, 4, device=device)
+    z = f.to(torch.complex64)
+    return [
+        lambda: f[1:], lambda: f.unsqueeze(0), lambda: f.permute(1, 0), lambda: f.select(0, 1),
+        lambda: f.view(2, 8), lambda: f.diagonal(), lambda: torch.view_as_real(z),
+        lambda: f.expand(4, 4), lambda: f[0], lambda: f.t(),
+    ]  # fmt: skip
+
+
+class _Timed:
+    """Calls a work so often that a call takes CALL_S; for energy.measure()."""
+
+    def __init__(self, work: _Work, device: str, threads: int):
+        self.work, self.seconds = work, []
+        self._wait = (lambda: None) if device == "cpu" else torch.cuda.synchronize
+        # others on the machine do not count in the time of a lone thread
+        self._clock = time.thread_time if device == "cpu" and threads == 1 else time.perf_counter
+        self._repeats = 1
+        self()
+        self()
+        target_s = CALL_S[device.partition(":")[0]]
+        run_s = max(self.seconds[-1] * work.operators, 1e-7)
+        self._repeats = max(1, round(target_s / run_s))
+        self.seconds.clear()
+
+    @torch.inference_mode()
+    def __call__(self) -> int:
+        start = self._clock()
+        for _ in range(self._repeats):
+            self.work.run()
+        self._wait()
+        iterations = self._repeats * self.work.operators
+        self.seconds.append((self._clock() - start) / iterations)
+        return iterations
+
+
+def _clock_hz(device: str) -> float | None:
+    if device == "cpu":
+        return core_clock_hz()
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        uuid = energy.meters.cuda_uuid(torch.device(device).index or 0)
+        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+        return pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM) * 1e6
+    except (pynvml.NVMLError, OSError):
+        return None
+
+
+@dataclass(frozen=True)
+class Power:
+    """Of a machine at rest and at work. busy_w: None where the meter counts it."""
+
+    idle: energy.Idle
+    busy_w: float | None
+    kind: str
+    source: str
+
+
+def find_power(
+    device: str,
+    threads: int,
+    meter: energy.Meter,
+    idle_w: float | None = None,
+    core_w: float | None = None,
+) -> Power:
+    """What joules of a profile come from: the meter's counter, or else watts.
+
+    idle_w, core_w: at rest, and added by each busy core or by a busy GPU; None: measured where
+    there is a counter (for IDLE_S), else ASSUMED_CORE_W or ASSUMED_GPU_W.
+
+    Raises ValueError where they are out of range or not for this meter, OSError where the counter
+    fails.
+    """
+    if meter.kind == "modelled":
+        raise ValueError(
+            "a profile takes its power from a counter or from --idle-power and --core-power, "
+            f"not from a model: {meter.source}"
+        )
+    if meter.kind == "measured":
+        if core_w is not None:
+            raise ValueError(f"--core-power is for machines without a counter: {meter.source}")
+        idle = energy.Idle(idle_w) if idle_w is not None else energy.measure_idle(meter, IDLE_S)
+        if idle is None:
+            raise OSError(f"{meter.source}: power at rest could not be measured {meter.fault}")
+        kind = "attributed" if device == "cpu" else "measured"
+        return Power(idle, None, kind, f"{meter.source} ({meter.scope})")
+    assumed = ASSUMED_CORE_W if device == "cpu" else ASSUMED_GPU_W
+    known = "assumed" if idle_w is None or core_w is None else "given"
+    idle_w = assumed[0] if idle_w is None else idle_w
+    core_w = assumed[1] if core_w is None else core_w
+    if not (idle_w >= 0 and core_w > 0):
+        raise ValueError(
+            f"expected --idle-power of 0 W or more and --core-power above 0 W, got {idle_w:g} and "
+            f"{core_w:g}"
+        )
+    busy_w = idle_w + core_w * (threads if device == "cpu" else 1)
+    busy = "a busy core" if device == "cpu" else "under load"
+    source = f"{idle_w:g} W at rest + {core_w:g} W {busy}, {known} ({meter.source})"
+    return Power(energy.Idle(idle_w), busy_w, "modelled", source)
+
+
+class MachineBenchmarks:
+    """Measures rates, clock and power in rounds; each goes through all benchmarks, the next one
+    backwards, so that a drift is the same for all.
+
+    device: "cpu", "cuda" or "cuda:<n>". threads: of torch, process-wide. seconds: of ROUNDS rounds
+    together.
+    """
+
+    def __init__(
+        self, device: str, threads: int, meter: energy.Meter, power: Power, seconds: float
+    ):
+        self._device, self._threads, self._meter, self._power = device, threads, meter, power
+        torch.set_num_threads(threads)
+        self._timed = [_Timed(work, device, threads) for work in _works(device)]
+        self._window_s = seconds / ROUNDS / len(self._timed)
+        self._rounds: list[list[_Measured]] = []
+        self._clocks: list[float] = []
+
+    @property
+    def rounds(self) -> int:
+        return len(self._rounds)
+
+    def __len__(self) -> int:
+        """Steps of a round."""
+        return len(self._timed)
+
+    def run_round(self) -> Iterator[str]:
+        """One round, a benchmark a step; says what it measured. Left unfinished, it does not
+        count.
+        """
+        order = self._timed if self.rounds % 2 == 0 else self._timed[::-1]
+        found = {}
+        for timed in order:
+            timed.seconds.clear()
+            window = energy.measure(self._meter, timed, self._window_s, self._power.idle)
+            if self._device == "cpu":
+                window = window.attributed()
+            seconds = statistics.median(timed.seconds)
+            if self._power.busy_w is not None:
+                joules = self._power.busy_w * seconds
+            elif window.valid:
+                joules = window.per_slot(window.joules)
+            else:
+                raise OSError(f"no valid window of {self._window_s:.2g} s: {window.reason}")
+            found[timed] = seconds, joules
+            if timed.work.kind == "gemm" and (clock := _clock_hz(self._device)):
+                self._clocks.append(clock)
+            yield f"{timed.work.kind} {timed.work.dtype}"
+        self._rounds.append([found[timed] for timed in self._timed])
+
+    def profile(self) -> MachineProfile:
+        """Of the rounds so far, at least one."""
+        benchmarks = []
+        for timed, rounds in zip(self._timed, zip(*self._rounds, strict=True), strict=True):
+            w, (seconds, joules) = timed.work, zip(*rounds, strict=True)
+            spread = (min(seconds), max(seconds))
+            benchmarks.append(
+                Benchmark(
+                    w.kind, w.dtype, w.flop, w.bytes,
+                    statistics.median(seconds), spread, statistics.median(joules),
+                )
+            )  # fmt: skip
+        return MachineProfile(
+            machine=machine_name(self._device),
+            host=report.host(),
+            versions={"torch": metadata.version("torch")},
+            device=self._device,
+            threads=self._threads,
+            clock_hz=statistics.median(self._clocks) if self._clocks else None,
+            clock_source=_clock_source(self._device) if self._clocks else "none: cannot be told",
+            idle_w=self._power.idle.watts,
+            power_kind=self._power.kind,
+            power_source=self._power.source,
+            benchmarks=tuple(benchmarks),
+        )
+
+
+def _clock_source(device: str) -> str:
+    if device == "cpu":
+        return "a chain of dependent multiplications, 3 cycles each, after each matrix product"
+    return "NVML SM clock after each matrix product"

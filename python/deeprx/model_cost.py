@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""FLOP and bytes of every operator of a model, counted while it runs.
+
+Convolutions and matrix products count 2 FLOP per multiply-accumulate, as torch counts them. Any
+other operator counts one per element of its largest tensor (batch norm 2, log-sum-exp and softmax
+4), 6 for a complex product or quotient and 2 for other complex arithmetic; what only moves data
+counts none.
+
+Bytes are those of an operator's distinct inputs, weights included, and of its outputs, each once,
+broadcast dimensions not repeated: what must cross the border between it and the rest. What a cache
+keeps for the next operator, and what a kernel reads twice, is not in it.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from deeprx_common.energy.machine import Operator
+
+TIMED_RUNS = 7
+
+_MOVES = {
+    "_to_copy", "arange", "cat", "clone", "complex", "constant_pad_nd", "copy_", "eye", "fill_",
+    "flip", "full", "full_like", "gather", "index", "index_put_", "index_select", "masked_fill",
+    "nonzero", "ones", "ones_like", "repeat", "repeat_interleave", "roll", "scatter", "stack",
+    "_unsafe_view", "where", "zero_", "zeros", "zeros_like",
+}  # fmt: skip
+_PICKS = {"gather", "index", "index_select"}  # read as many elements as they give
+_WRITES = {"copy_", "fill_", "zero_"}  # do not read what they change
+_COMPOUND = {"native_batch_norm": 2, "logsumexp": 4, "_softmax": 4, "_log_softmax": 4}
+_TRANSCENDENTAL = {
+    "acos", "angle", "asin", "atan", "atan2", "cos", "cosh", "erf", "exp", "expm1", "log", "log10",
+    "log1p", "log2", "_log_softmax", "logsumexp", "polar", "sigmoid", "sin", "sinh", "_softmax",
+    "tan", "tanh",
+}  # fmt: skip
+
+
+def count_operators(run: Callable[[], object]) -> list[Operator]:
+    """The operators that run() executes on the CPU, in order, each with its own time.
+
+    run: called several times; it must do the same each time. An operator's seconds are a median,
+    without what recording it takes.
+    """
+    runs = []
+    for _ in range(TIMED_RUNS):
+        with torch.no_grad(), _Recorder() as recorder:
+            run()
+        runs.append(recorder.operators)
+    if len({tuple((o.name, o.bytes) for o in found) for found in runs}) > 1:
+        raise RuntimeError("the model does other things with the same slots each time it runs")
+    views = [o.seconds for found in runs for o in found if o.kind == "view"]
+    recording_s = statistics.median(views) if views else 0.0
+    return [
+        Operator(
+            first.name, first.kind, first.dtype, first.flop, first.bytes,
+            max(0.0, statistics.median(o.seconds for o in (first, *others)) - recording_s),
+        )
+        for first, *others in zip(*runs, strict=True)
+    ]  # fmt: skip
+
+
+class _Recorder(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.operators: list[Operator] = []
+        # others on the machine do not count in the time of a lone thread
+        self._clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        start = self._clock()
+        result = function(*args, **kwargs)
+        seconds = self._clock() - start
+        self.operators.append(_operator(function, args, kwargs, result, seconds))
+        return result
+
+
+def _operator(function, args, kwargs, result, seconds: float) -> Operator:
+    name = function.overloadpacket.__name__
+    inputs = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+    outputs = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
+    largest = max((*inputs, *outputs), key=torch.Tensor.numel, default=None)
+    kind, flop = _arithmetic(function, name, args, kwargs, result, inputs, largest)
+    if _is_view(function, name, inputs, outputs):
+        kind, flop, moved = "view", 0, 0
+    else:
+        read = inputs[1:] if name in _WRITES else inputs
+        if name in _PICKS:
+            read = [*outputs, *inputs[1:]]
+        distinct = {(t.data_ptr(), t.shape, t.stride()): t for t in read}
+        moved = sum(map(_bytes, distinct.values())) + sum(map(_bytes, outputs))
+    dtype = (outputs or inputs)[0].dtype if outputs or inputs else None
+    return Operator(name, kind, str(dtype).removeprefix("torch."), flop, moved, seconds)
+
+
+def _arithmetic(function, name, args, kwargs, result, inputs, largest) -> tuple[str, float]:
+    """Kind and FLOP of an operator."""
+    if function.overloadpacket in flop_registry:
+        flop = flop_registry[function.overloadpacket](*args, **kwargs, out_val=result)
+        if "convolution" not in name:
+            return "gemm", flop
+        weight = inputs[1]
+        return ("depthwise" if weight.shape[1] == 1 < weight.shape[0] else "conv"), flop
+    if name in _MOVES or largest is None:
+        return "move", 0
+    each = _COMPOUND.get(name, 1)
+    if any(t.is_complex() for t in inputs):
+        each = 6 if name in ("mul", "mul_", "div", "div_") else 2
+    kind = "elementwise"
+    if name.removesuffix("_") in _TRANSCENDENTAL:
+        kind = "transcendental"
+    elif torch.Tag.reduction in function.tags:
+        kind = "reduction"
+    return kind, each * largest.numel()
+
+
+def _is_view(function, name: str, inputs, outputs) -> bool:
+    """Whether an operator only gives another look at its input, or room for an output."""
+    if name.startswith(("empty", "new_empty")) or not outputs:
+        return True
+    storages = {t.untyped_storage().data_ptr() for t in inputs}
+    return not function._schema.is_mutable and all(
+        t.untyped_storage().data_ptr() in storages for t in outputs
+    )
+
+
+def _bytes(tensor: torch.Tensor) -> int:
+    elements = 1
+    for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
+        elements *= size if stride else 1
+    return elements * tensor.element_size()

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""deeprx energy: receivers in turns, and what error rate their joules buy."""
+
+import pytest
+import torch
+from gnuradio.deeprx.cli import main
+from gnuradio.deeprx.machine_benchmarks import machine_name
+from gnuradio.deeprx.model_file import read_model_file
+from qa_profile import machine
+from receiver_models import ReadsFile, save
+from torch import nn
+
+from deeprx_common import energy, report
+from deeprx_common.energy.machine import write_profile
+from deeprx_common.slot import SlotConfig
+
+FLOP = {"n_prb": 26, "n_rx": 2, "bits": 4, "matmul": 10**8, "other": 10**7}
+BER = {
+    "domain": "frequency", "channel": "TDL-A", "modulation": "16QAM", "dmrs": [2, 11],
+    "sinr_db": 12.0, "ber": 0.02, "ber_ci95": [0.018, 0.022], "slots": 100, "clusters": 100,
+    "seed": 1,
+}  # fmt: skip
+
+
+class Net(nn.Module):
+    """Two convolutions, which may be in any precision."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.first = nn.Conv2d(4, channels, 3, padding=1)
+        self.last = nn.Conv2d(channels, 4, 3, padding=1)
+
+    def forward(self, y: torch.Tensor, p: torch.Tensor, bits: int) -> torch.Tensor:
+        x = y.permute(0, 1, 4, 2, 3).flatten(1, 2).to(self.first.weight.dtype)
+        return self.last(self.first(x).relu()).float().permute(0, 2, 3, 1)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    made = {}
+    for name, channels, ber in (("small", 4, []), ("large", 24, [BER, {**BER, "sinr_db": 15.0}])):
+        made[name] = save(
+            Net(channels), folder / f"{name}.pt", name=name, bits=4,
+            modulations=["16QAM"], flop_per_slot=FLOP, ber=ber,
+        )  # fmt: skip
+    return made
+
+
+def run(models, out, *arguments, receivers=("small", "large")):
+    given = [part for name in receivers for part in ("--receiver", models[name])]
+    quick = ["--rounds", "2", "--seconds", "0.01", "--out", str(out)]
+    assert main(["energy", *given, *quick, *map(str, arguments)]) == 0
+    return report.read(out / "report.json")["points"]
+
+
+def test_without_a_counter_all_joules_are_modelled(models, tmp_path, capsys):
+    points = run(models, tmp_path)
+    assert [p["receiver"] for p in points] == ["small", "large"]
+    for p in points:
+        joules = p["energy_per_slot_j"]
+        assert joules["measured"] is joules["attributed"] is joules["net"] is None
+        assert joules["modelled"] == pytest.approx(1.1e8 / energy.CPU_FLOP_PER_S_PER_W)
+        assert joules["source"].startswith("none: ")
+        assert p["energy_slots"] >= 2 * 2 * 2  # rounds, windows, slots of each
+        assert 0 < p["inference_s_per_slot"]["p50"] <= p["inference_s_per_slot"]["p99"]
+        assert 0 <= p["seconds_per_slot_ci95"][0] <= p["seconds_per_slot"]
+    text = capsys.readouterr().out
+    assert "modelled" in text and "measured" not in text.replace("was measured", "")
+
+
+def test_the_smaller_one_is_faster(models, tmp_path):
+    small, large = run(models, tmp_path, "--rounds", 3, "--seconds", 0.1)
+    assert small["cpu_s_per_slot"] < large["cpu_s_per_slot"]
+
+
+def test_a_power_model_gives_intervals_but_stays_a_model(models, tmp_path, capsys):
+    points = run(models, tmp_path, "--meter", "power:100", "--seconds", 0.1)
+    for p in points:
+        joules = p["energy_per_slot_j"]
+        assert joules["measured"] is joules["attributed"] is None
+        low, high = joules["ci95"]
+        assert low <= joules["modelled"] <= high
+        assert joules["model"] == "(100 W) x time"
+    assert "mJ [" in capsys.readouterr().out
+
+
+def test_error_rates_come_from_the_model_files(models, tmp_path, capsys):
+    small, large = run(models, tmp_path)
+    assert small["ber"] is None and small["bits"] == 0
+    assert large["ber"] == BER["ber"] and large["ber_ci95"] == BER["ber_ci95"]
+    assert large["bits"] == 100 * SlotConfig().n_bits
+    assert large["bit_errors"] == round(0.02 * large["bits"])
+    assert (tmp_path / "frontier.png").read_bytes().startswith(b"\x89PNG")
+    assert "no error rate at 12 dB of small" in capsys.readouterr().out
+
+
+def counted(models, path, channels=("TDL-A",)):
+    made = report.new()
+    for channel in channels:
+        for k, name in enumerate(("small", "large")):
+            made["points"].append(
+                report.point(
+                    cluster_errors=[30 + k, 40], cluster_bits=[1000, 1000], inference_s=[],
+                    snr_db=9.0, receiver=name, model_sha256=read_model_file(models[name]).sha256,
+                    channel=channel, domain="time", modulation="16QAM", n_prb=26, n_rx=2,
+                    dmrs=[2, 11], slots=2, missed_slots=0,
+                    energy_per_slot_j=energy.energy_per_slot(None),
+                )
+            )  # fmt: skip
+    report.write(made, path)
+    return path
+
+
+def test_error_rates_come_from_a_report(models, tmp_path):
+    path = counted(models, tmp_path / "counted.json")
+    points = run(models, tmp_path, "--report", path, "--sinr", 9)
+    assert [p["bit_errors"] for p in points] == [70, 71]
+    assert all(p["domain"] == "time" and p["slots"] == 2 for p in points)
+    points = run(models, tmp_path, "--report", path, "--sinr", 10)
+    assert [p["ber"] for p in points] == [None, None]
+
+
+def test_a_report_of_several_channels_needs_one_named(models, tmp_path, capsys):
+    path = str(counted(models, tmp_path / "counted.json", ["TDL-A", "TDL-E"]))
+    given = ["energy", "--receiver", models["small"], "--report", path, "--sinr", "9"]
+    assert main([*given, "--out", str(tmp_path)]) == 2
+    text = capsys.readouterr().err
+    assert "found 2 (TDL-A, TDL-E): name a --channel" in text and text.count("\n") == 1
+    points = run(models, tmp_path, "--report", path, "--sinr", 9, "--channel", "TDL-E")
+    assert {p["channel"] for p in points} == {"TDL-E"}
+
+
+def test_batches_and_precisions(models, tmp_path):
+    points = run(
+        models, tmp_path, "--batch", "1,3", "--precision", "float32,bfloat16", receivers=["large"]
+    )
+    assert [p["receiver"] for p in points] == [
+        "large, float32", "large, float32, batch 3", "large, bfloat16", "large, bfloat16, batch 3",
+    ]  # fmt: skip
+    assert [p["batch"] for p in points] == [1, 3, 1, 3]
+    assert all(p["energy_slots"] % p["batch"] == 0 for p in points)
+    # another precision is another receiver, whose error rate nobody measured
+    assert [p["ber"] for p in points] == [0.02, 0.02, None, None]
+
+
+def test_a_profile_gives_the_modelled_joules(models, tmp_path):
+    path = tmp_path / "machine.json"
+    write_profile(machine(machine=machine_name("cpu")), path)
+    small, large = run(models, tmp_path, "--profile", path)
+    for p in (small, large):
+        joules = p["energy_per_slot_j"]
+        assert joules["modelled"] == joules["estimates"]["traffic"] > 0
+        assert "measured rates" in joules["model"]
+    assert (
+        small["energy_per_slot_j"]["estimates"]["flop"]
+        < large["energy_per_slot_j"]["estimates"]["flop"]
+    )
+
+
+def test_ctrl_c_keeps_the_rounds_so_far(models, tmp_path, monkeypatch, capsys):
+    run_round = energy.Comparison.run_round
+
+    def interrupted(self):
+        if len(self.rounds) == 2:
+            raise KeyboardInterrupt
+        run_round(self)
+
+    monkeypatch.setattr(energy.Comparison, "run_round", interrupted)
+    given = ["energy", "--receiver", models["small"], "--seconds", "0.01", "--out", str(tmp_path)]
+    assert main(given) == 130
+    assert str(tmp_path / "report.json") in capsys.readouterr().err
+    assert report.read(tmp_path / "report.json")["points"][0]["energy_slots"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--rounds", "0"], "--rounds and --batch must be at least 1, got 0 and 1"),
+        (["--batch", "0"], "--rounds and --batch must be at least 1, got 5 and 0"),
+        (["--seconds", "0"], "--seconds must be above 0, got 0"),
+        (["--precision", "int4"], "found 'int4'"),
+        (["--report", "nowhere.json"], "cannot read report nowhere.json"),
+        (["--profile", "nowhere.json"], "cannot read the profile nowhere.json"),
+        (["--profile", "OTHER"], "the profile was measured on machine (cpu, 1 threads)"),
+        (["--receiver", "HOSTILE"], "hostile.pt: refused"),
+        (["--modulation", "QPSK"], "the model takes [16QAM]"),
+    ],
+)
+def test_mistakes_get_one_line(models, tmp_path, capfd, arguments, says):
+    given = {
+        "OTHER": str(tmp_path / "other.json"),
+        "HOSTILE": save(ReadsFile(), tmp_path / "hostile.pt"),
+    }
+    write_profile(machine(), given["OTHER"])
+    try:
+        status = main(
+            ["energy", "--receiver", models["small"], "--out", str(tmp_path / "out")]
+            + [given.get(a, a) for a in arguments]
+        )
+    except SystemExit as stop:
+        status = stop.code
+    text = capfd.readouterr().err
+    assert status == 2
+    assert says in text and text.count("\n") == 1
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,377 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What models cost by count, what a machine's rates predict, and deeprx profile."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from gnuradio.deeprx import machine_benchmarks
+from gnuradio.deeprx.cli import main
+from gnuradio.deeprx.deeprx_python import core_clock_hz
+from gnuradio.deeprx.machine_benchmarks import MachineBenchmarks, find_power
+from gnuradio.deeprx.model_cost import count_operators
+from gnuradio.deeprx.model_file import read_model_file
+from gnuradio.deeprx.model_runner import ModelRunner
+from receiver_models import ConvNet, Echo, ReadsFile, WritesFileOnLoading, save
+
+from deeprx_common import energy
+from deeprx_common.energy import windows
+from deeprx_common.energy.machine import (
+    ARITHMETIC,
+    Benchmark,
+    MachineProfile,
+    Operator,
+    read_profile,
+    write_profile,
+)
+from deeprx_common.slot import SlotConfig
+
+NAMES = ("baseline-lmmse", "baseline-sure", "deeprx-student")  # the teacher takes too long
+MODELS = [Path(__file__).parents[1] / "models" / f"{name}.pt" for name in NAMES]
+
+
+# A machine of known constants: 1 GFLOP/s, 2 in convolutions and 4 in bfloat16; 10 GB/s up to 1 MB,
+# 2 GB/s from 100 MB; 1 us a call, 0.5 us a view; 5 W at rest; above that 1 nJ a FLOP (0.5 in
+# convolutions), 0.2 nJ a byte in a cache and 0.8 in memory, 3 uJ a call.
+IDLE_W, CALL_S, CALL_J = 5.0, 1e-6, 3e-6
+RATES = {"gemm": 1e9, "conv": 2e9}
+FLOP_J = {"conv": 0.5e-9}
+SIZES = ((1e6, 10e9, 0.2e-9), (100e6, 2e9, 0.8e-9))
+
+
+def machine(device="cpu", **changes):
+    made = []
+
+    def add(kind, dtype, flop, moved, seconds, joules):
+        joules += IDLE_W * seconds
+        made.append(Benchmark(kind, dtype, flop, moved, seconds, (seconds, seconds), joules))
+
+    for kind in ARITHMETIC:
+        for dtype, faster in (("float32", 1), ("bfloat16", 4)):
+            rate, joules = RATES.get(kind, 1e9) * faster, FLOP_J.get(kind, 1e-9)
+            add(kind, dtype, 1e8, 1e6, 1e8 / rate, 1e8 * joules + 1e6 * 0.2e-9)
+    for moved, rate, joules in SIZES:
+        add("copy", "float32", 0, moved, moved / rate, moved * joules)
+    add("call", "float32", 0, 0, CALL_S, CALL_J)
+    add("view", "float32", 0, 0, CALL_S / 2, CALL_J / 2)
+    fields = dict(
+        machine="machine", host={}, versions={}, device=device, threads=1, clock_hz=2e9,
+        clock_source="test", idle_w=IDLE_W, power_kind="attributed", power_source="test",
+        benchmarks=tuple(made),
+    )  # fmt: skip
+    return MachineProfile(**{**fields, **changes})
+
+
+def test_known_constants_are_found_again():
+    profile = machine()
+    assert profile.flop_per_s("gemm", "float32") == pytest.approx(1e9)
+    assert profile.flop_per_s("conv", "bfloat16") == pytest.approx(8e9)
+    assert profile.flop_per_s("gemm", "complex64") == pytest.approx(1e9)  # as float32
+    assert profile.j_per_flop("gemm", "float32") == pytest.approx(1e-9)
+    assert profile.j_per_flop("conv", "float32") == pytest.approx(0.5e-9)
+    assert profile.s_per_byte(1e6) == pytest.approx(1e-10)
+    assert profile.s_per_byte(1e9) == pytest.approx(5e-10)  # beyond the largest: as the largest
+    assert profile.s_per_byte(1e7) == pytest.approx(3e-10)  # halfway on a logarithmic scale
+    assert profile.j_per_byte(1e7) == pytest.approx(0.5e-9)
+    busy_w = IDLE_W + 1.002  # a matrix product: 1 GFLOP/s x 1 nJ, 10 MB/s x 0.2 nJ
+    assert profile.busy_w() == pytest.approx(busy_w)
+    assert profile.flop_per_s_per_w() == pytest.approx(1e9 / busy_w)
+
+
+def test_the_three_estimates_by_hand():
+    profile = machine()
+    found = profile.predict(
+        [
+            Operator("convolution", "conv", "float32", flop=4e6, bytes=1e6),  # 2 ms against 0.1
+            Operator("add", "elementwise", "float32", flop=1e5, bytes=100e6),  # 0.1 ms against 50
+            Operator("clone", "move", "float32", flop=0, bytes=1e6),  # 0.1 ms
+            Operator("view", "view", "float32", flop=0, bytes=0),
+        ]
+    )
+    assert (found.flop, found.bytes, found.calls) == (4.1e6, 102e6, 3)
+    assert found.flop_s == pytest.approx(4.1e-3)
+    assert found.clock_s == pytest.approx(2.1e-3)
+    assert found.bytes_s == pytest.approx(50.2e-3)
+    assert found.roofline_s == pytest.approx(4e-3 + 50e-3 + 0.1e-3)
+    assert found.calls_s == pytest.approx(3.5e-6)
+    assert found.traffic_s == pytest.approx(2e-3 + 50e-3 + 0.1e-3 + 3.5e-6)
+    assert found.flop_j == pytest.approx(found.flop / profile.flop_per_s_per_w())
+    clock_hz, flop_per_clock = 2e9, {"conv": 1.0, "elementwise": 0.5}
+    by_clock = 4e6 / (flop_per_clock["conv"] * clock_hz) + 1e5 / (0.5 * clock_hz)
+    assert found.clock_j == pytest.approx(profile.busy_w() * by_clock)
+    compute, traffic = 4e6 * 0.5e-9 + 1e5 * 1e-9, 2e6 * 0.2e-9 + 100e6 * 0.8e-9
+    idle = IDLE_W * found.traffic_s
+    assert found.traffic_j == pytest.approx(compute + traffic + 3.5 * CALL_J + idle)
+    assert found.bound == "memory"
+    assert found.attainable == pytest.approx(4.1e6 / 50.2e-3)
+    parts = found.parts(60e-3)
+    assert sum(parts.values()) == pytest.approx(1)
+    assert parts["memory"] == pytest.approx((54.1 - 4.1) / 60)
+    assert parts["kernels"] == pytest.approx((52.1 - 54.1) / 60)
+
+
+def test_on_a_gpu_calls_hide_behind_work():
+    work = [Operator("mm", "gemm", "float32", flop=1e6, bytes=0)]
+    tiny = [Operator("add", "elementwise", "float32", flop=1, bytes=0)]
+    assert machine("cuda").predict(work).traffic_s == pytest.approx(1e-3)
+    assert machine("cuda").predict(tiny).traffic_s == pytest.approx(CALL_S)
+    assert machine("cpu").predict(work).traffic_s == pytest.approx(1e-3 + CALL_S)
+
+
+def test_a_profile_is_what_was_written(tmp_path):
+    write_profile(machine(), tmp_path / "machine.json", models=[])
+    assert read_profile(tmp_path / "machine.json") == machine()
+    assert json.loads((tmp_path / "machine.json").read_text())["fitted"]["busy_w"]["float32"] > 5
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda d: d.update(schema="deeprx.report/1"), "expected schema 'deeprx.profile/1'"),
+        (lambda d: d.pop("idle_w"), "lacks 'idle_w'"),
+        (lambda d: d["benchmarks"].pop(0) and d["benchmarks"].pop(0), "lacks benchmarks of gemm"),
+        (lambda d: d["benchmarks"][0].update(seconds=0), "took no time"),
+        (lambda d: d["benchmarks"][0].update(flop="many"), "is not a machine's profile"),
+        (lambda d: d["benchmarks"][0].update(surprise=1), "surprise"),
+    ],
+)
+def test_files_that_are_no_profile(tmp_path, change, says):
+    found = json.loads(json.dumps(machine().as_dict()))
+    change(found)
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(found))
+    with pytest.raises(ValueError, match=says) as error:
+        read_profile(path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_profile_of_another_machine_is_refused():
+    machine().require("machine", "cpu", 1)
+    for other in (("another", "cpu", 1), ("machine", "cuda", 1), ("machine", "cpu", 2)):
+        with pytest.raises(ValueError, match="run `deeprx profile` here"):
+            machine().require(*other)
+
+
+def count(run):
+    """The operators that do something, without their times."""
+    return [(o.name, o.kind, o.flop, o.bytes) for o in count_operators(run) if o.kind != "view"]
+
+
+def test_convolutions_by_hand():
+    x, w = torch.randn(1, 8, 14, 24), torch.randn(16, 8, 3, 3)
+    moved = 4 * (8 * 14 * 24 + 16 * 8 * 9 + 16 * 14 * 24)
+    flop = 2 * 16 * 8 * 9 * 14 * 24
+    assert count(lambda: torch.conv2d(x, w, padding=1)) == [("convolution", "conv", flop, moved)]
+    w = torch.randn(8, 1, 3, 3)
+    moved = 4 * (2 * 8 * 14 * 24 + 8 * 9)
+    flop = 2 * 8 * 9 * 14 * 24
+    assert count(lambda: torch.conv2d(x, w, padding=1, groups=8)) == [
+        ("convolution", "depthwise", flop, moved)
+    ]
+    half = x.bfloat16(), w.bfloat16()
+    assert count(lambda: torch.conv2d(*half, padding=1, groups=8))[0][3] == moved / 2
+
+
+def test_other_operators_by_hand():
+    x, row, z = torch.randn(30, 40), torch.randn(40), torch.randn(30, 40, dtype=torch.complex64)
+    n = 30 * 40
+    assert count(lambda: x + row) == [("add", "elementwise", n, 4 * (n + 40 + n))]
+    assert count(lambda: x * x) == [("mul", "elementwise", n, 4 * 2 * n)]  # x is read once
+    assert count(lambda: z * z.conj().resolve_conj())[-1] == ("mul", "elementwise", 6 * n, 24 * n)
+    assert count(lambda: x.exp()) == [("exp", "transcendental", n, 8 * n)]
+    assert count(lambda: x.sum(1)) == [("sum", "reduction", n, 4 * (n + 30))]
+    assert count(lambda: torch.logsumexp(x, 1)) == [
+        ("logsumexp", "transcendental", 4 * n, 4 * (n + 30))
+    ]
+    assert count(lambda: x.t().contiguous()) == [("clone", "move", 0, 8 * n)]
+    assert count(lambda: x[:, torch.tensor([1, 2])])[-1] == ("index", "move", 0, 4 * 120 + 16)
+    assert count(lambda: torch.zeros(5).fill_(1.0))[-1] == ("fill_", "move", 0, 20)
+    assert count(lambda: x.expand(9, 30, 40) + 1.0) == [
+        ("add", "elementwise", 9 * n, 4 * (n + 9 * n))  # what is broadcast is read once
+    ]
+    assert count(lambda: x.t().unsqueeze(0)[:, 1:].select(0, 0)) == []
+
+
+def test_an_operators_time_is_its_own():
+    x = torch.randn(1, 64, 14, 312)
+    w = torch.randn(64, 64, 3, 3)
+    small, large = (
+        sum(o.seconds for o in count_operators(lambda x=x: torch.conv2d(x, w, padding=1)))
+        for x in (x[:, :, :2, :20], x)
+    )
+    assert 0 <= small < large
+
+
+def test_a_model_that_never_does_the_same_is_refused():
+    calls = []
+
+    def run():
+        calls.append(1)
+        torch.zeros(len(calls)).exp()
+
+    with pytest.raises(RuntimeError, match="other things with the same slots"):
+        count_operators(run)
+
+
+@pytest.mark.parametrize("path", MODELS, ids=lambda p: p.stem)
+def test_shipped_models_count_what_their_files_say(path):
+    torch.set_num_threads(1)
+    model = read_model_file(path)
+    found = count_operators(ModelRunner(model, SlotConfig(), 2).infer)
+    told = model.metadata["flop_per_slot"]
+    counted = sum(o.flop for o in found if o.kind in ("gemm", "conv", "depthwise"))
+    assert counted == told["matmul"]
+    assert sum(o.flop for o in found) == pytest.approx(told["matmul"] + told["other"], rel=0.4)
+    if model.metadata["params"]:  # weights are read, every plane of every layer is written
+        assert sum(o.bytes for o in found) > 4 * model.metadata["params"] + 8 * 32 * 14 * 156 * 4
+
+
+class CpuTimeMeter(energy.Meter):
+    """A counter of 10 W for each core that this process keeps busy."""
+
+    kind = "measured"
+
+    def __init__(self):
+        self._cpu_s = time.process_time()
+        super().__init__("fake", "cpu packages", 1e-6)
+
+    def _step(self, elapsed_s):
+        before, self._cpu_s = self._cpu_s, time.process_time()
+        return 10.0 * (self._cpu_s - before)
+
+
+def benchmark(meter, seconds=0.5, **power):
+    torch.set_num_threads(1)
+    benchmarks = MachineBenchmarks("cpu", 1, meter, find_power("cpu", 1, meter, **power), seconds)
+    assert len(list(benchmarks.run_round())) == len(benchmarks)
+    return benchmarks.profile()
+
+
+def test_this_machines_rates_make_sense():
+    profile = benchmark(energy.NoMeter("test"))
+    assert profile.power_kind == "modelled" and "assumed (none: test)" in profile.power_source
+    assert profile.busy_w() == pytest.approx(4.0)
+    for b in profile.benchmarks:
+        assert 0 < b.spread[0] <= b.seconds <= b.spread[1] < 1
+    for kind in ARITHMETIC:
+        assert profile.flop_per_s(kind, "float32") > 1e6
+    assert profile.flop_per_s("gemm", "float32") > profile.flop_per_s("transcendental", "float32")
+    assert 1e-8 < profile.call_s["view"] < profile.call_s["call"] < 1e-2
+    if profile.clock_hz:
+        assert 0.4e9 < profile.clock_hz < 8e9
+        assert 0.1 < profile.flop_per_s("gemm", "float32") / profile.clock_hz < 1000
+
+
+def test_clock_is_steady_under_load():
+    clocks = [core_clock_hz() for _ in range(20)]
+    assert clocks[0] is None or 0.4e9 < min(clocks) <= max(clocks) < 8e9
+
+
+def test_what_a_counter_counts_is_attributed(monkeypatch):
+    monkeypatch.setattr(windows, "cpu_busy_s", time.process_time)  # nobody else is there
+    profile = benchmark(CpuTimeMeter(), idle_w=0.0)
+    assert (profile.power_kind, profile.idle_w) == ("attributed", 0.0)
+    assert profile.busy_w() == pytest.approx(10, rel=0.5)
+    assert profile.power_source == "fake (cpu packages)"
+
+
+def test_a_round_left_unfinished_does_not_count():
+    torch.set_num_threads(1)
+    meter = energy.NoMeter("test")
+    benchmarks = MachineBenchmarks("cpu", 1, meter, find_power("cpu", 1, meter), 0.01)
+    next(benchmarks.run_round())
+    assert benchmarks.rounds == 0
+
+
+@pytest.mark.parametrize(
+    ("meter", "idle_w", "core_w", "says"),
+    [
+        (energy.PowerModelMeter(4, 1), None, None, "not from a model"),
+        (CpuTimeMeter(), 1.0, 3.0, "--core-power is for machines without a counter"),
+        (energy.NoMeter("test"), -1.0, None, "--idle-power of 0 W or more"),
+        (energy.NoMeter("test"), None, 0.0, "--core-power above 0 W"),
+    ],
+)
+def test_power_that_cannot_be_had(meter, idle_w, core_w, says):
+    with pytest.raises(ValueError, match=says):
+        find_power("cpu", 1, meter, idle_w, core_w)
+
+
+def test_power_that_was_given():
+    power = find_power("cpu", 4, energy.NoMeter("test"), 20.0, 5.0)
+    assert (power.idle.watts, power.busy_w, power.kind) == (20.0, 40.0, "modelled")
+    assert "given" in power.source
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    monkeypatch.setattr("gnuradio.deeprx.cli.profile.MODEL_WINDOW_S", 0.01)
+    return save(ConvNet(), tmp_path / "tiny.pt", name="tiny", bits=4, modulations=["16QAM"])
+
+
+def test_command_measures_the_machine_and_explains_receivers(tiny, tmp_path, capsys):
+    out = tmp_path / "new" / "machine.json"
+    assert main(["profile", "--receiver", tiny, "--seconds", "0.5", "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    for shown in ("FLOP/", "copy, 64 MiB", "clock under load", "Roofline", "tiny: FLOP alone"):
+        assert shown in text
+    for line in text.splitlines():
+        if "mJ" in line or "GFLOP/s/W" in line or "at rest" in line:
+            assert "modelled" in line
+    found = json.loads(out.read_text())
+    (model,) = found["models"]
+    assert model["receiver"] == "tiny" and model["measured"]["joules"] is None
+    assert model["measured"]["seconds"] > 0
+    assert model["predicted"]["flop"] == sum(o["flop"] for o in model["operators"])
+    assert sum(model["share_of_time"].values()) == pytest.approx(1)
+    profile = read_profile(out)
+    profile.require(machine_benchmarks.machine_name("cpu"), "cpu", 1)
+
+
+def test_ctrl_c_keeps_the_machine(tiny, tmp_path, monkeypatch, capsys):
+    def interrupt(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(energy.Comparison, "run_round", interrupt)
+    out = tmp_path / "machine.json"
+    assert main(["profile", "--receiver", tiny, "--seconds", "0.3", "--out", str(out)]) == 130
+    assert str(out) in capsys.readouterr().err
+    read_profile(out)
+    out.unlink()
+    monkeypatch.setattr(MachineBenchmarks, "run_round", interrupt)
+    assert main(["profile", "--receiver", tiny, "--seconds", "0.3", "--out", str(out)]) == 130
+    assert "nothing was measured" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_hostile_models_are_refused_before_they_run(tmp_path, capsys):
+    target = tmp_path / "written"
+    for module in (WritesFileOnLoading(str(target)), ReadsFile()):
+        path = save(module, tmp_path / "hostile.pt")
+        assert main(["profile", "--receiver", path, "--out", str(tmp_path / "x.json")]) == 2
+        text = capsys.readouterr().err
+        assert "hostile.pt: refused" in text and text.count("\n") == 1
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--seconds", "0"], "--seconds must be above 0 and at most 600, got 0"),
+        (["--threads", "0"], "--threads must be at least 1, got 0"),
+        (["--core-power", "-1"], "--core-power above 0 W"),
+        (["--meter", "power:4+1"], "not from a model"),
+        (["--meter", "sun"], "unknown meter 'sun'"),
+        (["--receiver", "nowhere.pt"], "nowhere.pt: cannot read the model file"),
+        (["--n-rx", "3"], "the model takes n_rx of"),
+        (["--device", "tpu"], "device must be"),
+    ],
+)
+def test_mistakes_get_one_line(tmp_path, capsys, arguments, says):
+    model = save(Echo(), tmp_path / "echo.pt", n_rx=[2])
+    given = [] if "--receiver" in arguments else ["--receiver", model]
+    assert main(["profile", *given, "--out", str(tmp_path / "x.json"), *arguments]) == 2
+    text = capsys.readouterr().err
+    assert says in text and text.count("\n") == 1
