@@ -95,6 +95,14 @@ def test_other_slots_antennas_and_offsets(slot, n_rx, cfo_hz):
     assert sync.cfo_hz == pytest.approx(cfo_hz, abs=60)
 
 
+@pytest.mark.parametrize("cfo_hz", [-104e3, -45e3, -20e3, -7e3, 2.5e3, 5e3, 7e3, 9e3, 30e3, 104e3])
+def test_any_offset_up_to_seven_subcarriers(cfo_hz):
+    slots, sync = synchronise(receive(transmitted(SlotConfig(), 12), 6, 1, cfo_hz=cfo_hz))
+    assert [s.slot_index for s in slots] == list(range(12))
+    assert (sync.locks, sync.false_locks) == (1, 0)
+    assert sync.cfo_hz == pytest.approx(cfo_hz, abs=150)
+
+
 def test_lost_samples_cost_the_slot_they_fall_into():
     config = SlotConfig()
     received = receive(transmitted(config, 60), 12, seed=2)

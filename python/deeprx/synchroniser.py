@@ -17,6 +17,9 @@ _PROFILE_DECAY = 1 - 1 / 16  # and of the average delay profile
 # number of products in it
 _SEEN, _CANDIDATE = 12.5, 20.0
 _MAX_AMPLITUDE = 1e12  # samples beyond are set to zero, as NaN and Inf are
+_CFO_STEPS = (
+    3  # of two subcarrier spacings, which the halves of a training symbol cannot tell apart
+)
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,8 @@ class Synchroniser:
     not the lock. A lock without a visible preamble for 50 slots is given up.
 
     FFT windows start max(2, CP/8) samples ahead of the mean delay, which leaves a linear phase
-    over frequency; each slot keeps a constant phase of its own. The CFO must be within +-15 kHz,
-    one subcarrier spacing. The header carries 32 bits of the slot index; later ones continue it.
+    over frequency; each slot keeps a constant phase of its own. The CFO must be within +-105 kHz,
+    seven subcarrier spacings. The header carries 32 bits of the slot index; later ones continue it.
 
     Counters: found (slots returned), carried (of these, without a visible preamble), missed (gaps
     in the slot index), false_locks (candidates whose header did not hold), locks, bad_samples
@@ -138,12 +141,14 @@ class Synchroniser:
         position, cfo_hz, correlation = self._correlate(start, stop, last - start + 1)
         if correlation**2 * self._products < _CANDIDATE:
             return None
+        cfo_hz += self._whole_cfo(position, cfo_hz)
         training = self._spectrum(position, cfo_hz)
         position += self._mean_delay(self._delay_profile(training)) - self._backoff
         position = min(max(position, start), last)
         training = self._spectrum(position, cfo_hz)
         header = self._spectrum(position + self._windows[1], cfo_hz)
-        index = self._preamble.decode(training, header)
+        between = cfo_hz * self._windows[1] / self.config.sample_rate  # turns, training to header
+        index = self._preamble.decode(training, header * np.exp(-2j * np.pi * between))
         if index is None:
             self.false_locks += 1
             return None
@@ -183,6 +188,19 @@ class Synchroniser:
         peak = int(np.argmax(smooth))
         cfo_hz = np.angle(p[peak]) / np.pi * SUBCARRIER_SPACING_HZ
         return start + peak, float(cfo_hz), float(np.sqrt(metric[peak]))
+
+    def _whole_cfo(self, position: int, cfo_hz: float) -> float:
+        """The multiple of two subcarrier spacings that fits the training symbol's pilots best."""
+        window = self._derotate(self._cut(position, position + self._n), cfo_hz)
+        spectrum = np.fft.fft(window)
+        pilots = self._preamble.pilots.conj()
+
+        def fit(step):  # neighbouring pilots agree, whatever the delay
+            channel = spectrum[:, (self._bins[::2] + 2 * step) % self._n] * pilots
+            return abs(np.vdot(channel[:, :-1], channel[:, 1:]))
+
+        steps = range(-_CFO_STEPS, _CFO_STEPS + 1)
+        return 2.0 * SUBCARRIER_SPACING_HZ * max(steps, key=fit)
 
     def _derotate(self, samples: np.ndarray, cfo_hz: float) -> np.ndarray:
         cycles = np.arange(samples.shape[1]) * (cfo_hz / self.config.sample_rate)
