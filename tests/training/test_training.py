@@ -17,7 +17,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from deeprx_training import recipe as recipes
 from deeprx_training.cli import main
 from deeprx_training.files import TrainingError
-from deeprx_training.train import Trainer, learning_rate
+from deeprx_training.receivers import DeepRx, build
+from deeprx_training.train import Trainer, bfloat16_is_safe, learning_rate
 
 ROOT = Path(__file__).parents[2]
 TINY = """
@@ -155,6 +156,53 @@ def test_what_a_run_leaves(tmp_path):
     board = EventAccumulator(str(out / "tensorboard")).Reload()
     steps = [e.step for e in board.Scalars("bce/tiny")]
     assert steps == list(range(1, 10))
+
+
+WIDE = [[1, 1], [2, 3]]
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        {"net": "HybridRx", "channels": 32, "dilations": WIDE},
+        {"net": "PaperInputRx", "channels": 16, "dilations": WIDE, "fold": 4},
+    ],
+)
+def test_gradients_in_bfloat16_are_right(tmp_path, net):
+    """Those of nets that train in it; memory that held NaN must not matter."""
+    torch.manual_seed(1)
+    net = build(net)
+    assert bfloat16_is_safe(net)
+    body = net.net.to(memory_format=torch.channels_last)
+    first = next(m for m in body.modules() if isinstance(m, torch.nn.Conv2d))
+    fold = getattr(body, "fold", 1)
+    x = torch.randn(4, first.in_channels // fold, 14, 72)
+    found = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        body.zero_grad()
+        junk = [torch.full((n,), torch.nan) for n in (10**4, 10**5, 10**6)]
+        del junk
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            out = body(x)
+        (out.float() - 1).square().mean().backward()
+        found[dtype] = [p.grad.clone() for p in body.parameters() if p.grad is not None]
+    for a, b in zip(found[torch.bfloat16], found[torch.float32], strict=True):
+        assert (a - b).norm() <= 0.15 * b.norm() + 1e-3, (a - b).norm() / b.norm()
+
+
+def test_nets_that_bfloat16_would_break_train_in_float32(tmp_path, capsys):
+    odd = recipe(tmp_path, steps=2)
+    path = Path(odd)
+    text = path.read_text().replace(
+        "channels = 4, dilations = [[1, 1]]", f"channels = 20, dilations = {WIDE}"
+    )
+    path.write_text(text)
+    assert not bfloat16_is_safe(DeepRx())  # a group of its depthwise layers has one channel
+    trainer = Trainer(recipes.load(odd), tmp_path / "run", "cpu")
+    assert trainer.precision == {"tiny": "float32"}
+    path.write_text("precision = 'bfloat16'\n" + text)
+    assert main(["student", odd, "--out", str(tmp_path / "other"), "--device", "cpu"]) == 2
+    assert "needs dilated convolutions with a multiple of 16" in capsys.readouterr().err
 
 
 def test_processes_of_torchrun_train_one_net(tmp_path):

@@ -87,6 +87,20 @@ def _from_model_file(path: str, rebuild: bool) -> nn.Module:
     return net.eval()
 
 
+def bfloat16_is_safe(net: nn.Module) -> bool:
+    """Whether a CPU computes this net's gradients rightly in bfloat16.
+
+    oneDNN (in torch 2.13) gives wrong weight gradients, up to NaN, for dilated convolutions in
+    channels-last order whose channels, or those of a group, are not a multiple of 16.
+    """
+    return not any(
+        isinstance(m, nn.Conv2d)
+        and max(m.dilation) > 1
+        and (m.in_channels // m.groups % 16 or m.out_channels // m.groups % 16)
+        for m in net.modules()
+    )
+
+
 class Trainer:
     """Trains a recipe into a folder: last.ckpt, log.jsonl, run.json (what it took), tensorboard/.
 
@@ -123,14 +137,14 @@ class Trainer:
         if gpu:
             torch.set_float32_matmul_precision("high")
             torch.backends.cudnn.benchmark = True
-        native = gpu or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        self.bfloat16 = recipe.precision == "bfloat16" or (recipe.precision == "auto" and native)
         self.ledger = Ledger(gpu)
         self.bill = EnergyBill(find_meter(str(self.fabric.device) if gpu else "cpu"), gpu)
         torch.manual_seed(recipe.seed)
-        self.nets, self.optimizers, self._features = {}, {}, {}
+        self.nets, self.optimizers, self.precision, self._features = {}, {}, {}, {}
         for member in recipe.members:
-            net = self._prepare(build(member.net))
+            net = build(member.net)
+            self.precision[member.name] = self._precision(member.name, net)
+            net = self._prepare(net, self.precision[member.name])
             optimizer = self._optimizer(net)
             if compile_nets:
                 net.net.compile()
@@ -142,7 +156,9 @@ class Trainer:
             net = load_receiver(recipe.teacher, rebuild=True)[1].requires_grad_(False)
             if self._features:
                 self._watch("teacher", net)
-            self.teacher = self.fabric.to_device(self._prepare(net))
+            # no gradients, so nothing that could go wrong in bfloat16
+            precision = "bfloat16" if self._has_bfloat16 else "float32"
+            self.teacher = self.fabric.to_device(self._prepare(net, precision))
             weights = Path(recipe.teacher.partition(":")[0]).read_bytes()
             digest = hashlib.sha256(weights + recipe.teacher.encode()).hexdigest()
         self.feed = SlotFeed(
@@ -159,11 +175,30 @@ class Trainer:
         self.step, self.wall_s = 0, 0.0
         self._stop = False
 
-    def _prepare(self, net: nn.Module) -> nn.Module:
+    @property
+    def _has_bfloat16(self) -> bool:
+        if self.recipe.precision != "auto":
+            return self.recipe.precision == "bfloat16"
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return self.ledger.gpu or native
+
+    def _precision(self, name: str, net: nn.Module) -> str:
+        if not self._has_bfloat16:
+            return "float32"
+        if self.ledger.gpu or bfloat16_is_safe(net):
+            return "bfloat16"
+        if self.recipe.precision == "bfloat16":
+            raise TrainingError(
+                f"member {name}: bfloat16 on a CPU needs dilated convolutions with a multiple of "
+                "16 channels; change channels, or precision to auto or float32"
+            )
+        return "float32"
+
+    def _prepare(self, net: nn.Module, precision: str) -> nn.Module:
         """Only the convolutional body runs in bfloat16: the classical arithmetic around it needs
         float32.
         """
-        if self.bfloat16:
+        if precision == "bfloat16":
             cast = torch.autocast(self.fabric.device.type, torch.bfloat16)
             net.net.forward = cast(net.net.forward)
         return net.to(memory_format=torch.channels_last)
@@ -245,7 +280,7 @@ class Trainer:
             "device": torch.cuda.get_device_name() if self.ledger.gpu else "cpu",
             "threads": torch.get_num_threads(),
             "processes": self.fabric.world_size,
-            "precision": "bfloat16 convolutions" if self.bfloat16 else "float32",
+            "precision": self.precision,
             "recipe_sha256": r.sha256,
             "teacher": r.teacher or None,
             "members": {m.name: m.net for m in r.members},
