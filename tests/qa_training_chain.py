@@ -43,17 +43,17 @@ class TestChain(unittest.TestCase):
             self.run_in(
                 folder, TRAIN, "export", "runs/student/last.ckpt",
                 "--recipe", student, "--report", "runs/eval/report.json",
-                "--parity", "slots.npz", "--out", "smoke.pt",
+                "--parity", "slots.npz", "--out", "smoke-student.pt",
             )  # fmt: skip
-            said = self.run_in(folder, "deeprx", "parity", "smoke.pt", "slots.npz")
+            said = self.run_in(folder, "deeprx", "parity", "smoke-student.pt", "slots.npz")
             self.assertIn("the same receiver", said)
             self.assertNotIn("NOT", said)
             self.run_in(
-                folder, "deeprx", "loopback", "--receiver", "smoke.pt", "--sinr", "12",
+                folder, "deeprx", "loopback", "--receiver", "smoke-student.pt", "--sinr", "12",
                 "--slots", "4", "--out", "out",
             )  # fmt: skip
             point = json.loads((Path(folder) / "out" / "report.json").read_text())["points"][0]
-            self.assertEqual((point["receiver"], point["slots"]), ("smoke", 4))
+            self.assertEqual((point["receiver"], point["slots"]), ("smoke-student", 4))
             # it starts from the classical receiver, so even this one receives
             self.assertLess(point["ber"], 0.1)
 
