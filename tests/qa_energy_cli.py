@@ -6,13 +6,14 @@ import torch
 from gnuradio.deeprx.cli import main
 from gnuradio.deeprx.machine_benchmarks import machine_name
 from gnuradio.deeprx.model_file import read_model_file
-from qa_profile import machine
+from qa_profile import CpuTimeMeter, machine
 from receiver_models import ReadsFile, save
 from torch import nn
 
 from deeprx_common import energy, report
 from deeprx_common.energy.machine import write_profile
 from deeprx_common.slot import SlotConfig
+from deeprx_common.stats import mean_ci95
 
 FLOP = {"n_prb": 26, "n_rx": 2, "bits": 4, "matmul": 10**8, "other": 10**7}
 BER = {
@@ -83,6 +84,26 @@ def test_a_power_model_gives_intervals_but_stays_a_model(models, tmp_path, capsy
         assert low <= joules["modelled"] <= high
         assert joules["model"] == "(100 W) x time"
     assert "mJ [" in capsys.readouterr().out
+
+
+def test_what_a_counter_counts_is_attributed(models, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(energy, "find_meter", lambda *_: CpuTimeMeter())
+    points = run(models, tmp_path, "--seconds", 0.2, "--idle-power", 0)
+    for p in points:
+        joules = p["energy_per_slot_j"]
+        assert joules["measured"] is None and joules["source"] == "fake"
+        assert joules["attributed"] > 0 and joules["net"] == joules["attributed"]
+        assert joules["ci95"][0] <= joules["attributed"] <= joules["ci95"][1]
+        assert joules["modelled"] == pytest.approx(1.1e8 / energy.CPU_FLOP_PER_S_PER_W)
+    assert "attributed" in capsys.readouterr().out
+
+
+def test_interval_of_repeated_measurements():
+    mean, (low, high) = mean_ci95([1.0, 2.0, 3.0])
+    assert mean == 2.0
+    half = 4.302653 / 3**0.5  # Student's t of 2 degrees of freedom
+    assert (low, high) == (pytest.approx(2 - half), pytest.approx(2 + half))
+    assert mean_ci95([5.0]) == (5.0, None)
 
 
 def test_error_rates_come_from_the_model_files(models, tmp_path, capsys):

@@ -2,6 +2,8 @@
 """What models cost by count, what a machine's rates predict, and deeprx profile."""
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -275,6 +277,11 @@ def test_what_a_counter_counts_is_attributed(monkeypatch):
     assert (profile.power_kind, profile.idle_w) == ("attributed", 0.0)
     assert profile.busy_w() == pytest.approx(10, rel=0.5)
     assert profile.power_source == "fake (cpu packages)"
+
+
+def test_other_commands_do_not_wait_for_torch():
+    code = "import sys, gnuradio.deeprx.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_a_round_left_unfinished_does_not_count():

@@ -65,6 +65,10 @@ def count_operators(run: Callable[[], object]) -> list[Operator]:
 
 
 class _Recorder(TorchDispatchMode):
+    @classmethod
+    def _should_skip_dynamo(cls):  # nothing is compiled here, and its import takes seconds
+        return False
+
     def __init__(self):
         super().__init__()
         self.operators: list[Operator] = []

@@ -14,20 +14,14 @@ from deeprx_common.slot import SlotConfig
 from .deeprx_python import check_model
 from .model_file import ModelFile
 
-PRECISIONS = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
-
 
 class ModelRunner:
     """A model file on a batch of slots of one shape; a call receives the batch.
 
-    precision: of the convolutions, of PRECISIONS; None: as the file has them. name: the model's,
-    with precision and batch where they are not the file's and 1. seconds, cpu_seconds: of each call
-    so far, wall time and the calling thread's CPU time. A call includes what moves the grids to a
-    GPU and the LLRs back, as in the receiver block.
+    precision: of the convolutions, "float32", "bfloat16" or "float16"; None: as the file has them.
+    name: the model's, with precision and batch where they are not the file's and 1. seconds,
+    cpu_seconds: of each call so far, wall time and the calling thread's CPU time. A call includes
+    what moves the grids to a GPU and the LLRs back, as in the receiver block.
 
     The file is checked as the block does it before anything of it runs. Raises RuntimeError or
     ValueError with one line that names the file.
@@ -61,7 +55,7 @@ class ModelRunner:
             )
             module = torch.jit.load(io.BytesIO(data), map_location="cpu")
             if precision:
-                _convert(module, PRECISIONS[precision])
+                _convert(module, getattr(torch, precision))
             self._module = torch.jit.freeze(module.to(device).eval())
             self._slots = _slots(config, n_rx, batch)
             if device != "cpu":

@@ -3,10 +3,13 @@
 rate that buys.
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
@@ -16,9 +19,6 @@ from deeprx_common.energy.machine import MachineProfile, Prediction, read_profil
 from deeprx_common.slot import SlotConfig
 from deeprx_common.stats import mean_ci95
 
-from ..machine_benchmarks import machine_name
-from ..model_cost import count_operators
-from ..model_runner import PRECISIONS, ModelRunner
 from .link import list_of
 from .measure import new_report, open_meter
 from .runners import (
@@ -32,6 +32,10 @@ from .runners import (
     table,
 )
 
+if TYPE_CHECKING:
+    from ..model_runner import ModelRunner
+
+PRECISIONS = ("float32", "bfloat16", "float16")
 _RATE = (
     "channel", "delay_spread_s", "doppler_hz", "domain", "sinr_db", "snr_db", "sir_db", "seed",
     "slots", "clusters", "missed_slots", "bits", "bit_errors", "ber", "ber_ci95",
@@ -89,6 +93,8 @@ def run(arguments) -> int:
         raise ValueError(f"--seconds must be above 0, got {a.seconds:g}")
     profile = None
     if a.profile:
+        from ..machine_benchmarks import machine_name
+
         profile = read_profile(a.profile)
         profile.require(machine_name(a.device), a.device, a.threads)
     counted = report.read(a.report)["points"] if a.report else None
@@ -192,6 +198,9 @@ def _predict(
     runners: Sequence[ModelRunner], profile: MachineProfile | None, n_rx: int
 ) -> list[Prediction | None]:
     """Of one slot, whatever the batch."""
+    from ..model_cost import count_operators
+    from ..model_runner import ModelRunner
+
     made: dict[tuple, Prediction] = {}
     if profile is None:
         return [None] * len(runners)

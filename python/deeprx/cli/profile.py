@@ -13,9 +13,6 @@ from rich.console import Console
 from deeprx_common import energy
 from deeprx_common.energy.machine import KINDS, MachineProfile, Operator, Prediction, write_profile
 
-from ..machine_benchmarks import ROUNDS, MachineBenchmarks, find_power
-from ..model_cost import count_operators
-from ..model_runner import ModelRunner
 from .runners import (
     add_receivers,
     compare,
@@ -79,6 +76,8 @@ class ModelCost:
 
 
 def run(arguments) -> int:
+    from ..machine_benchmarks import ROUNDS, MachineBenchmarks, find_power
+
     a = arguments
     if not 0 < a.seconds <= 600:
         raise ValueError(f"--seconds must be above 0 and at most 600, got {a.seconds:g}")
@@ -118,6 +117,9 @@ def run(arguments) -> int:
 
 
 def _cost(runner, arguments, profile: MachineProfile, comparison) -> ModelCost:
+    from ..model_cost import count_operators
+    from ..model_runner import ModelRunner
+
     a = arguments
     on_cpu = runner
     if a.device != "cpu":  # where operators are not fused, and their time is their own

@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What commands share that run receivers without a flowgraph, in turns."""
+"""What commands share that run receivers without a flowgraph, in turns.
+
+Here and in those commands PyTorch is imported where it is used: it takes seconds, which other
+commands need not wait for.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import torch
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -14,9 +20,11 @@ from deeprx_common import energy
 from deeprx_common.slot import MODULATIONS, SlotConfig
 
 from ..model_file import read_model_file
-from ..model_runner import ModelRunner
 from .link import list_of
 from .measure import add_meter
+
+if TYPE_CHECKING:
+    from ..model_runner import ModelRunner
 
 SHIPPED = ("baseline-lmmse.pt", "baseline-sure.pt", "deeprx-student.pt", "deeprx-teacher.pt")
 
@@ -37,6 +45,8 @@ def make_runners(
     arguments, batches: Sequence[int] = (1,), precisions: Sequence[str | None] = (None,)
 ) -> list[ModelRunner]:
     """A runner of each receiver that was asked for, at each batch size and precision."""
+    from ..model_runner import ModelRunner
+
     a = arguments
     config = SlotConfig(n_prb=a.n_prb, modulation=a.modulation, dmrs=tuple(a.dmrs))
     models = [read_model_file(path) for path in dict.fromkeys(a.receiver or SHIPPED)]
@@ -79,6 +89,8 @@ def make_console() -> Console:
 def set_threads(threads: int) -> None:
     if threads < 1:
         raise ValueError(f"--threads must be at least 1, got {threads}")
+    import torch
+
     torch.set_num_threads(threads)
 
 
