@@ -215,3 +215,7 @@ class sync_front_end(gr.hier_block2):
     def statistics(self) -> dict:
         """Slots found, carried and missed, locks, false locks, bad samples, cfo_hz, so far."""
         return self._cutter.synchroniser.statistics()
+
+    def window_lead(self) -> int:
+        """Samples that FFT windows start ahead of the mean delay."""
+        return self._cutter.synchroniser.backoff

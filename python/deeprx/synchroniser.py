@@ -17,9 +17,7 @@ _PROFILE_DECAY = 1 - 1 / 16  # and of the average delay profile
 # number of products in it
 _SEEN, _CANDIDATE = 12.5, 20.0
 _MAX_AMPLITUDE = 1e12  # samples beyond are set to zero, as NaN and Inf are
-_CFO_STEPS = (
-    3  # of two subcarrier spacings, which the halves of a training symbol cannot tell apart
-)
+_CFO_STEPS = 3  # each way, of two subcarrier spacings, which equal halves cannot tell
 
 
 @dataclass(frozen=True)
@@ -64,11 +62,11 @@ class Synchroniser:
         self._preamble = Preamble(config)
         n, cp = config.fft_size, min(config.cp_lengths)
         self._n, self._cp = n, cp
-        self._backoff = max(2, cp // 8)
+        self.backoff = max(2, cp // 8)
         # FFT windows of preamble and slot, relative to the first: each symbol's prefix precedes it
         self._windows = np.cumsum([0, n + cp, *(n + np.array(config.cp_lengths))])
         # The last samples come from their symbol's prefix: a delayed stream may end without them
-        self._length = self._windows[-1] + n - self._backoff
+        self._length = self._windows[-1] + n - self.backoff
         self.period = preamble_samples(config) + config.n_samples
         self._bins = config.carriers % n
         self._half_bins = config.carriers[::2] // 2 % (n // 2)
@@ -143,7 +141,7 @@ class Synchroniser:
             return None
         cfo_hz += self._whole_cfo(position, cfo_hz)
         training = self._spectrum(position, cfo_hz)
-        position += self._mean_delay(self._delay_profile(training)) - self._backoff
+        position += self._mean_delay(self._delay_profile(training)) - self.backoff
         position = min(max(position, start), last)
         training = self._spectrum(position, cfo_hz)
         header = self._spectrum(position + self._windows[1], cfo_hz)
@@ -273,13 +271,13 @@ class Synchroniser:
             self.missed += max(0, index - self._last_index - 1)
         self._last_index = index
         windows = self._windows[PREAMBLE_SYMBOLS:, None] + np.arange(n)
-        windows[-1, -self._backoff :] -= n
+        windows[-1, -self.backoff :] -= n
         return Slot(index, samples[:, windows].astype(np.complex64), start, self.cfo_hz, seen)
 
     def _follow_cfo(self, samples: np.ndarray, half_product: complex) -> None:
         """Add a slot, corrected by cfo_hz, to the sums, and move cfo_hz to where they point."""
         n, m = self._n, self._cp // 2  # the later half of a prefix is free of the symbol before
-        before = self._windows[1:, None] - self._backoff - np.arange(m, 0, -1)
+        before = self._windows[1:, None] - self.backoff - np.arange(m, 0, -1)
         self._half_sum = _CFO_DECAY * self._half_sum + half_product
         self._prefix_sum *= _CFO_DECAY
         self._prefix_sum += np.vdot(samples[:, before], samples[:, before + n])
@@ -295,7 +293,7 @@ class Synchroniser:
     def _follow_timing(self, training: np.ndarray) -> int:
         """Samples by which the next window moves; none for less than two."""
         self._profile = _PROFILE_DECAY * self._profile + self._delay_profile(training)
-        shift = self._mean_delay(self._profile) - self._backoff
+        shift = self._mean_delay(self._profile) - self.backoff
         if abs(shift) < 2:
             return 0
         self._profile = np.roll(self._profile, -shift)

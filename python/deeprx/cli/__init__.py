@@ -4,7 +4,7 @@
 import argparse
 import sys
 
-from . import energy, info, keys, loopback, monitor, parity, profile, record, replay
+from . import energy, info, keys, loopback, monitor, parity, profile, radio, record, replay
 
 
 class _Parser(argparse.ArgumentParser):
@@ -22,6 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     loopback.add_demo(commands)
     record.add(commands)
     replay.add(commands)
+    radio.add(commands)
     info.add(commands)
     parity.add(commands)
     profile.add(commands)

@@ -191,6 +191,15 @@ def show(made, console: Console) -> None:
         console.print(f"energy: {line}", markup=False)
 
 
+def show_synchronisation(found: dict) -> None:
+    """A line of a sync_front_end's statistics."""
+    print(
+        f"synchronisation: {found['found']} slots found, {found['carried']} of them without a "
+        f"visible preamble, {found['locks']} locks, {found['false_locks']} false ones, "
+        f"{found['bad_samples']} bad samples, {found['cfo_hz']:.0f} Hz offset"
+    )
+
+
 def _labels(models: list[ModelFile]) -> list[str]:
     """A name for each model, told apart by its file where two are called the same."""
     names = [model.name for model in models]

@@ -28,6 +28,7 @@ from .measure import (
     progress_bar,
     run_watched,
     show,
+    show_synchronisation,
     stop_on_ctrl_c,
 )
 
@@ -222,12 +223,7 @@ def run(arguments) -> int:
 
 def _show_quality(points: list[dict], flowgraph: Replay, aligned: bool) -> None:
     if not aligned:
-        found = flowgraph.front_end.statistics()
-        print(
-            f"synchronisation: {found['found']} slots found, {found['carried']} of them without a "
-            f"visible preamble, {found['locks']} locks, {found['false_locks']} false ones, "
-            f"{found['bad_samples']} bad samples, {found['cfo_hz']:.0f} Hz offset"
-        )
+        show_synchronisation(flowgraph.front_end.statistics())
     for point in points:
         if (quality := point["llr_quality"]) and point["ber"] is None:
             print(

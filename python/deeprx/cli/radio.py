@@ -1,0 +1,347 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""deeprx radio: slots through a radio, or between two, and what receivers make of them."""
+
+import math
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+from gnuradio import blocks, filter, gr
+from rich.console import Console
+
+from deeprx_common import energy, report
+from deeprx_common.slot import MODULATIONS, SlotConfig
+
+from ..front_end import sync_front_end
+from ..model_file import read_model_file
+from ..radio import (
+    Radio,
+    SoftwareRadio,
+    Tuning,
+    UhdRadio,
+    counting_marks,
+    open_radio,
+    radio_monitor,
+    timed_burst,
+    transmit_scale,
+)
+from ..recording import SentSlots
+from ..recording_sink import recording_sink
+from ..slot_sinr import slot_sinr
+from ..slot_source import slot_source
+from ..slot_transmitter import slot_transmitter
+from .link import TAIL_SLOTS, list_of, slot_keywords
+from .measure import (
+    Flowgraph,
+    add_meter,
+    add_points,
+    new_report,
+    open_meter,
+    progress_bar,
+    run_watched,
+    show,
+    show_synchronisation,
+    stop_on_ctrl_c,
+)
+from .replay import CLUSTER_SLOTS
+
+_SETTLE_S = 5.0  # for a device's first samples
+_QUIET_S = 5.0  # without any progress: nothing more will come
+_MEAN_SHARE = 2.0**-15  # of a sample in the mean that is taken off: 37 Hz at 7.68 MS/s
+
+
+def add(commands) -> None:
+    parser = commands.add_parser(
+        "radio",
+        help="slots through a radio: BER, time and energy of receivers",
+        description="Transmits slots, receives them, or both, and measures receivers on them. "
+        "Without hardware: --args driver=software",
+    )
+    add = parser.add_argument
+    add("--args", metavar="ARGS", help="a radio that does both, e.g. driver=lime (SoapySDR's)")
+    add("--tx-args", metavar="ARGS", help="a radio that transmits")
+    add("--rx-args", metavar="ARGS", help="a radio that receives")
+    add("--uhd", action="store_true", help="ARGS are UHD's, e.g. type=b200")
+    add("--receiver", action="append", default=[], metavar="MODEL.pt", help="repeat to compare")
+    add("--freq", type=float, default=915e6, metavar="HZ", help="carrier (915e6)")
+    add("--rate", type=float, metavar="HZ", help="samples/s (15 kHz times the slot's FFT size)")
+    add("--tx-gain", type=float, default=0.0, metavar="DB", help="(0)")
+    add("--rx-gain", type=float, default=0.0, metavar="DB", help="(0)")
+    add("--tx-antenna", metavar="NAME", help="connector, as the device calls it")
+    add("--rx-antennas", type=list_of(str), metavar="NAME,..", help="one for each antenna")
+    add("--n-rx", type=int, default=2, help="receive antennas, 1 to 4 (2)")
+    add("--slots", type=int, default=200, help="(200)")
+    add("--modulation", choices=MODULATIONS, default="16QAM")
+    add("--n-prb", type=int, default=26, help="6 to 273 (26)")
+    add("--dmrs", type=list_of(int), default=[2, 11], metavar="SYMBOL,..", help="(2,11)")
+    add("--cell-id", type=int, default=1, help="0 to 65535 (1)")
+    add("--seed", type=int, default=1, help="of the bits, the same at both ends (1)")
+    add("--record", type=Path, metavar="FILE", help="keep what was received, as SigMF")
+    add_meter(parser)
+    add("--out", type=Path, default=Path("report"), metavar="DIR", help="report.json (report)")
+    parser.set_defaults(run=run)
+
+
+class Transmitter(gr.top_block):
+    """Numbered slots with preamble into a radio's sink. n_slots: 0 for no end."""
+
+    def __init__(self, radio: Radio, tuning: Tuning, config: SlotConfig, n_slots: int, seed: int):
+        super().__init__("deeprx radio, transmitter", catch_exceptions=True)
+        period = SentSlots(config, preamble=True).period
+        if n_slots:
+            n_slots += TAIL_SLOTS + math.ceil(radio.tail_s * tuning.sample_rate / period)
+        slot = slot_keywords(config)
+        sink = radio.sink(tuning)
+        chain = [
+            slot_source(seed=seed, n_slots=n_slots, **slot),
+            slot_transmitter(preamble=True, **slot),
+            blocks.multiply_const_cc(transmit_scale(config)),
+        ]
+        self.burst = None
+        if isinstance(radio, UhdRadio):
+            self.burst = timed_burst(n_slots * period, sink)
+            chain.append(self.burst)
+            self.msg_connect(sink, "async_msgs", self.burst, "async_msgs")
+        self.connect(*chain, sink)
+
+
+class Receiver(Flowgraph):
+    """A radio's source, synchronised front end and receivers, and what is watched and recorded.
+
+    The mean is taken off the samples first: a direct-conversion receiver's own oscillator would
+    drown a subcarrier. n_slots: as of slot_probe.
+    """
+
+    def __init__(self, radio: Radio, tuning: Tuning, config: SlotConfig, models, options, n_slots):
+        super().__init__("deeprx radio, receiver", models, config, options.n_rx)
+        slot = slot_keywords(config)
+        self.front_end = sync_front_end(n_rx=self.n_rx, **slot)
+        source = radio.source(tuning, self.n_rx)
+        self.monitor = radio_monitor(tuning.sample_rate)
+        self.connect(source, self.monitor)
+        lead = self.front_end.window_lead()
+        self.sinr = slot_sinr(config, options.seed, self.n_rx, lead, n_slots)
+        samples = []
+        for antenna in range(self.n_rx):
+            samples.append(blocks.sub_cc())
+            mean = filter.single_pole_iir_filter_cc(_MEAN_SHARE)
+            self.connect((source, antenna), (samples[-1], 0))
+            self.connect((source, antenna), mean, (samples[-1], 1))
+            self.connect(samples[-1], (self.front_end, antenna), (self.sinr, antenna))
+        self.connect_receivers(
+            self.front_end,
+            options.device,
+            seed=options.seed,
+            cluster_slots=radio.burst_slots or CLUSTER_SLOTS,
+            n_slots=n_slots,
+        )
+        self.recording = None
+        if options.record:  # after all that may fail: it makes files
+            self.recording = recording_sink(
+                options.record,
+                tuning.sample_rate,
+                self.n_rx,
+                bit_seed=options.seed,
+                frequency_hz=tuning.frequency_hz,
+                hw=radio.name,
+                **slot,
+            )
+            for antenna in range(self.n_rx):
+                self.connect(samples[antenna], (self.recording, antenna))
+
+    def slots(self) -> int:
+        """Slots that every receiver has received."""
+        return min(probe.slots() for probe in self.probes)
+
+
+class _Exchange:
+    """Slots from one flowgraph to the other; advance() is called now and then."""
+
+    def __init__(
+        self, transmitter: Transmitter | None, receiver: Receiver, n_slots: int, start_now
+    ):
+        self._transmitter, self._receiver, self._n_slots = transmitter, receiver, n_slots
+        self._start_now = start_now
+        self._sending = threading.Thread(target=self._send, daemon=True)
+        self._began = time.monotonic()
+        self._changed, self._state = self._began, ()
+        self.error: str | None = None
+
+    def _send(self) -> None:
+        self._transmitter.start()
+        self._transmitter.wait()
+
+    def advance(self) -> None:
+        """Start to send once samples come in; stop the receiver when it has all there is."""
+        receiver, now = self._receiver, time.monotonic()
+        state = receiver.sinr.slots, *(probe.slots() for probe in receiver.probes)
+        if state != self._state:
+            self._changed, self._state = now, state
+        if self._transmitter is None:
+            done = receiver.slots() >= self._n_slots
+        elif self._sending.ident is None:
+            if self._start_now or receiver.monitor.samples:
+                self._sending.start()
+                self._changed = time.monotonic()
+            elif now - self._began > _SETTLE_S:
+                self.error = f"the radio gave no sample in {_SETTLE_S:g} s"
+            done = False
+        else:
+            last = receiver.sinr.last_index
+            all_through = last is not None and last >= self._n_slots - 1
+            quiet = not self._sending.is_alive() and now - self._changed > _QUIET_S
+            done = quiet or (all_through and receiver.slots() >= receiver.sinr.slots)
+        if done or self.error:
+            receiver.stop()
+
+    def end(self) -> None:
+        """Stop sending."""
+        if self._transmitter is not None and self._sending.ident is not None:
+            self._transmitter.stop()
+            self._sending.join()
+
+
+def run(arguments) -> int:
+    """Send, receive, show the table, write report.json; Ctrl-C keeps what was measured."""
+    a = arguments
+    tx_args, rx_args = a.tx_args or a.args, a.rx_args or a.args
+    _check(a, tx_args, rx_args)
+    config = SlotConfig(
+        n_prb=a.n_prb, modulation=a.modulation, dmrs=tuple(a.dmrs), cell_id=a.cell_id
+    )
+    rate = a.rate or config.sample_rate
+    if a.record and rate != config.sample_rate:
+        raise ValueError(
+            f"--record: expected the slots' own {config.sample_rate:g} samples/s, found {rate:g}: "
+            "leave out --rate"
+        )
+    scale = transmit_scale(config)
+    radios = {args: open_radio(args, scale, a.uhd) for args in (tx_args, rx_args) if args}
+    if len({tx_args, rx_args}) > 1:
+        for radio in radios.values():
+            if isinstance(radio, SoftwareRadio) and not radio.air.address:
+                raise ValueError(
+                    f"{radio.args}: two ends meet at an address: add the same "
+                    "address=tcp://127.0.0.1:5610 to both"
+                )
+    sending = Tuning(rate, a.freq, a.tx_gain, (a.tx_antenna,) if a.tx_antenna else ())
+    receiving = Tuning(rate, a.freq, a.rx_gain, tuple(a.rx_antennas or ()))
+    if not rx_args:
+        return _transmit(Transmitter(radios[tx_args], sending, config, a.slots, a.seed))
+    models = [read_model_file(path) for path in a.receiver]
+    meter, idle = open_meter(a)
+    n_slots = a.slots if tx_args else 0
+    radio = radios[rx_args]
+    with counting_marks() as marks:
+        receiver = Receiver(radio, receiving, config, models, a, n_slots)
+        transmitter = None
+        if tx_args:
+            transmitter = Transmitter(radios[tx_args], sending, config, a.slots, a.seed)
+        exchange = _Exchange(transmitter, receiver, a.slots, not radio.free_running)
+        a.out.mkdir(parents=True, exist_ok=True)
+        console = Console(highlight=False)
+        started = time.monotonic()
+        bar = progress_bar(console, "{task.completed:.0f}/{task.total:.0f} slots")
+        with stop_on_ctrl_c() as stop, bar as progress:
+            task = progress.add_task(radio.args, total=a.slots)
+
+            def advance():
+                progress.update(task, completed=receiver.slots())
+                exchange.advance()
+
+            window = energy.EnergyWindow(meter, idle)
+            run_watched(receiver, stop, advance)
+            counted = window.read()
+            exchange.end()
+    made = new_report()
+    found = made["radio"] = _radio(radio, receiver, transmitter, marks.events)
+    found |= {"frequency_hz": a.freq, "sample_rate": rate}
+    found |= {"tx_gain_db": a.tx_gain, "rx_gain_db": a.rx_gain}
+    made["synchronisation"] = receiver.front_end.statistics()
+    if not stop.is_set():
+        if exchange.error:
+            raise ValueError(f"{radio.args}: {exchange.error}")
+        if not receiver.slots():
+            raise ValueError(f"{radio.args}: no slot was received; {_heard(found)}")
+    known = radio.conditions | {"sync": True, "seed": a.seed}
+    points = add_points(
+        made,
+        receiver,
+        a.device,
+        counted,
+        [known] * len(models),
+        a.slots if tx_args else None,
+        stop.is_set(),
+    )
+    where = a.out / "report.json"
+    report.write(made, where)
+    if points:
+        show(made, console)
+    show_synchronisation(made["synchronisation"])
+    print(f"radio: {_heard(found)}")
+    if receiver.recording:
+        print(f"recorded: {receiver.recording.paths()[0]} (replay it with --seed {a.seed})")
+    took = time.monotonic() - started
+    if stop.is_set():
+        print(f"deeprx: stopped after {took:.0f} s; what was measured: {where}", file=sys.stderr)
+        return 130
+    console.print(f"{radio.name} in {took:.0f} s: {where}", soft_wrap=True)
+    return 0
+
+
+def _check(a, tx_args: str | None, rx_args: str | None) -> None:
+    if not tx_args and not rx_args:
+        raise ValueError(
+            "which radio? --args driver=lime for one that does both, --tx-args or --rx-args for "
+            "one end, --args driver=software for none"
+        )
+    if rx_args and not a.receiver:
+        raise ValueError("which receiver? --receiver models/deeprx-student.pt")
+    if a.slots < (1 if rx_args else 0):
+        raise ValueError(f"--slots must be at least 1, got {a.slots}")
+    if not 1 <= a.n_rx <= 4:
+        raise ValueError(f"--n-rx must be 1 to 4 antennas, got {a.n_rx}")
+    for name in ("freq", "rate"):
+        value = getattr(a, name)
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"--{name} must be above 0, got {value:g}")
+
+
+def _transmit(transmitter: Transmitter) -> int:
+    with stop_on_ctrl_c() as stop:
+        print("sending; Ctrl-C ends it", flush=True)
+        run_watched(transmitter, stop)
+    return 130 if stop.is_set() else 0
+
+
+def _radio(radio, receiver: Receiver, transmitter: Transmitter | None, marks: Counter) -> dict:
+    """The report's "radio": what was heard and what was lost."""
+    events = marks + (transmitter.burst.events if transmitter and transmitter.burst else Counter())
+    monitor, sinr_db = receiver.monitor, receiver.sinr.sinr_db()
+    return {
+        "name": radio.name,
+        "samples": monitor.samples,
+        "level_dbfs": monitor.level_dbfs(),
+        "clipped_share": monitor.clipped_share(),
+        "sinr_db": sinr_db,
+        "overflows": monitor.overflows + events.pop("overflow", 0),
+        "lost_samples": monitor.lost_samples,
+        "underflows": events.pop("underflow", 0),
+        "other_events": dict(events),
+    }
+
+
+def _heard(radio: dict) -> str:
+    """A line of what _radio() found."""
+    if radio["level_dbfs"] is None:
+        return "nothing but zeros came in"
+    line = f"{radio['level_dbfs']:.1f} dBFS, {100 * radio['clipped_share']:.2g} % at full scale"
+    if radio["sinr_db"] is not None:
+        line += f", SINR {radio['sinr_db']:.1f} dB in known slots"
+    line += (
+        f"; {radio['overflows']} overflows, {radio['lost_samples']} samples lost, "
+        f"{radio['underflows']} underflows"
+    )
+    return line + "".join(f", {n} {event}" for event, n in radio["other_events"].items())
