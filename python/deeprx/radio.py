@@ -57,6 +57,48 @@ class Radio:
         self.name = f"{kind} {args}"
         self.conditions: dict = {}
 
+    def sink(self, tuning: Tuning) -> gr.basic_block:
+        raise NotImplementedError
+
+    def source(self, tuning: Tuning, n_rx: int) -> gr.basic_block:
+        raise NotImplementedError
+
+    def _try(self, call, *arguments):
+        """What a driver raises, as ValueError that names the device."""
+        try:
+            return call(*arguments)
+        except (RuntimeError, ValueError, IndexError) as error:
+            text = " ".join(str(error).split())
+            for prefix in ("source: ", "sink: ", "LookupError: ", "KeyError: "):
+                text = text.removeprefix(prefix)
+            raise ValueError(f"{self.args}: {text}") from error
+
+    def _antennas(self, tuning: Tuning, n_channels: int) -> tuple[str, ...]:
+        if tuning.antennas and len(tuning.antennas) != n_channels:
+            raise ValueError(
+                f"{self.args}: expected {n_channels} antenna names, one for each stream, found "
+                + ",".join(tuning.antennas)
+            )
+        return tuning.antennas
+
+    def _check_antenna(self, name: str, there) -> None:
+        if name not in there:
+            raise ValueError(
+                f"{self.args}: expected an antenna of {', '.join(there)}, found {name!r}"
+            )
+
+    def _check_rate(self, tuning: Tuning, got: float) -> None:
+        if abs(got - tuning.sample_rate) > 1e-6 * got:
+            raise ValueError(
+                f"{self.args}: asked for {tuning.sample_rate:g} samples/s, gives {got:g}: "
+                "choose another rate"
+            )
+
+    def _check(self, what: str, value: float, ranges, unit: str) -> None:
+        if not any(low <= value <= high for low, high in ranges):
+            there = " or ".join(f"{low:g} to {high:g}" for low, high in ranges)
+            raise ValueError(f"{self.args}: expected a {what} of {there} {unit}, found {value:g}")
+
 
 class SoapyRadio(Radio):
     """Any device that SoapySDR has a module for, through gr-soapy.
@@ -84,29 +126,29 @@ class SoapyRadio(Radio):
 
     def _make(self, kind, n_channels: int):
         try:
-            return kind(self.args, "fc32", n_channels, "", "", [""], [""])
-        except RuntimeError as error:
-            raise ValueError(
-                f"no radio for {self.args!r}: {error} (SoapySDRUtil --find lists what there is; "
-                "each kind of device needs its soapysdr-module-... package)"
-            ) from error
+            return self._try(kind, self.args, "fc32", n_channels, "", "", [""], [""])
         except ValueError as error:
-            raise ValueError(f"{self.args}: {_sentence(error)}") from error
+            if "no match" not in str(error):
+                raise
+            raise ValueError(
+                f"{self.args}: no such radio (SoapySDRUtil --find lists those there are; each kind "
+                "of device needs its soapysdr-module-... package)"
+            ) from error
 
     def _tune(self, block, tuning: Tuning, n_channels: int) -> None:
-        try:
-            for channel in range(n_channels):
-                block.set_sample_rate(channel, tuning.sample_rate)
-                _check_rate(self.args, tuning.sample_rate, block.get_sample_rate(channel))
-                block.set_frequency(channel, tuning.frequency_hz)
-                gains = block.get_gain_range(channel)
-                _check_gain(self.args, tuning.gain_db, gains.minimum(), gains.maximum())
-                block.set_gain(channel, tuning.gain_db)
-            for channel, name in enumerate(_antennas(self.args, tuning, n_channels)):
-                _check_antenna(self.args, name, block.list_antennas(channel))
-                block.set_antenna(channel, name)
-        except RuntimeError as error:
-            raise ValueError(f"{self.args}: {_sentence(error)}") from error
+        names = self._antennas(tuning, n_channels)
+        for channel in range(n_channels):
+            self._try(block.set_sample_rate, channel, tuning.sample_rate)
+            self._check_rate(tuning, block.get_sample_rate(channel))
+            ranges = [(r.minimum(), r.maximum()) for r in block.get_frequency_range(channel)]
+            self._check("frequency", tuning.frequency_hz, ranges, "Hz")
+            self._try(block.set_frequency, channel, tuning.frequency_hz)
+            gains = block.get_gain_range(channel)
+            self._check("gain", tuning.gain_db, [(gains.minimum(), gains.maximum())], "dB")
+            self._try(block.set_gain, channel, tuning.gain_db)
+            if names:
+                self._check_antenna(names[channel], block.list_antennas(channel))
+                self._try(block.set_antenna, channel, names[channel])
 
 
 class UhdRadio(Radio):
@@ -135,28 +177,21 @@ class UhdRadio(Radio):
 
     def _make(self, kind, n_channels: int):
         stream = uhd.stream_args(cpu_format="fc32", channels=list(range(n_channels)))
-        try:
-            return kind(self.args, stream)
-        except (RuntimeError, ValueError) as error:
-            raise ValueError(
-                f"no radio for {self.args!r}: {_sentence(error)} (uhd_find_devices lists what "
-                "there is)"
-            ) from error
+        return self._try(kind, self.args, stream)
 
     def _tune(self, block, tuning: Tuning, n_channels: int) -> None:
-        try:
-            block.set_samp_rate(tuning.sample_rate)
-            _check_rate(self.args, tuning.sample_rate, block.get_samp_rate())
-            for channel in range(n_channels):
-                block.set_center_freq(tuning.frequency_hz, channel)
-                gains = block.get_gain_range(channel)
-                _check_gain(self.args, tuning.gain_db, gains.start(), gains.stop())
-                block.set_gain(tuning.gain_db, channel)
-            for channel, name in enumerate(_antennas(self.args, tuning, n_channels)):
-                _check_antenna(self.args, name, block.get_antennas(channel))
-                block.set_antenna(name, channel)
-        except RuntimeError as error:
-            raise ValueError(f"{self.args}: {_sentence(error)}") from error
+        names = self._antennas(tuning, n_channels)
+        self._try(block.set_samp_rate, tuning.sample_rate)
+        self._check_rate(tuning, block.get_samp_rate())
+        for channel in range(n_channels):
+            band, gains = block.get_freq_range(channel), block.get_gain_range(channel)
+            self._check("frequency", tuning.frequency_hz, [(band.start(), band.stop())], "Hz")
+            self._try(block.set_center_freq, tuning.frequency_hz, channel)
+            self._check("gain", tuning.gain_db, [(gains.start(), gains.stop())], "dB")
+            self._try(block.set_gain, tuning.gain_db, channel)
+            if names:
+                self._check_antenna(names[channel], block.get_antennas(channel))
+                self._try(block.set_antenna, names[channel], channel)
 
 
 @dataclass(frozen=True)
@@ -225,11 +260,11 @@ class SoftwareRadio(Radio):
         }
 
     def sink(self, tuning: Tuning) -> gr.basic_block:
-        _antennas(self.args, tuning, 1)
+        self._antennas(tuning, 1)
         return _software_sink(self.address, tuning)
 
     def source(self, tuning: Tuning, n_rx: int) -> gr.basic_block:
-        _antennas(self.args, tuning, n_rx)
+        self._antennas(tuning, n_rx)
         return _software_source(self, tuning, n_rx)
 
 
@@ -432,37 +467,3 @@ def _number(args: str, field, text: str):
     except ValueError:
         kind = type(field.default).__name__
         raise ValueError(f"{args}: {field.name} must be {kind}, found {text!r}") from None
-
-
-def _antennas(args: str, tuning: Tuning, n_channels: int) -> tuple[str, ...]:
-    if tuning.antennas and len(tuning.antennas) != n_channels:
-        raise ValueError(
-            f"{args}: expected {n_channels} antenna names, one for each stream, found "
-            + ",".join(tuning.antennas)
-        )
-    return tuning.antennas
-
-
-def _check_antenna(args: str, name: str, there) -> None:
-    if name not in there:
-        raise ValueError(f"{args}: expected an antenna of {', '.join(there)}, found {name!r}")
-
-
-def _check_rate(args: str, asked: float, got: float) -> None:
-    if abs(got - asked) > 1e-6 * asked:
-        raise ValueError(
-            f"{args}: asked for {asked:g} samples/s, the radio gives {got:g}: choose --rate"
-        )
-
-
-def _check_gain(args: str, gain_db: float, low: float, high: float) -> None:
-    if not low <= gain_db <= high:
-        raise ValueError(f"{args}: expected a gain of {low:g} to {high:g} dB, found {gain_db:g}")
-
-
-def _sentence(error: Exception) -> str:
-    """gr-soapy's and UHD's messages, without the names of C++ classes in front."""
-    text = " ".join(str(error).split())
-    for prefix in ("source: ", "sink: ", "LookupError: ", "KeyError: "):
-        text = text.removeprefix(prefix)
-    return text
