@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from deeprx_common import report
 from deeprx_common.energy import energy_per_slot
 from deeprx_common.slot import SlotConfig
-from deeprx_common.stats import error_rate, sinr_at_ber
+from deeprx_common.stats import error_rate, mean_ci95, sinr_at_ber
 
 from . import soft_bits
 from .classical import Baseline, Demapper, perfect_csi
@@ -300,12 +300,11 @@ def _llr_quality(margins: np.ndarray) -> dict:
     """Of one point, margins [S, bins]: the interval is over slots."""
     per_slot = soft_bits.information(margins)
     total = margins.sum(0)
-    mean = float(per_slot.mean())
-    half = 1.96 * float(per_slot.std(ddof=1)) / len(per_slot) ** 0.5 if len(per_slot) > 1 else 1.0
+    mean, ci95 = mean_ci95(per_slot)
     scale, best = soft_bits.best_scale(total)
     return {
         "information": mean,
-        "information_ci95": [mean - half, mean + half],
+        "information_ci95": ci95 and list(ci95),
         "best_scale": scale,
         "information_at_best_scale": best,
         "p99": soft_bits.largest(total),

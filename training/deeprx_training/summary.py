@@ -25,7 +25,7 @@ def rows(report: dict) -> list[dict]:
     made = []
 
     def row(found, metric, value, interval, slots="", **more):
-        low, high = interval
+        low, high = interval or ("", "")
         made.append(
             dict.fromkeys(COLUMNS, "")
             | {k: found[k] for k in ("receiver", "sinr_db", "by", "bin") if k in found}

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import stdtrit
 
+from ..stats import mean_ci95
 from .meters import Meter
 from .usage import cpu_busy_s
 
@@ -288,11 +288,7 @@ def _estimate(values: Sequence[float], bounds: Sequence[float], invalid: Sequenc
     n = len(values)
     if n == 0:
         return Estimate(None, None, None, 0, tuple(invalid))
-    mean, ci95 = float(np.mean(values)), None
-    if n > 1:
-        half = float(np.std(values, ddof=1) / n**0.5 * stdtrit(n - 1, 0.975))
-        ci95 = (mean - half, mean + half)
-    return Estimate(mean, ci95, float(np.mean(bounds)), n, tuple(invalid))
+    return Estimate(*mean_ci95(values), float(np.mean(bounds)), n, tuple(invalid))
 
 
 class Comparison:
