@@ -14,16 +14,17 @@ NET = {"net": "HybridRx", "channels": 4, "dilations": [[1, 1]]}
 WIDE = NET | {"channels": 8}
 
 
-def run(**members):
+def run(taught, **members):
     phase = {"slots": 0, "s": 1.0, "flop": 0.0, "joules": None, "modelled_j": 0.0}
     return {
         "schema": "deeprx.training/1",
         "members": members,
+        "taught": taught,
         "cached_llr_slots": 30,
         "device": "cpu",
         "wall_s": 5.0,
         "slots": 40,
-        "energy_j": {"joules": None, "invalid": "no counter", "modelled": 1.0, "model": "m"},
+        "energy_j": {"joules": None, "invalid": "none: no counter", "modelled": 1.0, "model": "m"},
         "phases": {
             "data": phase | {"slots": 40, "flop": 4.0},
             "teacher": phase | {"slots": 10, "flop": 500.0},
@@ -35,12 +36,16 @@ def run(**members):
 
 def test_payback_by_hand():
     a, b = inference_flop(NET), inference_flop(WIDE)
-    found = payback(run(small=NET, wide=WIDE), teacher=(1e6, a + 100.0))
-    small, wide = found
-    assert small.own_flop == pytest.approx(900 * a / (a + b) + 2)
+    found = payback(
+        run(["small", "wide"], small=NET, wide=WIDE, alone=NET), teacher=(1e6, a + 100.0)
+    )
+    small, wide, alone = found
+    assert small.own_flop == pytest.approx(900 * a / (2 * a + b) + 4 / 3)
     # 10 slots asked and 30 from the cache at 50 FLOP each, shared by two students
     assert small.teacher_forward_flop == wide.teacher_forward_flop == 40 * 50 / 2
     assert small.slots == pytest.approx((small.own_flop + 1000 + 1e6) / 100)
+    # one from scratch owes the teacher nothing
+    assert alone.own_flop == small.own_flop and alone.spent_flop == alone.own_flop
     assert wide.slots is None  # a slot of it costs more than the teacher's
 
 
@@ -51,7 +56,7 @@ def test_a_teachers_cost_from_its_recipe():
 
 
 def test_the_command(tmp_path, capsys):
-    (tmp_path / "run.json").write_text(json.dumps(run(small=NET)))
+    (tmp_path / "run.json").write_text(json.dumps(run([], small=NET)))
     teacher = str(ROOT / "training" / "recipes" / "teacher.toml")
     assert main(["cost", str(tmp_path), "--teacher", teacher]) == 0
     text = capsys.readouterr().out

@@ -275,7 +275,7 @@ def _cost(args) -> int:
     console.print(phase_table(run))
     energy = run["energy_j"]
     if energy["joules"] is None:
-        print(f"joules: none counted: {energy['invalid']}")
+        print(f"joules: {energy['invalid']}")
     else:
         print(f"joules: {energy['joules']:.0f}, {energy['kind']}, {energy['source']}")
     print(f"modelled: {energy['modelled']:.0f} J, {energy['model']}")

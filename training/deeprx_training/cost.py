@@ -51,6 +51,10 @@ def read_run(folder: str | Path) -> dict:
         run = json.loads(path.read_text())
         if run["schema"] != "deeprx.training/1":
             raise KeyError("schema")
+        if not all("joules" in run["phases"][name] for name in PHASES):
+            raise KeyError("joules")
+        if not set(run["taught"]) <= set(run["members"]):
+            raise KeyError("taught")
         return run
     except FileNotFoundError:
         raise TrainingError(
@@ -86,22 +90,24 @@ def teacher_cost(reference: str) -> tuple[float, float]:
 
 
 def payback(run: dict, teacher: tuple[float, float]) -> list[Payback]:
-    """For every member of a run; they share data and the teacher's passes (cached ones included, as
-    if they had been run) equally, forward and backward passes by their nets' FLOP.
+    """For every member of a run. They share the data equally, forward and backward passes by their
+    nets' FLOP; those that were taught also share the teacher's passes (cached ones included, as if
+    they had been run), and each is billed the whole of the teacher's training.
     """
     trained, served = teacher
     flop = {name: inference_flop(net) for name, net in run["members"].items()}
     phases = run["phases"]
     asked = phases["teacher"]["slots"]
     per_slot = phases["teacher"]["flop"] / asked if asked else served
-    passes = (asked + run["cached_llr_slots"]) * per_slot / len(flop)
+    taught = run["taught"]
+    passes = (asked + run["cached_llr_slots"]) * per_slot / max(1, len(taught))
     nets = phases["forward"]["flop"] + phases["backward"]["flop"]
     return [
         Payback(
             student=name,
             own_flop=nets * f / sum(flop.values()) + phases["data"]["flop"] / len(flop),
-            teacher_forward_flop=passes,
-            teacher_training_flop=trained,
+            teacher_forward_flop=passes if name in taught else 0.0,
+            teacher_training_flop=trained if name in taught else 0.0,
             saved_flop_per_slot=served - f,
         )
         for name, f in flop.items()

@@ -284,6 +284,9 @@ class Trainer:
             "recipe_sha256": r.sha256,
             "teacher": r.teacher or None,
             "members": {m.name: m.net for m in r.members},
+            "taught": [
+                m.name for m in r.members if any(w for n, w in m.loss.items() if n != "bce")
+            ],
             "step": self.step,
             "slots": self.step * r.batch * self.fabric.world_size,
             "wall_s": self.wall_s,
