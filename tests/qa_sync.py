@@ -195,6 +195,32 @@ def test_slot_index_continues_beyond_32_bits():
     assert [s.slot_index for s in slots] == list(range(first, first + 6))
 
 
+@pytest.mark.parametrize("key", ["rx_time", "rx_rate"])
+def test_samples_known_to_be_missing_cost_their_slot_alone(key):
+    """2000 samples within slot 5, all of slots 9 and 10; a tag on the first sample says nothing."""
+    config = SlotConfig(modulation="QPSK")
+    received = receive(transmitted(config, 16), 20, seed=1, n_rx=1)[0]
+    period = len(received) // 16
+    cuts = [(5 * period + 3000, 5 * period + 5000), (9 * period, 11 * period)]
+    kept = np.ones(len(received), bool)
+    for start, stop in cuts:
+        kept[start:stop] = False
+    places = [0, cuts[0][0], cuts[1][0] - 2000]
+    tags = [gr.python_to_tag((at, pmt.intern(key), pmt.from_double(0), pmt.PMT_F)) for at in places]
+    top = gr.top_block()
+    source = blocks.vector_source_c(received[kept].tolist(), False, 1, tags)
+    front_end = deeprx.sync_front_end(1, modulation="QPSK")
+    sink = blocks.vector_sink_c(config.fft_size)
+    top.connect(source, front_end, sink)
+    top.run()
+    indices = [
+        pmt.to_uint64(t.value) for t in sink.tags() if pmt.eq(t.key, pmt.intern("slot_index"))
+    ]
+    assert set(range(15)) - {5, 9, 10} <= set(indices) <= set(range(16)) - {5, 9, 10}
+    assert front_end.statistics()["locks"] == 3
+    assert front_end.statistics()["missed"] == 3
+
+
 def test_flowgraph_end_to_end():
     """Transmitter, channel, front end: grids within the noise of the channel, tags, message."""
     n = 120

@@ -157,6 +157,7 @@ class _slot_synchroniser(SelfKeeping, gr.basic_block):
     def general_work(self, input_items, output_items):
         available = min(len(samples) for samples in input_items)
         read = written = 0
+        breaks = self._breaks(available)
         # Samples are taken only while there is room for the slot that they may complete
         while len(output_items[0]) - written >= N_SYMBOLS:
             if slot := self.synchroniser.next():
@@ -166,13 +167,26 @@ class _slot_synchroniser(SelfKeeping, gr.basic_block):
                 written += N_SYMBOLS
             elif read == available:
                 break
+            elif breaks and breaks[0] == read:
+                self.synchroniser.restart()
+                breaks.pop(0)
             else:
-                n = min(available - read, self.synchroniser.needed)
+                n = min((breaks or [available])[0] - read, self.synchroniser.needed)
                 self.synchroniser.push(np.stack([s[read : read + n] for s in input_items]))
                 read += n
         self._report()
         self.consume_each(read)
         return written
+
+    def _breaks(self, available: int) -> list[int]:
+        """Where among the next samples some are missing, as sources and recordings tag it."""
+        first = self.nitems_read(0)
+        offsets = {
+            tag.offset - first
+            for tag in self.get_tags_in_window(0, 0, available)
+            if pmt.symbol_to_string(tag.key) in ("rx_time", "rx_rate") and tag.offset
+        }
+        return sorted(offsets)
 
     def _report(self) -> None:
         s = self.synchroniser
@@ -191,6 +205,8 @@ class sync_front_end(gr.hier_block2):
     was missed. All antennas share one timing and one frequency correction. See Synchroniser for
     how it works and what it leaves: FFT windows start max(2, CP/8) samples ahead of the mean delay.
 
+    A tag rx_time or rx_rate on input 0 says that samples are missing ahead of it, as behind an
+    overflow of a USRP or between a recording's captures: the slot they fall into is dropped.
     NaN and Inf samples are set to zero and counted. Message port ``sync``: a dictionary of
     statistics(), every 100 slots and whenever something was missed, lost or locked to.
     Keywords: see SlotConfig.

@@ -369,7 +369,8 @@ class timed_burst(SelfKeeping, gr.sync_block):
     def _on_async(self, message):
         if pmt.eq(pmt.car(message), pmt.intern("uhd_async_msg")):
             codes = pmt.dict_ref(pmt.cdr(message), pmt.intern("event_code"), pmt.PMT_NIL)
-            self.events.update(code for code in pmt.to_python(codes) or () if code != "burst_ack")
+            names = [pmt.symbol_to_string(pmt.nth(k, codes)) for k in range(pmt.length(codes))]
+            self.events.update(name for name in names if name != "burst_ack")
 
 
 class radio_monitor(SelfKeeping, gr.sync_block):

@@ -120,6 +120,12 @@ class Synchroniser:
                 return slot
         return None
 
+    def restart(self) -> None:
+        """Samples are missing between those pushed so far and the next: nothing spans them."""
+        self._base = self._search_from = self._end
+        self._samples = self._samples[:, :0]
+        self._expected = None
+
     def statistics(self) -> dict:
         """The counters and the present frequency estimate in Hz."""
         names = ("found", "carried", "missed", "locks", "false_locks", "bad_samples", "cfo_hz")
