@@ -6,6 +6,7 @@ from deeprx_common.slot import SlotConfig
 from .deeprx_python import receiver
 from .front_end import aligned_front_end, sync_front_end
 from .model_file import model_path
+from .radio_impairments import radio_impairments
 from .receiver_controller import receiver_controller
 from .recording_sink import recording_sink
 from .recording_source import recording_source
@@ -19,6 +20,7 @@ __all__ = [
     "SlotConfig",
     "aligned_front_end",
     "model_path",
+    "radio_impairments",
     "receiver",
     "receiver_controller",
     "recording_sink",

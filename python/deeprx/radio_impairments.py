@@ -33,7 +33,7 @@ class Impairments:
     iq_phase_deg: float = 0.0
     dc: float = 0.0
     gain_step_db: float = 0.0
-    gain_step_s: float = 0.05
+    gain_step_s: float = 0.01
     adc_bits: int = 0
     drop_every_s: float = 0.0
     drop_samples: int = 16384
