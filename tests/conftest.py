@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import gc
+import signal
 
 import pytest
+
+# A shell starts background jobs with Ctrl-C ignored, and they hand that on to what they start
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="module")

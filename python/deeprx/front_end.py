@@ -146,6 +146,7 @@ class _slot_synchroniser(SelfKeeping, gr.basic_block):
         )
         self.synchroniser = Synchroniser(config, n_rx)
         self._reported = (0,) * 5
+        self._begun: int | None = None  # where the stream was first tagged
         self.message_port_register_out(pmt.intern("sync"))
         self.set_tag_propagation_policy(gr.TPP_DONT)
         self.set_output_multiple(N_SYMBOLS)
@@ -179,14 +180,18 @@ class _slot_synchroniser(SelfKeeping, gr.basic_block):
         return written
 
     def _breaks(self, available: int) -> list[int]:
-        """Where among the next samples some are missing, as sources and recordings tag it."""
+        """Where among the next samples some are missing, as sources and recordings tag it; their
+        first tag says when the stream began.
+        """
         first = self.nitems_read(0)
         offsets = {
-            tag.offset - first
+            tag.offset
             for tag in self.get_tags_in_window(0, 0, available)
-            if pmt.symbol_to_string(tag.key) in ("rx_time", "rx_rate") and tag.offset
+            if pmt.symbol_to_string(tag.key) in ("rx_time", "rx_rate")
         }
-        return sorted(offsets)
+        if offsets and self._begun is None:
+            self._begun = min(offsets)
+        return sorted(offset - first for offset in offsets if offset != self._begun)
 
     def _report(self) -> None:
         s = self.synchroniser
@@ -205,8 +210,9 @@ class sync_front_end(gr.hier_block2):
     was missed. All antennas share one timing and one frequency correction. See Synchroniser for
     how it works and what it leaves: FFT windows start max(2, CP/8) samples ahead of the mean delay.
 
-    A tag rx_time or rx_rate on input 0 says that samples are missing ahead of it, as behind an
-    overflow of a USRP or between a recording's captures: the slot they fall into is dropped.
+    A tag rx_time or rx_rate on input 0, after the first, says that samples are missing ahead of it,
+    as behind an overflow of a USRP or between a recording's captures: the slot they fall into is
+    dropped.
     NaN and Inf samples are set to zero and counted. Message port ``sync``: a dictionary of
     statistics(), every 100 slots and whenever something was missed, lost or locked to.
     Keywords: see SlotConfig.
