@@ -457,6 +457,103 @@ class TestUhd:
         assert sorted(pmt.symbol_to_string(t.key) for t in tags) == ["tx_sob", "tx_time"]
 
 
+# Runs a generated flowgraph without a screen until both receivers were reported, then closes it.
+WATCH = """
+import importlib, json, sys, time
+from PyQt5 import Qt
+module = importlib.import_module(sys.argv[1])
+shown = {}
+
+class Watched(getattr(module, sys.argv[1])):
+    def __init__(self):
+        super().__init__()
+        self.display.widget.received.connect(self.note)
+        self.limit = time.monotonic() + 60
+        self.timer = Qt.QTimer()
+        self.timer.timeout.connect(self.watch)
+        self.timer.start(100)
+
+    def note(self, text):
+        for point in json.loads(text)["points"]:
+            shown[point["receiver"]] = point
+
+    def watch(self):
+        enough = len(shown) == 2 and min(p["slots"] for p in shown.values()) >= 20
+        if enough or time.monotonic() > self.limit:
+            self.timer.stop()
+            print(json.dumps([self.front_end.statistics(), list(shown.values())]))
+            self.close()
+
+module.main(top_block_cls=Watched)
+"""
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("examples")
+    names = ("radio_software", "radio_loopback_soapy", "radio_loopback_uhd")
+    made = subprocess.run(
+        ["grcc", "-o", folder, *(ROOT / f"examples/{name}.grc" for name in names)],
+        env=os.environ | {"GRC_BLOCKS_PATH": str(ROOT / "grc")},
+        capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stdout + made.stderr
+    return folder
+
+
+class TestExamples:
+    def watch(self, folder, name):
+        ran = subprocess.run(
+            [sys.executable, "-c", WATCH, name],
+            env=os.environ
+            | {
+                "QT_QPA_PLATFORM": "offscreen",
+                "PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}",
+            },
+            cwd=folder, capture_output=True, text=True, timeout=100,
+        )  # fmt: skip
+        assert ran.returncode == 0, ran.stderr
+        (said,) = [line for line in ran.stdout.splitlines() if line.startswith("[{")]
+        found, points = json.loads(said)
+        assert {p["receiver"] for p in points} == {"baseline-lmmse", "deeprx-student"}
+        return found, points
+
+    def test_software_radio(self, compiled):
+        found, points = self.watch(compiled, "radio_software")
+        assert found["cfo_hz"] == pytest.approx(-9150, abs=100)
+        assert all(point["ber"] < 0.05 for point in points)
+
+    def test_soapy_flowgraph(self, compiled, loopback_device):
+        script = compiled / "radio_loopback_soapy.py"
+        script.write_text(re.sub(r"\blime\b", "loopback", made := script.read_text()))
+        assert script.read_text() != made
+        _, points = self.watch(compiled, "radio_loopback_soapy")
+        assert all(point["ber"] < 0.01 for point in points)
+
+    def test_uhd_flowgraph_compiles(self, compiled):
+        made = (compiled / "radio_loopback_uhd.py").read_text()
+        assert "uhd.usrp_sink(" in made and "uhd.usrp_source(" in made
+
+    @pytest.mark.parametrize("device", [[], ["--args", "driver=loopback,run=script"]])
+    def test_script(self, soapy_loopback, device):
+        if device and not soapy_loopback:
+            pytest.skip("needs libsoapysdr-dev")
+        ran = subprocess.run(
+            [sys.executable, ROOT / "examples/radio_loopback.py", "--slots", "20", *device],
+            capture_output=True, text=True, timeout=100,
+        )  # fmt: skip
+        assert ran.returncode == 0, ran.stderr
+        assert "deeprx-student" in ran.stdout and "baseline-lmmse" in ran.stdout
+
+    def test_script_says_mistakes_in_one_line(self):
+        ran = subprocess.run(
+            [sys.executable, ROOT / "examples/radio_loopback.py", "--args", "driver=nothere"],
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert ran.returncode == 2
+        assert "no match" in ran.stderr.splitlines()[-1]
+
+
 class TestBadInput:
     @pytest.mark.parametrize(
         ("options", "says"),

@@ -57,6 +57,12 @@ public:
         return d_antennas.at({ direction, channel });
     }
 
+    bool hasDCOffsetMode(const int direction, const size_t) const override
+    {
+        return direction == SOAPY_SDR_RX;
+    }
+    bool hasDCOffset(const int, const size_t) const override { return true; }
+
     SoapySDR::Range getGainRange(const int, const size_t) const override { return { -12, 61 }; }
     void setGain(const int direction, const size_t channel, const double value) override
     {
