@@ -26,6 +26,8 @@ from gnuradio.deeprx.radio import (
     timed_burst,
     transmit_scale,
 )
+from gnuradio.deeprx.recording import Recording
+from gnuradio.deeprx.recording_writer import RecordingWriter
 from gnuradio.deeprx.slot_sinr import powers
 from gnuradio.deeprx.tdl import TdlFading
 
@@ -266,6 +268,24 @@ class TestSoftwareRadio:
         meta = json.loads(Path(path).read_text())
         assert meta["captures"][0]["core:frequency"] == 915e6
         assert len(meta["captures"]) >= 1 + radio["overflows"]
+
+    def test_a_full_disk_keeps_what_came_before(self, tmp_path, capfd, monkeypatch):
+        write = RecordingWriter.write
+
+        def full(writer, samples):
+            if writer.n_samples > 100_000:
+                raise OSError(28, "No space left on device")
+            write(writer, samples)
+
+        monkeypatch.setattr(RecordingWriter, "write", full)
+        made = run_radio(
+            tmp_path, "--args=driver=software,drop_every_s=0", "--slots=30",
+            f"--record={tmp_path}/air", status=2,
+        )  # fmt: skip
+        assert 5 <= made["points"][0]["slots"] < 30
+        assert made["points"][0]["missed_slots"] == 0  # what was not received any more is not lost
+        assert "No space left on device: it all ends here" in capfd.readouterr().err
+        assert Recording(tmp_path / "air.sigmf-meta").n_samples > 100_000
 
     def test_clock_offset_of_a_bad_crystal_at_wifi_frequency(self, tmp_path):
         made = run_radio(

@@ -77,10 +77,8 @@ public:
     {
         return { { 100e6, 3.8e9 } };
     }
-    void setFrequency(const int,
-                      const size_t,
-                      const double frequency,
-                      const SoapySDR::Kwargs&) override
+    void
+    setFrequency(const int, const size_t, const double frequency, const SoapySDR::Kwargs&) override
     {
         d_frequency = frequency;
     }

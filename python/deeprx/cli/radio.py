@@ -265,6 +265,7 @@ def run(arguments) -> int:
             raise ValueError(f"{radio.args}: {exchange.error}")
         if not receiver.slots():
             raise ValueError(f"{radio.args}: no slot was received; {_heard(found)}")
+    broken = receiver.recording and receiver.recording.error()
     known = radio.conditions | {"sync": True, "seed": a.seed}
     points = add_points(
         made,
@@ -273,7 +274,7 @@ def run(arguments) -> int:
         counted,
         [known] * len(models),
         a.slots if tx_args else None,
-        stop.is_set(),
+        bool(stop.is_set() or broken),
     )
     where = a.out / "report.json"
     report.write(made, where)
@@ -281,14 +282,17 @@ def run(arguments) -> int:
         show(made, console)
     show_synchronisation(made["synchronisation"])
     print(f"radio: {_heard(found)}")
-    if receiver.recording:
+    if broken:
+        kept = receiver.recording.paths()[0]
+        print(f"deeprx: error: {broken.strerror}: it all ends here; kept: {kept}", file=sys.stderr)
+    elif receiver.recording:
         print(f"recorded: {receiver.recording.paths()[0]} (replay it with --seed {a.seed})")
     took = time.monotonic() - started
     if stop.is_set():
         print(f"deeprx: stopped after {took:.0f} s; what was measured: {where}", file=sys.stderr)
         return 130
     console.print(f"{radio.name} in {took:.0f} s: {where}", soft_wrap=True)
-    return 0
+    return 2 if broken else 0
 
 
 def _check(a, tx_args: str | None, rx_args: str | None) -> None:
