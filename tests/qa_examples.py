@@ -59,6 +59,8 @@ class Watched(getattr(module, sys.argv[1])):
             self.close()
 
 module.main(top_block_cls=Watched)
+print(end="", flush=True)
+__import__("os")._exit(0)  # PyQt may crash while Python takes its windows apart
 """
 
 

@@ -354,6 +354,8 @@ class Watched(replay_gui.replay_gui):
             self.close()
 
 replay_gui.main(top_block_cls=Watched)
+print(end="", flush=True)
+__import__("os")._exit(0)  # PyQt may crash while Python takes its windows apart
 """
 
 
