@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from companion import environment
 from gnuradio import blocks, deeprx, gr
 from gnuradio.deeprx.slot_equaliser import equalise
 from gnuradio.grc.core.platform import Platform
@@ -30,47 +31,21 @@ BLOCKS = {
 # Runs a generated flowgraph without a screen until every receiver was reported, then closes the
 # window as a user would.
 WATCH = """
-import importlib, json, sys, time
+import sys
+from companion import watch
 from PyQt5 import Qt
-module = importlib.import_module(sys.argv[1])
-shown = {}
 
-class Watched(getattr(module, sys.argv[1])):
-    def __init__(self):
-        super().__init__()
-        self.display.widget.received.connect(self.note)
-        self.limit = time.monotonic() + 30
-        self.timer = Qt.QTimer()
-        self.timer.timeout.connect(self.watch)
-        self.timer.start(100)
+def enough(top):
+    points = top.points(slots=25)
+    if len(points) == 2:
+        top.set_snr_db(3.0)  # a new operating point, at run time
+    return len(points) == 4
 
-    def note(self, text):
-        for point in json.loads(text)["points"]:
-            if point["slots"] >= 25:
-                shown[point["receiver"], point["snr_db"]] = point
+def found(top):
+    return [top.display.widget.findChild(Qt.QTableWidget).rowCount(), top.points(slots=25)]
 
-    def watch(self):
-        if len(shown) == 2:
-            self.set_snr_db(3.0)  # a new operating point, at run time
-        if len(shown) == 4 or time.monotonic() > self.limit:
-            self.timer.stop()
-            rows = self.display.widget.findChild(Qt.QTableWidget).rowCount()
-            print(json.dumps([rows, list(shown.values())]))
-            self.close()
-
-module.main(top_block_cls=Watched)
-print(end="", flush=True)
-__import__("os")._exit(0)  # PyQt may crash while Python takes its windows apart
+watch(sys.argv[1], enough, found, seconds=30)
 """
-
-
-@pytest.fixture(scope="module")
-def environment():
-    return os.environ | {
-        "GRC_BLOCKS_PATH": str(ROOT / "grc"),
-        "QT_QPA_PLATFORM": "offscreen",
-        "OMP_NUM_THREADS": "1",
-    }
 
 
 @pytest.fixture(scope="module")
@@ -167,18 +142,17 @@ class TestBlocks:
 
 class TestExamples:
     @pytest.mark.parametrize("path", FLOWGRAPHS, ids=lambda p: p.stem)
-    def test_flowgraph_compiles_runs_and_ends(self, path, environment, tmp_path):
+    def test_flowgraph_compiles_runs_and_ends(self, path, tmp_path):
         made = subprocess.run(
             ["grcc", "-o", str(tmp_path), str(path)],
-            env=environment, capture_output=True, text=True, timeout=60,
+            env=environment(), capture_output=True, text=True, timeout=60,
         )  # fmt: skip
         assert made.returncode == 0, made.stdout + made.stderr
         generated = next(tmp_path.glob("*.py")).stem
         assert not (EXAMPLES / f"{generated}.py").exists()  # GRC would overwrite it
         ran = subprocess.run(
             [sys.executable, "-c", WATCH, generated],
-            env=environment | {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"},
-            cwd=tmp_path, capture_output=True, text=True, timeout=60,
+            env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=60,
         )  # fmt: skip
         assert ran.returncode == 0, ran.stderr
         complaints = [
@@ -198,20 +172,20 @@ class TestExamples:
             assert point["energy_per_slot_j"]["modelled"] > 0
 
     @pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: p.stem)
-    def test_script_runs(self, path, environment, tmp_path):
+    def test_script_runs(self, path, tmp_path):
         ran = subprocess.run(
             [sys.executable, str(path), "--slots", "20"],
-            env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60,
+            env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=60,
         )  # fmt: skip
         assert ran.returncode == 0, ran.stderr
         assert ran.stderr == ""
         assert "baseline-lmmse" in ran.stdout and "deeprx-student" in ran.stdout
 
     @pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: p.stem)
-    def test_script_says_mistakes_in_one_line(self, path, environment, tmp_path):
+    def test_script_says_mistakes_in_one_line(self, path, tmp_path):
         ran = subprocess.run(
             [sys.executable, str(path), "--slots", "-1"],
-            env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60,
+            env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=60,
         )  # fmt: skip
         assert ran.returncode == 2
         assert "must not be negative" in ran.stderr.splitlines()[-1]

@@ -14,6 +14,7 @@ from unittest import mock
 import numpy as np
 import pmt
 import pytest
+from companion import environment
 from gnuradio import blocks, deeprx, gr, uhd
 from gnuradio.deeprx.cli import main
 from gnuradio.deeprx.cli import radio as command
@@ -479,34 +480,13 @@ class TestUhd:
 
 # Runs a generated flowgraph without a screen until both receivers were reported, then closes it.
 WATCH = """
-import importlib, json, sys, time
-from PyQt5 import Qt
-module = importlib.import_module(sys.argv[1])
-shown = {}
+import sys
+from companion import watch
 
-class Watched(getattr(module, sys.argv[1])):
-    def __init__(self):
-        super().__init__()
-        self.display.widget.received.connect(self.note)
-        self.limit = time.monotonic() + 60
-        self.timer = Qt.QTimer()
-        self.timer.timeout.connect(self.watch)
-        self.timer.start(100)
+def found(top):
+    return [top.front_end.statistics(), top.points(slots=1)]
 
-    def note(self, text):
-        for point in json.loads(text)["points"]:
-            shown[point["receiver"]] = point
-
-    def watch(self):
-        enough = len(shown) == 2 and min(p["slots"] for p in shown.values()) >= 20
-        if enough or time.monotonic() > self.limit:
-            self.timer.stop()
-            print(json.dumps([self.front_end.statistics(), list(shown.values())]))
-            self.close()
-
-module.main(top_block_cls=Watched)
-print(end="", flush=True)
-__import__("os")._exit(0)  # PyQt may crash while Python takes its windows apart
+watch(sys.argv[1], lambda top: len(top.points(slots=20)) == 2, found)
 """
 
 
@@ -516,8 +496,7 @@ def compiled(tmp_path_factory):
     names = ("radio_software", "radio_loopback_soapy", "radio_loopback_uhd")
     made = subprocess.run(
         ["grcc", "-o", folder, *(ROOT / f"examples/{name}.grc" for name in names)],
-        env=os.environ | {"GRC_BLOCKS_PATH": str(ROOT / "grc")},
-        capture_output=True, text=True, timeout=100,
+        env=environment(), capture_output=True, text=True, timeout=100,
     )  # fmt: skip
     assert made.returncode == 0, made.stdout + made.stderr
     return folder
@@ -527,12 +506,7 @@ class TestExamples:
     def watch(self, folder, name):
         ran = subprocess.run(
             [sys.executable, "-c", WATCH, name],
-            env=os.environ
-            | {
-                "QT_QPA_PLATFORM": "offscreen",
-                "PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}",
-            },
-            cwd=folder, capture_output=True, text=True, timeout=100,
+            env=environment(), cwd=folder, capture_output=True, text=True, timeout=100,
         )  # fmt: skip
         assert ran.returncode == 0, ran.stderr
         (said,) = [line for line in ran.stdout.splitlines() if line.startswith("[{")]

@@ -3,7 +3,6 @@
 
 import importlib.util
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -12,23 +11,19 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from companion import environment
 from gnuradio.deeprx.telemetry import Subscription
 from telemetry_reports import free_port, until
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
-ENVIRONMENT = os.environ | {
-    "GRC_BLOCKS_PATH": str(ROOT / "grc"),
-    "QT_QPA_PLATFORM": "offscreen",
-    "OMP_NUM_THREADS": "1",
-}
 
 
 @contextmanager
 def running(*command, **options):
     process = subprocess.Popen(
         [sys.executable, *map(str, command)],
-        env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True, **options,
     )  # fmt: skip
     try:
@@ -90,24 +85,9 @@ def test_errors_are_the_loopbacks_and_a_receiver_that_starts_again_finds_the_slo
 
 # Runs a generated flowgraph with a screen that is not there, until its display was told something.
 WATCH = """
-import importlib, json, sys
-from PyQt5 import Qt
-module = importlib.import_module(sys.argv[1])
-
-class Watched(getattr(module, sys.argv[1])):
-    def __init__(self):
-        super().__init__()
-        self.display.widget.received.connect(self.note)
-
-    def note(self, text):
-        point = json.loads(text)["points"][0]
-        if point["slots"] >= 25:
-            print(json.dumps(point))
-            self.close()
-
-module.main(top_block_cls=Watched)
-print(end="", flush=True)
-__import__("os")._exit(0)  # PyQt may crash while Python takes its windows apart
+import sys
+from companion import watch
+watch(sys.argv[1], lambda top: top.points(slots=25), lambda top: top.points(slots=25)[0])
 """
 
 
@@ -121,7 +101,7 @@ def test_companion_flowgraphs_work_together(tmp_path):
         (tmp_path / name).write_text(text)
     made = subprocess.run(
         ["grcc", "-o", ".", *names],
-        env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert made.returncode == 0, made.stdout + made.stderr
     with (

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from companion import environment
 from gnuradio.deeprx.cli import main
 from gnuradio.deeprx.recording import Recording
 from gnuradio.deeprx.recording_writer import RecordingWriter
@@ -329,46 +330,16 @@ def test_slot_config_of_the_golden_recordings():
 
 # Runs the generated flowgraph without a screen until both receivers reported 40 slots
 WATCH = """
-import json, time
-from PyQt5 import Qt
-import replay_gui
-shown = {}
-
-class Watched(replay_gui.replay_gui):
-    def __init__(self):
-        super().__init__()
-        self.display.widget.received.connect(self.note)
-        self.limit = time.monotonic() + 60
-        self.timer = Qt.QTimer()
-        self.timer.timeout.connect(self.watch)
-        self.timer.start(100)
-
-    def note(self, text):
-        for point in json.loads(text)["points"]:
-            shown[point["receiver"]] = point
-
-    def watch(self):
-        whole = [p for p in shown.values() if p["slots"] >= 40]
-        if len(whole) == 2 or time.monotonic() > self.limit:
-            print(json.dumps(list(shown.values())))
-            self.close()
-
-replay_gui.main(top_block_cls=Watched)
-print(end="", flush=True)
-__import__("os")._exit(0)  # PyQt may crash while Python takes its windows apart
+from companion import watch
+watch("replay_gui", lambda top: len(top.points(slots=40)) == 2, lambda top: top.points(slots=1))
 """
 
 
 class TestExamples:
-    def environment(self, folder):
-        python = f"{folder}:{os.environ.get('PYTHONPATH', '')}"
-        here = {"PYTHONPATH": python, "QT_QPA_PLATFORM": "offscreen", "OMP_NUM_THREADS": "1"}
-        return os.environ | here | {"GRC_BLOCKS_PATH": str(ROOT / "grc")}
-
     def run(self, folder, *command):
         ran = subprocess.run(
             [str(c) for c in command],
-            env=self.environment(folder), cwd=folder, capture_output=True, text=True, timeout=100,
+            env=environment(), cwd=folder, capture_output=True, text=True, timeout=100,
         )  # fmt: skip
         assert ran.returncode == 0, ran.stdout + ran.stderr
         assert "Traceback" not in ran.stderr

@@ -3,7 +3,6 @@
 
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import receiver_models as models
+from companion import environment
 from gnuradio import blocks, deeprx, gr
 from gnuradio.deeprx.receiver_controller import SwitchingPolicy, expected_error_rate
 from telemetry_reports import free_port
@@ -19,11 +19,6 @@ from deeprx_common.slot import SlotConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
-ENVIRONMENT = os.environ | {
-    "GRC_BLOCKS_PATH": str(ROOT / "grc"),
-    "QT_QPA_PLATFORM": "offscreen",
-    "OMP_NUM_THREADS": "1",
-}
 
 
 class TestExpectedErrorRate:
@@ -207,25 +202,13 @@ def test_model_that_cannot_be_loaded_leaves_the_receiver_running(tmp_path):
 
 # Runs the generated flowgraph without a screen: swaps down as the SNR rises.
 WATCH = """
-import importlib, json, sys
-from PyQt5 import Qt
-module = importlib.import_module(sys.argv[1])
+import sys
+from companion import watch
 
-class Watched(getattr(module, sys.argv[1])):
-    def __init__(self):
-        super().__init__()
-        self.display.widget.received.connect(self.note)
-        self.set_snr_db(27)
+def down(top):
+    return [p for p in top.points(slots=1) if p["receiver"] == "baseline-sure"]
 
-    def note(self, text):
-        point = json.loads(text)["points"][0]
-        if point["receiver"] == "baseline-sure":
-            print(json.dumps(point))
-            self.close()
-
-module.main(top_block_cls=Watched)
-print(end="", flush=True)
-__import__("os")._exit(0)  # PyQt may crash while Python takes its windows apart
+watch(sys.argv[1], down, lambda top: down(top)[0], begin=lambda top: top.set_snr_db(27))
 """
 
 
@@ -237,12 +220,12 @@ def test_companion_flowgraph_swaps_down_on_a_good_channel(tmp_path):
     (tmp_path / "switching.grc").write_text(text)
     made = subprocess.run(
         ["grcc", "-o", ".", "switching.grc"],
-        env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert made.returncode == 0, made.stdout + made.stderr
     ran = subprocess.run(
         [sys.executable, "-c", WATCH, "switching_gui"],
-        env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout.splitlines()[-1])["missed_slots"] == 0

@@ -11,6 +11,7 @@ import os
 import tempfile
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import asdict, dataclass, fields
 
@@ -40,7 +41,7 @@ class Tuning:
     antennas: tuple[str, ...] = ()
 
 
-class Radio:
+class Radio(ABC):
     """What is common to radios; see the module.
 
     args: device arguments. name: for reports. free_running: samples come whether or not anything is
@@ -57,11 +58,13 @@ class Radio:
         self.name = f"{kind} {args}"
         self.conditions: dict = {}
 
+    @abstractmethod
     def sink(self, tuning: Tuning) -> gr.basic_block:
-        raise NotImplementedError
+        """See the module."""
 
+    @abstractmethod
     def source(self, tuning: Tuning, n_rx: int) -> gr.basic_block:
-        raise NotImplementedError
+        """See the module."""
 
     def _try(self, call, *arguments):
         """What a driver raises, as ValueError that names the device."""
