@@ -1,24 +1,16 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include "engine.h"
-#include "sha256.h"
-#include "torchscript_vetting.h"
+#include "model_archive.h"
 
 #include <ATen/Parallel.h>
-#include <caffe2/serialize/inline_container.h>
-#include <caffe2/serialize/read_adapter_interface.h>
 #include <torch/cuda.h>
 #include <torch/script.h>
 #include <torch/version.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
 #include <cmath>
-#include <cstring>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <mutex>
 #include <pthread.h>
 #include <time.h>
@@ -26,68 +18,6 @@
 namespace gr::deeprx {
 
 namespace {
-
-using caffe2::serialize::PyTorchStreamReader;
-
-//! The whole file, read once: what is vetted is what is loaded.
-class memory_reader : public caffe2::serialize::ReadAdapterInterface
-{
-public:
-    explicit memory_reader(std::string bytes) : d_bytes(std::move(bytes)) {}
-    const std::string& bytes() const { return d_bytes; }
-    size_t size() const override { return d_bytes.size(); }
-    size_t read(uint64_t pos, void* buf, size_t n, const char*) const override
-    {
-        if (pos >= d_bytes.size())
-            return 0;
-        n = std::min<size_t>(n, d_bytes.size() - pos);
-        std::memcpy(buf, d_bytes.data() + pos, n);
-        return n;
-    }
-
-private:
-    const std::string d_bytes;
-};
-
-//! The line of an exception that names the cause.
-std::string one_line(const std::exception& e)
-{
-    const auto* torch_error = dynamic_cast<const c10::Error*>(&e);
-    std::string text = torch_error ? torch_error->what_without_backtrace() : e.what();
-    text.erase(text.find_last_not_of(" \n") + 1);
-    text.erase(0, text.find_first_not_of(" \n"));
-    // The TorchScript interpreter puts its call stack first and the cause last.
-    if (text.rfind("The following operation failed", 0) == 0)
-        return text.substr(text.rfind('\n') + 1);
-    return text.substr(0, text.find('\n'));
-}
-
-std::string read_file(const std::string& path)
-{
-    if (std::filesystem::is_directory(path))
-        throw std::runtime_error("is a directory");
-    std::ifstream file(path, std::ios::binary);
-    if (!file)
-        throw std::runtime_error(std::string("cannot be read: ") + std::strerror(errno));
-    return { std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>() };
-}
-
-std::string read_metadata(const std::shared_ptr<memory_reader>& archive)
-{
-    std::unique_ptr<PyTorchStreamReader> reader;
-    try {
-        reader = std::make_unique<PyTorchStreamReader>(archive);
-    } catch (const std::exception&) {
-        throw std::runtime_error("is not a TorchScript archive (torch.jit.save makes one)");
-    }
-    if (!reader->hasRecord("constants.pkl") || !reader->hasRecord("data.pkl"))
-        throw std::runtime_error("is not a TorchScript archive (torch.jit.save makes one, "
-                                 "torch.save does not)");
-    if (!reader->hasRecord("extra/deeprx.json"))
-        throw std::runtime_error("has no deeprx.json (torch.jit.save with _extra_files adds it)");
-    const auto [data, size] = reader->getRecord("extra/deeprx.json");
-    return std::string(static_cast<const char*>(data.get()), size);
-}
 
 c10::Device parse_device(const std::string& text)
 {
@@ -110,44 +40,15 @@ c10::Device parse_device(const std::string& text)
     return c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(index));
 }
 
-void select_quantized_engine(const std::string& name)
-{
-    if (name.empty())
-        return;
-    std::string supported;
-    for (const auto engine : at::globalContext().supportedQEngines()) {
-        std::string engine_name = c10::toString(engine);
-        std::transform(engine_name.begin(), engine_name.end(), engine_name.begin(), ::tolower);
-        if (engine_name == name)
-            return at::globalContext().setQEngine(engine);
-        supported += (supported.empty() ? "" : ", ") + engine_name;
-    }
-    throw std::runtime_error("the model needs the quantised engine " + name +
-                             ", LibTorch has: " + supported);
-}
-
-//! What a model says about itself, once nothing speaks against running it.
-model_info vetted_info(const std::shared_ptr<memory_reader>& archive,
-                       const slot_geometry& slot,
-                       int n_rx,
-                       c10::Device device)
-{
-    model_info info = parse_model_info(read_metadata(archive));
-    info.sha256 = sha256(archive->bytes());
-    check_model_fits(info, slot, n_rx, device.is_cuda());
-    select_quantized_engine(info.quantized_engine);
-    vet_torchscript(archive);
-    return info;
-}
-
 class torchscript_engine : public engine
 {
 public:
-    torchscript_engine(const std::string& path, c10::Device device, const engine_parameters& p)
+    torchscript_engine(const std::shared_ptr<model_archive>& archive,
+                       c10::Device device,
+                       const engine_parameters& p)
         : d_device(device), d_bits(p.slot.bits_per_symbol())
     {
-        const auto archive = std::make_shared<memory_reader>(read_file(path));
-        d_info = vetted_info(archive, p.slot, p.n_rx, device);
+        d_info = vetted_info(archive, p.slot, p.n_rx, device.is_cuda());
 
         // In this order: a frozen module no longer moves.
         d_module = torch::jit::load(archive, c10::kCPU, /*load_debug_files=*/false);
@@ -241,7 +142,7 @@ std::unique_ptr<engine> load_torchscript_engine(const std::string& path,
 {
     const auto device = parse_device(parameters.device);
     try {
-        return std::make_unique<torchscript_engine>(path, device, parameters);
+        return std::make_unique<torchscript_engine>(model_archive::open(path), device, parameters);
     } catch (const std::exception& e) {
         throw std::runtime_error("model file '" + path + "': " + one_line(e));
     }
@@ -252,7 +153,7 @@ void check_torchscript_model(const std::string& bytes,
                              int n_rx,
                              const std::string& device)
 try {
-    vetted_info(std::make_shared<memory_reader>(bytes), slot, n_rx, parse_device(device));
+    vetted_info(std::make_shared<model_archive>(bytes), slot, n_rx, parse_device(device).is_cuda());
 } catch (const std::exception& e) {
     throw std::runtime_error(one_line(e));
 }

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#include "model_archive.h"
+#include "sha256.h"
+#include "torchscript_vetting.h"
+
+#include <ATen/Context.h>
+#include <caffe2/serialize/inline_container.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <stdexcept>
+
+namespace gr::deeprx {
+
+namespace {
+
+using caffe2::serialize::PyTorchStreamReader;
+
+std::string read_metadata(const std::shared_ptr<model_archive>& archive)
+{
+    std::unique_ptr<PyTorchStreamReader> reader;
+    try {
+        reader = std::make_unique<PyTorchStreamReader>(archive);
+    } catch (const std::exception&) {
+        throw std::runtime_error("is not a TorchScript archive (torch.jit.save makes one)");
+    }
+    if (!reader->hasRecord("constants.pkl") || !reader->hasRecord("data.pkl"))
+        throw std::runtime_error("is not a TorchScript archive (torch.jit.save makes one, "
+                                 "torch.save does not)");
+    auto json = extra_file(archive, "deeprx.json");
+    if (!json)
+        throw std::runtime_error("has no deeprx.json (torch.jit.save with _extra_files adds it)");
+    return *json;
+}
+
+void select_quantized_engine(const std::string& name)
+{
+    if (name.empty())
+        return;
+    std::string supported;
+    for (const auto engine : at::globalContext().supportedQEngines()) {
+        std::string engine_name = c10::toString(engine);
+        std::transform(engine_name.begin(), engine_name.end(), engine_name.begin(), ::tolower);
+        if (engine_name == name)
+            return at::globalContext().setQEngine(engine);
+        supported += (supported.empty() ? "" : ", ") + engine_name;
+    }
+    throw std::runtime_error("the model needs the quantised engine " + name +
+                             ", LibTorch has: " + supported);
+}
+
+} // namespace
+
+std::shared_ptr<model_archive> model_archive::open(const std::string& path)
+{
+    if (std::filesystem::is_directory(path))
+        throw std::runtime_error("is a directory");
+    std::ifstream file(path, std::ios::binary);
+    if (!file)
+        throw std::runtime_error(std::string("cannot be read: ") + std::strerror(errno));
+    return std::make_shared<model_archive>(
+        std::string{ std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>() });
+}
+
+size_t model_archive::read(uint64_t pos, void* buf, size_t n, const char*) const
+{
+    if (pos >= d_bytes.size())
+        return 0;
+    n = std::min<size_t>(n, d_bytes.size() - pos);
+    std::memcpy(buf, d_bytes.data() + pos, n);
+    return n;
+}
+
+std::string model_archive::sha256() const { return gr::deeprx::sha256(d_bytes); }
+
+model_info vetted_info(const std::shared_ptr<model_archive>& archive,
+                       const slot_geometry& slot,
+                       int n_rx,
+                       bool on_cuda)
+{
+    model_info info = parse_model_info(read_metadata(archive));
+    info.sha256 = archive->sha256();
+    check_model_fits(info, slot, n_rx, on_cuda);
+    select_quantized_engine(info.quantized_engine);
+    vet_torchscript(archive);
+    return info;
+}
+
+std::optional<std::string> extra_file(const std::shared_ptr<model_archive>& archive,
+                                      const std::string& name)
+{
+    PyTorchStreamReader reader(archive);
+    if (!reader.hasRecord("extra/" + name))
+        return std::nullopt;
+    const auto [data, size] = reader.getRecord("extra/" + name);
+    return std::string(static_cast<const char*>(data.get()), size);
+}
+
+std::string one_line(const std::exception& e)
+{
+    const auto* torch_error = dynamic_cast<const c10::Error*>(&e);
+    std::string text = torch_error ? torch_error->what_without_backtrace() : e.what();
+    text.erase(text.find_last_not_of(" \n") + 1);
+    text.erase(0, text.find_first_not_of(" \n"));
+    // The TorchScript interpreter puts its call stack first and the cause last.
+    if (text.rfind("The following operation failed", 0) == 0)
+        return text.substr(text.rfind('\n') + 1);
+    return text.substr(0, text.find('\n'));
+}
+
+} // namespace gr::deeprx
