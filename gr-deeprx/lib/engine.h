@@ -25,6 +25,10 @@ public:
 
     virtual const model_info& info() const = 0;
 
+    //! What computes, at which precision, with which instructions: "TorchScript 2.13.0, bfloat16,
+    //! AVX-512 BF16".
+    virtual std::string description() const = 0;
+
     //! Received grid of a slot of the next batch, float32 [n_rx][14][n_subcarriers][2].
     virtual float* grid(int slot) = 0;
 
@@ -54,20 +58,22 @@ struct engine_parameters {
     std::string device; // "cpu", "cuda", "cuda:<n>"
     int threads;
     int max_batch;
+    std::string engine; // "auto", "torchscript", "openvino"
 };
 
 /*!
- * \brief Loads a TorchScript model file.
+ * \brief Loads a model file into the engine that was asked for; "auto": the fastest that the file
+ * has for these slots on this machine.
  *
  * Everything is checked before any code of the file runs: its operators against an allow-list, and
  * its deeprx.json against the parameters.
+ * \throws std::invalid_argument device or engine is unknown
  * \throws std::runtime_error one line that names the file, what was expected and what was found
  */
-std::unique_ptr<engine> load_torchscript_engine(const std::string& path,
-                                                const engine_parameters& parameters);
+std::unique_ptr<engine> load_engine(const std::string& path, const engine_parameters& parameters);
 
 /*!
- * \brief Makes the checks of load_torchscript_engine() on a model file's bytes, and runs nothing.
+ * \brief Makes the checks of load_engine() on a model file's bytes, and runs nothing.
  * \throws std::runtime_error one line: what was expected and what was found
  */
 void check_torchscript_model(const std::string& bytes,

@@ -116,6 +116,7 @@ model_info parse_model_info(const std::string& text)
 
     model_info info;
     info.name = value<std::string>(member(json, "name"), "name");
+    info.precision = json.get<std::string>("precision", "float32");
     info.requirements = list<std::string>(member(json, "requires"), "requires");
     const ptree& quantized = member(json, "quantized_engine");
     if (!is_null(quantized))

@@ -16,6 +16,7 @@ namespace gr::deeprx {
  */
 struct model_info {
     std::string name;
+    std::string precision;                 // of its convolutions: "float32", "bfloat16", "int8"
     std::vector<std::string> requirements; // "cuda", or CPU flags as /proc/cpuinfo spells them
     std::string quantized_engine;          // empty: none
     int prb_multiple_of;

@@ -34,10 +34,6 @@ const pmt::pmt_t dropped_key = pmt::mp("dropped");
 const pmt::pmt_t path_key = pmt::mp("path");
 const pmt::pmt_t at_slot_key = pmt::mp("at_slot");
 
-std::mutex claims_mutex;
-int claims = 0;
-int claimed_threads = 0;
-
 std::optional<uint64_t> to_unsigned(const pmt::pmt_t& value)
 {
     if (pmt::is_uint64(value))
@@ -45,12 +41,6 @@ std::optional<uint64_t> to_unsigned(const pmt::pmt_t& value)
     if (pmt::is_integer(value) && pmt::to_long(value) >= 0)
         return static_cast<uint64_t>(pmt::to_long(value));
     return std::nullopt;
-}
-
-void expect(bool fine, const std::string& expected, const std::string& found)
-{
-    if (!fine)
-        throw std::invalid_argument(expected + ", got " + found);
 }
 
 //! True if any of n floats is NaN or infinite: all exponent bits set.
@@ -67,23 +57,6 @@ bool has_non_finite(const float* values, int n)
 
 } // namespace
 
-thread_claim::thread_claim(int threads)
-{
-    std::lock_guard<std::mutex> lock(claims_mutex);
-    expect(claims == 0 || threads == claimed_threads,
-           "threads is one number for the process: another receiver in it has threads=" +
-               std::to_string(claimed_threads),
-           std::to_string(threads));
-    claimed_threads = threads;
-    claims++;
-}
-
-thread_claim::~thread_claim()
-{
-    std::lock_guard<std::mutex> lock(claims_mutex);
-    claims--;
-}
-
 receiver::sptr receiver::make(const std::string& model,
                               int n_prb,
                               int n_rx,
@@ -96,25 +69,19 @@ receiver::sptr receiver::make(const std::string& model,
                               int max_batch,
                               double max_latency_ms,
                               const std::string& len_tag_key,
-                              int llr_sign)
+                              int llr_sign,
+                              const std::string& engine)
 {
     const slot_geometry slot(n_prb, modulation, dmrs, cell_id, slot_number);
-    expect(n_rx >= 1 && n_rx <= 4, "n_rx must be 1 to 4", std::to_string(n_rx));
-    expect(threads >= 1, "threads must be 1 or more", std::to_string(threads));
-    expect(max_batch >= 1 && max_batch <= 256,
-           "max_batch must be 1 to 256",
-           std::to_string(max_batch));
+    const engine_parameters parameters{ slot, n_rx, device, threads, max_batch, engine };
+    check_range(parameters);
     expect(max_latency_ms >= 0.0,
            "max_latency_ms must be 0 (no bound) or more",
            std::to_string(max_latency_ms));
     expect(llr_sign == 1 || llr_sign == -1, "llr_sign must be 1 or -1", std::to_string(llr_sign));
     expect(!len_tag_key.empty(), "len_tag_key must name a tag", "an empty string");
     return gnuradio::make_block_sptr<receiver_impl>(
-        model,
-        engine_parameters{ slot, n_rx, device, threads, max_batch },
-        max_latency_ms,
-        len_tag_key,
-        llr_sign);
+        model, parameters, max_latency_ms, len_tag_key, llr_sign);
 }
 
 receiver_impl::receiver_impl(const std::string& model,
@@ -156,7 +123,7 @@ std::shared_ptr<receiver_impl::loaded_model> receiver_impl::load(const std::stri
                                                                  uint64_t at_slot) const
 {
     set_inference_threads(d_parameters.threads);
-    auto receiver = load_torchscript_engine(path, d_parameters);
+    auto receiver = load_engine(path, d_parameters);
     const auto name = pmt::intern(receiver->info().name);
     const auto sha256 = pmt::intern(receiver->info().sha256);
     const auto flop =

@@ -4,6 +4,7 @@
 
 #include "background_worker.h"
 #include "engine.h"
+#include "parameters.h"
 #include "slot_geometry.h"
 
 #include <gnuradio/deeprx/receiver.h>
@@ -17,16 +18,6 @@
 #include <vector>
 
 namespace gr::deeprx {
-
-//! One claim on the process-wide number of CPU threads; claims that disagree throw.
-class thread_claim
-{
-public:
-    explicit thread_claim(int threads);
-    ~thread_claim();
-    thread_claim(const thread_claim&) = delete;
-    thread_claim& operator=(const thread_claim&) = delete;
-};
 
 class receiver_impl : public receiver
 {

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
-#include "engine.h"
-#include "model_archive.h"
+#include "torchscript_engine.h"
 
 #include <ATen/Parallel.h>
 #include <torch/cuda.h>
@@ -74,6 +73,11 @@ public:
     }
 
     const model_info& info() const override { return d_info; }
+    std::string description() const override
+    {
+        return "TorchScript " TORCH_VERSION ", " + d_info.precision +
+               (d_device.is_cuda() ? ", " + d_device.str() : "");
+    }
     float* grid(int slot) override { return d_grid[slot].data_ptr<float>(); }
     float* pilots(int slot) override { return d_pilots[slot].data_ptr<float>(); }
     int llr_stride() const override { return static_cast<int>(d_llr.size(3)); }
@@ -137,15 +141,13 @@ std::vector<double> engine::warm_up(const std::vector<int>& batch_sizes)
     return seconds;
 }
 
-std::unique_ptr<engine> load_torchscript_engine(const std::string& path,
+void expect_device(const std::string& device) { parse_device(device); }
+
+std::unique_ptr<engine> make_torchscript_engine(const std::shared_ptr<model_archive>& archive,
                                                 const engine_parameters& parameters)
 {
-    const auto device = parse_device(parameters.device);
-    try {
-        return std::make_unique<torchscript_engine>(model_archive::open(path), device, parameters);
-    } catch (const std::exception& e) {
-        throw std::runtime_error("model file '" + path + "': " + one_line(e));
-    }
+    return std::make_unique<torchscript_engine>(
+        archive, parse_device(parameters.device), parameters);
 }
 
 void check_torchscript_model(const std::string& bytes,

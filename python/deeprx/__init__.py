@@ -3,7 +3,7 @@
 
 from deeprx_common.slot import SlotConfig
 
-from .deeprx_python import receiver
+from .deeprx_python import Engine, receiver
 from .front_end import aligned_front_end, sync_front_end
 from .model_file import model_path
 from .radio_impairments import radio_impairments
@@ -17,6 +17,7 @@ from .slot_transmitter import slot_transmitter
 from .tdl_channel import tdl_channel
 
 __all__ = [
+    "Engine",
     "SlotConfig",
     "aligned_front_end",
     "model_path",

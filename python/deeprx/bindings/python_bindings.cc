@@ -1,17 +1,93 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
+#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include "core_clock.h"
 
+#include <gnuradio/deeprx/bare_engine.h>
 #include <gnuradio/deeprx/check_model.h>
 #include <gnuradio/deeprx/receiver.h>
 
 #include <optional>
 
 namespace py = pybind11;
+using gr::deeprx::bare_engine;
 using gr::deeprx::receiver;
+
+namespace {
+
+using floats = py::array_t<float, py::array::c_style | py::array::forcecast>;
+
+//! A bare_engine that knows its arrays' shapes.
+class python_engine : public bare_engine
+{
+public:
+    python_engine(const std::string& model,
+                  int n_prb,
+                  int n_rx,
+                  const std::string& modulation,
+                  const std::vector<int>& dmrs,
+                  const std::string& device,
+                  int threads,
+                  int max_batch,
+                  const std::string& engine)
+        : bare_engine(model, n_prb, n_rx, modulation, dmrs, device, threads, max_batch, engine),
+          d_slot{ n_rx, 14, 12 * n_prb, 2 }, d_max_batch(max_batch)
+    {
+    }
+
+    floats infer(const floats& y, const floats& p)
+    {
+        const py::ssize_t batch = y.ndim() ? y.shape(0) : 0;
+        check_batch(batch);
+        expect("y", y, { batch, d_slot[0], d_slot[1], d_slot[2], d_slot[3] });
+        expect("p", p, { batch, d_slot[1], d_slot[2], d_slot[3] });
+        const float* llr = nullptr;
+        {
+            py::gil_scoped_release release;
+            llr = bare_engine::infer(y.data(), p.data(), batch);
+        }
+        return floats({ batch, d_slot[1], d_slot[2], py::ssize_t(llr_stride()) }, llr);
+    }
+
+    py::array_t<double> time(int calls, int batch)
+    {
+        check_batch(batch);
+        if (calls < 1)
+            throw std::invalid_argument("calls must be 1 or more, got " + std::to_string(calls));
+        std::vector<duration> took;
+        {
+            py::gil_scoped_release release;
+            took = bare_engine::time(calls, batch);
+        }
+        static_assert(sizeof(duration) == 2 * sizeof(double));
+        return py::array_t<double>({ py::ssize_t(calls), py::ssize_t(2) }, &took.data()->wall);
+    }
+
+private:
+    void check_batch(py::ssize_t batch) const
+    {
+        if (batch < 1 || batch > d_max_batch)
+            throw std::invalid_argument(
+                "a batch must be 1 to max_batch=" + std::to_string(d_max_batch) + " slots, got " +
+                std::to_string(batch));
+    }
+
+    static void expect(const char* name, const floats& found, const std::vector<py::ssize_t>& shape)
+    {
+        if (std::vector<py::ssize_t>(found.shape(), found.shape() + found.ndim()) != shape)
+            throw std::invalid_argument(
+                py::str("{} must have shape {}, got {}")
+                    .format(name, py::tuple(py::cast(shape)), found.attr("shape")));
+    }
+
+    const std::vector<py::ssize_t> d_slot; // n_rx, symbols, subcarriers, (re, im)
+    const int d_max_batch;
+};
+
+} // namespace
 
 PYBIND11_MODULE(deeprx_python, m)
 {
@@ -36,7 +112,8 @@ None or -1 counts slot_index through the frame. device: "cpu", "cuda" or "cuda:<
 threads of one inference, the same in all receivers of a process. max_batch: most slots in one
 inference (greedy: never waits for more). max_latency_ms: batches measured to take longer are not
 formed; 0: no bound. len_tag_key: key of the length tag. llr_sign: 1, or -1 for
-log P(b=0)/P(b=1).
+log P(b=0)/P(b=1). engine: what computes: "torchscript", "openvino", or "auto": OpenVINO where the
+model file carries it for this modulation, the device is the CPU and the library was built with it.
 
 Raises ValueError where a parameter is out of range or another receiver in the process has another
 number of threads, RuntimeError where the model file is missing, damaged, hostile or made for other
@@ -54,7 +131,8 @@ parameters, or the device is not there.
                          int max_batch,
                          double max_latency_ms,
                          const std::string& len_tag_key,
-                         int llr_sign) {
+                         int llr_sign,
+                         const std::string& engine) {
                  return receiver::make(model,
                                        n_prb,
                                        n_rx,
@@ -67,7 +145,8 @@ parameters, or the device is not there.
                                        max_batch,
                                        max_latency_ms,
                                        len_tag_key,
-                                       llr_sign);
+                                       llr_sign,
+                                       engine);
              }),
              py::arg("model") = "models/deeprx-student.pt",
              py::arg("n_prb") = 26,
@@ -81,7 +160,8 @@ parameters, or the device is not there.
              py::arg("max_batch") = 1,
              py::arg("max_latency_ms") = 10.0,
              py::arg("len_tag_key") = "packet_len",
-             py::arg("llr_sign") = 1)
+             py::arg("llr_sign") = 1,
+             py::arg("engine") = "auto")
         .def("set_model",
              &receiver::set_model,
              py::arg("model"),
@@ -92,6 +172,47 @@ parameters, or the device is not there.
         .def("dropped",
              &receiver::dropped,
              "Slots, or runs of symbols that are no slot, dropped so far.");
+
+    py::class_<python_engine>(m, "Engine", R"(
+What computes inside a receiver block, without the block: to check its LLRs, to time it.
+
+Used by one thread, the one that made it. Parameters and exceptions are the receiver's.
+)")
+        .def(py::init<const std::string&,
+                      int,
+                      int,
+                      const std::string&,
+                      const std::vector<int>&,
+                      const std::string&,
+                      int,
+                      int,
+                      const std::string&>(),
+             py::arg("model"),
+             py::arg("n_prb") = 26,
+             py::arg("n_rx") = 2,
+             py::arg("modulation") = "16QAM",
+             py::arg("dmrs") = std::vector<int>{ 2, 11 },
+             py::arg("device") = "cpu",
+             py::arg("threads") = 1,
+             py::arg("max_batch") = 1,
+             py::arg("engine") = "auto")
+        .def_property_readonly("name", &python_engine::name, "The model's name.")
+        .def_property_readonly("description",
+                               &python_engine::description,
+                               "What computes, at which precision, with which instructions.")
+        .def("infer",
+             &python_engine::infer,
+             py::arg("y"),
+             py::arg("p"),
+             "LLRs float32 [B, 14, n_sc, >= bits] of received grids y float32 [B, n_rx, 14, n_sc, "
+             "2] and their pilots p float32 [B, 14, n_sc, 2].\n\n"
+             "Raises ValueError where a shape is another, RuntimeError where the model fails.")
+        .def("time",
+             &python_engine::time,
+             py::arg("calls"),
+             py::arg("batch") = 1,
+             "Seconds of so many calls on a batch of what infer() saw last (noise before that): "
+             "float64 [calls, 2], wall time and CPU time, worker threads included.");
 
     m.def(
         "check_model",

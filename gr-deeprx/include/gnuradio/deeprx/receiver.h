@@ -68,6 +68,8 @@ public:
      * measured to take longer are not formed (one slot always is); 0: no bound
      * \param len_tag_key key of the length tag, in and out
      * \param llr_sign 1, or -1 for log P(b=0)/P(b=1)
+     * \param engine what computes: "torchscript", "openvino", or "auto": OpenVINO where the model
+     * file carries it for this modulation, the device is the CPU and the library was built with it
      *
      * \throws std::invalid_argument a parameter is out of range, or another receiver in this
      * process runs with another number of threads \throws std::runtime_error the model file is
@@ -85,7 +87,8 @@ public:
                      int max_batch = 1,
                      double max_latency_ms = 10.0,
                      const std::string& len_tag_key = "packet_len",
-                     int llr_sign = 1);
+                     int llr_sign = 1,
+                     const std::string& engine = "auto");
 
     /*!
      * Changes to another model file while running, as a message to the port \b model does: returns

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#pragma once
+
+#include <gnuradio/deeprx/api.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace gr::deeprx {
+
+class engine;
+class thread_claim;
+
+/*!
+ * \brief What computes inside a receiver block, without the block: to check its LLRs, to time it.
+ *
+ * Used by one thread, the one that made it.
+ */
+class DEEPRX_API bare_engine
+{
+public:
+    //! What a call took, in seconds: wall time, and CPU time with its worker threads.
+    struct duration {
+        double wall;
+        double cpu;
+    };
+
+    //! Parameters and exceptions are those of receiver::make().
+    bare_engine(const std::string& model,
+                int n_prb,
+                int n_rx,
+                const std::string& modulation,
+                const std::vector<int>& dmrs,
+                const std::string& device,
+                int threads,
+                int max_batch,
+                const std::string& engine);
+    ~bare_engine();
+
+    //! The model's name.
+    const std::string& name() const;
+
+    //! What computes, at which precision, with which instructions.
+    std::string description() const;
+
+    //! LLRs per resource element that infer() gives: the modulation's bits, or more.
+    int llr_stride() const;
+
+    /*!
+     * \param y received grids, float32 [batch][n_rx][14][12 n_prb][2]
+     * \param p their pilots, float32 [batch][14][12 n_prb][2]
+     * \param batch slots, 1 to max_batch
+     * \return LLRs, float32 [batch][14][12 n_prb][llr_stride], valid until the next call
+     * \throws std::runtime_error one line
+     */
+    const float* infer(const float* y, const float* p, int batch);
+
+    //! Receives \p batch slots of what the input buffers hold, \p calls times.
+    std::vector<duration> time(int calls, int batch);
+
+private:
+    const size_t d_grid_floats;  // of a slot
+    const size_t d_pilot_floats; // of a slot
+    const std::unique_ptr<thread_claim> d_threads;
+    std::unique_ptr<engine> d_engine;
+};
+
+} // namespace gr::deeprx
