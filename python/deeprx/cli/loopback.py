@@ -13,6 +13,7 @@ from deeprx_common.slot import SlotConfig
 
 from ..front_end import aligned_front_end, sync_front_end
 from ..model_file import ModelFile, read_model_file
+from .budget import Budget, show_budget
 from .link import Link, add_fading, channel, list_of, slot_keywords
 from .measure import (
     Flowgraph,
@@ -46,6 +47,7 @@ def add_loopback(commands) -> None:
     add("--slots", type=int, default=200, help="a channel and SINR (200)")
     add("--sync", action="store_true", help="find the slots by their preamble (default: aligned)")
     add_fading(parser)
+    add("--budget", action="store_true", help="show the CPU time that each block takes a slot")
     parser.set_defaults(run=lambda arguments: run(_setup(arguments)))
 
 
@@ -76,6 +78,7 @@ class Setup:
     meter: energy.Meter
     idle: energy.Idle | None
     out: Path
+    budget: bool = False
 
 
 def _setup(arguments) -> Setup:
@@ -106,6 +109,7 @@ def _setup(arguments) -> Setup:
         meter=meter,
         idle=idle,
         out=a.out,
+        budget=a.budget,
     )
 
 
@@ -157,6 +161,7 @@ def run(setup: Setup) -> int:
     console = Console(highlight=False)
     setup.out.mkdir(parents=True, exist_ok=True)
     made = new_report()
+    budgets = []
     total = sum(link.slots for link in setup.links)
     started = time.monotonic()
     bar = progress_bar(console, "{task.completed:.0f}/{task.total:.0f} slots  {task.fields[rate]}")
@@ -167,9 +172,14 @@ def run(setup: Setup) -> int:
             where = f"{link.channel} {link.sinr_db:g} dB"
             progress.update(task, description=where)
             flowgraph = _flowgraph(setup, link)
+            if setup.budget:
+                budgets.append(Budget())
 
             def advance(done=done, flowgraph=flowgraph):
-                slots = done + min(probe.slots() for probe in flowgraph.probes)
+                received = min(probe.slots() for probe in flowgraph.probes)
+                if budgets:
+                    budgets[-1].sample(received)
+                slots = done + received
                 rate = slots / (time.monotonic() - started)
                 progress.update(task, completed=slots, rate=f"{rate:.0f}/s")
 
@@ -194,6 +204,8 @@ def run(setup: Setup) -> int:
     if made["points"]:
         report.plot(made["points"], setup.out / "ber.png")
         show(made, console)
+    if budgets:
+        show_budget(budgets, done / (time.monotonic() - started), console)
     took, where = (
         time.monotonic() - started,
         f"{setup.out / 'report.json'}, {setup.out / 'ber.png'}",
