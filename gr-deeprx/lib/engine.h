@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -45,11 +46,33 @@ public:
     //! LLRs per resource element that infer() gives: the modulation's bits, or more.
     virtual int llr_stride() const = 0;
 
+    //! How many batches may be under way at once.
+    virtual int depth() const { return 1; }
+
+    //! Starts infer(); grid() and pilots() are those of another batch from then on.
+    virtual void submit(int batch) { d_llr = infer(batch); }
+
+    //! Waits for the oldest batch that was submitted. \return see infer()
+    virtual const float* collect() { return d_llr; }
+
+    //! Gets ready for batches of this size: what compiles, compiles.
+    virtual void prepare(int batch);
+
     /*!
      * \brief Runs each batch size until it is compiled and its buffers exist.
      * \return seconds that each takes, in the order of \p batch_sizes
      */
     std::vector<double> warm_up(const std::vector<int>& batch_sizes);
+
+private:
+    const float* d_llr = nullptr;
+};
+
+//! The device has failed and needs a new process, or more: nothing will be received on it.
+class device_lost : public std::runtime_error
+{
+public:
+    using std::runtime_error::runtime_error;
 };
 
 struct engine_parameters {

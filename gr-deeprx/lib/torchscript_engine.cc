@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include "torchscript_engine.h"
+#include "device_engine.h"
 
 #include <ATen/Parallel.h>
 #include <torch/cuda.h>
@@ -39,16 +40,15 @@ c10::Device parse_device(const std::string& text)
     return c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(index));
 }
 
-class torchscript_engine : public engine
+//! A module in \p device's memory, ready to run; what it gives is checked.
+class torchscript_receiver
 {
 public:
-    torchscript_engine(const std::shared_ptr<model_archive>& archive,
-                       c10::Device device,
-                       const engine_parameters& p)
-        : d_device(device), d_bits(p.slot.bits_per_symbol())
+    torchscript_receiver(const std::shared_ptr<model_archive>& archive,
+                         c10::Device device,
+                         const slot_geometry& slot)
+        : d_bits(slot.bits_per_symbol()), d_n_sc(slot.n_subcarriers())
     {
-        d_info = vetted_info(archive, p.slot, p.n_rx, device.is_cuda());
-
         // In this order: a frozen module no longer moves.
         d_module = torch::jit::load(archive, c10::kCPU, /*load_debug_files=*/false);
         if (!d_module.find_method("forward"))
@@ -56,12 +56,43 @@ public:
         d_module.to(device);
         d_module.eval();
         d_module = torch::jit::freeze(d_module);
+    }
 
-        const auto pinned = at::TensorOptions().dtype(at::kFloat).pinned_memory(device.is_cuda());
+    //! LLRs float32 [batch, 14, n_sc, >= bits] of grids [batch, ...] and pilots [batch, ...].
+    at::Tensor operator()(const at::Tensor& grid, const at::Tensor& pilots)
+    {
+        const auto llr = d_module.forward({ grid, pilots, d_bits }).toTensor();
+        if (llr.dim() != 4 || llr.size(0) != grid.size(0) ||
+            llr.size(1) != slot_geometry::n_symbols || llr.size(2) != d_n_sc ||
+            llr.size(3) < d_bits || llr.scalar_type() != at::kFloat)
+            throw std::runtime_error("forward must give float32 LLRs [" +
+                                     std::to_string(grid.size(0)) + ", 14, " +
+                                     std::to_string(d_n_sc) + ", >= " + std::to_string(d_bits) +
+                                     "], gave " + c10::toString(llr.scalar_type()) + " " +
+                                     c10::str(llr.sizes()));
+        return llr;
+    }
+
+private:
+    const int64_t d_bits;
+    const int64_t d_n_sc;
+    torch::jit::Module d_module;
+};
+
+//! On the CPU: the LLRs are where the module leaves them.
+class torchscript_engine : public engine
+{
+public:
+    torchscript_engine(model_info info,
+                       std::string description,
+                       torchscript_receiver receiver,
+                       const engine_parameters& p)
+        : d_info(std::move(info)), d_description(std::move(description)),
+          d_receiver(std::move(receiver))
+    {
         const int n_sc = p.slot.n_subcarriers();
-        d_grid = at::empty({ p.max_batch, p.n_rx, slot_geometry::n_symbols, n_sc, 2 }, pinned);
-        d_pilots = at::empty({ p.max_batch, slot_geometry::n_symbols, n_sc, 2 }, pinned);
-        d_llr_shape = { 0, slot_geometry::n_symbols, n_sc, 0 };
+        d_grid = at::empty({ p.max_batch, p.n_rx, slot_geometry::n_symbols, n_sc, 2 });
+        d_pilots = at::empty({ p.max_batch, slot_geometry::n_symbols, n_sc, 2 });
 
         // Something to warm up with: noise, and the pilots of slot 0.
         auto generator = at::make_generator<at::CPUGeneratorImpl>(1);
@@ -73,11 +104,7 @@ public:
     }
 
     const model_info& info() const override { return d_info; }
-    std::string description() const override
-    {
-        return "TorchScript " TORCH_VERSION ", " + d_info.precision +
-               (d_device.is_cuda() ? ", " + d_device.str() : "");
-    }
+    std::string description() const override { return d_description; }
     float* grid(int slot) override { return d_grid[slot].data_ptr<float>(); }
     float* pilots(int slot) override { return d_pilots[slot].data_ptr<float>(); }
     int llr_stride() const override { return static_cast<int>(d_llr.size(3)); }
@@ -85,51 +112,35 @@ public:
     const float* infer(int batch) override
     try {
         c10::InferenceMode guard;
-        const auto llr =
-            d_module
-                .forward({ d_grid.narrow(0, 0, batch).to(d_device, /*non_blocking=*/true),
-                           d_pilots.narrow(0, 0, batch).to(d_device, /*non_blocking=*/true),
-                           d_bits })
-                .toTensor();
-        if (llr.dim() != 4 || llr.size(0) != batch || llr.size(1) != d_llr_shape[1] ||
-            llr.size(2) != d_llr_shape[2] || llr.size(3) < d_bits ||
-            llr.scalar_type() != at::kFloat)
-            throw std::runtime_error(
-                "forward must give float32 LLRs [" + std::to_string(batch) + ", 14, " +
-                std::to_string(d_llr_shape[2]) + ", >= " + std::to_string(d_bits) + "], gave " +
-                c10::toString(llr.scalar_type()) + " " + c10::str(llr.sizes()));
-        if (d_device.is_cuda()) {
-            if (!d_llr.defined() || d_llr.sizes() != llr.sizes())
-                d_llr = at::empty(llr.sizes(), at::TensorOptions().pinned_memory(true));
-            d_llr.copy_(llr); // blocking: waits for the inference
-        } else {
-            d_llr = llr.contiguous();
-        }
+        d_llr = d_receiver(d_grid.narrow(0, 0, batch), d_pilots.narrow(0, 0, batch)).contiguous();
         return d_llr.data_ptr<float>();
     } catch (const std::exception& e) {
         throw std::runtime_error(one_line(e));
     }
 
 private:
-    const c10::Device d_device;
-    const int64_t d_bits;
-    model_info d_info;
-    torch::jit::Module d_module;
+    const model_info d_info;
+    const std::string d_description;
+    torchscript_receiver d_receiver;
     at::Tensor d_grid;   // float32 [max_batch, n_rx, 14, n_sc, 2]
     at::Tensor d_pilots; // float32 [max_batch, 14, n_sc, 2]
     at::Tensor d_llr;    // float32 [batch, 14, n_sc, >= bits]
-    std::array<int64_t, 4> d_llr_shape;
 };
 
 } // namespace
+
+void engine::prepare(int batch)
+{
+    infer(batch); // the executor profiles
+    infer(batch); // and compiles
+}
 
 std::vector<double> engine::warm_up(const std::vector<int>& batch_sizes)
 {
     using clock = std::chrono::steady_clock;
     std::vector<double> seconds;
     for (const int batch : batch_sizes) {
-        infer(batch); // the executor profiles
-        infer(batch); // and compiles
+        prepare(batch);
         double best = HUGE_VAL;
         for (int run = 0; run < 2; run++) {
             const auto start = clock::now();
@@ -146,8 +157,21 @@ void expect_device(const std::string& device) { parse_device(device); }
 std::unique_ptr<engine> make_torchscript_engine(const std::shared_ptr<model_archive>& archive,
                                                 const engine_parameters& parameters)
 {
-    return std::make_unique<torchscript_engine>(
-        archive, parse_device(parameters.device), parameters);
+    const auto device = parse_device(parameters.device);
+    auto info = vetted_info(archive, parameters.slot, parameters.n_rx, device.is_cuda());
+    auto description = "TorchScript " TORCH_VERSION ", " + info.precision;
+    torchscript_receiver receiver(archive, device, parameters.slot);
+    if (device.is_cpu())
+        return std::make_unique<torchscript_engine>(
+            std::move(info), std::move(description), std::move(receiver), parameters);
+    at::globalContext().setBenchmarkCuDNN(true); // the shapes of a slot never change
+    return std::make_unique<device_engine>(
+        std::move(info),
+        description + ", " + device.str(),
+        std::move(receiver),
+        device,
+        [device] { return make_stream_queue(device); },
+        parameters);
 }
 
 void check_torchscript_model(const std::string& bytes,

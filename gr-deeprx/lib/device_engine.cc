@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#include "device_engine.h"
+#include "model_archive.h"
+
+#include <torch/script.h>
+
+#include <algorithm>
+
+namespace gr::deeprx {
+
+namespace {
+
+constexpr int runs_until_compiled = 4; // the executor profiles, compiles, and compiles for any size
+
+} // namespace
+
+device_engine::device_engine(model_info info,
+                             std::string description,
+                             receiver forward,
+                             c10::Device device,
+                             const queue_factory& make_queue,
+                             const engine_parameters& p)
+    : d_info(std::move(info)), d_description(std::move(description)), d_forward(std::move(forward))
+{
+    const auto host = at::TensorOptions().dtype(at::kFloat).pinned_memory(!device.is_cpu());
+    const auto there = at::TensorOptions().dtype(at::kFloat).device(device);
+    constexpr int n_sym = slot_geometry::n_symbols;
+    const int n_sc = p.slot.n_subcarriers();
+    const auto& pilots = p.slot.pilots(0);
+    const auto noise = at::make_generator<at::CPUGeneratorImpl>(1);
+    for (lane& lane : d_lanes) {
+        lane.queue = make_queue();
+        lane.grid = at::empty({ p.max_batch, p.n_rx, n_sym, n_sc, 2 }, host);
+        lane.pilots = at::empty({ p.max_batch, n_sym, n_sc, 2 }, host);
+        lane.grid_there = at::empty(lane.grid.sizes(), there);
+        lane.pilots_there = at::empty(lane.pilots.sizes(), there);
+        // Something to warm up with: noise, and the pilots of slot 0.
+        lane.grid.normal_(0.0, 1.0, noise);
+        for (int slot = 0; slot < p.max_batch; slot++)
+            std::copy(pilots.begin(), pilots.end(), lane.pilots[slot].data_ptr<float>());
+    }
+
+    int64_t stride = 0;
+    d_lanes[0].queue->run([&] {
+        const c10::InferenceMode guard;
+        stride = d_forward(d_lanes[0].grid_there.narrow(0, 0, 1).copy_(d_lanes[0].grid.narrow(0, 0, 1)),
+                           d_lanes[0].pilots_there.narrow(0, 0, 1).copy_(d_lanes[0].pilots.narrow(0, 0, 1)))
+                     .size(3);
+    });
+    d_lanes[0].queue->wait();
+    for (lane& lane : d_lanes)
+        lane.llr = at::empty({ p.max_batch, n_sym, n_sc, stride }, host);
+    prepare(1);
+}
+
+device_engine::~device_engine()
+{
+    for (lane& lane : d_lanes) {
+        try {
+            lane.queue->wait(); // before its buffers go
+        } catch (const std::exception&) {
+        }
+    }
+}
+
+std::string device_engine::description() const
+{
+    return d_description +
+           (d_not_recorded.empty() ? ", CUDA graphs" : ", no CUDA graphs: " + d_not_recorded);
+}
+
+device_queue::work device_engine::receive(lane& lane, int batch) const
+{
+    return [this, &lane, batch] {
+        const c10::InferenceMode guard;
+        const auto part = [batch](const at::Tensor& all) { return all.narrow(0, 0, batch); };
+        part(lane.grid_there).copy_(part(lane.grid), /*non_blocking=*/true);
+        part(lane.pilots_there).copy_(part(lane.pilots), /*non_blocking=*/true);
+        const auto llr = d_forward(part(lane.grid_there), part(lane.pilots_there));
+        part(lane.llr).copy_(llr, /*non_blocking=*/true);
+    };
+}
+
+void device_engine::prepare(int batch)
+{
+    for (lane& lane : d_lanes) {
+        const auto task = receive(lane, batch);
+        for (int run = 0; run < runs_until_compiled; run++) {
+            lane.queue->run(task);
+            lane.queue->wait();
+        }
+        if (!d_not_recorded.empty() || lane.recorded.count(batch))
+            continue;
+        try {
+            lane.recorded[batch] = lane.queue->record(task);
+        } catch (const std::exception& e) {
+            d_not_recorded = one_line(e);
+            lane.recorded.erase(batch);
+        }
+    }
+}
+
+void device_engine::submit(int batch)
+{
+    lane& lane = d_lanes[d_next];
+    const auto recorded = lane.recorded.find(batch);
+    lane.queue->run(recorded == lane.recorded.end() ? receive(lane, batch) : recorded->second);
+    d_next = 1 - d_next;
+    d_under_way++;
+}
+
+const float* device_engine::collect()
+{
+    lane& oldest = d_lanes[d_under_way == 1 ? 1 - d_next : d_next];
+    d_under_way--;
+    oldest.queue->wait();
+    return oldest.llr.data_ptr<float>();
+}
+
+const float* device_engine::infer(int batch)
+{
+    submit(batch);
+    return collect();
+}
+
+} // namespace gr::deeprx
