@@ -3,6 +3,8 @@
 
 import numpy as np
 
+from .deeprx_python import tdl_fading
+
 # (delay in units of the rms delay spread, power in dB), tables 7.7.2-1 to 7.7.2-5.
 # The first tap of TDL-D and TDL-E is the line of sight; all others are Rayleigh.
 PROFILES = {
@@ -39,7 +41,6 @@ PROFILES = {
     ),
 }  # fmt: skip
 LINE_OF_SIGHT = ("TDL-D", "TDL-E")
-LOS_DOPPLER = 0.7  # of the maximum Doppler shift, clause 7.7.2
 
 INTERPOLATOR_DELAY = 5  # samples, see fractional_delays
 _BAND = 0.4  # half of the band, in units of the sample rate, in which the delays are accurate
@@ -74,11 +75,7 @@ def fractional_delays(delays: np.ndarray) -> np.ndarray:
     return taps
 
 
-def _radians(cycles: np.ndarray) -> np.ndarray:
-    return (2 * np.pi * (cycles - np.floor(cycles))).astype(np.float32)
-
-
-class TdlFading:
+class TdlFading(tdl_fading):
     """One transmitter's fading channels to n_rx uncorrelated antennas; a plain class, no flowgraph.
 
     Each Rayleigh tap is a sum of sinusoids at angles spread evenly around the circle from a random
@@ -86,7 +83,8 @@ class TdlFading:
     from the first sample. Draws differ for every (seed, link, draw), antenna and tap. E|h|^2 = 1
     over draws, on every subcarrier.
 
-    Delays the signal by ``INTERPOLATOR_DELAY`` samples plus the profile's own delays.
+    Delays the signal by ``INTERPOLATOR_DELAY`` samples plus the profile's own delays. Raises
+    ValueError where a value is out of range.
     """
 
     def __init__(
@@ -117,64 +115,13 @@ class TdlFading:
                 f"got {doppler_hz:g}"
             )
         delays, powers = profile_taps(profile)
-        self._amplitudes = np.sqrt(powers)
-        self._los = profile in LINE_OF_SIGHT
-        self._filters = fractional_delays(delays * delay_spread_s * sample_rate)
-        self._n_rx = n_rx
-        self._n_sinusoids = n_sinusoids
-        self._doppler = doppler_hz / sample_rate  # cycles per sample
-        # Taps are computed at knots and interpolated linearly: error (2 pi fd step)^2 / 8 < -80 dB
-        step = np.sqrt(8e-4) / (2 * np.pi * self._doppler) if doppler_hz else np.inf
-        self._step = int(np.clip(step, 1, 512))
-        self._seed, self._link = seed, link
-        self._history = np.zeros(len(self._filters) - 1, np.complex64)
-        self.redraw(0)
-
-    @property
-    def length(self) -> int:
-        """Taps of the sample-spaced impulse response."""
-        return len(self._filters)
-
-    def redraw(self, draw: int) -> None:
-        """Take new, independent fading; the signal's last samples still ring through."""
-        rng = np.random.default_rng((self._seed, self._link, draw))
-        n_taps = len(self._amplitudes)
-        shape = (self._n_rx, n_taps, self._n_sinusoids)
-        angles = 2 * np.pi * (np.arange(self._n_sinusoids) + rng.random((self._n_rx, n_taps, 1)))
-        self._shifts = self._doppler * np.cos(angles / self._n_sinusoids)
-        self._phases = rng.random(shape)
-        self._time = 0
-
-    def taps(self, times: np.ndarray) -> np.ndarray:
-        """Gains of the profile's taps at sample times since the draw, [time, n_rx, n_taps]."""
-        radians = _radians(self._shifts * times[:, None, None, None] + self._phases)
-        gains = np.empty(radians.shape[:3], np.complex64)
-        scale = (self._amplitudes * self._n_sinusoids**-0.5).astype(np.float32)
-        gains.real = np.cos(radians).sum(-1) * scale
-        gains.imag = np.sin(radians).sum(-1) * scale
-        if self._los:
-            shift = LOS_DOPPLER * self._doppler
-            radians = _radians(shift * times[:, None] + self._phases[:, 0, 0])
-            gains[..., 0] = self._amplitudes[0] * (np.cos(radians) + 1j * np.sin(radians))
-        return gains
-
-    def process(self, samples: np.ndarray) -> np.ndarray:
-        """Fade the next samples: complex64 [n] to complex64 [n_rx, n], whatever the block sizes."""
-        n, step, length = len(samples), self._step, self.length
-        before = self._time % step
-        knots = np.arange(self._time - before, self._time + n + step, step)
-        response = self.taps(knots.astype(float)) @ self._filters.T.astype(np.float32)
-        slopes = np.diff(response, axis=0) / step
-        kernels = np.concatenate((response[:-1], slopes), 1)[..., ::-1]  # [block, 2 n_rx, length]
-
-        signal = np.concatenate((self._history, samples))
-        padded = np.zeros(len(kernels) * step + length - 1, np.complex64)
-        padded[before : before + len(signal)] = signal
-        windows = np.lib.stride_tricks.sliding_window_view(padded, length)
-        out = windows.reshape(-1, step, length) @ kernels.transpose(0, 2, 1)
-        ramp = np.arange(step, dtype=np.float32)[:, None]
-        faded = out[..., : self._n_rx] + ramp * out[..., self._n_rx :]
-
-        self._history = signal[n:]
-        self._time += n
-        return faded.reshape(-1, self._n_rx)[before : before + n].T
+        super().__init__(
+            filters=fractional_delays(delays * delay_spread_s * sample_rate).T,
+            amplitudes=np.sqrt(powers),
+            line_of_sight=profile in LINE_OF_SIGHT,
+            n_rx=n_rx,
+            doppler=doppler_hz / sample_rate,
+            seed=seed,
+            link=link,
+            n_sinusoids=n_sinusoids,
+        )

@@ -2,47 +2,9 @@
 import numpy as np
 from gnuradio import analog, blocks, gr
 
-from .slot_stream import SelfKeeping, reserve_output, slot_starts
+from .deeprx_python import tdl_fader
+from .slot_stream import reserve_output
 from .tdl import TdlFading
-
-
-class _tdl_fader(SelfKeeping, gr.sync_block):
-    """TdlFading as a block: one signal in, one faded copy per antenna out.
-
-    Not selective_fading_model: that is many times slower, even with merged taps, puts the line of
-    sight at a random share of the Doppler, correlates taps of neighbouring seeds, and needs a new
-    flowgraph for a new draw.
-    """
-
-    def __init__(self, fading: TdlFading, n_rx: int, burst_slots: int, tags: bool):
-        super().__init__("TDL fader", [np.complex64], [np.complex64] * n_rx)
-        self._fading = fading
-        self._burst_slots = burst_slots
-        self._draw = 0
-        reserve_output(self, 1 << 15, n_rx)  # few large calls
-        if not tags:
-            self.set_tag_propagation_policy(gr.TPP_DONT)
-
-    def work(self, input_items, output_items):
-        samples = input_items[0]
-        first = self.nitems_read(0)
-        done = 0
-        if self._burst_slots:
-            starts = slot_starts(self.get_tags_in_window(0, 0, len(samples)))
-            for offset, index in sorted(starts.items()):
-                if index // self._burst_slots != self._draw:
-                    self._fade(samples, output_items, done, offset - first)
-                    done = offset - first
-                    self._draw = index // self._burst_slots
-                    self._fading.redraw(self._draw)
-        self._fade(samples, output_items, done, len(samples))
-        return len(samples)
-
-    def _fade(self, samples, output_items, start, stop):
-        if stop > start:
-            faded = self._fading.process(samples[start:stop])
-            for out, antenna in zip(output_items, faded, strict=True):
-                out[start:stop] = antenna
 
 
 class tdl_channel(gr.hier_block2):
@@ -93,16 +55,17 @@ class tdl_channel(gr.hier_block2):
             raise ValueError(f"burst_slots must not be negative, got {burst_slots}")
         self._sample_rate = sample_rate
         self._faders = [
-            _tdl_fader(
+            tdl_fader(
                 TdlFading(
                     profile, n_rx, delay_spread_s, doppler_hz, sample_rate, seed, link, n_sinusoids
                 ),
-                n_rx,
                 burst_slots,
                 tags=link == 0,
             )
             for link in range(n_inputs)
         ]
+        for fader in self._faders:
+            reserve_output(fader, 1 << 15, n_rx)  # few large calls
         noise_seeds = np.random.SeedSequence((seed, n_inputs)).generate_state(n_rx) >> 1
         self._noise = [analog.noise_source_c(analog.GR_GAUSSIAN, 0, int(s)) for s in noise_seeds]
         self._rotators = [blocks.rotator_cc(0) for _ in range(n_rx)]

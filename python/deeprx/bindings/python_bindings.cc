@@ -5,6 +5,7 @@
 #include <pybind11/stl.h>
 
 #include "core_clock.h"
+#include "tdl_bindings.h"
 
 #include <gnuradio/deeprx/bare_engine.h>
 #include <gnuradio/deeprx/check_model.h>
@@ -234,6 +235,7 @@ Used by one thread, the one that made it. Parameters and exceptions are the rece
         "Check a model file's bytes as the receiver does before it runs anything of it.\n\n"
         "Raises ValueError where a parameter is out of range, RuntimeError with one line where the "
         "file is damaged, hostile or made for other parameters.");
+    bind_tdl(m);
     m.def("core_clock_hz",
           &core_clock_hz,
           "Clock of the core this thread runs on now, in Hz; None where it cannot be told.");

@@ -1,0 +1,8 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+//! Adds tdl_fading and tdl_fader to the module.
+void bind_tdl(pybind11::module& m);
