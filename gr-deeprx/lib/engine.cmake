@@ -4,6 +4,7 @@
 # own fmt and pybind11, which must not meet GNU Radio's. It needs no GNU Radio.
 
 set(engine_sources
+    cpu_instructions.cc
     device_engine.cc
     device_queue.cc
     load_engine.cc
@@ -13,6 +14,11 @@ set(engine_sources
     slot_geometry.cc
     torchscript_engine.cc
     torchscript_vetting.cc)
+if(TARGET openvino::runtime)
+    list(APPEND engine_sources ir_vetting.cc openvino_engine.cc)
+else()
+    list(APPEND engine_sources no_openvino_engine.cc)
+endif()
 list(TRANSFORM engine_sources PREPEND ${CMAKE_CURRENT_LIST_DIR}/)
 add_library(deeprx-engine STATIC ${engine_sources})
 set_target_properties(deeprx-engine PROPERTIES POSITION_INDEPENDENT_CODE ON)
@@ -20,4 +26,5 @@ target_compile_options(deeprx-engine PRIVATE -Wall -Wextra)
 # Boost's JSON parser includes Boost.Bind, which asks for this before it stops warning.
 target_compile_definitions(deeprx-engine PRIVATE BOOST_BIND_GLOBAL_PLACEHOLDERS)
 target_include_directories(deeprx-engine INTERFACE ${CMAKE_CURRENT_LIST_DIR})
-target_link_libraries(deeprx-engine PRIVATE LibTorch::LibTorch Threads::Threads)
+target_link_libraries(deeprx-engine PRIVATE LibTorch::LibTorch Threads::Threads
+                                            $<TARGET_NAME_IF_EXISTS:openvino::runtime>)

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include "model_info.h"
+#include "cpu_instructions.h"
 
 #include <boost/property_tree/json_parser.hpp>
 #include <boost/property_tree/ptree.hpp>
 
 #include <algorithm>
-#include <fstream>
-#include <set>
 #include <sstream>
 #include <stdexcept>
 
@@ -77,22 +76,6 @@ template <typename T>
 bool contains(const std::vector<T>& items, const T& item)
 {
     return std::find(items.begin(), items.end(), item) != items.end();
-}
-
-//! Feature flags of this machine's processor, as the kernel names them.
-std::set<std::string> cpu_flags()
-{
-    std::set<std::string> flags;
-    std::ifstream cpuinfo("/proc/cpuinfo");
-    for (std::string line; std::getline(cpuinfo, line);) {
-        if (line.rfind("flags", 0) != 0 && line.rfind("Features", 0) != 0)
-            continue;
-        std::istringstream words(line.substr(line.find(':') + 1));
-        for (std::string word; words >> word;)
-            flags.insert(word);
-        break;
-    }
-    return flags;
 }
 
 } // namespace
@@ -177,13 +160,15 @@ void check_model_fits(const model_info& info, const slot_geometry& slot, int n_r
                                  " bits a symbol, " + slot.modulation() + " needs " +
                                  std::to_string(slot.bits_per_symbol()));
 
-    const auto flags = cpu_flags();
     for (const auto& requirement : info.requirements) {
         if (requirement == "cuda" && !on_cuda)
             throw std::runtime_error("the model needs device=\"cuda\"");
-        if (requirement != "cuda" && !flags.count(requirement))
-            throw std::runtime_error("the model needs a processor with " + requirement +
-                                     ", this one has none");
+        const bool is_precision = requirement == "bfloat16" || requirement == "int8";
+        if (on_cuda || requirement == "cuda" ||
+            (is_precision ? cpu_instructions_for(requirement).native : cpu_has(requirement)))
+            continue;
+        throw std::runtime_error("the model needs a processor with " + requirement +
+                                 (is_precision ? " instructions" : "") + ", this one has none");
     }
 }
 

@@ -17,7 +17,8 @@ namespace gr::deeprx {
 struct model_info {
     std::string name;
     std::string precision;                 // of its convolutions: "float32", "bfloat16", "int8"
-    std::vector<std::string> requirements; // "cuda", or CPU flags as /proc/cpuinfo spells them
+    std::vector<std::string> requirements; // "cuda"; of a CPU: "bfloat16" or "int8" (instructions
+                                           // made for it) or a flag as /proc/cpuinfo spells it
     std::string quantized_engine;          // empty: none
     int prb_multiple_of;
     std::vector<int> n_rx;

@@ -28,6 +28,9 @@ void check_range(const engine_parameters& p)
     expect(p.max_batch >= 1 && p.max_batch <= 256,
            "max_batch must be 1 to 256",
            std::to_string(p.max_batch));
+    expect(p.engine == "auto" || p.engine == "torchscript" || p.engine == "openvino",
+           "engine must be \"auto\", \"torchscript\" or \"openvino\"",
+           '"' + p.engine + '"');
 }
 
 thread_claim::thread_claim(int threads)

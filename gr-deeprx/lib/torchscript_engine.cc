@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include "torchscript_engine.h"
+#include "cpu_instructions.h"
 #include "device_engine.h"
 
 #include <ATen/Parallel.h>
@@ -65,11 +66,10 @@ public:
         if (llr.dim() != 4 || llr.size(0) != grid.size(0) ||
             llr.size(1) != slot_geometry::n_symbols || llr.size(2) != d_n_sc ||
             llr.size(3) < d_bits || llr.scalar_type() != at::kFloat)
-            throw std::runtime_error("forward must give float32 LLRs [" +
-                                     std::to_string(grid.size(0)) + ", 14, " +
-                                     std::to_string(d_n_sc) + ", >= " + std::to_string(d_bits) +
-                                     "], gave " + c10::toString(llr.scalar_type()) + " " +
-                                     c10::str(llr.sizes()));
+            throw std::runtime_error(
+                "forward must give float32 LLRs [" + std::to_string(grid.size(0)) + ", 14, " +
+                std::to_string(d_n_sc) + ", >= " + std::to_string(d_bits) + "], gave " +
+                c10::toString(llr.scalar_type()) + " " + c10::str(llr.sizes()));
         return llr;
     }
 
@@ -161,9 +161,11 @@ std::unique_ptr<engine> make_torchscript_engine(const std::shared_ptr<model_arch
     auto info = vetted_info(archive, parameters.slot, parameters.n_rx, device.is_cuda());
     auto description = "TorchScript " TORCH_VERSION ", " + info.precision;
     torchscript_receiver receiver(archive, device, parameters.slot);
-    if (device.is_cpu())
+    if (device.is_cpu()) {
+        description += ", " + cpu_instructions_for(info.precision).name;
         return std::make_unique<torchscript_engine>(
             std::move(info), std::move(description), std::move(receiver), parameters);
+    }
     at::globalContext().setBenchmarkCuDNN(true); // the shapes of a slot never change
     return std::make_unique<device_engine>(
         std::move(info),

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#include "openvino_engine.h"
+#include "cpu_instructions.h"
+#include "ir_vetting.h"
+
+#include <openvino/openvino.hpp>
+
+#include <algorithm>
+#include <map>
+#include <random>
+#include <stdexcept>
+#include <unordered_set>
+#include <vector>
+
+namespace gr::deeprx {
+
+namespace {
+
+//! OpenVINO's plugins are loaded once for the process.
+ov::Core& core()
+{
+    static ov::Core instance;
+    return instance;
+}
+
+//! The cause: OpenVINO puts the places in its sources before it.
+std::string last_line(std::string text)
+{
+    text.erase(text.find_last_not_of(" \n") + 1);
+    const size_t start = text.rfind('\n');
+    return start == std::string::npos ? text : text.substr(start + 1);
+}
+
+[[noreturn]] void rethrow(const std::exception& e)
+{
+    throw std::runtime_error("the OpenVINO IR: " + last_line(e.what()));
+}
+
+std::string version()
+{
+    const std::string build = ov::get_openvino_version().buildNumber; // "2026.4.1-22982-..."
+    return build.substr(0, build.find('-'));
+}
+
+std::string text(const ov::AnyMap& about, const std::string& key)
+{
+    const auto found = about.find(key);
+    return found == about.end() ? "" : found->second.as<std::string>();
+}
+
+//! Precision and instructions of most of the layers that multiply.
+std::string arithmetic(const ov::CompiledModel& compiled)
+{
+    static const std::map<std::string, std::string> precisions{ { "f32", "float32" },
+                                                                { "bf16", "bfloat16" },
+                                                                { "f16", "float16" },
+                                                                { "u8", "int8" },
+                                                                { "i8", "int8" } };
+    std::map<std::string, int> counted;
+    for (const auto& op : compiled.get_runtime_model()->get_ordered_ops()) {
+        const auto& about = op->get_rt_info();
+        const std::string layer = text(about, "layerType");
+        if (layer != "Convolution" && layer != "FullyConnected" && layer != "Deconvolution")
+            continue;
+        const std::string found = text(about, "runtimePrecision");
+        const auto known = precisions.find(found);
+        const std::string precision = known == precisions.end() ? found : known->second;
+        const std::string primitive = text(about, "primitiveType"); // "brgconv_avx512_bf16", ...
+        const bool best = primitive.find("amx") != std::string::npos ||
+                          primitive.find("avx512") != std::string::npos || !cpu_has("avx512f");
+        counted[precision + ", " + (best ? cpu_instructions_for(precision).name : primitive)]++;
+    }
+    if (counted.empty())
+        return "float32, " + cpu_instructions_for("float32").name;
+    return std::max_element(
+               counted.begin(), counted.end(), [](auto& a, auto& b) { return a.second < b.second; })
+        ->first;
+}
+
+ov::Shape with_batch(ov::Shape shape, size_t batch)
+{
+    shape[0] = batch;
+    return shape;
+}
+
+class openvino_engine : public engine
+{
+public:
+    openvino_engine(const std::string& xml,
+                    std::string weights,
+                    const model_info& info,
+                    const engine_parameters& p)
+        : d_info(info), d_weights(std::move(weights)),
+          d_bits(p.slot.bits_per_symbol()), d_grid_shape{ 1,
+                                                          size_t(p.n_rx),
+                                                          slot_geometry::n_symbols,
+                                                          size_t(p.slot.n_subcarriers()),
+                                                          2 },
+          d_pilots_shape{ 1, slot_geometry::n_symbols, size_t(p.slot.n_subcarriers()), 2 },
+          d_grid(p.max_batch * ov::shape_size(d_grid_shape)),
+          d_pilots(p.max_batch * ov::shape_size(d_pilots_shape))
+    {
+        vet_ir(xml, d_weights.size());
+        d_model = core().read_model(
+            xml, ov::Tensor(ov::element::u8, { d_weights.size() }, d_weights.data()));
+        d_model->get_rt_info().clear(); // it could hold settings of the runtime
+        if (d_model->outputs().size() != 1)
+            throw std::runtime_error("the OpenVINO IR must have one output, has " +
+                                     std::to_string(d_model->outputs().size()));
+        for (const auto& input : d_model->inputs())
+            if (input.get_names() != std::unordered_set<std::string>{ "y" } &&
+                input.get_names() != std::unordered_set<std::string>{ "p" })
+                throw std::runtime_error("the OpenVINO IR must have the inputs y and p, has " +
+                                         input.get_node()->get_friendly_name());
+
+        // Something to warm up with: noise, and the pilots of slot 0.
+        std::minstd_rand bits;
+        std::normal_distribution<float> noise;
+        for (float& sample : d_grid)
+            sample = noise(bits);
+        const auto& pilots = p.slot.pilots(0);
+        for (int slot = 0; slot < p.max_batch; slot++)
+            std::copy(pilots.begin(), pilots.end(), &d_pilots[slot * pilots.size()]);
+        d_stride = sized_for(1).compiled.output().get_shape()[3];
+        d_description = "OpenVINO " + version() + ", " + arithmetic(sized_for(1).compiled);
+    }
+
+    const model_info& info() const override { return d_info; }
+    std::string description() const override { return d_description; }
+    float* grid(int slot) override { return &d_grid[slot * ov::shape_size(d_grid_shape)]; }
+    float* pilots(int slot) override { return &d_pilots[slot * ov::shape_size(d_pilots_shape)]; }
+    int llr_stride() const override { return static_cast<int>(d_stride); }
+
+    const float* infer(int batch) override
+    try {
+        auto& request = sized_for(batch).request;
+        request.infer();
+        return request.get_output_tensor().data<const float>();
+    } catch (const ov::Exception& e) {
+        rethrow(e);
+    }
+
+private:
+    //! The model at one batch size, which reads the buffers in place.
+    struct sized {
+        ov::CompiledModel compiled;
+        ov::InferRequest request;
+    };
+
+    sized& sized_for(int batch)
+    {
+        const auto found = d_sized.find(batch);
+        return found == d_sized.end() ? d_sized.emplace(batch, compile(batch)).first->second
+                                      : found->second;
+    }
+
+    sized compile(size_t batch)
+    {
+        std::map<std::string, ov::Tensor> tensors{
+            { "y", { ov::element::f32, with_batch(d_grid_shape, batch), d_grid.data() } },
+            { "p", { ov::element::f32, with_batch(d_pilots_shape, batch), d_pilots.data() } },
+        };
+        const auto model = d_model->clone();
+        std::map<std::string, ov::PartialShape> shapes;
+        for (const auto& input : model->inputs())
+            shapes[input.get_any_name()] = tensors.at(input.get_any_name()).get_shape();
+        model->reshape(shapes);
+        sized made;
+        made.compiled = core().compile_model(
+            model,
+            "CPU",
+            ov::hint::performance_mode(ov::hint::PerformanceMode::LATENCY),
+            ov::hint::inference_precision(ov::element::f32), // the IR's own is kept
+            ov::hint::enable_cpu_pinning(false),             // the work thread's affinity decides
+            ov::num_streams(1),
+            ov::inference_num_threads(1));
+        const auto output = made.compiled.output();
+        const ov::Shape& llr = output.get_shape();
+        if (llr.size() != 4 || llr[0] != batch || llr[1] != slot_geometry::n_symbols ||
+            llr[2] != d_grid_shape[3] || llr[3] < d_bits ||
+            output.get_element_type() != ov::element::f32)
+            throw std::runtime_error(
+                "the OpenVINO IR must give float32 LLRs [" + std::to_string(batch) + ", 14, " +
+                std::to_string(d_grid_shape[3]) + ", >= " + std::to_string(d_bits) + "], gives " +
+                output.get_element_type().get_type_name() + " " + llr.to_string());
+        made.request = made.compiled.create_infer_request();
+        for (const auto& input : made.compiled.inputs())
+            made.request.set_tensor(input, tensors.at(input.get_any_name()));
+        return made;
+    }
+
+    const model_info d_info;
+    std::string d_weights; // the compiled model may point into it
+    const size_t d_bits;
+    const ov::Shape d_grid_shape;   // of one slot
+    const ov::Shape d_pilots_shape; // of one slot
+    std::vector<float> d_grid;      // [max_batch, n_rx, 14, n_sc, 2]
+    std::vector<float> d_pilots;    // [max_batch, 14, n_sc, 2]
+    size_t d_stride = 0;
+    std::string d_description;
+    std::shared_ptr<ov::Model> d_model;
+    std::map<int, sized> d_sized; // by batch
+};
+
+} // namespace
+
+bool has_openvino() { return true; }
+
+std::unique_ptr<engine> make_openvino_engine(const std::string& xml,
+                                             std::string weights,
+                                             const model_info& info,
+                                             const engine_parameters& parameters)
+try {
+    return std::make_unique<openvino_engine>(xml, std::move(weights), info, parameters);
+} catch (const ov::Exception& e) {
+    rethrow(e);
+}
+
+} // namespace gr::deeprx
