@@ -28,7 +28,9 @@ _Measured = tuple[float, float]  # seconds and joules of an iteration
 
 
 @dataclass(frozen=True)
-class _Work:
+class Work:
+    """One iteration of a benchmark."""
+
     kind: str
     dtype: str
     flop: float
@@ -42,10 +44,19 @@ def machine_name(device: str) -> str:
     return report.host()["cpu"] if device == "cpu" else torch.cuda.get_device_name(device)
 
 
-def _works(device: str) -> list[_Work]:
+def matrix_product(device: str, dtype: str) -> Work:
+    """Of two square matrices, of a slot's size on a CPU; they fill a GPU. int8 adds up in int32."""
+    n = 384 if device == "cpu" else 8192
+    a, b = (torch.randn(n, n, device=device).to(getattr(torch, dtype)) for _ in range(2))
+    out_dtype, multiply = (torch.int32, torch._int_mm) if dtype == "int8" else (a.dtype, torch.mm)
+    c = torch.empty(n, n, dtype=out_dtype, device=device)
+    return Work("gemm", dtype, 2.0 * n**3, 3 * a.nbytes, lambda: multiply(a, b, out=c))
+
+
+def _works(device: str) -> list[Work]:
     """Sizes are a slot's on a CPU, and fill a GPU."""
     on_gpu = device != "cpu"
-    n, channels, slots = (8192, 128, 64) if on_gpu else (384, 64, 1)
+    channels, slots = (128, 64) if on_gpu else (64, 1)
     copies = (2**20, 2**23, 2**25, 2**28, 2**30) if on_gpu else (2**17, 2**20, 2**22, 2**24, 2**26)
     small = (2**26 if on_gpu else 2**18) // 8  # complex elements of an elementwise operator
 
@@ -55,16 +66,14 @@ def _works(device: str) -> list[_Work]:
     made = []
     for name in ("float32", "bfloat16", *(["float16"] if on_gpu else [])):
         dtype = getattr(torch, name)
-        a, b, c = (tensor(n, n, dtype=dtype) for _ in range(3))
-        product = lambda a=a, b=b, c=c: torch.mm(a, b, out=c)  # noqa: E731
-        made.append(_Work("gemm", name, 2.0 * n**3, 3 * a.nbytes, product))
+        made.append(matrix_product(device, name))
         x = tensor(slots, channels, 14, 312, dtype=dtype).contiguous(
             memory_format=torch.channels_last
         )
         for kind, groups in (("conv", 1), ("depthwise", channels)):
             w = tensor(channels, channels // groups, 3, 3, dtype=dtype)
             made.append(
-                _Work(
+                Work(
                     kind, name, 2.0 * w.numel() * x.numel() / channels, 2 * x.nbytes + w.nbytes,
                     lambda x=x, w=w, g=groups: torch.conv2d(x, w, padding=1, groups=g),
                 )
@@ -72,22 +81,20 @@ def _works(device: str) -> list[_Work]:
     z, e = torch.view_as_complex(tensor(small, 2)), tensor(2 * small)
     zout, eout = torch.empty_like(z), torch.empty_like(e)
     made += [
-        _Work("elementwise", "complex64", 6.0 * small, 2 * z.nbytes,
+        Work("elementwise", "complex64", 6.0 * small, 2 * z.nbytes,
               lambda: torch.mul(z, z, out=zout)),
-        _Work("transcendental", "float32", e.numel(), 2 * e.nbytes,
+        Work("transcendental", "float32", e.numel(), 2 * e.nbytes,
               lambda: torch.exp(e, out=eout)),
-        _Work("reduction", "float32", e.numel(), 1.25 * e.nbytes,
+        Work("reduction", "float32", e.numel(), 1.25 * e.nbytes,
               lambda: e.view(-1, 4).sum(1)),
     ]  # fmt: skip
     for size in copies:
         source = torch.empty(size // 4, device=device).fill_(1.0)
         target = torch.empty_like(source)
-        made.append(
-            _Work("copy", "float32", 0.0, 2.0 * size, lambda s=source, t=target: t.copy_(s))
-        )
+        made.append(Work("copy", "float32", 0.0, 2.0 * size, lambda s=source, t=target: t.copy_(s)))
     for kind, calls in (("call", _calls(device)), ("view", _views(device))):
         made.append(
-            _Work(kind, "float32", 0.0, 0.0, lambda c=calls: [one() for one in c], len(calls))
+            Work(kind, "float32", 0.0, 0.0, lambda c=calls: [one() for one in c], len(calls))
         )
     return made
 
@@ -125,7 +132,7 @@ def _views(device: str) -> list[Callable[[], object]]:
 class _Timed:
     """Calls a work so often that a call takes CALL_S; for energy.measure()."""
 
-    def __init__(self, work: _Work, device: str, threads: int):
+    def __init__(self, work: Work, device: str, threads: int):
         self.work, self.seconds = work, []
         self._wait = (lambda: None) if device == "cpu" else torch.cuda.synchronize
         # others on the machine do not count in the time of a lone thread

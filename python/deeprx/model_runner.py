@@ -6,9 +6,9 @@ it costs.
 import io
 import time
 
-import numpy as np
 import torch
 
+from deeprx_common.examples import received_slots
 from deeprx_common.slot import SlotConfig
 
 from .deeprx_python import check_model
@@ -57,7 +57,7 @@ class ModelRunner:
             if precision:
                 _convert(module, getattr(torch, precision))
             self._module = torch.jit.freeze(module.to(device).eval())
-            self._slots = _slots(config, n_rx, batch)
+            self._slots = tuple(map(torch.from_numpy, received_slots(config, n_rx, batch)))
             if device != "cpu":
                 self._slots = tuple(part.pin_memory() for part in self._slots)
             for _ in range(3):  # the executor profiles, then compiles
@@ -91,14 +91,3 @@ def _convert(module: torch.jit.ScriptModule, dtype: torch.dtype) -> None:
     for part in module.modules():
         if part.original_name.startswith("Conv"):
             part.to(dtype)
-
-
-def _slots(config: SlotConfig, n_rx: int, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Slots over a flat channel at 12 dB, and their pilots: y and p of the model contract."""
-    rng = np.random.default_rng(1)
-    grids = np.stack([config.grid(config.bits(1, i), i) for i in range(batch)])
-    noise = rng.normal(0, 10 ** (-12 / 20) / 2**0.5, (batch, n_rx, *grids.shape[1:], 2)) @ [1, 1j]
-    gains = np.exp(2j * np.pi * rng.random((batch, n_rx, 1, 1)))
-    y = (gains * grids[:, None] + noise).astype(np.complex64)
-    pilots = np.stack([config.pilots(i) for i in range(batch)])
-    return tuple(torch.view_as_real(torch.from_numpy(a)) for a in (y, pilots))

@@ -4,7 +4,7 @@
 import argparse
 import sys
 
-from . import energy, info, keys, loopback, monitor, parity, profile, radio, record, replay
+from . import bench, energy, info, keys, loopback, monitor, parity, profile, radio, record, replay
 
 
 class _Parser(argparse.ArgumentParser):
@@ -27,6 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     parity.add(commands)
     profile.add(commands)
     energy.add(commands)
+    bench.add(commands)
     monitor.add(commands)
     keys.add(commands)
     arguments = parser.parse_args(argv)

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Receivers, each by every contender, and what this machine could do at most: `deeprx bench`."""
+
+import statistics
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from deeprx_common.report import summarise_s
+
+from ..model_file import ModelFile
+from .contenders import Group, Kit, Worker, make_kit
+from .worker import Job, Turn
+
+SLOT_S = 1e-3  # at 15 kHz (TS 38.211 clause 4.3.1)
+TURN_S = 0.2
+REFERENCE = "torchscript"  # what others are compared with, round by round
+PRECISIONS = ("float32", "bfloat16", "int8")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contender with one receiver.
+
+    why: what was not measured, or ended early. description: library and precision. startup_s: from
+    the start of its process until it has received a slot. call_s: of a slot, CPU time on a CPU and
+    wall time on a GPU: mean, p50, p99. cpu_s: CPU time a slot of what receives, worker threads
+    included: median over rounds, and quartiles. slots_per_s, busy: medians over rounds; busy is the
+    process's CPU time over wall time. real_time: the 1 ms of a slot over cpu_s. flop_per_s: the
+    file's FLOP over cpu_s; of_peak: over the matrix product's rate in this precision. against:
+    cpu_s over that of "torchscript" in the same round: quartile, median, quartile. llr_difference:
+    RMS against "torchscript", over its RMS. On a GPU cpu_s gives way to call_s's median.
+    """
+
+    receiver: str
+    contender: str
+    model_sha256: str | None = None
+    why: str | None = None
+    description: str | None = None
+    precision: str | None = None
+    rounds: int = 0
+    slots: int = 0
+    startup_s: float | None = None
+    peak_bytes: int | None = None
+    call_s: dict | None = None
+    cpu_s: float | None = None
+    cpu_s_quartiles: list[float] | None = None
+    slots_per_s: float | None = None
+    busy: float | None = None
+    real_time: float | None = None
+    flop_per_s: float | None = None
+    of_peak: float | None = None
+    against: list[float] | None = None
+    llr_difference: float | None = None
+
+
+def per_slot(turns: Sequence[Turn]) -> list[float]:
+    """CPU seconds of a slot in each turn."""
+    return [turn.receiver_s / turn.slots for turn in turns]
+
+
+def _quartiles(values: Sequence[float]) -> list[float]:
+    return [float(q) for q in np.quantile(values, [0.25, 0.5, 0.75])]
+
+
+class Comparison:
+    """Measures in groups: what the machine can do, then each receiver's contenders.
+
+    names: of CONTENDERS. base: what all jobs have in common. seconds: of each contender with each
+    receiver. rows, gemm_flop_per_s: filled as groups end, also by one that is interrupted.
+    """
+
+    def __init__(
+        self, models: Sequence[ModelFile], names: Sequence[str], base: Job, seconds: float
+    ):
+        self._names, self._base = list(names), base
+        self.rounds = max(1, round(seconds / TURN_S))
+        self._seconds = seconds / self.rounds
+        self._folder = tempfile.TemporaryDirectory(prefix="deeprx-bench-")
+        self._kits = [
+            make_kit(m, base.config, base.n_rx, base.device, Path(self._folder.name, str(k)))
+            for k, m in enumerate(models)
+        ]
+        self._labels = [
+            m.name if [o.name for o in models].count(m.name) == 1 else f"{m.name} ({m.path})"
+            for m in models
+        ]
+        self.rows: list[Row] = []
+        self.gemm_flop_per_s: dict[str, float] = {}
+
+    def close(self) -> None:
+        self._folder.cleanup()
+
+    @property
+    def steps(self) -> int:
+        """Of run(): starts and turns."""
+        workers = len(PRECISIONS) + 1 + len(self._kits) * len(self._names)
+        return workers * (1 + self.rounds)
+
+    def run(self) -> Iterator[str]:
+        """Measures; says what comes next."""
+        yield from self._machine()
+        for kit, label in zip(self._kits, self._labels, strict=True):
+            yield from self._receiver(kit, label)
+
+    def _rounds(self, group: Group, what: str) -> Iterator[str]:
+        for k in range(self.rounds):
+            for _ in group.round(self._seconds):
+                yield f"{what}: round {k + 1} of {self.rounds}"
+
+    def _machine(self) -> Iterator[str]:
+        with Group() as group:
+            try:
+                for precision in PRECISIONS:
+                    yield f"matrix products, {precision}"
+                    job = replace(self._base, contender="gemm", precision=precision)
+                    group.start(precision, lambda job=job: Worker(job))
+                yield "GNU Radio's equaliser"
+                stock = replace(self._base, contender="equaliser", n_rx=1, device="cpu", batch=1)
+                group.start("equaliser", lambda: Worker(stock))
+                yield from self._rounds(group, "machine")
+            finally:
+                for precision in PRECISIONS:
+                    if turns := group.turns.get(precision):
+                        times = [call for turn in turns for call in turn.calls_s]
+                        flop = group.workers[precision].flop
+                        self.gemm_flop_per_s[precision] = flop / statistics.median(times)
+                self._add(group, "equaliser", "GNU Radio, 1 antenna")
+
+    def _receiver(self, kit: Kit, label: str) -> Iterator[str]:
+        with Group() as group:
+            try:
+                for name in self._names:
+                    yield f"{label}: starting {name}"
+                    group.start(name, lambda name=name: Worker(*kit.job(name, self._base)))
+                yield from self._rounds(group, label)
+            finally:
+                for name in self._names:
+                    self._add(group, name, label, kit)
+
+    def _add(self, group: Group, name: str, label: str, kit: Kit | None = None) -> None:
+        row = Row(label, name, model_sha256=kit and kit.model.sha256, why=group.failures.get(name))
+        if turns := group.turns.get(name):
+            worker = group.workers[name]
+            flop = kit and kit.model.flop_per_slot(self._base.n_prb, self._base.n_rx)
+            row = measured(row, worker, turns, flop, self.gemm_flop_per_s)
+            if reference := group.turns.get(REFERENCE):
+                pairs = zip(per_slot(turns), per_slot(reference), strict=False)
+                row = replace(row, against=_quartiles([own / other for own, other in pairs]))
+            if kit:
+                row = replace(row, llr_difference=_difference(kit.folder, name))
+        if turns or row.why:
+            self.rows.append(row)
+
+
+def measured(row: Row, worker: Worker, turns: Sequence[Turn], flop: int | None, peak: dict) -> Row:
+    """row with what the turns say."""
+    cpu = _quartiles(per_slot(turns))
+    calls = summarise_s([call for turn in turns for call in turn.calls_s])
+    took = cpu[1] if worker.job.device == "cpu" else calls["p50"]
+    flop_per_s = flop / took if flop else None
+    limit = peak.get(worker.job.precision)
+    return replace(
+        row,
+        description=worker.description,
+        precision=worker.job.precision,
+        rounds=len(turns),
+        slots=sum(turn.slots for turn in turns),
+        startup_s=worker.startup_s,
+        peak_bytes=worker.peak_bytes,
+        call_s=calls,
+        cpu_s=cpu[1],
+        cpu_s_quartiles=[cpu[0], cpu[2]],
+        slots_per_s=statistics.median(turn.slots / turn.seconds for turn in turns),
+        busy=statistics.median(turn.busy_s / turn.seconds for turn in turns),
+        real_time=SLOT_S / took,
+        flop_per_s=flop_per_s,
+        of_peak=flop_per_s / limit if flop_per_s and limit else None,
+    )
+
+
+def _difference(folder: Path, name: str) -> float | None:
+    """Of the first batch's LLRs from REFERENCE's, RMS over RMS; None where either has none."""
+    try:
+        found, expected = (np.load(folder / f"{n}.npy") for n in (name, REFERENCE))
+    except OSError:
+        return None
+    return float(np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2)))

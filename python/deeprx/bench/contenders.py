@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who is measured, each in a process of its own, in turns on the same cores."""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+from deeprx_common.slot import SlotConfig
+
+from ..deeprx_python import check_model
+from ..model_file import ModelFile
+from .worker import Job, Turn
+
+HERE = Path(__file__).resolve().parent
+START_S = 300.0  # at most, until a contender is ready: torch.compile takes a minute or two
+ANSWER_S = 60.0  # at most, above the seconds of a turn
+
+CONTENDERS = {
+    "block": "deeprx.receiver in a running flowgraph",
+    "engine": "the block's engine, called without a flowgraph",
+    "torchscript": "the frozen model file, called from Python",
+    "python-block": "the frozen model file in a gr.basic_block written in Python",
+    "torch-compile": "the net built again from its recipe (.venv-training)",
+    "onnxruntime": "the model file exported as ONNX, in float32",
+    "openvino": "the same ONNX, through OpenVINO's Python API",
+}
+CPU_ONLY = ("onnxruntime", "openvino")
+
+
+class ContenderError(RuntimeError):
+    """A contender cannot be measured; the message is one line."""
+
+
+def bench_cores(threads: int) -> list[int]:
+    """The cores that all contenders share: the last ones, the first serves most interrupts.
+
+    Raises ValueError where there are not so many.
+    """
+    found = sorted(os.sched_getaffinity(0))
+    if not 1 <= threads <= len(found):
+        raise ValueError(
+            f"--threads must be 1 to {len(found)}, this machine's cores; got {threads}"
+        )
+    return found[-threads:]
+
+
+class Worker:
+    """A contender's process.
+
+    startup_s: from its start until it has received a first batch. flop: of a matrix product.
+
+    python: its interpreter. Raises ContenderError where it does not come up.
+    """
+
+    def __init__(self, job: Job, python: str | None = None):
+        self._folder = tempfile.TemporaryDirectory(prefix="deeprx-bench-")
+        environment = os.environ | {
+            "OMP_NUM_THREADS": str(job.threads),
+            "TORCHINDUCTOR_CACHE_DIR": self._folder.name,  # nothing compiled before helps a start
+            "TORCHINDUCTOR_COMPILE_THREADS": "1",
+        }
+        if python:  # another environment has what it needs
+            environment.pop("PYTHONPATH", None)
+        self.job, self._log = job, Path(self._folder.name, "log")
+        start = time.perf_counter()
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [python or sys.executable, str(HERE / "worker.py"), json.dumps(asdict(job))],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=environment,
+                start_new_session=True,  # Ctrl-C is for the parent, which closes its workers
+            )
+        self.peak_bytes = self.bytes = 0
+        try:
+            ready = self._answer(START_S)
+        except BaseException:
+            self.close()
+            raise
+        self.startup_s = time.perf_counter() - start
+        self.description, self.flop = ready["description"], ready["flop"]
+
+    def turn(self, seconds: float) -> Turn:
+        """Raises ContenderError where it fails."""
+        with suppress(BrokenPipeError):  # then there is no answer
+            self._process.stdin.write(f"{seconds}\n".encode())
+            self._process.stdin.flush()
+        found = self._answer(seconds + ANSWER_S)
+        self.peak_bytes, self.bytes = found["peak_bytes"], found["bytes"]
+        return Turn(**{field.name: found[field.name] for field in fields(Turn)})
+
+    def _answer(self, seconds: float) -> dict:
+        pipe, text, end = self._process.stdout.fileno(), b"", time.monotonic() + seconds
+        while not text.endswith(b"\n"):
+            if not select.select([pipe], [], [], max(0.0, end - time.monotonic()))[0]:
+                raise ContenderError(f"no answer within {seconds:.0f} s")
+            part = os.read(pipe, 1 << 16)
+            if not part:
+                raise ContenderError(self._end())
+            text += part
+        found = json.loads(text)
+        if "error" in found:
+            raise ContenderError(found["error"])
+        return found
+
+    def _end(self) -> str:
+        code = self._process.wait()
+        how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+        said = self._log.read_text(errors="replace").strip().splitlines()
+        return f"ended with {how}" + (f": {said[-1].strip()}" if said else "")
+
+    def close(self) -> None:
+        with suppress(ProcessLookupError):  # with what it started
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with suppress(BrokenPipeError):
+                pipe.close()
+        self._folder.cleanup()
+
+
+class Group:
+    """Workers that take turns. failures: why one did not come up, or ended."""
+
+    def __init__(self):
+        self.workers: dict[str, Worker] = {}
+        self.turns: dict[str, list[Turn]] = {}
+        self.failures: dict[str, str] = {}
+        self._rounds = 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for worker in self.workers.values():
+            worker.close()
+
+    def start(self, name: str, make: Callable[[], Worker]) -> None:
+        """The worker that make() gives joins, or else its ContenderError."""
+        try:
+            self.workers[name] = make()
+            self.turns[name] = []
+        except ContenderError as error:
+            self.failures[name] = str(error)
+
+    def round(self, seconds: float) -> Iterator[str]:
+        """A turn of each, every other time backwards; names who has had it. A round left unfinished
+        does not count.
+        """
+        order = [name for name in self.workers if name not in self.failures]
+        if self._rounds % 2:
+            order.reverse()
+        found = {}
+        for name in order:
+            try:
+                found[name] = self.workers[name].turn(seconds)
+            except ContenderError as error:
+                self.failures[name] = str(error)
+            yield name
+        for name, turn in found.items():
+            self.turns[name].append(turn)
+        self._rounds += 1
+
+
+@dataclass(frozen=True)
+class Kit:
+    """What contenders need of a model file, in a folder of its own.
+
+    The file is a copy of the bytes that were checked as the receiver block checks them. training:
+    the interpreter of the training environment, None where there is none.
+    """
+
+    folder: Path
+    model: ModelFile
+    training: str | None
+
+    def job(self, contender: str, base: Job) -> tuple[Job, str | None]:
+        """What a contender does, and in which interpreter.
+
+        Raises ContenderError where it cannot take this model.
+        """
+        precision = self.model.metadata.get("precision", "float32")
+        job = replace(
+            base,
+            contender=contender,
+            model=str(self.folder / "model.pt"),
+            precision=precision,
+            llr=str(self.folder / f"{contender}.npy"),
+        )
+        if contender in CPU_ONLY:
+            if job.device != "cpu":
+                raise ContenderError(f"measured on a CPU only, not on {job.device}")
+            if not find_spec(contender):
+                raise ContenderError("not installed: ./dev bench installs it")
+            if precision not in ("float32", "bfloat16"):
+                raise ContenderError(f"a model in {precision} cannot be exported as ONNX")
+            job = replace(job, model=str(self._onnx(job)))
+            if contender == "onnxruntime":
+                job = replace(job, precision="float32")
+        if contender == "torch-compile":
+            if not self.training:
+                raise ContenderError("no .venv-training: ./dev train --help makes it")
+            return job, self.training
+        return job, None
+
+    def _onnx(self, job: Job) -> Path:
+        out, log = self.folder / "model.onnx", self.folder / "onnx.log"
+        if not log.exists():
+            config = job.config
+            shape = [job.batch, job.n_rx, 14, config.n_sc, 2]
+            command = [sys.executable, HERE / "to_onnx.py", job.model, config.bits_per_symbol]
+            with log.open("w") as text:
+                subprocess.run(
+                    [str(part) for part in (*command, shape, out)], stdout=text, stderr=text
+                )
+        if not out.exists():
+            raise ContenderError(f"ONNX: {_cause(log.read_text())}")
+        return out
+
+
+def _cause(log: str) -> str:
+    """The exception that ends a traceback, in one line."""
+    lines = [line for line in log.splitlines() if line.strip() and not line.startswith(" ")]
+    return lines[-1].rpartition("torch.onnx.errors.")[2] if lines else "the exporter said nothing"
+
+
+def make_kit(model: ModelFile, config: SlotConfig, n_rx: int, device: str, folder: Path) -> Kit:
+    """Checks a model file and copies it. Raises RuntimeError with one line that names the file."""
+    data = model.path.read_bytes()
+    try:
+        check_model(
+            data,
+            n_prb=config.n_prb,
+            n_rx=n_rx,
+            modulation=config.modulation,
+            dmrs=list(config.dmrs),
+            device=device,
+        )
+    except RuntimeError as error:
+        raise RuntimeError(f"{model.path}: {error}") from None
+    folder.mkdir(parents=True)
+    (folder / "model.pt").write_bytes(data)
+    return Kit(folder, model, find_training())
+
+
+def find_training() -> str | None:
+    """The interpreter of the training environment, beside the source tree's build."""
+    for parent in HERE.parents:
+        python = parent / ".venv-training" / "bin" / "python"
+        if python.is_file():
+            return str(python)
+    return None

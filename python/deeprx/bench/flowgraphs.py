@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Contenders that run in a flowgraph: the receiver block, the same model in a Python block, and GNU
+Radio's own equaliser.
+"""
+
+import os
+import time
+
+import numpy as np
+import pmt
+from gnuradio import blocks, digital, gr
+
+from deeprx_common.examples import received_slots
+from deeprx_common.slot import N_SYMBOLS, SlotConfig, constellation
+
+from ..deeprx_python import receiver
+from .worker import SLOTS, WARM_UP, Job, Turn
+
+
+def sources(job: Job) -> list[gr.basic_block]:
+    """Slots as a front end gives them, one source an antenna, repeated for ever."""
+    config = job.config
+    y, _ = received_slots(config, job.n_rx, SLOTS)
+    symbols = np.zeros((job.n_rx, SLOTS, N_SYMBOLS, config.fft_size), np.complex64)
+    first = config.fft_size // 2 - 6 * config.n_prb
+    symbols[..., first : first + config.n_sc] = y.view(np.complex64)[..., 0].swapaxes(0, 1)
+    length = [
+        gr.tag_utils.python_to_tag(
+            (N_SYMBOLS * i, pmt.intern("packet_len"), pmt.from_long(N_SYMBOLS))
+        )
+        for i in range(SLOTS)
+    ]
+    made = [
+        blocks.vector_source_c(antenna.ravel().tolist(), True, config.fft_size, [] if k else length)
+        for k, antenna in enumerate(symbols)
+    ]
+    for source in made:
+        if job.queued:
+            source.set_max_output_buffer(N_SYMBOLS * job.queued)
+    return made
+
+
+class Flowgraph:
+    """Sources, what receives, and a null sink; started for each turn.
+
+    chain: blocks of which the first takes an input of each antenna. per_slot: items of a slot that
+    the last one gives.
+    """
+
+    def __init__(self, job: Job, chain: list[gr.basic_block], itemsize: int, per_slot: int):
+        self.top, self.last, self._per_slot = gr.top_block(), chain[-1], per_slot
+        given = sources(job)
+        for port, source in enumerate(given):
+            self.top.connect(source, (chain[0], port))
+        self.sink = blocks.null_sink(itemsize)
+        self.top.connect(*chain, self.sink)
+        self._others = [*given, self.sink]
+
+    def slots(self) -> int:
+        return self.last.nitems_written(0) // self._per_slot
+
+    def calls(self) -> int:
+        """Marks a time, of which calls_since() tells."""
+        return 0
+
+    def calls_since(self, mark: int, end: int) -> dict:
+        """Fields calls_s, queued and batch of a Turn."""
+        return {"calls_s": []}
+
+    def turn(self, seconds: float) -> Turn:
+        self.top.start()
+        try:
+            self._wait(time.perf_counter() + WARM_UP * seconds)
+            before, receiver, slots = time.process_time(), self._receiver_s(), self.slots()
+            start, mark = time.perf_counter(), self.calls()
+            self._wait(start + seconds)
+            elapsed, slots = time.perf_counter() - start, self.slots() - slots
+            busy, receiver = time.process_time() - before, self._receiver_s() - receiver
+            calls = self.calls_since(mark, self.calls())
+        finally:
+            self.top.stop()
+            self.top.wait()
+        return Turn(slots, elapsed, busy, receiver, **calls)
+
+    def _wait(self, until: float) -> None:
+        """Until then, and on to the end of the next slot: turns begin and end with one."""
+        time.sleep(max(0.0, until - time.perf_counter()))
+        slots, patience = self.slots(), time.perf_counter() + 30
+        while self.slots() == slots:
+            if time.perf_counter() > patience:
+                raise RuntimeError("the flowgraph receives nothing")
+            time.sleep(0.5e-3)
+
+    def _receiver_s(self) -> float:
+        """CPU time of the process without that of sources, sink and this thread: worker threads of
+        the receiver count.
+        """
+        names = {block.alias()[:15] for block in self._others}  # as Linux cuts them
+        total = time.process_time() - time.thread_time()
+        for thread in os.listdir("/proc/self/task"):
+            try:
+                with open(f"/proc/self/task/{thread}/comm") as name:
+                    if name.read().rstrip("\n") in names:
+                        total -= time.clock_gettime(~int(thread) << 3 | 6)  # that thread's clock
+            except OSError:  # it has ended
+                continue
+        return total
+
+
+class BlockFlowgraph(Flowgraph):
+    """deeprx.receiver."""
+
+    def __init__(self, job: Job):
+        config = job.config
+        self.receiver = receiver(
+            model=job.model,
+            n_prb=config.n_prb,
+            n_rx=job.n_rx,
+            modulation=config.modulation,
+            dmrs=list(config.dmrs),
+            device=job.device,
+            threads=job.threads,
+            max_batch=job.batch,
+            max_latency_ms=0.0,
+        )
+        super().__init__(job, [self.receiver], gr.sizeof_float, config.n_bits)
+        self._time = pmt.intern("cpu_ns" if job.device == "cpu" else "inference_ns")
+        self._stats = blocks.message_debug()
+        self.top.msg_connect((self.receiver, "stats"), (self._stats, "store"))
+        self._others.append(self._stats)
+
+    @property
+    def description(self) -> str:
+        """What computes in it, as the block says."""
+        found = pmt.dict_ref(self._stats.get_message(0), pmt.intern("engine"), pmt.intern(""))
+        return pmt.symbol_to_string(found)
+
+    def slots(self) -> int:
+        return self.receiver.slots()
+
+    def calls(self) -> int:
+        return self._stats.num_messages()
+
+    def calls_since(self, mark, end):
+        found = [self._stats.get_message(k) for k in range(mark, end)]
+
+        def column(key, scale=1.0):
+            return [scale * pmt.to_python(pmt.dict_ref(m, key, pmt.PMT_NIL)) for m in found]
+
+        return {
+            "calls_s": column(self._time, 1e-9),
+            "queued": float(np.mean(column(pmt.intern("queue_depth")) or [0])),
+            "batch": float(np.mean(column(pmt.intern("batch")) or [0])),
+        }
+
+
+class PythonReceiver(gr.basic_block):
+    """The frozen model in a block as one writes it in Python: a slot a call."""
+
+    def __init__(self, job: Job):
+        import torch
+
+        torch.set_num_threads(job.threads)
+        config = self._config = job.config
+        gr.basic_block.__init__(
+            self, "Python receiver", [(np.complex64, config.fft_size)] * job.n_rx, [np.float32]
+        )
+        self.set_output_multiple(config.n_bits)
+        self.set_relative_rate(config.n_bits, N_SYMBOLS)
+        self._bins = slice(
+            config.fft_size // 2 - 6 * config.n_prb, config.fft_size // 2 + 6 * config.n_prb
+        )
+        self._device = job.device
+        self._module = torch.jit.freeze(torch.jit.load(job.model).eval().to(job.device))
+        self._pilots = torch.view_as_real(torch.from_numpy(config.pilots()))[None].to(job.device)
+        self._data = torch.from_numpy(~config.pilot_mask)
+        self.description = f"PyTorch {torch.__version__}, {job.precision}"
+        self._clock = time.thread_time if job.device == "cpu" else time.perf_counter
+        self.calls_s: list[float] = []
+
+    def forecast(self, noutput_items, ninputs):
+        return [N_SYMBOLS] * ninputs
+
+    def general_work(self, input_items, output_items):
+        import torch
+
+        if min(map(len, input_items)) < N_SYMBOLS:
+            return 0
+        start = self._clock()
+        config = self._config
+        symbols = np.stack([x[:N_SYMBOLS, self._bins] for x in input_items])
+        with torch.inference_mode():
+            grid = torch.view_as_real(torch.from_numpy(symbols))[None].to(self._device)
+            llr = self._module(grid, self._pilots, config.bits_per_symbol)[0].cpu()
+            llr = llr[self._data][:, : config.bits_per_symbol]
+        output_items[0][: config.n_bits] = llr.numpy().ravel()
+        self.consume_each(N_SYMBOLS)
+        self.calls_s.append(self._clock() - start)
+        return config.n_bits
+
+
+class PythonFlowgraph(Flowgraph):
+    """PythonReceiver."""
+
+    def __init__(self, job: Job):
+        self.block = PythonReceiver(job)
+        self.description = self.block.description
+        super().__init__(job, [self.block], gr.sizeof_float, job.config.n_bits)
+
+    def calls(self) -> int:
+        return len(self.block.calls_s)
+
+    def calls_since(self, mark, end):
+        return {"calls_s": self.block.calls_s[mark:end]}
+
+
+def equaliser_chain(config: SlotConfig) -> list[gr.basic_block]:
+    """One antenna, channel updated by pilots and decisions: ofdm_equalizer_simpledfe in
+    ofdm_frame_equalizer_vcvc, ofdm_serializer_vcc and constellation_soft_decoder_cf.
+    """
+    pilots = config.pilots()
+    carriers = [config.carriers[~row].tolist() for row in config.pilot_mask]
+    known = [config.carriers[row].tolist() for row in config.pilot_mask]
+    values = [pilots[k, row].tolist() for k, row in enumerate(config.pilot_mask)]
+    points = digital.constellation_calcdist(
+        constellation(config.modulation).tolist(), [], 1, 1, digital.constellation.NO_NORMALIZATION
+    ).base()
+    equaliser = digital.ofdm_equalizer_simpledfe(
+        config.fft_size, points, carriers, known, values, 0, 0.1, True, True
+    )
+    chain = [
+        digital.ofdm_frame_equalizer_vcvc(equaliser.base(), 0, "packet_len"),
+        digital.ofdm_serializer_vcc(config.fft_size, carriers, "packet_len", "", 0, "", True),
+        digital.constellation_soft_decoder_cf(points),
+    ]
+    chain[0].set_min_output_buffer(4 * N_SYMBOLS)  # a tagged packet must fit into half of it
+    chain[1].set_min_output_buffer(4 * config.n_data_re)
+    return chain
+
+
+class EqualiserFlowgraph:
+    """equaliser_chain(), made anew for each turn: tagged stream blocks do not start twice."""
+
+    def __init__(self, job: Job):
+        self._job = job
+        self.description = f"GNU Radio {gr.version()}, float32"
+
+    def turn(self, seconds: float) -> Turn:
+        chain = equaliser_chain(self._job.config)
+        n_bits = self._job.config.n_bits
+        return Flowgraph(self._job, chain, gr.sizeof_float, n_bits).turn(seconds)
+
+
+FLOWGRAPHS = {
+    "block": BlockFlowgraph,
+    "python-block": PythonFlowgraph,
+    "equaliser": EqualiserFlowgraph,
+}

@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One contender of the benchmark, in a process of its own: a script that contenders.Worker starts.
+
+Its argument is a Job as JSON. On its standard output a JSON line says that it is ready, or
+{"error": why}; then for every line on its standard input, the seconds of a turn, it answers with a
+Turn. It ends with its standard input.
+
+At its head it imports NumPy and deeprx_common only: start-up time and memory are those of the
+contender, whose interpreter need not have GNU Radio or PyTorch.
+"""
+
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from deeprx_common.examples import received_slots
+from deeprx_common.slot import SlotConfig
+
+SLOTS = 4  # different ones, received again and again
+WARM_UP = 0.2  # of a turn, before what is counted: other contenders had the caches
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a contender does. model: its file, in the form the contender takes.
+
+    batch: slots of an inference, in the block the most of one. queued: slots that the block's input
+    holds; 0: as GNU Radio sizes it. cores: the process may use. llr: where to save the LLRs of the
+    first batch; "": nowhere.
+    """
+
+    contender: str
+    model: str
+    n_prb: int
+    n_rx: int
+    modulation: str
+    dmrs: list[int]
+    cores: list[int]
+    precision: str = "float32"
+    device: str = "cpu"
+    threads: int = 1
+    batch: int = 1
+    queued: int = 0
+    llr: str = ""
+
+    @property
+    def config(self) -> SlotConfig:
+        return SlotConfig(n_prb=self.n_prb, modulation=self.modulation, dmrs=tuple(self.dmrs))
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a contender did in its turn.
+
+    busy_s: CPU time of the process. receiver_s: CPU time of what receives, worker threads included.
+    calls_s: of each inference, per slot: CPU time on a CPU, wall time on a GPU. queued: mean
+    slots that waited behind a batch; batch: mean slots of one.
+    """
+
+    slots: int
+    seconds: float
+    busy_s: float
+    receiver_s: float
+    calls_s: list[float]
+    queued: float = 0.0
+    batch: float = 1.0
+
+
+class Calls:
+    """A receiver called on one batch after another. receive(y, p): float32 arrays of the model
+    contract, to LLRs [batch, 14, n_sc, >= bits].
+    """
+
+    def __init__(self, job: Job):
+        y, p = received_slots(job.config, job.n_rx, SLOTS * job.batch)
+        self.batch, self.bits = job.batch, job.config.bits_per_symbol
+        self._clock = time.process_time if job.device == "cpu" else time.perf_counter
+        self.load(job)
+        self._batches = [
+            tuple(map(self.prepare, pair))
+            for pair in zip(np.split(y, SLOTS), np.split(p, SLOTS), strict=True)
+        ]
+        llr = np.asarray(self.receive(*self._batches[0]))
+        if job.llr:
+            np.save(job.llr, llr[..., : self.bits])
+
+    def prepare(self, slots: np.ndarray):
+        return slots
+
+    def turn(self, seconds: float) -> Turn:
+        self._calls(WARM_UP * seconds)
+        start, busy = time.perf_counter(), time.process_time()
+        calls = self._calls(seconds)
+        busy, elapsed = time.process_time() - busy, time.perf_counter() - start
+        return Turn(self.batch * len(calls), elapsed, busy, busy, calls, batch=self.batch)
+
+    def _calls(self, seconds: float) -> list[float]:
+        clock, made = self._clock, []
+        end = time.perf_counter() + seconds
+        while not made or time.perf_counter() < end:
+            start = clock()
+            self.receive(*self._batches[len(made) % SLOTS])
+            made.append((clock() - start) / self.batch)
+        return made
+
+
+class TorchScript(Calls):
+    """torch.jit: the frozen model file."""
+
+    def load(self, job: Job) -> None:
+        import torch
+
+        torch.set_num_threads(job.threads)
+        self._mode = torch.inference_mode()
+        self._mode.__enter__()  # to the end of the process
+        self.device = job.device
+        self.module = self.make(job)
+        self.description = f"PyTorch {torch.__version__}, {job.precision}"
+
+    def make(self, job: Job):
+        import torch
+
+        return torch.jit.freeze(torch.jit.load(job.model).eval().to(job.device))
+
+    def prepare(self, slots):
+        import torch
+
+        slots = torch.from_numpy(slots)
+        return slots if self.device == "cpu" else slots.pin_memory()
+
+    def receive(self, y, p):
+        y, p = y.to(self.device, non_blocking=True), p.to(self.device, non_blocking=True)
+        return self.module(y, p, self.bits).cpu()
+
+
+class TorchCompile(TorchScript):
+    """torch.compile cannot take a TorchScript module: the net is built again from the recipe that
+    the model file tells, with the file's weights.
+    """
+
+    def make(self, job: Job):
+        import torch
+        from torch._inductor import config
+
+        from deeprx_training.export import to_precision
+        from deeprx_training.receivers import build
+
+        extra = {"deeprx.json": ""}
+        script = torch.jit.load(job.model, _extra_files=extra)
+        spec = json.loads(extra["deeprx.json"]).get("training", {}).get("net")
+        if not spec:
+            raise ValueError("the model file tells no net that could be built again")
+        net = to_precision(build(spec), job.precision).eval()
+        net.load_state_dict(script.state_dict())
+        config.freezing = job.device == "cpu"  # weights are constants, as in the other contenders
+        return torch.compile(net.to(job.device))
+
+
+class Engine(Calls):
+    """The receiver block's engine, without the block."""
+
+    def load(self, job: Job) -> None:
+        from gnuradio.deeprx import Engine
+
+        self.engine = Engine(
+            job.model,
+            n_prb=job.n_prb,
+            n_rx=job.n_rx,
+            modulation=job.modulation,
+            dmrs=job.dmrs,
+            threads=job.threads,
+            device=job.device,
+            max_batch=job.batch,
+        )
+        self.description = self.engine.description
+
+    def receive(self, y, p):
+        return self.engine.infer(y, p)
+
+    def _calls(self, seconds: float) -> list[float]:
+        """The engine times itself: no Python between calls."""
+        made, column = [], 0 if self._clock is time.perf_counter else 1
+        end = time.perf_counter() + seconds
+        while not made or time.perf_counter() < end:
+            made += (self.engine.time(SLOTS, self.batch)[:, column] / self.batch).tolist()
+        return made
+
+
+class OnnxRuntime(Calls):
+    def load(self, job: Job) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = job.threads
+        self.session = onnxruntime.InferenceSession(
+            job.model, options, providers=["CPUExecutionProvider"]
+        )
+        self.description = f"ONNX Runtime {onnxruntime.__version__}, {job.precision}"
+
+    def receive(self, y, p):
+        return self.session.run(None, {"y": y, "p": p})[0]
+
+
+class OpenVino(Calls):
+    HINTS = {"float32": "f32", "bfloat16": "bf16"}  # noqa: RUF012
+
+    def load(self, job: Job) -> None:
+        import openvino
+
+        compiled = openvino.Core().compile_model(
+            job.model,
+            "CPU",
+            {
+                "INFERENCE_NUM_THREADS": job.threads,
+                "INFERENCE_PRECISION_HINT": self.HINTS[job.precision],
+                "PERFORMANCE_HINT": "LATENCY",
+            },
+        )
+        self.request = compiled.create_infer_request()
+        version = openvino.__version__.partition("-")[0]
+        self.description = f"OpenVINO {version}, {job.precision}"
+
+    def receive(self, y, p):
+        return self.request.infer({"y": y, "p": p}, share_inputs=True)[0]
+
+
+class Gemm(Calls):
+    """Matrix products, for what this core can do at most."""
+
+    def __init__(self, job: Job):
+        import torch
+        from gnuradio.deeprx.machine_benchmarks import matrix_product
+
+        torch.set_num_threads(job.threads)
+        work = matrix_product(job.device, job.precision)
+        wait = torch.cuda.synchronize if job.device != "cpu" else lambda: None
+        self.batch, self._batches = 1, [()] * SLOTS
+        self._clock = time.process_time if job.device == "cpu" else time.perf_counter
+        self.receive = lambda: (work.run(), wait())
+        self.flop = work.flop
+        self.description = f"PyTorch {torch.__version__}, {job.precision}"
+        self.receive()
+
+
+def contender(job: Job):
+    """What the job is about, loaded, and run once."""
+    direct = {
+        "torchscript": TorchScript,
+        "torch-compile": TorchCompile,
+        "engine": Engine,
+        "onnxruntime": OnnxRuntime,
+        "openvino": OpenVino,
+        "gemm": Gemm,
+    }
+    if job.contender in direct:
+        return direct[job.contender](job)
+    from gnuradio.deeprx.bench.flowgraphs import FLOWGRAPHS
+
+    made = FLOWGRAPHS[job.contender](job)
+    made.turn(0.0)
+    return made
+
+
+def _status(key: str) -> int:
+    """Bytes of VmHWM or VmRSS."""
+    with open("/proc/self/status") as lines:
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith(key))
+
+
+def main() -> None:
+    job = Job(**json.loads(sys.argv[1]))
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+
+    def answer(**found):
+        print(json.dumps(found), file=answers, flush=True)
+
+    try:
+        os.sched_setaffinity(0, job.cores)
+        runs = contender(job)
+        answer(description=runs.description, flop=getattr(runs, "flop", None))
+        for line in sys.stdin:
+            turn = runs.turn(float(line))
+            answer(**vars(turn), peak_bytes=_status("VmHWM"), bytes=_status("VmRSS"))
+    except KeyboardInterrupt:
+        pass
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        answer(error=f"{type(error).__name__}: {lines[-1].strip()}")
+
+
+if __name__ == "__main__":
+    main()

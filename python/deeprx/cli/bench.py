@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""deeprx bench: receivers beside what else could run them, in turns."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+
+from gnuradio import gr
+from rich.console import Console
+
+from deeprx_common import report
+from deeprx_common.slot import MODULATIONS, SlotConfig
+
+from ..bench.compare import PRECISIONS, REFERENCE, SLOT_S, Comparison, Row
+from ..bench.contenders import CONTENDERS, bench_cores
+from ..bench.worker import Job
+from ..model_file import model_path, read_model_file
+from .link import list_of
+from .runners import make_console, number, progress_bar, table
+
+SCHEMA = "deeprx.bench/1"
+SHARED = 0.05  # of the wall time without the core, above which the run says so
+
+DESCRIPTION = """\
+deeprx bench           every receiver by every contender: our block in a running flowgraph, its
+                       engine alone, and what else could run the same model. Each contender is a
+                       process of its own on the same core; they take turns of 0.2 s, so that
+                       whatever else the machine does strikes all alike. Then GNU Radio's own
+                       equaliser, and matrix products for what the core can do at most.
+"""
+
+
+def add(commands) -> None:
+    import argparse
+
+    parser = commands.add_parser(
+        "bench",
+        help="receivers beside ONNX Runtime, OpenVINO, torch.compile and others, in turns",
+        description=DESCRIPTION,
+        epilog="contenders:\n" + "\n".join(f"  {n:14} {what}" for n, what in CONTENDERS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--receiver", action="append", metavar="MODEL.pt", help="repeat (all in models/)")
+    add(
+        "--contender",
+        action="append",
+        choices=CONTENDERS,
+        metavar="NAME",
+        help="repeat; see below (all of them)",
+    )
+    add("--seconds", type=float, default=2.0, help="of each contender and receiver (2)")
+    add("--threads", type=int, default=1, help="CPU threads, and cores to share (1)")
+    add("--device", default="cpu", help="cpu, cuda or cuda:<n> (cpu)")
+    add("--modulation", choices=MODULATIONS, default="16QAM")
+    add("--n-prb", type=int, default=26, help="6 to 273 (26)")
+    add("--n-rx", type=int, default=2, help="antennas, 1 to 4 (2)")
+    add("--dmrs", type=list_of(int), default=[2, 11], metavar="SYMBOL,..", help="(2,11)")
+    add(
+        "--out",
+        type=Path,
+        default=Path("build/bench"),
+        metavar="DIR",
+        help="bench.json and bench.png (build/bench)",
+    )
+    parser.set_defaults(run=run)
+
+
+def shipped() -> list[str]:
+    """Every model file beside the shipped baseline."""
+    return sorted(map(str, Path(model_path("baseline-lmmse.pt")).parent.glob("*.pt")))
+
+
+def run(arguments) -> int:
+    a = arguments
+    if not a.seconds > 0:
+        raise ValueError(f"--seconds must be above 0, got {a.seconds:g}")
+    SlotConfig(n_prb=a.n_prb, modulation=a.modulation, dmrs=tuple(a.dmrs))
+    base = Job(
+        contender="",
+        model="",
+        n_prb=a.n_prb,
+        n_rx=a.n_rx,
+        modulation=a.modulation,
+        dmrs=a.dmrs,
+        cores=bench_cores(a.threads),
+        device=a.device,
+        threads=a.threads,
+    )
+    models = [read_model_file(path) for path in dict.fromkeys(a.receiver or shipped())]
+    console = make_console()
+    stopped = False
+    comparison = Comparison(models, a.contender or list(CONTENDERS), base, a.seconds)
+    try:
+        with progress_bar(console, comparison.steps) as advance:
+            before = ""
+            for what in comparison.run():
+                advance(what)
+                if not console.is_terminal and what.partition(":")[0] != before:
+                    before = what.partition(":")[0]
+                    print(before, flush=True)
+    except KeyboardInterrupt:
+        stopped = True
+    finally:
+        comparison.close()
+    if not comparison.rows:
+        print("deeprx: stopped; nothing was measured", file=sys.stderr)
+        return 130
+    made = results(comparison, base, stopped)
+    where = a.out / "bench.json"
+    with report.replacing(where) as temporary:
+        Path(temporary).write_text(json.dumps(made, indent=1, allow_nan=False) + "\n")
+    show(comparison.rows, comparison.gemm_flop_per_s, base, console)
+    plot(comparison.rows, a.out / "bench.png")
+    if stopped:
+        print(f"deeprx: stopped; what was measured: {where}", file=sys.stderr)
+        return 130
+    console.print(f"results: {where}, {a.out / 'bench.png'}", soft_wrap=True)
+    return 0
+
+
+def results(comparison: Comparison, base: Job, stopped: bool) -> dict:
+    """The file: schema "deeprx.bench/1"; times in seconds, memory in bytes."""
+    return heading(SCHEMA, stopped) | {
+        "slot": {key: getattr(base, key) for key in ("n_prb", "n_rx", "modulation", "dmrs")},
+        "device": base.device,
+        "threads": base.threads,
+        "cores": base.cores,
+        "gemm_flop_per_s": comparison.gemm_flop_per_s,
+        "rows": [asdict(row) for row in comparison.rows],
+    }
+
+
+def heading(schema: str, stopped: bool) -> dict:
+    """What every file of the benchmark begins with."""
+    return {
+        "schema": schema,
+        "complete": not stopped,
+        "host": report.host(),
+        "versions": versions(),
+        "git": git_revision(),
+        "command": sys.argv[1:],
+    }
+
+
+def versions() -> dict[str, str]:
+    found = {"gnuradio": gr.version()}
+    for name in ("numpy", "torch", "onnxruntime", "openvino"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_revision() -> str:
+    """Of the source tree, "+" where it has uncommitted changes; "unknown" outside one."""
+    command = ["git", "describe", "--always", "--abbrev=12", "--dirty=+"]
+    try:
+        here = Path(__file__).resolve().parent
+        found = subprocess.run(command, cwd=here, capture_output=True, text=True)
+    except OSError:
+        return "unknown"
+    return found.stdout.strip() or "unknown"
+
+
+def show(
+    rows: Sequence[Row], gemm_flop_per_s: Mapping[str, float], base: Job, console: Console
+) -> None:
+    """A table for each receiver, why contenders are missing, and whether the core was shared."""
+    clock = "CPU" if base.device == "cpu" else "wall"
+    threads = f"{base.threads} thread" + ("s" if base.threads > 1 else "")
+    slot = f"{base.n_prb} PRB, {base.modulation}, {base.n_rx} RX, {threads}, {base.device}"
+    for receiver in dict.fromkeys(row.receiver for row in rows):
+        found = [row for row in rows if row.receiver == receiver]
+        made = table(
+            f"{receiver}: {slot}" if found[0].model_sha256 else receiver,
+            "\ncontender", "\nprecision", "CPU ms\na slot", "\nquartiles",
+            f"{clock} ms a\ncall: p50", "\np99", "\nslots/s", "real-time\nfactor", "\nGFLOP/s",
+            "of GEMM\npeak", "peak\nMiB", "start\ns", f"CPU against\n{REFERENCE}", "LLRs\ndiffer",
+            left=2,
+        )  # fmt: skip
+        for row in found:
+            if row.cpu_s is not None:
+                made.add_row(*_cells(row))
+        console.print(made)
+        for row in found:
+            if row.why:
+                console.print(f"{row.contender}: {row.why}", markup=False, soft_wrap=True)
+        console.print()
+    peaks = ", ".join(
+        f"{number(gemm_flop_per_s[p], 1e-9)} in {p}" for p in PRECISIONS if p in gemm_flop_per_s
+    )
+    console.print(f"matrix products, GFLOP/s: {peaks or 'not measured'}")
+    lost = 1 - min((row.busy for row in rows if row.busy), default=1.0)
+    if base.device == "cpu" and base.threads == 1 and lost > SHARED:
+        console.print(
+            f"the core was shared: up to {lost:.0%} of the wall time went to others. CPU times and "
+            "ratios stand, slots/s do not: run again on a quiet machine",
+            soft_wrap=True,
+        )
+
+
+def _cells(row: Row) -> list[str]:
+    low, high = row.cpu_s_quartiles
+    calls = row.call_s
+    against = "-"
+    if row.against:
+        against = "{1:.2f} [{0:.2f}, {2:.2f}]".format(*row.against)
+    return [
+        row.contender,
+        row.precision,
+        number(row.cpu_s, 1e3),
+        f"{number(low, 1e3)} {number(high, 1e3)}",
+        number(calls["p50"], 1e3),
+        number(calls["p99"], 1e3),
+        number(row.slots_per_s),
+        number(row.real_time),
+        number(row.flop_per_s, 1e-9),
+        "-" if row.of_peak is None else f"{row.of_peak:.0%}",
+        f"{row.peak_bytes / 2**20:.0f}",
+        number(row.startup_s),
+        against,
+        "-" if row.llr_difference is None else f"{row.llr_difference:.0e}",
+    ]
+
+
+def plot(rows: Sequence[Row], path: Path) -> None:
+    """CPU time of a slot, a panel for each receiver, quartiles as whiskers."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    shown = [row for row in rows if row.cpu_s is not None and row.model_sha256]
+    receivers = list(dict.fromkeys(row.receiver for row in shown))
+    if not receivers:
+        return
+    counts = [sum(row.receiver == r for row in shown) for r in receivers]
+    figure, axes = pyplot.subplots(
+        len(receivers), 1, figsize=(8, 1 + 0.32 * sum(counts) + 0.5 * len(receivers)),
+        height_ratios=counts, squeeze=False,
+    )  # fmt: skip
+    for axis, receiver in zip(axes[:, 0], receivers, strict=True):
+        found = [row for row in shown if row.receiver == receiver]
+        names = [row.contender for row in found]
+        milli = [1e3 * row.cpu_s for row in found]
+        spread = [
+            (m - 1e3 * row.cpu_s_quartiles[0], 1e3 * row.cpu_s_quartiles[1] - m)
+            for m, row in zip(milli, found, strict=True)
+        ]
+        colours = [f"C{list(CONTENDERS).index(name)}" for name in names]
+        axis.barh(names, milli, xerr=list(zip(*spread, strict=True)), color=colours, capsize=3)
+        axis.axvline(1e3 * SLOT_S, color="k", linestyle=":")
+        axis.invert_yaxis()
+        axis.set_title(f"{receiver}, {found[0].precision}", fontsize="small", loc="left")
+    axes[-1, 0].set_xlabel("CPU time a slot, ms (dotted: the slot's own 1 ms)")
+    figure.tight_layout()
+    with report.replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+    pyplot.close(figure)
