@@ -42,16 +42,16 @@ device_engine::device_engine(model_info info,
     }
 
     int64_t stride = 0;
-    d_lanes[0].queue->run([&] {
+    lane& first = d_lanes[0];
+    first.queue->run([&] {
         const c10::InferenceMode guard;
-        stride = d_forward(d_lanes[0].grid_there.narrow(0, 0, 1).copy_(d_lanes[0].grid.narrow(0, 0, 1)),
-                           d_lanes[0].pilots_there.narrow(0, 0, 1).copy_(d_lanes[0].pilots.narrow(0, 0, 1)))
+        stride = d_forward(first.grid_there.narrow(0, 0, 1).copy_(first.grid.narrow(0, 0, 1)),
+                           first.pilots_there.narrow(0, 0, 1).copy_(first.pilots.narrow(0, 0, 1)))
                      .size(3);
     });
-    d_lanes[0].queue->wait();
+    first.queue->wait();
     for (lane& lane : d_lanes)
         lane.llr = at::empty({ p.max_batch, n_sym, n_sc, stride }, host);
-    prepare(1);
 }
 
 device_engine::~device_engine()
@@ -66,8 +66,9 @@ device_engine::~device_engine()
 
 std::string device_engine::description() const
 {
-    return d_description +
-           (d_not_recorded.empty() ? ", CUDA graphs" : ", no CUDA graphs: " + d_not_recorded);
+    if (!d_not_recorded.empty())
+        return d_description + ", no CUDA graphs: " + d_not_recorded;
+    return d_description + (d_lanes[0].recorded.empty() ? "" : ", CUDA graphs");
 }
 
 device_queue::work device_engine::receive(lane& lane, int batch) const

@@ -57,9 +57,9 @@ public:
 private:
     struct lane {
         std::unique_ptr<device_queue> queue;
-        at::Tensor grid;    // float32 [max_batch, n_rx, 14, n_sc, 2]
-        at::Tensor pilots;  // float32 [max_batch, 14, n_sc, 2]
-        at::Tensor llr;     // float32 [max_batch, 14, n_sc, >= bits]
+        at::Tensor grid;   // float32 [max_batch, n_rx, 14, n_sc, 2]
+        at::Tensor pilots; // float32 [max_batch, 14, n_sc, 2]
+        at::Tensor llr;    // float32 [max_batch, 14, n_sc, >= bits]
         at::Tensor grid_there;
         at::Tensor pilots_there;
         std::map<int, device_queue::work> recorded; // by batch

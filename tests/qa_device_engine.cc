@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+// The GPU's path without a GPU: a thread that works through its queue in its own time takes the
+// place of the stream, and what it was told later would be seen in the LLRs.
+
+#define BOOST_TEST_MODULE device_engine
+#include <boost/test/included/unit_test.hpp>
+
+#include "device_engine.h"
+
+#include <ATen/ATen.h>
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <mutex>
+#include <thread>
+
+using namespace gr::deeprx;
+
+namespace {
+
+//! A device that is slow, and can be taken away.
+class thread_queue : public device_queue
+{
+public:
+    struct device {
+        bool records = true;
+        bool lost = false;
+        int recorded = 0;
+        std::atomic<int> issued{ 0 }; // tasks that were not recorded
+        std::atomic<int> replayed{ 0 };
+    };
+
+    explicit thread_queue(device& device) : d_device(device), d_thread([this] { serve(); }) {}
+
+    ~thread_queue() override
+    {
+        {
+            std::lock_guard<std::mutex> lock(d_mutex);
+            d_ends = true;
+        }
+        d_changed.notify_all();
+        d_thread.join();
+    }
+
+    void run(const work& task) override
+    {
+        {
+            std::lock_guard<std::mutex> lock(d_mutex);
+            d_device.issued++; // a recording takes it back
+            d_tasks.push_back(task);
+        }
+        d_changed.notify_all();
+    }
+
+    work record(const work& task) override
+    {
+        if (!d_device.records)
+            throw std::runtime_error("operation not permitted when stream is capturing");
+        d_device.recorded++;
+        return [this, task] {
+            d_device.issued--;
+            d_device.replayed++;
+            task();
+        };
+    }
+
+    void wait() override
+    {
+        std::unique_lock<std::mutex> lock(d_mutex);
+        d_changed.wait(lock, [this] { return d_tasks.empty(); });
+        if (d_device.lost)
+            throw device_lost("cuda:0 is lost: unspecified launch failure");
+        if (const auto error = std::exchange(d_error, nullptr))
+            std::rethrow_exception(error);
+    }
+
+private:
+    void serve()
+    {
+        std::unique_lock<std::mutex> lock(d_mutex);
+        for (;;) {
+            d_changed.wait(lock, [this] { return d_ends || !d_tasks.empty(); });
+            if (d_tasks.empty())
+                return;
+            const work task = d_tasks.front();
+            lock.unlock();
+            std::this_thread::sleep_for(std::chrono::milliseconds(2));
+            std::exception_ptr error;
+            try {
+                task();
+            } catch (...) {
+                error = std::current_exception();
+            }
+            lock.lock();
+            d_error = error ? error : d_error;
+            d_tasks.pop_front();
+            d_changed.notify_all();
+        }
+    }
+
+    device& d_device;
+    std::mutex d_mutex;
+    std::condition_variable d_changed;
+    std::deque<work> d_tasks;
+    std::exception_ptr d_error;
+    bool d_ends = false;
+    std::thread d_thread;
+};
+
+constexpr int max_batch = 4;
+constexpr int bits = 4;
+
+//! LLRs are the first samples and pilots of a resource element.
+at::Tensor echo(const at::Tensor& y, const at::Tensor& p)
+{
+    return at::cat({ y.select(1, 0), p }, -1);
+}
+
+struct fixture {
+    explicit fixture(device_engine::receiver receiver = echo)
+        : slot(6, "16QAM", { 2, 11 }, 1, 0),
+          engine({},
+                 "test",
+                 std::move(receiver),
+                 c10::kCPU,
+                 [this] { return std::make_unique<thread_queue>(device); },
+                 { slot, 1, "cuda", 1, max_batch, "torchscript" })
+    {
+        device.issued = 0;
+    }
+
+    //! Writes a batch whose every value is its number.
+    void write(int batch, float number)
+    {
+        for (int i = 0; i < batch; i++) {
+            std::fill_n(engine.grid(i), floats(), number + 0.1f * i);
+            std::fill_n(engine.pilots(i), floats(), -number);
+        }
+    }
+
+    void check(const float* llr, int batch, float number) const
+    {
+        for (int i = 0; i < batch; i++, llr += 2 * floats()) {
+            BOOST_REQUIRE_EQUAL(llr[0], number + 0.1f * i);
+            BOOST_REQUIRE_EQUAL(llr[2 * floats() - 4], number + 0.1f * i);
+            BOOST_REQUIRE_EQUAL(llr[2 * floats() - 1], -number);
+        }
+    }
+
+    int floats() const { return slot_geometry::n_symbols * slot.n_subcarriers() * 2; }
+
+    thread_queue::device device;
+    slot_geometry slot;
+    device_engine engine;
+};
+
+} // namespace
+
+BOOST_FIXTURE_TEST_CASE(llrs_are_those_of_the_batch_that_was_written, fixture)
+{
+    for (const int batch : { 1, 4, 2 }) {
+        write(batch, 10.0f * batch);
+        check(engine.infer(batch), batch, 10.0f * batch);
+    }
+    BOOST_CHECK_EQUAL(engine.llr_stride(), bits);
+}
+
+//! Two batches under way: neither writing nor reading one touches the other.
+BOOST_FIXTURE_TEST_CASE(batches_overlap, fixture)
+{
+    for (const int batch : { 1, 2, 4 })
+        engine.prepare(batch);
+    constexpr int batches = 20;
+    const auto size = [](int i) { return 1 << i % 3; };
+    BOOST_REQUIRE_EQUAL(engine.depth(), 2);
+    for (int i = 0; i < batches + 2; i++) {
+        if (i >= 2)
+            check(engine.collect(), size(i - 2), float(i - 2));
+        if (i < batches) {
+            write(size(i), float(i));
+            engine.submit(size(i));
+        }
+    }
+}
+
+//! The host goes on while the device works.
+BOOST_FIXTURE_TEST_CASE(submit_does_not_wait, fixture)
+{
+    using clock = std::chrono::steady_clock;
+    const auto start = clock::now();
+    engine.submit(1);
+    engine.submit(1);
+    const auto submitted = clock::now() - start;
+    engine.collect();
+    engine.collect();
+    BOOST_CHECK_LT(submitted.count(), (clock::now() - start).count() / 2);
+}
+
+BOOST_FIXTURE_TEST_CASE(a_prepared_batch_is_replayed, fixture)
+{
+    engine.prepare(2);
+    engine.prepare(2);
+    BOOST_CHECK_EQUAL(device.recorded, 2); // once per lane
+    device.issued = 0;
+    for (int i = 0; i < 6; i++) {
+        write(2, float(i));
+        check(engine.infer(2), 2, float(i));
+    }
+    BOOST_CHECK_EQUAL(device.replayed.load(), 6);
+    BOOST_CHECK_EQUAL(device.issued.load(), 0);
+    BOOST_CHECK_EQUAL(engine.description(), "test, CUDA graphs");
+
+    write(3, 7.0f); // a size that nobody prepared
+    check(engine.infer(3), 3, 7.0f);
+    BOOST_CHECK_EQUAL(device.issued.load(), 1);
+}
+
+//! A model that synchronises cannot be recorded: it runs, and the description says why not.
+BOOST_FIXTURE_TEST_CASE(a_model_that_cannot_be_recorded_runs, fixture)
+{
+    device.records = false;
+    for (const int batch : { 1, 2 }) {
+        engine.prepare(batch);
+        write(batch, 3.0f);
+        check(engine.infer(batch), batch, 3.0f);
+    }
+    BOOST_CHECK_EQUAL(engine.description(),
+                      "test, no CUDA graphs: operation not permitted when stream is capturing");
+}
+
+BOOST_FIXTURE_TEST_CASE(a_lost_device_says_so, fixture)
+{
+    engine.prepare(1);
+    device.lost = true;
+    for (int i = 0; i < 3; i++)
+        BOOST_CHECK_EXCEPTION(engine.infer(1), device_lost, [](const device_lost& e) {
+            return e.what() == std::string("cuda:0 is lost: unspecified launch failure");
+        });
+}
+
+BOOST_AUTO_TEST_CASE(an_error_is_that_of_its_batch)
+{
+    bool fails = false;
+    fixture f([&fails](const at::Tensor& y, const at::Tensor& p) {
+        if (fails)
+            throw std::runtime_error("out of memory");
+        return echo(y, p);
+    });
+    fails = true;
+    BOOST_CHECK_THROW(f.engine.infer(1), std::runtime_error);
+    fails = false;
+    f.write(1, 5.0f);
+    f.check(f.engine.infer(1), 1, 5.0f);
+}
