@@ -16,6 +16,7 @@ from deeprx_common import report
 from deeprx_common.slot import MODULATIONS, N_SYMBOLS, SlotConfig
 
 from .files import write_atomically
+from .openvino_ir import IrError, ir_files, run_ir
 from .receivers import FoldedNet, HybridRx, count_parameters
 
 CONTRACT = "deeprx.model/1"
@@ -146,12 +147,14 @@ def export(
     training: dict | None = None,
     ber: list[dict] | None = None,
     parity: str | Path | None = None,
+    openvino: bool = True,
 ) -> dict:
     """Write net as a model file and check it against eager PyTorch; returns its metadata.
 
     parity: an .npz to write, too, with the slots and the float32 net's LLRs, for `deeprx parity`
-    to check the file in the receiver block. ExportError where the exported file's LLRs differ from
-    the float32 net's by more than PARITY.
+    to check the file in the receiver block. openvino: carry the net as OpenVINO IR, too, where that
+    can express it. ExportError where the exported file's LLRs differ from the float32 net's by more
+    than PARITY.
     """
     net = net.cpu().eval().to(memory_format=torch.contiguous_format)
     y, p = example(n_rx[-1], batch=2)
@@ -161,6 +164,7 @@ def export(
         expected = net(y, p, bits)
     net = to_precision(net, precision)
     script = torch.jit.script(net)
+    carried = _checked_ir(net, n_rx, precision, path) if openvino else {}
     fold = net.net.fold if isinstance(getattr(net, "net", None), FoldedNet) else 1
     metadata = {
         "contract": CONTRACT,
@@ -169,6 +173,7 @@ def export(
         "precision": precision,
         "requires": [],
         "quantized_engine": None,
+        "engines": ["torchscript"] + (["openvino"] if carried else []),
         "prb_multiple_of": 1 if 12 % fold == 0 else fold,
         "n_rx": n_rx,
         "n_sym": N_SYMBOLS,
@@ -183,16 +188,13 @@ def export(
         "git": git_revision(),
         "licence": LICENCE,
     }
-    extra = {"deeprx.json": json.dumps(metadata, indent=1)}
+    extra = {"deeprx.json": json.dumps(metadata, indent=1)} | carried
     write_atomically(
         Path(path), lambda partial: torch.jit.save(script, partial, _extra_files=extra)
     )
     with torch.inference_mode():
         found = torch.jit.freeze(torch.jit.load(str(path)).eval())(y, p, bits)
-    expected = expected[..., :bits]
-    error = float(
-        (found[..., :bits] - expected).square().mean().sqrt() / expected.square().mean().sqrt()
-    )
+    error = _difference(found, expected, bits)
     if not error <= PARITY[precision]:
         Path(path).unlink()
         raise ExportError(
@@ -205,8 +207,37 @@ def export(
             np.savez(
                 temporary,
                 y=y.numpy(),
-                llr=expected.numpy()[:, data].reshape(len(y), -1),
+                llr=expected[..., :bits].numpy()[:, data].reshape(len(y), -1),
                 modulation="16QAM",
                 allowed=PARITY[precision],
             )
     return metadata
+
+
+def _checked_ir(net: nn.Module, n_rx: list[int], precision: str, path) -> dict[str, bytes]:
+    """The IRs of all modulations; none, and a line that says why, where there can be none."""
+    if len(n_rx) > 1:
+        print(f"{path}: TorchScript only: an OpenVINO IR is for one number of antennas")
+        return {}
+    y, p = example(n_rx[0], n_prb=52, batch=2)  # no shape of the traced slot may have stayed in it
+    try:
+        files = ir_files(net, *example(n_rx[0]), sorted(MODULATIONS.values()))
+        found = {bits: run_ir(files, y, p, bits) for bits in MODULATIONS.values()}
+    except IrError as error:
+        print(f"{path}: TorchScript only: OpenVINO cannot run the net: {error}")
+        return {}
+    for bits, llr in found.items():
+        with torch.inference_mode():
+            error = _difference(llr, net(y, p, bits), bits)
+        if not error <= PARITY[precision]:
+            raise ExportError(
+                f"{path}: the LLRs of its OpenVINO IR differ from PyTorch's by {error:.1e} RMS at "
+                f"{bits} bits, allowed for {precision} is {PARITY[precision]:.0e}"
+            )
+    return files
+
+
+def _difference(found: torch.Tensor, expected: torch.Tensor, bits: int) -> float:
+    """RMS of the LLRs' difference over their RMS."""
+    found, expected = found[..., :bits], expected[..., :bits]
+    return float((found - expected).square().mean().sqrt() / expected.square().mean().sqrt())
