@@ -377,3 +377,22 @@ def test_learning_rate_warms_up_and_falls_to_zero(tmp_path):
     assert learning_rate(r, 29) == pytest.approx(1e-2)
     assert learning_rate(r, 65) == pytest.approx(5e-3)
     assert learning_rate(r, 99) == pytest.approx(1e-2 / 70)
+
+
+def test_members_share_first_weights_and_the_classical_part(tmp_path):
+    """Twins stay twins, compiled or not; a batch passes the classical receiver once for both."""
+    twins = 'name = "twin"\nnet = { net = "HybridRx", channels = 4, dilations = [[1, 1]] }'
+    path = recipe(tmp_path, steps=3, member="[[members]]\n" + twins)
+    ends = {}
+    for compiled in (False, True):
+        out = tmp_path / f"compiled-{compiled}"
+        trainer = Trainer(recipes.load(path), out, "cpu", compile_nets=compiled)
+        seen, once = [], trainer._plain(trainer.nets["tiny"]).classical
+        compute = once._compute
+        once._compute = lambda y, p, bits, f=compute, s=seen: (s.append(y), f(y, p, bits))[1]
+        assert trainer.fit() and len(seen) == 3
+        nets = torch.load(out / "last.ckpt", weights_only=True)["nets"]
+        assert all(torch.equal(w, nets["twin"][k]) for k, w in nets["tiny"].items())
+        last = json.loads((out / "log.jsonl").read_text().splitlines()[-1])
+        ends[compiled] = last["tiny"]["bce"]
+    assert ends[True] == pytest.approx(ends[False], rel=1e-2)

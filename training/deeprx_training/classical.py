@@ -82,18 +82,29 @@ def pair_average(z: Tensor) -> Tensor:
     return torch.stack([even, odd], -1).flatten(-2)
 
 
-def whiten_combine(y: Tensor, h: Tensor, cov: Tensor) -> tuple[Tensor, Tensor]:
+def noise_inverse(cov: Tensor) -> Tensor:
+    """Inverse of a noise-plus-interference covariance, complex64 [B, R, R], floored at 1e-6 of its
+    mean power.
+    """
+    eye = torch.eye(cov.size(1), dtype=cov.dtype, device=cov.device)
+    floor = 1e-6 * cov.diagonal(dim1=1, dim2=2).real.mean(1) + 1e-12
+    return torch.linalg.inv(cov + floor[:, None, None] * eye)
+
+
+def combine(y: Tensor, h: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
     """Interference-rejecting MRC: unbiased symbol estimate complex64 [B, S, K] and its SINR
     float32 [B, S, K].
 
-    cov complex64 [B, R, R]. The same decisions as LMMSE equalisation with its bias removed.
+    inverse = noise_inverse(cov). The same decisions as LMMSE equalisation with its bias removed.
     """
-    eye = torch.eye(h.size(1), dtype=cov.dtype, device=cov.device)
-    floor = 1e-6 * cov.diagonal(dim1=1, dim2=2).real.mean(1) + 1e-12
-    inverse = torch.linalg.inv(cov + floor[:, None, None] * eye)
     w = (inverse @ h.flatten(2)).view(h.shape)
     gain = (w.conj() * h).sum(1).real.clamp(min=1e-9)
     return (w.conj() * y).sum(1) / gain, gain
+
+
+def whiten_combine(y: Tensor, h: Tensor, cov: Tensor) -> tuple[Tensor, Tensor]:
+    """combine() with the inverse of cov complex64 [B, R, R]."""
+    return combine(y, h, noise_inverse(cov))
 
 
 class Demapper(nn.Module):

@@ -60,7 +60,10 @@ def _training_parser(commands, name: str, what: str, default: str):
     )
     p.add_argument("--minutes", type=float, help="stop after so many minutes, to be continued")
     p.add_argument(
-        "--compile", action="store_true", help="torch.compile the nets (pays on GPUs for long runs)"
+        "--compile",
+        action="store_true",
+        help="torch.compile the bodies of real-time nets and the demapper of hybrid ones, where small "
+        "nets spend most of a step: half a minute more to start, less for each step",
     )
     _device_option(p)
     _threads_option(p)
@@ -184,6 +187,13 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--max-log", action="store_true", help="baselines: max-log instead of log-MAP LLRs"
     )
+    p.add_argument(
+        "--openvino",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="carry the net as OpenVINO IR, too, for the block's faster engine (where OpenVINO can "
+        "express it: no complex numbers)",
+    )
     p.add_argument("--recipe", help="the recipe that trained it; goes into the file with its hash")
     p.add_argument(
         "--report",
@@ -233,6 +243,25 @@ def _parser() -> argparse.ArgumentParser:
         "(default: this machine alone, on loopback)",
     )
     p.set_defaults(run=_sweep)
+
+    p = commands.add_parser(
+        "study",
+        help="many nets trained side by side on one machine in a given time, and compared",
+        description="Every [[run]] of the file is a process; all learn from the same slots, drawn "
+        "into --cache once, for as many steps as fit. Writes each run's folder, the errors of "
+        "every slot (NAME.npz), and results.csv and results.parquet, which `plot` reads. A run "
+        "that fails stops no other.",
+    )
+    p.add_argument("study", metavar="STUDY.toml", help="training/studies/ has some")
+    p.add_argument("--out", required=True, metavar="DIR")
+    p.add_argument(
+        "--cache", required=True, metavar="DIR", help="0.2 MB a slot: memory (/dev/shm) or a disk"
+    )
+    p.add_argument("--minutes", type=float, default=60.0, help="default: %(default)s")
+    p.add_argument("--compile", action="store_true", help="as in training")
+    p.add_argument("--tables", action="store_true", help="only write the tables anew")
+    _device_option(p)
+    p.set_defaults(run=_study)
 
     p = commands.add_parser(
         "plot",
@@ -383,6 +412,21 @@ def _plot(args) -> int:
     return 0
 
 
+def _study(args) -> int:
+    from . import study
+
+    loaded, out = study.load(args.study), Path(args.out)
+    if args.tables:
+        study.tabulate(loaded, out)
+        return 0
+    gpu = args.device != "cpu" and torch.cuda.is_available()
+    if args.device == "cuda" and not gpu:
+        raise TrainingError("--device: a GPU was asked for, but torch finds none; use cpu")
+    device = "cuda" if gpu else "cpu"
+    study.run(loaded, out, Path(args.cache), 60 * args.minutes, device, args.compile)
+    return 0
+
+
 def _numbers(option: str, text: str) -> list[float]:
     try:
         return [float(s) for s in text.split(",")]
@@ -450,6 +494,7 @@ def _export(args) -> int:
         training=training,
         ber=ber_table(args.report, name),
         parity=args.parity,
+        openvino=args.openvino,
     )
     flop = metadata["flop_per_slot"]
     print(

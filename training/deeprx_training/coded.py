@@ -18,7 +18,8 @@ from .soft_bits import histogram, information, margins
 
 MAX_INFORMATION_BITS = 8448  # of a code block, TS 38.212 5.2.2
 ITERATIONS, STAGE = 20, 2
-GROUP = 4  # code blocks decoded together: more do not fit a CPU's cache
+# code blocks decoded together: more do not fit a CPU's cache, fewer do not fill a GPU
+GROUP = {"cpu": 4, "cuda": 128}
 HOPELESS = 0.02
 
 
@@ -73,7 +74,7 @@ class TransportBlock:
         sent, codeword = drawn
         llr = torch.where(codeword.bool(), margin, -margin)
         wrong = torch.ones(len(llr), dtype=torch.bool, device=llr.device)
-        for left in torch.arange(len(llr), device=llr.device).split(GROUP):
+        for left in torch.arange(len(llr), device=llr.device).split(GROUP[llr.device.type]):
             state = None
             for _ in range(ITERATIONS // STAGE):
                 if not len(left):

@@ -111,7 +111,8 @@ class Evaluation:
         if true_statistics:
             self._receivers[TRUE] = TrueStatistics(self._generator)
         self._receivers[PERFECT] = lambda b: perfect_csi(b.y, b.h, b.n0, demap, m)
-        self._blocks = [TransportBlock(self.config.n_bits, m, rate, device) for rate in rates]
+        where = str(self._generator.device)  # Sionna wants cuda:0, not cuda
+        self._blocks = [TransportBlock(self.config.n_bits, m, rate, where) for rate in rates]
         self._parts: list[list[dict]] = [[] for _ in sinr_db]
 
     def _flop(self, name: str, net: nn.Module) -> int:

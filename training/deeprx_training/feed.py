@@ -147,6 +147,16 @@ class SlotFeed:
         llrs = self.cache.taught(key, teach) if self.cache else teach()
         return [t.to(self.device, non_blocking=True) for t in llrs]
 
+    def fill(self, part: int = 0, parts: int = 1) -> Iterator[int]:
+        """Draw and teach this part of the distinct chunks into the cache, ahead of training; yields
+        each chunk's key.
+        """
+        for key in range(part, self.recipe.distinct // self.recipe.chunk, parts):
+            drawn = self._draw(key)
+            if self.teach is not None:
+                self._taught(key, drawn)
+            yield key
+
     def batches(self, step: int, distilling: Callable[[int], bool]) -> Iterator:
         """From this step on; distilling(step) says whether the teacher is asked."""
         chunk = self.recipe.chunk

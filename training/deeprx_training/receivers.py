@@ -13,10 +13,12 @@ from .classical import (
     Demapper,
     PilotEstimate,
     SureSmoother,
+    combine,
     interpolate_frequency,
     interpolate_time,
-    whiten_combine,
+    noise_inverse,
 )
+from .realtime import Body, RealtimeRx
 
 MAX_BITS = 8
 
@@ -212,14 +214,15 @@ class HybridRx(nn.Module):
         self.net = FoldedNet(c_in, bits + self.n_h, channels, list(dilations), fold)
 
     def classical(self, y: Tensor, p: Tensor, bits: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What the net corrects and sees: y and h complex64 [B, R, 14, K], cov [B, R, R], planes
-        [B, C, 14, K].
+        """What the net corrects and sees, without weights: y and h complex64 [B, R, 14, K], the
+        inverse of the noise's covariance [B, R, R], planes [B, C, 14, K].
         """
         scale = y.square().sum(-1).mean((1, 2, 3)).add(1e-12).rsqrt()
         yc, z, symbols, cov = self.estimate(y * scale[:, None, None, None, None], p)
         z = self.smooth(z, cov.diagonal(dim1=1, dim2=2).real)
         h = interpolate_time(interpolate_frequency(z), symbols, y.size(2))
-        x, sinr = whiten_combine(yc, h, cov)
+        inverse = noise_inverse(cov)
+        x, sinr = combine(yc, h, inverse)
         grids = [yc, h, (x * (sinr / (1 + sinr)))[:, None]]
         if self.innovation:
             pilots = torch.view_as_complex(p)
@@ -227,15 +230,15 @@ class HybridRx(nn.Module):
             grids.append((yc - h * soft) * soft.conj())
         level = (sinr.log() / 4).clamp(-2.0, 3.0)[:, None]
         order = torch.full_like(level, bits / 8.0)
-        return yc, h, cov, torch.cat([planes(torch.cat(grids, 1)), level, order], 1)
+        return yc, h, inverse, torch.cat([planes(torch.cat(grids, 1)), level, order], 1)
 
     def forward(self, y: Tensor, p: Tensor, bits: int) -> Tensor:
         with torch.no_grad():
-            yc, h, cov, seen = self.classical(y, p, bits)
+            yc, h, inverse, seen = self.classical(y, p, bits)
         out = self.net(seen)
         if self.refine:
             h = h + torch.complex(out[:, : self.n_rx], out[:, self.n_rx : self.n_h])
-        x, sinr = whiten_combine(yc, h, cov)
+        x, sinr = combine(yc, h, inverse)
         llr = 12 * torch.tanh(self.demap(x, sinr, bits) / 12)
         return llr + out[:, self.n_h : self.n_h + bits].permute(0, 2, 3, 1)
 
@@ -244,13 +247,25 @@ def count_parameters(net: nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
 
 
+def bodies(net: nn.Module) -> list[nn.Module]:
+    """The convolutional parts of a net of NETS, which run in bfloat16 where it is asked for; the
+    arithmetic around them needs float32.
+    """
+    return net.bodies() if isinstance(net, RealtimeRx) else [net.net]
+
+
 def last_hidden(net: nn.Module) -> nn.Module:
     """The module whose output, [B, C, S, K'], is the last before the head of a net of NETS."""
-    body = net.net.net if isinstance(net.net, FoldedNet) else net.net
-    return body[-2]
+    body = bodies(net)[-1]
+    return (body.net if isinstance(body, (FoldedNet, Body)) else body)[-2]
 
 
-NETS = {"DeepRx": DeepRx, "PaperInputRx": PaperInputRx, "HybridRx": HybridRx}
+NETS = {
+    "DeepRx": DeepRx,
+    "PaperInputRx": PaperInputRx,
+    "HybridRx": HybridRx,
+    "RealtimeRx": RealtimeRx,
+}
 
 
 def build(spec: dict) -> nn.Module:

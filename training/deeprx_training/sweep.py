@@ -74,7 +74,7 @@ def run_trial(
         spent = _spent(folder / "run.json", shared=0 < gpus < 1)
         for member in recipe.members:
             nets[member.name] = load_receiver(f"{trainer.checkpoint}:{member.name}")[1]
-            facts[member.name] = _facts(trial, recipe, member)
+            facts[member.name] = member_facts(trial, recipe, member)
     if trial.is_teacher:
         net = load_receiver(trial.reference)[1]
         known = facts.get(trial.reference.partition(":")[2], {"trial": trial.name})
@@ -88,7 +88,7 @@ def run_trial(
         }
     for name, examination in sweep.examinations.items():
         rows += _examine(name, examination, nets, facts, sweep, device)
-    made = _table(rows)
+    made = as_table(rows)
     made = made.replace_schema_metadata({"examinations": _stamp(sweep)})
     with replacing(folder / "result.parquet") as temporary:
         pa.parquet.write_table(made, temporary)
@@ -102,7 +102,7 @@ def _not_shared(folder) -> SweepError:
     )
 
 
-def _facts(trial: Trial, recipe: recipes.Recipe, member: recipes.Member) -> dict:
+def member_facts(trial: Trial, recipe: recipes.Recipe, member: recipes.Member) -> dict:
     """What the table says of a member besides what was measured."""
     plain = {k: v for k, v in vars(recipe).items() if isinstance(v, int | float | str)}
     del plain["text"], plain["sha256"]
@@ -155,31 +155,45 @@ def _examine(name, examination, nets, facts, sweep: Sweep, device: str) -> list[
             ),
             seed,
         )
-        for receiver, counted in errors.items():
-            known = facts.get(receiver, {"trial": "", "kind": "baseline"})
-            for sinr, per_slot in zip(examination.sinr_db, counted, strict=True):
-                found = error_rate(per_slot, [n_bits] * len(per_slot))
-                rows.append(
-                    known
-                    | {
-                        "receiver": receiver,
-                        "set": name,
-                        "domain": domain,
-                        "modulation": examination.modulation,
-                        "sinr_db": float(sinr),
-                        "ber": found.rate,
-                        "ber_low": found.ci95[0],
-                        "ber_high": found.ci95[1],
-                        "bit_errors": found.errors,
-                        "bits": found.bits,
-                        "slots": examination.slots,
-                        "errors": per_slot.tolist(),
-                    }
-                )
+        what = {"set": name, "domain": domain, "modulation": examination.modulation}
+        rows += ber_rows(facts, errors, n_bits, examination.sinr_db, what)
     return rows
 
 
-def _table(rows: list[dict]) -> pa.Table:
+def ber_rows(facts: dict, errors: dict, n_bits: int, sinr_db, what: dict) -> list[dict]:
+    """The table's rows for errors {receiver: int [P, S]} of slots of n_bits; facts by receiver."""
+    rows = []
+    for receiver, counted in errors.items():
+        known = facts.get(receiver, {"trial": "", "kind": "baseline"})
+        for sinr, per_slot in zip(sinr_db, counted, strict=True):
+            found = error_rate(per_slot, [n_bits] * len(per_slot))
+            rows.append(
+                {"receiver": receiver}
+                | known
+                | what
+                | {
+                    "sinr_db": float(sinr),
+                    "ber": found.rate,
+                    "ber_low": found.ci95[0],
+                    "ber_high": found.ci95[1],
+                    "bit_errors": found.errors,
+                    "bits": found.bits,
+                    "slots": len(per_slot),
+                    "errors": per_slot.tolist(),
+                }
+            )
+    return rows
+
+
+def write_table(table: pa.Table, folder: Path) -> None:
+    """results.parquet, and results.csv without the errors of each slot."""
+    with replacing(folder / "results.parquet") as temporary:
+        pa.parquet.write_table(table, temporary)
+    with replacing(folder / "results.csv") as temporary:
+        pa.csv.write_csv(table.drop_columns("errors"), temporary)
+
+
+def as_table(rows: list[dict]) -> pa.Table:
     keys = dict.fromkeys(k for row in rows for k in row)
     return pa.table({k: [row.get(k) for row in rows] for k in keys})
 
@@ -213,10 +227,7 @@ def gather(sweep: Sweep, out: str | Path) -> pa.Table | None:
     if not tables:
         return None
     table = pa.concat_tables(tables, promote_options="permissive")
-    with replacing(Path(out) / "results.parquet") as temporary:
-        pa.parquet.write_table(table, temporary)
-    with replacing(Path(out) / "results.csv") as temporary:
-        pa.csv.write_csv(table.drop_columns("errors"), temporary)
+    write_table(table, Path(out))
     return table
 
 

@@ -24,7 +24,8 @@ from .feed import SlotFeed
 from .files import TrainingError, read_tensors, write_atomically
 from .ledger import EnergyBill, Ledger
 from .losses import objective, sinr_weight
-from .receivers import build, last_hidden
+from .realtime import RealtimeRx
+from .receivers import HybridRx, bodies, build, last_hidden
 from .recipe import Member, Recipe
 
 
@@ -101,6 +102,27 @@ def bfloat16_is_safe(net: nn.Module) -> bool:
     )
 
 
+class _OncePerBatch:
+    """A net's classical part, computed for the first net that asks about a batch."""
+
+    def __init__(self, compute):
+        self._compute, self._y = compute, None
+
+    def __call__(self, y, p, bits):
+        if y is not self._y:
+            self._y, self._found = y, self._compute(y, p, bits)
+        return self._found
+
+
+def _share(net: HybridRx, first: HybridRx, compile_demapper: bool) -> None:
+    """Let a net use what of the first has no weights: the classical part and the demapper."""
+    if net is first:
+        net.classical = _OncePerBatch(net.classical)
+        if compile_demapper:
+            net.demap.compile(dynamic=False)
+    net.classical, net.demap = first.classical, first.demap
+
+
 class Trainer:
     """Trains a recipe into a folder: last.ckpt, log.jsonl, run.json (what it took), tensorboard/.
 
@@ -139,15 +161,19 @@ class Trainer:
             torch.backends.cudnn.benchmark = True
         self.ledger = Ledger(gpu)
         self.bill = EnergyBill(find_meter(str(self.fabric.device) if gpu else "cpu"), gpu)
-        torch.manual_seed(recipe.seed)
         self.nets, self.optimizers, self.precision, self._features = {}, {}, {}, {}
+        shared: dict[bool, HybridRx] = {}
         for member in recipe.members:
+            torch.manual_seed(recipe.seed)  # equal nets start from equal weights
             net = build(member.net)
+            if isinstance(net, HybridRx):
+                _share(net, shared.setdefault(net.innovation, net), compile_nets)
+            elif compile_nets and isinstance(net, RealtimeRx):
+                for body in bodies(net):
+                    body.compile()
             self.precision[member.name] = self._precision(member.name, net)
             net = self._prepare(net, self.precision[member.name])
             optimizer = self._optimizer(net)
-            if compile_nets:
-                net.net.compile()
             if member.loss.get("hint"):
                 self._watch(member.name, net)
             self.nets[member.name], self.optimizers[member.name] = self.fabric.setup(net, optimizer)
@@ -200,7 +226,8 @@ class Trainer:
         """
         if precision == "bfloat16":
             cast = torch.autocast(self.fabric.device.type, torch.bfloat16)
-            net.net.forward = cast(net.net.forward)
+            for body in bodies(net):
+                body.forward = cast(body.forward)
         return net.to(memory_format=torch.channels_last)
 
     def _optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
