@@ -260,4 +260,5 @@ class RealtimeRx(nn.Module):
         if self.corrects:
             h = h + self.correction(y, h, p, bits)
         x, sinr = combine(y, h)
-        return demap(x, sinr, bits).permute(0, 3, 4, 1, 2).reshape(b, n_sym, k, bits)
+        llr = 12 * torch.tanh(demap(x, sinr, bits) / 12)  # as HybridRx
+        return llr.permute(0, 3, 4, 1, 2).reshape(b, n_sym, k, bits)
