@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include "receiver_impl.h"
+#include "cpu_instructions.h"
 
 #include <gnuradio/io_signature.h>
 
@@ -8,6 +9,7 @@
 #include <cmath>
 #include <cstring>
 #include <mutex>
+#include <set>
 #include <stdexcept>
 
 namespace gr::deeprx {
@@ -29,6 +31,7 @@ const pmt::pmt_t queue_depth_key = pmt::mp("queue_depth");
 const pmt::pmt_t batch_key = pmt::mp("batch");
 const pmt::pmt_t model_key = pmt::mp("model");
 const pmt::pmt_t model_sha256_key = pmt::mp("model_sha256");
+const pmt::pmt_t engine_key = pmt::mp("engine");
 const pmt::pmt_t flop_per_slot_key = pmt::mp("flop_per_slot");
 const pmt::pmt_t dropped_key = pmt::mp("dropped");
 const pmt::pmt_t path_key = pmt::mp("path");
@@ -126,10 +129,31 @@ std::shared_ptr<receiver_impl::loaded_model> receiver_impl::load(const std::stri
     auto receiver = load_engine(path, d_parameters);
     const auto name = pmt::intern(receiver->info().name);
     const auto sha256 = pmt::intern(receiver->info().sha256);
+    const auto engine = pmt::intern(receiver->description());
     const auto flop =
         pmt::from_uint64(receiver->info().flop_per_slot(d_slot.n_prb(), d_parameters.n_rx));
+    say_once(receiver->info(), receiver->description());
     return std::make_shared<loaded_model>(
-        loaded_model{ std::move(receiver), {}, at_slot, name, sha256, flop });
+        loaded_model{ std::move(receiver), {}, at_slot, name, sha256, engine, flop });
+}
+
+//! Once in a process: who measures many points makes as many flowgraphs.
+void receiver_impl::say_once(const model_info& info, const std::string& engine) const
+{
+    static std::mutex mutex;
+    static std::set<std::string> said;
+    const std::string line = info.name + ": " + engine;
+    std::lock_guard<std::mutex> lock(mutex);
+    if (!said.insert(line).second)
+        return;
+    d_logger->info("{:s}", line);
+    const auto instructions = cpu_instructions_for(info.precision);
+    if (d_parameters.device == "cpu" && !instructions.native)
+        d_logger->warn("{:s} is made for {:s}, and this processor has no instructions for that: "
+                       "{:s} does it instead, slowly",
+                       info.name,
+                       info.precision,
+                       instructions.name);
 }
 
 void receiver_impl::warm_up(loaded_model& model) const
@@ -197,6 +221,7 @@ void receiver_impl::handle_loaded(const pmt::pmt_t&)
         }
         auto answer = pmt::dict_add(pmt::make_dict(), pmt::mp("model_loaded"), model->name);
         answer = pmt::dict_add(answer, model_sha256_key, model->sha256);
+        answer = pmt::dict_add(answer, engine_key, model->runs_as);
         d_next_model = std::move(model);
         message_port_pub(stats_port, answer);
     }
@@ -400,6 +425,7 @@ int receiver_impl::receive(const std::vector<waiting_slot>& batch,
     stats = pmt::dict_add(stats, batch_key, pmt::from_long(n));
     stats = pmt::dict_add(stats, model_key, d_model->name);
     stats = pmt::dict_add(stats, model_sha256_key, d_model->sha256);
+    stats = pmt::dict_add(stats, engine_key, d_model->runs_as);
     stats = pmt::dict_add(stats, flop_per_slot_key, d_model->flop_per_slot);
     for (const uint64_t index : received)
         message_port_pub(stats_port, pmt::dict_add(stats, slot_index_key, pmt::from_uint64(index)));

@@ -47,6 +47,7 @@ private:
         uint64_t at_slot;                  // first slot to receive with it
         pmt::pmt_t name;
         pmt::pmt_t sha256;
+        pmt::pmt_t runs_as; // the receiver's description
         pmt::pmt_t flop_per_slot;
     };
 
@@ -64,6 +65,7 @@ private:
     };
 
     std::shared_ptr<loaded_model> load(const std::string& path, uint64_t at_slot) const;
+    void say_once(const model_info& info, const std::string& engine) const;
     void warm_up(loaded_model& model) const;
     void handle_model(const pmt::pmt_t& message);
     void handle_loaded(const pmt::pmt_t& message);

@@ -49,6 +49,7 @@ class SlotStatistics:
         self.slots_by_model: Counter[str] = Counter()
         self.model = ""
         self.model_sha256: str | None = None
+        self.engine: str | None = None
         self._flop = 0
         self._queue_slots: int | None = None
 
@@ -104,6 +105,7 @@ class SlotStatistics:
             self.model = stats.get("model", self.model)
             self.slots_by_model[self.model] += 1
             self.model_sha256 = stats.get("model_sha256", self.model_sha256)
+            self.engine = stats.get("engine", self.engine)
             self._flop += stats.get("flop_per_slot", 0)
             self._queue_slots = stats.get("queue_depth", self._queue_slots)
 
@@ -141,6 +143,8 @@ class SlotStatistics:
             "cpu_s_per_slot": total / count if count else None,
             "energy_per_slot_j": energy,
         }
+        if self.engine is not None:
+            counted["engine"] = self.engine
         if self._queue_slots is not None:
             counted["queue_slots"] = self._queue_slots
         if len(self.slots_by_model) > 1:

@@ -17,6 +17,7 @@ from .budget import Budget, show_budget
 from .link import Link, add_fading, channel, list_of, slot_keywords
 from .measure import (
     Flowgraph,
+    add_engine,
     add_meter,
     add_points,
     new_report,
@@ -48,6 +49,7 @@ def add_loopback(commands) -> None:
     add("--sync", action="store_true", help="find the slots by their preamble (default: aligned)")
     add_fading(parser)
     add("--budget", action="store_true", help="show the CPU time that each block takes a slot")
+    add_engine(parser)
     parser.set_defaults(run=lambda arguments: run(_setup(arguments)))
 
 
@@ -79,6 +81,7 @@ class Setup:
     idle: energy.Idle | None
     out: Path
     budget: bool = False
+    engine: str = "auto"
 
 
 def _setup(arguments) -> Setup:
@@ -110,6 +113,7 @@ def _setup(arguments) -> Setup:
         idle=idle,
         out=a.out,
         budget=a.budget,
+        engine=a.engine,
     )
 
 
@@ -151,7 +155,12 @@ def _flowgraph(setup: Setup, link: Link) -> Flowgraph:
     for antenna in range(link.n_rx):
         flowgraph.connect((fading, antenna), (front_end, antenna))
     flowgraph.connect_receivers(
-        front_end, setup.device, seed=link.seed, cluster_slots=link.burst, n_slots=link.slots
+        front_end,
+        setup.device,
+        setup.engine,
+        seed=link.seed,
+        cluster_slots=link.burst,
+        n_slots=link.slots,
     )
     return flowgraph
 

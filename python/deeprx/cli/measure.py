@@ -29,7 +29,9 @@ class Flowgraph(gr.top_block):
         self.models, self.config, self.n_rx = models, config, n_rx
         self.receivers, self.probes = [], []
 
-    def connect_receivers(self, front_end: gr.basic_block, device: str, **probe) -> None:
+    def connect_receivers(
+        self, front_end: gr.basic_block, device: str, engine: str = "auto", **probe
+    ) -> None:
         """A receiver and a slot_probe(**probe) for each model, all behind one front end."""
         slot = slot_keywords(self.config)
         number = -1 if self.config.slot_number is None else self.config.slot_number
@@ -38,6 +40,7 @@ class Flowgraph(gr.top_block):
                 model=str(model.path),
                 n_rx=self.n_rx,
                 device=device,
+                engine=engine,
                 threads=1,
                 n_prb=self.config.n_prb,
                 modulation=self.config.modulation,
@@ -94,6 +97,15 @@ def add_meter(parser) -> None:
         metavar="W",
         help=f"watts at rest, for joules net of idle (measured for {IDLE_S:g} s where there is a "
         "counter)",
+    )
+
+
+def add_engine(parser) -> None:
+    parser.add_argument(
+        "--engine",
+        choices=("auto", "torchscript", "openvino"),
+        default="auto",
+        help="what computes (auto: OpenVINO where the model file carries it and device is cpu)",
     )
 
 
@@ -187,6 +199,10 @@ def show(made, console: Console) -> None:
             f"{verdict}",
             markup=False,
         )
+    for line in dict.fromkeys(
+        f"{p['receiver']}: {p['engine']}" for p in made["points"] if p.get("engine")
+    ):
+        console.print(line, markup=False)
     for line in report.energy_sources(made["points"]):
         console.print(f"energy: {line}", markup=False)
 

@@ -10,6 +10,7 @@ from deeprx_common.slot import N_SYMBOLS, SlotConfig
 
 from ..deeprx_python import receiver
 from ..model_file import read_model_file
+from .measure import add_engine
 
 KEYS = ("y", "llr", "modulation", "allowed")
 
@@ -25,6 +26,7 @@ def add(commands) -> None:
     parser.add_argument("model", metavar="MODEL.pt")
     parser.add_argument("reference", metavar="FILE.npz")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:<n> (cpu)")
+    add_engine(parser)
     parser.set_defaults(run=run)
 
 
@@ -32,7 +34,7 @@ def run(arguments) -> int:
     model = read_model_file(arguments.model)
     y, expected, modulation, allowed = _read(arguments.reference)
     config = SlotConfig(n_prb=y.shape[3] // 12, modulation=str(modulation))
-    found = block_llrs(model.path, y, config, arguments.device)
+    found = block_llrs(model.path, y, config, arguments.device, arguments.engine)
     if found.shape != expected.shape:
         raise ValueError(
             f"{arguments.reference}: holds LLRs of shape {expected.shape}, the block gave "
@@ -60,7 +62,9 @@ def _read(path: str) -> list[np.ndarray]:
     return [y, *others]
 
 
-def block_llrs(model, y: np.ndarray, config: SlotConfig, device: str = "cpu") -> np.ndarray:
+def block_llrs(
+    model, y: np.ndarray, config: SlotConfig, device: str = "cpu", engine: str = "auto"
+) -> np.ndarray:
     """LLRs of deeprx.receiver, float32 [B, n_bits] in transmit order, for received grids y float32
     [B, n_rx, 14, n_sc, 2].
     """
@@ -74,6 +78,7 @@ def block_llrs(model, y: np.ndarray, config: SlotConfig, device: str = "cpu") ->
         model=str(model),
         n_rx=n_rx,
         device=device,
+        engine=engine,
         n_prb=config.n_prb,
         modulation=config.modulation,
         dmrs=list(config.dmrs),
