@@ -104,6 +104,9 @@ void check_torchscript_model(const std::string& bytes,
                              int n_rx,
                              const std::string& device);
 
+//! Of LibTorch.
+std::string torchscript_version();
+
 //! Sets the number of CPU threads that an inference on the calling thread uses.
 void set_inference_threads(int threads);
 

@@ -79,11 +79,12 @@ std::unique_ptr<engine> load(const std::string& path, const engine_parameters& p
 {
     const auto archive = model_archive::open(path);
     // OpenVINO is there for one core: with more, LibTorch's threads are faster, and are counted.
-    const bool able = has_openvino() && p.device == "cpu" && p.threads == 1;
+    const bool built_in = !openvino_version().empty();
+    const bool able = built_in && p.device == "cpu" && p.threads == 1;
     if (p.engine == "openvino" && !able)
         throw std::runtime_error(
-            has_openvino() ? "engine=\"openvino\" takes device=\"cpu\" and threads=1"
-                           : "engine=\"openvino\": this gr-deeprx was built without OpenVINO");
+            built_in ? "engine=\"openvino\" takes device=\"cpu\" and threads=1"
+                     : "engine=\"openvino\": this gr-deeprx was built without OpenVINO");
     auto torchscript = make_torchscript_engine(archive, p); // vets the file
     if (p.engine == "torchscript" || !able)
         return torchscript;

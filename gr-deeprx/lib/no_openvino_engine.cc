@@ -4,7 +4,7 @@
 
 namespace gr::deeprx {
 
-bool has_openvino() { return false; }
+std::string openvino_version() { return ""; }
 
 std::unique_ptr<engine>
 make_openvino_engine(const std::string&, std::string, const model_info&, const engine_parameters&)

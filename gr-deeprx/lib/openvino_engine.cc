@@ -37,12 +37,6 @@ std::string last_line(std::string text)
     throw std::runtime_error("the OpenVINO IR: " + last_line(e.what()));
 }
 
-std::string version()
-{
-    const std::string build = ov::get_openvino_version().buildNumber; // "2026.4.1-22982-..."
-    return build.substr(0, build.find('-'));
-}
-
 std::string text(const ov::AnyMap& about, const std::string& key)
 {
     const auto found = about.find(key);
@@ -123,7 +117,7 @@ public:
         for (int slot = 0; slot < p.max_batch; slot++)
             std::copy(pilots.begin(), pilots.end(), &d_pilots[slot * pilots.size()]);
         d_stride = sized_for(1).compiled.output().get_shape()[3];
-        d_description = "OpenVINO " + version() + ", " + arithmetic(sized_for(1).compiled);
+        d_description = "OpenVINO " + openvino_version() + ", " + arithmetic(sized_for(1).compiled);
     }
 
     const model_info& info() const override { return d_info; }
@@ -205,7 +199,11 @@ private:
 
 } // namespace
 
-bool has_openvino() { return true; }
+std::string openvino_version()
+{
+    const std::string build = ov::get_openvino_version().buildNumber; // "2026.4.1-22982-..."
+    return build.substr(0, build.find('-'));
+}
 
 std::unique_ptr<engine> make_openvino_engine(const std::string& xml,
                                              std::string weights,

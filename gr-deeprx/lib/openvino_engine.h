@@ -9,8 +9,8 @@
 
 namespace gr::deeprx {
 
-//! True if the library was built with OpenVINO.
-bool has_openvino();
+//! "2026.4.1"; empty: the library was built without OpenVINO.
+std::string openvino_version();
 
 /*!
  * \brief Compiles an OpenVINO IR of a model's forward for these slots on the CPU.

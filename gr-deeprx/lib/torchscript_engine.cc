@@ -186,6 +186,8 @@ try {
     throw std::runtime_error(one_line(e));
 }
 
+std::string torchscript_version() { return TORCH_VERSION; }
+
 void set_inference_threads(int threads) { at::set_num_threads(threads); }
 
 uint64_t inference_cpu_ns()

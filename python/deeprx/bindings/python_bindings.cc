@@ -9,6 +9,7 @@
 
 #include <gnuradio/deeprx/bare_engine.h>
 #include <gnuradio/deeprx/check_model.h>
+#include <gnuradio/deeprx/engines.h>
 #include <gnuradio/deeprx/receiver.h>
 
 #include <optional>
@@ -236,6 +237,14 @@ Used by one thread, the one that made it. Parameters and exceptions are the rece
         "Raises ValueError where a parameter is out of range, RuntimeError with one line where the "
         "file is damaged, hostile or made for other parameters.");
     bind_tdl(m);
+    m.def("engines",
+          &gr::deeprx::engines,
+          "What can compute a receiver, with versions: [\"TorchScript 2.13.0\", ...].");
+    m.def("instructions",
+          &gr::deeprx::instructions,
+          py::arg("precision"),
+          "This processor's instructions for arithmetic in float32, bfloat16 or int8; \"\": it has "
+          "none, and models of this precision run slowly on it.");
     m.def("core_clock_hz",
           &core_clock_hz,
           "Clock of the core this thread runs on now, in Hz; None where it cannot be told.");

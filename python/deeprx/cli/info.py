@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..deeprx_python import engines, instructions
 from ..model_file import read_model_file
 
 
@@ -25,10 +26,19 @@ def run(arguments) -> int:
         table.add_column(overflow="fold")
         for key, value in model.metadata.items():
             table.add_row(key, escape(_cell(key, value)))
+        table.add_row("on this machine's CPU", _here(model.metadata))
         table.add_row("file size", f"{model.path.stat().st_size:,} bytes")
         table.add_row("sha256", model.sha256)
         console.print(table)
     return 0
+
+
+def _here(metadata: dict) -> str:
+    precision = metadata.get("precision", "float32")
+    carried = metadata.get("engines", ["torchscript"])
+    engine = [e for e in engines() if e.partition(" ")[0].lower() in carried][-1]
+    by = instructions(precision) or f"slow: no {precision} instructions"
+    return f"{engine}, {precision}, {by}"
 
 
 def _cell(key: str, value) -> str:
