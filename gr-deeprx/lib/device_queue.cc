@@ -40,6 +40,8 @@ public:
         : d_implementation(device.type()),
           d_stream(d_implementation.getStreamFromGlobalPool(device)), d_done(device.type())
     {
+        // What other streams were given, the model's weights for one, is there from now on.
+        d_implementation.synchronizeDevice(device.index());
     }
 
     void run(const work& task) override
@@ -63,7 +65,7 @@ public:
 #ifdef DEEPRX_GRAPHS
         wait();
         const c10::StreamGuard guard(d_stream);
-        const auto graph = std::make_shared<device_graph>();
+        auto graph = std::make_unique<device_graph>();
         // Other receivers of the process go on meanwhile, on their threads.
         graph->capture_begin(d_pool.value_or(c10::MempoolId_t{ 0, 0 }), this_thread_only);
         try {
@@ -73,11 +75,13 @@ public:
                 graph->capture_end();
             } catch (const std::exception&) { // says only that the first one spoilt it
             }
+            // LibTorch's allocator goes on asking a graph that was spoilt: it must stay.
+            static_cast<void>(graph.release());
             throw;
         }
         graph->capture_end();
         d_pool = graph->pool();
-        return [graph] { graph->replay(); };
+        return [graph = std::shared_ptr<device_graph>(std::move(graph))] { graph->replay(); };
 #else
         static_cast<void>(task);
         throw std::runtime_error("LibTorch " TORCH_VERSION " has none without the CUDA toolkit");

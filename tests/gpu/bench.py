@@ -53,10 +53,10 @@ def build(folder: Path) -> Path:
 class Engine:
     """One loaded model; raises RuntimeError with the engine's line."""
 
-    def __init__(self, library, path, device, max_batch, threads=1, fuse=True, tf32=True):
+    def __init__(self, library: Path, path, device, max_batch, threads=1, fuse=True, tf32=True):
         import torch  # noqa: F401  the library's own dependencies come with it
 
-        self.c = ctypes.CDLL(str(library))
+        self.c = ctypes.CDLL(str(library.resolve()))
         self.c.engine_error.restype = ctypes.c_char_p
         self.c.engine_load.restype = ctypes.c_void_p
         self.c.engine_description.restype = ctypes.c_char_p
@@ -135,7 +135,7 @@ def make_slots(config: SlotConfig, n: int):
 
 def calls_for(engine: Engine, batch: int, seconds: float) -> int:
     once = float(np.median(engine.time(batch, 5)))
-    return int(np.clip(seconds / once, 100, 5000))
+    return int(np.clip(seconds / once, 50, 5000))
 
 
 def timing(engine: Engine, batch: int, seconds: float) -> dict:
@@ -215,64 +215,74 @@ def worker(arguments) -> None:
     result["fuse"], result["tf32"] = arguments.fuse, arguments.tf32
     started = time.perf_counter()
 
-    def part(name, function):
-        try:
-            found = function()
-            if found is not None:
-                result[name] = found
-        except Exception as error:
-            result["errors"][name] = str(error).strip() or repr(error)
-            traceback.print_exc()
+    def save():
         temporary = arguments.result.with_suffix(".part")
         temporary.write_text(json.dumps(result))
         temporary.replace(arguments.result)
-        print(f"  {time.perf_counter() - started:6.1f} s  {name}", flush=True)
+
+    def part(function, *names):
+        try:
+            function(*names)
+        except Exception as error:
+            name = " ".join([function.__name__, *names])
+            result["errors"][name] = str(error).strip() or repr(error)
+            traceback.print_exc()
+        save()
+        print(f"  {time.perf_counter() - started:6.1f} s  {function.__name__} {names}", flush=True)
+
+    def each(name, sizes, function):
+        """Fills result[name] by batch size; what there is stays if a later size fails."""
+        found = result.setdefault(name, {})
+        for batch in sizes:
+            found[str(batch)] = function(batch)
+            save()
 
     def load():
+        start = time.perf_counter()
         options = {"fuse": arguments.fuse, "tf32": arguments.tf32}
         engines["gpu"] = Engine(arguments.library, path, device, max(batches), **options)
+        result["load_s"] = time.perf_counter() - start
 
     def cpu_llrs():
         cpu = Engine(arguments.library, path, "cpu", 8, threads=arguments.cpu_threads)
         references["cpu"] = cpu.llrs(y, p, 8)
         cpu.close()
 
-    def check():
-        return {
-            str(b): compare(engines["gpu"].llrs(y, p, b), references["cpu"], config, bits)
-            for b in (1, CHECKED_SLOTS)
-        }
-
-    def without_graphs():
-        found = {}
-        for batch in batches:
+    def timings(name):
+        def one(batch):
             engines["gpu"].time(batch, 6)
-            found[str(batch)] = timing(engines["gpu"], batch, seconds)
-        return found
+            return timing(engines["gpu"], batch, seconds)
+
+        each(name, batches, one)
 
     def prepare():
         start = time.perf_counter()
         for batch in batches:
             engines["gpu"].prepare(batch)
+        result["prepare_s"] = time.perf_counter() - start
         result["engine"] = engines["gpu"].description()
-        return time.perf_counter() - start
 
-    def prepared():
-        return {str(batch): timing(engines["gpu"], batch, seconds) for batch in batches}
+    def check():
+        each(
+            "against_cpu",
+            (1, CHECKED_SLOTS),
+            lambda b: compare(engines["gpu"].llrs(y, p, b), references["cpu"], config, bits),
+        )
 
     def energy():
         meter = find_meter(device)
         idle = measure_idle(meter, 1.5)
-        found = {"meter": meter.describe(), "idle_w": idle.watts if idle else None}
-        for batch in ENERGY_BATCHES:
+        result["meter"] = {"is": meter.describe(), "idle_w": idle.watts if idle else None}
+
+        def one(batch):
             calls = calls_for(engines["gpu"], batch, 0.01)
 
-            def work(batch=batch, calls=calls):
+            def work():
                 engines["gpu"].stream(batch, calls)
                 return batch * calls
 
             window = measure(meter, work, arguments.energy_seconds, idle)
-            found[str(batch)] = {
+            return {
                 "joules_per_slot": window.per_slot(window.joules),
                 "bound": window.per_slot(window.bound_j),
                 "net_joules_per_slot": window.per_slot(window.net_j),
@@ -281,55 +291,53 @@ def worker(arguments) -> None:
                 "seconds": window.seconds,
                 "reason": window.reason,
             }
-        return found
+
+        each("energy", ENERGY_BATCHES, one)
+
+    def python():
+        result["python"] = python_reference(path, seconds)
 
     config = SlotConfig(n_prb=26, modulation="16QAM")
     y, p, bits = make_slots(config, CHECKED_SLOTS)
     batches = ENERGY_BATCHES if arguments.brief else BATCHES
     engines, references = {}, {}
-    part("load_s", lambda: (t := time.perf_counter(), load(), time.perf_counter() - t)[2])
+    part(load)
     if "gpu" not in engines:
         return
-    part("cpu_llrs", cpu_llrs)
+    part(cpu_llrs)
     if not arguments.brief:
-        part("without_graphs", without_graphs)
-    part("prepare_s", prepare)
-    part("prepared", prepared)
-    part("against_cpu", check)
+        part(timings, "without_graphs")
+    part(prepare)
+    part(timings, "prepared")
+    part(check)
     if not arguments.brief:
-        part("energy", energy)
-        part("python", lambda: python_reference(path, seconds))
+        part(energy)
+        part(python)
     engines["gpu"].close()
 
 
 def host() -> dict:
+    """What runs; nothing here opens the GPU, which would disturb the energy of those who do."""
     import torch
 
-    found = {
+    def answer(*command):
+        try:
+            return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+        except OSError as error:
+            return str(error)
+
+    cpuinfo = Path("/proc/cpuinfo").read_text()
+    query = "name,driver_version,power.limit,clocks.max.sm,clocks.sm,temperature.gpu"
+    return {
+        "gpu": answer("nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"),
+        "cpu": cpuinfo.partition("model name")[2].partition(":")[2].partition("\n")[0].strip(),
+        "cores": os.cpu_count(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "cpu": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "git": answer("git", "-C", str(ROOT), "describe", "--always", "--dirty=+"),
     }
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            found["cpu"] = line.split(":")[1].strip()
-            break
-    if torch.cuda.is_available():
-        found["gpu"] = torch.cuda.get_device_name()
-        found["cuda"], found["cudnn"] = torch.version.cuda, torch.backends.cudnn.version()
-    query = ["nvidia-smi", "--query-gpu=driver_version,power.limit,clocks.max.sm", "--format=csv"]
-    try:
-        found["nvidia_smi"] = subprocess.run(query, capture_output=True, text=True).stdout.strip()
-    except OSError as error:
-        found["nvidia_smi"] = str(error)
-    revision = subprocess.run(
-        ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+"],
-        capture_output=True,
-        text=True,
-    )
-    found["git"] = revision.stdout.strip() or "unknown"
-    return found
 
 
 def table(report: dict) -> str:
@@ -400,7 +408,7 @@ def main() -> None:
         report = {"schema": "deeprx.gpu/1", "host": host(), "models": [], "errors": []}
         say(json.dumps(report["host"]))
         try:
-            library = arguments.library or build(arguments.out / "build")
+            library = arguments.library or build(ROOT / "build" / "gpu")
         except (OSError, subprocess.CalledProcessError) as error:
             raise SystemExit(f"bench: the engine was not built: {error}") from None
         nets = [(model, []) for model in models if "baseline" not in model]
