@@ -32,7 +32,8 @@ class Row:
     process's CPU time over wall time. real_time: the 1 ms of a slot over cpu_s. flop_per_s: the
     file's FLOP over cpu_s; of_peak: over the matrix product's rate in this precision. against:
     cpu_s over that of "torchscript" in the same round: quartile, median, quartile. llr_difference:
-    RMS against "torchscript", over its RMS. On a GPU cpu_s gives way to call_s's median.
+    RMS against "torchscript", over its RMS. above_engine_s: of a block, cpu_s above that of
+    "engine" in the same round, likewise. On a GPU cpu_s gives way to call_s's median.
     """
 
     receiver: str
@@ -55,6 +56,7 @@ class Row:
     of_peak: float | None = None
     against: list[float] | None = None
     llr_difference: float | None = None
+    above_engine_s: list[float] | None = None
 
 
 def per_slot(turns: Sequence[Turn]) -> list[float]:
@@ -135,7 +137,7 @@ class Comparison:
             try:
                 for name in self._names:
                     yield f"{label}: starting {name}"
-                    group.start(name, lambda name=name: Worker(*kit.job(name, self._base)))
+                    group.start(name, lambda name=name: Worker(kit.job(name, self._base)))
                 yield from self._rounds(group, label)
             finally:
                 for name in self._names:
@@ -150,6 +152,10 @@ class Comparison:
             if reference := group.turns.get(REFERENCE):
                 pairs = zip(per_slot(turns), per_slot(reference), strict=False)
                 row = replace(row, against=_quartiles([own / other for own, other in pairs]))
+            if name.endswith("block") and (engine := group.turns.get("engine")):
+                pairs = zip(per_slot(turns), per_slot(engine), strict=False)
+                above = _quartiles([own - other for own, other in pairs])
+                row = replace(row, above_engine_s=above)
             if kit:
                 row = replace(row, llr_difference=_difference(kit.folder, name))
         if turns or row.why:

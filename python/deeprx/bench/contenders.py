@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from deeprx_common.slot import SlotConfig
 
-from ..deeprx_python import check_model
+from ..deeprx_python import Engine, check_model
 from ..model_file import ModelFile
 from .worker import Job, Turn
 
@@ -30,9 +31,9 @@ CONTENDERS = {
     "engine": "the block's engine, called without a flowgraph",
     "torchscript": "the frozen model file, called from Python",
     "python-block": "the frozen model file in a gr.basic_block written in Python",
-    "torch-compile": "the net built again from its recipe (.venv-training)",
-    "onnxruntime": "the model file exported as ONNX, in float32",
-    "openvino": "the same ONNX, through OpenVINO's Python API",
+    "torch-compile": "the model file's operators, compiled by torch.compile",
+    "onnxruntime": "the model file's operators as ONNX, in float32",
+    "openvino": "the OpenVINO IR that the file carries, or else the ONNX, through its Python API",
 }
 CPU_ONLY = ("onnxruntime", "openvino")
 
@@ -59,23 +60,21 @@ class Worker:
 
     startup_s: from its start until it has received a first batch. flop: of a matrix product.
 
-    python: its interpreter. Raises ContenderError where it does not come up.
+    Raises ContenderError where it does not come up.
     """
 
-    def __init__(self, job: Job, python: str | None = None):
+    def __init__(self, job: Job):
         self._folder = tempfile.TemporaryDirectory(prefix="deeprx-bench-")
         environment = os.environ | {
             "OMP_NUM_THREADS": str(job.threads),
             "TORCHINDUCTOR_CACHE_DIR": self._folder.name,  # nothing compiled before helps a start
             "TORCHINDUCTOR_COMPILE_THREADS": "1",
         }
-        if python:  # another environment has what it needs
-            environment.pop("PYTHONPATH", None)
         self.job, self._log = job, Path(self._folder.name, "log")
         start = time.perf_counter()
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [python or sys.executable, str(HERE / "worker.py"), json.dumps(asdict(job))],
+                [sys.executable, str(HERE / "worker.py"), json.dumps(asdict(job))],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -177,19 +176,14 @@ class Group:
 class Kit:
     """What contenders need of a model file, in a folder of its own.
 
-    The file is a copy of the bytes that were checked as the receiver block checks them. training:
-    the interpreter of the training environment, None where there is none.
+    The file is a copy of the bytes that were checked as the receiver block checks them.
     """
 
     folder: Path
     model: ModelFile
-    training: str | None
 
-    def job(self, contender: str, base: Job) -> tuple[Job, str | None]:
-        """What a contender does, and in which interpreter.
-
-        Raises ContenderError where it cannot take this model.
-        """
+    def job(self, contender: str, base: Job) -> Job:
+        """What a contender does. Raises ContenderError where it cannot take this model."""
         precision = self.model.metadata.get("precision", "float32")
         job = replace(
             base,
@@ -205,25 +199,32 @@ class Kit:
                 raise ContenderError("not installed: ./dev bench installs it")
             if precision not in ("float32", "bfloat16"):
                 raise ContenderError(f"a model in {precision} cannot be exported as ONNX")
-            job = replace(job, model=str(self._onnx(job)))
             if contender == "onnxruntime":
-                job = replace(job, precision="float32")
-        if contender == "torch-compile":
-            if not self.training:
-                raise ContenderError("no .venv-training: ./dev train --help makes it")
-            return job, self.training
-        return job, None
+                return replace(job, model=str(self._onnx(job)), precision="float32")
+            return replace(job, model=str(self._openvino(job)))
+        return job
+
+    def _openvino(self, job: Job) -> Path:
+        """The IR that the file carries, once the block's engine has checked it, or else ONNX."""
+        name = f"extra/openvino/bits{job.config.bits_per_symbol}"
+        with zipfile.ZipFile(job.model) as archive:
+            found = [n for n in archive.namelist() if n.partition("/")[2].startswith(name + ".")]
+            if not found:
+                return self._onnx(job)
+            try:
+                Engine(job.model, job.n_prb, job.n_rx, job.modulation, job.dmrs, engine="openvino")
+            except RuntimeError as error:
+                raise ContenderError(str(error)) from None
+            for record in found:
+                (self.folder / f"ir{Path(record).suffix}").write_bytes(archive.read(record))
+        return self.folder / "ir.xml"
 
     def _onnx(self, job: Job) -> Path:
         out, log = self.folder / "model.onnx", self.folder / "onnx.log"
         if not log.exists():
-            config = job.config
-            shape = [job.batch, job.n_rx, 14, config.n_sc, 2]
-            command = [sys.executable, HERE / "to_onnx.py", job.model, config.bits_per_symbol]
+            command = [sys.executable, str(HERE / "to_onnx.py"), json.dumps(asdict(job)), str(out)]
             with log.open("w") as text:
-                subprocess.run(
-                    [str(part) for part in (*command, shape, out)], stdout=text, stderr=text
-                )
+                subprocess.run(command, stdout=text, stderr=text)
         if not out.exists():
             raise ContenderError(f"ONNX: {_cause(log.read_text())}")
         return out
@@ -251,13 +252,4 @@ def make_kit(model: ModelFile, config: SlotConfig, n_rx: int, device: str, folde
         raise RuntimeError(f"{model.path}: {error}") from None
     folder.mkdir(parents=True)
     (folder / "model.pt").write_bytes(data)
-    return Kit(folder, model, find_training())
-
-
-def find_training() -> str | None:
-    """The interpreter of the training environment, beside the source tree's build."""
-    for parent in HERE.parents:
-        python = parent / ".venv-training" / "bin" / "python"
-        if python.is_file():
-            return str(python)
-    return None
+    return Kit(folder, model)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A model file as ONNX, for one modulation and shape: to_onnx.py MODEL BITS SHAPE_OF_Y OUT.
+"""A model file as ONNX, for the slots of one job: to_onnx.py JOB OUT.
 
 A script, so that what PyTorch's exporter prints and holds is gone with it. Convolutions become
 float32: ONNX Runtime has no others on a CPU, and OpenVINO chooses its precision itself.
@@ -9,32 +9,36 @@ import json
 import sys
 
 import torch
+from worker import Job, traced
+
+from deeprx_common.examples import received_slots
 
 
-class _FixedBits(torch.nn.Module):
-    def __init__(self, receiver: torch.jit.ScriptModule, bits: int):
-        super().__init__()
-        self.receiver, self.bits = receiver, bits
+def exportable(module: torch.fx.GraphModule) -> torch.fx.GraphModule:
+    """The same with operators that the exporter knows, where tracing leaves others."""
+    aten = torch.ops.aten
+    for node in module.graph.nodes:
+        if node.target is aten._unsafe_view.default:
+            node.target = aten.reshape.default
+        elif node.target is aten._to_copy.default:
+            dtype = node.kwargs.get("dtype")
+            node.target = aten.to.dtype if dtype else aten.clone.default
+            node.args, node.kwargs = (node.args[0], *([dtype] if dtype else [])), {}
+    module.recompile()
+    return module
 
-    def forward(self, y: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
-        return self.receiver(y, p, self.bits)
 
-
-def main(model: str, bits: str, shape: str, out: str) -> None:
-    receiver = torch.jit.load(model).eval()
-    for part in receiver.modules():
-        if part.original_name.startswith("Conv"):
-            part.float()
-    y = torch.randn(json.loads(shape))
-    fixed = torch.jit.freeze(torch.jit.script(_FixedBits(receiver, int(bits)).eval()))
+def main(text: str, out: str) -> None:
+    job = Job(**json.loads(text))
+    slots = tuple(map(torch.from_numpy, received_slots(job.config, job.n_rx, job.batch)))
     torch.onnx.export(
-        fixed,
-        (y, y[:, 0].clone()),
+        exportable(traced(job, torch.float32)),
+        slots,
         out,
         input_names=["y", "p"],
         output_names=["llr"],
         opset_version=17,
-        dynamo=False,  # the other exporter takes no TorchScript
+        dynamo=False,  # the other exporter fails on more files
     )
 
 

@@ -6,7 +6,7 @@ Its argument is a Job as JSON. On its standard output a JSON line says that it i
 Turn. It ends with its standard input.
 
 At its head it imports NumPy and deeprx_common only: start-up time and memory are those of the
-contender, whose interpreter need not have GNU Radio or PyTorch.
+contender alone.
 """
 
 import json
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deeprx_common.examples import received_slots
-from deeprx_common.slot import SlotConfig
+from deeprx_common.slot import N_SYMBOLS, SlotConfig
 
 SLOTS = 4  # different ones, received again and again
 WARM_UP = 0.2  # of a turn, before what is counted: other contenders had the caches
@@ -138,26 +138,37 @@ class TorchScript(Calls):
 
 
 class TorchCompile(TorchScript):
-    """torch.compile cannot take a TorchScript module: the net is built again from the recipe that
-    the model file tells, with the file's weights.
-    """
+    """torch.compile of what the file does with a slot: it takes no TorchScript."""
 
     def make(self, job: Job):
         import torch
         from torch._inductor import config
 
-        from deeprx_training.export import to_precision
-        from deeprx_training.receivers import build
+        config.freezing = job.device == "cpu"  # weights are constants, as in the frozen file
+        operators = torch.compile(traced(job))
+        return lambda y, p, bits: operators(y, p)
 
-        extra = {"deeprx.json": ""}
-        script = torch.jit.load(job.model, _extra_files=extra)
-        spec = json.loads(extra["deeprx.json"]).get("training", {}).get("net")
-        if not spec:
-            raise ValueError("the model file tells no net that could be built again")
-        net = to_precision(build(spec), job.precision).eval()
-        net.load_state_dict(script.state_dict())
-        config.freezing = job.device == "cpu"  # weights are constants, as in the other contenders
-        return torch.compile(net.to(job.device))
+
+def traced(job: Job, convolutions=None):
+    """The operators that a model file runs on a batch of this shape, as a torch.fx.GraphModule that
+    takes y and p.
+
+    convolutions: their dtype; None: as the file has them.
+    """
+    import torch
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    y, p = (
+        torch.from_numpy(a).to(job.device) for a in received_slots(job.config, job.n_rx, job.batch)
+    )
+    receiver = torch.jit.load(job.model).eval().to(job.device)
+    for part in receiver.modules():
+        if convolutions and part.original_name.startswith("Conv"):
+            part.to(convolutions)
+    receiver = torch.jit.freeze(receiver)
+    with torch.no_grad():
+        bits = job.config.bits_per_symbol
+        return make_fx(lambda y, p: receiver(y, p, bits))(y, p)
 
 
 class Engine(Calls):
@@ -209,14 +220,22 @@ class OpenVino(Calls):
     HINTS = {"float32": "f32", "bfloat16": "bf16"}  # noqa: RUF012
 
     def load(self, job: Job) -> None:
+        sys.modules["openvino_telemetry"] = None  # it would report this run to OpenVINO's maker
         import openvino
 
-        compiled = openvino.Core().compile_model(
-            job.model,
+        core, n_sc = openvino.Core(), job.config.n_sc
+        model = core.read_model(job.model)
+        y = [job.batch, job.n_rx, N_SYMBOLS, n_sc, 2]
+        model.reshape({"y": y, "p": [job.batch, *y[2:]]})
+        own = job.model.endswith(".xml")  # an IR has its precision in it
+        compiled = core.compile_model(
+            model,
             "CPU",
             {
+                "ENABLE_CPU_PINNING": False,
                 "INFERENCE_NUM_THREADS": job.threads,
-                "INFERENCE_PRECISION_HINT": self.HINTS[job.precision],
+                "INFERENCE_PRECISION_HINT": "f32" if own else self.HINTS[job.precision],
+                "NUM_STREAMS": 1,
                 "PERFORMANCE_HINT": "LATENCY",
             },
         )

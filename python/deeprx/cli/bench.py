@@ -189,6 +189,12 @@ def show(
                 made.add_row(*_cells(row))
         console.print(made)
         for row in found:
+            if row.above_engine_s:
+                low, middle, high = (1e6 * s for s in row.above_engine_s)
+                console.print(
+                    f"{row.contender}: {middle:+.0f} µs [{low:+.0f}, {high:+.0f}] above engine",
+                    markup=False,
+                )
             if row.why:
                 console.print(f"{row.contender}: {row.why}", markup=False, soft_wrap=True)
         console.print()
