@@ -5,6 +5,7 @@
 #include "torchscript_vetting.h"
 
 #include <ATen/Context.h>
+#include <c10/util/Exception.h>
 #include <caffe2/serialize/inline_container.h>
 
 #include <algorithm>
@@ -54,6 +55,12 @@ void select_quantized_engine(const std::string& name)
                              ", LibTorch has: " + supported);
 }
 
+//! LibTorch 2.13 says on its first quantised tensor that these will go: not the user's concern.
+class no_warnings : public c10::WarningHandler
+{
+    void process(const c10::Warning&) override {}
+};
+
 } // namespace
 
 std::shared_ptr<model_archive> model_archive::open(const std::string& path)
@@ -87,6 +94,8 @@ model_info vetted_info(const std::shared_ptr<model_archive>& archive,
     info.sha256 = archive->sha256();
     check_model_fits(info, slot, n_rx, on_cuda);
     select_quantized_engine(info.quantized_engine);
+    no_warnings handler;
+    c10::WarningUtils::WarningHandlerGuard quiet(&handler);
     vet_torchscript(archive);
     return info;
 }

@@ -16,12 +16,14 @@ from deeprx_common import report
 from deeprx_common.slot import MODULATIONS, N_SYMBOLS, SlotConfig
 
 from .files import write_atomically
+from .int8 import ENGINE, to_integer
 from .openvino_ir import IrError, ir_files, run_ir
 from .receivers import FoldedNet, HybridRx, count_parameters
 
 CONTRACT = "deeprx.model/1"
 LICENCE = "GPL-3.0-or-later"
-PARITY = {"float32": 1e-4, "bfloat16": 3e-2}  # RMS of the LLRs' difference over their RMS
+# RMS of the LLRs' difference over their RMS
+PARITY = {"float32": 1e-4, "bfloat16": 3e-2, "int8": 1e-2}
 
 
 class ExportError(RuntimeError):
@@ -29,9 +31,11 @@ class ExportError(RuntimeError):
 
 
 def to_precision(net: nn.Module, precision: str) -> nn.Module:
-    """Convolutions in bfloat16 if asked; normalisation and the classical arithmetic stay
-    float32.
+    """Convolutions in bfloat16 or, of a net that quantise() made, int8 if asked; normalisation and
+    the classical arithmetic stay float32.
     """
+    if precision == "int8":
+        return to_integer(net)
     if precision == "bfloat16":
         for module in net.modules():
             if isinstance(module, nn.Conv2d):
@@ -153,8 +157,8 @@ def export(
 
     parity: an .npz to write, too, with the slots and the float32 net's LLRs, for `deeprx parity`
     to check the file in the receiver block. openvino: carry the net as OpenVINO IR, too, where that
-    can express it. ExportError where the exported file's LLRs differ from the float32 net's by more
-    than PARITY.
+    can express it. ExportError where the exported file's LLRs differ from the float32 net's (for
+    int8, from what that rounds to) by more than PARITY.
     """
     net = net.cpu().eval().to(memory_format=torch.contiguous_format)
     y, p = example(n_rx[-1], batch=2)
@@ -162,17 +166,20 @@ def export(
     flop = flop_per_slot(net, 2 if 2 in n_rx else n_rx[0])
     with torch.inference_mode():
         expected = net(y, p, bits)
-    net = to_precision(net, precision)
-    script = torch.jit.script(net)
-    carried = _checked_ir(net, n_rx, precision, path) if openvino else {}
+    executed = to_precision(net, precision)
+    script = torch.jit.script(executed)
+    # OpenVINO makes integers of what rounds in float32
+    traced = net if precision == "int8" else executed
+    carried = _checked_ir(traced, n_rx, precision, path) if openvino else {}
     fold = net.net.fold if isinstance(getattr(net, "net", None), FoldedNet) else 1
     metadata = {
         "contract": CONTRACT,
         "name": name,
         "kind": kind,
         "precision": precision,
-        "requires": [],
-        "quantized_engine": None,
+        # without instructions for int8, oneDNN's sums saturate
+        "requires": ["int8"] if precision == "int8" else [],
+        "quantized_engine": ENGINE if precision == "int8" else None,
         "engines": ["torchscript"] + (["openvino"] if carried else []),
         "prb_multiple_of": 1 if 12 % fold == 0 else fold,
         "n_rx": n_rx,

@@ -22,6 +22,7 @@ from deeprx_common.energy import find_meter, modelled_j
 from .data import SlotBatch
 from .feed import SlotFeed
 from .files import TrainingError, read_tensors, write_atomically
+from .int8 import select_engine
 from .ledger import EnergyBill, Ledger
 from .losses import objective, sinr_weight
 from .realtime import RealtimeRx
@@ -70,6 +71,7 @@ def _read_checkpoint(path: str | Path) -> dict:
 
 def _from_model_file(path: str, rebuild: bool) -> nn.Module:
     extra = {"deeprx.json": ""}
+    select_engine()
     try:
         script = torch.jit.load(path, map_location="cpu", _extra_files=extra)
         spec = json.loads(extra["deeprx.json"])["training"].get("net")
@@ -84,6 +86,8 @@ def _from_model_file(path: str, rebuild: bool) -> nn.Module:
             f"{path}: says not which net it is; a teacher is exported with --recipe"
         )
     net = build(spec)
+    if script.state_dict().keys() != net.state_dict().keys():
+        raise TrainingError(f"{path}: holds rounded weights; give the file it was made from")
     net.load_state_dict(script.state_dict())
     return net.eval()
 

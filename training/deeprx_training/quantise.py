@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a trained real-time receiver to int8: calibration, and fine-tuning where that is not enough.
+
+All slots are of the recipe's conditions and channels, with seeds that no training run has.
+"""
+
+import copy
+from dataclasses import replace
+
+import torch
+from rich.progress import track
+from torch import Tensor, nn
+
+from deeprx_common.stats import sinr_at_ber
+
+from .data import Conditions, SlotGenerator
+from .evaluate import count_errors
+from .files import TrainingError
+from .int8 import SIGNED, UNSIGNED, RoundedBody, best_step, to_rounded
+from .losses import objective, sinr_weight
+from .realtime import RealtimeRx
+
+CALIBRATION_SEED, TUNING_SEED, VALIDATION_SEED = (1_000_000_001 + i for i in range(3))
+BATCH = 16
+MAX_LOSS_DB = 0.1
+TARGET_BER = 1e-2
+SINR_DB = (12.0, 15.0, 18.0)  # where 16QAM receivers cross it
+
+
+def quantise(
+    net: nn.Module, conditions: Conditions, slots: int = 256, steps: int = 300
+) -> tuple[RealtimeRx, dict]:
+    """The int8 receiver of a float32 one, with rounded bodies, and what was done and measured.
+
+    slots: to calibrate on, and per SINR to compare on; steps: of the fine-tuning, which is done
+    where int8 needs more than MAX_LOSS_DB more SINR for a BER of 1e-2. TrainingError where net is
+    no RealtimeRx, or does not reach that BER.
+    """
+    if not isinstance(net, RealtimeRx):
+        raise TrainingError(
+            f"expected a RealtimeRx from a checkpoint to quantise, found a {type(net).__name__}"
+        )
+    net = copy.deepcopy(net).cpu().eval()
+    made = to_rounded(net)
+    calibrate(made, conditions, slots)
+    found = sinr_at_target({"float32": net, "int8": made}, conditions, slots)
+    tuned = found["int8"] - found["float32"] > MAX_LOSS_DB
+    if tuned:
+        print(f"int8 loses {found['int8'] - found['float32']:.2f} dB: fine-tuning")
+        fine_tune(made, net, conditions, steps)
+        found |= sinr_at_target({"int8": made}, conditions, slots)
+    return made, {
+        "weights": "int8, symmetric, a scale for each output channel",
+        "activations": "8 bits, a scale for each tensor",
+        "calibration_slots": slots,
+        "fine_tuning_steps": steps if tuned else 0,
+        "sinr_db_at_ber_1e-2": found,
+        "channels": list(conditions.channels),
+        "slots_per_sinr": slots,
+        "seed": VALIDATION_SEED,
+    }
+
+
+def calibrate(net: RealtimeRx, conditions: Conditions, slots: int) -> None:
+    """Choose the steps of net's rounded bodies by what they see of these many slots."""
+    bodies = net.bodies()
+    seen: list[list[list[Tensor]]] = [[] for _ in bodies]
+
+    def watch(body: RoundedBody, kept: list):
+        def keep(_, inputs):
+            kept.append([_some(x) for x in body.activations(*inputs)])
+
+        return body.register_forward_pre_hook(keep)
+
+    for body in bodies:
+        body.steps = None
+    hooks = [watch(body, kept) for body, kept in zip(bodies, seen, strict=True)]
+    generator = SlotGenerator(conditions)
+    with torch.no_grad():
+        for i in range(-(-slots // BATCH)):
+            batch = generator.batch(BATCH, CALIBRATION_SEED, i)
+            net(batch.y, batch.p, batch.config.bits_per_symbol)
+    for hook in hooks:
+        hook.remove()
+    for body, kept in zip(bodies, seen, strict=True):
+        each = [torch.cat(parts) for parts in zip(*kept, strict=True)]
+        body.steps = [best_step(x, UNSIGNED if i else SIGNED) for i, x in enumerate(each)]
+
+
+def _some(x: Tensor, most: int = 50_000) -> Tensor:
+    return x.flatten()[:: -(-x.numel() // most)].clone()
+
+
+def fine_tune(
+    net: RealtimeRx, teacher: RealtimeRx, conditions: Conditions, steps: int, lr: float = 3e-4
+) -> None:
+    """Train net, which rounds, to the sent bits and the LLRs of the net it was made from."""
+    generator = SlotGenerator(conditions)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=lr)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
+    for step in track(range(steps), "fine-tuning", transient=True):
+        batch = generator.batch(BATCH, TUNING_SEED, step)
+        bits = batch.config.bits_per_symbol
+        with torch.no_grad():
+            taught = teacher(batch.y, batch.p, bits)
+        loss, _ = objective(
+            net(batch.y, batch.p, bits),
+            batch.bits,
+            batch.data,
+            {"bce": 0.5, "kl": 0.5},
+            taught,
+            sinr_weight(batch.sinr_db),
+        )
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+
+
+def sinr_at_target(
+    nets: dict[str, RealtimeRx], conditions: Conditions, slots: int
+) -> dict[str, float]:
+    """SINR in dB at which each net crosses BER 1e-2: 16QAM over the conditions' channels, without
+    interferer and front end's residuals. TrainingError where one does not.
+    """
+    plain = replace(
+        Conditions(), channels=conditions.channels, n_rx=conditions.n_rx, n_prb=conditions.n_prb
+    )
+    bits, errors = count_errors(nets, list(SINR_DB), slots, conditions=plain, seed=VALIDATION_SEED)
+    found = {}
+    for name in nets:
+        points = [(s, e, [bits] * slots) for s, e in zip(SINR_DB, errors[name], strict=True)]
+        found[name] = sinr_at_ber(points, TARGET_BER)[0]
+        if not abs(found[name]) < float("inf"):
+            raise TrainingError(
+                f"{name}: does not cross BER {TARGET_BER:g} between {SINR_DB[0]:g} and "
+                f"{SINR_DB[-1]:g} dB; train it further"
+            )
+    return found
