@@ -14,6 +14,7 @@ import pytest
 import receiver_models as models
 import torch
 from gnuradio import blocks, deeprx, gr
+from gnuradio.deeprx import deeprx_python
 
 FLOP = {"n_prb": 26, "n_rx": 2, "matmul": 100, "other": 10}
 
@@ -242,6 +243,7 @@ def test_stats_of_each_slot(model):
         digest = hashlib.sha256(file.read()).hexdigest()
     for s in stats:
         assert s["model"] == "small" and s["model_sha256"] == digest and s["batch"] == 1
+        assert s["engine"].startswith("TorchScript ") and "float32" in s["engine"]
         assert s["flop_per_slot"] == 0  # the file does not say
         assert 0 < s["inference_ns"] < 10**9 and 0 < s["cpu_ns"] < 10**9
         assert s["queue_depth"] >= 0
@@ -680,6 +682,49 @@ def test_worker_threads_count_as_cpu_time(model):
         assert len(stats) == 20
         least[threads].append(min(s["cpu_ns"] for s in stats))
     assert min(least[2]) > 0.7 * min(least[1])
+
+
+needs_openvino = pytest.mark.skipif(
+    len(deeprx_python.engines()) < 2, reason="gr-deeprx was built without OpenVINO"
+)
+
+
+@needs_openvino
+def test_openvino_receives_what_the_file_carries_for_it(tmp_path):
+    config = deeprx.SlotConfig()
+    module = models.ConvNet()
+    path = models.save(module, tmp_path / "m.pt", models.ir_of(module))
+    symbols = random_symbols(config, 2, 20)
+    flowgraph = run(config, path, symbols, max_batch=4, max_latency_ms=0)
+    expected = eager_llrs(config, module, symbols)
+    np.testing.assert_allclose(
+        flowgraph.slots(config), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max()
+    )
+    for s in flowgraph.stats():
+        assert s["engine"].startswith("OpenVINO ")
+        assert 0 < s["cpu_ns"] < 10**9
+
+
+@needs_openvino
+def test_hot_swap_changes_the_engine(tmp_path):
+    config = deeprx.SlotConfig()
+    module = models.ConvNet()
+    one = models.save(module, tmp_path / "one.pt")
+    two = models.save(module, tmp_path / "two.pt", models.ir_of(module))
+    symbols = random_symbols(config, 2, 4)
+    flowgraph = Flowgraph(one, symbols, slot_tags(4), repeat=True)
+    flowgraph.start()
+    flowgraph.receiver.set_model(two)
+    assert flowgraph.wait_for("model_loaded")["engine"].startswith("OpenVINO ")
+    wait_for_slots(flowgraph, 20)
+    flowgraph.stop()
+    flowgraph.wait()
+    expected = np.resize(eager_llrs(config, module, symbols), flowgraph.slots(config).shape)
+    np.testing.assert_allclose(
+        flowgraph.slots(config), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max()
+    )
+    engines = [s["engine"].partition(" ")[0] for s in flowgraph.stats() if "batch" in s]
+    assert engines == sorted(engines, reverse=True) and set(engines) == {"TorchScript", "OpenVINO"}
 
 
 # Hot swap

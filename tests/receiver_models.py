@@ -2,6 +2,8 @@
 """Small TorchScript model files for the receiver's tests."""
 
 import json
+import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -25,11 +27,41 @@ METADATA = {
 }
 
 
-def save(module: nn.Module, path: Path, **metadata) -> str:
-    """Write a model file; keywords replace entries of its deeprx.json. Returns the path."""
-    text = json.dumps({**METADATA, **metadata})
-    torch.jit.save(torch.jit.script(module.eval()), path, _extra_files={"deeprx.json": text})
+def save(module: nn.Module, path: Path, carried: dict[str, bytes] | None = None, **metadata) -> str:
+    """Write a model file; keywords replace entries of its deeprx.json. Returns the path.
+
+    carried: further files of the archive, as OpenVINO IRs.
+    """
+    files = {"deeprx.json": json.dumps({**METADATA, **metadata}), **(carried or {})}
+    torch.jit.save(torch.jit.script(module.eval()), path, _extra_files=files)
     return str(path)
+
+
+def ir_of(module: nn.Module, n_rx: int = 2, bits: int = 4) -> dict[str, bytes]:
+    """The module's forward as OpenVINO IR, as a model file carries it."""
+    sys.modules.setdefault("openvino_telemetry", None)  # importing OpenVINO reports to its maker
+    import openvino
+
+    class Fixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.module = module.eval()
+
+        def forward(self, y: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+            return self.module(y, p, bits)
+
+    y, p = torch.randn(1, n_rx, 14, 312, 2), torch.randn(1, 14, 312, 2)
+    model = openvino.convert_model(Fixed(), example_input=(y, p))
+    for port, name in zip(model.inputs, "yp", strict=True):
+        port.get_tensor().set_names({name})
+    model.reshape({"y": [-1, n_rx, 14, -1, 2], "p": [-1, 14, -1, 2]})
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "ir.xml"
+        openvino.save_model(model, path, compress_to_fp16=False)
+        return {
+            f"openvino/bits{bits}{suffix}": path.with_suffix(suffix).read_bytes()
+            for suffix in (".xml", ".bin")
+        }
 
 
 def edit_code(path: str, old: str, new: str):
