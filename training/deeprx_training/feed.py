@@ -79,7 +79,7 @@ class SlotCache:
             made = make()
             write_atomically(path, lambda temporary: torch.save(made, temporary))
             return made
-        return read_tensors(path, "cached slots")
+        return read_tensors(path, "cached slots", mapped=True)
 
     def chunk(self, key: int, draw: Callable[[], list[SlotBatch]], device) -> list[SlotBatch]:
         """The chunk of this key, drawn if it is not there yet."""

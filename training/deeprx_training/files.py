@@ -25,10 +25,12 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         raise TrainingError(f"{path}: cannot be written: {reason}") from None
 
 
-def read_tensors(path: Path, what: str) -> Any:
-    """What torch.save wrote, on the CPU; TrainingError where the file is not `what`."""
+def read_tensors(path: Path, what: str, mapped: bool = False) -> Any:
+    """What torch.save wrote, on the CPU, mapped: read from the file when it is used; TrainingError
+    where the file is not `what`.
+    """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except OSError:
         raise
     except Exception:  # whatever bytes that are no checkpoint make the unpickler trip over

@@ -32,7 +32,7 @@ from .export import flop_per_slot
 from .receivers import count_parameters
 from .sweep import VALIDATION_SEED, as_table, ber_rows, member_facts, write_table
 from .sweep_file import Trial
-from .train import Trainer, load_receiver
+from .train import Trainer, load_receiver, share_classical
 
 SLOT_BYTES = 210_000  # of cache, with the LLRs of three teachers
 FILL_SHARE, PROBE_SHARE, COUNT_SHARE, SPARE = 0.25, 0.03, 0.2, 0.93
@@ -190,6 +190,7 @@ class _Worker:
     def count(self, examination: Examination, references: dict[str, str], deadline: float) -> int:
         """Writes NAME.npz beside the runs' folders; returns the slots a point that were counted."""
         nets = {name: load_receiver(f, rebuild=True)[1] for name, f in references.items()}
+        share_classical(nets.values())
         channels, seed = EVALUATION_CHANNELS, EVALUATION_SEED
         if examination.set == "validation":
             channels, seed = TRAINING_CHANNELS, VALIDATION_SEED

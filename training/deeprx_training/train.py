@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -118,13 +119,19 @@ class _OncePerBatch:
         return self._found
 
 
-def _share(net: HybridRx, first: HybridRx, compile_demapper: bool) -> None:
-    """Let a net use what of the first has no weights: the classical part and the demapper."""
-    if net is first:
-        net.classical = _OncePerBatch(net.classical)
-        if compile_demapper:
-            net.demap.compile(dynamic=False)
-    net.classical, net.demap = first.classical, first.demap
+def share_classical(nets: Iterable[nn.Module], compile_demapper: bool = False) -> None:
+    """Let hybrid nets share what has no weights: the demapper, and the classical part, which is
+    then computed once for a batch that all of them see.
+    """
+    shared: dict[bool, HybridRx] = {}
+    for net in nets:
+        if isinstance(net, HybridRx):
+            first = shared.setdefault(net.innovation, net)
+            if net is first:
+                net.classical = _OncePerBatch(net.classical)
+                if compile_demapper:
+                    net.demap.compile(dynamic=False)
+            net.classical, net.demap = first.classical, first.demap
 
 
 class Trainer:
@@ -166,13 +173,13 @@ class Trainer:
         self.ledger = Ledger(gpu)
         self.bill = EnergyBill(find_meter(str(self.fabric.device) if gpu else "cpu"), gpu)
         self.nets, self.optimizers, self.precision, self._features = {}, {}, {}, {}
-        shared: dict[bool, HybridRx] = {}
+        built = []
         for member in recipe.members:
             torch.manual_seed(recipe.seed)  # equal nets start from equal weights
-            net = build(member.net)
-            if isinstance(net, HybridRx):
-                _share(net, shared.setdefault(net.innovation, net), compile_nets)
-            elif compile_nets and isinstance(net, RealtimeRx):
+            built.append(build(member.net))
+        share_classical(built, compile_nets)
+        for member, net in zip(recipe.members, built, strict=True):
+            if compile_nets and isinstance(net, RealtimeRx):
                 for body in bodies(net):
                     body.compile()
             self.precision[member.name] = self._precision(member.name, net)
