@@ -37,6 +37,6 @@ def test_gpu_receives_what_the_cpu_receives(tmp_path):
     assert report["models"]
     for model in report["models"]:
         assert not model["errors"], model["model"]
-        for checked in model["against_cpu"].values():
+        for checked in model["against_cpu_eager"].values():
             assert checked["rms_difference"] < 0.03 * checked["rms_llr"]
             assert abs(checked["bit_errors"] - checked["bit_errors_cpu"]) < 1e-3 * checked["bits"]

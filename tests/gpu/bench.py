@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 import traceback
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -248,12 +249,12 @@ def worker(arguments) -> None:
         references["cpu"] = cpu.llrs(y, p, 8)
         cpu.close()
 
-    def timings(name):
+    def timings(how):
         def one(batch):
             engines["gpu"].time(batch, 6)
             return timing(engines["gpu"], batch, seconds)
 
-        each(name, batches, one)
+        each(how, batches, one)
 
     def prepare():
         start = time.perf_counter()
@@ -262,14 +263,13 @@ def worker(arguments) -> None:
         result["prepare_s"] = time.perf_counter() - start
         result["engine"] = engines["gpu"].description()
 
-    def check():
-        each(
-            "against_cpu",
-            (1, CHECKED_SLOTS),
-            lambda b: compare(engines["gpu"].llrs(y, p, b), references["cpu"], config, bits),
-        )
+    def check(how):
+        def one(batch):
+            return compare(engines["gpu"].llrs(y, p, batch), references["cpu"], config, bits)
 
-    def energy():
+        each(f"against_cpu_{how}", (1, CHECKED_SLOTS), one)
+
+    def energy(how):
         meter = find_meter(device)
         idle = measure_idle(meter, 1.5)
         result["meter"] = {"is": meter.describe(), "idle_w": idle.watts if idle else None}
@@ -292,7 +292,7 @@ def worker(arguments) -> None:
                 "reason": window.reason,
             }
 
-        each("energy", ENERGY_BATCHES, one)
+        each(f"energy_{how}", ENERGY_BATCHES, one)
 
     def python():
         result["python"] = python_reference(path, seconds)
@@ -305,13 +305,16 @@ def worker(arguments) -> None:
     if "gpu" not in engines:
         return
     part(cpu_llrs)
+    for how in ("eager", "graphs"):
+        if how == "graphs":
+            part(prepare)
+            if "no CUDA graphs" in result.get("engine", "no CUDA graphs"):
+                break
+        part(timings, how)
+        part(check, how)
+        if not arguments.brief:
+            part(energy, how)
     if not arguments.brief:
-        part(timings, "without_graphs")
-    part(prepare)
-    part(timings, "prepared")
-    part(check)
-    if not arguments.brief:
-        part(energy)
         part(python)
     engines["gpu"].close()
 
@@ -340,6 +343,12 @@ def host() -> dict:
     }
 
 
+def precision(model: str) -> str:
+    with zipfile.ZipFile(model) as archive:
+        (name,) = (n for n in archive.namelist() if n.endswith("extra/deeprx.json"))
+        return json.loads(archive.read(name))["precision"]
+
+
 def table(report: dict) -> str:
     lines = [
         f"{'model':26}{'batch':>6}{'graphs':>8}{'p50 ms':>9}{'p99 ms':>9}{'slots/s':>10}"
@@ -348,26 +357,25 @@ def table(report: dict) -> str:
     for found in report["models"]:
         name = found["model"] + ("" if found["fuse"] else " nofuse")
         name += "" if found["tf32"] else " fp32"
-        graphs = "CUDA graphs" in found.get("engine", "") and "no CUDA" not in found["engine"]
-        for kind in ("without_graphs", "prepared"):
-            for batch, t in found.get(kind, {}).items():
-                energy = found.get("energy", {}).get(batch) if kind == "prepared" else None
-                energy = energy or {}
+        for how in ("eager", "graphs"):
+            for batch, t in found.get(how, {}).items():
+                energy = found.get(f"energy_{how}", {}).get(batch, {})
                 joules = [energy.get("joules_per_slot"), energy.get("net_joules_per_slot")]
                 joules = ["" if j is None else f"{j * 1e3:.3g}" for j in joules]
-                yes = "yes" if graphs and kind == "prepared" else "no"
                 lines.append(
-                    f"{name:26}{batch:>6}{yes:>8}{t['p50_s'] * 1e3:9.3f}{t['p99_s'] * 1e3:9.3f}"
-                    f"{t['slots_per_s']:10.0f}{t['slots_per_s_streamed']:10.0f}"
-                    f"{joules[0]:>9}{joules[1]:>8}"
+                    f"{name:26}{batch:>6}{'yes' if how == 'graphs' else 'no':>8}"
+                    f"{t['p50_s'] * 1e3:9.3f}{t['p99_s'] * 1e3:9.3f}{t['slots_per_s']:10.0f}"
+                    f"{t['slots_per_s_streamed']:10.0f}{joules[0]:>9}{joules[1]:>8}"
+                    f"  {energy.get('reason', '')}"
                 )
         lines.append(f"  {name}: {found.get('engine', 'not loaded')}")
-        for batch, c in found.get("against_cpu", {}).items():
-            lines.append(
-                f"  batch {batch}, against the CPU: LLRs of {c['rms_llr']:.3g} RMS differ by "
-                f"{c['rms_difference']:.2g} RMS, {c['max_difference']:.2g} at most; "
-                f"{c['bits_decided_otherwise']} of {c['bits']} bits decided otherwise"
-            )
+        for how in ("eager", "graphs"):
+            for batch, c in found.get(f"against_cpu_{how}", {}).items():
+                lines.append(
+                    f"  {how}, batch {batch}, against the CPU: LLRs of {c['rms_llr']:.3g} RMS "
+                    f"differ by {c['rms_difference']:.2g} RMS, {c['max_difference']:.2g} at most; "
+                    f"{c['bits_decided_otherwise']} of {c['bits']} bits decided otherwise"
+                )
         lines += [f"  {part}: {error}" for part, error in found["errors"].items()]
     return "\n".join(lines)
 
@@ -379,7 +387,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--seconds", type=float, default=0.15, help="of each timing")
     parser.add_argument("--energy-seconds", type=float, default=3.0, help="of each energy window")
-    parser.add_argument("--budget", type=float, default=140.0, help="seconds for all models")
+    parser.add_argument("--budget", type=float, default=190.0, help="seconds for all models")
     parser.add_argument("--cpu-threads", type=int, default=min(8, os.cpu_count() or 1))
     parser.add_argument("--library", type=Path, help="engine_c.so, if it is built already")
     hidden = argparse.SUPPRESS
@@ -413,7 +421,8 @@ def main() -> None:
             raise SystemExit(f"bench: the engine was not built: {error}") from None
         nets = [(model, []) for model in models if "baseline" not in model]
         baselines = [(model, []) for model in models if "baseline" in model]
-        variants = [(m, ["--brief", o]) for o in ("--no-fuse", "--no-tf32") for m, _ in nets]
+        variants = [(m, ["--brief", "--no-fuse"]) for m, _ in nets]
+        variants += [(m, ["--brief", "--no-tf32"]) for m, _ in nets if precision(m) == "float32"]
         for model, options in nets + variants + baselines:
             left = arguments.budget - (time.monotonic() - started)
             if left < 8:
