@@ -90,6 +90,12 @@ class Worker:
         self.startup_s = time.perf_counter() - start
         self.description, self.flop = ready["description"], ready["flop"]
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
     def turn(self, seconds: float) -> Turn:
         """Raises ContenderError where it fails."""
         with suppress(BrokenPipeError):  # then there is no answer

@@ -36,7 +36,7 @@ def sources(job: Job) -> list[gr.basic_block]:
     ]
     for source in made:
         if job.queued:
-            source.set_max_output_buffer(N_SYMBOLS * job.queued)
+            source.set_min_output_buffer(N_SYMBOLS * job.queued)
     return made
 
 
@@ -71,16 +71,19 @@ class Flowgraph:
         self.top.start()
         try:
             self._wait(time.perf_counter() + WARM_UP * seconds)
-            before, receiver, slots = time.process_time(), self._receiver_s(), self.slots()
-            start, mark = time.perf_counter(), self.calls()
-            self._wait(start + seconds)
-            elapsed, slots = time.perf_counter() - start, self.slots() - slots
-            busy, receiver = time.process_time() - before, self._receiver_s() - receiver
-            calls = self.calls_since(mark, self.calls())
+            return self.measure(seconds)
         finally:
             self.top.stop()
             self.top.wait()
-        return Turn(slots, elapsed, busy, receiver, **calls)
+
+    def measure(self, seconds: float) -> Turn:
+        """While it runs."""
+        before, receiver, slots = time.process_time(), self._receiver_s(), self.slots()
+        start, mark = time.perf_counter(), self.calls()
+        self._wait(start + seconds)
+        elapsed, slots = time.perf_counter() - start, self.slots() - slots
+        busy, receiver = time.process_time() - before, self._receiver_s() - receiver
+        return Turn(slots, elapsed, busy, receiver, **self.calls_since(mark, self.calls()))
 
     def _wait(self, until: float) -> None:
         """Until then, and on to the end of the next slot: turns begin and end with one."""
@@ -107,23 +110,26 @@ class Flowgraph:
         return total
 
 
+def make_receiver(job: Job) -> receiver:
+    return receiver(
+        model=job.model,
+        n_prb=job.n_prb,
+        n_rx=job.n_rx,
+        modulation=job.modulation,
+        dmrs=job.dmrs,
+        device=job.device,
+        threads=job.threads,
+        max_batch=job.batch,
+        max_latency_ms=0.0,
+    )
+
+
 class BlockFlowgraph(Flowgraph):
     """deeprx.receiver."""
 
     def __init__(self, job: Job):
-        config = job.config
-        self.receiver = receiver(
-            model=job.model,
-            n_prb=config.n_prb,
-            n_rx=job.n_rx,
-            modulation=config.modulation,
-            dmrs=list(config.dmrs),
-            device=job.device,
-            threads=job.threads,
-            max_batch=job.batch,
-            max_latency_ms=0.0,
-        )
-        super().__init__(job, [self.receiver], gr.sizeof_float, config.n_bits)
+        self.receiver = make_receiver(job)
+        super().__init__(job, [self.receiver], gr.sizeof_float, job.config.n_bits)
         self._time = pmt.intern("cpu_ns" if job.device == "cpu" else "inference_ns")
         self._stats = blocks.message_debug()
         self.top.msg_connect((self.receiver, "stats"), (self._stats, "store"))
@@ -152,6 +158,19 @@ class BlockFlowgraph(Flowgraph):
             "queued": float(np.mean(column(pmt.intern("queue_depth")) or [0])),
             "batch": float(np.mean(column(pmt.intern("batch")) or [0])),
         }
+
+
+class SteadyFlowgraph(Flowgraph):
+    """deeprx.receiver, which nothing stops between turns; nobody keeps its statistics."""
+
+    description = ""
+
+    def __init__(self, job: Job):
+        super().__init__(job, [make_receiver(job)], gr.sizeof_float, job.config.n_bits)
+        self.top.start()
+
+    def turn(self, seconds: float) -> Turn:
+        return self.measure(seconds)
 
 
 class PythonReceiver(gr.basic_block):
@@ -253,6 +272,7 @@ class EqualiserFlowgraph:
 
 FLOWGRAPHS = {
     "block": BlockFlowgraph,
+    "steady": SteadyFlowgraph,
     "python-block": PythonFlowgraph,
     "equaliser": EqualiserFlowgraph,
 }

@@ -29,7 +29,7 @@ class Job:
     """What a contender does. model: its file, in the form the contender takes.
 
     batch: slots of an inference, in the block the most of one. queued: slots that the block's input
-    holds; 0: as GNU Radio sizes it. cores: the process may use. llr: where to save the LLRs of the
+    holds at least; 0: as GNU Radio sizes it. cores: the process may use. llr: where to save the LLRs of the
     first batch; "": nowhere.
     """
 
@@ -309,7 +309,8 @@ def main() -> None:
         pass
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        answer(error=f"{type(error).__name__}: {lines[-1].strip()}")
+        kind = "" if isinstance(error, RuntimeError | ValueError) else f"{type(error).__name__}: "
+        answer(error=kind + lines[-1].strip().replace(job.model, os.path.basename(job.model)))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """deeprx bench: receivers beside what else could run them, in turns."""
 
+import argparse
 import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -13,7 +15,7 @@ from gnuradio import gr
 from rich.console import Console
 
 from deeprx_common import report
-from deeprx_common.slot import MODULATIONS, SlotConfig
+from deeprx_common.slot import MODULATIONS
 
 from ..bench.compare import PRECISIONS, REFERENCE, SLOT_S, Comparison, Row
 from ..bench.contenders import CONTENDERS, bench_cores
@@ -31,12 +33,13 @@ deeprx bench           every receiver by every contender: our block in a running
                        process of its own on the same core; they take turns of 0.2 s, so that
                        whatever else the machine does strikes all alike. Then GNU Radio's own
                        equaliser, and matrix products for what the core can do at most.
+deeprx bench scale     the block at other sizes: PRBs, antennas, batches, threads, queue; on a GPU,
+                       too, where there is one
+deeprx bench memory    whether memory stays flat while the block receives slot after slot
 """
 
 
 def add(commands) -> None:
-    import argparse
-
     parser = commands.add_parser(
         "bench",
         help="receivers beside ONNX Runtime, OpenVINO, torch.compile and others, in turns",
@@ -45,7 +48,14 @@ def add(commands) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--receiver", action="append", metavar="MODEL.pt", help="repeat (all in models/)")
+    add("what", nargs="?", choices=("scale", "memory"), help="(receivers by contenders)")
+    add(
+        "--receiver",
+        action="append",
+        metavar="MODEL.pt",
+        help="repeat (all in models/; scale: a baseline and the smallest student; memory: a "
+        "baseline)",
+    )
     add(
         "--contender",
         action="append",
@@ -53,11 +63,12 @@ def add(commands) -> None:
         metavar="NAME",
         help="repeat; see below (all of them)",
     )
-    add("--seconds", type=float, default=2.0, help="of each contender and receiver (2)")
+    add("--seconds", type=float, default=2.0, help="of each contender and receiver, or size (2)")
+    add("--slots", type=int, default=100_000, help="of memory (100000)")
     add("--threads", type=int, default=1, help="CPU threads, and cores to share (1)")
-    add("--device", default="cpu", help="cpu, cuda or cuda:<n> (cpu)")
+    add("--device", default="cpu", help="cpu, cuda or cuda:<n>; scale takes both (cpu)")
     add("--modulation", choices=MODULATIONS, default="16QAM")
-    add("--n-prb", type=int, default=26, help="6 to 273 (26)")
+    add("--n-prb", type=int, help="6 to 273 (26; memory: 6)")
     add("--n-rx", type=int, default=2, help="antennas, 1 to 4 (2)")
     add("--dmrs", type=list_of(int), default=[2, 11], metavar="SYMBOL,..", help="(2,11)")
     add(
@@ -65,25 +76,23 @@ def add(commands) -> None:
         type=Path,
         default=Path("build/bench"),
         metavar="DIR",
-        help="bench.json and bench.png (build/bench)",
+        help="for bench.json, scale.json, memory.json and pictures (build/bench)",
     )
     parser.set_defaults(run=run)
 
 
-def shipped() -> list[str]:
-    """Every model file beside the shipped baseline."""
-    return sorted(map(str, Path(model_path("baseline-lmmse.pt")).parent.glob("*.pt")))
-
-
 def run(arguments) -> int:
+    from . import bench_scale
+
     a = arguments
     if not a.seconds > 0:
         raise ValueError(f"--seconds must be above 0, got {a.seconds:g}")
-    SlotConfig(n_prb=a.n_prb, modulation=a.modulation, dmrs=tuple(a.dmrs))
+    if a.contender and a.what:
+        raise ValueError(f"--contender is not for deeprx bench {a.what}, which runs the block")
     base = Job(
         contender="",
         model="",
-        n_prb=a.n_prb,
+        n_prb=a.n_prb or (6 if a.what == "memory" else 26),
         n_rx=a.n_rx,
         modulation=a.modulation,
         dmrs=a.dmrs,
@@ -91,18 +100,30 @@ def run(arguments) -> int:
         device=a.device,
         threads=a.threads,
     )
+    base.config  # noqa: B018  raises where a value is out of range
+    if a.what == "scale":
+        return bench_scale.run(a, base)
+    if a.what == "memory":
+        return bench_scale.run_memory(a, base)
+    return compare(a, base)
+
+
+def shipped() -> list[str]:
+    """Every model file beside the shipped baseline."""
+    return sorted(map(str, Path(model_path("baseline-lmmse.pt")).parent.glob("*.pt")))
+
+
+def compare(arguments, base: Job) -> int:
+    """Receivers by contenders."""
+    a = arguments
     models = [read_model_file(path) for path in dict.fromkeys(a.receiver or shipped())]
     console = make_console()
     stopped = False
     comparison = Comparison(models, a.contender or list(CONTENDERS), base, a.seconds)
     try:
-        with progress_bar(console, comparison.steps) as advance:
-            before = ""
+        with progress(console, comparison.steps) as advance:
             for what in comparison.run():
                 advance(what)
-                if not console.is_terminal and what.partition(":")[0] != before:
-                    before = what.partition(":")[0]
-                    print(before, flush=True)
     except KeyboardInterrupt:
         stopped = True
     finally:
@@ -111,9 +132,7 @@ def run(arguments) -> int:
         print("deeprx: stopped; nothing was measured", file=sys.stderr)
         return 130
     made = results(comparison, base, stopped)
-    where = a.out / "bench.json"
-    with report.replacing(where) as temporary:
-        Path(temporary).write_text(json.dumps(made, indent=1, allow_nan=False) + "\n")
+    where = write(made, a.out / "bench.json")
     show(comparison.rows, comparison.gemm_flop_per_s, base, console)
     plot(comparison.rows, a.out / "bench.png")
     if stopped:
@@ -133,6 +152,29 @@ def results(comparison: Comparison, base: Job, stopped: bool) -> dict:
         "gemm_flop_per_s": comparison.gemm_flop_per_s,
         "rows": [asdict(row) for row in comparison.rows],
     }
+
+
+@contextmanager
+def progress(console: Console, steps: int):
+    """As progress_bar(); in a file, a line for each new part before a colon."""
+    said = ""
+
+    def advance(what: str, steps: int = 1):
+        nonlocal said
+        part = what.partition(":")[0]
+        if not console.is_terminal and part != said:
+            print(part, flush=True)
+        said = part
+        update(what, steps)
+
+    with progress_bar(console, steps) as update:
+        yield advance
+
+
+def write(made: Mapping, path: Path) -> Path:
+    with report.replacing(path) as temporary:
+        Path(temporary).write_text(json.dumps(made, indent=1, allow_nan=False) + "\n")
+    return path
 
 
 def heading(schema: str, stopped: bool) -> dict:

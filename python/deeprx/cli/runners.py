@@ -107,7 +107,7 @@ def progress_bar(console: Console, steps: int):
         disable=not console.is_terminal,
     ) as progress:
         task = progress.add_task("", total=steps)
-        yield lambda what: progress.update(task, advance=1, description=what)
+        yield lambda what, steps=1: progress.update(task, advance=steps, description=what)
 
 
 def table(title: str, *columns: str, left: int = 1) -> Table:

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""deeprx bench scale and deeprx bench memory."""
+
+import csv
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from deeprx_common import report
+
+from ..bench.scale import SETTLING, Memory, Point, Scale, bytes_per_slot
+from ..bench.worker import Job
+from ..model_file import ModelFile, read_model_file
+from .bench import heading, progress, shipped, write
+from .runners import make_console, number, table
+
+SCHEMA = "deeprx.bench-scale/1"
+MEMORY_SCHEMA = "deeprx.bench-memory/1"
+LEAK = 16.0  # bytes a slot, above which memory is not flat: a message is larger
+
+
+def default_models() -> list[ModelFile]:
+    """A baseline and the student of the fewest FLOP."""
+    students = [m for m in map(read_model_file, shipped()) if m.metadata.get("kind") == "student"]
+    students.sort(key=lambda model: model.flop_per_slot(26, 2) or float("inf"))
+    return [read_model_file("baseline-lmmse.pt"), *students[:1]]
+
+
+def run(arguments, base: Job) -> int:
+    a = arguments
+    models = [read_model_file(path) for path in a.receiver] if a.receiver else default_models()
+    devices = ["cpu", *_gpu()] if a.device == "cpu" else [a.device]
+    console, stopped = make_console(), False
+    scale = Scale(models, replace(base, device=devices[0]), devices, a.seconds)
+    try:
+        with progress(console, scale.steps) as advance:
+            for what in scale.run():
+                advance(what)
+    except KeyboardInterrupt:
+        stopped = True
+    finally:
+        scale.close()
+    if not scale.points:
+        print("deeprx: stopped; nothing was measured", file=sys.stderr)
+        return 130
+    rows = [asdict(point) for point in scale.points]
+    where = write(heading(SCHEMA, stopped) | {"points": rows}, a.out / "scale.json")
+    with (
+        report.replacing(a.out / "scale.csv") as temporary,
+        Path(temporary).open("w", newline="") as file,
+    ):
+        writer = csv.DictWriter(file, [field.name for field in fields(Point)])
+        writer.writeheader()
+        writer.writerows(rows)
+    show(scale.points, console)
+    plot(scale.points, a.out / "scale.png")
+    if stopped:
+        print(f"deeprx: stopped; what was measured: {where}", file=sys.stderr)
+        return 130
+    console.print(f"results: {where}, scale.csv, scale.png", soft_wrap=True)
+    return 0
+
+
+def _gpu() -> list[str]:
+    import torch
+
+    return ["cuda"] if torch.cuda.is_available() else []
+
+
+def _panels(points: Sequence[Point]) -> dict[tuple[str, str], list[Point]]:
+    found: dict[tuple[str, str], list[Point]] = {}
+    for point in points:
+        found.setdefault((point.device, point.axis), []).append(point)
+    return found
+
+
+def show(points: Sequence[Point], console: Console) -> None:
+    for (device, axis), found in _panels(points).items():
+        first = found[0]
+        fixed = {
+            "PRB": f"{first.n_prb} PRB",
+            "antennas": f"{first.n_rx} RX",
+            "slots of a batch at most": "batch 1",
+            "threads": f"{first.threads} thread",
+        }
+        clock = "CPU" if device == "cpu" else "wall"
+        made = table(
+            f"{axis}, {device}; {', '.join(v for k, v in fixed.items() if k != axis)}",
+            "\nreceiver", f"\n{axis}", "\nFFT", "CPU ms\na slot", "\nspread",
+            f"{clock} ms a\nslot: p50", "\np99", "\nslots/s", "slots\na batch", "slots\nwaiting",
+            "latency\nms", "\nMiB",
+        )  # fmt: skip
+        for point in sorted(found, key=lambda p: p.receiver):
+            if point.cpu_s is None:
+                continue
+            low, high = point.cpu_s_spread
+            made.add_row(
+                point.receiver,
+                str(point.value),
+                str(point.fft_size),
+                number(point.cpu_s, 1e3),
+                f"{number(low, 1e3)} {number(high, 1e3)}",
+                number(point.call_s["p50"], 1e3),
+                number(point.call_s["p99"], 1e3),
+                number(point.slots_per_s),
+                number(point.batch),
+                number(point.waiting),
+                number(point.latency_s, 1e3),
+                f"{point.bytes / 2**20:.0f}",
+            )
+        console.print(made)
+        for point in found:
+            if point.why:
+                console.print(
+                    f"{point.receiver}, {axis} {point.value}: {point.why}",
+                    markup=False,
+                    soft_wrap=True,
+                )
+
+
+def plot(points: Sequence[Point], path: Path) -> None:
+    """Time of a slot over what was changed: CPU time on a CPU, median wall time on a GPU."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    panels = _panels([point for point in points if point.cpu_s is not None])
+    if not panels:
+        return
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(3.2 * len(panels), 3.4), squeeze=False)
+    for axis, ((device, name), found) in zip(axes[0], panels.items(), strict=True):
+        for k, receiver in enumerate(dict.fromkeys(point.receiver for point in found)):
+            line = [point for point in found if point.receiver == receiver]
+            seconds = [p.cpu_s if device == "cpu" else p.call_s["p50"] for p in line]
+            axis.plot(
+                [p.value for p in line], [1e3 * s for s in seconds], "o-", color=f"C{k}",
+                label=receiver,
+            )  # fmt: skip
+        axis.set(xscale="log", yscale="log", xlabel=name, title=device)
+        axis.grid(True, which="both", alpha=0.3)
+    axes[0, 0].set_ylabel("time a slot, ms (CPU: CPU time)")
+    axes[0, 0].legend(fontsize="small")
+    figure.tight_layout()
+    with report.replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+    pyplot.close(figure)
+
+
+def run_memory(arguments, base: Job) -> int:
+    """Exit status 1 where memory grows."""
+    a = arguments
+    if a.slots < 1:
+        raise ValueError(f"--slots must be at least 1, got {a.slots}")
+    if a.receiver and len(a.receiver) > 1:
+        raise ValueError(f"deeprx bench memory takes one --receiver, got {len(a.receiver)}")
+    model = read_model_file((a.receiver or ["baseline-lmmse.pt"])[0])
+    console, stopped = make_console(), False
+    memory, done = Memory(model, base, a.slots), 0
+    try:
+        with progress(console, a.slots) as advance:
+            for slots in memory.run():
+                advance(f"slots: {slots} of {a.slots}", slots - done)
+                done = slots
+    except KeyboardInterrupt:
+        stopped = True
+    finally:
+        memory.close()
+    slope = bytes_per_slot(memory.samples)
+    if slope is None:
+        print("deeprx: stopped; too few slots to say how memory goes", file=sys.stderr)
+        return 130
+    made = heading(MEMORY_SCHEMA, stopped) | {
+        "receiver": model.name,
+        "model_sha256": model.sha256,
+        "n_prb": base.n_prb,
+        "n_rx": base.n_rx,
+        "bytes_per_slot": slope,
+        "samples": [{"slots": slots, "bytes": used} for slots, used in memory.samples],
+    }
+    where = write(made, a.out / "memory.json")
+    used = [b for slots, b in memory.samples if slots > SETTLING * done]
+    flat = slope <= LEAK
+    console.print(
+        f"{model.name}, {base.n_prb} PRB: {done} slots, {min(used) / 2**20:.1f} to "
+        f"{max(used) / 2**20:.1f} MiB resident after the first {SETTLING:.0%}, "
+        f"{slope:+.2g} bytes a slot: {'flat' if flat else 'it grows'}",
+        soft_wrap=True,
+    )
+    console.print(f"results: {where}", soft_wrap=True)
+    return 130 if stopped else 0 if flat else 1
