@@ -34,6 +34,7 @@ from .sweep import VALIDATION_SEED, as_table, ber_rows, member_facts, write_tabl
 from .sweep_file import Trial
 from .train import Trainer, load_receiver, share_classical
 
+STUDIES = Path(__file__).parents[1] / "studies"
 SLOT_BYTES = 210_000  # of cache, with the LLRs of three teachers
 FILL_SHARE, PROBE_SHARE, COUNT_SHARE, SPARE = 0.25, 0.03, 0.2, 0.93
 WARM_STEPS = 24  # most likely with every modulation

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A study as its users run it: trained, counted and drawn; a run that fails stops no other."""
+
+import json
+
+import pyarrow.parquet
+import pytest
+import torch
+
+from deeprx_training import study
+from deeprx_training.cli import main
+
+STUDY = """
+steps = 3
+[recipe]
+batch = 2
+chunk = 2
+distinct = 4
+data_seed = 1
+warmup = 2
+teacher = "{teacher}"
+[recipe.data]
+channels = ["TDL-B"]
+[nets]
+tiny = {{ net = "HybridRx", channels = 4, dilations = [[1, 1]] }}
+[settings]
+scratch = {{}}
+T4 = {{ loss = {{ kl = 1.0 }}, temperature = 4.0 }}
+[[run]]
+name = "seed1"
+members = [["tiny", "scratch"], ["tiny", "T4"]]
+[[run]]
+name = "lost"
+teacher = "nowhere.pt"
+members = [["tiny", "T4"]]
+[[examination]]
+set = "evaluation"
+domain = "time"
+sinr_db = [9, 15]
+slots = 4
+{more}
+"""
+TEACHER = """
+steps = 1
+batch = 2
+[[members]]
+name = "teacher"
+net = { net = "HybridRx", channels = 4, dilations = [[1, 1]] }
+[data]
+channels = ["TDL-B"]
+"""
+
+
+def test_a_study_trains_counts_and_is_drawn(tmp_path, capfd):
+    (tmp_path / "t.toml").write_text(TEACHER)
+    main(["teacher", str(tmp_path / "t.toml"), "--out", str(tmp_path / "t"), "--device", "cpu"])
+    file, out = tmp_path / "s.toml", tmp_path / "out"
+    teacher = f"{tmp_path}/t/last.ckpt"
+    file.write_text(STUDY.format(teacher=teacher, more=""))
+    command = ["study", str(file), "--cache", str(tmp_path / "c"), "--out", str(out)]
+    assert main([*command, "--minutes", "2", "--device", "cpu"]) == 0
+    said = capfd.readouterr()
+    assert "1 of 2 runs ready" in said.out and "3 steps of" in said.out
+    assert "lost: open: TrainingError: nowhere.pt" in said.err
+    record = json.loads((out / "seed1" / "run.json").read_text())
+    # the cache held every slot and the teacher's LLRs before training began
+    assert record["step"] == 3 and record["cached_llr_slots"] == 8
+    nets = torch.load(out / "seed1" / "last.ckpt", weights_only=True)["nets"]
+    assert set(nets) == {"tiny-scratch", "tiny-T4"}
+    rows = pyarrow.parquet.read_table(out / "results.parquet").to_pylist()
+    kinds = {(r["kind"], r["receiver"]) for r in rows}
+    assert {("scratch", "tiny-scratch"), ("distilled", "tiny-T4"), ("teacher", teacher)} < kinds
+    assert {r["slots"] for r in rows} == {4} and {r["domain"] for r in rows} == {"time"}
+    (out / "results.parquet").unlink()
+    assert main([*command, "--tables"]) == 0 and main(["plot", str(out)]) == 0
+    assert "| distilled |" in (out / "gains.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ("[extra]", "look at 'extra'"),
+        ('[[run]]\nname = "x"\nmembers = [["huge", "scratch"]]', "no net 'huge'"),
+        ('[[run]]\nname = "x"', "needs a name and members"),
+        ('[[examination]]\nset = "evaluation"\nslot = 3', "known keys"),
+        ("steps", "not a TOML file"),
+    ],
+)
+def test_a_bad_study_gets_one_line(tmp_path, more, says):
+    file = tmp_path / "s.toml"
+    file.write_text(STUDY.format(teacher="t", more=more))
+    with pytest.raises(study.StudyError, match=says) as error:
+        study.load(file)
+    assert "\n" not in str(error.value) and str(file) in str(error.value)
+
+
+def test_the_shipped_studies_load():
+    for name in ("smoke", "tune", "final"):
+        assert study.load(study.STUDIES / f"{name}.toml").runs
