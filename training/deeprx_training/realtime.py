@@ -10,11 +10,11 @@ can run it.
 Complex grids are planes [B, 2 C, S, K], all real parts first.
 """
 
-from typing import Final
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .classical import smoothing_kernels
 
 
 def quarter_turn(z: Tensor) -> Tensor:
@@ -127,19 +127,19 @@ class Body(nn.Module):
 
 class RealtimeRx(nn.Module):
     """channels and blocks of the net on the grid, whose `fold` neighbouring subcarriers are one
-    position; pilot_channels and pilot_blocks of the one on the pilots. blocks 0: no second net.
+    position, in each of so many rounds (0: the pilots alone); pilot_channels and pilot_blocks of
+    the net on the pilots.
 
     One or two antennas, one or two DMRS symbols, any number of PRBs. ValueError for other numbers
     of antennas and for a fold that does not divide a PRB.
     """
-
-    corrects: Final[bool]
 
     def __init__(
         self,
         n_rx: int = 2,
         channels: int = 48,
         blocks: int = 1,
+        rounds: int = 1,
         fold: int = 6,
         pilot_channels: int = 96,
         pilot_blocks: int = 1,
@@ -155,17 +155,23 @@ class RealtimeRx(nn.Module):
                 f"subcarriers of a PRB, got n_rx {n_rx}, channels {channels} and {pilot_channels}, "
                 f"fold {fold}"
             )
-        self.n_rx, self.fold, self.corrects = n_rx, fold, blocks > 0
+        self.n_rx, self.fold = n_rx, fold
+        self.register_buffer("windows", smoothing_kernels((1, 3, 7, 15, 31)))
+        n = 2 * len(self.windows)
+        # for both DMRS symbols their own pilots, over three; for the parabola none
+        mix = torch.zeros(3, n)
+        mix[0, 1] = mix[1, n // 2 + 1] = 1.0
+        self.mix = nn.Parameter(mix)
         # a position is a PRB: real and imaginary parts of its 6 pilots of two symbols, and the
-        # level; out: its 12 subcarriers at both symbols, and their curve between
-        self.pilot_net = Body(24 * n_rx + 1, pilot_channels, 72 * n_rx, pilot_blocks, kernel=(1, 3))
-        if blocks:
-            c_in = (4 * n_rx + 3) * fold
-            self.net = Body(c_in, channels, 2 * n_rx * fold, blocks, kernel=(3, 3))
+        # level; out: its 12 subcarriers at both symbols and the parabola, and the mix
+        out = 72 * n_rx + 3 * n
+        self.pilot_net = Body(24 * n_rx + 1, pilot_channels, out, pilot_blocks, kernel=(1, 3))
+        planes = ((4 * n_rx + 3) * fold, channels, 2 * n_rx * fold)
+        self.rounds = nn.ModuleList(Body(*planes, blocks, kernel=(3, 3)) for _ in range(rounds))
 
     @torch.jit.unused
     def bodies(self) -> list[nn.Module]:
-        return [self.pilot_net, self.net] if self.corrects else [self.pilot_net]
+        return [self.pilot_net, *self.rounds]
 
     def whitener(self, z: Tensor) -> Tensor:
         """What makes the noise white and of unit power: [B, 2 R, 2 R], for planes.
@@ -194,31 +200,44 @@ class RealtimeRx(nn.Module):
         return torch.stack(rows, 1).view(-1, 4, 4)
 
     def channel(self, z: Tensor, first: Tensor, last: Tensor, n_sym: int) -> Tensor:
-        """Pilots z [B, 2 R, 2, P] to the channel [B, 2 R, S, K]: linear interpolation and what the
-        net adds to it at both DMRS symbols and, as a parabola, between them.
+        """Pilots z [B, 2 R, 2, P] to the channel [B, 2 R, S, K].
+
+        The net sees the pilots and says, PRB by PRB, how to mix smoothing windows of both symbols
+        into the channel at both and into the parabola between them, and adds what windows cannot
+        give.
         """
-        b, planes, prbs = z.size(0), z.size(1), z.size(3) // 6
+        b, planes, p = z.size(0), z.size(1), z.size(3)
+        prbs, n = p // 6, 2 * self.windows.size(0)
         power = z.square().mean((1, 2, 3), keepdim=True).clamp(min=1e-6)
         seen = (z * power.rsqrt()).flatten(1, 2).view(b, 2 * planes, prbs, 6).transpose(2, 3)
         loudness = (0.1 * power.log()).expand(-1, -1, -1, prbs)
         seen = torch.cat([seen.reshape(b, 12 * planes, 1, prbs), loudness], 1)
-        found = (
-            self.pilot_net(seen).view(b, planes, 3, 12, prbs).transpose(3, 4)
-            * power.sqrt()[..., None]
+        found = self.pilot_net(seen)  # [B, 36 planes + 3 n, 1, prbs]
+        windows, margin = self.windows[:, None], self.windows.size(1) // 2
+        smooth = torch.conv1d(z.reshape(-1, 1, p), windows, padding=margin)
+        smooth = smooth / torch.conv1d(torch.ones_like(z[:1, :1, 0]), windows, padding=margin)
+        smooth = smooth.view(b, planes, n, prbs, 6).permute(0, 3, 2, 1, 4).reshape(b, prbs, n, -1)
+        mix = found[:, 36 * planes :, 0].transpose(1, 2).reshape(b, prbs, 3, n) + self.mix
+        h = (
+            (mix @ smooth)
+            .view(b, prbs, 3, planes, 6)
+            .permute(0, 3, 2, 1, 4)
+            .reshape(b, planes, 3, p)
         )
-        found = found.reshape(b, planes, 3, 12 * prbs)
-        after = torch.cat([z[..., 1:], z[..., -1:]], -1)
-        h = torch.stack([z, (z + after) / 2], -1).flatten(-2) + found[:, :, :2]
+        after = torch.cat([h[..., 1:], h[..., -1:]], -1)
+        h = torch.stack([h, (h + after) / 2], -1).flatten(-2)
+        more = found[:, : 36 * planes].view(b, planes, 3, 12, prbs).transpose(3, 4)
+        h = torch.addcmul(h, more.reshape(b, planes, 3, 12 * prbs), power.sqrt())
         t = torch.arange(n_sym, device=z.device, dtype=z.dtype)
         w = ((t - first) / (last - first).clamp(min=1))[:, None]
-        line = torch.addcmul(h[:, :, :1], h[:, :, 1:] - h[:, :, :1], w)
-        return torch.addcmul(line, found[:, :, 2:], w * (1 - w))
+        line = torch.addcmul(h[:, :, :1], h[:, :, 1:2] - h[:, :, :1], w)
+        return torch.addcmul(line, h[:, :, 2:], w * (1 - w))
 
-    def correction(self, y: Tensor, h: Tensor, p: Tensor, bits: int) -> Tensor:
-        """What the second net adds to the channel, [B, 2 R, S, K]: it sees the innovation (y - h s)
-        s* of the soft-decided symbols s, h, how sure they are, the SINR and the modulation.
+    def seen(self, y: Tensor, h: Tensor, p: Tensor, bits: int) -> Tensor:
+        """What a net on the grid sees, [B, C fold, S, K / fold]: the innovation (y - h s) s* of the
+        soft-decided symbols s, h, how sure they are, the SINR and the modulation.
         """
-        b, planes, n_sym, k = h.shape
+        b, n_sym, k = h.size(0), h.size(2), h.size(3)
         x, sinr = combine(y, h.detach())  # only what the innovation says of h is to be learnt from
         data = 1 - p.square().sum(1, keepdim=True)
         s = torch.addcmul(p, soft_symbol(x, sinr, bits), data)
@@ -226,12 +245,9 @@ class RealtimeRx(nn.Module):
         innovation = turn(y, s[:, :1], -s[:, 1:]) - h * energy
         level = sinr.mean((1, 2, 3), keepdim=True).rsqrt()
         order = torch.full_like(energy, bits / 8.0)
-        seen = torch.cat([innovation, h * level, energy, 0.1 * sinr.log(), order], 1)
-        f = self.fold
-        seen = seen.view(b, -1, n_sym, k // f, f).permute(0, 4, 1, 2, 3)
-        found = self.net(seen.reshape(b, -1, n_sym, k // f))
-        found = found.view(b, planes, f, n_sym, k // f).permute(0, 1, 3, 4, 2)
-        return found.reshape(b, planes, n_sym, k)
+        grids = torch.cat([innovation, h * level, energy, 0.1 * sinr.log(), order], 1)
+        grids = grids.view(b, -1, n_sym, k // self.fold, self.fold).permute(0, 4, 1, 2, 3)
+        return grids.reshape(b, -1, n_sym, k // self.fold)
 
     def forward(self, y: Tensor, p: Tensor, bits: int) -> Tensor:
         b, n_sym, k = y.size(0), y.size(2), y.size(3)
@@ -257,8 +273,10 @@ class RealtimeRx(nn.Module):
         y = turn((white @ y.flatten(2)).view(y.shape), cos, sin)
 
         h = self.channel(z, first, last, n_sym)
-        if self.corrects:
-            h = h + self.correction(y, h, p, bits)
+        for net in self.rounds:
+            found = net(self.seen(y, h, p, bits))
+            found = found.view(b, -1, self.fold, n_sym, k // self.fold).permute(0, 1, 3, 4, 2)
+            h = h + found.reshape(h.shape)
         x, sinr = combine(y, h)
         llr = 12 * torch.tanh(demap(x, sinr, bits) / 12)  # as HybridRx
         return llr.permute(0, 3, 4, 1, 2).reshape(b, n_sym, k, bits)
