@@ -55,6 +55,7 @@ class Flowgraph:
         self.sink = blocks.null_sink(itemsize)
         self.top.connect(*chain, self.sink)
         self._others = [*given, self.sink]
+        self._buffered = [*given, *chain]
 
     def slots(self) -> int:
         return self.last.nitems_written(0) // self._per_slot
@@ -68,6 +69,8 @@ class Flowgraph:
         return {"calls_s": []}
 
     def turn(self, seconds: float) -> Turn:
+        for block in self._buffered:  # GNU Radio 3.10 would keep to what it once allocated
+            block.set_max_output_buffer(-1)
         self.top.start()
         try:
             self._wait(time.perf_counter() + WARM_UP * seconds)
@@ -257,17 +260,13 @@ def equaliser_chain(config: SlotConfig) -> list[gr.basic_block]:
     return chain
 
 
-class EqualiserFlowgraph:
-    """equaliser_chain(), made anew for each turn: tagged stream blocks do not start twice."""
+class EqualiserFlowgraph(Flowgraph):
+    """equaliser_chain()."""
 
     def __init__(self, job: Job):
-        self._job = job
+        chain = equaliser_chain(job.config)
+        super().__init__(job, chain, gr.sizeof_float, job.config.n_bits)
         self.description = f"GNU Radio {gr.version()}, float32"
-
-    def turn(self, seconds: float) -> Turn:
-        chain = equaliser_chain(self._job.config)
-        n_bits = self._job.config.n_bits
-        return Flowgraph(self._job, chain, gr.sizeof_float, n_bits).turn(seconds)
 
 
 FLOWGRAPHS = {

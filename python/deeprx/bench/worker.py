@@ -29,8 +29,8 @@ class Job:
     """What a contender does. model: its file, in the form the contender takes.
 
     batch: slots of an inference, in the block the most of one. queued: slots that the block's input
-    holds at least; 0: as GNU Radio sizes it. cores: the process may use. llr: where to save the LLRs of the
-    first batch; "": nowhere.
+    holds at least; 0: as GNU Radio sizes it. cores: the process may use. llr: where the LLRs of the
+    first batch go; "": nowhere.
     """
 
     contender: str
