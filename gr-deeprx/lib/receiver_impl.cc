@@ -33,6 +33,7 @@ const pmt::pmt_t model_key = pmt::mp("model");
 const pmt::pmt_t model_sha256_key = pmt::mp("model_sha256");
 const pmt::pmt_t engine_key = pmt::mp("engine");
 const pmt::pmt_t flop_per_slot_key = pmt::mp("flop_per_slot");
+const pmt::pmt_t model_loaded_key = pmt::mp("model_loaded");
 const pmt::pmt_t dropped_key = pmt::mp("dropped");
 const pmt::pmt_t path_key = pmt::mp("path");
 const pmt::pmt_t at_slot_key = pmt::mp("at_slot");
@@ -100,7 +101,8 @@ receiver_impl::receiver_impl(const std::string& model,
       d_slot(parameters.slot), d_parameters(parameters),
       d_max_latency(max_latency_ms > 0.0 ? max_latency_ms * 1e-3 : HUGE_VAL),
       d_len_tag_key(pmt::intern(len_tag_key)), d_llr_sign(static_cast<float>(llr_sign)),
-      d_threads(parameters.threads)
+      d_n_bits(pmt::from_long(parameters.slot.n_bits())), d_threads(parameters.threads),
+      d_batch(parameters.max_batch)
 {
     for (int size = 1; size < parameters.max_batch; size *= 2)
         d_batch_sizes.push_back(size);
@@ -127,14 +129,15 @@ std::shared_ptr<receiver_impl::loaded_model> receiver_impl::load(const std::stri
 {
     set_inference_threads(d_parameters.threads);
     auto receiver = load_engine(path, d_parameters);
-    const auto name = pmt::intern(receiver->info().name);
-    const auto sha256 = pmt::intern(receiver->info().sha256);
-    const auto engine = pmt::intern(receiver->description());
-    const auto flop =
-        pmt::from_uint64(receiver->info().flop_per_slot(d_slot.n_prb(), d_parameters.n_rx));
-    say_once(receiver->info(), receiver->description());
-    return std::make_shared<loaded_model>(
-        loaded_model{ std::move(receiver), {}, at_slot, name, sha256, engine, flop });
+    const model_info& info = receiver->info();
+    auto about = pmt::dict_add(pmt::make_dict(), model_key, pmt::intern(info.name));
+    about = pmt::dict_add(about, model_sha256_key, pmt::intern(info.sha256));
+    about = pmt::dict_add(about, engine_key, pmt::intern(receiver->description()));
+    about = pmt::dict_add(about,
+                          flop_per_slot_key,
+                          pmt::from_uint64(info.flop_per_slot(d_slot.n_prb(), d_parameters.n_rx)));
+    say_once(info, receiver->description());
+    return std::make_shared<loaded_model>(loaded_model{ std::move(receiver), {}, at_slot, about });
 }
 
 //! Once in a process: who measures many points makes as many flowgraphs.
@@ -166,6 +169,7 @@ bool receiver_impl::start()
     // Here, because this is the work thread: LibTorch's thread pool and caches belong to it.
     set_inference_threads(d_parameters.threads);
     warm_up(*d_model);
+    d_name = alias_pmt();
     return block::start();
 }
 
@@ -219,9 +223,12 @@ void receiver_impl::handle_loaded(const pmt::pmt_t&)
             publish_error(error);
             continue;
         }
-        auto answer = pmt::dict_add(pmt::make_dict(), pmt::mp("model_loaded"), model->name);
-        answer = pmt::dict_add(answer, model_sha256_key, model->sha256);
-        answer = pmt::dict_add(answer, engine_key, model->runs_as);
+        const auto from = [about = model->about](const pmt::pmt_t& key) {
+            return pmt::dict_ref(about, key, pmt::PMT_NIL);
+        };
+        auto answer = pmt::dict_add(pmt::make_dict(), model_loaded_key, from(model_key));
+        for (const auto& key : { model_sha256_key, engine_key })
+            answer = pmt::dict_add(answer, key, from(key));
         d_next_model = std::move(model);
         message_port_pub(stats_port, answer);
     }
@@ -247,32 +254,32 @@ int receiver_impl::general_work(int noutput_items,
     const uint64_t cpu_start = inference_cpu_ns();
     const int available = *std::min_element(ninput_items.begin(), ninput_items.end());
     const int space = noutput_items / d_slot.n_bits();
-    const size_t limit = batch_limit(std::min(available / n_symbols, space));
+    const int limit = batch_limit(std::min(available / n_symbols, space));
 
     int offset = 0;
-    std::vector<waiting_slot> batch;
-    while (batch.size() < limit) {
-        const auto slot = next_slot(offset, available);
-        if (!slot)
+    int batch = 0;
+    while (batch < limit) {
+        slot_in_work& slot = d_batch[batch];
+        if (!next_slot(slot, offset, available))
             break;
-        if (d_next_model && slot->index >= d_next_model->at_slot) {
-            if (!batch.empty()) { // the old model receives these first
-                offset = slot->offset;
-                d_next_index = slot->index;
+        if (d_next_model && slot.index >= d_next_model->at_slot) {
+            if (batch > 0) { // the old model receives these first
+                offset = slot.offset;
+                d_next_index = slot.index;
                 break;
             }
             d_background.post([retired = std::move(d_model)] {});
             d_model = std::move(d_next_model);
         }
-        if (gather(*slot, static_cast<int>(batch.size()), input_items))
-            batch.push_back(*slot);
+        if (gather(slot, batch, input_items))
+            batch++;
         else
-            drop(slot->index, "NaN or infinite samples");
+            drop(slot.index, "NaN or infinite samples");
     }
 
     const int queued = (available - offset) / n_symbols;
     const int produced =
-        batch.empty() ? 0 : receive(batch, cpu_start, queued, static_cast<float*>(output_items[0]));
+        batch == 0 ? 0 : receive(batch, cpu_start, queued, static_cast<float*>(output_items[0]));
     consume_each(offset);
     return produced;
 }
@@ -290,19 +297,19 @@ int receiver_impl::batch_limit(int waiting) const
  * The slot at offset (in items behind the read pointer), or the first one behind it: what lies
  * between is dropped. Moves offset to its end.
  */
-std::optional<receiver_impl::waiting_slot> receiver_impl::next_slot(int& offset, int available)
+bool receiver_impl::next_slot(slot_in_work& slot, int& offset, int available)
 {
+    auto& tags = slot.tags;
     while (available - offset >= n_symbols) {
-        std::vector<tag_t> tags;
+        tags.clear();
         int length_at = n_symbols; // of the first length tag of stream 0, then of the second
         int length_after = n_symbols;
         int misaligned = -1;
         pmt::pmt_t length;
         for (int port = 0; port < d_parameters.n_rx; port++) {
             const uint64_t first = nitems_read(port) + offset;
-            std::vector<tag_t> found;
-            get_tags_in_range(found, port, first, first + n_symbols);
-            for (const auto& tag : found) {
+            get_tags_in_range(d_found_tags, port, first, first + n_symbols);
+            for (const auto& tag : d_found_tags) {
                 const int at = static_cast<int>(tag.offset - first);
                 if (!pmt::eq(tag.key, d_len_tag_key)) {
                     const bool repeated = std::any_of(tags.begin(), tags.end(), [&](auto& other) {
@@ -336,11 +343,12 @@ std::optional<receiver_impl::waiting_slot> receiver_impl::next_slot(int& offset,
         else if (misaligned >= 0)
             reason = "input " + std::to_string(misaligned) + " is not aligned to input 0";
         if (reason.empty()) {
-            waiting_slot slot{ index, offset, std::move(tags) };
+            slot.index = index;
+            slot.offset = offset;
             offset += n_symbols;
             d_next_index = index + 1;
             d_searching = false;
-            return slot;
+            return true;
         }
 
         // A run of symbols that belong to no slot is one drop, however long it is.
@@ -351,10 +359,10 @@ std::optional<receiver_impl::waiting_slot> receiver_impl::next_slot(int& offset,
         d_searching = true;
         offset += length_after;
     }
-    return std::nullopt;
+    return false;
 }
 
-bool receiver_impl::gather(const waiting_slot& slot,
+bool receiver_impl::gather(const slot_in_work& slot,
                            int place,
                            const gr_vector_const_void_star& in) const
 {
@@ -375,25 +383,21 @@ bool receiver_impl::gather(const waiting_slot& slot,
     return finite;
 }
 
-int receiver_impl::receive(const std::vector<waiting_slot>& batch,
-                           uint64_t cpu_start,
-                           int queued,
-                           float* out)
+int receiver_impl::receive(int batch, uint64_t cpu_start, int queued, float* out)
 {
     using clock = std::chrono::steady_clock;
     engine& receiver = *d_model->receiver;
-    const int n = static_cast<int>(batch.size());
     // Dropped slots may have left a batch of a size that was not warmed up: receive the next larger
     // one, with old slots behind the new.
-    const auto size = std::lower_bound(d_batch_sizes.begin(), d_batch_sizes.end(), n);
+    const auto size = std::lower_bound(d_batch_sizes.begin(), d_batch_sizes.end(), batch);
 
     const auto start = clock::now();
     const float* llr = nullptr;
     try {
         llr = receiver.infer(*size);
     } catch (const std::exception& e) {
-        for (const auto& slot : batch)
-            drop(slot.index, std::string("inference failed: ") + e.what());
+        for (int i = 0; i < batch; i++)
+            drop(d_batch[i].index, std::string("inference failed: ") + e.what());
         return 0;
     }
     const auto elapsed = clock::now() - start;
@@ -404,32 +408,38 @@ int receiver_impl::receive(const std::vector<waiting_slot>& batch,
     const int n_bits = d_slot.n_bits();
     const int llrs_per_slot = n_symbols * d_slot.n_subcarriers() * receiver.llr_stride();
     int produced = 0;
-    std::vector<uint64_t> received;
-    for (int i = 0; i < n; i++) {
-        if (!scatter(llr + i * llrs_per_slot, out + produced)) {
-            drop(batch[i].index, "the model gave NaN or infinite LLRs");
-            continue;
+    for (int i = 0; i < batch; i++) {
+        slot_in_work& slot = d_batch[i];
+        slot.received = scatter(llr + i * llrs_per_slot, out + produced);
+        if (slot.received) {
+            forward_tags(slot, nitems_written(0) + produced);
+            produced += n_bits;
+            d_slots++;
+        } else {
+            drop(slot.index, "the model gave NaN or infinite LLRs");
         }
-        forward_tags(batch[i], nitems_written(0) + produced);
-        received.push_back(batch[i].index);
-        produced += n_bits;
     }
-    d_slots += received.size();
-
     const auto wall_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(elapsed).count();
-    auto stats = pmt::make_dict();
-    stats = pmt::dict_add(stats, inference_ns_key, pmt::from_uint64(wall_ns / n));
-    stats =
-        pmt::dict_add(stats, cpu_ns_key, pmt::from_uint64((inference_cpu_ns() - cpu_start) / n));
-    stats = pmt::dict_add(stats, queue_depth_key, pmt::from_long(queued));
-    stats = pmt::dict_add(stats, batch_key, pmt::from_long(n));
-    stats = pmt::dict_add(stats, model_key, d_model->name);
-    stats = pmt::dict_add(stats, model_sha256_key, d_model->sha256);
-    stats = pmt::dict_add(stats, engine_key, d_model->runs_as);
-    stats = pmt::dict_add(stats, flop_per_slot_key, d_model->flop_per_slot);
-    for (const uint64_t index : received)
-        message_port_pub(stats_port, pmt::dict_add(stats, slot_index_key, pmt::from_uint64(index)));
+    publish_stats(batch, wall_ns, inference_cpu_ns() - cpu_start, queued);
     return produced;
+}
+
+void receiver_impl::publish_stats(int batch, uint64_t wall_ns, uint64_t cpu_ns, int queued)
+{
+    if (pmt::is_null(message_subscribers(stats_port)))
+        return;
+    // dict_add would look for the key first
+    const auto with = [](const pmt::pmt_t& dict, const pmt::pmt_t& key, const pmt::pmt_t& value) {
+        return pmt::dcons(pmt::cons(key, value), dict);
+    };
+    auto stats = with(d_model->about, inference_ns_key, pmt::from_uint64(wall_ns / batch));
+    stats = with(stats, cpu_ns_key, pmt::from_uint64(cpu_ns / batch));
+    stats = with(stats, queue_depth_key, pmt::from_long(queued));
+    stats = with(stats, batch_key, pmt::from_long(batch));
+    for (int i = 0; i < batch; i++)
+        if (d_batch[i].received)
+            message_port_pub(stats_port,
+                             with(stats, slot_index_key, pmt::from_uint64(d_batch[i].index)));
 }
 
 bool receiver_impl::scatter(const float* llr, float* out) const
@@ -453,17 +463,17 @@ bool receiver_impl::scatter(const float* llr, float* out) const
     return !has_non_finite(first, n_bits);
 }
 
-void receiver_impl::forward_tags(const waiting_slot& slot, uint64_t out_offset)
+void receiver_impl::forward_tags(slot_in_work& slot, uint64_t out_offset)
 {
     bool has_index = false;
-    for (tag_t tag : slot.tags) {
+    for (tag_t& tag : slot.tags) {
         has_index |= pmt::eq(tag.key, slot_index_key);
         tag.offset = out_offset;
         add_item_tag(0, tag);
     }
     if (!has_index)
-        add_item_tag(0, out_offset, slot_index_key, pmt::from_uint64(slot.index), alias_pmt());
-    add_item_tag(0, out_offset, d_len_tag_key, pmt::from_long(d_slot.n_bits()), alias_pmt());
+        add_item_tag(0, out_offset, slot_index_key, pmt::from_uint64(slot.index), d_name);
+    add_item_tag(0, out_offset, d_len_tag_key, d_n_bits, d_name);
 }
 
 void receiver_impl::drop(uint64_t slot_index, const std::string& reason)

@@ -45,10 +45,7 @@ private:
         std::unique_ptr<engine> receiver;
         std::vector<double> batch_seconds; // measured, by position in d_batch_sizes
         uint64_t at_slot;                  // first slot to receive with it
-        pmt::pmt_t name;
-        pmt::pmt_t sha256;
-        pmt::pmt_t runs_as; // the receiver's description
-        pmt::pmt_t flop_per_slot;
+        pmt::pmt_t about;                  // the part of stats that is the same for every slot
     };
 
     //! What the background thread hands over: a model, or why there is none.
@@ -57,11 +54,12 @@ private:
         std::string error;
     };
 
-    //! A slot that waits in the input buffers.
-    struct waiting_slot {
-        uint64_t index;
-        int offset; // items behind the read pointer
+    //! A slot of the input buffers, on its way.
+    struct slot_in_work {
+        uint64_t index = 0;
+        int offset = 0; // items behind the read pointer
         std::vector<tag_t> tags;
+        bool received = false;
     };
 
     std::shared_ptr<loaded_model> load(const std::string& path, uint64_t at_slot) const;
@@ -72,11 +70,12 @@ private:
     void publish_error(const std::string& why);
 
     int batch_limit(int waiting) const;
-    std::optional<waiting_slot> next_slot(int& offset, int available);
-    bool gather(const waiting_slot& slot, int place, const gr_vector_const_void_star& in) const;
-    int receive(const std::vector<waiting_slot>& batch, uint64_t cpu_start, int queued, float* out);
+    bool next_slot(slot_in_work& slot, int& offset, int available);
+    bool gather(const slot_in_work& slot, int place, const gr_vector_const_void_star& in) const;
+    int receive(int batch, uint64_t cpu_start, int queued, float* out);
     bool scatter(const float* llr, float* out) const;
-    void forward_tags(const waiting_slot& slot, uint64_t out_offset);
+    void forward_tags(slot_in_work& slot, uint64_t out_offset);
+    void publish_stats(int batch, uint64_t wall_ns, uint64_t cpu_ns, int queued);
     void drop(uint64_t slot_index, const std::string& reason);
 
     const slot_geometry d_slot;
@@ -84,11 +83,15 @@ private:
     const double d_max_latency;
     const pmt::pmt_t d_len_tag_key;
     const float d_llr_sign;
+    const pmt::pmt_t d_n_bits;
+    pmt::pmt_t d_name; // of this block, as the source of tags
     const thread_claim d_threads;
     std::vector<int> d_batch_sizes; // ascending
 
     std::shared_ptr<loaded_model> d_model;
     std::shared_ptr<loaded_model> d_next_model; // waits for its slot
+    std::vector<slot_in_work> d_batch;          // [max_batch], kept for its memory
+    std::vector<tag_t> d_found_tags;            // kept for its memory
     uint64_t d_next_index = 0;                  // of a slot that has no slot_index tag
     bool d_searching = false;                   // between slots, and reported so
 
