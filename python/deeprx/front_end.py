@@ -1,19 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import numpy as np
 import pmt
-import scipy.fft
 from gnuradio import gr
 
 from deeprx_common.slot import N_SYMBOLS, SlotConfig
 
-from .slot_stream import (
-    INDEX_KEY,
-    LENGTH_KEY,
-    SelfKeeping,
-    add_slot_tags,
-    slot_config,
-    slot_starts,
-)
+from .deeprx_python import slot_cutter, unitary_fft
+from .slot_stream import SelfKeeping, add_slot_tags, slot_config
 from .synchroniser import Synchroniser
 
 
@@ -25,77 +18,6 @@ def _check_antennas(n_rx: int) -> None:
 def _wrap(front_end: gr.hier_block2, cutter: gr.basic_block, n_rx: int) -> None:
     for antenna in range(n_rx):
         front_end.connect((front_end, antenna), (cutter, antenna), (front_end, antenna))
-
-
-def _spectra(symbols: np.ndarray) -> np.ndarray:
-    """Unitary FFT over the last axis, DC in the middle, complex64.
-
-    Not fft_vcc: FFTW times its algorithms and takes now one, now another, so that the last digits
-    of a spectrum, and with them LLRs near zero, would change from run to run.
-    """
-    return np.fft.fftshift(scipy.fft.fft(symbols, norm="ortho"), axes=-1)
-
-
-class _slot_cutter(SelfKeeping, gr.basic_block):
-    """Spectra of the FFT windows of 14 symbols, cut out of every slot.
-
-    keep_m_in_n knows one prefix length only and leaves packet_len counting samples.
-    """
-
-    def __init__(self, config: SlotConfig, n_rx: int, offset_samples: int, first_slot: int):
-        super().__init__(
-            "Slot cutter", [np.complex64] * n_rx, [(np.complex64, config.fft_size)] * n_rx
-        )
-        prefixes = np.array(config.cp_lengths)
-        if not -prefixes.min() <= offset_samples <= config.fft_size:
-            raise ValueError(
-                f"offset_samples must be {-prefixes.min()} (the cyclic prefix) to "
-                f"{config.fft_size}, got {offset_samples}"
-            )
-        self._length = config.n_samples
-        self._symbol_starts = np.cumsum(prefixes + config.fft_size) - prefixes - config.fft_size
-        starts = self._symbol_starts + prefixes + offset_samples
-        self._windows = starts[:, None] + np.arange(config.fft_size)
-        self._lookahead = max(self._length, int(self._windows.max()) + 1)
-        self._slot_index = first_slot
-        self.dropped_samples = 0
-        self.set_tag_propagation_policy(gr.TPP_DONT)
-        self.set_output_multiple(N_SYMBOLS)
-        self.set_relative_rate(N_SYMBOLS, self._lookahead)
-
-    def forecast(self, noutput_items, ninputs):
-        return [self._lookahead] * ninputs
-
-    def general_work(self, input_items, output_items):
-        available = min(len(samples) for samples in input_items)
-        base = self.nitems_read(0)
-        tags = self.get_tags_in_window(0, 0, available)
-        starts = slot_starts(tags)
-        read = written = 0
-        while available - read >= self._lookahead and len(output_items[0]) - written >= N_SYMBOLS:
-            inside = [at for at in starts if base + read < at < base + read + self._length]
-            if inside:  # the next slot starts early: samples of this one were lost
-                self.dropped_samples += min(inside) - base - read
-                read = min(inside) - base
-                continue
-            self._slot_index = starts.get(base + read, self._slot_index)
-            for samples, out in zip(input_items, output_items, strict=True):
-                out[written : written + N_SYMBOLS] = _spectra(samples[read + self._windows])
-            self._tag(tags, base + read, self.nitems_written(0) + written)
-            self._slot_index += 1
-            read += self._length
-            written += N_SYMBOLS
-        self.consume_each(read)
-        return written
-
-    def _tag(self, tags, start: int, offset: int) -> None:
-        """The slot's own tags, and other tags on the symbol that they fall into."""
-        add_slot_tags(self, offset, N_SYMBOLS, self._slot_index)
-        for tag in tags:
-            if start <= tag.offset < start + self._length:
-                symbol = np.searchsorted(self._symbol_starts, tag.offset - start, "right") - 1
-                if pmt.symbol_to_string(tag.key) not in (LENGTH_KEY, INDEX_KEY):
-                    self.add_item_tag(0, offset + int(symbol), tag.key, tag.value)
 
 
 class aligned_front_end(gr.hier_block2):
@@ -125,12 +47,14 @@ class aligned_front_end(gr.hier_block2):
             gr.io_signature(n_rx, n_rx, gr.sizeof_gr_complex),
             gr.io_signature(n_rx, n_rx, gr.sizeof_gr_complex * config.fft_size),
         )
-        self._cutter = _slot_cutter(config, n_rx, offset_samples, first_slot)
+        self._cutter = slot_cutter(
+            config.fft_size, config.cp_lengths, n_rx, offset_samples, first_slot
+        )
         _wrap(self, self._cutter, n_rx)
 
     def dropped_samples(self) -> int:
         """Samples of slots that were cut short, so far."""
-        return self._cutter.dropped_samples
+        return self._cutter.dropped_samples()
 
 
 class _slot_synchroniser(SelfKeeping, gr.basic_block):
@@ -145,6 +69,7 @@ class _slot_synchroniser(SelfKeeping, gr.basic_block):
             "Slot synchroniser", [np.complex64] * n_rx, [(np.complex64, config.fft_size)] * n_rx
         )
         self.synchroniser = Synchroniser(config, n_rx)
+        self._spectra = unitary_fft(config.fft_size)
         self._reported = (0,) * 5
         self._begun: int | None = None  # where the stream was first tagged
         self.message_port_register_out(pmt.intern("sync"))
@@ -163,7 +88,7 @@ class _slot_synchroniser(SelfKeeping, gr.basic_block):
         while len(output_items[0]) - written >= N_SYMBOLS:
             if slot := self.synchroniser.next():
                 for out, symbols in zip(output_items, slot.symbols, strict=True):
-                    out[written : written + N_SYMBOLS] = _spectra(symbols)
+                    out[written : written + N_SYMBOLS] = self._spectra(symbols)
                 add_slot_tags(self, self.nitems_written(0) + written, N_SYMBOLS, slot.slot_index)
                 written += N_SYMBOLS
             elif read == available:

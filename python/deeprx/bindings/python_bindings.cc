@@ -4,8 +4,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "bindings.h"
 #include "core_clock.h"
-#include "tdl_bindings.h"
 
 #include <gnuradio/deeprx/bare_engine.h>
 #include <gnuradio/deeprx/check_model.h>
@@ -236,6 +236,7 @@ Used by one thread, the one that made it. Parameters and exceptions are the rece
         "Check a model file's bytes as the receiver does before it runs anything of it.\n\n"
         "Raises ValueError where a parameter is out of range, RuntimeError with one line where the "
         "file is damaged, hostile or made for other parameters.");
+    bind_front_end(m);
     bind_tdl(m);
     m.def("engines",
           &gr::deeprx::engines,

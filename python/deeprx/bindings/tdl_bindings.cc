@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
-#include "tdl_bindings.h"
+#include "bindings.h"
 
 #include <pybind11/complex.h>
 #include <pybind11/numpy.h>

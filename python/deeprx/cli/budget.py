@@ -4,6 +4,7 @@
 import re
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import Console
@@ -41,24 +42,27 @@ class Budget:
             self._first.setdefault(task.name, (name, cpu_s, slots))
             self._last[task.name] = (name, cpu_s, slots)
 
-    def per_slot(self) -> dict[str, float]:
-        """CPU seconds per slot by block, largest first. Each thread counts over the slots of its
-        own life: a source ends before the slots that it sent have arrived.
+    def per_slot(self) -> Counter[str]:
+        """CPU seconds per slot by thread. Each counts over the slots of its own life: a source
+        ends before the slots that it sent have arrived.
         """
         spent: Counter[str] = Counter()
         for thread, (name, cpu_s, slots) in self._last.items():
             _, first_s, first_slots = self._first[thread]
             if slots > first_slots:
-                spent[_block(name)] += (cpu_s - first_s) / (slots - first_slots)
-        return dict(spent.most_common())
+                spent[name] += (cpu_s - first_s) / (slots - first_slots)
+        return spent
 
 
 def show_budget(budgets: list[Budget], slots_per_s: float, console: Console) -> None:
     """The mean over these operating points, as a table."""
-    spent: Counter[str] = Counter()
+    threads: Counter[str] = Counter()
     for budget in budgets:
         for name, seconds in budget.per_slot().items():
-            spent[name] += seconds / len(budgets)
+            threads[name] += seconds / len(budgets)
+    spent: Counter[str] = Counter()
+    for thread, block in _blocks(threads).items():
+        spent[block] += threads[thread]
     total = sum(spent.values())
     made = table(f"{slots_per_s:.0f} slots/s", "block", "CPU ms a slot", "share")
     for name, seconds in spent.most_common():
@@ -69,6 +73,17 @@ def show_budget(budgets: list[Budget], slots_per_s: float, console: Console) -> 
     console.print(made)
 
 
-def _block(thread: str) -> str:
-    """GNU Radio cuts a thread's name to 15 characters, and ends it with the block's number."""
-    return re.sub(r"\d+$", "", thread) if thread != Path(sys.executable).name else "main thread"
+def _blocks(threads: Iterable[str]) -> dict[str, str]:
+    """The block of each thread. GNU Radio ends a thread's name with the block's number and cuts it
+    to 15 characters, so that a block has a shorter name where numbers are longer.
+    """
+    names = {thread: re.sub(r"\d+$", "", thread) for thread in threads}
+    names |= {thread: "main thread" for thread in names if thread == Path(sys.executable).name}
+    return {
+        thread: max(
+            (n for n in names.values() if n.startswith(name) and len(thread) == 15),
+            key=len,
+            default=name,
+        )
+        for thread, name in names.items()
+    }

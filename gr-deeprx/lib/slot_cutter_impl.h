@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#pragma once
+
+#include <gnuradio/deeprx/slot_cutter.h>
+#include <gnuradio/deeprx/unitary_fft.h>
+
+#include <atomic>
+
+namespace gr::deeprx {
+
+class slot_cutter_impl : public slot_cutter
+{
+public:
+    slot_cutter_impl(int fft_size,
+                     const std::vector<int>& cp_lengths,
+                     int n_rx,
+                     int offset_samples,
+                     uint64_t first_slot);
+
+    uint64_t dropped_samples() const override { return d_dropped_samples; }
+
+    void forecast(int noutput_items, gr_vector_int& ninput_items_required) override;
+    int general_work(int noutput_items,
+                     gr_vector_int& ninput_items,
+                     gr_vector_const_void_star& input_items,
+                     gr_vector_void_star& output_items) override;
+
+private:
+    void tag_slot(const std::vector<tag_t>& tags, uint64_t start, uint64_t offset);
+
+    std::vector<int> d_symbol_starts;
+    std::vector<int> d_window_starts;
+    int d_length = 0; // samples of a slot
+    int d_lookahead;  // samples that a slot's windows reach over
+    unitary_fft d_fft;
+    uint64_t d_slot_index;
+    std::atomic<uint64_t> d_dropped_samples{ 0 };
+};
+
+} // namespace gr::deeprx

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#include <fftw3.h>
+#include <gnuradio/deeprx/unitary_fft.h>
+#include <gnuradio/fft/fft.h>
+#include <volk/volk.h>
+
+#include <algorithm>
+#include <cmath>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+
+namespace gr::deeprx {
+
+namespace {
+
+std::complex<float>* make_buffer(int size)
+{
+    if (size < 2 || size % 2 != 0)
+        throw std::invalid_argument("unitary_fft: size must be even and positive, got " +
+                                    std::to_string(size));
+    return static_cast<std::complex<float>*>(fftwf_malloc(size * sizeof(std::complex<float>)));
+}
+
+fftwf_complex* fftw(std::complex<float>* values)
+{
+    return reinterpret_cast<fftwf_complex*>(values);
+}
+
+} // namespace
+
+void unitary_fft::free_buffer::operator()(std::complex<float>* buffer) const { fftwf_free(buffer); }
+
+void unitary_fft::destroy_plan::operator()(fftwf_plan_s* plan) const
+{
+    const std::lock_guard<std::mutex> lock(gr::fft::planner::mutex());
+    fftwf_destroy_plan(plan);
+}
+
+unitary_fft::unitary_fft(int size) : d_size(size), d_in(make_buffer(size)), d_out(make_buffer(size))
+{
+    const std::lock_guard<std::mutex> lock(gr::fft::planner::mutex());
+    fftwf_forget_wisdom(); // what other plans were timed at decides this one, too, if it is known
+    d_plan.reset(
+        fftwf_plan_dft_1d(size, fftw(d_in.get()), fftw(d_out.get()), FFTW_FORWARD, FFTW_ESTIMATE));
+}
+
+void unitary_fft::operator()(const std::complex<float>* samples, std::complex<float>* spectrum)
+{
+    std::copy_n(samples, d_size, d_in.get());
+    fftwf_execute(d_plan.get());
+    const float scale = 1.0f / std::sqrt(static_cast<float>(d_size));
+    const auto* out = reinterpret_cast<const float*>(d_out.get());
+    auto* centred = reinterpret_cast<float*>(spectrum);
+    volk_32f_s32f_multiply_32f(centred, out + d_size, scale, d_size);
+    volk_32f_s32f_multiply_32f(centred + d_size, out, scale, d_size);
+}
+
+} // namespace gr::deeprx

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#include "bindings.h"
+
+#include <pybind11/complex.h>
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <gnuradio/deeprx/slot_cutter.h>
+#include <gnuradio/deeprx/unitary_fft.h>
+
+#include <stdexcept>
+#include <string>
+
+namespace py = pybind11;
+using gr::deeprx::slot_cutter;
+using gr::deeprx::unitary_fft;
+
+namespace {
+
+using complex_array = py::array_t<std::complex<float>, py::array::c_style | py::array::forcecast>;
+
+complex_array spectra(unitary_fft& fft, const complex_array& symbols)
+{
+    if (symbols.ndim() == 0 || symbols.shape(symbols.ndim() - 1) != fft.size())
+        throw std::invalid_argument("the last axis of symbols must have " +
+                                    std::to_string(fft.size()) + " samples");
+    complex_array made(std::vector<py::ssize_t>(symbols.shape(), symbols.shape() + symbols.ndim()));
+    for (py::ssize_t at = 0; at < symbols.size(); at += fft.size())
+        fft(symbols.data() + at, made.mutable_data() + at);
+    return made;
+}
+
+} // namespace
+
+void bind_front_end(py::module& m)
+{
+    py::class_<unitary_fft>(m, "unitary_fft", R"(
+Unitary FFT of OFDM symbols, DC in the middle of the spectrum, to the last digit the same from run to
+run. Called with symbols, complex64 [..., size], it returns their spectra, complex64 [..., size].
+
+size: even. Raises ValueError where it is not, and for symbols of another size.
+)")
+        .def(py::init<int>(), py::arg("size"))
+        .def("__call__", spectra, py::arg("symbols"));
+
+    py::class_<slot_cutter, gr::block, gr::basic_block, std::shared_ptr<slot_cutter>>(
+        m, "slot_cutter", "Spectra of the symbols of every slot: what aligned_front_end does.")
+        .def(py::init(&slot_cutter::make),
+             py::arg("fft_size"),
+             py::arg("cp_lengths"),
+             py::arg("n_rx"),
+             py::arg("offset_samples"),
+             py::arg("first_slot"))
+        .def("dropped_samples",
+             &slot_cutter::dropped_samples,
+             "Samples of slots that were cut short, so far.");
+}
