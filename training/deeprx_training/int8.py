@@ -45,31 +45,28 @@ def best_step(x: Tensor, limits: tuple[int, int]) -> float:
 class RoundedConv(nn.Module):
     """A convolution and the batch norm after it, its weights rounded to int8."""
 
-    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d | None = None):
+    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d):
         super().__init__()
-        weight, bias = conv.weight.detach(), conv.bias
-        if norm is not None:
-            gain = norm.weight / (norm.running_var + norm.eps).sqrt()
-            weight, bias = weight * gain[:, None, None, None], norm.bias - norm.running_mean * gain
-        self.weight, self.bias = (nn.Parameter(t.detach().clone()) for t in (weight, bias))
+        gain = norm.weight.detach() / (norm.running_var + norm.eps).sqrt()
+        self.weight = nn.Parameter(conv.weight.detach() * gain[:, None, None, None])
+        self.bias = nn.Parameter(norm.bias.detach() - norm.running_mean * gain)
         self.padding = conv.padding
-        self.register_buffer("zero", torch.zeros(len(weight), dtype=torch.int32))
+        self.register_buffer("zero", torch.zeros(len(self.bias), dtype=torch.int32))
 
     def step(self) -> Tensor:
         """The largest weight of each output channel is 127 steps."""
         return self.weight.detach().abs().amax((1, 2, 3)).clamp(min=1e-8) / 127
 
-    def rounded_weight(self) -> Tensor:
-        return torch.fake_quantize_per_channel_affine(
+    def forward(self, x: Tensor) -> Tensor:
+        weight = torch.fake_quantize_per_channel_affine(
             self.weight, self.step(), self.zero, 0, -127, 127
         )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.rounded_weight(), self.bias, padding=self.padding)
+        return F.conv2d(x, weight, self.bias, padding=self.padding)
 
 
 class RoundedBody(nn.Module):
-    """A Body in float32 that rounds weights and, once calibrated, what its convolutions see.
+    """A Body in float32 that rounds weights and, once calibrated, what its convolutions see. Only
+    the weights of the head, which is small, stay as they are.
 
     steps: of the input, of the first layer's output, and of both outputs of each block.
     """
@@ -77,7 +74,7 @@ class RoundedBody(nn.Module):
     def __init__(self, body: Body):
         super().__init__()
         first, norm, _, *blocks, head = body.net
-        self.first, self.head = RoundedConv(first, norm), RoundedConv(head)
+        self.first, self.head = RoundedConv(first, norm), head
         self.blocks = nn.ModuleList(
             nn.ModuleList((RoundedConv(*block.first), RoundedConv(*block.second)))
             for block in blocks
@@ -137,9 +134,7 @@ class _Block(nn.Module):
 
 
 class IntegerBody(nn.Module):
-    """A calibrated RoundedBody in LibTorch's int8. Only the head computes in float32, with weights
-    that are int8's: LibTorch's int8 convolutions round what they give.
-    """
+    """A calibrated RoundedBody in LibTorch's int8."""
 
     def __init__(self, body: RoundedBody):
         super().__init__()
@@ -148,21 +143,20 @@ class IntegerBody(nn.Module):
             _Conv(body.first, first),
             *(_Block(b, *s) for b, *s in zip(body.blocks, rest[::2], rest[1::2], strict=True)),
         )
-        weight = body.head.rounded_weight().detach()
-        self.register_buffer("weight", weight.contiguous(memory_format=torch.channels_last))
-        self.register_buffer("bias", body.head.bias.detach())
+        self.head = body.head.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
         x = self.net(torch.quantize_per_tensor(x, self.step, 128, torch.quint8))
-        return F.conv2d(x.dequantize(), self.weight, self.bias)
+        return self.head(x.dequantize())
 
 
 def _with_bodies(net: RealtimeRx, kind: type, make: Callable) -> RealtimeRx:
     net = copy.deepcopy(net).cpu().eval()
-    for name, body in list(net.named_children()):
+    for name, body in list(net.named_modules()):
         if isinstance(body, kind):
-            setattr(net, name, make(body))
+            parent, _, leaf = name.rpartition(".")
+            setattr(net.get_submodule(parent), leaf, make(body))
     return net
 
 

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Real-time receivers in int8: two forms of one net, chosen scales, fine-tuning, the model file."""
+
+import copy
+import json
+import zipfile
+
+import pytest
+import torch
+from torch import nn
+
+from deeprx_training import quantise as quantising
+from deeprx_training.data import Conditions, SlotGenerator
+from deeprx_training.export import example, export
+from deeprx_training.files import TrainingError
+from deeprx_training.int8 import SIGNED, UNSIGNED, best_step, rounded, to_integer, to_rounded
+from deeprx_training.losses import bce
+from deeprx_training.openvino_ir import ir_files
+from deeprx_training.quantise import calibrate, fine_tune, quantise
+from deeprx_training.realtime import RealtimeRx
+from deeprx_training.receivers import HybridRx
+from deeprx_training.train import load_receiver
+
+SPEC = {"net": "RealtimeRx", "channels": 16, "pilot_channels": 16, "fold": 12}
+CONDITIONS = Conditions(n_prb=6, modulations={"16QAM": 0.5, "64QAM": 0.5})
+
+
+@pytest.fixture(scope="module")
+def net():
+    """As if trained: batch norms that do something, heads that correct a little."""
+    torch.manual_seed(3)
+    net = RealtimeRx(**{k: v for k, v in SPEC.items() if k != "net"})
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.2)
+            nn.init.normal_(module.running_mean, std=0.2)
+            nn.init.uniform_(module.running_var, 0.3, 2.0)
+    for body in net.bodies():
+        nn.init.normal_(body.net[-1].weight, std=0.02)
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def made(net):
+    made = to_rounded(net)
+    calibrate(made, CONDITIONS, 32)
+    return made
+
+
+def difference(found, expected):
+    return float((found - expected).square().mean().sqrt() / expected.square().mean().sqrt())
+
+
+@torch.no_grad()
+def llrs(net, bits=4, n_prb=26):
+    return net(*example(2, n_prb=n_prb, batch=2), bits)
+
+
+def test_rounding_changes_little_and_something(net, made):
+    """Batch norms folded and all steps right, or the difference would be that of another net."""
+    silent = copy.deepcopy(net)
+    for body in silent.bodies():
+        nn.init.zeros_(body.net[-1].weight)
+    corrections = difference(llrs(silent), llrs(net))
+    assert 0 < difference(llrs(made), llrs(net)) < 0.05 * corrections
+
+
+@pytest.mark.parametrize("bits", [2, 8])
+def test_integers_compute_what_was_rounded(made, bits):
+    assert difference(llrs(to_integer(made), bits), llrs(made, bits)) < 1e-3
+
+
+def test_openvino_runs_int8_kernels(made):
+    """All convolutions but the heads."""
+    import openvino
+
+    files = ir_files(made, *example(2), [4])
+    core = openvino.Core()
+    compiled = core.compile_model(
+        core.read_model(files["openvino/bits4.xml"], files["openvino/bits4.bin"]), "CPU"
+    )
+    about = [op.get_rt_info() for op in compiled.get_runtime_model().get_ordered_ops()]
+    layers = [a for a in about if a["layerType"].astype(str) == "Convolution"]
+    integer = [a for a in layers if a["runtimePrecision"].astype(str) in ("i8", "u8")]
+    assert len(integer) == 3 * len(made.bodies())
+
+
+@pytest.mark.parametrize("limits", [SIGNED, UNSIGNED])
+def test_best_step_has_the_least_error(limits):
+    """Of long-tailed values, of which it pays to let the largest saturate."""
+    x = torch.randn(20_000, generator=torch.Generator().manual_seed(1)) ** 3
+    x = x if limits is SIGNED else x.relu()
+
+    def error(step):
+        return float((rounded(x, step, limits) - x).square().mean())
+
+    found, whole = best_step(x, limits), float(x.abs().max()) / 127
+    assert error(found) < error(whole) and found < whole
+    assert error(found) <= 1.02 * min(error(whole * s / 100) for s in range(10, 300))
+    assert best_step(torch.zeros(10), limits) > 0
+
+
+def test_calibration_is_repeatable_and_sees_the_conditions(net, made):
+    again, loud = to_rounded(net), to_rounded(net)
+    calibrate(again, CONDITIONS, 32)
+    calibrate(loud, CONDITIONS.at(40.0), 32)
+    assert [b.steps for b in again.bodies()] == [b.steps for b in made.bodies()]
+    assert [b.steps for b in loud.bodies()] != [b.steps for b in made.bodies()]
+
+
+def test_fine_tuning_trains_what_rounds(net, made):
+    """From steps that are far too coarse; on slots that it was not trained on."""
+    coarse = copy.deepcopy(made)
+    for body in coarse.bodies():
+        body.steps = [12 * step for step in body.steps]
+    batch = SlotGenerator(CONDITIONS.at(15.0)).batch(32, 77)
+
+    @torch.no_grad()
+    def loss():
+        llr = coarse(batch.y, batch.p, batch.config.bits_per_symbol)
+        return float(bce(llr, batch.bits, batch.data))
+
+    before, steps = loss(), [b.steps for b in coarse.bodies()]
+    fine_tune(coarse, net, CONDITIONS, steps=40, lr=1e-3)
+    assert loss() < 0.93 * before
+    assert [b.steps for b in coarse.bodies()] == steps
+
+
+@pytest.mark.parametrize(("loss_db", "steps"), [(0.05, 0), (0.3, 2)])
+def test_fine_tuned_only_where_it_loses(net, monkeypatch, loss_db, steps):
+    answers = iter([{"float32": 14.0, "int8": 14.0 + loss_db}, {"int8": 14.02}])
+    monkeypatch.setattr(quantising, "sinr_at_target", lambda *_: next(answers))
+    _, done = quantise(net, CONDITIONS, slots=16, steps=2)
+    assert done["fine_tuning_steps"] == steps
+    assert done["sinr_db_at_ber_1e-2"] == {"float32": 14.0, "int8": 14.02 if steps else 14.05}
+
+
+def test_sinr_at_target_is_of_other_slots_and_says_where_there_is_none(net):
+    silent = copy.deepcopy(net)
+    for body in silent.bodies():
+        nn.init.zeros_(body.net[-1].weight)
+    found = quantising.sinr_at_target({"float32": silent}, Conditions(), 16)
+    assert 13.0 < found["float32"] < 19.0
+    deaf = copy.deepcopy(net)
+    nn.init.normal_(deaf.pilot_net.net[-1].weight, std=3.0)
+    with pytest.raises(TrainingError, match="does not cross BER 1e-2 between 12 and 21 dB"):
+        quantising.sinr_at_target({"float32": deaf}, CONDITIONS, 8)
+
+
+def test_model_file(made, tmp_path):
+    path = tmp_path / "small.pt"
+    metadata = export(
+        made, path, "small", "student", [2], "int8", training={"net": SPEC}, openvino=False
+    )
+    with zipfile.ZipFile(path) as archive:
+        (record,) = (n for n in archive.namelist() if n.endswith("extra/deeprx.json"))
+        assert json.loads(archive.read(record)) == metadata
+    assert (metadata["precision"], metadata["quantized_engine"]) == ("int8", "onednn")
+    assert metadata["requires"] == ["int8"]
+    torch.backends.quantized.engine = "fbgemm"  # a fresh process has another than the file's
+    name, loaded = load_receiver(str(path))
+    assert name == "small"
+    assert difference(llrs(loaded, n_prb=11), llrs(made, n_prb=11)) < 1e-3
+    with pytest.raises(TrainingError, match="holds rounded weights"):
+        load_receiver(str(path), rebuild=True)
+
+
+def test_only_realtime_receivers():
+    with pytest.raises(TrainingError, match="expected a RealtimeRx from a checkpoint"):
+        quantise(HybridRx(channels=4, dilations=((1, 1),)), CONDITIONS)
