@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """deeprx.receiver: LLRs, tags, statistics, batches, hot swap, and everything that can be wrong."""
 
+import contextlib
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import time
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pmt
@@ -682,6 +685,32 @@ def test_worker_threads_count_as_cpu_time(model):
         assert len(stats) == 20
         least[threads].append(min(s["cpu_ns"] for s in stats))
     assert min(least[2]) > 0.7 * min(least[1])
+
+
+def cores_of_threads():
+    """Cores that each thread of this process may run on."""
+    found = []
+    for path in Path("/proc/self/task").glob("*/status"):
+        with contextlib.suppress(FileNotFoundError):  # it may have ended
+            lines = dict(line.split(":", 1) for line in path.read_text().splitlines())
+            found.append(lines["Cpus_allowed_list"].strip())
+    return found
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_worker_threads_are_bound_with_the_block(model):
+    config = deeprx.SlotConfig()
+    core = max(os.sched_getaffinity(0))
+    flowgraph = Flowgraph(
+        model[0], random_symbols(config, 2, 4), slot_tags(4), repeat=True, threads=2
+    )
+    flowgraph.receiver.set_processor_affinity([core])
+    flowgraph.start()
+    wait_for_slots(flowgraph, 5)
+    bound = cores_of_threads().count(str(core))
+    flowgraph.stop()
+    flowgraph.wait()
+    assert bound == 2
 
 
 needs_openvino = pytest.mark.skipif(

@@ -4,6 +4,7 @@
 #include "cpu_instructions.h"
 
 #include <gnuradio/io_signature.h>
+#include <gnuradio/thread/thread.h>
 
 #include <algorithm>
 #include <cmath>
@@ -166,7 +167,10 @@ void receiver_impl::warm_up(loaded_model& model) const
 
 bool receiver_impl::start()
 {
-    // Here, because this is the work thread: LibTorch's thread pool and caches belong to it.
+    // Here, because this is the work thread: LibTorch's thread pool and caches belong to it. The
+    // scheduler binds it to its cores only after this: too late for the pool, which inherits them.
+    if (!processor_affinity().empty())
+        gr::thread::thread_bind_to_processor(processor_affinity());
     set_inference_threads(d_parameters.threads);
     warm_up(*d_model);
     d_name = alias_pmt();

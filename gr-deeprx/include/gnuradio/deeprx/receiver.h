@@ -63,7 +63,8 @@ public:
      * through the frame
      * \param device "cpu", "cuda" or "cuda:<n>"; a missing GPU is an error
      * \param threads CPU threads of one inference. LibTorch has one number for the process: all
-     * receivers in it must agree
+     * receivers in it must agree. They run on the cores of set_processor_affinity(), given before
+     * the flowgraph starts
      * \param max_batch most slots in one inference; the input queue holds at least twice as many
      * \param max_latency_ms bound in milliseconds on a batch's computation: batches that were
      * measured to take longer are not formed (one slot always is); 0: no bound
