@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""deeprx bench: contenders in turns, other sizes, memory; with small models and short turns."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields, replace
+
+import pytest
+import torch
+from gnuradio.deeprx.bench import compare, scale
+from gnuradio.deeprx.bench.compare import Row, measured
+from gnuradio.deeprx.bench.contenders import ContenderError, Group, Worker, bench_cores, make_kit
+from gnuradio.deeprx.bench.scale import Memory, bytes_per_slot
+from gnuradio.deeprx.bench.worker import Job, Turn, traced
+from gnuradio.deeprx.cli import bench_scale, main
+from gnuradio.deeprx.model_file import read_model_file
+from receiver_models import ConvNet, WritesFileOnLoading, save
+
+from deeprx_common.examples import received_slots
+
+FLOP = {"n_prb": 26, "n_rx": 2, "bits": 4, "matmul": 30_000_000, "other": 0}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "tiny.pt"
+    about = {"name": "tiny", "bits": 4, "modulations": ["16QAM"], "n_rx": [2]}
+    return save(ConvNet(), path, flop_per_slot=FLOP, **about)
+
+
+def job(**changes):
+    made = Job("", "", 26, 2, "16QAM", [2, 11], bench_cores(1))
+    return replace(made, **changes)
+
+
+def kit(path, folder):
+    base = job()
+    return make_kit(read_model_file(path), base.config, base.n_rx, "cpu", folder / "kit")
+
+
+def test_every_contender_receives_the_same(tiny, tmp_path, capsys):
+    names = ("block", "engine", "torchscript", "python-block", "openvino")
+    chosen = [part for name in names for part in ("--contender", name)]
+    out = tmp_path / "new"
+    asked = ["bench", "--receiver", tiny, "--seconds", "0.4", "--out", str(out), *chosen]
+    assert main(asked) == 0
+    text = capsys.readouterr().out
+    found = json.loads((out / "bench.json").read_text())
+    assert (out / "bench.png").stat().st_size > 1000
+    assert (found["schema"], found["complete"]) == ("deeprx.bench/1", True)
+    assert {"host", "versions", "git", "slot", "device", "threads", "cores"} < set(found)
+    peaks = found["gemm_flop_per_s"]
+    assert set(peaks) == {"float32", "bfloat16", "int8"} and min(peaks.values()) > 1e8
+    rows = {row["contender"]: row for row in found["rows"]}
+    assert set(rows) == {"equaliser", *names}
+    expected = {field.name for field in fields(Row)}
+    for name, row in rows.items():
+        assert set(row) == expected
+        if row["why"]:  # the ONNX exporter is what only ./dev bench installs
+            assert name == "openvino" and "\n" not in row["why"] and row["why"] in text
+            continue
+        low, high = row["cpu_s_quartiles"]
+        assert 0 < low <= row["cpu_s"] <= high < 0.1
+        assert row["real_time"] == pytest.approx(1e-3 / row["cpu_s"])
+        assert row["slots"] >= row["rounds"] == 2 and 1 < row["slots_per_s"] < 1e5
+        assert 0 < row["busy"] < 1.2 and 0 < row["startup_s"] < 60
+        assert 20 < row["peak_bytes"] / 2**20 < 2000
+        assert name in text
+        if name == "equaliser":  # a reference: no model, one antenna
+            assert row["model_sha256"] is row["against"] is row["flop_per_s"] is None
+            continue
+        assert row["flop_per_s"] == pytest.approx(3e7 / row["cpu_s"])
+        assert row["of_peak"] == pytest.approx(row["flop_per_s"] / peaks["float32"])
+        if name in ("engine", "torchscript", "openvino"):
+            assert row["llr_difference"] < 1e-4
+        assert row["call_s"]["p50"] <= row["call_s"]["p99"]
+        assert "float32" in row["description"]
+    assert rows["torchscript"]["against"] == [1.0, 1.0, 1.0]
+    low, middle, high = rows["block"]["above_engine_s"]
+    assert low <= middle <= high and abs(middle) < 0.05
+    assert rows["engine"]["above_engine_s"] is None
+
+
+def test_a_contender_that_dies_stops_no_other(tiny, tmp_path):
+    made = kit(tiny, tmp_path)
+    with Group() as group:
+        for name in ("torchscript", "engine"):
+            group.start(name, lambda name=name: Worker(made.job(name, job())))
+        group.start("lost", lambda: Worker(job(contender="torchscript", model="nowhere.pt")))
+        assert list(group.round(0.02)) == ["torchscript", "engine"]
+        os.kill(group.workers["engine"]._process.pid, signal.SIGSEGV)
+        list(group.round(0.02))
+        list(group.round(0.02))
+        assert [len(group.turns[name]) for name in ("torchscript", "engine")] == [3, 1]
+        assert group.failures["engine"].startswith("ended with SIGSEGV")
+        assert "nowhere.pt" in group.failures["lost"] and "\n" not in group.failures["lost"]
+        processes = [worker._process for worker in group.workers.values()]
+    assert all(process.returncode is not None for process in processes)
+
+
+def test_a_receiver_that_cannot_be_exported_says_why(tmp_path):
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    made = make_kit(read_model_file("baseline-lmmse.pt"), job().config, 2, "cpu", tmp_path / "kit")
+    for name in ("onnxruntime", "openvino"):
+        with pytest.raises(ContenderError, match=r"ONNX: .*complex") as error:
+            made.job(name, job())
+        assert "\n" not in str(error.value)
+    with pytest.raises(ContenderError, match="CPU only"):
+        made.job("onnxruntime", job(device="cuda"))
+
+
+def test_traced_operators_do_what_the_file_does(tiny):
+    y, p = map(torch.from_numpy, received_slots(job().config, 2, 3))
+    receiver = torch.jit.load(tiny).eval()
+    with torch.no_grad():
+        found = traced(job(model=tiny))(y[2:], p[2:])
+        assert torch.allclose(found, receiver(y[2:], p[2:], 4), atol=1e-6)
+
+
+def test_rows_by_hand(tiny):
+    class Measured:
+        job = job(precision="bfloat16")
+        description, startup_s, peak_bytes = "made up", 1.5, 100
+
+    turns = [Turn(10, 0.1, 0.05, receiver, [1e-3] * 9 + [9e-3]) for receiver in (4e-2, 2e-2, 3e-2)]
+    row = measured(Row("a", "block"), Measured, turns, 6_000_000, {"bfloat16": 1e10})
+    assert row.cpu_s == pytest.approx(3e-3) and row.slots == 30 and row.rounds == 3
+    assert row.cpu_s_quartiles == pytest.approx([2.5e-3, 3.5e-3])
+    assert (row.slots_per_s, row.busy) == pytest.approx((100, 0.5))
+    assert row.real_time == pytest.approx(1 / 3)
+    assert (row.flop_per_s, row.of_peak) == pytest.approx((2e9, 0.2))
+    assert row.call_s["p50"] == pytest.approx(1e-3) and row.call_s["p99"] > 8e-3
+
+
+def test_ctrl_c_keeps_what_is_there(tiny, tmp_path):
+    command = [sys.executable, "-m", "gnuradio.deeprx", "bench", "--receiver", tiny]
+    command += ["--contender", "torchscript", "--seconds", "60", "--out", str(tmp_path)]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while running.stdout.readline() != "machine\n":  # its rounds: every contender has started
+        assert running.poll() is None, running.stderr.read()
+    time.sleep(2.5)
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert "stopped; what was measured" in err and "Traceback" not in out + err
+    found = json.loads((tmp_path / "bench.json").read_text())
+    assert found["complete"] is False
+    assert [row["contender"] for row in found["rows"]] == ["equaliser"]
+    assert found["rows"][0]["rounds"] >= 1
+
+
+def test_other_sizes(tiny, tmp_path, monkeypatch, capsys):
+    axes = (("PRB", "n_prb", (6, 26), ()), ("slots that may queue", "queued", (16,), ()),
+            ("antennas", "n_rx", (3,), ()))  # fmt: skip
+    monkeypatch.setattr(scale, "AXES", axes)
+    asked = ["bench", "scale", "--receiver", tiny, "--seconds", "0.15", "--out", str(tmp_path)]
+    assert main(asked) == 0
+    text = capsys.readouterr().out
+    found = json.loads((tmp_path / "scale.json").read_text())
+    assert (found["schema"], found["complete"]) == ("deeprx.bench-scale/1", True)
+    with (tmp_path / "scale.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 4
+    assert (tmp_path / "scale.png").exists()
+    small, large, queue, refused = found["points"]
+    assert [small["fft_size"], large["fft_size"]] == [128, 512]
+    assert small["cpu_s"] < large["cpu_s"]
+    assert queue["waiting"] > 5 > large["waiting"]
+    assert queue["latency_s"] == pytest.approx((queue["waiting"] + 1) / queue["slots_per_s"])
+    assert refused["cpu_s"] is None and "n_rx" in refused["why"] and refused["why"] in text
+
+
+def test_memory_stays_flat(tmp_path, capsys):
+    base = job(n_prb=6, n_rx=1)
+    memory = Memory(read_model_file("baseline-lmmse.pt"), base, 4000)
+    try:
+        assert list(memory.run(0.2))[-1] >= 4000
+    finally:
+        memory.close()
+    assert abs(bytes_per_slot(memory.samples)) < 200  # a message that is kept takes more
+
+
+def test_memory_that_grows_is_told(tmp_path, monkeypatch, capsys):
+    def grow(self, seconds=1.0):
+        for k in range(1, 11):
+            self.samples.append((100 * k, 10_000_000 + 50 * 100 * k))
+            yield 100 * k
+
+    monkeypatch.setattr(Memory, "run", grow)
+    assert main(["bench", "memory", "--out", str(tmp_path)]) == 1
+    assert "+50 bytes a slot: it grows" in capsys.readouterr().out
+    found = json.loads((tmp_path / "memory.json").read_text())
+    assert found["schema"] == bench_scale.MEMORY_SCHEMA and len(found["samples"]) == 10
+    assert found["bytes_per_slot"] == pytest.approx(50)
+    assert bytes_per_slot([(1, 1), (2, 2)]) is None
+
+
+def test_a_shared_core_is_told(tiny, tmp_path, monkeypatch, capsys):
+    times = {"cpu_s": 1e-3, "cpu_s_quartiles": [1e-3, 1e-3], "call_s": {"p50": 1e-3, "p99": 1e-3}}
+    row = Row("a", "torchscript", "0" * 64, precision="float32", busy=0.6, peak_bytes=1, **times)
+
+    def run(self):
+        self.rows.append(row)
+        return iter(())
+
+    monkeypatch.setattr(compare.Comparison, "run", run)
+    assert main(["bench", "--receiver", tiny, "--out", str(tmp_path)]) == 0
+    assert "the core was shared: up to 40%" in capsys.readouterr().out
+
+
+def test_hostile_models_are_refused_before_they_run(tmp_path, capsys):
+    target = tmp_path / "written"
+    path = save(WritesFileOnLoading(str(target)), tmp_path / "hostile.pt")
+    for what in ([], ["scale"], ["memory"]):
+        assert main(["bench", *what, "--receiver", path, "--out", str(tmp_path)]) == 2
+        text = capsys.readouterr().err
+        assert "hostile.pt: refused" in text and text.count("\n") == 1
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--seconds", "0"], "--seconds must be above 0, got 0"),
+        (["--threads", "0"], "--threads must be 1 to"),
+        (["--threads", "1000"], "--threads must be 1 to"),
+        (["--n-prb", "5"], "n_prb must be 6 to 273 PRB, got 5"),
+        (["--receiver", "nowhere.pt"], "nowhere.pt: cannot read the model file"),
+        (["--device", "tpu"], "device must be"),
+        (["scale", "--contender", "block"], "--contender is not for deeprx bench scale"),
+        (["memory", "--slots", "0"], "--slots must be at least 1, got 0"),
+        (["memory", "--receiver", "a.pt", "--receiver", "b.pt"], "takes one --receiver, got 2"),
+    ],
+)
+def test_mistakes_get_one_line(tiny, tmp_path, capsys, arguments, says):
+    given = [] if "--receiver" in arguments else ["--receiver", tiny]
+    assert main(["bench", *arguments, *given, "--out", str(tmp_path)]) == 2
+    text = capsys.readouterr().err
+    assert says in text and text.count("\n") == 1
