@@ -2,6 +2,7 @@
 """deeprx.receiver: LLRs, tags, statistics, batches, hot swap, and everything that can be wrong."""
 
 import contextlib
+import ctypes
 import hashlib
 import json
 import os
@@ -754,6 +755,52 @@ def test_hot_swap_changes_the_engine(tmp_path):
     )
     engines = [s["engine"].partition(" ")[0] for s in flowgraph.stats() if "batch" in s]
     assert engines == sorted(engines, reverse=True) and set(engines) == {"TorchScript", "OpenVINO"}
+
+
+def steady_allocations(model):
+    """Run in a process of its own that counts: prints the slots, then who asked for memory."""
+    config = deeprx.SlotConfig()
+    counter = ctypes.CDLL(None)
+    tags = slot_tags(4, first_index=0)
+    flowgraph = Flowgraph(model, random_symbols(config, 2, 4), tags, repeat=True)
+    flowgraph.start()
+    wait_for_slots(flowgraph, 100)
+    counter.count_allocations(b"deeprx_receiver")
+    before = flowgraph.receiver.slots()
+    wait_for_slots(flowgraph, 200)
+    counter.print_allocations()
+    print("slots", flowgraph.receiver.slots() - before, flush=True)
+    flowgraph.stop()
+    flowgraph.wait()
+
+
+@needs_openvino
+def test_steady_state_allocates_nothing_of_its_own(tmp_path):
+    """Only GNU Radio's tags and messages and the inference library ask for memory.
+
+    OpenVINO, because none of its code is compiled into the block's library, as LibTorch's is.
+    """
+    module = models.ConvNet()
+    path = models.save(module, tmp_path / "m.pt", models.ir_of(module))
+    tests = Path(__file__).parent
+    counter = tmp_path / "libcount_allocations.so"
+    source = tests / "count_allocations.cc"
+    command = ["g++", "-std=c++17", "-O1", "-shared", "-fPIC", "-o", counter, source]
+    subprocess.run(command, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", f"import qa_receiver as q; q.steady_allocations({path!r})"],
+        cwd=tests,
+        env=os.environ | {"LD_PRELOAD": str(counter)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = [line.split() for line in done.stdout.splitlines() if line.count(" ") == 1]
+    counted = {name: int(count) for name, count in lines}
+    assert counted["slots"] >= 200
+    assert any("libopenvino" in name for name in counted), counted  # it does count
+    assert not [name for name in counted if "deeprx" in name], counted
 
 
 # Hot swap
