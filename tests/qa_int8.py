@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Model files with int8 convolutions: LibTorch's operators, and files that quantise made."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import receiver_models as models
+import torch
+from gnuradio import deeprx
+from gnuradio.deeprx import deeprx_python
+from torch import nn
+
+ROOT = Path(__file__).parents[1]
+TRAIN = ROOT / ".venv-training" / "bin" / "deeprx-train"
+RECIPE = """
+steps = 60
+batch = 8
+warmup = 10
+[[members]]
+name = "small"
+net = { net = "RealtimeRx", channels = 16, pilot_channels = 16, fold = 12 }
+"""
+pytestmark = pytest.mark.filterwarnings("ignore:torch.quantize_per")
+
+
+class Int8Net(nn.Module):
+    """All int8 operators that a receiver may need: convolutions with ReLU and with residual."""
+
+    def __init__(self):
+        super().__init__()
+        torch.backends.quantized.engine = "onednn"
+        weight = torch.randn(8, 8, 3, 3, generator=torch.Generator().manual_seed(1))
+        scales, zeros = torch.full((8,), 0.03).double(), torch.zeros(8, dtype=torch.int64)
+        weight = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
+        self.packed = torch.ops.quantized.conv2d_prepack(
+            weight, torch.zeros(8), [1, 1], [1, 1], [1, 1], 1
+        )
+
+    def forward(self, y: torch.Tensor, p: torch.Tensor, bits: int) -> torch.Tensor:
+        x = y.permute(0, 1, 4, 2, 3).flatten(1, 2)
+        x = torch.quantize_per_tensor(torch.cat([x, x], 1), 0.05, 128, torch.quint8)
+        x = torch.ops.quantized.conv2d_relu(x, self.packed, 0.1, 0)
+        x = torch.ops.quantized.conv2d_add_relu(x, x, self.packed, 0.5, 0)
+        return x.dequantize().permute(0, 2, 3, 1)[..., :bits]
+
+
+def test_libtorch_runs_int8_and_says_so(tmp_path):
+    module = Int8Net()
+    path = models.save(
+        module, tmp_path / "m.pt", precision="int8", quantized_engine="onednn", requires=["int8"]
+    )
+    rng = np.random.default_rng(1)
+    y = rng.normal(size=(1, 2, 14, 312, 2)).astype(np.float32)
+    p = np.zeros((1, 14, 312, 2), np.float32)
+    with torch.inference_mode():
+        expected = module(torch.from_numpy(y), torch.from_numpy(p), 4).numpy()
+    assert expected.std() > 0.1
+    np.savez(tmp_path / "slot.npz", y=y, p=p)
+    # in a process where no other engine was chosen before
+    program = """
+import sys
+import numpy as np
+from gnuradio import deeprx
+slot = np.load(sys.argv[2])
+engine = deeprx.Engine(sys.argv[1])
+print(engine.description)
+np.save(sys.argv[3], engine.infer(slot["y"], slot["p"]))
+"""
+    files = path, tmp_path / "slot.npz", tmp_path / "llr.npy"
+    done = subprocess.run([sys.executable, "-c", program, *files], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert "TorchScript" in done.stdout and "int8" in done.stdout
+    np.testing.assert_array_equal(np.load(tmp_path / "llr.npy"), expected)
+
+
+@pytest.mark.skipif(not TRAIN.exists(), reason="no training environment: ./dev train --help")
+def test_quantised_file_in_both_engines(tmp_path):
+    """From a recipe to int8 LLRs in the engines."""
+    (tmp_path / "small.toml").write_text(RECIPE)
+
+    def train(*command):
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        done = subprocess.run(
+            [TRAIN, *command], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout[-500:] + done.stderr[-2000:]
+        return done.stdout
+
+    train("student", "small.toml", "--out", "run")
+    command = "quantise run/last.ckpt --recipe small.toml --slots 32 --steps 2 --parity slots.npz"
+    said = train(*command.split(), "--out", "small-int8.pt")
+    assert "BER 1e-2 at" in said and "small-int8.pt: small-int8," in said
+    path = tmp_path / "small-int8.pt"
+    with zipfile.ZipFile(path) as archive:
+        (record,) = (n for n in archive.namelist() if n.endswith("/deeprx.json"))
+        about = json.loads(archive.read(record))
+    assert about["training"]["quantisation"]["calibration_slots"] == 32
+
+    slots = np.load(tmp_path / "slots.npz")
+    config = deeprx.SlotConfig(modulation="16QAM")
+    p = np.ascontiguousarray(config.pilots()).view(np.float32).reshape(1, 14, -1, 2)
+    p = p.repeat(len(slots["y"]), 0)
+    engines = ["torchscript"] + ["openvino"] * (len(deeprx_python.engines()) > 1)
+    for name in engines:
+        engine = deeprx.Engine(str(path), modulation="16QAM", max_batch=len(p), engine=name)
+        assert "int8" in engine.description
+        llr = engine.infer(slots["y"], p)[:, ~config.pilot_mask].reshape(len(p), -1)
+        error = np.sqrt(np.mean((llr - slots["llr"]) ** 2) / np.mean(slots["llr"] ** 2))
+        assert error < slots["allowed"]
