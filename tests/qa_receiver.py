@@ -757,6 +757,48 @@ def test_hot_swap_changes_the_engine(tmp_path):
     assert engines == sorted(engines, reverse=True) and set(engines) == {"TorchScript", "OpenVINO"}
 
 
+def work_over_engine(model):
+    """Microseconds of CPU time of a slot's work(), then of the engine alone.
+
+    In a process of its own, whose GNU Radio counts. The fastest twentieth: what else runs on the
+    machine makes calls longer, never shorter.
+    """
+    config = deeprx.SlotConfig()
+    flowgraph = gr.top_block()
+    receiver = deeprx.receiver(model=model)
+    for port, symbols in enumerate(random_symbols(config, 2, 4)):
+        tags = [] if port else slot_tags(4)
+        source = blocks.vector_source_c(symbols.ravel().tolist(), True, config.fft_size, tags)
+        flowgraph.connect(source, (receiver, port))
+    flowgraph.connect(receiver, blocks.null_sink(gr.sizeof_float))
+    engine = deeprx.Engine(model)
+    flowgraph.start()
+    work, bare = [], []
+    for _ in range(10):
+        for _ in range(100):
+            time.sleep(0.001)
+            work.append(receiver.pc_work_time() * 1e-3)
+        bare += list(1e6 * engine.time(50)[:, 1])
+    flowgraph.stop()
+    flowgraph.wait()
+    print("work", np.quantile(work, 0.05), "engine", np.quantile(bare, 0.05))
+
+
+def test_work_costs_at_most_20_microseconds_over_the_engine(tmp_path):
+    path = models.save(models.Constant(1.0), tmp_path / "m.pt")
+    done = subprocess.run(
+        [sys.executable, "-c", f"import qa_receiver as q; q.work_over_engine({path!r})"],
+        cwd=Path(__file__).parent,
+        env=os.environ | {"GR_CONF_PERFCOUNTERS_ON": "1", "GR_CONF_PERFCOUNTERS_CLOCK": "thread"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    _, work, _, engine = done.stdout.splitlines()[-1].split()
+    assert 0 < float(work) < float(engine) + 20, done.stdout
+
+
 def steady_allocations(model):
     """Run in a process of its own that counts: prints the slots, then who asked for memory."""
     config = deeprx.SlotConfig()
