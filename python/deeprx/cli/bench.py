@@ -231,12 +231,8 @@ def show(
                 made.add_row(*_cells(row))
         console.print(made)
         for row in found:
-            if row.above_engine_s:
-                low, middle, high = (1e6 * s for s in row.above_engine_s)
-                console.print(
-                    f"{row.contender}: {middle:+.0f} µs [{low:+.0f}, {high:+.0f}] above engine",
-                    markup=False,
-                )
+            if row.contender == "block" and row.description:
+                console.print(f"block: {row.description}{_above(row)}", markup=False)
             if row.why:
                 console.print(f"{row.contender}: {row.why}", markup=False, soft_wrap=True)
         console.print()
@@ -251,6 +247,13 @@ def show(
             "ratios stand, slots/s do not: run again on a quiet machine",
             soft_wrap=True,
         )
+
+
+def _above(row: Row) -> str:
+    if not row.above_engine_s:
+        return ""
+    low, middle, high = (1e6 * seconds for seconds in row.above_engine_s)
+    return f"; {middle:+.0f} µs [{low:+.0f}, {high:+.0f}] above its engine alone"
 
 
 def _cells(row: Row) -> list[str]:
@@ -273,7 +276,7 @@ def _cells(row: Row) -> list[str]:
         f"{row.peak_bytes / 2**20:.0f}",
         number(row.startup_s),
         against,
-        "-" if row.llr_difference is None else f"{row.llr_difference:.0e}",
+        "-" if row.llr_difference is None else f"{row.llr_difference:.0e}".replace("0e+00", "0"),
     ]
 
 
