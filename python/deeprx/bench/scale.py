@@ -23,7 +23,7 @@ SETTLING = 0.2  # of a run's slots, before memory counts: buffers and caches fil
 
 # What changes: name, field of the Job, values on a CPU, values on a GPU
 AXES = (
-    ("PRB", "n_prb", (6, 13, 26, 52, 106, 160, 273), (26, 106, 273)),
+    ("PRB", "n_prb", (6, 13, 26, 52, 106, 273), (26, 106, 273)),
     ("antennas", "n_rx", (1, 2, 3, 4), ()),
     ("slots of a batch at most", "batch", (1, 2, 4, 8, 16), (1, 4, 16, 64)),
     ("threads", "threads", (1, 2, 4, 8, 16), ()),

@@ -121,28 +121,44 @@ def show(points: Sequence[Point], console: Console) -> None:
                 )
 
 
+def _shown(point: Point) -> tuple[float, str]:
+    """What a picture shows of a point, in seconds, and what it is called."""
+    if point.device != "cpu":
+        return point.call_s["p50"], "wall time of a slot"
+    if point.axis == "threads":
+        return 1 / point.slots_per_s, "wall time of a slot"
+    if point.axis == "slots that may queue":
+        return point.latency_s, "latency"
+    return point.cpu_s, "CPU time of a slot"
+
+
 def plot(points: Sequence[Point], path: Path) -> None:
-    """Time of a slot over what was changed: CPU time on a CPU, median wall time on a GPU."""
+    """A panel for each thing that was changed, a line for each receiver."""
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     panels = _panels([point for point in points if point.cpu_s is not None])
     if not panels:
         return
-    figure, axes = pyplot.subplots(1, len(panels), figsize=(3.2 * len(panels), 3.4), squeeze=False)
+    figure, axes = pyplot.subplots(
+        1, len(panels), figsize=(3.0 * len(panels), 3.4), sharey=True, squeeze=False
+    )
     for axis, ((device, name), found) in zip(axes[0], panels.items(), strict=True):
-        for k, receiver in enumerate(dict.fromkeys(point.receiver for point in found)):
+        for receiver in dict.fromkeys(point.receiver for point in found):
             line = [point for point in found if point.receiver == receiver]
-            seconds = [p.cpu_s if device == "cpu" else p.call_s["p50"] for p in line]
-            axis.plot(
-                [p.value for p in line], [1e3 * s for s in seconds], "o-", color=f"C{k}",
-                label=receiver,
-            )  # fmt: skip
-        axis.set(xscale="log", yscale="log", xlabel=name, title=device)
+            milli = [1e3 * _shown(point)[0] for point in line]
+            axis.plot([point.value for point in line], milli, "o-", label=receiver)
+        title = f"{_shown(found[0])[1]}, {device}"
+        axis.set(xscale="log", yscale="log", xlabel=name)
+        axis.set_title(title, fontsize="medium")
+        values = sorted({point.value for point in found})
+        axis.set_xticks(values, map(str, values))
+        axis.xaxis.set_minor_locator(ticker.NullLocator())
+        axis.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
         axis.grid(True, which="both", alpha=0.3)
-    axes[0, 0].set_ylabel("time a slot, ms (CPU: CPU time)")
+    axes[0, 0].set_ylabel("ms")
     axes[0, 0].legend(fontsize="small")
     figure.tight_layout()
     with report.replacing(path) as temporary:
