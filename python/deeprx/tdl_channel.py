@@ -1,10 +1,44 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import numpy as np
-from gnuradio import analog, blocks, gr
+from gnuradio import analog, blocks, channels, gr
 
 from .deeprx_python import tdl_fader
 from .slot_stream import reserve_output
-from .tdl import TdlFading
+from .tdl import INTERPOLATOR_DELAY, LINE_OF_SIGHT, TdlFading, profile_taps
+
+
+class _stock_fader(gr.hier_block2):
+    """The same channel by GNU Radio's own block, one for each antenna."""
+
+    def __init__(
+        self, profile, n_rx, delay_spread_s, doppler_hz, sample_rate, seed, link, n_sinusoids
+    ):
+        super().__init__(
+            "Stock fader",
+            gr.io_signature(1, 1, gr.sizeof_gr_complex),
+            gr.io_signature(n_rx, n_rx, gr.sizeof_gr_complex),
+        )
+        delays, powers = profile_taps(profile)
+        k_factor = 0.0
+        if profile in LINE_OF_SIGHT:  # the table gives it apart from the Rayleigh part
+            k_factor = powers[0] / powers[1]
+            delays, powers = delays[1:], np.array([powers[0] + powers[1], *powers[2:]])
+        samples = INTERPOLATOR_DELAY + delays * delay_spread_s * sample_rate
+        seeds = np.random.SeedSequence((seed, link)).generate_state(n_rx) >> 1
+        for antenna, antenna_seed in enumerate(seeds):
+            model = channels.selective_fading_model(
+                n_sinusoids,
+                doppler_hz / sample_rate,
+                profile in LINE_OF_SIGHT,
+                k_factor,
+                int(antenna_seed),
+                samples.tolist(),
+                np.sqrt(powers).tolist(),
+                int(np.ceil(samples.max())) + INTERPOLATOR_DELAY + 1,
+            )
+            if link > 0:
+                model.set_tag_propagation_policy(gr.TPP_DONT)
+            self.connect(self, model, (self, antenna))
 
 
 class tdl_channel(gr.hier_block2):
@@ -25,7 +59,9 @@ class tdl_channel(gr.hier_block2):
     snr_db: inf for no noise. cfo_hz: offset of the receiver's oscillator, the same at every
     antenna. sample_rate in samples/s. seed: fading, interferer, noise. burst_slots: draw new,
     independent fading whenever slot_index passes a multiple of it (a slot's fading is then known
-    from the seed and its index); 0 for one continuous run. n_sinusoids: per tap.
+    from the seed and its index); 0 for one continuous run. n_sinusoids: per tap. stock: fade by GNU
+    Radio's selective_fading_model, to compare with: it is several hundred times slower, puts the
+    line of sight at a random share of the Doppler, and cannot be drawn anew.
 
     Raises ValueError where a value is out of range.
     """
@@ -43,6 +79,7 @@ class tdl_channel(gr.hier_block2):
         seed: int = 1,
         burst_slots: int = 0,
         n_sinusoids: int = 20,
+        stock: bool = False,
     ):
         n_inputs = 1 if sir_db is None else 2
         gr.hier_block2.__init__(
@@ -54,29 +91,29 @@ class tdl_channel(gr.hier_block2):
         if burst_slots < 0:
             raise ValueError(f"burst_slots must not be negative, got {burst_slots}")
         self._sample_rate = sample_rate
-        self._faders = [
-            tdl_fader(
-                TdlFading(
-                    profile, n_rx, delay_spread_s, doppler_hz, sample_rate, seed, link, n_sinusoids
-                ),
-                burst_slots,
-                tags=link == 0,
+        if stock and burst_slots:
+            raise ValueError(
+                f"the stock model cannot draw anew: burst_slots must be 0, got {burst_slots}"
             )
-            for link in range(n_inputs)
-        ]
-        for fader in self._faders:
+        faders = []
+        for link in range(n_inputs):
+            fading = (
+                profile, n_rx, delay_spread_s, doppler_hz, sample_rate, seed, link, n_sinusoids
+            )  # fmt: skip
+            fader = tdl_fader(TdlFading(*fading), burst_slots, tags=link == 0)
             reserve_output(fader, 1 << 15, n_rx)  # few large calls
+            faders.append(_stock_fader(*fading) if stock else fader)
         noise_seeds = np.random.SeedSequence((seed, n_inputs)).generate_state(n_rx) >> 1
         self._noise = [analog.noise_source_c(analog.GR_GAUSSIAN, 0, int(s)) for s in noise_seeds]
         self._rotators = [blocks.rotator_cc(0) for _ in range(n_rx)]
         self._gain = blocks.multiply_const_cc(1)
-        self.connect(self, self._faders[0])
+        self.connect(self, faders[0])
         if sir_db is not None:
-            self.connect((self, 1), self._gain, self._faders[1])
+            self.connect((self, 1), self._gain, faders[1])
             self.set_sir_db(sir_db)
         for antenna in range(n_rx):
             total = blocks.add_cc()
-            for link, fader in enumerate(self._faders):
+            for link, fader in enumerate(faders):
                 self.connect((fader, antenna), (total, link))
             self.connect(self._noise[antenna], (total, n_inputs))
             self.connect(total, self._rotators[antenna], (self, antenna))
