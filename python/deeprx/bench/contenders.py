@@ -197,14 +197,15 @@ class Kit:
             model=str(self.folder / "model.pt"),
             precision=precision,
             llr=str(self.folder / f"{contender}.npy"),
+            quantized_engine=self.model.metadata.get("quantized_engine") or "",
         )
+        if contender == "torch-compile":
+            _require_traceable(job)
         if contender in CPU_ONLY:
             if job.device != "cpu":
                 raise ContenderError(f"measured on a CPU only, not on {job.device}")
             if not find_spec(contender):
                 raise ContenderError("not installed: ./dev bench installs it")
-            if precision not in ("float32", "bfloat16"):
-                raise ContenderError(f"a model in {precision} cannot be exported as ONNX")
             if contender == "onnxruntime":
                 return replace(job, model=str(self._onnx(job)), precision="float32")
             return replace(job, model=str(self._openvino(job)))
@@ -226,6 +227,7 @@ class Kit:
         return self.folder / "ir.xml"
 
     def _onnx(self, job: Job) -> Path:
+        _require_traceable(job)
         out, log = self.folder / "model.onnx", self.folder / "onnx.log"
         if not log.exists():
             command = [sys.executable, str(HERE / "to_onnx.py"), json.dumps(asdict(job)), str(out)]
@@ -234,6 +236,11 @@ class Kit:
         if not out.exists():
             raise ContenderError(f"ONNX: {_cause(log.read_text())}")
         return out
+
+
+def _require_traceable(job: Job) -> None:
+    if job.precision not in ("float32", "bfloat16"):
+        raise ContenderError(f"PyTorch does not trace a model in {job.precision}")
 
 
 def _cause(log: str) -> str:

@@ -14,7 +14,7 @@ from deeprx_common.examples import received_slots
 from deeprx_common.slot import N_SYMBOLS, SlotConfig, constellation
 
 from ..deeprx_python import receiver
-from .worker import SLOTS, WARM_UP, Job, Turn
+from .worker import SLOTS, WARM_UP, Job, Turn, load_model
 
 
 def sources(job: Job) -> list[gr.basic_block]:
@@ -182,7 +182,6 @@ class PythonReceiver(gr.basic_block):
     def __init__(self, job: Job):
         import torch
 
-        torch.set_num_threads(job.threads)
         config = self._config = job.config
         gr.basic_block.__init__(
             self, "Python receiver", [(np.complex64, config.fft_size)] * job.n_rx, [np.float32]
@@ -193,7 +192,7 @@ class PythonReceiver(gr.basic_block):
             config.fft_size // 2 - 6 * config.n_prb, config.fft_size // 2 + 6 * config.n_prb
         )
         self._device = job.device
-        self._module = torch.jit.freeze(torch.jit.load(job.model).eval().to(job.device))
+        self._module = torch.jit.freeze(load_model(job))
         self._pilots = torch.view_as_real(torch.from_numpy(config.pilots()))[None].to(job.device)
         self._data = torch.from_numpy(~config.pilot_mask)
         self.description = f"PyTorch {torch.__version__}, {job.precision}"

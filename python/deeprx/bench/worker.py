@@ -30,7 +30,7 @@ class Job:
 
     batch: slots of an inference, in the block the most of one. queued: slots that the block's input
     holds at least; 0: as GNU Radio sizes it. cores: the process may use. llr: where the LLRs of the
-    first batch go; "": nowhere.
+    first batch go; "": nowhere. quantized_engine: that the file needs of LibTorch.
     """
 
     contender: str
@@ -46,6 +46,7 @@ class Job:
     batch: int = 1
     queued: int = 0
     llr: str = ""
+    quantized_engine: str = ""
 
     @property
     def config(self) -> SlotConfig:
@@ -114,7 +115,6 @@ class TorchScript(Calls):
     def load(self, job: Job) -> None:
         import torch
 
-        torch.set_num_threads(job.threads)
         self._mode = torch.inference_mode()
         self._mode.__enter__()  # to the end of the process
         self.device = job.device
@@ -124,7 +124,7 @@ class TorchScript(Calls):
     def make(self, job: Job):
         import torch
 
-        return torch.jit.freeze(torch.jit.load(job.model).eval().to(job.device))
+        return torch.jit.freeze(load_model(job))
 
     def prepare(self, slots):
         import torch
@@ -149,6 +149,16 @@ class TorchCompile(TorchScript):
         return lambda y, p, bits: operators(y, p)
 
 
+def load_model(job: Job):
+    """The model file as a torch.jit.ScriptModule, and what it needs set in this process."""
+    import torch
+
+    torch.set_num_threads(job.threads)
+    if job.quantized_engine:
+        torch.backends.quantized.engine = job.quantized_engine
+    return torch.jit.load(job.model, map_location="cpu").eval().to(job.device)
+
+
 def traced(job: Job, convolutions=None):
     """The operators that a model file runs on a batch of this shape, as a torch.fx.GraphModule that
     takes y and p.
@@ -161,7 +171,7 @@ def traced(job: Job, convolutions=None):
     y, p = (
         torch.from_numpy(a).to(job.device) for a in received_slots(job.config, job.n_rx, job.batch)
     )
-    receiver = torch.jit.load(job.model).eval().to(job.device)
+    receiver = load_model(job)
     for part in receiver.modules():
         if convolutions and part.original_name.startswith("Conv"):
             part.to(convolutions)
@@ -308,9 +318,10 @@ def main() -> None:
     except KeyboardInterrupt:
         pass
     except Exception as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        told = [line for line in lines[::-1] if not line.endswith(":")] or ["no reason given"]
         kind = "" if isinstance(error, RuntimeError | ValueError) else f"{type(error).__name__}: "
-        answer(error=kind + lines[-1].strip().replace(job.model, os.path.basename(job.model)))
+        answer(error=kind + told[0].replace(job.model, os.path.basename(job.model)))
 
 
 if __name__ == "__main__":
