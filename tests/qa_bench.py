@@ -175,6 +175,17 @@ def test_other_sizes(tiny, tmp_path, monkeypatch, capsys):
     assert refused["cpu_s"] is None and "n_rx" in refused["why"] and refused["why"] in text
 
 
+def test_shipped_models_that_do_not_fit_are_left_out(tiny, tmp_path):
+    one_antenna = save(ConvNet(n_rx=1), tmp_path / "one.pt", name="one", n_rx=[1])
+    models = [read_model_file(path) for path in (one_antenna, tiny)]
+    made = compare.Comparison(models, ["block"], job(), 0.2, skip=True)
+    (row,) = made.rows
+    assert row.receiver == "one" and "n_rx" in row.why and row.cpu_s is None
+    made.close()
+    with pytest.raises(RuntimeError, match="n_rx"):
+        compare.Comparison(models[:1], ["block"], job(), 0.2, skip=True)
+
+
 def test_memory_stays_flat(tmp_path, capsys):
     base = job(n_prb=6, n_rx=1)
     memory = Memory(read_model_file("baseline-lmmse.pt"), base, 4000)

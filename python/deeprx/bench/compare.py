@@ -72,26 +72,38 @@ class Comparison:
     """Measures in groups: what the machine can do, then each receiver's contenders.
 
     names: of CONTENDERS. base: what all jobs have in common. seconds: of each contender with each
-    receiver. rows, gemm_flop_per_s: filled as groups end, also by one that is interrupted.
+    receiver. skip: a model file that does not fit, or needs a processor that is not here, is a row
+    that says so, not a RuntimeError. rows, gemm_flop_per_s: filled as groups end, also by one that
+    is interrupted.
     """
 
     def __init__(
-        self, models: Sequence[ModelFile], names: Sequence[str], base: Job, seconds: float
+        self,
+        models: Sequence[ModelFile],
+        names: Sequence[str],
+        base: Job,
+        seconds: float,
+        skip: bool = False,
     ):
         self._names, self._base = list(names), base
         self.rounds = max(1, round(seconds / TURN_S))
         self._seconds = seconds / self.rounds
         self._folder = tempfile.TemporaryDirectory(prefix="deeprx-bench-")
-        self._kits = [
-            make_kit(m, base.config, base.n_rx, base.device, Path(self._folder.name, str(k)))
-            for k, m in enumerate(models)
-        ]
-        self._labels = [
-            m.name if [o.name for o in models].count(m.name) == 1 else f"{m.name} ({m.path})"
-            for m in models
-        ]
         self.rows: list[Row] = []
         self.gemm_flop_per_s: dict[str, float] = {}
+        self._kits: dict[str, Kit] = {}
+        for k, model in enumerate(models):
+            label, folder = model.name, Path(self._folder.name, str(k))
+            if [other.name for other in models].count(label) > 1:
+                label += f" ({model.path})"
+            try:
+                self._kits[label] = make_kit(model, base.config, base.n_rx, base.device, folder)
+            except RuntimeError as error:
+                if not skip:
+                    raise
+                self.rows.append(Row(label, "block", model.sha256, why=str(error)))
+        if not self._kits:
+            raise RuntimeError(self.rows[-1].why)
 
     def close(self) -> None:
         self._folder.cleanup()
@@ -105,7 +117,7 @@ class Comparison:
     def run(self) -> Iterator[str]:
         """Measures; says what comes next."""
         yield from self._machine()
-        for kit, label in zip(self._kits, self._labels, strict=True):
+        for label, kit in self._kits.items():
             yield from self._receiver(kit, label)
 
     def _rounds(self, group: Group, what: str) -> Iterator[str]:
@@ -189,9 +201,13 @@ def measured(row: Row, worker: Worker, turns: Sequence[Turn], flop: int | None, 
 
 
 def _difference(folder: Path, name: str) -> float | None:
-    """Of the first batch's LLRs from REFERENCE's, RMS over RMS; None where either has none."""
+    """Of the first batch's LLRs from REFERENCE's, RMS over RMS; None where there is no such
+    number.
+    """
     try:
         found, expected = (np.load(folder / f"{n}.npy") for n in (name, REFERENCE))
     except OSError:
         return None
-    return float(np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2)))
+    with np.errstate(all="ignore"):
+        error = float(np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2)))
+    return error if np.isfinite(error) else None

@@ -154,8 +154,9 @@ class Group:
     def start(self, name: str, make: Callable[[], Worker]) -> None:
         """The worker that make() gives joins, or else its ContenderError."""
         try:
-            self.workers[name] = make()
+            self.workers[name] = worker = make()
             self.turns[name] = []
+            worker.turn(0.0)  # LibTorch's executor profiles, then compiles
         except ContenderError as error:
             self.failures[name] = str(error)
 

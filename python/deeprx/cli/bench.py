@@ -119,7 +119,8 @@ def compare(arguments, base: Job) -> int:
     models = [read_model_file(path) for path in dict.fromkeys(a.receiver or shipped())]
     console = make_console()
     stopped = False
-    comparison = Comparison(models, a.contender or list(CONTENDERS), base, a.seconds)
+    names = a.contender or list(CONTENDERS)
+    comparison = Comparison(models, names, base, a.seconds, skip=not a.receiver)
     try:
         with progress(console, comparison.steps) as advance:
             for what in comparison.run():
@@ -229,12 +230,15 @@ def show(
         for row in found:
             if row.cpu_s is not None:
                 made.add_row(*_cells(row))
-        console.print(made)
+        if made.row_count:
+            console.print(made)
         for row in found:
             if row.contender == "block" and row.description:
                 console.print(f"block: {row.description}{_above(row)}", markup=False)
             if row.why:
-                console.print(f"{row.contender}: {row.why}", markup=False, soft_wrap=True)
+                console.print(
+                    f"{receiver}, {row.contender}: {row.why}", markup=False, soft_wrap=True
+                )
         console.print()
     peaks = ", ".join(
         f"{number(gemm_flop_per_s[p], 1e-9)} in {p}" for p in PRECISIONS if p in gemm_flop_per_s
