@@ -165,7 +165,11 @@ def test_other_sizes(tiny, tmp_path, monkeypatch, capsys):
     found = json.loads((tmp_path / "scale.json").read_text())
     assert (found["schema"], found["complete"]) == ("deeprx.bench-scale/1", True)
     with (tmp_path / "scale.csv").open() as file:
-        assert len(list(csv.DictReader(file))) == 4
+        table = list(csv.DictReader(file))
+    assert [float(row["cpu_s"] or "nan") for row in table[:3]] == pytest.approx(
+        [point["cpu_s"] for point in found["points"][:3]]
+    )
+    assert float(table[0]["call_s_p50"]) > 0 and table[3]["cpu_s"] == ""
     assert (tmp_path / "scale.png").exists()
     small, large, queue, refused = found["points"]
     assert [small["fft_size"], large["fft_size"]] == [128, 512]

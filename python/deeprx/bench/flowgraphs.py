@@ -140,7 +140,9 @@ class BlockFlowgraph(Flowgraph):
 
     @property
     def description(self) -> str:
-        """What computes in it, as the block says."""
+        """What computes in it, as the block says; "" where its message has not come yet."""
+        if not self._stats.num_messages():
+            return ""
         found = pmt.dict_ref(self._stats.get_message(0), pmt.intern("engine"), pmt.intern(""))
         return pmt.symbol_to_string(found)
 

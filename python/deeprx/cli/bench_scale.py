@@ -4,7 +4,7 @@
 import csv
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -52,9 +52,10 @@ def run(arguments, base: Job) -> int:
         report.replacing(a.out / "scale.csv") as temporary,
         Path(temporary).open("w", newline="") as file,
     ):
-        writer = csv.DictWriter(file, [field.name for field in fields(Point)])
+        flat = [_flat(row) for row in rows]
+        writer = csv.DictWriter(file, flat[0])
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(flat)
     show(scale.points, console)
     plot(scale.points, a.out / "scale.png")
     if stopped:
@@ -62,6 +63,16 @@ def run(arguments, base: Job) -> int:
         return 130
     console.print(f"results: {where}, scale.csv, scale.png", soft_wrap=True)
     return 0
+
+
+def _flat(row: dict) -> dict:
+    """A point without lists and dictionaries in it."""
+    least, most = row["cpu_s_spread"] or (None, None)
+    call = row["call_s"] or {"mean": None, "p50": None, "p99": None}
+    kept = {key: value for key, value in row.items() if key not in ("cpu_s_spread", "call_s")}
+    return (
+        kept | {"cpu_s_least": least, "cpu_s_most": most} | {f"call_s_{k}": call[k] for k in call}
+    )
 
 
 def _gpu() -> list[str]:
