@@ -62,8 +62,8 @@ def _training_parser(commands, name: str, what: str, default: str):
     p.add_argument(
         "--compile",
         action="store_true",
-        help="torch.compile the bodies of real-time nets and the demapper of hybrid ones, where small "
-        "nets spend most of a step: half a minute more to start, less for each step",
+        help="torch.compile the demapper of hybrid nets, where small ones spend most of a step: "
+        "half a minute more to start, less for each step",
     )
     _device_option(p)
     _threads_option(p)

@@ -130,6 +130,9 @@ class RealtimeRx(nn.Module):
     position, in each of so many rounds (0: the pilots alone); pilot_channels and pilot_blocks of
     the net on the pilots.
 
+    While training, it returns the LLRs after every round, one after another along B: each round is
+    taught, and a net can be cut short after any of them.
+
     One or two antennas, one or two DMRS symbols, any number of PRBs. ValueError for other numbers
     of antennas and for a fold that does not divide a PRB.
     """
@@ -166,7 +169,7 @@ class RealtimeRx(nn.Module):
         # level; out: its 12 subcarriers at both symbols and the parabola, and the mix
         out = 72 * n_rx + 3 * n
         self.pilot_net = Body(24 * n_rx + 1, pilot_channels, out, pilot_blocks, kernel=(1, 3))
-        planes = ((4 * n_rx + 3) * fold, channels, 2 * n_rx * fold)
+        planes = ((4 * n_rx + 4) * fold, channels, 2 * n_rx * fold)
         self.rounds = nn.ModuleList(Body(*planes, blocks, kernel=(3, 3)) for _ in range(rounds))
 
     @torch.jit.unused
@@ -233,21 +236,26 @@ class RealtimeRx(nn.Module):
         line = torch.addcmul(h[:, :, :1], h[:, :, 1:2] - h[:, :, :1], w)
         return torch.addcmul(line, h[:, :, 2:], w * (1 - w))
 
-    def seen(self, y: Tensor, h: Tensor, p: Tensor, bits: int) -> Tensor:
+    def seen(self, y: Tensor, h: Tensor, p: Tensor, bits: int) -> tuple[Tensor, Tensor]:
         """What a net on the grid sees, [B, C fold, S, K / fold]: the innovation (y - h s) s* of the
         soft-decided symbols s, h, how sure they are, the SINR and the modulation.
+
+        And the innovation's size in the slot, [B, 1, 1, 1], of which the net sees but the
+        logarithm: it is between noise and a hundred times as much.
         """
         b, n_sym, k = h.size(0), h.size(2), h.size(3)
-        x, sinr = combine(y, h.detach())  # only what the innovation says of h is to be learnt from
+        x, sinr = combine(y, h)
         data = 1 - p.square().sum(1, keepdim=True)
         s = torch.addcmul(p, soft_symbol(x, sinr, bits), data)
         energy = s.square().sum(1, keepdim=True)
         innovation = turn(y, s[:, :1], -s[:, 1:]) - h * energy
+        size = innovation.square().mean((1, 2, 3), keepdim=True).clamp(min=1e-6).sqrt()
         level = sinr.mean((1, 2, 3), keepdim=True).rsqrt()
+        loudness = (0.1 * size.log()).expand_as(energy)
         order = torch.full_like(energy, bits / 8.0)
-        grids = torch.cat([innovation, h * level, energy, 0.1 * sinr.log(), order], 1)
-        grids = grids.view(b, -1, n_sym, k // self.fold, self.fold).permute(0, 4, 1, 2, 3)
-        return grids.reshape(b, -1, n_sym, k // self.fold)
+        grids = [innovation / size, h * level, energy, 0.1 * sinr.log(), loudness, order]
+        grids = torch.cat(grids, 1).view(b, -1, n_sym, k // self.fold, self.fold)
+        return grids.permute(0, 4, 1, 2, 3).reshape(b, -1, n_sym, k // self.fold), size
 
     def forward(self, y: Tensor, p: Tensor, bits: int) -> Tensor:
         b, n_sym, k = y.size(0), y.size(2), y.size(3)
@@ -273,10 +281,17 @@ class RealtimeRx(nn.Module):
         y = turn((white @ y.flatten(2)).view(y.shape), cos, sin)
 
         h = self.channel(z, first, last, n_sym)
+        exits = [h]
         for net in self.rounds:
-            found = net(self.seen(y, h, p, bits))
-            found = found.view(b, -1, self.fold, n_sym, k // self.fold).permute(0, 1, 3, 4, 2)
-            h = h + found.reshape(h.shape)
+            seen, size = self.seen(y, h.detach(), p, bits)
+            found = net(seen).view(b, -1, self.fold, n_sym, k // self.fold).permute(0, 1, 3, 4, 2)
+            h = torch.addcmul(h, found.reshape(h.shape), size)
+            exits.append(h)
+        if not self.training:
+            return self.llrs(y, h, bits)
+        return torch.cat([self.llrs(y, h, bits) for h in exits])
+
+    def llrs(self, y: Tensor, h: Tensor, bits: int) -> Tensor:
         x, sinr = combine(y, h)
         llr = 12 * torch.tanh(demap(x, sinr, bits) / 12)  # as HybridRx
-        return llr.permute(0, 3, 4, 1, 2).reshape(b, n_sym, k, bits)
+        return llr.permute(0, 3, 4, 1, 2).reshape(h.size(0), h.size(2), h.size(3), bits)

@@ -40,8 +40,8 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 
 def load_receiver(reference: str, rebuild: bool = False) -> tuple[str, nn.Module]:
-    """(name, net in eval mode) from "CHECKPOINT[:MEMBER]" of a training run, or an exported
-    "FILE.pt".
+    """(name, net in eval mode) from "CHECKPOINT[:MEMBER[@ROUNDS]]" of a training run, or an
+    exported "FILE.pt". ROUNDS cuts a RealtimeRx short.
 
     Checkpoints are unpickled safely. A model file is a program that this runs: trusted files only.
     It comes back as it was shipped, in its own precision, or with rebuild as a float32 net of its
@@ -54,12 +54,18 @@ def load_receiver(reference: str, rebuild: bool = False) -> tuple[str, nn.Module
         return Path(path).stem, _from_model_file(path, rebuild)
     state = _read_checkpoint(path)
     specs = state["specs"]
+    member, _, rounds = member.partition("@")
     member = member or next(iter(specs))
     if member not in specs:
         raise TrainingError(f"{path}: holds {', '.join(specs)}, not {member!r}")
     net = build(json.loads(specs[member]))
     net.load_state_dict(state["nets"][member])
-    return member, net.eval()
+    if not rounds:
+        return member, net.eval()
+    if not (isinstance(net, RealtimeRx) and rounds.isdecimal() and int(rounds) <= len(net.rounds)):
+        raise TrainingError(f"{path}: {member} cannot be cut to {rounds} rounds")
+    net.rounds = net.rounds[: int(rounds)]
+    return f"{member}@{rounds}", net.eval()
 
 
 def _read_checkpoint(path: str | Path) -> dict:
@@ -179,9 +185,6 @@ class Trainer:
             built.append(build(member.net))
         share_classical(built, compile_nets)
         for member, net in zip(recipe.members, built, strict=True):
-            if compile_nets and isinstance(net, RealtimeRx):
-                for body in bodies(net):
-                    body.compile()
             self.precision[member.name] = self._precision(member.name, net)
             net = self._prepare(net, self.precision[member.name])
             optimizer = self._optimizer(net)
@@ -378,16 +381,17 @@ class Trainer:
             group["lr"] = learning_rate(self.recipe, self.step)
         with self.ledger.phase("forward", size):
             llr = net(batch.y, batch.p, bits)[..., :bits].float()
+            times = len(llr) // size  # a net may return the LLRs of several exits
             features = None
             if taught is not None and member.loss.get("hint"):
                 features = (self._features[member.name], self._features["teacher"])
             total, named = objective(
                 llr,
-                batch.bits,
+                batch.bits.repeat(times, 1, 1, 1),
                 batch.data,
                 member.loss if taught is not None else {"bce": 1.0},
-                taught,
-                weight,
+                None if taught is None else taught.repeat(times, 1, 1, 1),
+                None if weight is None else weight.repeat(times),
                 member.temperature,
                 features,
             )
