@@ -290,7 +290,7 @@ def _add_quantise(commands) -> None:
         "is fine-tuned with the rounding in place, on the float32 receiver's LLRs. Then as export. "
         "The file needs a CPU with int8 instructions (VNNI or AMX).",
     )
-    p.add_argument("receiver", help="CHECKPOINT[:MEMBER] of a RealtimeRx")
+    p.add_argument("receiver", help="CHECKPOINT[:MEMBER[@ROUNDS]] of a RealtimeRx")
     p.add_argument("--recipe", required=True, help="the recipe that trained it")
     p.add_argument(
         "--slots",
@@ -526,8 +526,9 @@ def _quantise(args) -> int:
 def _training(recipe: recipes.Recipe, member: str, path: str) -> dict:
     """What a model file says about its training."""
     nets = {m.name: m.net for m in recipe.members}
-    if member not in nets:
-        raise TrainingError(f"{path}: trains {', '.join(nets)}, not {member}")
+    name, _, rounds = member.partition("@")
+    if name not in nets:
+        raise TrainingError(f"{path}: trains {', '.join(nets)}, not {name}")
     return {
         "recipe": recipe.text,
         "recipe_sha256": recipe.sha256,
@@ -536,7 +537,7 @@ def _training(recipe: recipes.Recipe, member: str, path: str) -> dict:
         "seed": recipe.seed,
         "dataset": "Sionna " + ", ".join(recipe.data.channels),
         "member": member,
-        "net": nets[member],
+        "net": nets[name] | ({"rounds": int(rounds)} if rounds else {}),
     }
 
 
