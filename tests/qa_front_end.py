@@ -4,7 +4,8 @@
 import numpy as np
 import pmt
 import pytest
-from gnuradio import blocks, deeprx, gr
+from gnuradio import blocks, deeprx, fft, gr
+from gnuradio.deeprx.deeprx_python import unitary_fft
 
 from deeprx_common.slot import SlotConfig
 
@@ -112,3 +113,15 @@ def test_antennas_out_of_range_are_refused(front_end):
 def test_window_outside_of_the_symbol_is_refused(offset):
     with pytest.raises(ValueError, match=f"offset_samples must be -36 .* to 512, got {offset}"):
         deeprx.aligned_front_end(offset_samples=offset)
+
+
+@pytest.mark.parametrize("size", [128, 512, 4096])
+def test_spectra_do_not_depend_on_what_fftw_has_timed(size):
+    random = np.random.default_rng(1)
+    symbols = (random.standard_normal((14, size, 2)) @ [1, 1j]).astype(np.complex64)
+    first = unitary_fft(size)(symbols)
+    timed = fft.fft_vcc(size, True, np.ones(size), True)  # FFTW remembers what was fastest
+    assert timed.name() == "fft_v_fftw"
+    np.testing.assert_array_equal(unitary_fft(size)(symbols), first)
+    exact = np.fft.fftshift(np.fft.fft(symbols.astype(complex), norm="ortho"), axes=-1)
+    np.testing.assert_allclose(first, exact, atol=3e-6)
