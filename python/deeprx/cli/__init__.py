@@ -4,6 +4,8 @@
 import argparse
 import sys
 
+from gnuradio import gr
+
 from . import bench, energy, info, keys, loopback, monitor, parity, profile, radio, record, replay
 
 
@@ -31,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     monitor.add(commands)
     keys.add(commands)
     arguments = parser.parse_args(argv)
+    gr.logging().set_default_level(gr.log_levels.warn)  # tables say what blocks say at "info"
     try:
         return arguments.run(arguments)
     except (ValueError, RuntimeError, OSError) as error:
