@@ -1,76 +1,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import numpy as np
-import pmt
 from gnuradio import blocks, digital, gr
 
 from deeprx_common.slot import N_SYMBOLS, SlotConfig, constellation
 
+from .deeprx_python import slot_gate
 from .preamble import N_SYMBOLS as PREAMBLE_SYMBOLS
 from .preamble import Preamble
 from .slot_stream import (
     LENGTH_KEY,
     SelfKeeping,
-    add_slot_tags,
     reserve_output,
     slot_config,
     slot_starts,
     unitary_ifft,
 )
-
-
-class _slot_gate(SelfKeeping, gr.basic_block):
-    """Passes packets of exactly n_bits and numbers those without a slot_index; others are dropped.
-
-    The stock blocks behind it would turn a packet of another length into a shorter or longer
-    burst, and every later slot would start at the wrong time.
-    """
-
-    def __init__(self, n_bits: int):
-        super().__init__("Slot gate", [np.uint8], [np.uint8])
-        self._n_bits = n_bits
-        self._next_index = 0
-        self.dropped_packets = 0
-        self._in_dropped = False
-        self.set_tag_propagation_policy(gr.TPP_DONT)
-        self.set_output_multiple(n_bits)
-
-    def forecast(self, noutput_items, ninputs):
-        return [self._n_bits] * ninputs
-
-    def general_work(self, input_items, output_items):
-        bits, out, n = input_items[0], output_items[0], self._n_bits
-        read, written = 0, 0
-        tags = self.get_tags_in_window(0, 0, len(bits))
-        key = pmt.intern(LENGTH_KEY)
-        base = self.nitems_read(0)
-        lengths = {t.offset - base: pmt.to_long(t.value) for t in tags if pmt.eq(t.key, key)}
-        indices = slot_starts(tags)
-        while read < len(bits):
-            if lengths.get(read) != n:
-                self._drop(lengths.get(read))
-                read = min((at for at in lengths if at > read), default=len(bits))
-                continue
-            if len(bits) - read < n or len(out) - written < n:
-                break
-            self._in_dropped = False
-            out[written : written + n] = bits[read : read + n]
-            index = indices.get(base + read, self._next_index)
-            add_slot_tags(self, self.nitems_written(0) + written, n, index)
-            self._next_index = index + 1
-            read += n
-            written += n
-        self.consume(0, read)
-        return written
-
-    def _drop(self, length: int | None) -> None:
-        if length is None and self._in_dropped:
-            return
-        self._in_dropped = True
-        self.dropped_packets += 1
-        found = "bits without a packet_len tag" if length is None else f"a packet of {length} bits"
-        self.logger.warn(
-            f"dropped {found}: expected packets of {self._n_bits} bits, tagged {LENGTH_KEY}"
-        )
 
 
 class _slot_stamp(SelfKeeping, gr.sync_block):
@@ -138,7 +82,7 @@ class slot_transmitter(gr.hier_block2):
             sync_words = np.zeros((PREAMBLE_SYMBOLS, fft_size), np.complex64)
             sync_words[0, fft_size // 2 + config.carriers] = training.training
         pilots = config.pilots()
-        self._gate = _slot_gate(n_bits)
+        self._gate = slot_gate(n_bits)
         chain = [
             self._gate,
             blocks.repack_bits_bb(1, config.bits_per_symbol, LENGTH_KEY, False, gr.GR_MSB_FIRST),
@@ -169,4 +113,4 @@ class slot_transmitter(gr.hier_block2):
 
     def dropped_packets(self) -> int:
         """Packets of a wrong length, so far."""
-        return self._gate.dropped_packets
+        return self._gate.dropped_packets()

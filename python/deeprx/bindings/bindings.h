@@ -4,8 +4,8 @@
 
 #include <pybind11/pybind11.h>
 
-//! Adds unitary_fft and slot_cutter to the module.
-void bind_front_end(pybind11::module& m);
+//! Adds slot_gate, slot_cutter and unitary_fft to the module.
+void bind_slots(pybind11::module& m);
 
 //! Adds tdl_fading and tdl_fader to the module.
 void bind_tdl(pybind11::module& m);

@@ -7,6 +7,7 @@
 #include <pybind11/stl.h>
 
 #include <gnuradio/deeprx/slot_cutter.h>
+#include <gnuradio/deeprx/slot_gate.h>
 #include <gnuradio/deeprx/unitary_fft.h>
 
 #include <stdexcept>
@@ -14,6 +15,7 @@
 
 namespace py = pybind11;
 using gr::deeprx::slot_cutter;
+using gr::deeprx::slot_gate;
 using gr::deeprx::unitary_fft;
 
 namespace {
@@ -33,7 +35,7 @@ complex_array spectra(unitary_fft& fft, const complex_array& symbols)
 
 } // namespace
 
-void bind_front_end(py::module& m)
+void bind_slots(py::module& m)
 {
     py::class_<unitary_fft>(m, "unitary_fft", R"(
 Unitary FFT of OFDM symbols, DC in the middle of the spectrum, to the last digit the same from run to
@@ -55,4 +57,9 @@ size: even. Raises ValueError where it is not, and for symbols of another size.
         .def("dropped_samples",
              &slot_cutter::dropped_samples,
              "Samples of slots that were cut short, so far.");
+
+    py::class_<slot_gate, gr::block, gr::basic_block, std::shared_ptr<slot_gate>>(
+        m, "slot_gate", "Passes packets of n_bits and numbers them: ahead of a slot_transmitter.")
+        .def(py::init(&slot_gate::make), py::arg("n_bits"))
+        .def("dropped_packets", &slot_gate::dropped_packets, "Packets of a wrong length, so far.");
 }
