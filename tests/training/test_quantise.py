@@ -3,6 +3,8 @@
 
 import copy
 import json
+import subprocess
+import sys
 import zipfile
 
 import pytest
@@ -169,3 +171,12 @@ def test_model_file(made, tmp_path):
 def test_only_realtime_receivers():
     with pytest.raises(TrainingError, match="expected a RealtimeRx from a checkpoint"):
         quantise(HybridRx(channels=4, dilations=((1, 1),)), CONDITIONS)
+
+
+def test_int8_files_load_in_silence(made, tmp_path):
+    """In a process of its own: LibTorch warns once for each."""
+    path = str(tmp_path / "small.pt")
+    export(made, path, "small", "student", [2], "int8", openvino=False)
+    program = f"from deeprx_training.train import load_receiver; load_receiver({path!r})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -24,8 +24,10 @@ SIGNED, UNSIGNED = (-128, 127), (0, 255)
 
 def select_engine() -> None:
     """Before an int8 net is made or loaded; without effect where LibTorch lacks the engine."""
-    # torch 2.13 says that its quantised tensors will go; TorchScript has no others
-    warnings.filterwarnings("ignore", "torch.quantize_per_tensor", UserWarning)
+    with warnings.catch_warnings():
+        # torch 2.13 says on the first one that quantised tensors will go; TorchScript has no others
+        warnings.simplefilter("ignore")
+        torch.quantize_per_tensor(torch.zeros(1), 1.0, 0, torch.quint8)
     if ENGINE in torch.backends.quantized.supported_engines:
         torch.backends.quantized.engine = ENGINE
 
