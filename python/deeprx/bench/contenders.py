@@ -68,7 +68,6 @@ class Worker:
         environment = os.environ | {
             "OMP_NUM_THREADS": str(job.threads),
             "TORCHINDUCTOR_CACHE_DIR": self._folder.name,  # nothing compiled before helps a start
-            "TORCHINDUCTOR_COMPILE_THREADS": "1",
         }
         self.job, self._log = job, Path(self._folder.name, "log")
         start = time.perf_counter()
