@@ -279,6 +279,16 @@ def test_latency_bound_forbids_slow_batches(model):
     assert {s["batch"] for s in flowgraph.stats()} == {1}
 
 
+def test_batches_end_where_the_latency_bound_does(tmp_path):
+    config = deeprx.SlotConfig(n_prb=51)
+    path = models.save(models.ConvNet(), tmp_path / "m.pt")
+    engine = deeprx.Engine(path, n_prb=51, max_batch=8)
+    bound_ms = 0.7e3 * engine.time(8, batch=8)[:, 0].min()
+    symbols = random_symbols(config, 2, 40)
+    flowgraph = run(config, path, symbols, max_batch=8, max_latency_ms=bound_ms)
+    assert max(s["batch"] for s in flowgraph.stats()) < 8
+
+
 def test_dropped_slot_inside_a_batch(model):
     path, module = model
     config = deeprx.SlotConfig()
@@ -816,14 +826,12 @@ def steady_allocations(model):
     flowgraph.wait()
 
 
-@needs_openvino
-def test_steady_state_allocates_nothing_of_its_own(tmp_path):
-    """Only GNU Radio's tags and messages and the inference library ask for memory.
-
-    OpenVINO, because none of its code is compiled into the block's library, as LibTorch's is.
-    """
+@pytest.mark.parametrize("library", ["libtorch", pytest.param("libopenvino", marks=needs_openvino)])
+def test_steady_state_allocates_nothing_of_its_own(tmp_path, library):
+    """Only GNU Radio's tags and messages and the inference library ask for memory."""
     module = models.ConvNet()
-    path = models.save(module, tmp_path / "m.pt", models.ir_of(module))
+    carried = models.ir_of(module) if library == "libopenvino" else {}
+    path = models.save(module, tmp_path / "m.pt", carried)
     tests = Path(__file__).parent
     counter = tmp_path / "libcount_allocations.so"
     source = tests / "count_allocations.cc"
@@ -841,7 +849,7 @@ def test_steady_state_allocates_nothing_of_its_own(tmp_path):
     lines = [line.split() for line in done.stdout.splitlines() if line.count(" ") == 1]
     counted = {name: int(count) for name, count in lines}
     assert counted["slots"] >= 200
-    assert any("libopenvino" in name for name in counted), counted  # it does count
+    assert any(library in name for name in counted), counted  # it does count
     assert not [name for name in counted if "deeprx" in name], counted
 
 

@@ -62,7 +62,10 @@ public:
     //! LLRs float32 [batch, 14, n_sc, >= bits] of grids [batch, ...] and pilots [batch, ...].
     at::Tensor operator()(const at::Tensor& grid, const at::Tensor& pilots)
     {
-        const auto llr = d_module.forward({ grid, pilots, d_bits }).toTensor();
+        d_stack.clear();
+        d_stack.insert(d_stack.end(), { d_module._ivalue(), grid, pilots, d_bits });
+        d_module.get_method("forward").function().run(d_stack);
+        const auto llr = std::move(d_stack.back()).toTensor();
         if (llr.dim() != 4 || llr.size(0) != grid.size(0) ||
             llr.size(1) != slot_geometry::n_symbols || llr.size(2) != d_n_sc ||
             llr.size(3) < d_bits || llr.scalar_type() != at::kFloat)
@@ -77,6 +80,7 @@ private:
     const int64_t d_bits;
     const int64_t d_n_sc;
     torch::jit::Module d_module;
+    torch::jit::Stack d_stack; // kept for its memory
 };
 
 //! On the CPU: the LLRs are where the module leaves them.
