@@ -13,7 +13,7 @@ from receiver_models import Constant, save
 
 def test_every_block_has_a_row_and_the_rows_add_up(tmp_path, capsys):
     model = save(Constant(1.0), tmp_path / "constant.pt", name="constant")
-    command = ["loopback", "--receiver", model, "--slots", "300", "--sinr", "6,12", "--budget"]
+    command = ["loopback", "--receiver", model, "--slots", "500", "--sinr", "6,12", "--budget"]
     assert main([*command, "--meter", "none", "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     rows = dict(re.findall(r"^ ?(\S.*?) +([\d.]+) +\d+%", printed, re.MULTILINE))
@@ -23,7 +23,7 @@ def test_every_block_has_a_row_and_the_rows_add_up(tmp_path, capsys):
     assert sum(map(float, rows.values())) == pytest.approx(total, rel=0.02)
     assert all(float(rows[block]) > 0 for block in blocks)
     points = json.loads((tmp_path / "report.json").read_text())["points"]
-    assert [p["slots"] for p in points] == [300, 300]
+    assert [p["slots"] for p in points] == [500, 500]
 
 
 def test_cpu_time_between_the_first_slot_and_the_last_is_shared_among_them():

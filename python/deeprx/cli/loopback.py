@@ -193,7 +193,7 @@ def run(setup: Setup) -> int:
                 progress.update(task, completed=slots, rate=f"{rate:.0f}/s")
 
             window = energy.EnergyWindow(setup.meter, setup.idle)
-            run_watched(flowgraph, stop, advance)
+            run_watched(flowgraph, stop, advance, every_s=0.05 if budgets else 0.2)
             add_points(
                 made,
                 flowgraph,

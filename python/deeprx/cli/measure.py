@@ -57,14 +57,16 @@ class Flowgraph(gr.top_block):
             self.probes.append(counter)
 
 
-def run_watched(flowgraph: gr.top_block, stop: threading.Event, progress=lambda: None) -> None:
+def run_watched(
+    flowgraph: gr.top_block, stop: threading.Event, progress=lambda: None, every_s: float = 0.2
+) -> None:
     """Run to the end or until stop is set, and call progress() now and then."""
     flowgraph.handle_sigint = False
     waiter = threading.Thread(target=flowgraph.wait, daemon=True)
     flowgraph.start()
     waiter.start()
     while waiter.is_alive():
-        waiter.join(0.2)
+        waiter.join(every_s)
         progress()
         if stop.is_set():
             flowgraph.stop()
