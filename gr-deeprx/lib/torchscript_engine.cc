@@ -64,7 +64,9 @@ public:
     {
         d_stack.clear();
         d_stack.insert(d_stack.end(), { d_module._ivalue(), grid, pilots, d_bits });
-        d_module.get_method("forward").function().run(d_stack);
+        torch::jit::Function& forward = d_module.get_method("forward").function();
+        forward.getSchema().checkAndNormalizeInputs(d_stack, {});
+        forward.run(d_stack);
         const auto llr = std::move(d_stack.back()).toTensor();
         if (llr.dim() != 4 || llr.size(0) != grid.size(0) ||
             llr.size(1) != slot_geometry::n_symbols || llr.size(2) != d_n_sc ||
