@@ -37,10 +37,10 @@ namespace gr::deeprx {
  *
  * Message port \b stats (out), one dictionary per slot: slot_index (uint64), inference_ns and
  * cpu_ns (uint64, the batch's wall and CPU time, worker threads included, divided by its slots),
- * queue_depth (long, slots left waiting), batch (long), model, model_sha256 and engine (symbols; the
- * engine's says what computes, at which precision, with which instructions), flop_per_slot (uint64,
- * of the model at these parameters; 0: unknown). For a dropped slot: slot_index and dropped (symbol,
- * the reason).
+ * queue_depth (long, slots left waiting), batch (long), model, model_sha256 and engine (symbols;
+ * the engine's says what computes, at which precision, with which instructions), flop_per_slot
+ * (uint64, of the model at these parameters; 0: unknown). For a dropped slot: slot_index and
+ * dropped (symbol, the reason).
  *
  * Message port \b model (in): a symbol with the path of another model file, or a dictionary with
  * path and at_slot (uint64, first slot_index of the new model; absent: the next slot). It is
