@@ -18,6 +18,7 @@ from deeprx_common.slot import MODULATIONS, N_SYMBOLS, SlotConfig
 from .files import write_atomically
 from .int8 import ENGINE, to_integer
 from .openvino_ir import IrError, ir_files, run_ir
+from .realtime import RealtimeRx, ResidualBlock
 from .receivers import FoldedNet, HybridRx, count_parameters
 
 CONTRACT = "deeprx.model/1"
@@ -75,6 +76,29 @@ def classical_flop(re: int, pilots: int, n_rx: int, bits: int, mean: bool) -> in
     return pilots * n_rx * 34 + re * (n_rx * (34 + 8 * n_rx) + 4 + demap + soft)
 
 
+def realtime_flop(net: RealtimeRx, re: int, pilots: int, bits: int) -> int:
+    """Elementwise operations of RealtimeRx, counted as in classical_flop; batch norms fold into
+    convolutions.
+
+    Per antenna and pilot: LS 6, delay 8, turning 6, second differences 8. Per antenna and RE:
+    turning 6, interpolating over frequency 4 and time 8. Per RE, at the end and in each round:
+    combining 12 per antenna and 2, the decisions 2 per bit; the end: 3 more per bit for max-log and
+    the limit; a round: 6 per bit for the soft symbol and its power, 12 per antenna for the
+    innovation and its size, 4 per antenna for what is added to the channel, and a ReLU per element.
+    """
+    r = net.n_rx
+    decide = 12 * r + 2 + 2 * bits
+    channels = [body.net[0].out_channels for body in net.bodies()]
+    relus = [1 + 2 * sum(isinstance(m, ResidualBlock) for m in body.net) for body in net.bodies()]
+    positions = [re // (12 * N_SYMBOLS)] + [re // net.fold] * len(net.rounds)
+    return (
+        pilots * r * 28
+        + re * (18 * r + decide + 3 * bits)
+        + re * len(net.rounds) * (decide + 6 * bits + 16 * r)
+        + sum(c * n * p for c, n, p in zip(channels, relus, positions, strict=True))
+    )
+
+
 def flop_per_slot(net: nn.Module, n_rx: int, n_prb: int = 26, bits: int = 4) -> dict:
     """FLOP of one slot: convolutions and matrix products as counted, the rest by formula."""
     y, p = example(n_rx, n_prb)
@@ -82,14 +106,17 @@ def flop_per_slot(net: nn.Module, n_rx: int, n_prb: int = 26, bits: int = 4) -> 
         net(y, p, bits)
     slot = SlotConfig(n_prb=n_prb)
     re = N_SYMBOLS * slot.n_sc
+    pilots = re - slot.n_data_re
     other = 0
+    if isinstance(net, RealtimeRx):
+        other += realtime_flop(net, re, pilots, bits)
     if hasattr(net, "estimate"):  # starts from the classical receiver
-        pilots = re - slot.n_data_re
         other += classical_flop(re, pilots, n_rx, bits, isinstance(net, HybridRx))
         if isinstance(net, HybridRx):
             other += re * (n_rx * 34 + 80)  # the innovation, the refined combining and demapping
     for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):  # with its ReLU, 3 per element
+        if isinstance(module, nn.BatchNorm2d) and not isinstance(net, RealtimeRx):
+            # with its ReLU, 3 per element
             share = net.net.fold if isinstance(getattr(net, "net", None), FoldedNet) else 1
             other += 3 * module.num_features * re // share
     return {
