@@ -4,6 +4,7 @@
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -273,7 +274,11 @@ def load_damaged(folder, count, seed=1):
 def test_damaged_irs_end_in_one_line(tmp_path):
     code = f"import qa_engines as q; q.load_damaged({str(tmp_path)!r}, 15)"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd="tests", capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr[-2000:]
 
