@@ -39,7 +39,8 @@ class Point:
     cpu_s: CPU time a slot, worker threads included: median over turns; cpu_s_spread: the least and
     the largest. call_s: mean, p50 and p99 of a slot's share of its batch: CPU time on a CPU, wall
     time on a GPU. batch, waiting: mean slots of a batch and behind it. latency_s: what a slot that
-    comes then waits for its LLRs, (waiting + batch) / slots_per_s. bytes: resident at the end.
+    comes then waits for its LLRs, (waiting + batch) / slots_per_s. busy: the process's CPU time
+    over wall time. bytes: resident at the end.
     """
 
     receiver: str
@@ -59,6 +60,7 @@ class Point:
     batch: float | None = None
     waiting: float | None = None
     latency_s: float | None = None
+    busy: float | None = None
     bytes: int | None = None
 
 
@@ -126,6 +128,7 @@ class Scale:
                 batch=batch,
                 waiting=waiting,
                 latency_s=(batch + waiting) / slots_per_s,
+                busy=statistics.median(turn.busy_s / turn.seconds for turn in turns),
                 bytes=worker.bytes,
             )
 

@@ -244,8 +244,14 @@ def show(
         f"{number(gemm_flop_per_s[p], 1e-9)} in {p}" for p in PRECISIONS if p in gemm_flop_per_s
     )
     console.print(f"matrix products, GFLOP/s: {peaks or 'not measured'}")
-    lost = 1 - min((row.busy for row in rows if row.busy), default=1.0)
-    if base.device == "cpu" and base.threads == 1 and lost > SHARED:
+    if base.device == "cpu" and base.threads == 1:
+        show_sharing([row.busy for row in rows if row.busy], console)
+
+
+def show_sharing(busy: Sequence[float], console: Console) -> None:
+    """busy: CPU time over wall time of processes that one thread keeps busy."""
+    lost = 1 - min(busy, default=1.0)
+    if lost > SHARED:
         console.print(
             f"the core was shared: up to {lost:.0%} of the wall time went to others. CPU times and "
             "ratios stand, slots/s do not: run again on a quiet machine",

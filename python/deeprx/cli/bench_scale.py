@@ -14,7 +14,7 @@ from deeprx_common import report
 from ..bench.scale import SETTLING, Memory, Point, Scale, bytes_per_slot
 from ..bench.worker import Job
 from ..model_file import ModelFile, read_model_file
-from .bench import heading, progress, shipped, write
+from .bench import heading, progress, shipped, show_sharing, write
 from .runners import make_console, number, table
 
 SCHEMA = "deeprx.bench-scale/1"
@@ -57,6 +57,8 @@ def run(arguments, base: Job) -> int:
         writer.writeheader()
         writer.writerows(flat)
     show(scale.points, console)
+    alone = [p for p in scale.points if p.device == "cpu" and p.threads == 1]
+    show_sharing([p.busy for p in alone if p.busy], console)
     plot(scale.points, a.out / "scale.png")
     if stopped:
         print(f"deeprx: stopped; what was measured: {where}", file=sys.stderr)
