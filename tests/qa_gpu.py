@@ -3,29 +3,122 @@
 and times where there is a GPU.
 """
 
+import ctypes
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import qa_receiver
+import receiver_models as models
 import torch
+from gnuradio import deeprx
 from gnuradio.deeprx import deeprx_python
 
 TESTS = Path(__file__).parent
 BUILT_TESTS = Path(deeprx_python.__file__).parents[3] / "tests"
 
 
-def run(*command, timeout=200):
+def run(*command, timeout=200, **options):
     return subprocess.run(
-        [str(c) for c in command], capture_output=True, text=True, timeout=timeout, check=False
+        [str(c) for c in command],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        **options,
     )
+
+
+def run_with_two_lanes(*arguments):
+    """Python in a process whose receivers have the GPU's engine, on threads (two_lanes.cc)."""
+    library = BUILT_TESTS / "two_lanes" / "libgnuradio-deeprx.so"
+    return run(sys.executable, *arguments, cwd=TESTS, env=os.environ | {"LD_PRELOAD": str(library)})
 
 
 def test_pipeline():
     """Batches that overlap, recordings, errors: the cases of qa_device_engine.cc."""
     found = run(BUILT_TESTS / "qa_device_engine")
     assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_block_receives_alike_with_two_batches_under_way():
+    """The block's own tests of LLRs, order, tags, statistics, drops and hot swaps."""
+    chosen = "(llrs or tag or tags or stats or batches or dropped or drops or swap)"
+    chosen += " and not gpu and not engine and not latency"
+    options = ["-q", "-p", "no:cacheprovider", "-k", chosen]
+    found = run_with_two_lanes("-m", "pytest", *options, "qa_receiver.py")
+    assert found.returncode == 0, found.stdout[-4000:]
+    assert " passed" in found.stdout
+
+
+def overlap(model):
+    """Run with two lanes: batches overlap, and their times are no more than what passed."""
+    config = deeprx.SlotConfig()
+    symbols = qa_receiver.random_symbols(config, 2, 61)
+    started = time.monotonic()
+    flowgraph = qa_receiver.run(config, model, symbols, max_batch=4, max_latency_ms=0)
+    took = time.monotonic() - started
+    assert ctypes.CDLL(None).most_under_way() == 2
+    stats = flowgraph.stats()
+    assert [s["slot_index"] for s in stats] == list(range(61))
+    assert 0 < sum(s["inference_ns"] for s in stats) < 1e9 * took
+    np.testing.assert_array_equal(flowgraph.slots(config), np.ones((61, config.n_bits)))
+
+
+def reconfigured(model):
+    """Run with two lanes: what was under way while the flowgraph was locked is not lost."""
+    config = deeprx.SlotConfig()
+    symbols = qa_receiver.random_symbols(config, 2, 4)
+    tags = qa_receiver.slot_tags(4)
+    flowgraph = qa_receiver.Flowgraph(model, symbols, tags, repeat=True, max_batch=2)
+    flowgraph.start()
+    for _ in range(3):
+        qa_receiver.wait_for_slots(flowgraph, 20)
+        flowgraph.lock()
+        flowgraph.unlock()
+    qa_receiver.wait_for_slots(flowgraph, 20)
+    flowgraph.stop()
+    flowgraph.wait()
+    indices = [s["slot_index"] for s in flowgraph.stats()]
+    assert indices == list(range(len(indices)))
+    assert len(indices) >= 80
+
+
+def loses_its_device(model):
+    """Run with two lanes: the flowgraph ends by itself, what was received stays."""
+    config = deeprx.SlotConfig()
+    symbols = qa_receiver.random_symbols(config, 2, 4)
+    tags = qa_receiver.slot_tags(4)
+    flowgraph = qa_receiver.Flowgraph(model, symbols, tags, repeat=True)
+    flowgraph.start()
+    qa_receiver.wait_for_slots(flowgraph, 10)
+    ctypes.CDLL(None).lose_device()
+    flowgraph.wait()
+    assert flowgraph.receiver.slots() == len(flowgraph.slots(config)) >= 10
+    assert flowgraph.receiver.dropped() == 0
+
+
+def run_case(case, tmp_path):
+    model = models.save(models.Constant(1.0), tmp_path / "model.pt")
+    found = run_with_two_lanes("-c", f"import qa_gpu; qa_gpu.{case.__name__}({model!r})")
+    assert found.returncode == 0, found.stderr[-4000:]
+    return found
+
+
+@pytest.mark.parametrize("case", [overlap, reconfigured], ids=lambda case: case.__name__)
+def test_two_lanes(tmp_path, case):
+    run_case(case, tmp_path)
+
+
+def test_lost_device_ends_the_flowgraph_with_one_line(tmp_path):
+    found = run_case(loses_its_device, tmp_path)
+    lines = [line for line in (found.stdout + found.stderr).splitlines() if "lost" in line]
+    assert len(lines) == 1 and "cuda:0 is lost: unspecified launch failure" in lines[0], lines
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")

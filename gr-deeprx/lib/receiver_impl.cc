@@ -102,21 +102,25 @@ receiver_impl::receiver_impl(const std::string& model,
       d_slot(parameters.slot), d_parameters(parameters),
       d_max_latency(max_latency_ms > 0.0 ? max_latency_ms * 1e-3 : HUGE_VAL),
       d_len_tag_key(pmt::intern(len_tag_key)), d_llr_sign(static_cast<float>(llr_sign)),
-      d_n_bits(pmt::from_long(parameters.slot.n_bits())), d_threads(parameters.threads),
-      d_batch(parameters.max_batch)
+      d_n_bits(pmt::from_long(parameters.slot.n_bits())), d_threads(parameters.threads)
 {
     for (int size = 1; size < parameters.max_batch; size *= 2)
         d_batch_sizes.push_back(size);
     d_batch_sizes.push_back(parameters.max_batch);
     d_model = load(model, 0);
+    d_batches.resize(d_model->receiver->depth()); // every model's, on one device
+    for (batch_in_work& batch : d_batches)
+        batch.slots.resize(parameters.max_batch);
 
     set_tag_propagation_policy(TPP_DONT);
     set_output_multiple(d_slot.n_bits());
-    if (parameters.max_batch > 1)
-        set_min_output_buffer(2 * parameters.max_batch * d_slot.n_bits());
+    // Room for what is under way, and for as much on its way to and from other blocks.
+    const int most = static_cast<int>(d_batches.size()) * parameters.max_batch; // slots
+    if (most > 1)
+        set_min_output_buffer(2 * most * d_slot.n_bits());
     // Nothing here runs at this rate: the scheduler sizes the input buffers by it, to hold twice
-    // output_multiple / relative_rate = max_batch slots.
-    set_relative_rate(d_slot.n_bits(), uint64_t(parameters.max_batch) * n_symbols);
+    // output_multiple / relative_rate slots.
+    set_relative_rate(d_slot.n_bits(), uint64_t(most) * n_symbols);
 
     message_port_register_out(stats_port);
     message_port_register_in(model_port);
@@ -175,6 +179,21 @@ bool receiver_impl::start()
     warm_up(*d_model);
     d_name = alias_pmt();
     return block::start();
+}
+
+bool receiver_impl::stop()
+{
+    // What is under way was not consumed: if the flowgraph starts again, it is received then.
+    if (d_under_way > 0)
+        d_next_index = d_batches[0].slots[0].index;
+    for (; d_under_way > 0; d_under_way--) {
+        try {
+            d_model->receiver->collect();
+        } catch (const std::exception&) {
+        }
+    }
+    d_offset = 0;
+    return block::stop();
 }
 
 void receiver_impl::set_model(const std::string& model, int64_t at_slot)
@@ -254,38 +273,75 @@ int receiver_impl::general_work(int noutput_items,
                                 gr_vector_int& ninput_items,
                                 gr_vector_const_void_star& input_items,
                                 gr_vector_void_star& output_items)
-{
+try {
     const uint64_t cpu_start = inference_cpu_ns();
     const int available = *std::min_element(ninput_items.begin(), ninput_items.end());
-    const int space = noutput_items / d_slot.n_bits();
-    const int limit = batch_limit(std::min(available / n_symbols, space));
+    while (submit(available, noutput_items / d_slot.n_bits(), input_items)) {
+    }
+    if (d_under_way > 0)
+        return collect(cpu_start, static_cast<float*>(output_items[0]));
+    consume_each(d_offset);
+    d_offset = 0;
+    return 0;
+} catch (const device_lost& e) {
+    d_logger->error("{:s}; the receiver ends here", e.what());
+    return WORK_DONE;
+}
 
-    int offset = 0;
-    int batch = 0;
-    while (batch < limit) {
-        slot_in_work& slot = d_batch[batch];
-        if (!next_slot(slot, offset, available))
+/*
+ * Starts a batch of what waits, if the engine takes one more. space: slots of output, from those
+ * under way on, whose LLRs need theirs first.
+ */
+bool receiver_impl::submit(int available, int space, const gr_vector_const_void_star& in)
+{
+    if (d_under_way == static_cast<int>(d_batches.size()))
+        return false;
+    for (int i = 0; i < d_under_way; i++)
+        space -= d_batches[i].n;
+    if (space < 1)
+        return false;
+
+    batch_in_work& batch = d_batches[d_under_way];
+    const int limit = batch_limit(std::min((available - d_offset) / n_symbols, space));
+    batch.n = 0;
+    while (batch.n < limit) {
+        slot_in_work& slot = batch.slots[batch.n];
+        if (!next_slot(slot, d_offset, available))
             break;
         if (d_next_model && slot.index >= d_next_model->at_slot) {
-            if (batch > 0) { // the old model receives these first
-                offset = slot.offset;
+            if (batch.n > 0 || d_under_way > 0) { // the old model receives these first
+                d_offset = slot.offset;
                 d_next_index = slot.index;
                 break;
             }
             d_background.post([retired = std::move(d_model)] {});
             d_model = std::move(d_next_model);
         }
-        if (gather(slot, batch, input_items))
-            batch++;
+        if (gather(slot, batch.n, in))
+            batch.n++;
         else
             drop(slot.index, "NaN or infinite samples");
     }
+    if (batch.n == 0)
+        return false;
 
-    const int queued = (available - offset) / n_symbols;
-    const int produced =
-        batch == 0 ? 0 : receive(batch, cpu_start, queued, static_cast<float*>(output_items[0]));
-    consume_each(offset);
-    return produced;
+    // Dropped slots may have left a batch of a size that was not warmed up: receive the next larger
+    // one, with old slots behind the new.
+    const auto size = std::lower_bound(d_batch_sizes.begin(), d_batch_sizes.end(), batch.n);
+    batch.size = static_cast<int>(size - d_batch_sizes.begin());
+    batch.end = nitems_read(0) + d_offset;
+    batch.queued = (available - d_offset) / n_symbols;
+    batch.alone = d_under_way == 0;
+    batch.start = std::chrono::steady_clock::now();
+    try {
+        d_model->receiver->submit(*size);
+        d_under_way++;
+    } catch (const device_lost&) {
+        throw;
+    } catch (const std::exception& e) {
+        drop(batch, std::string("inference failed: ") + e.what());
+    }
+    return true;
 }
 
 int receiver_impl::batch_limit(int waiting) const
@@ -387,48 +443,56 @@ bool receiver_impl::gather(const slot_in_work& slot,
     return finite;
 }
 
-int receiver_impl::receive(int batch, uint64_t cpu_start, int queued, float* out)
+//! LLRs of the oldest batch that is under way. \return how many
+int receiver_impl::collect(uint64_t cpu_start, float* out)
 {
     using clock = std::chrono::steady_clock;
     engine& receiver = *d_model->receiver;
-    // Dropped slots may have left a batch of a size that was not warmed up: receive the next larger
-    // one, with old slots behind the new.
-    const auto size = std::lower_bound(d_batch_sizes.begin(), d_batch_sizes.end(), batch);
-
-    const auto start = clock::now();
+    batch_in_work& batch = d_batches[0];
+    d_under_way--;
+    const int done = d_under_way > 0 ? static_cast<int>(batch.end - nitems_read(0)) : d_offset;
     const float* llr = nullptr;
     try {
-        llr = receiver.infer(*size);
+        llr = receiver.collect();
+    } catch (const device_lost&) {
+        throw;
     } catch (const std::exception& e) {
-        for (int i = 0; i < batch; i++)
-            drop(d_batch[i].index, std::string("inference failed: ") + e.what());
-        return 0;
+        drop(batch, std::string("inference failed: ") + e.what());
     }
-    const auto elapsed = clock::now() - start;
-    // A slow minimum: one disturbed inference must not forbid its batch size for ever.
-    double& usual = d_model->batch_seconds[size - d_batch_sizes.begin()];
-    usual = std::min(std::chrono::duration<double>(elapsed).count(), 1.01 * usual);
+    // Of the time that two batches were under way, each has its part.
+    const auto now = clock::now();
+    const auto elapsed = now - std::max(batch.start, d_collected);
+    d_collected = now;
 
-    const int n_bits = d_slot.n_bits();
-    const int llrs_per_slot = n_symbols * d_slot.n_subcarriers() * receiver.llr_stride();
     int produced = 0;
-    for (int i = 0; i < batch; i++) {
-        slot_in_work& slot = d_batch[i];
-        slot.received = scatter(llr + i * llrs_per_slot, out + produced);
-        if (slot.received) {
-            forward_tags(slot, nitems_written(0) + produced);
-            produced += n_bits;
-            d_slots++;
-        } else {
-            drop(slot.index, "the model gave NaN or infinite LLRs");
+    if (llr) {
+        // A slow minimum: one disturbed inference must not forbid its batch size for ever.
+        double& usual = d_model->batch_seconds[batch.size];
+        if (batch.alone)
+            usual = std::min(std::chrono::duration<double>(elapsed).count(), 1.01 * usual);
+
+        const int llrs_per_slot = n_symbols * d_slot.n_subcarriers() * receiver.llr_stride();
+        for (int i = 0; i < batch.n; i++) {
+            slot_in_work& slot = batch.slots[i];
+            slot.received = scatter(llr + i * llrs_per_slot, out + produced);
+            if (slot.received) {
+                forward_tags(slot, nitems_written(0) + produced);
+                produced += d_slot.n_bits();
+                d_slots++;
+            } else {
+                drop(slot.index, "the model gave NaN or infinite LLRs");
+            }
         }
+        const auto wall_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(elapsed).count();
+        publish_stats(batch, wall_ns, inference_cpu_ns() - cpu_start);
     }
-    const auto wall_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(elapsed).count();
-    publish_stats(batch, wall_ns, inference_cpu_ns() - cpu_start, queued);
+    consume_each(done);
+    d_offset -= done;
+    std::rotate(d_batches.begin(), d_batches.begin() + 1, d_batches.end());
     return produced;
 }
 
-void receiver_impl::publish_stats(int batch, uint64_t wall_ns, uint64_t cpu_ns, int queued)
+void receiver_impl::publish_stats(const batch_in_work& batch, uint64_t wall_ns, uint64_t cpu_ns)
 {
     if (pmt::is_null(message_subscribers(stats_port)))
         return;
@@ -436,14 +500,14 @@ void receiver_impl::publish_stats(int batch, uint64_t wall_ns, uint64_t cpu_ns, 
     const auto with = [](const pmt::pmt_t& dict, const pmt::pmt_t& key, const pmt::pmt_t& value) {
         return pmt::dcons(pmt::cons(key, value), dict);
     };
-    auto stats = with(d_model->about, inference_ns_key, pmt::from_uint64(wall_ns / batch));
-    stats = with(stats, cpu_ns_key, pmt::from_uint64(cpu_ns / batch));
-    stats = with(stats, queue_depth_key, pmt::from_long(queued));
-    stats = with(stats, batch_key, pmt::from_long(batch));
-    for (int i = 0; i < batch; i++)
-        if (d_batch[i].received)
-            message_port_pub(stats_port,
-                             with(stats, slot_index_key, pmt::from_uint64(d_batch[i].index)));
+    auto stats = with(d_model->about, inference_ns_key, pmt::from_uint64(wall_ns / batch.n));
+    stats = with(stats, cpu_ns_key, pmt::from_uint64(cpu_ns / batch.n));
+    stats = with(stats, queue_depth_key, pmt::from_long(batch.queued));
+    stats = with(stats, batch_key, pmt::from_long(batch.n));
+    for (int i = 0; i < batch.n; i++)
+        if (batch.slots[i].received)
+            message_port_pub(
+                stats_port, with(stats, slot_index_key, pmt::from_uint64(batch.slots[i].index)));
 }
 
 bool receiver_impl::scatter(const float* llr, float* out) const
@@ -495,6 +559,12 @@ void receiver_impl::drop(uint64_t slot_index, const std::string& reason)
     }
     auto stats = pmt::dict_add(pmt::make_dict(), slot_index_key, pmt::from_uint64(slot_index));
     message_port_pub(stats_port, pmt::dict_add(stats, dropped_key, pmt::intern(reason)));
+}
+
+void receiver_impl::drop(const batch_in_work& batch, const std::string& reason)
+{
+    for (int i = 0; i < batch.n; i++)
+        drop(batch.slots[i].index, reason);
 }
 
 } // namespace gr::deeprx

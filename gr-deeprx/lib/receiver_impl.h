@@ -33,6 +33,7 @@ public:
     uint64_t dropped() const override { return d_dropped; }
 
     bool start() override;
+    bool stop() override;
     void forecast(int noutput_items, gr_vector_int& ninput_items_required) override;
     int general_work(int noutput_items,
                      gr_vector_int& ninput_items,
@@ -62,6 +63,17 @@ private:
         bool received = false;
     };
 
+    //! Slots that the engine receives together.
+    struct batch_in_work {
+        std::vector<slot_in_work> slots; // [max_batch], kept for its memory
+        int n = 0;                       // slots in it
+        int size = 0;                    // of the engine's batch, a position in d_batch_sizes
+        uint64_t end = 0;                // first item behind it
+        int queued = 0;                  // slots that waited behind it
+        bool alone = false;              // nothing was under way before it
+        std::chrono::steady_clock::time_point start;
+    };
+
     std::shared_ptr<loaded_model> load(const std::string& path, uint64_t at_slot) const;
     void say_once(const model_info& info, const std::string& engine) const;
     void warm_up(loaded_model& model) const;
@@ -72,11 +84,13 @@ private:
     int batch_limit(int waiting) const;
     bool next_slot(slot_in_work& slot, int& offset, int available);
     bool gather(const slot_in_work& slot, int place, const gr_vector_const_void_star& in) const;
-    int receive(int batch, uint64_t cpu_start, int queued, float* out);
+    bool submit(int available, int space, const gr_vector_const_void_star& in);
+    int collect(uint64_t cpu_start, float* out);
     bool scatter(const float* llr, float* out) const;
     void forward_tags(slot_in_work& slot, uint64_t out_offset);
-    void publish_stats(int batch, uint64_t wall_ns, uint64_t cpu_ns, int queued);
+    void publish_stats(const batch_in_work& batch, uint64_t wall_ns, uint64_t cpu_ns);
     void drop(uint64_t slot_index, const std::string& reason);
+    void drop(const batch_in_work& batch, const std::string& reason);
 
     const slot_geometry d_slot;
     const engine_parameters d_parameters;
@@ -90,10 +104,16 @@ private:
 
     std::shared_ptr<loaded_model> d_model;
     std::shared_ptr<loaded_model> d_next_model; // waits for its slot
-    std::vector<slot_in_work> d_batch;          // [max_batch], kept for its memory
     std::vector<tag_t> d_found_tags;            // kept for its memory
     uint64_t d_next_index = 0;                  // of a slot that has no slot_index tag
     bool d_searching = false;                   // between slots, and reported so
+
+    // Batches are consumed when their LLRs are out: at the end of the stream, those under way are
+    // still waiting input, and the scheduler calls again.
+    std::vector<batch_in_work> d_batches; // [the engine's depth], those under way first, in order
+    int d_under_way = 0;                  // batches
+    int d_offset = 0;                     // items that are under way or dropped, and not consumed
+    std::chrono::steady_clock::time_point d_collected{}; // when the last batch was
 
     std::mutex d_loaded_mutex;
     std::vector<load_result> d_loaded;

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+// In libgnuradio-deeprx.so in place of load_engine.cc: the GPU's engine, lanes and all, with threads
+// for its streams. Preloaded, it puts the block through its own tests with two batches under way.
+
+#include "device_engine.h"
+#include "thread_queue.h"
+#include "torchscript_engine.h"
+
+#include <torch/script.h>
+
+namespace gr::deeprx {
+
+namespace {
+
+thread_queue::device the_device;
+
+} // namespace
+
+std::unique_ptr<engine> load_engine(const std::string& path, const engine_parameters& p)
+{
+    expect_device(p.device);
+    try {
+        const auto checked = make_torchscript_engine(model_archive::open(path), p);
+        const int64_t bits = p.slot.bits_per_symbol();
+        auto module = torch::jit::load(path);
+        module.eval();
+        return std::make_unique<device_engine>(
+            checked->info(),
+            checked->description(),
+            [module, bits](const at::Tensor& grid, const at::Tensor& pilots) mutable {
+                return module.forward({ grid, pilots, bits }).toTensor();
+            },
+            c10::kCPU,
+            [] { return std::make_unique<thread_queue>(the_device); },
+            p);
+    } catch (const std::exception& e) {
+        throw std::runtime_error("model file '" + path + "': " + one_line(e));
+    }
+}
+
+} // namespace gr::deeprx
+
+extern "C" {
+
+__attribute__((visibility("default"))) void lose_device() { gr::deeprx::the_device.lost = true; }
+
+__attribute__((visibility("default"))) int most_under_way()
+{
+    return gr::deeprx::the_device.most_under_way;
+}
+}
