@@ -88,7 +88,7 @@ def _sinrs(report: dict) -> list[float]:
     return sorted({p["sinr_db"] for p in report["points"]})
 
 
-def _table(head: list[str], lines: list[list[str]]) -> str:
+def markdown_table(head: list[str], lines: list[list[str]]) -> str:
     every = [head, ["---"] * len(head), *lines]
     width = [max(len(line[i]) for line in every) for i in range(len(head))]
     return "\n".join(
@@ -96,7 +96,7 @@ def _table(head: list[str], lines: list[list[str]]) -> str:
     )
 
 
-def _rate(value: float, interval: list[float]) -> str:
+def rate_cell(value: float, interval: list[float]) -> str:
     if not value:
         return f"< {interval[1]:.1g}"
     half = (interval[1] - interval[0]) / 2 / value
@@ -128,12 +128,12 @@ def ber_table(report: dict) -> str:
     a BER, with a bootstrap interval."""
     points, sinrs = _points(report), _sinrs(report)
     head = ["receiver", *(f"{s:g} dB" for s in sinrs), "SINR at 1e-2", "at 1e-3"]
-    return _table(
+    return markdown_table(
         head,
         [
             [
                 name,
-                *(_rate(p["ber"], p["ber_ci95"]) for p in (points[name, s] for s in sinrs)),
+                *(rate_cell(p["ber"], p["ber_ci95"]) for p in (points[name, s] for s in sinrs)),
                 *(_crossing(_at(report, name, "ber", t)) for t in BER_TARGETS),
             ]
             for name in _receivers(report)
@@ -154,7 +154,7 @@ def _paired_table(report: dict, reference: str) -> str:
         return f"{100 * c['ber_difference'] / base:+.1f} % [{low:+.1f}, {high:+.1f}]"
 
     names = [n for n in _receivers(report) if (n, sinrs[0]) in found]
-    return _table(
+    return markdown_table(
         ["receiver", *(f"{s:g} dB" for s in sinrs)],
         [[name, *(cell(name, s) for s in sinrs)] for name in names],
     )
@@ -179,10 +179,10 @@ def _breakdown_table(report: dict, what: str) -> str:
             line.append(_crossing(_at(report, name, "ber", BER_TARGETS[0], what, value)))
         for value in bins:
             b = at_top.get((name, value))
-            line.append(_rate(b["ber"], b["ber_ci95"]) if b else "-")
+            line.append(rate_cell(b["ber"], b["ber_ci95"]) if b else "-")
         lines.append(line)
     head = [f"{v}: SINR at {BER_TARGETS[0]:g}" for v in bins]
-    return _table(["receiver", *head, *(f"{v}: BER at {top:g} dB" for v in bins)], lines)
+    return markdown_table(["receiver", *head, *(f"{v}: BER at {top:g} dB" for v in bins)], lines)
 
 
 def _coded_table(report: dict, rate: str) -> str:
@@ -197,7 +197,7 @@ def _coded_table(report: dict, rate: str) -> str:
         line.append(_crossing(_at(report, name, f"bler {rate}", BLER_TARGET)))
         lines.append(line)
     head = [*(f"{s:g} dB" for s in sinrs), f"SINR at {BLER_TARGET:.0%}"]
-    return _table(["receiver", *head], lines)
+    return markdown_table(["receiver", *head], lines)
 
 
 def _llr_table(report: dict) -> str:
@@ -211,7 +211,7 @@ def _llr_table(report: dict) -> str:
             p99 = f"{q['p99']:.1f}" if q["p99"] < SPAN else f">= {SPAN:.0f}"
             line.append(f"{q['information']:.4f}, x{q['best_scale']:.2f} +{gain:.4f}, {p99}")
         lines.append(line)
-    return _table(["receiver", *(f"{s:g} dB" for s in sinrs)], lines)
+    return markdown_table(["receiver", *(f"{s:g} dB" for s in sinrs)], lines)
 
 
 def warnings(report: dict) -> list[str]:
@@ -300,7 +300,7 @@ def _figure(path: Path, panels: int, one_scale: bool, draw: Callable) -> None:
 
 def _line(axis, k: int, name: str, x, values, intervals) -> None:
     values, (low, high) = np.array(values), np.array(intervals).T
-    style = {"color": f"C{k % 10}", "marker": "osDv^<>pP*"[k % 10], "markersize": 4, "capsize": 2}
+    style = reports.curve_style(k) | {"markersize": 4, "capsize": 2}
     kept = values > 0  # logarithmic axis
     error = [np.maximum(values - low, 0)[kept], np.maximum(high - values, 0)[kept]]
     axis.errorbar(np.array(x)[kept], values[kept], error, label=name, **style)
@@ -339,7 +339,7 @@ def _plot_llr(report: dict, axes) -> None:
     promised = np.linspace(0, 14, 100)
     axes[0].plot(promised, 1 / (1 + np.exp(promised)), "k--", linewidth=1, label="as promised")
     for k, name in enumerate(_receivers(report)):
-        style = {"color": f"C{k % 10}", "marker": "osDv^<>pP*"[k % 10], "markersize": 4}
+        style = reports.curve_style(k) | {"markersize": 4}
         bins = [b for b in points[name, middle]["llr"]["reliability"] if b["wrong"] >= 20]
         axes[0].plot(
             [-np.log(b["promised"] / (1 - b["promised"])) for b in bins],

@@ -320,6 +320,14 @@ def tables(points: Sequence[Mapping]) -> list:
     return made
 
 
+def curve_style(k: int) -> dict:
+    """Colour and marker of the k-th curve; those after the tenth in lighter colours."""
+    from matplotlib import colormaps
+
+    colour = colormaps["tab20"](2 * (k % 10) + (k // 10) % 2)
+    return {"color": colour, "marker": "osDv^<>pP*"[k % 10]}
+
+
 def plot(points: Sequence[Mapping], path: str | os.PathLike) -> None:
     """BER over SINR with 95 % intervals as a picture, one panel a channel, one line a receiver.
 
@@ -343,7 +351,7 @@ def plot(points: Sequence[Mapping], path: str | os.PathLike) -> None:
     for axis, (title, group) in zip(axes[0], groups.items(), strict=False):
         for k, name in enumerate(names):
             line = sorted((p for p in group if p["receiver"] == name), key=lambda p: p["sinr_db"])
-            style = {"color": f"C{k % 10}", "marker": "osDv^<>pP*"[k % 10], "markersize": 5}
+            style = curve_style(k) | {"markersize": 5}
             some = [p for p in line if p["bit_errors"]]
             if some:
                 ber = np.array([p["ber"] for p in some])
