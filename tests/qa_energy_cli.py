@@ -3,11 +3,13 @@
 
 import pytest
 import torch
+from gnuradio.deeprx import Engine
 from gnuradio.deeprx.cli import main
+from gnuradio.deeprx.deeprx_python import engines
 from gnuradio.deeprx.machine_benchmarks import machine_name
 from gnuradio.deeprx.model_file import read_model_file
 from qa_profile import CpuTimeMeter, machine
-from receiver_models import ReadsFile, save
+from receiver_models import ReadsFile, ir_of, save
 from torch import nn
 
 from deeprx_common import energy, report
@@ -165,6 +167,19 @@ def test_batches_and_precisions(models, tmp_path):
     assert [p["ber"] for p in points] == [0.02, 0.02, None, None]
 
 
+def test_engine_is_the_blocks_unless_a_precision_is_asked_for(tmp_path, capsys):
+    module = Net(4)
+    path = save(module, tmp_path / "m.pt", ir_of(module), name="net", bits=4, modulations=["16QAM"])
+    (own,) = run({"net": path}, tmp_path, receivers=["net"])
+    assert own["engine"] == Engine(path).description
+    assert f"net: {own['engine']}" in capsys.readouterr().out
+    (asked,) = run({"net": path}, tmp_path, "--precision", "float32", receivers=["net"])
+    (told,) = run({"net": path}, tmp_path, "--engine", "torchscript", receivers=["net"])
+    assert asked["engine"].startswith("TorchScript ") and told["engine"].startswith("TorchScript ")
+    if len(engines()) > 1:
+        assert own["engine"].startswith("OpenVINO ")
+
+
 def test_a_profile_gives_the_modelled_joules(models, tmp_path):
     path = tmp_path / "machine.json"
     write_profile(machine(machine=machine_name("cpu")), path)
@@ -201,10 +216,12 @@ def test_ctrl_c_keeps_the_rounds_so_far(models, tmp_path, monkeypatch, capsys):
         (["--batch", "0"], "--rounds and --batch must be at least 1, got 5 and 0"),
         (["--seconds", "0"], "--seconds must be above 0, got 0"),
         (["--precision", "int4"], "found 'int4'"),
+        (["--precision", "float32", "--engine", "openvino"], "leave out --engine openvino"),
+        (["--engine", "openvino"], 'engine="openvino"'),
         (["--report", "nowhere.json"], "cannot read report nowhere.json"),
         (["--profile", "nowhere.json"], "cannot read the profile nowhere.json"),
         (["--profile", "OTHER"], "the profile was measured on machine (cpu, 1 threads)"),
-        (["--receiver", "HOSTILE"], "hostile.pt: refused"),
+        (["--receiver", "HOSTILE"], "hostile.pt': refused"),
         (["--modulation", "QPSK"], "the model takes [16QAM]"),
     ],
 )

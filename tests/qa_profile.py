@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from gnuradio.deeprx import machine_benchmarks
+from gnuradio.deeprx import Engine, machine_benchmarks
 from gnuradio.deeprx.cli import main
-from gnuradio.deeprx.deeprx_python import core_clock_hz
+from gnuradio.deeprx.deeprx_python import core_clock_hz, engines
 from gnuradio.deeprx.machine_benchmarks import MachineBenchmarks, find_power
 from gnuradio.deeprx.model_cost import count_operators
 from gnuradio.deeprx.model_file import read_model_file
-from gnuradio.deeprx.model_runner import ModelRunner
-from receiver_models import ConvNet, Echo, ReadsFile, WritesFileOnLoading, save
+from gnuradio.deeprx.model_runner import EngineRunner, TorchScriptRunner
+from receiver_models import ConvNet, Echo, ReadsFile, WritesFileOnLoading, ir_of, save
 
 from deeprx_common import energy
 from deeprx_common.energy import windows
@@ -221,7 +221,7 @@ def test_a_model_that_never_does_the_same_is_refused():
 def test_shipped_models_count_what_their_files_say(path):
     torch.set_num_threads(1)
     model = read_model_file(path)
-    found = count_operators(ModelRunner(model, SlotConfig(), 2).infer)
+    found = count_operators(TorchScriptRunner(model, SlotConfig(), 2).infer)
     told = model.metadata["flop_per_slot"]
     counted = sum(o.flop for o in found if o.kind in ("gemm", "conv", "depthwise"))
     assert counted == told["matmul"]
@@ -337,6 +337,46 @@ def test_command_measures_the_machine_and_explains_receivers(tiny, tmp_path, cap
     profile.require(machine_benchmarks.machine_name("cpu"), "cpu", 1)
 
 
+def test_runner_times_the_engine_of_the_block(tmp_path):
+    module = ConvNet()
+    path = save(module, tmp_path / "carrying.pt", ir_of(module))
+    torch.set_num_threads(1)
+    model = read_model_file(path)
+    names = {}
+    for engine in ("auto", "torchscript"):
+        runner = EngineRunner(model, SlotConfig(), 2, batch=2, engine=engine)
+        assert runner() + runner() == 4
+        assert len(runner.seconds) == len(runner.cpu_seconds) == 2
+        assert min(runner.cpu_seconds) > 0 and 0 < min(runner.seconds) < 1
+        names[engine] = runner.description
+    assert names == {
+        engine: Engine(path, engine=engine).description for engine in ("auto", "torchscript")
+    }
+
+
+@pytest.mark.skipif(len(engines()) < 2, reason="gr-deeprx was built without OpenVINO")
+def test_estimates_of_a_fused_engine_are_said_to_be_torchscripts(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("gnuradio.deeprx.cli.profile.MODEL_WINDOW_S", 0.01)
+    module = ConvNet()
+    path = save(module, tmp_path / "m.pt", ir_of(module), name="carrying", bits=8)
+    found = {}
+    for engine in ("auto", "torchscript"):
+        out = tmp_path / f"{engine}.json"
+        given = ["--receiver", path, "--engine", engine, "--seconds", "0.3", "--out", str(out)]
+        assert main(["profile", *given]) == 0
+        (found[engine],) = json.loads(out.read_text())["models"]
+        text = capsys.readouterr().out
+        assert f"carrying: {found[engine]['engine']}" in text
+        assert ("operators, which this engine fuses" in text) == (engine == "auto")
+    fused, plain = found["auto"], found["torchscript"]
+    assert fused["engine"].startswith("OpenVINO ") and plain["engine"].startswith("TorchScript ")
+    assert fused["predicted"]["flop"] == plain["predicted"]["flop"]
+    shares = fused["share_of_time"]
+    assert shares["memory"] is shares["calls"] is shares["kernels"] is None
+    assert shares["flop"] + shares["rest"] == pytest.approx(1)
+    assert None not in plain["share_of_time"].values()
+
+
 def test_ctrl_c_keeps_the_machine(tiny, tmp_path, monkeypatch, capsys):
     def interrupt(self):
         raise KeyboardInterrupt
@@ -359,7 +399,7 @@ def test_hostile_models_are_refused_before_they_run(tmp_path, capsys):
         path = save(module, tmp_path / "hostile.pt")
         assert main(["profile", "--receiver", path, "--out", str(tmp_path / "x.json")]) == 2
         text = capsys.readouterr().err
-        assert "hostile.pt: refused" in text and text.count("\n") == 1
+        assert "hostile.pt': refused" in text and text.count("\n") == 1
     assert not target.exists()
 
 

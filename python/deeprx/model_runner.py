@@ -11,17 +11,81 @@ import torch
 from deeprx_common.examples import received_slots
 from deeprx_common.slot import SlotConfig
 
-from .deeprx_python import check_model
+from .deeprx_python import Engine, check_model, engines
 from .model_file import ModelFile
 
 
 class ModelRunner:
     """A model file on a batch of slots of one shape; a call receives the batch.
 
+    name: the model's, with what sets it apart. precision: of what multiplies; converted_to: the
+    same where it is not the file's own. description: what computes, as the receiver block says it.
+    seconds, cpu_seconds: of each call so far, wall time and CPU time. A call includes what moves
+    the grids to a GPU and the LLRs back, as in the receiver block.
+    """
+
+    description: str
+    converted_to: str | None = None
+
+    def __init__(self, model: ModelFile, config: SlotConfig, device: str, batch: int):
+        self.model, self.config, self.device, self.batch = model, config, device, batch
+        self.precision = model.metadata.get("precision", "float32")
+        self.name = model.name
+        self.seconds: list[float] = []
+        self.cpu_seconds: list[float] = []
+
+    def _receive(self) -> tuple[float, float]:
+        """Receive the batch; returns wall and CPU seconds."""
+        raise NotImplementedError
+
+    def __call__(self) -> int:
+        """Receive the batch; returns its slots."""
+        seconds, cpu_seconds = self._receive()
+        self.seconds.append(seconds)
+        self.cpu_seconds.append(cpu_seconds)
+        return self.batch
+
+
+class EngineRunner(ModelRunner):
+    """What the receiver block runs.
+
+    engine: "torchscript", "openvino", or "auto", as the block chooses. CPU time is that of all
+    threads of an inference. Raises what Engine raises.
+    """
+
+    def __init__(
+        self,
+        model: ModelFile,
+        config: SlotConfig,
+        n_rx: int,
+        device: str = "cpu",
+        batch: int = 1,
+        engine: str = "auto",
+    ):
+        super().__init__(model, config, device, batch)
+        self._engine = Engine(
+            str(model.path),
+            n_prb=config.n_prb,
+            n_rx=n_rx,
+            modulation=config.modulation,
+            dmrs=list(config.dmrs),
+            device=device,
+            threads=torch.get_num_threads(),
+            max_batch=batch,
+            engine=engine,
+        )
+        self.description = self._engine.description
+        self._engine.infer(*received_slots(config, n_rx, batch))
+
+    def _receive(self) -> tuple[float, float]:
+        return tuple(self._engine.time(1, self.batch)[0])
+
+
+class TorchScriptRunner(ModelRunner):
+    """The file's TorchScript in Python, where its operators can be seen and its precision changed.
+
     precision: of the convolutions, "float32", "bfloat16" or "float16"; None: as the file has them.
-    name: the model's, with precision and batch where they are not the file's and 1. seconds,
-    cpu_seconds: of each call so far, wall time and the calling thread's CPU time. A call includes
-    what moves the grids to a GPU and the LLRs back, as in the receiver block.
+    CPU time is the calling thread's.
 
     The file is checked as the block does it before anything of it runs. Raises RuntimeError or
     ValueError with one line that names the file.
@@ -36,13 +100,10 @@ class ModelRunner:
         batch: int = 1,
         precision: str | None = None,
     ):
-        self.model, self.config, self.batch = model, config, batch
-        self.device = device
-        self.precision = precision or model.metadata.get("precision", "float32")
-        self.name = model.name
-        self.name += f", {precision}" if precision else ""
-        self.name += f", batch {batch}" if batch > 1 else ""
-        self._forget()
+        super().__init__(model, config, device, batch)
+        if precision and precision != self.precision:
+            self.precision = self.converted_to = precision
+        self.description = f"{engines()[0]}, {self.precision}"
         data = model.path.read_bytes()
         try:
             check_model(
@@ -54,37 +115,29 @@ class ModelRunner:
                 device=device,
             )
             module = torch.jit.load(io.BytesIO(data), map_location="cpu")
-            if precision:
-                _convert(module, getattr(torch, precision))
+            if self.converted_to:
+                _convert(module, getattr(torch, self.converted_to))
             self._module = torch.jit.freeze(module.to(device).eval())
             self._slots = tuple(map(torch.from_numpy, received_slots(config, n_rx, batch)))
             if device != "cpu":
                 self._slots = tuple(part.pin_memory() for part in self._slots)
             for _ in range(3):  # the executor profiles, then compiles
-                self()
+                self._receive()
         except RuntimeError as error:
             cause = str(error).strip().splitlines()[-1].removeprefix("RuntimeError: ")
             as_asked = f" in {precision}" if precision else ""
             raise RuntimeError(f"{model.path}{as_asked}: {cause}") from None
-        self._forget()
-
-    def _forget(self) -> None:
-        self.seconds: list[float] = []
-        self.cpu_seconds: list[float] = []
 
     def infer(self) -> torch.Tensor:
         """LLRs of the batch, float32 [batch, 14, n_sc, >= bits], on the CPU."""
         y, p = (part.to(self.device, non_blocking=True) for part in self._slots)
         return self._module(y, p, self.config.bits_per_symbol).cpu()
 
-    def __call__(self) -> int:
-        """Receive the batch; returns its slots."""
+    def _receive(self) -> tuple[float, float]:
         start, cpu_start = time.perf_counter(), time.thread_time()
         with torch.inference_mode():
             self.infer()
-        self.cpu_seconds.append(time.thread_time() - cpu_start)
-        self.seconds.append(time.perf_counter() - start)
-        return self.batch
+        return time.perf_counter() - start, time.thread_time() - cpu_start
 
 
 def _convert(module: torch.jit.ScriptModule, dtype: torch.dtype) -> None:

@@ -29,6 +29,7 @@ from .runners import (
     number,
     progress_bar,
     set_threads,
+    show_engines,
     table,
 )
 
@@ -58,7 +59,8 @@ def add(commands) -> None:
         type=list_of(_precision),
         default=[None],
         metavar="NAME,..",
-        help=f"of the convolutions: {', '.join(PRECISIONS)} (as each file has them)",
+        help=f"of the convolutions: {', '.join(PRECISIONS)}; TorchScript only (as each file has "
+        "them)",
     )
     add("--rounds", type=int, default=5, help="(5)")
     add("--seconds", type=float, default=1.0, help="of a window, two a receiver and round (1)")
@@ -123,7 +125,7 @@ def run(arguments) -> int:
         for runner, prediction, rate in zip(runners, predictions, rates, strict=True)
     ]
     report.write(made, a.out / "report.json")
-    _show(made["points"], comparison, meter, console)
+    _show(made["points"], runners, comparison, meter, console)
     where = [str(a.out / "report.json")]
     if frontier(made["points"], a.out / "frontier.png"):
         where.append(str(a.out / "frontier.png"))
@@ -150,7 +152,7 @@ def error_rate(runner: ModelRunner, counted: Sequence[dict] | None, arguments) -
     Raises ValueError where it is not unique.
     """
     a, model = arguments, runner.model
-    if runner.precision != model.metadata.get("precision", "float32"):
+    if runner.converted_to:
         return {}
     if counted is None:
         found = [
@@ -197,19 +199,21 @@ def _of_table(measured: dict, config: SlotConfig) -> dict:
 def _predict(
     runners: Sequence[ModelRunner], profile: MachineProfile | None, n_rx: int
 ) -> list[Prediction | None]:
-    """Of one slot, whatever the batch."""
+    """Of TorchScript's operators on one slot, whatever the batch."""
     from ..model_cost import count_operators
-    from ..model_runner import ModelRunner
+    from ..model_runner import TorchScriptRunner
 
     made: dict[tuple, Prediction] = {}
     if profile is None:
         return [None] * len(runners)
     for runner in runners:
-        key = runner.model.path, runner.precision
+        key = runner.model.path, runner.converted_to
         if key not in made:
-            alone = ModelRunner(runner.model, runner.config, n_rx, precision=runner.precision)
+            alone = TorchScriptRunner(
+                runner.model, runner.config, n_rx, precision=runner.converted_to
+            )
             made[key] = profile.predict(count_operators(alone.infer))
-    return [made[runner.model.path, runner.precision] for runner in runners]
+    return [made[runner.model.path, runner.converted_to] for runner in runners]
 
 
 def _point(runner, a, meter, comparison, profile, prediction, rate) -> dict:
@@ -239,6 +243,7 @@ def _point(runner, a, meter, comparison, profile, prediction, rate) -> dict:
         | {
             "batch": runner.batch,
             "precision": runner.precision,
+            "engine": runner.description,
             "threads": a.threads,
             "energy_slots": served,
             "seconds_per_slot": seconds,
@@ -261,8 +266,8 @@ def _energy(name, flop, a, meter, comparison, profile, prediction) -> dict:
     if prediction:
         made["modelled"] = prediction.traffic_j
         made["model"] = (
-            "FLOP, bytes and calls at this machine's measured rates; power "
-            f"{profile.power_kind}: {profile.power_source.partition(' (')[0]}"
+            "FLOP, bytes and calls of TorchScript's operators at this machine's measured rates; "
+            f"power {profile.power_kind}: {profile.power_source.partition(' (')[0]}"
         )
         made["estimates"] = {
             "flop": prediction.flop_j,
@@ -295,7 +300,7 @@ def _range(ci95: Sequence[float] | None, scale: float) -> str:
     return "-" if ci95 is None else "{} {}".format(*(number(end, scale) for end in ci95))
 
 
-def _show(points: list[dict], comparison, meter, console: Console) -> None:
+def _show(points: list[dict], runners, comparison, meter, console: Console) -> None:
     kind = _kind(points)
     rows = table(
         f"Time and energy of one slot, receivers in turns, {len(comparison.rounds)} rounds",
@@ -328,6 +333,7 @@ def _show(points: list[dict], comparison, meter, console: Console) -> None:
                 f"{high * 1e3:+.3g}] a slot, {kind}, ±{found.bound * 1e3:.2g} mJ by ticks",
                 markup=False,
             )
+    show_engines(runners, console)
     for line in report.energy_sources(points):
         console.print(f"energy: {line}", markup=False)
 

@@ -21,6 +21,7 @@ from .runners import (
     number,
     progress_bar,
     set_threads,
+    show_engines,
     table,
 )
 
@@ -33,7 +34,8 @@ def add(commands) -> None:
         help="this machine's rates and power, and whether they explain what receivers take",
         description="Measures matrix products, convolutions, copies and calls, the clock and the "
         "power (modelled where there is no counter). Then counts FLOP and bytes of receivers, "
-        "operator by operator, and compares three estimates with what is measured.",
+        "TorchScript operator by operator, and compares three estimates with what is measured of "
+        "the engine that the receiver block runs.",
     )
     add = parser.add_argument
     add_receivers(parser)
@@ -52,25 +54,40 @@ def add(commands) -> None:
 class ModelCost:
     """What a receiver takes of a machine: counted, predicted from its profile, measured.
 
-    seconds: of an inference, CPU time where it has one thread. joules: of a slot, where there is a
-    counter.
+    engine: what was measured. operators, predicted: always TorchScript's. seconds: of an inference,
+    CPU time where it has one thread. joules: of a slot, where there is a counter.
     """
 
     name: str
     sha256: str
+    engine: str
     operators: list[Operator]
     predicted: Prediction
     seconds: float
     joules: energy.Estimate | None
+
+    @property
+    def fused(self) -> bool:
+        """Whether the engine runs other operators than those counted."""
+        return not self.engine.startswith("TorchScript")
+
+    @property
+    def share_of_time(self) -> dict[str, float | None]:
+        """As Prediction.parts(); of a fused engine's time only FLOP's share is known."""
+        parts = self.predicted.parts(self.seconds)
+        if self.fused:
+            parts |= {"memory": None, "kernels": None, "calls": None, "rest": 1 - parts["flop"]}
+        return parts
 
     def as_dict(self) -> dict:
         measured = {"seconds": self.seconds, "joules": self.joules and asdict(self.joules)}
         return {
             "receiver": self.name,
             "model_sha256": self.sha256,
+            "engine": self.engine,
             "predicted": asdict(self.predicted),
             "measured": measured,
-            "share_of_time": self.predicted.parts(self.seconds),
+            "share_of_time": self.share_of_time,
             "operators": [asdict(o) for o in self.operators],
         }
 
@@ -109,6 +126,7 @@ def run(arguments) -> int:
     _show_machine(profile, console)
     if models:
         _show_models(models, profile, console)
+        show_engines(runners, console)
     if stopped:
         print(f"deeprx: stopped; what was measured: {a.out}", file=sys.stderr)
         return 130
@@ -118,18 +136,17 @@ def run(arguments) -> int:
 
 def _cost(runner, arguments, profile: MachineProfile, comparison) -> ModelCost:
     from ..model_cost import count_operators
-    from ..model_runner import ModelRunner
+    from ..model_runner import TorchScriptRunner
 
     a = arguments
-    on_cpu = runner
-    if a.device != "cpu":  # where operators are not fused, and their time is their own
-        on_cpu = ModelRunner(runner.model, runner.config, a.n_rx)
-    operators = count_operators(on_cpu.infer)
+    # on a CPU, where operators are not fused, and their time is their own
+    operators = count_operators(TorchScriptRunner(runner.model, runner.config, a.n_rx).infer)
     alone = a.device == "cpu" and a.threads == 1
     joules = comparison.energy(runner.name) if profile.power_kind != "modelled" else None
     return ModelCost(
         runner.name,
         runner.model.sha256,
+        runner.description,
         operators,
         profile.predict(operators),
         statistics.median(runner.cpu_seconds if alone else runner.seconds),
@@ -199,7 +216,8 @@ def _show_models(models: list[ModelCost], profile: MachineProfile, console: Cons
         "receiver", "FLOP", "memory traffic", "slower kernels", "calls", "unexplained",
     )  # fmt: skip
     kinds = table(
-        "Time in ms by kind of operator, measured one by one (predicted with traffic, calls)",
+        "TorchScript's time in ms by kind of operator, measured one by one (predicted with "
+        "traffic, calls)",
         "receiver", *KINDS,
     )  # fmt: skip
     for m in models:
@@ -219,12 +237,16 @@ def _show_models(models: list[ModelCost], profile: MachineProfile, console: Cons
             number(counted, 1e3),
             *(_against(j, counted) for j in (p.flop_j, p.clock_j, p.traffic_j)),
         )
-        parts.add_row(m.name, *(f"{100 * part:.0f} %" for part in p.parts(m.seconds).values()))
+        parts.add_row(m.name, *map(_percent, m.share_of_time.values()))
         kinds.add_row(m.name, *(_of_kind(m, profile, kind) for kind in KINDS))
     for rows in (roofline, times, parts, kinds, joules):
         console.print(rows)
     for m in models:
         console.print(_verdict(m), markup=False)
+
+
+def _percent(part: float | None) -> str:
+    return "-" if part is None else f"{100 * part:.0f} %"
 
 
 def _of_kind(model: ModelCost, profile: MachineProfile, kind: str) -> str:
@@ -235,8 +257,14 @@ def _of_kind(model: ModelCost, profile: MachineProfile, kind: str) -> str:
 
 def _verdict(model: ModelCost) -> str:
     """Whether FLOP alone predict a receiver's time, and whether memory traffic is why not."""
-    parts = model.predicted.parts(model.seconds)
+    parts = model.share_of_time
     flop, memory = parts.pop("flop"), parts["memory"]
+    if model.fused:
+        return (
+            f"{model.name}: FLOP alone explain {100 * flop:.0f} % of its time. Traffic and calls "
+            "are those of TorchScript's operators, which this engine fuses: an estimate of "
+            f"{number(model.predicted.traffic_s / model.seconds)} times its time"
+        )
     names = {
         "memory": "memory traffic", "kernels": "kernels slower than a matrix product",
         "calls": "calls of operators", "rest": "what none of the rates explains",

@@ -21,18 +21,27 @@ from deeprx_common.slot import MODULATIONS, SlotConfig
 
 from ..model_file import read_model_file
 from .link import list_of
-from .measure import add_meter
+from .measure import add_engine, add_meter
 
 if TYPE_CHECKING:
     from ..model_runner import ModelRunner
 
-SHIPPED = ("baseline-lmmse.pt", "baseline-sure.pt", "deeprx-student.pt", "deeprx-teacher.pt")
+SHIPPED = (
+    "baseline-lmmse.pt", "baseline-sure.pt", "deeprx-realtime-0.pt", "deeprx-realtime-1.pt",
+    "deeprx-realtime-3.pt", "deeprx-student.pt", "deeprx-teacher.pt",
+)  # fmt: skip
 
 
 def add_receivers(parser) -> None:
     """Options that make_runners() and the profile's machine have in common."""
     add = parser.add_argument
-    add("--receiver", action="append", metavar="MODEL.pt", help="repeat to compare (all shipped)")
+    add(
+        "--receiver",
+        action="append",
+        metavar="MODEL.pt",
+        help="repeat to compare (the shipped ones)",
+    )
+    add_engine(parser)
     add("--threads", type=int, default=1, help="CPU threads (1)")
     add("--modulation", choices=MODULATIONS, default="16QAM")
     add("--n-prb", type=int, default=26, help="6 to 273 (26)")
@@ -44,18 +53,29 @@ def add_receivers(parser) -> None:
 def make_runners(
     arguments, batches: Sequence[int] = (1,), precisions: Sequence[str | None] = (None,)
 ) -> list[ModelRunner]:
-    """A runner of each receiver that was asked for, at each batch size and precision."""
-    from ..model_runner import ModelRunner
+    """A runner of each receiver that was asked for, at each batch size and precision.
+
+    precisions: None for what the receiver block runs; others than a file's own are TorchScript's.
+    """
+    from ..model_runner import EngineRunner, TorchScriptRunner
 
     a = arguments
+    if a.engine == "openvino" and any(precisions):
+        raise ValueError("--precision changes TorchScript only: leave out --engine openvino")
     config = SlotConfig(n_prb=a.n_prb, modulation=a.modulation, dmrs=tuple(a.dmrs))
     models = [read_model_file(path) for path in dict.fromkeys(a.receiver or SHIPPED)]
-    made = [
-        ModelRunner(model, config, a.n_rx, a.device, batch, precision)
-        for model in models
-        for precision in precisions
-        for batch in batches
-    ]
+    made = []
+    for model in models:
+        for precision in precisions:
+            for batch in batches:
+                slots = model, config, a.n_rx, a.device, batch
+                if precision:
+                    runner = TorchScriptRunner(*slots, precision)
+                    runner.name += f", {precision}"
+                else:
+                    runner = EngineRunner(*slots, a.engine)
+                runner.name += f", batch {batch}" if batch > 1 else ""
+                made.append(runner)
     for k, runner in enumerate(made):
         if runner.name in [other.name for other in made[:k]]:
             runner.name += f" ({runner.model.path})"
@@ -77,6 +97,12 @@ def compare(
         bits_per_slot=runners[0].config.n_bits,
         attribute=runners[0].device == "cpu",
     )
+
+
+def show_engines(runners: Sequence[ModelRunner], console: Console) -> None:
+    """A line for each runner that says what computed."""
+    for runner in runners:
+        console.print(f"{runner.name}: {runner.description}", markup=False)
 
 
 def make_console() -> Console:
