@@ -333,6 +333,30 @@ def test_only_the_same_student_on_the_same_data_is_the_counterpart():
     assert plots.scratch_of(taught, some).facts["batch"] == 1
 
 
+def test_curves_are_compared_on_the_seeds_that_all_have():
+    rows = curve("distilled", (0.0, 1.0, 2.0), teacher="small")
+    rows += [r for r in curve("distilled", (0.0, 1.0), teacher="large") if r["seed"] == 2]
+    some = plots.curves(rows)
+    cut = plots._same_seeds(some)
+    assert [len(c.errors) for c in some] == [3, 1] and [len(c.errors) for c in cut] == [1, 1]
+    assert cut[0].crossing(1e-2, 1)[0] == pytest.approx(cut[1].crossing(1e-2, 1)[0])
+
+
+def test_block_error_rates_of_a_study_are_tabulated(tmp_path):
+    rows = curve("scratch", (0.0,))
+    pa.parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "results.parquet")
+    wrong = np.arange(100) < np.array([[100], [40], [0]])  # block error rates 1, 0.4 and < 0.04
+    counted = {"block_errors 1/2 seed1/29k": wrong, "errors seed1/29k": wrong.astype(np.int32)}
+    np.savez(tmp_path / "evaluation-frequency-coded.npz", sinr_db=[6, 9, 12], n_bits=1, **counted)
+    plots.draw(tmp_path)
+    table = (tmp_path / "tables.md").read_text().split("rate 1/2")[1].split("\n")
+    cells = [c.strip() for c in table[-2].split("|")[1:-1]]
+    assert cells[:2] == ["seed1/29k", "1 ± 2%"] and cells[2].startswith("0.4 ± ")
+    # Clopper and Pearson, no error in 100: at most 1 - 0.025^(1/100) = 0.036; half an error counts
+    # where the SINR is read: log 0.4/0.1 over log 0.4/0.005 of the way from 9 to 12 dB
+    assert cells[3] == "< 0.04" and cells[4].startswith("9.95 [")
+
+
 def test_settings_are_chosen_on_validation_whatever_evaluation_says(tmp_path):
     rows = []
     for params, net in ((1000, '{"net": "A"}'), (4000, '{"net": "B"}')):
@@ -358,6 +382,7 @@ def test_settings_are_chosen_on_validation_whatever_evaluation_says(tmp_path):
     written = {p.name for p in plots.draw(tmp_path)}
     kinds = ("ber", "flop", "teacher", "distilling")
     sets = ("validation", "evaluation")
-    assert written == {f"{k}-{s}-frequency-16QAM.png" for k in kinds for s in sets} | {"gains.md"}
-    gains = (tmp_path / "gains.md").read_text()
-    assert gains.count("distilled, ") == 12 and "teacher large, temperature 2" in gains
+    assert written == {f"{k}-{s}-frequency-16QAM.png" for k in kinds for s in sets} | {"tables.md"}
+    tables = (tmp_path / "tables.md").read_text()
+    # 6 distilled curves a set: their BER, against scratch in per cent, and in dB
+    assert tables.count("| distilled, ") == 36 and "teacher large, T 2" in tables

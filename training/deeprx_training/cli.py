@@ -244,13 +244,16 @@ def _parser() -> argparse.ArgumentParser:
 
     p = commands.add_parser(
         "plot",
-        help="pictures and the gain of distilling, from a sweep's table",
-        description="BER over SINR of distilled and scratch students, teachers and baselines; BER "
-        "over FLOP; the best teacher for a student; the effect of temperature and weight; and how "
-        "many dB distilling gains at BER 1e-2 and 1e-3 over the same student from scratch, on the "
-        "same slots. Writes PNG files and gains.md beside the table.",
+        help="pictures and tables of what a sweep or a study found",
+        description="BER over SINR of distilled and scratch students, teachers and baselines; the "
+        "SINR that a BER takes over FLOP; what each way of teaching does at each SINR; the best "
+        "teacher for a student; and how many dB distilling gains at BER 1e-2 and 1e-3 over the "
+        "same student from scratch, on the same slots. Writes PNG files and tables.md beside the "
+        "table.",
     )
-    p.add_argument("table", metavar="DIR|FILE.parquet", help="a sweep's --out, or its table")
+    p.add_argument(
+        "table", metavar="DIR|FILE.parquet", help="the --out of a sweep or study, or its table"
+    )
     p.set_defaults(run=_plot)
     return parser
 

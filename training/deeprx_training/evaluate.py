@@ -291,7 +291,7 @@ def _report(counted, conditions, seed, device, flop, shas) -> dict:
                         flop.get(name), source="none: not measured offline"
                     ),
                     llr=_llr_quality(counted.margins[name][i]),
-                    coded={rate: _block_error_rate(wrong) for rate, wrong in coded.items()},
+                    coded={rate: block_error_rate(wrong) for rate, wrong in coded.items()},
                 )
             )
     return made
@@ -313,7 +313,7 @@ def _llr_quality(margins: np.ndarray) -> dict:
     }
 
 
-def _block_error_rate(wrong: np.ndarray) -> dict:
+def block_error_rate(wrong: np.ndarray) -> dict:
     """Slots are independent: Clopper and Pearson, Biometrika 26(4), 1934."""
     k, n = int(wrong.sum()), len(wrong)
     low, high = binomtest(k, n).proportion_ci(0.95, "exact")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a sweep found, in pictures and in decibels: reads the table that sweep.gather writes.
+"""What a sweep or a study found, in pictures and tables: reads the table that both write.
 
 A curve is what remains of one or more trials when their seeds are pooled: all were examined on the
 same slots, so errors add up slot by slot, and the slots stay the clusters of the intervals.
@@ -18,9 +18,10 @@ from scipy.stats import t as student_t
 from deeprx_common.report import replacing
 from deeprx_common.stats import error_rate, paired_difference, sinr_at_ber
 
+from .evaluate import BER_TARGETS, BLER_TARGET, block_error_rate
 from .losses import LOSSES
+from .summary import markdown_table, rate_cell
 
-TARGETS = (1e-2, 1e-3)
 _DISTILLING = ("teacher", "temperature", "kd_until", *(f"loss_{k}" for k in LOSSES))
 _MEASURED = (
     "trial", "kind", "receiver", "set", "domain", "modulation", "sinr_db", "ber", "ber_low",
@@ -61,6 +62,12 @@ class Curve:
         """An ErrorRate for each SINR, over slots."""
         bits = [self.bits * len(self.errors)] * self.errors.shape[2]
         return [error_rate(e, bits) for e in self.errors.sum(0)]
+
+    def crossing(self, target: float, resamples: int = 200) -> tuple[float, tuple[float, float]]:
+        """SINR in dB at a BER, and its interval over slots."""
+        bits = [self.bits * len(self.errors)] * self.errors.shape[2]
+        points = [(s, e, bits) for s, e in zip(self.sinr_db, self.errors.sum(0), strict=True)]
+        return sinr_at_ber(points, target, resamples)
 
     def one(self, seed: int) -> "Curve":
         return replace(self, errors=self.errors[seed : seed + 1])
@@ -173,23 +180,37 @@ def describe(curve: Curve, among: list[Curve], *leave_out: str) -> str:
     if facts["kind"] == "baseline":
         return facts["receiver"]
     if facts["kind"] == "teacher":
-        return f"teacher {facts['receiver']}"
+        return f"teacher {_teacher_name(facts['receiver'])}"
     peers = [c.facts for c in among if c.facts["kind"] == facts["kind"]]
     parts = [facts["kind"]]
     if len({p["net"] for p in peers}) > 1:
         parts.append(f"{_net(curve)} {facts['params'] / 1e3:.0f} k")
-    for key, value in _key(facts, "net", "params", "flop_per_slot", *leave_out):
+    if len({_loss(p) for p in peers}) > 1:
+        parts.append(_loss(facts))
+    losses = [f"loss_{k}" for k in LOSSES]
+    for key, value in _key(facts, "net", "params", "flop_per_slot", *losses, *leave_out):
         if len({p[key] for p in peers}) > 1:
             value = f"{value:g}" if isinstance(value, float) else value
-            parts.append(f"{key.removeprefix('loss_')} {value}")
+            short = {"temperature": "T", "kd_until": "until"}.get(key, key)
+            parts.append(f"{short} {_teacher_name(value) if key == 'teacher' else value}")
     return ", ".join(parts)
 
 
+def _teacher_name(file: str) -> str:
+    return Path(file).stem if file.endswith(".pt") else file
+
+
+def _loss(facts: dict) -> str:
+    """As in 0.5 bce + 0.02 mse."""
+    weights = {k: facts[f"loss_{k}"] for k in LOSSES if facts[f"loss_{k}"]}
+    return " + ".join(k if w == 1 else f"{w:g} {k}" for k, w in weights.items())
+
+
 def draw(path: str | Path) -> list[Path]:
-    """Write the pictures and gains.md of a sweep's table beside it; returns what was written."""
+    """Write the pictures and tables.md of a table beside it; returns what was written."""
     folder, rows = read(path)
     scores = _scores(rows)
-    written, gains = [], []
+    written, parts = [], [_ABOUT]
     for key in dict.fromkeys((r["set"], r["domain"], r["modulation"]) for r in rows):
         some = curves([r for r in rows if (r["set"], r["domain"], r["modulation"]) == key], scores)
         stem = "-".join(key)
@@ -197,46 +218,70 @@ def draw(path: str | Path) -> list[Path]:
             ("ber", _ber),
             ("flop", _flop),
             ("teacher", _teacher_size),
-            ("distilling", _hyperparameters),
+            ("distilling", _distilling),
         ):
             file = folder / f"{name}-{stem}.png"
             if _picture(file, picture, some, " ".join(key)):
                 written.append(file)
-        gains += [f"## {', '.join(key)}", "", *_gain_lines(some), ""]
-    with replacing(folder / "gains.md") as temporary:
-        Path(temporary).write_text("\n".join([_GAINS, *gains]))
-    return [*written, folder / "gains.md"]
+        parts += [f"## {', '.join(key)}", _ber_table(some), *_gain_tables(some)]
+    for file in sorted(folder.glob("*-coded.npz")):
+        parts += _coded_tables(file)
+    with replacing(folder / "tables.md") as temporary:
+        Path(temporary).write_text("\n\n".join(parts) + "\n")
+    return [*written, folder / "tables.md"]
 
 
-_GAINS = """# What distilling gains
+_ABOUT = """# What was found
 
-dB of SINR that the distilled student needs less than the same student from scratch (same slots,
-steps, optimiser and seeds) to reach a BER; positive: distilling is ahead. Mean over seeds, its 95 %
-interval over seeds [Student's t] and over channel draws (paired bootstrap). `-`: does not cross.
-Settings are chosen on the set validation; evaluation only reports.
-"""
+Intervals are 95 % over slots, each a channel of its own; seeds are pooled. A distilled student is
+compared with the same student from scratch (same slots, steps, optimiser and seeds): its BER less
+the other's on the same slots, in per cent of it (below 0: distilling is ahead), and the dB of SINR
+that it needs less to reach a BER (above 0: ahead), mean over seeds [paired bootstrap over slots]
+[Student's t over seeds]. `-`: does not cross. Settings are chosen on the set validation; evaluation
+only reports."""
 
 
-def _gain_lines(some: list[Curve]) -> list[str]:
+def _ber_table(some: list[Curve]) -> str:
+    head = ["receiver", *(f"{s:g} dB" for s in some[0].sinr_db)]
+    head += [f"SINR at {t:g}" for t in BER_TARGETS] + ["seeds"]
     lines = []
     for curve in some:
-        if curve.facts["kind"] != "distilled":
-            continue
-        base = scratch_of(curve, some)
+        crossings = (curve.crossing(t) for t in BER_TARGETS)
+        line = [describe(curve, some), *(rate_cell(r.rate, r.ci95) for r in curve.rates())]
+        line += [_crossing_cell(*c) for c in crossings]
+        seeds = len(curve.errors) if curve.facts["kind"] in ("distilled", "scratch") else ""
+        lines.append([*line, str(seeds)])
+    return markdown_table(head, lines)
+
+
+def _crossing_cell(sinr_db: float, ci95: tuple[float, float]) -> str:
+    return f"{sinr_db:.2f} [{ci95[0]:.2f}, {ci95[1]:.2f}]" if np.isfinite(sinr_db) else "-"
+
+
+def _gain_tables(some: list[Curve]) -> list[str]:
+    paired, gains = [], []
+    for curve in some:
+        base = scratch_of(curve, some) if curve.facts["kind"] == "distilled" else None
         if base is None or not _pairs(curve, base):
             continue
-        cells = [describe(curve, some), f"{curve.facts['params']}"]
-        for target in TARGETS:
+        name = describe(curve, some)
+        against = [_against(curve, base, i) for i in range(len(curve.sinr_db))]
+        paired.append(
+            [name] + [f"{a[0]:+.1f} % [{a[1]:+.1f}, {a[2]:+.1f}]" if a else "-" for a in against]
+        )
+        line = [name, str(curve.facts["params"])]
+        for target in BER_TARGETS:
             g = gain(curve, base, target)
-            cells += [_number(g.mean), _interval(g.over_seeds), _interval(g.over_slots)]
-        lines.append(f"| {' | '.join([*cells, str(g.seeds)])} |")
-    if not lines:
+            line.append(f"{_number(g.mean)} {_interval(g.over_slots)} {_interval(g.over_seeds)}")
+        gains.append([*line, str(g.seeds)])
+    if not paired:
         return ["No distilled student has a counterpart from scratch."]
-    head = ["student", "parameters"]
-    for target in TARGETS:
-        head += [f"gain at {target:g}, dB", "over seeds", "over slots"]
-    head.append("seeds")
-    return [f"| {' | '.join(head)} |", "|" + " --- |" * len(head), *lines]
+    return [
+        markdown_table(["BER", *(f"{s:g} dB" for s in some[0].sinr_db)], paired),
+        markdown_table(
+            ["gain, dB", "parameters", *(f"at {t:g}" for t in BER_TARGETS), "seeds"], gains
+        ),
+    ]
 
 
 def _number(value: float) -> str:
@@ -244,7 +289,30 @@ def _number(value: float) -> str:
 
 
 def _interval(pair: tuple[float, float]) -> str:
-    return f"[{pair[0]:+.2f}, {pair[1]:+.2f}]" if np.isfinite(pair).all() else "-"
+    return f"[{pair[0]:+.2f}, {pair[1]:+.2f}]" if np.isfinite(pair).all() else ""
+
+
+def _coded_tables(file: Path) -> list[str]:
+    """Block error rates of a study's examination with codes, one table a rate."""
+    with np.load(file) as counted:
+        sinr = counted["sinr_db"]
+        rates: dict[str, list] = {}
+        for key in counted.files:
+            if key.startswith("block_errors "):
+                _, rate, name = key.split(" ", 2)
+                wrong = counted[key]
+                found = [block_error_rate(w) for w in wrong]
+                ones = np.ones(wrong.shape[1])
+                at = sinr_at_ber(
+                    [(s, w, ones) for s, w in zip(sinr, wrong, strict=True)], BLER_TARGET, 200
+                )
+                line = [name, *(rate_cell(f["bler"], f["bler_ci95"]) for f in found)]
+                rates.setdefault(rate, []).append([*line, _crossing_cell(*at)])
+    head = ["receiver", *(f"{s:g} dB" for s in sinr), f"SINR at {BLER_TARGET:.0%}"]
+    return [
+        f"## {file.stem}: block error rate, 5G LDPC, rate {rate}\n\n{markdown_table(head, lines)}"
+        for rate, lines in rates.items()
+    ]
 
 
 # Pictures: each function draws some curves and returns its figure, or None where it has nothing
@@ -283,8 +351,13 @@ def _line(axis, x, rates, label, **style) -> None:
 def _finish(axis, **labels) -> None:
     axis.set(**labels)
     axis.grid(True, which="both", alpha=0.3)
+    axis.title.set_fontsize("medium")
     if axis.get_legend_handles_labels()[0]:
-        axis.legend(fontsize="x-small")
+        axis.legend(fontsize="xx-small")
+
+
+def _look(k: int) -> dict:
+    return {"color": f"C{k % 10}", "marker": "osDv^<>pP*"[k % 10], "markersize": 4}
 
 
 def _students(some: list[Curve], *kinds: str) -> list[Curve]:
@@ -292,27 +365,41 @@ def _students(some: list[Curve], *kinds: str) -> list[Curve]:
     return sorted(found, key=lambda c: c.facts["params"])
 
 
-def _panels(pyplot, count: int):
+def _by_net(students: list[Curve]) -> dict[str, list[Curve]]:
+    nets: dict[str, list[Curve]] = {}
+    for curve in students:
+        nets.setdefault(curve.facts["net"], []).append(curve)
+    return nets
+
+
+def _panels(pyplot, count: int, one_scale: bool):
+    """At most four in a row."""
+    rows = -(-count // 4)
+    columns = -(-count // rows)
     figure, axes = pyplot.subplots(
-        1, count, figsize=(1 + 5 * count, 4.5), sharey=True, squeeze=False, layout="constrained"
-    )
-    return figure, axes[0]
+        rows, columns, figsize=(0.5 + 4 * columns, 0.5 + 3.7 * rows), sharey=one_scale,
+        squeeze=False, layout="constrained",
+    )  # fmt: skip
+    for axis in axes.flat[count:]:
+        axis.remove()
+    return figure, list(axes.flat[:count])
 
 
 def _ber(pyplot, some: list[Curve]):
-    """One panel for each student net, with teachers and baselines in all."""
-    nets: dict[str, list[Curve]] = {}
-    for curve in _students(some):
-        nets.setdefault(curve.facts["net"], []).append(curve)
+    """One panel for each student net, distilled as validation prefers; teachers and baselines in
+    all.
+    """
+    nets = _by_net(_students(some))
     others = [c for c in some if c.facts["kind"] in ("teacher", "baseline")]
-    figure, axes = _panels(pyplot, max(1, len(nets)))
+    figure, axes = _panels(pyplot, max(1, len(nets)), True)
     for axis, students in zip(axes, nets.values() or [[]], strict=True):
         for k, curve in enumerate(others):
-            look = {"color": str(0.2 + 0.5 * k / max(1, len(others))), "linestyle": "--"}
-            _line(axis, curve.sinr_db, curve.rates(), describe(curve, some), marker=".", **look)
-        for k, curve in enumerate(students):
-            look = {"color": f"C{k % 10}", "marker": "osDv^<>pP*"[k % 10], "markersize": 4}
-            _line(axis, curve.sinr_db, curve.rates(), describe(curve, students), **look)
+            look = {"color": str(0.2 + 0.5 * k / max(1, len(others))), "linewidth": 1}
+            look["linestyle"] = ("--", ":", "-.")[k % 3]
+            _line(axis, curve.sinr_db, curve.rates(), describe(curve, some), **look)
+        best = _best(students, lambda c: c.facts["kind"]).values()
+        for k, curve in enumerate(sorted(best, key=lambda c: c.facts["kind"], reverse=True)):
+            _line(axis, curve.sinr_db, curve.rates(), curve.facts["kind"], **_look(k))
         first = students[0] if students else None
         title = f"{_net(first)}, {first.facts['params']} parameters" if first else ""
         _finish(axis, xlabel="SINR per data RE and antenna, dB", title=title)
@@ -328,38 +415,64 @@ def _best(some: list[Curve], by: Callable) -> dict:
     return found
 
 
+def _same_seeds(some: list[Curve]) -> list[Curve]:
+    """Cut to the seeds that all have, to be compared with one another; as they are if none."""
+    shared = [s for s in some[0].facts["seeds"] if all(s in c.facts["seeds"] for c in some)]
+    if not shared:
+        return some
+    cut = [(c, [c.facts["seeds"].index(s) for s in shared]) for c in some]
+    return [replace(c, errors=c.errors[i], facts=c.facts | {"seeds": shared}) for c, i in cut]
+
+
 def _net(curve: Curve) -> str:
     return json.loads(curve.facts["net"])["net"]
 
 
 def _flop(pyplot, some: list[Curve]):
-    """BER over the student's FLOP at every SINR, distilled against scratch, one panel a kind of
-    net.
+    """The SINR that a BER takes over the receiver's FLOP, distilled and from scratch. Students
+    behind the worst baseline are named, not drawn.
     """
     students = _students(some)
     if len({c.facts["flop_per_slot"] for c in students}) < 2:
         return None
-    nets = list(dict.fromkeys(map(_net, students)))
-    figure, axes = _panels(pyplot, len(nets))
-    for axis, net in zip(axes, nets, strict=True):
-        for kind, linestyle in (("distilled", "-"), ("scratch", "--")):
+    figure, axes = _panels(pyplot, len(BER_TARGETS), False)
+    lines: dict[str, list[Curve]] = {}
+    for net in dict.fromkeys(map(_net, students)):
+        for kind in ("distilled", "scratch"):
             own = [c for c in _students(some, kind) if _net(c) == net]
-            best = _best(own, lambda c: c.facts["flop_per_slot"])
-            for i, sinr in enumerate(own[0].sinr_db if own else ()):
-                look = {"color": f"C{i % 10}", "linestyle": linestyle, "marker": "o"}
-                rates = [c.rates()[i] for c in best.values()]
-                _line(axis, best, rates, f"{kind}, {sinr:g} dB", markersize=4, **look)
+            lines[f"{net}, {kind}"] = list(_best(own, lambda c: c.facts["flop_per_slot"]).values())
+    for teacher in _students(some, "teacher"):
+        lines[describe(teacher, some)] = [teacher]
+    for axis, target in zip(axes, BER_TARGETS, strict=True):
+        known = []
+        for k, curve in enumerate(c for c in some if c.facts["kind"] == "baseline"):
+            at, _ = curve.crossing(target, 1)
+            if np.isfinite(at):
+                known.append(at)
+                style = {"linestyle": ("--", ":", "-.")[k % 3], "color": "0.4", "linewidth": 1}
+                axis.axhline(at, label=describe(curve, some), **style)
+        worst, beyond = max(known, default=np.inf), []
+        for k, (name, line) in enumerate(lines.items()):
+            found = [(c, *c.crossing(target)) for c in line]
+            drawn = [f for f in found if -np.inf < f[1] < worst]
+            if len(drawn) < len(found):
+                beyond.append(name)
+            if drawn:
+                own, at, intervals = zip(*drawn, strict=True)
+                at, (low, high) = np.array(at), np.array(intervals).T
+                look = _look(k // 2) | {"linestyle": "--" if "scratch" in name else "-"}
+                look["markerfacecolor"] = "none" if "scratch" in name else look["color"]
+                x = [c.facts["flop_per_slot"] for c in own]
+                axis.errorbar(x, at, [at - low, high - at], label=name, capsize=2, **look)
         axis.set_xscale("log")
-        _finish(axis, xlabel="FLOP per slot", title=f"{net}, each size as validation prefers")
-    axes[0].set_ylabel("uncoded BER")
+        title = f"above: {'; '.join(beyond)}" if beyond else ""
+        _finish(axis, xlabel="FLOP per slot", ylabel=f"SINR at BER {target:g}, dB", title=title)
     return figure
 
 
-def _against_scratch(curve: Curve, some: list[Curve], i: int) -> tuple[float, float, float] | None:
-    """BER less the scratch counterpart's at one SINR, in percent of that; its paired interval."""
-    base = scratch_of(curve, some)
-    if base is None or not (pairs := _pairs(curve, base)):
-        return None
+def _against(curve: Curve, base: Curve, i: int) -> tuple[float, float, float] | None:
+    """BER less that of base at one SINR, in percent of it; its paired interval."""
+    pairs = _pairs(curve, base)
     own, theirs = (sum(pair[k].errors[0, i] for pair in pairs) for k in (0, 1))
     if not theirs.any():
         return None
@@ -369,56 +482,58 @@ def _against_scratch(curve: Curve, some: list[Curve], i: int) -> tuple[float, fl
     return tuple(percent * v for v in (found.difference, *found.ci95))
 
 
-def _effect(pyplot, taught: list[Curve], some: list[Curve], lines: dict, x: Callable, label: str):
-    """What distilling does to the BER at the middle and the last SINR, over x(curve)."""
-    points = sorted({len(taught[0].sinr_db) // 2, len(taught[0].sinr_db) - 1})
-    figure, axes = _panels(pyplot, len(points))
-    for axis, i in zip(axes, points, strict=True):
-        for k, (name, line) in enumerate(lines.items()):
-            drawn = [(x(c), found) for c in line if (found := _against_scratch(c, some, i))]
-            if drawn:
-                at, found = zip(*drawn, strict=True)
-                middle, low, high = np.array(found).T
-                look = {"color": f"C{k % 10}", "marker": "o", "markersize": 4, "capsize": 2}
-                axis.errorbar(at, middle, [middle - low, high - middle], label=name, **look)
+def _taught(some: list[Curve]) -> list[Curve]:
+    """Distilled students that have a counterpart from scratch."""
+    found = [(c, scratch_of(c, some)) for c in _students(some, "distilled")]
+    return [c for c, base in found if base is not None and _pairs(c, base)]
+
+
+def _distilling(pyplot, some: list[Curve]):
+    """A panel for each student net: what each way of teaching does to its BER over SINR."""
+    nets = _by_net(_taught(some))
+    if not nets:
+        return None
+    figure, axes = _panels(pyplot, len(nets), False)
+    for axis, taught in zip(axes, nets.values(), strict=True):
+        base = scratch_of(taught[0], some)
+        for k, curve in enumerate(sorted(_same_seeds(taught), key=lambda c: c.score)):
+            found = [_against(curve, base, i) for i in range(len(curve.sinr_db))]
+            drawn = [(s, *f) for s, f in zip(curve.sinr_db, found, strict=True) if f]
+            at, middle, low, high = np.array(drawn).T
+            name = describe(curve, taught).removeprefix("distilled, ")
+            error = [middle - low, high - middle]
+            axis.errorbar(at, middle, error, label=name, capsize=2, linewidth=1, **_look(k))
         axis.axhline(0, color="0.4", linestyle=":")
-        axis.set_title(f"{taught[0].sinr_db[i]:g} dB")
-        _finish(axis, xlabel=label)
+        title = f"{_net(taught[0])}, {taught[0].facts['params']} parameters"
+        _finish(axis, xlabel="SINR per data RE and antenna, dB", title=title)
     axes[0].set_ylabel("BER against the same student from scratch, %\n(below 0: distilling helps)")
     return figure
 
 
 def _teacher_size(pyplot, some: list[Curve]):
-    """A line for each student size over the teacher's parameters; validation chose the settings."""
+    """The gain over the teacher's parameters; students of a line differ in nothing else."""
     sizes = {c.facts["receiver"]: c.facts["params"] for c in some if c.facts["kind"] == "teacher"}
-    taught = [
-        c for c in _students(some, "distilled")
-        if c.facts["teacher"] in sizes and scratch_of(c, some)
-    ]  # fmt: skip
-    if len({sizes[c.facts["teacher"]] for c in taught}) < 2:
+    groups: dict[tuple, list[Curve]] = {}
+    for curve in _taught(some):
+        if curve.facts["teacher"] in sizes:
+            groups.setdefault(_key(curve.facts, "teacher"), []).append(curve)
+    groups = {k: g for k, g in groups.items() if len({sizes[c.facts["teacher"]] for c in g}) > 1}
+    if not groups:
         return None
-    lines = {}
-    for params in dict.fromkeys(c.facts["params"] for c in taught):
-        own = [c for c in taught if c.facts["params"] == params]
-        best = _best(own, lambda c: sizes[c.facts["teacher"]])
-        choice = min(best, key=lambda size: best[size].score)
-        name = f"student {params / 1e3:.0f} k: validation chooses {choice / 1e3:.0f} k"
-        lines[name] = list(best.values())
-    figure = _effect(
-        pyplot, taught, some, lines, lambda c: sizes[c.facts["teacher"]], "teacher's parameters"
-    )
-    for axis in figure.axes:
+    figure, axes = _panels(pyplot, len(BER_TARGETS), False)
+    for axis, target in zip(axes, BER_TARGETS, strict=True):
+        for k, group in enumerate(groups.values()):
+            group = sorted(_same_seeds(group), key=lambda c: sizes[c.facts["teacher"]])
+            choice = sizes[min(group, key=lambda c: c.score).facts["teacher"]]
+            name = describe(group[0], some, "teacher").removeprefix("distilled, ")
+            gains = [gain(c, scratch_of(c, some), target) for c in group]
+            middle = np.array([g.mean for g in gains])
+            low, high = np.array([g.over_slots for g in gains]).T
+            axis.errorbar(
+                [sizes[c.facts["teacher"]] for c in group], middle, [middle - low, high - middle],
+                label=f"{name}: validation chooses {choice / 1e3:.0f} k", capsize=2, **_look(k),
+            )  # fmt: skip
         axis.set_xscale("log")
+        axis.axhline(0, color="0.4", linestyle=":")
+        _finish(axis, xlabel="teacher's parameters", ylabel=f"gain at BER {target:g}, dB")
     return figure
-
-
-def _hyperparameters(pyplot, some: list[Curve]):
-    """A line for each set of loss weights over temperature."""
-    taught = [c for c in _students(some, "distilled") if scratch_of(c, some)]
-    weights = [f"loss_{k}" for k in LOSSES]
-    if len({(c.facts["temperature"], *(c.facts[w] for w in weights)) for c in taught}) < 2:
-        return None
-    lines: dict[str, list[Curve]] = {}
-    for curve in sorted(taught, key=lambda c: c.facts["temperature"]):
-        lines.setdefault(describe(curve, taught, "temperature"), []).append(curve)
-    return _effect(pyplot, taught, some, lines, lambda c: c.facts["temperature"], "temperature")
