@@ -21,7 +21,7 @@ from rich.console import Console
 
 from deeprx_common import report
 
-MODELS = ("baseline-lmmse.pt", "deeprx-student.pt")
+MODELS = ("baseline-lmmse.pt", "deeprx-realtime-1.pt")
 N_RX = 2
 
 

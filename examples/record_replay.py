@@ -15,7 +15,7 @@ from rich.console import Console
 
 from deeprx_common import report
 
-MODELS = ("baseline-lmmse.pt", "deeprx-student.pt")
+MODELS = ("baseline-lmmse.pt", "deeprx-realtime-1.pt")
 N_RX = 2
 BURST_SLOTS = 5  # each burst fades on its own: the clusters that intervals are taken over
 FADING = {"channel": "TDL-A", "delay_spread_s": 100e-9, "doppler_hz": 50.0, "snr_db": 12.0}

@@ -24,7 +24,7 @@ from rich.console import Console
 
 from deeprx_common import report
 
-MODELS = ("baseline-lmmse.pt", "deeprx-student.pt")
+MODELS = ("baseline-lmmse.pt", "deeprx-realtime-1.pt")
 SEED = 1
 N_RX = 2
 BURST_SLOTS = 5  # each burst fades on its own: the clusters that intervals are taken over

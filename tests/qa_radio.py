@@ -511,7 +511,7 @@ class TestExamples:
         assert ran.returncode == 0, ran.stderr
         (said,) = [line for line in ran.stdout.splitlines() if line.startswith("[{")]
         found, points = json.loads(said)
-        assert {p["receiver"] for p in points} == {"baseline-lmmse", "deeprx-student"}
+        assert {p["receiver"] for p in points} == {"baseline-lmmse", "deeprx-realtime-1"}
         return found, points
 
     def test_software_radio(self, compiled):
@@ -539,7 +539,7 @@ class TestExamples:
             capture_output=True, text=True, timeout=100,
         )  # fmt: skip
         assert ran.returncode == 0, ran.stderr
-        assert "deeprx-student" in ran.stdout and "baseline-lmmse" in ran.stdout
+        assert "deeprx-realtime-1" in ran.stdout and "baseline-lmmse" in ran.stdout
 
     def test_script_says_mistakes_in_one_line(self):
         ran = subprocess.run(

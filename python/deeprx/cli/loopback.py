@@ -28,7 +28,7 @@ from .measure import (
     stop_on_ctrl_c,
 )
 
-DEMO_MODELS = ("baseline-lmmse.pt", "baseline-sure.pt", "deeprx-student.pt")
+DEMO_MODELS = ("baseline-lmmse.pt", "baseline-sure.pt", "deeprx-realtime-1.pt")
 
 
 def add_loopback(commands) -> None:
@@ -55,7 +55,7 @@ def add_loopback(commands) -> None:
 
 def add_demo(commands) -> None:
     parser = commands.add_parser(
-        "demo", help="the shipped baselines and student over TDL-A and TDL-E"
+        "demo", help="the shipped baselines and a real-time student over TDL-A and TDL-E"
     )
     _add_run(parser, out="build/demo")
     parser.add_argument("--seed", type=int, default=1, help="of bits, fading and noise (1)")

@@ -302,7 +302,7 @@ def _check(a, tx_args: str | None, rx_args: str | None) -> None:
             "one end, --args driver=software for none"
         )
     if rx_args and not a.receiver:
-        raise ValueError("which receiver? --receiver models/deeprx-student.pt")
+        raise ValueError("which receiver? --receiver models/deeprx-realtime-1.pt")
     if a.slots < (1 if rx_args else 0):
         raise ValueError(f"--slots must be at least 1, got {a.slots}")
     if not 1 <= a.n_rx <= 4:
