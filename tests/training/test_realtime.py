@@ -142,3 +142,14 @@ def test_a_checkpoint_is_cut_by_name(tmp_path):
 def test_impossible_sizes(wrong):
     with pytest.raises(ValueError, match="expected one or two antennas"):
         RealtimeRx(**wrong)
+
+
+def test_one_dmrs_symbol_gives_a_channel_that_does_not_move():
+    net = moved(RealtimeRx(channels=8, pilot_channels=8, rounds=0))
+    z = as_planes(normal(2, 2, 1, 36)).expand(-1, -1, 2, -1)
+    with torch.no_grad():
+        still = net.channel(z, torch.tensor([2]), torch.tensor([2]), 14)
+        moving = net.channel(z, torch.tensor([2]), torch.tensor([11]), 14)
+    torch.testing.assert_close(still, still[:, :, :1].expand_as(still))
+    torch.testing.assert_close(moving[:, :, 2], still[:, :, 2])
+    assert (moving[:, :, 7] - moving[:, :, 2]).abs().max() > 0.1

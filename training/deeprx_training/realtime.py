@@ -232,7 +232,8 @@ class RealtimeRx(nn.Module):
         more = found[:, : 36 * planes].view(b, planes, 3, 12, prbs).transpose(3, 4)
         h = torch.addcmul(h, more.reshape(b, planes, 3, 12 * prbs), power.sqrt())
         t = torch.arange(n_sym, device=z.device, dtype=z.dtype)
-        w = ((t - first) / (last - first).clamp(min=1))[:, None]
+        two = (last > first).to(z.dtype)  # DMRS symbols, or the channel stays as at the only one
+        w = (two * (t - first) / (last - first).clamp(min=1))[:, None]
         line = torch.addcmul(h[:, :, :1], h[:, :, 1:2] - h[:, :, :1], w)
         return torch.addcmul(line, h[:, :, 2:], w * (1 - w))
 
