@@ -242,7 +242,7 @@ def _show_models(models: list[ModelCost], profile: MachineProfile, console: Cons
     for rows in (roofline, times, parts, kinds, joules):
         console.print(rows)
     for m in models:
-        console.print(_verdict(m), markup=False)
+        console.print(_verdict(m), markup=False, soft_wrap=True)
 
 
 def _percent(part: float | None) -> str:
