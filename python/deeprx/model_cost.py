@@ -32,6 +32,7 @@ _MOVES = {
 }  # fmt: skip
 _PICKS = {"gather", "index", "index_select"}  # read as many elements as they give
 _WRITES = {"copy_", "fill_", "zero_"}  # do not read what they change
+_MULTIPLIES = {"gemm", "conv", "depthwise"}
 _COMPOUND = {"native_batch_norm": 2, "logsumexp": 4, "_softmax": 4, "_log_softmax": 4}
 _TRANSCENDENTAL = {
     "acos", "angle", "asin", "atan", "atan2", "cos", "cosh", "erf", "exp", "expm1", "log", "log10",
@@ -86,11 +87,11 @@ class _Recorder(TorchDispatchMode):
 
 def _operator(function, args, kwargs, result, seconds: float) -> Operator:
     name = function.overloadpacket.__name__
-    inputs = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+    inputs = [t for leaf in tree_leaves((args, kwargs)) for t in _tensors(leaf)]
     outputs = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
     largest = max((*inputs, *outputs), key=torch.Tensor.numel, default=None)
     kind, flop = _arithmetic(function, name, args, kwargs, result, inputs, largest)
-    if _is_view(function, name, inputs, outputs):
+    if kind not in _MULTIPLIES and _is_view(function, name, inputs, outputs):
         kind, flop, moved = "view", 0, 0
     else:
         read = inputs[1:] if name in _WRITES else inputs
@@ -102,6 +103,12 @@ def _operator(function, args, kwargs, result, seconds: float) -> Operator:
     return Operator(name, kind, str(dtype).removeprefix("torch."), flop, moved, seconds)
 
 
+def _tensors(leaf) -> list[torch.Tensor]:
+    """Of an argument: itself, or the weights that an int8 layer keeps packed."""
+    found = leaf.unpack() if isinstance(leaf, torch.ScriptObject) else [leaf]
+    return [t for t in found if isinstance(t, torch.Tensor)]
+
+
 def _arithmetic(function, name, args, kwargs, result, inputs, largest) -> tuple[str, float]:
     """Kind and FLOP of an operator."""
     if function.overloadpacket in flop_registry:
@@ -110,6 +117,9 @@ def _arithmetic(function, name, args, kwargs, result, inputs, largest) -> tuple[
             return "gemm", flop
         weight = inputs[1]
         return ("depthwise" if weight.shape[1] == 1 < weight.shape[0] else "conv"), flop
+    if function.namespace == "quantized" and name.startswith("conv"):
+        weight = next(t for t in inputs if t.dtype == torch.qint8)
+        return "conv", 2 * result.numel() * weight[0].numel()
     if name in _MOVES or largest is None:
         return "move", 0
     each = _COMPOUND.get(name, 1)
