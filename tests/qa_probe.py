@@ -442,17 +442,25 @@ from PyQt5 import QtWidgets
 application = QtWidgets.QApplication([])
 from gnuradio.deeprx.report_display import report_display
 widget = report_display().widget
+window = QtWidgets.QScrollArea()  # as Companion makes it
+window.setWidgetResizable(True)
+window.setWidget(QtWidgets.QWidget())
+QtWidgets.QVBoxLayout(window.widget()).addWidget(widget)
+window.resize(1200, 400)
+window.show()
 for text in sys.stdin:
     widget._show(text)
+application.processEvents()
 table = widget.findChild(QtWidgets.QTableWidget)
 cells = [
     [table.item(r, c).text() for c in range(table.columnCount())] for r in range(table.rowCount())
 ]
-print(json.dumps([cells, widget.findChild(QtWidgets.QLabel).text()]))
+scrolls = [bar.maximum() for bar in (window.verticalScrollBar(), window.horizontalScrollBar())]
+print(json.dumps([cells, widget.findChild(QtWidgets.QLabel).text(), scrolls]))
 """
 
 
-def test_display_shows_counted_and_modelled_energy_and_their_source():
+def test_display_shows_counted_and_modelled_energy_and_their_source_in_a_small_window():
     window = energy.Window(
         0.5, 0.01, 10.0, 4.0, "measured", "RAPL powercap", "cpu packages"
     ).served(100, cpu_s=2.0)
@@ -473,7 +481,8 @@ def test_display_shows_counted_and_modelled_energy_and_their_source():
         check=True,
         timeout=60,
     )
-    cells, source = json.loads(shown.stdout)
+    cells, source, scrolls = json.loads(shown.stdout)
+    assert scrolls == [0, 0]
     assert [row[0] for row in cells] == ["counted", "not"]
     assert [row[-2:] for row in cells] == [["2.5 attributed", "1"], ["–", "1"]]
     model = "modelled: FLOP / (5e+09 FLOP/s/W, assumed for cpu)"

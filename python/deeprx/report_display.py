@@ -83,6 +83,10 @@ class _Widget(QtWidgets.QWidget):
         layout.addWidget(self._source)
         self.received.connect(self._show)
 
+    def hasHeightForWidth(self) -> bool:
+        """Not what the text's lines give: a window would scroll where the plot could shrink."""
+        return False
+
     def _show(self, text: str) -> None:
         for point in json.loads(text)["points"]:
             self._latest[point["receiver"]] = point
