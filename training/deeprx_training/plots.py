@@ -351,7 +351,7 @@ def _line(axis, x, rates, label, **style) -> None:
 def _finish(axis, **labels) -> None:
     axis.set(**labels)
     axis.grid(True, which="both", alpha=0.3)
-    axis.title.set_fontsize("medium")
+    axis.title.set_fontsize("small")
     if axis.get_legend_handles_labels()[0]:
         axis.legend(fontsize="xx-small")
 
@@ -397,8 +397,8 @@ def _ber(pyplot, some: list[Curve]):
             look = {"color": str(0.2 + 0.5 * k / max(1, len(others))), "linewidth": 1}
             look["linestyle"] = ("--", ":", "-.")[k % 3]
             _line(axis, curve.sinr_db, curve.rates(), describe(curve, some), **look)
-        best = _best(students, lambda c: c.facts["kind"]).values()
-        for k, curve in enumerate(sorted(best, key=lambda c: c.facts["kind"], reverse=True)):
+        best = list(_best(students, lambda c: c.facts["kind"]).values())
+        for k, curve in enumerate(reversed(_same_seeds(best))):
             _line(axis, curve.sinr_db, curve.rates(), curve.facts["kind"], **_look(k))
         first = students[0] if students else None
         title = f"{_net(first)}, {first.facts['params']} parameters" if first else ""
@@ -417,7 +417,8 @@ def _best(some: list[Curve], by: Callable) -> dict:
 
 def _same_seeds(some: list[Curve]) -> list[Curve]:
     """Cut to the seeds that all have, to be compared with one another; as they are if none."""
-    shared = [s for s in some[0].facts["seeds"] if all(s in c.facts["seeds"] for c in some)]
+    seeds = [c.facts["seeds"] for c in some]
+    shared = [s for s in (seeds[0] if seeds else []) if all(s in of for of in seeds)]
     if not shared:
         return some
     cut = [(c, [c.facts["seeds"].index(s) for s in shared]) for c in some]
