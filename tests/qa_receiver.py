@@ -382,6 +382,18 @@ def test_non_finite_llrs_are_dropped(tmp_path):
     np.testing.assert_array_equal(flowgraph.slots(config), np.ones((2, config.n_bits)))
 
 
+def test_failed_inference_drops_its_slot_and_says_why(tmp_path):
+    config = deeprx.SlotConfig()
+    path = models.save(models.Failing("out of range\nand more about it"), tmp_path / "model.pt")
+    symbols = random_symbols(config, 1, 4)
+    symbols[:, 14:28] *= 1e6
+    flowgraph = run(config, path, symbols)
+    reasons = [s["dropped"] for s in flowgraph.stats() if "dropped" in s]
+    assert reasons == ["inference failed: out of range"]
+    received = [s["slot_index"] for s in flowgraph.stats() if "batch" in s]
+    assert received == [0, 2, 3]
+
+
 # Model files
 
 

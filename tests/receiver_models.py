@@ -125,6 +125,19 @@ class Constant(nn.Module):
         return torch.full([y.shape[0], y.shape[2], y.shape[3], bits], self.value)
 
 
+class Failing(nn.Module):
+    """Raises an error with this text where the grid is loud."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.text = text
+
+    def forward(self, y: torch.Tensor, p: torch.Tensor, bits: int) -> torch.Tensor:
+        if bool(y.abs().max() > 1e3):
+            raise RuntimeError(self.text)
+        return torch.ones(y.size(0), y.size(2), y.size(3), bits)
+
+
 class Division(nn.Module):
     """0/0 in an empty slot, 1 in others."""
 

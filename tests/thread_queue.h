@@ -4,6 +4,7 @@
 
 #include "device_queue.h"
 #include "engine.h"
+#include "model_archive.h"
 
 #include <algorithm>
 #include <atomic>
@@ -85,12 +86,12 @@ private:
                 return;
             const work task = d_tasks.front();
             lock.unlock();
-            std::this_thread::sleep_for(std::chrono::milliseconds(2));
+            std::this_thread::sleep_for(std::chrono::microseconds(500));
             std::exception_ptr error;
             try {
                 task();
-            } catch (...) {
-                error = std::current_exception();
+            } catch (const std::exception& e) {
+                error = std::make_exception_ptr(std::runtime_error(one_line(e)));
             }
             lock.lock();
             d_error = error ? error : d_error;

@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <sstream>
 #include <stdexcept>
 
 namespace gr::deeprx {
@@ -116,9 +117,14 @@ std::string one_line(const std::exception& e)
     std::string text = torch_error ? torch_error->what_without_backtrace() : e.what();
     text.erase(text.find_last_not_of(" \n") + 1);
     text.erase(0, text.find_first_not_of(" \n"));
-    // The TorchScript interpreter puts its call stack first and the cause last.
-    if (text.rfind("The following operation failed", 0) == 0)
-        return text.substr(text.rfind('\n') + 1);
+    // The TorchScript interpreter puts the cause behind its call stack, which ends with a few lines
+    // of code, and behind its type: "RuntimeError: ".
+    if (const auto stack = text.rfind("<--- HERE"); stack != std::string::npos) {
+        std::istringstream lines(text.substr(stack));
+        for (std::string line; std::getline(lines, line);)
+            if (const auto type = line.find(": "); type < line.find(' '))
+                return line.substr(type + 2);
+    }
     return text.substr(0, text.find('\n'));
 }
 

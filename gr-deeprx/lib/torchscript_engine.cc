@@ -5,6 +5,7 @@
 #include "device_engine.h"
 
 #include <ATen/Parallel.h>
+#include <torch/csrc/jit/passes/tensorexpr_fuser.h>
 #include <torch/cuda.h>
 #include <torch/script.h>
 #include <torch/version.h>
@@ -173,6 +174,8 @@ std::unique_ptr<engine> make_torchscript_engine(const std::shared_ptr<model_arch
             std::move(info), std::move(description), std::move(receiver), parameters);
     }
     at::globalContext().setBenchmarkCuDNN(true); // the shapes of a slot never change
+    // It compiles for longer, and nothing runs faster for it (docs/gpu.md). On the CPU it is off.
+    torch::jit::setTensorExprFuserEnabled(false);
     return std::make_unique<device_engine>(
         std::move(info),
         description + ", " + device.str(),

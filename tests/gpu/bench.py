@@ -14,6 +14,7 @@ import ctypes
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -54,7 +55,7 @@ def build(folder: Path) -> Path:
 class Engine:
     """One loaded model; raises RuntimeError with the engine's line."""
 
-    def __init__(self, library: Path, path, device, max_batch, threads=1, fuse=True, tf32=True):
+    def __init__(self, library: Path, path, device, max_batch, threads=1, tf32=True):
         import torch  # noqa: F401  the library's own dependencies come with it
 
         self.c = ctypes.CDLL(str(library.resolve()))
@@ -68,7 +69,7 @@ class Engine:
         n_prb, modulation = self.config.n_prb, self.config.modulation.encode()
         found = self.c.engine_load(
             str(path).encode(),
-            *(n_prb, N_RX, modulation, device.encode(), threads, max_batch, int(fuse), int(tf32)),
+            *(n_prb, N_RX, modulation, device.encode(), threads, max_batch, int(tf32)),
         )
         self.engine = ctypes.c_void_p(self._checked(found))
         self.stride = self.c.engine_llr_stride(self.engine)
@@ -204,7 +205,9 @@ def python_reference(path: str, seconds: float) -> dict:
                     module(y, p, 4)
                 row["graph_s"] = per_call(graph.replay)
             except RuntimeError as error:
-                row["graph_error"] = str(error).strip().splitlines()[-1]
+                # TorchScript puts its stack before the cause
+                cause = re.search(r"^\w+: (.*)", str(error), re.MULTILINE)
+                row["graph_error"] = cause[1] if cause else str(error).partition("\n")[0]
                 break  # a failed capture may spoil what follows
     return found
 
@@ -213,7 +216,7 @@ def worker(arguments) -> None:
     """Everything about one model, each part on its own; what there is is written after each."""
     path, result = arguments.models[0], {"model": Path(arguments.models[0]).stem, "errors": {}}
     seconds, device = arguments.seconds, arguments.device
-    result["fuse"], result["tf32"] = arguments.fuse, arguments.tf32
+    result["tf32"] = arguments.tf32
     started = time.perf_counter()
 
     def save():
@@ -240,8 +243,7 @@ def worker(arguments) -> None:
 
     def load():
         start = time.perf_counter()
-        options = {"fuse": arguments.fuse, "tf32": arguments.tf32}
-        engines["gpu"] = Engine(arguments.library, path, device, max(batches), **options)
+        engines["gpu"] = Engine(arguments.library, path, device, max(batches), tf32=arguments.tf32)
         result["load_s"] = time.perf_counter() - start
 
     def cpu_llrs():
@@ -355,8 +357,7 @@ def table(report: dict) -> str:
         f"{'streamed':>10}{'mJ/slot':>9}{'net':>8}"
     ]
     for found in report["models"]:
-        name = found["model"] + ("" if found["fuse"] else " nofuse")
-        name += "" if found["tf32"] else " fp32"
+        name = found["model"] + ("" if found["tf32"] else " fp32")
         for how in ("eager", "graphs"):
             for batch, t in found.get(how, {}).items():
                 energy = found.get(f"energy_{how}", {}).get(batch, {})
@@ -394,7 +395,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--worker", action="store_true", help=hidden)
     parser.add_argument("--result", type=Path, help=hidden)
     parser.add_argument("--brief", action="store_true", help=hidden)
-    parser.add_argument("--no-fuse", dest="fuse", action="store_false", help=hidden)
     parser.add_argument("--no-tf32", dest="tf32", action="store_false", help=hidden)
     return parser.parse_args()
 
@@ -421,8 +421,7 @@ def main() -> None:
             raise SystemExit(f"bench: the engine was not built: {error}") from None
         nets = [(model, []) for model in models if "baseline" not in model]
         baselines = [(model, []) for model in models if "baseline" in model]
-        variants = [(m, ["--brief", "--no-fuse"]) for m, _ in nets]
-        variants += [(m, ["--brief", "--no-tf32"]) for m, _ in nets if precision(m) == "float32"]
+        variants = [(m, ["--brief", "--no-tf32"]) for m, _ in nets if precision(m) == "float32"]
         for model, options in nets + variants + baselines:
             left = arguments.budget - (time.monotonic() - started)
             if left < 8:

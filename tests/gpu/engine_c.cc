@@ -6,7 +6,6 @@
 #include "engine.h"
 
 #include <ATen/Context.h>
-#include <torch/csrc/jit/passes/tensorexpr_fuser.h>
 
 #include <algorithm>
 #include <chrono>
@@ -37,7 +36,7 @@ extern "C" {
 
 const char* engine_error() { return error.c_str(); }
 
-//! NULL on failure. fuse: TorchScript's fuser. tf32: convolutions of float32 in TF32.
+//! NULL on failure. tf32: convolutions of float32 in TF32.
 engine* engine_load(const char* path,
                     int n_prb,
                     int n_rx,
@@ -45,12 +44,10 @@ engine* engine_load(const char* path,
                     const char* device,
                     int threads,
                     int max_batch,
-                    int fuse,
                     int tf32)
 {
     return guarded(
         [&] {
-            torch::jit::setTensorExprFuserEnabled(fuse);
             at::globalContext().setAllowTF32CuDNN(tf32);
             gr::deeprx::set_inference_threads(threads);
             const slot_geometry slot(n_prb, modulation, { 2, 11 }, 1, 0);

@@ -61,11 +61,13 @@ public:
      * \param cell_id DMRS scrambling identity, 0 to 65535
      * \param slot_number slot in the frame that the pilots belong to, 0 to 9; -1 counts slot_index
      * through the frame
-     * \param device "cpu", "cuda" or "cuda:<n>"; a missing GPU is an error
+     * \param device "cpu", "cuda" or "cuda:<n>"; a missing GPU is an error, one that fails for good
+     * ends the flowgraph. On a GPU, two batches are under way at once
      * \param threads CPU threads of one inference. LibTorch has one number for the process: all
      * receivers in it must agree. They run on the cores of set_processor_affinity(), given before
      * the flowgraph starts
-     * \param max_batch most slots in one inference; the input queue holds at least twice as many
+     * \param max_batch most slots in one inference; the input queue holds at least twice as many,
+     * on a GPU four times
      * \param max_latency_ms bound in milliseconds on a batch's computation: batches that were
      * measured to take longer are not formed (one slot always is); 0: no bound
      * \param len_tag_key key of the length tag, in and out
