@@ -18,7 +18,7 @@ from deeprx_common.slot import MODULATIONS, N_SYMBOLS, SlotConfig
 from .files import write_atomically
 from .int8 import ENGINE, to_integer
 from .openvino_ir import IrError, ir_files, run_ir
-from .realtime import RealtimeRx, ResidualBlock
+from .realtime import RealtimeRx
 from .receivers import FoldedNet, HybridRx, count_parameters
 
 CONTRACT = "deeprx.model/1"
@@ -77,25 +77,21 @@ def classical_flop(re: int, pilots: int, n_rx: int, bits: int, mean: bool) -> in
 
 
 def realtime_flop(net: RealtimeRx, re: int, pilots: int, bits: int) -> int:
-    """Elementwise operations of RealtimeRx, counted as in classical_flop; batch norms fold into
-    convolutions.
+    """Elementwise operations of RealtimeRx, counted as in classical_flop; batch norms and
+    ReLUs are part of the convolutions.
 
     Per antenna and pilot: LS 6, delay 8, turning 6, second differences 8. Per antenna and RE:
     turning 6, interpolating over frequency 4 and time 8. Per RE, at the end and in each round:
     combining 12 per antenna and 2, the decisions 2 per bit; the end: 3 more per bit for max-log and
     the limit; a round: 6 per bit for the soft symbol and its power, 12 per antenna for the
-    innovation and its size, 4 per antenna for what is added to the channel, and a ReLU per element.
+    innovation and its size, 4 per antenna for what is added to the channel.
     """
     r = net.n_rx
     decide = 12 * r + 2 + 2 * bits
-    channels = [body.net[0].out_channels for body in net.bodies()]
-    relus = [1 + 2 * sum(isinstance(m, ResidualBlock) for m in body.net) for body in net.bodies()]
-    positions = [re // (12 * N_SYMBOLS)] + [re // net.fold] * len(net.rounds)
     return (
         pilots * r * 28
         + re * (18 * r + decide + 3 * bits)
         + re * len(net.rounds) * (decide + 6 * bits + 16 * r)
-        + sum(c * n * p for c, n, p in zip(channels, relus, positions, strict=True))
     )
 
 

@@ -150,7 +150,7 @@ parameters, or the device is not there.
                                        llr_sign,
                                        engine);
              }),
-             py::arg("model") = "models/deeprx-student.pt",
+             py::arg("model") = "models/deeprx-realtime-1.pt",
              py::arg("n_prb") = 26,
              py::arg("n_rx") = 2,
              py::arg("modulation") = "16QAM",

@@ -79,7 +79,7 @@ public:
      * process runs with another number of threads \throws std::runtime_error the model file is
      * missing, damaged or hostile, was made for other parameters, or the device is not there
      */
-    static sptr make(const std::string& model = "models/deeprx-student.pt",
+    static sptr make(const std::string& model = "models/deeprx-realtime-1.pt",
                      int n_prb = 26,
                      int n_rx = 2,
                      const std::string& modulation = "16QAM",
