@@ -4,6 +4,7 @@ and times where there is a GPU.
 """
 
 import ctypes
+import itertools
 import json
 import os
 import subprocess
@@ -86,23 +87,49 @@ def ends(model):
         assert [s["slot_index"] for s in flowgraph.stats()] == list(range(n))
 
 
-def reconfigured(model):
-    """Run with two lanes: what was under way while the flowgraph was locked is not lost."""
-    config = deeprx.SlotConfig()
-    symbols = qa_receiver.random_symbols(config, 2, 4)
-    tags = qa_receiver.slot_tags(4)
-    flowgraph = qa_receiver.Flowgraph(model, symbols, tags, repeat=True, max_batch=2)
+def six_prb(folder, n_slots, **parameters):
+    """A flowgraph of one antenna, the LLRs of its slots, and their configuration."""
+    config = deeprx.SlotConfig(n_prb=6)
+    module = models.ConvNet(n_rx=1)
+    symbols = qa_receiver.random_symbols(config, 1, n_slots)
+    model = models.save(module, Path(folder) / "six.pt")
+    tags = qa_receiver.slot_tags(n_slots)
+    flowgraph = qa_receiver.Flowgraph(
+        model, symbols, tags, n_prb=6, max_batch=4, max_latency_ms=0, **parameters
+    )
+    return flowgraph, qa_receiver.eager_llrs(config, module, symbols), config
+
+
+def reconfigured(folder):
+    """Run with two lanes: GNU Radio empties a locked flowgraph; the next slot is the first."""
+    flowgraph, expected, config = six_prb(folder, 61, repeat=True)
     flowgraph.start()
-    for _ in range(3):
+    for _ in range(4):
         qa_receiver.wait_for_slots(flowgraph, 20)
         flowgraph.lock()
         flowgraph.unlock()
     qa_receiver.wait_for_slots(flowgraph, 20)
     flowgraph.stop()
     flowgraph.wait()
-    indices = [s["slot_index"] for s in flowgraph.stats()]
-    assert indices == list(range(len(indices)))
-    assert len(indices) >= 80
+    got = flowgraph.slots(config)
+    which = [int(np.abs(expected - llrs).sum(1).argmin()) for llrs in got]
+    jumps = [b for a, b in itertools.pairwise(which) if b != (a + 1) % 61]
+    assert not any(jumps), which
+
+
+def slow_reader(folder):
+    """Run with two lanes: nothing is written where LLRs still wait to be read."""
+    flowgraph, expected, config = six_prb(folder, 60)
+    read = flowgraph.sink.work
+
+    def read_slowly(inputs, outputs):
+        time.sleep(0.005)
+        return read(inputs, outputs)
+
+    flowgraph.sink.work = read_slowly
+    flowgraph.sink.set_max_noutput_items(config.n_bits)
+    flowgraph.run()
+    np.testing.assert_allclose(flowgraph.slots(config), expected, rtol=1e-4, atol=1e-4)
 
 
 def loses_its_device(model):
@@ -119,20 +146,29 @@ def loses_its_device(model):
     assert flowgraph.receiver.dropped() == 0
 
 
-def run_case(case, tmp_path):
-    model = models.save(models.Constant(1.0), tmp_path / "model.pt")
-    found = run_with_two_lanes("-c", f"import qa_gpu; qa_gpu.{case.__name__}({model!r})")
+def run_case(case, argument):
+    found = run_with_two_lanes("-c", f"import qa_gpu; qa_gpu.{case.__name__}({str(argument)!r})")
     assert found.returncode == 0, found.stderr[-4000:]
     return found
 
 
-@pytest.mark.parametrize("case", [overlap, ends, reconfigured], ids=lambda case: case.__name__)
-def test_two_lanes(tmp_path, case):
+@pytest.fixture
+def model(tmp_path):
+    return models.save(models.Constant(1.0), tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize("case", [overlap, ends])
+def test_batches_of_a_stream(model, case):
+    run_case(case, model)
+
+
+@pytest.mark.parametrize("case", [reconfigured, slow_reader])
+def test_every_slot_once(tmp_path, case):
     run_case(case, tmp_path)
 
 
-def test_lost_device_ends_the_flowgraph_with_one_line(tmp_path):
-    found = run_case(loses_its_device, tmp_path)
+def test_lost_device_ends_the_flowgraph_with_one_line(model):
+    found = run_case(loses_its_device, model)
     lines = [line for line in (found.stdout + found.stderr).splitlines() if "lost" in line]
     assert len(lines) == 1 and "cuda:0 is lost: unspecified launch failure" in lines[0], lines
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
-// In libgnuradio-deeprx.so in place of load_engine.cc: the GPU's engine, lanes and all, with threads
-// for its streams. Preloaded, it puts the block through its own tests with two batches under way.
+// In libgnuradio-deeprx.so in place of load_engine.cc: the GPU's engine, lanes and all, with
+// threads for its streams. Preloaded, it puts the block through its own tests with two batches
+// under way.
 
 #include "device_engine.h"
 #include "thread_queue.h"

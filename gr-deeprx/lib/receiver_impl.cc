@@ -183,7 +183,7 @@ bool receiver_impl::start()
 
 bool receiver_impl::stop()
 {
-    // What is under way was not consumed: if the flowgraph starts again, it is received then.
+    // What is under way was not consumed, and no later start finds it.
     if (d_under_way > 0)
         d_next_index = d_batches[0].slots[0].index;
     for (; d_under_way > 0; d_under_way--) {
@@ -506,8 +506,8 @@ void receiver_impl::publish_stats(const batch_in_work& batch, uint64_t wall_ns, 
     stats = with(stats, batch_key, pmt::from_long(batch.n));
     for (int i = 0; i < batch.n; i++)
         if (batch.slots[i].received)
-            message_port_pub(
-                stats_port, with(stats, slot_index_key, pmt::from_uint64(batch.slots[i].index)));
+            message_port_pub(stats_port,
+                             with(stats, slot_index_key, pmt::from_uint64(batch.slots[i].index)));
 }
 
 bool receiver_impl::scatter(const float* llr, float* out) const
