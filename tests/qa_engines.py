@@ -222,7 +222,7 @@ XML, BIN = "openvino/bits4.xml", "openvino/bits4.bin"
         (XML, b"<edges>", b"<?x y='?><edges>", "XML other than plain tags"),
         (XML, b"<?xml ", b"<?xml x='>' ", "no XML"),
         (XML, b"<?xml ", b"onnx", "no XML"),
-        (XML, b'name="Model0" version="11"', b'version="99"', "IR 10 and 11"),
+        (XML, b' version="11">\n', b' version="99">\n', "IR 10 and 11"),
         (XML, b'offset="0"', b'offset="18446744073709551615"', "outside its weights"),
         (XML, b'offset="0"', b'offset="-1"', "the offset or size '-1'"),
         (XML, b'<data element_type="f32"', b'<data element_type="string"', "type 'string'"),
