@@ -5,6 +5,7 @@ it costs.
 
 import io
 import time
+from abc import ABC, abstractmethod
 
 import torch
 
@@ -15,7 +16,7 @@ from .deeprx_python import Engine, check_model, engines
 from .model_file import ModelFile
 
 
-class ModelRunner:
+class ModelRunner(ABC):
     """A model file on a batch of slots of one shape; a call receives the batch.
 
     name: the model's, with what sets it apart. precision: of what multiplies; converted_to: the
@@ -34,9 +35,9 @@ class ModelRunner:
         self.seconds: list[float] = []
         self.cpu_seconds: list[float] = []
 
+    @abstractmethod
     def _receive(self) -> tuple[float, float]:
         """Receive the batch; returns wall and CPU seconds."""
-        raise NotImplementedError
 
     def __call__(self) -> int:
         """Receive the batch; returns its slots."""
