@@ -742,6 +742,23 @@ needs_openvino = pytest.mark.skipif(
 
 
 @needs_openvino
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_openvino_stays_on_the_cores_of_the_block(tmp_path):
+    config = deeprx.SlotConfig()
+    core = max(os.sched_getaffinity(0))
+    module = models.ConvNet()
+    path = models.save(module, tmp_path / "m.pt", models.ir_of(module))
+    flowgraph = Flowgraph(path, random_symbols(config, 2, 4), slot_tags(4), repeat=True)
+    flowgraph.receiver.set_processor_affinity([core])
+    flowgraph.start()
+    wait_for_slots(flowgraph, 5)
+    bound = [cores_of_threads().count(str(core)) for _ in range(200)]
+    flowgraph.stop()
+    flowgraph.wait()
+    assert set(bound) == {1}
+
+
+@needs_openvino
 def test_openvino_receives_what_the_file_carries_for_it(tmp_path):
     config = deeprx.SlotConfig()
     module = models.ConvNet()

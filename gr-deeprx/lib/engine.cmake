@@ -14,7 +14,7 @@ set(engine_sources
     slot_geometry.cc
     torchscript_engine.cc
     torchscript_vetting.cc)
-if(TARGET openvino::runtime)
+if(TARGET openvino::runtime AND TARGET TBB::tbb)
     list(APPEND engine_sources ir_vetting.cc openvino_engine.cc)
 else()
     list(APPEND engine_sources no_openvino_engine.cc)
@@ -27,4 +27,5 @@ target_compile_options(deeprx-engine PRIVATE -Wall -Wextra)
 target_compile_definitions(deeprx-engine PRIVATE BOOST_BIND_GLOBAL_PLACEHOLDERS)
 target_include_directories(deeprx-engine INTERFACE ${CMAKE_CURRENT_LIST_DIR})
 target_link_libraries(deeprx-engine PRIVATE LibTorch::LibTorch Threads::Threads
-                                            $<TARGET_NAME_IF_EXISTS:openvino::runtime>)
+                                            $<TARGET_NAME_IF_EXISTS:openvino::runtime>
+                                            $<TARGET_NAME_IF_EXISTS:TBB::tbb>)

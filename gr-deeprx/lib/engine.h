@@ -33,7 +33,7 @@ public:
     //! Received grid of a slot of the next batch, float32 [n_rx][14][n_subcarriers][2].
     virtual float* grid(int slot) = 0;
 
-    //! Pilots of a slot of the next batch, float32 [14][n_subcarriers][2].
+    //! Pilots of a slot of the next batch, float32 [14][n_subcarriers][2]; slot 0's until written.
     virtual float* pilots(int slot) = 0;
 
     /*!

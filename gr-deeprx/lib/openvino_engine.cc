@@ -5,6 +5,7 @@
 #include "ir_vetting.h"
 
 #include <openvino/openvino.hpp>
+#include <tbb/task_arena.h>
 
 #include <algorithm>
 #include <map>
@@ -129,7 +130,7 @@ public:
     const float* infer(int batch) override
     try {
         auto& request = sized_for(batch).request;
-        request.infer();
+        d_one_thread.execute([&] { request.infer(); });
         return request.get_output_tensor().data<const float>();
     } catch (const ov::Exception& e) {
         rethrow(e);
@@ -161,14 +162,16 @@ private:
             shapes[input.get_any_name()] = tensors.at(input.get_any_name()).get_shape();
         model->reshape(shapes);
         sized made;
-        made.compiled = core().compile_model(
-            model,
-            "CPU",
+        const ov::AnyMap how{
             ov::hint::performance_mode(ov::hint::PerformanceMode::LATENCY),
             ov::hint::inference_precision(ov::element::f32), // the IR's own is kept
-            ov::hint::enable_cpu_pinning(false),             // the work thread's affinity decides
             ov::num_streams(1),
-            ov::inference_num_threads(1));
+            ov::inference_num_threads(1),
+            // For d_one_thread: an arena of OpenVINO's own would take the thread off the cores that
+            // it is bound to, to any of the process's, whenever it computes.
+            { "EXCLUSIVE_ASYNC_REQUESTS", true },
+        };
+        d_one_thread.execute([&] { made.compiled = core().compile_model(model, "CPU", how); });
         const auto output = made.compiled.output();
         const ov::Shape& llr = output.get_shape();
         if (llr.size() != 4 || llr[0] != batch || llr[1] != slot_geometry::n_symbols ||
@@ -195,6 +198,7 @@ private:
     std::string d_description;
     std::shared_ptr<ov::Model> d_model;
     std::map<int, sized> d_sized; // by batch
+    tbb::task_arena d_one_thread{ 1 };
 };
 
 } // namespace

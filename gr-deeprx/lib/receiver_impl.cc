@@ -48,16 +48,25 @@ std::optional<uint64_t> to_unsigned(const pmt::pmt_t& value)
     return std::nullopt;
 }
 
-//! True if any of n floats is NaN or infinite: all exponent bits set.
-bool has_non_finite(const float* values, int n)
+// GNU Radio is built for every x86-64; this file's one hot loop is chosen at run time.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define DEEPRX_ANY_X86 __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define DEEPRX_ANY_X86
+#endif
+
+//! Copies n floats times \p sign. \return whether none is NaN or infinite: all exponent bits set
+DEEPRX_ANY_X86 bool copy_finite(const float* from, int n, float sign, float* to)
 {
-    uint32_t found = 0;
+    uint32_t largest = 0;
     for (int i = 0; i < n; i++) {
+        const float value = from[i] * sign;
         uint32_t bits;
-        std::memcpy(&bits, &values[i], sizeof(bits));
-        found |= (bits & 0x7f800000) == 0x7f800000;
+        std::memcpy(&bits, &value, sizeof(bits));
+        largest = std::max(largest, bits & 0x7fffffff);
+        to[i] = value;
     }
-    return found;
+    return largest < 0x7f800000;
 }
 
 } // namespace
@@ -433,13 +442,16 @@ bool receiver_impl::gather(const slot_in_work& slot,
     for (int port = 0; port < d_parameters.n_rx; port++) {
         const auto* symbols = static_cast<const gr_complex*>(in[port]) + slot.offset * fft_size;
         for (int symbol = 0; symbol < n_symbols; symbol++, grid += n_floats) {
-            std::memcpy(
-                grid, symbols + symbol * fft_size + d_slot.first_bin(), n_floats * sizeof(float));
-            finite &= !has_non_finite(grid, n_floats);
+            const gr_complex* row = symbols + symbol * fft_size + d_slot.first_bin();
+            finite &= copy_finite(reinterpret_cast<const float*>(row), n_floats, 1.0f, grid);
         }
     }
+    // All other symbols have none, in the engine's buffer too: whole grids would flush the caches.
     const auto& pilots = d_slot.pilots(slot.index);
-    std::copy(pilots.begin(), pilots.end(), d_model->receiver->pilots(place));
+    for (const int symbol : d_slot.dmrs())
+        std::copy_n(&pilots[symbol * n_floats],
+                    n_floats,
+                    d_model->receiver->pilots(place) + symbol * n_floats);
     return finite;
 }
 
@@ -512,23 +524,23 @@ void receiver_impl::publish_stats(const batch_in_work& batch, uint64_t wall_ns, 
 
 bool receiver_impl::scatter(const float* llr, float* out) const
 {
-    const float* const first = out;
     const int n_sc = d_slot.n_subcarriers();
     const int bits = d_slot.bits_per_symbol();
     const int stride = d_model->receiver->llr_stride();
+    bool finite = true;
     for (int symbol = 0; symbol < n_symbols; symbol++, llr += n_sc * stride) {
+        const float* from = llr;
         const bool dmrs = d_slot.is_dmrs(symbol);
-        if (!dmrs && stride == bits) {
-            out = std::copy_n(llr, n_sc * bits, out);
-            continue;
+        const int n = (dmrs ? n_sc / 2 : n_sc) * bits;
+        if (dmrs || stride != bits) {
+            from = out;
+            for (int k = dmrs ? 1 : 0, i = 0; i < n; k += dmrs ? 2 : 1, i += bits)
+                std::copy_n(llr + k * stride, bits, out + i);
         }
-        for (int k = dmrs ? 1 : 0; k < n_sc; k += dmrs ? 2 : 1)
-            out = std::copy_n(llr + k * stride, bits, out);
+        finite &= copy_finite(from, n, d_llr_sign, out);
+        out += n;
     }
-    const int n_bits = static_cast<int>(out - first);
-    if (d_llr_sign < 0)
-        std::transform(out - n_bits, out, out - n_bits, std::negate<float>());
-    return !has_non_finite(first, n_bits);
+    return finite;
 }
 
 void receiver_impl::forward_tags(slot_in_work& slot, uint64_t out_offset)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import binom
 
 from deeprx_common.report import summarise_s
 
@@ -32,8 +33,9 @@ class Row:
     process's CPU time over wall time. real_time: the 1 ms of a slot over cpu_s. flop_per_s: the
     file's FLOP over cpu_s; of_peak: over the matrix product's rate in this precision. against:
     cpu_s over that of "torchscript" in the same round: quartile, median, quartile. llr_difference:
-    RMS against "torchscript", over its RMS. above_engine_s: of a block, cpu_s above that of
-    "engine" in the same round, likewise. On a GPU cpu_s gives way to call_s's median.
+    RMS against "torchscript", over its RMS. above_engine_s: of a block, cpu_s above a call of
+    "engine" in the same round: median, and its 95 % interval over rounds; work_above_engine_s: of
+    its work() alone, so without the scheduler. On a GPU cpu_s gives way to call_s's median.
     """
 
     receiver: str
@@ -57,6 +59,7 @@ class Row:
     against: list[float] | None = None
     llr_difference: float | None = None
     above_engine_s: list[float] | None = None
+    work_above_engine_s: list[float] | None = None
 
 
 def per_slot(turns: Sequence[Turn]) -> list[float]:
@@ -66,6 +69,16 @@ def per_slot(turns: Sequence[Turn]) -> list[float]:
 
 def _quartiles(values: Sequence[float]) -> list[float]:
     return [float(q) for q in np.quantile(values, [0.25, 0.5, 0.75])]
+
+
+def median_interval(values: Sequence[float]) -> list[float]:
+    """Median of independent values and its 95 % interval, the order statistics around it; of fewer
+    than six values the interval is all they span.
+    """
+    below = binom.ppf(0.025, len(values), 0.5)
+    ordered = np.sort(values)
+    rank = max(0, int(below) - 1)
+    return [float(np.median(values)), float(ordered[rank]), float(ordered[-1 - rank])]
 
 
 class Comparison:
@@ -165,9 +178,14 @@ class Comparison:
                 pairs = zip(per_slot(turns), per_slot(reference), strict=False)
                 row = replace(row, against=_quartiles([own / other for own, other in pairs]))
             if name.endswith("block") and (engine := group.turns.get("engine")):
-                pairs = zip(per_slot(turns), per_slot(engine), strict=False)
-                above = _quartiles([own - other for own, other in pairs])
+                alone = [statistics.mean(turn.calls_s) for turn in engine]
+                pairs = zip(per_slot(turns), alone, strict=False)
+                above = median_interval([own - other for own, other in pairs])
                 row = replace(row, above_engine_s=above)
+                if all(turn.work_s for turn in turns):
+                    pairs = zip(turns, alone, strict=False)
+                    work = median_interval([t.work_s / t.slots - other for t, other in pairs])
+                    row = replace(row, work_above_engine_s=work)
             if kit:
                 row = replace(row, llr_difference=_difference(kit.folder, name))
         if turns or row.why:

@@ -28,6 +28,7 @@ ANSWER_S = 60.0  # at most, above the seconds of a turn
 
 CONTENDERS = {
     "block": "deeprx.receiver in a running flowgraph",
+    "watched-block": "the same, with a listener to its statistics, as the probe is one",
     "engine": "the block's engine, called without a flowgraph",
     "torchscript": "the frozen model file, called from Python",
     "python-block": "the frozen model file in a gr.basic_block written in Python",
@@ -68,6 +69,8 @@ class Worker:
         environment = os.environ | {
             "OMP_NUM_THREADS": str(job.threads),
             "TORCHINDUCTOR_CACHE_DIR": self._folder.name,  # nothing compiled before helps a start
+            "GR_CONF_PERFCOUNTERS_ON": "True",
+            "GR_CONF_PERFCOUNTERS_CLOCK": "thread" if job.device == "cpu" else "monotonic",
         }
         self.job, self._log = job, Path(self._folder.name, "log")
         start = time.perf_counter()

@@ -5,6 +5,7 @@ Radio's own equaliser.
 
 import os
 import time
+from dataclasses import replace
 
 import numpy as np
 import pmt
@@ -15,6 +16,8 @@ from deeprx_common.slot import N_SYMBOLS, SlotConfig, constellation
 
 from ..deeprx_python import receiver
 from .worker import SLOTS, WARM_UP, Job, Turn, load_model
+
+SAMPLING_S = 2e-3  # between calls of work() that are looked at
 
 
 def sources(job: Job) -> list[gr.basic_block]:
@@ -128,40 +131,71 @@ def make_receiver(job: Job) -> receiver:
 
 
 class BlockFlowgraph(Flowgraph):
-    """deeprx.receiver."""
+    """deeprx.receiver. Nobody listens to its statistics once they have said what computes: GNU
+    Radio's performance counters say what work() takes, some calls by themselves and all together.
+    """
+
+    watched = False
 
     def __init__(self, job: Job):
         self.receiver = make_receiver(job)
         super().__init__(job, [self.receiver], gr.sizeof_float, job.config.n_bits)
-        self._time = pmt.intern("cpu_ns" if job.device == "cpu" else "inference_ns")
-        self._stats = blocks.message_debug()
-        self.top.msg_connect((self.receiver, "stats"), (self._stats, "store"))
+        self._stats, self._sampled = blocks.message_debug(), []
+        link = (self.receiver, "stats"), (self._stats, "store")
         self._others.append(self._stats)
-
-    @property
-    def description(self) -> str:
-        """What computes in it, as the block says; "" where its message has not come yet."""
-        if not self._stats.num_messages():
-            return ""
-        found = pmt.dict_ref(self._stats.get_message(0), pmt.intern("engine"), pmt.intern(""))
-        return pmt.symbol_to_string(found)
+        self.top.msg_connect(*link)
+        self.turn(0.0)
+        self.description = ""
+        if self._stats.num_messages():
+            found = pmt.dict_ref(self._stats.get_message(0), pmt.intern("engine"), pmt.intern(""))
+            self.description = pmt.symbol_to_string(found)
+        if not self.watched:
+            self.top.msg_disconnect(*link)
 
     def slots(self) -> int:
         return self.receiver.slots()
 
-    def calls(self) -> int:
+    def measure(self, seconds):
+        before = self.receiver.pc_work_time_total()
+        turn = super().measure(seconds)
+        return replace(turn, work_s=1e-9 * (self.receiver.pc_work_time_total() - before))
+
+    def calls(self):
+        return len(self._sampled)
+
+    def calls_since(self, mark, end):
+        return {"calls_s": self._sampled[mark:end]}
+
+    def _wait(self, until):
+        while time.perf_counter() < until:
+            time.sleep(SAMPLING_S)
+            self._sampled.append(1e-9 * self.receiver.pc_work_time())
+        super()._wait(until)
+
+
+class WatchedFlowgraph(BlockFlowgraph):
+    """deeprx.receiver, whose statistics are stored and tell of every call."""
+
+    watched = True
+
+    def __init__(self, job: Job):
+        self._call = "cpu_ns" if job.device == "cpu" else "inference_ns"
+        super().__init__(job)
+
+    def calls(self):
         return self._stats.num_messages()
 
     def calls_since(self, mark, end):
         found = [self._stats.get_message(k) for k in range(mark, end)]
 
         def column(key, scale=1.0):
-            return [scale * pmt.to_python(pmt.dict_ref(m, key, pmt.PMT_NIL)) for m in found]
+            name = pmt.intern(key)
+            return [scale * pmt.to_python(pmt.dict_ref(m, name, pmt.PMT_NIL)) for m in found]
 
         return {
-            "calls_s": column(self._time, 1e-9),
-            "queued": float(np.mean(column(pmt.intern("queue_depth")) or [0])),
-            "batch": float(np.mean(column(pmt.intern("batch")) or [0])),
+            "calls_s": column(self._call, 1e-9),
+            "queued": float(np.mean(column("queue_depth") or [0])),
+            "batch": float(np.mean(column("batch") or [0])),
         }
 
 
@@ -272,6 +306,7 @@ class EqualiserFlowgraph(Flowgraph):
 
 FLOWGRAPHS = {
     "block": BlockFlowgraph,
+    "watched-block": WatchedFlowgraph,
     "steady": SteadyFlowgraph,
     "python-block": PythonFlowgraph,
     "equaliser": EqualiserFlowgraph,

@@ -111,7 +111,7 @@ class Scale:
 
     def _measured(self, point: Point, kit: Kit, job: Job) -> Point:
         job = replace(job, cores=bench_cores(job.threads))
-        with Worker(kit.job("block", job)) as worker:
+        with Worker(kit.job("watched-block", job)) as worker:
             turns = [worker.turn(self._seconds / TURNS) for _ in range(TURNS)]
             cpu_s = [turn.receiver_s / turn.slots for turn in turns]
             slots_per_s = statistics.median(turn.slots / turn.seconds for turn in turns)

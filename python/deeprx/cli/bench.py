@@ -233,8 +233,8 @@ def show(
         if made.row_count:
             console.print(made)
         for row in found:
-            if row.contender == "block" and row.description:
-                console.print(f"block: {row.description}{_above(row)}", markup=False)
+            if row.contender in ("block", "watched-block") and row.description:
+                console.print(f"{row.contender}: {row.description}{_above(row)}", markup=False)
             if row.why:
                 console.print(
                     f"{receiver}, {row.contender}: {row.why}", markup=False, soft_wrap=True
@@ -260,10 +260,13 @@ def show_sharing(busy: Sequence[float], console: Console) -> None:
 
 
 def _above(row: Row) -> str:
-    if not row.above_engine_s:
-        return ""
-    low, middle, high = (1e6 * seconds for seconds in row.above_engine_s)
-    return f"; {middle:+.0f} µs [{low:+.0f}, {high:+.0f}] above its engine alone"
+    found = {"work()": row.work_above_engine_s, "with the scheduler": row.above_engine_s}
+    told = [
+        "{} {:+.0f} µs [{:+.0f}, {:+.0f}]".format(what, *(1e6 * seconds for seconds in interval))
+        for what, interval in found.items()
+        if interval
+    ]
+    return f"; above its engine alone: {', '.join(told)}" if told else ""
 
 
 def _cells(row: Row) -> list[str]:
