@@ -55,6 +55,9 @@ public:
     //! Waits for the oldest batch that was submitted. \return see infer()
     virtual const float* collect() { return d_llr; }
 
+    //! From now on inferences stay on the cores that the thread which calls them is bound to.
+    virtual void stay_bound() {}
+
     //! Gets ready for batches of this size: what compiles, compiles.
     virtual void prepare(int batch);
 

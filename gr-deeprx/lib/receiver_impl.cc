@@ -173,8 +173,10 @@ void receiver_impl::say_once(const model_info& info, const std::string& engine) 
                        instructions.name);
 }
 
-void receiver_impl::warm_up(loaded_model& model) const
+void receiver_impl::warm_up(loaded_model& model, bool bound) const
 {
+    if (bound)
+        model.receiver->stay_bound();
     model.batch_seconds = model.receiver->warm_up(d_batch_sizes);
 }
 
@@ -182,10 +184,11 @@ bool receiver_impl::start()
 {
     // Here, because this is the work thread: LibTorch's thread pool and caches belong to it. The
     // scheduler binds it to its cores only after this: too late for the pool, which inherits them.
-    if (!processor_affinity().empty())
+    d_bound = !processor_affinity().empty();
+    if (d_bound)
         gr::thread::thread_bind_to_processor(processor_affinity());
     set_inference_threads(d_parameters.threads);
-    warm_up(*d_model);
+    warm_up(*d_model, d_bound);
     d_name = alias_pmt();
     return block::start();
 }
@@ -227,20 +230,21 @@ void receiver_impl::handle_model(const pmt::pmt_t& message)
                       pmt::write_string(message));
         return;
     }
-    d_background.post([this, file = pmt::symbol_to_string(path), first = *at_slot] {
-        load_result result;
-        try {
-            result.model = load(file, first);
-            warm_up(*result.model);
-        } catch (const std::exception& e) {
-            result = { nullptr, e.what() };
-        }
-        {
-            std::lock_guard<std::mutex> lock(d_loaded_mutex);
-            d_loaded.push_back(std::move(result));
-        }
-        _post(loaded_port, pmt::PMT_NIL);
-    });
+    d_background.post(
+        [this, file = pmt::symbol_to_string(path), first = *at_slot, bound = d_bound] {
+            load_result result;
+            try {
+                result.model = load(file, first);
+                warm_up(*result.model, bound);
+            } catch (const std::exception& e) {
+                result = { nullptr, e.what() };
+            }
+            {
+                std::lock_guard<std::mutex> lock(d_loaded_mutex);
+                d_loaded.push_back(std::move(result));
+            }
+            _post(loaded_port, pmt::PMT_NIL);
+        });
 }
 
 void receiver_impl::handle_loaded(const pmt::pmt_t&)

@@ -76,7 +76,7 @@ private:
 
     std::shared_ptr<loaded_model> load(const std::string& path, uint64_t at_slot) const;
     void say_once(const model_info& info, const std::string& engine) const;
-    void warm_up(loaded_model& model) const;
+    void warm_up(loaded_model& model, bool bound) const;
     void handle_model(const pmt::pmt_t& message);
     void handle_loaded(const pmt::pmt_t& message);
     void publish_error(const std::string& why);
@@ -98,7 +98,8 @@ private:
     const pmt::pmt_t d_len_tag_key;
     const float d_llr_sign;
     const pmt::pmt_t d_n_bits;
-    pmt::pmt_t d_name; // of this block, as the source of tags
+    pmt::pmt_t d_name;    // of this block, as the source of tags
+    bool d_bound = false; // to the cores of its affinity
     const thread_claim d_threads;
     std::vector<int> d_batch_sizes; // ascending
 
