@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 import torch
 from gnuradio.deeprx.bench import compare, scale
@@ -44,7 +45,7 @@ def kit(path, folder):
 
 
 def test_every_contender_receives_the_same(tiny, tmp_path, capsys):
-    names = ("block", "engine", "torchscript", "python-block", "openvino")
+    names = ("block", "watched-block", "engine", "torchscript", "python-block", "openvino")
     chosen = [part for name in names for part in ("--contender", name)]
     out = tmp_path / "new"
     asked = ["bench", "--receiver", tiny, "--seconds", "0.4", "--out", str(out), *chosen]
@@ -81,9 +82,15 @@ def test_every_contender_receives_the_same(tiny, tmp_path, capsys):
         assert row["call_s"]["p50"] <= row["call_s"]["p99"]
         assert "float32" in row["description"]
     assert rows["torchscript"]["against"] == [1.0, 1.0, 1.0]
-    low, middle, high = rows["block"]["above_engine_s"]
-    assert low <= middle <= high and abs(middle) < 0.05
-    assert rows["engine"]["above_engine_s"] is None
+    for name, key in (
+        ("block", "above_engine_s"),
+        ("block", "work_above_engine_s"),
+        ("watched-block", "above_engine_s"),
+    ):
+        middle, low, high = rows[name][key]
+        assert low <= middle <= high and abs(middle) < 0.05
+        assert f"{1e6 * middle:+.0f} µs [{1e6 * low:+.0f}, {1e6 * high:+.0f}]" in text
+    assert rows["engine"]["above_engine_s"] is rows["watched-block"]["work_above_engine_s"] is None
 
 
 def test_a_contender_that_dies_stops_no_other(tiny, tmp_path):
@@ -121,6 +128,17 @@ def test_traced_operators_do_what_the_file_does(tiny):
     with torch.no_grad():
         found = traced(job(model=tiny))(y[2:], p[2:])
         assert torch.allclose(found, receiver(y[2:], p[2:], 4), atol=1e-6)
+
+
+def test_interval_of_a_median():
+    """Order statistics of the binomial distribution: of 20 values the 6th and the 15th."""
+    assert compare.median_interval([3.0, 1.0, 2.0]) == [2.0, 1.0, 3.0]
+    assert compare.median_interval(range(1, 21)) == [10.5, 6.0, 15.0]
+    random = np.random.default_rng(1)
+    held = [low <= 0 <= high for _, low, high in (
+        compare.median_interval(draw) for draw in random.standard_normal((2000, 20))
+    )]  # fmt: skip
+    assert 0.94 < np.mean(held) < 0.98  # 0.959 exactly
 
 
 def test_rows_by_hand(tiny):

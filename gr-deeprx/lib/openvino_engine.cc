@@ -209,7 +209,7 @@ private:
     std::shared_ptr<ov::Model> d_model;
     std::map<int, sized> d_sized; // by batch
     bool d_bound = false;
-    tbb::task_arena d_one_thread{ 1 }; // for what is bound: about 30 us slower than OpenVINO's own
+    tbb::task_arena d_one_thread{ 1 }; // for what is bound: a little slower than OpenVINO's own
 };
 
 } // namespace

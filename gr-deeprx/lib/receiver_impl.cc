@@ -500,7 +500,7 @@ int receiver_impl::collect(uint64_t cpu_start, float* out)
             }
         }
         const auto wall_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(elapsed).count();
-        publish_stats(batch, wall_ns, inference_cpu_ns() - cpu_start);
+        publish_stats(batch, wall_ns, cpu_start);
     }
     consume_each(done);
     d_offset -= done;
@@ -508,10 +508,11 @@ int receiver_impl::collect(uint64_t cpu_start, float* out)
     return produced;
 }
 
-void receiver_impl::publish_stats(const batch_in_work& batch, uint64_t wall_ns, uint64_t cpu_ns)
+void receiver_impl::publish_stats(const batch_in_work& batch, uint64_t wall_ns, uint64_t cpu_start)
 {
     if (pmt::is_null(message_subscribers(stats_port)))
         return;
+    const uint64_t cpu_ns = inference_cpu_ns() - cpu_start;
     // dict_add would look for the key first
     const auto with = [](const pmt::pmt_t& dict, const pmt::pmt_t& key, const pmt::pmt_t& value) {
         return pmt::dcons(pmt::cons(key, value), dict);

@@ -88,7 +88,7 @@ private:
     int collect(uint64_t cpu_start, float* out);
     bool scatter(const float* llr, float* out) const;
     void forward_tags(slot_in_work& slot, uint64_t out_offset);
-    void publish_stats(const batch_in_work& batch, uint64_t wall_ns, uint64_t cpu_ns);
+    void publish_stats(const batch_in_work& batch, uint64_t wall_ns, uint64_t cpu_start);
     void drop(uint64_t slot_index, const std::string& reason);
     void drop(const batch_in_work& batch, const std::string& reason);
 

@@ -37,6 +37,7 @@ from .train import Trainer, load_receiver, share_classical
 STUDIES = Path(__file__).parents[1] / "studies"
 SLOT_BYTES = 210_000  # of cache, with the LLRs of three teachers
 FILL_SHARE, PROBE_SHARE, COUNT_SHARE, SPARE = 0.25, 0.03, 0.2, 0.93
+PROBE_S = 60.0  # at most: these steps are not kept
 WARM_STEPS = 24  # most likely with every modulation
 
 
@@ -363,7 +364,7 @@ def _train(study: Study, crew: _Crew, cache: Path, end: float, seconds: float, s
     say("cache filled")
     crew.ask({n: ("warm",) for n in crew.names if n != first}, patience)
     say("compiled and warm")
-    pace = crew.ask({n: ("probe", PROBE_SHARE * seconds) for n in crew.names}, patience)
+    pace = crew.ask({n: ("probe", min(PROBE_S, PROBE_SHARE * seconds)) for n in crew.names}, patience)
     if not pace:
         raise StudyError("no run could train; their worker.log says why")
     # between runs that wait for one GPU (the mean) and runs that do not wait at all (the slowest)

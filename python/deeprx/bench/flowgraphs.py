@@ -5,7 +5,6 @@ Radio's own equaliser.
 
 import os
 import time
-from dataclasses import replace
 
 import numpy as np
 import pmt
@@ -132,7 +131,7 @@ def make_receiver(job: Job) -> receiver:
 
 class BlockFlowgraph(Flowgraph):
     """deeprx.receiver. Nobody listens to its statistics once they have said what computes: GNU
-    Radio's performance counters say what work() takes, some calls by themselves and all together.
+    Radio's performance counters say what calls of work() take, of as many as are looked at.
     """
 
     watched = False
@@ -154,11 +153,6 @@ class BlockFlowgraph(Flowgraph):
 
     def slots(self) -> int:
         return self.receiver.slots()
-
-    def measure(self, seconds):
-        before = self.receiver.pc_work_time_total()
-        turn = super().measure(seconds)
-        return replace(turn, work_s=1e-9 * (self.receiver.pc_work_time_total() - before))
 
     def calls(self):
         return len(self._sampled)

@@ -59,8 +59,7 @@ class Turn:
 
     busy_s: CPU time of the process. receiver_s: CPU time of what receives, worker threads included.
     calls_s: of each inference, per slot: CPU time on a CPU, wall time on a GPU. queued: mean
-    slots that waited behind a batch; batch: mean slots of one. work_s: CPU time of all calls of a
-    block's work(), by GNU Radio's performance counters.
+    slots that waited behind a batch; batch: mean slots of one.
     """
 
     slots: int
@@ -70,7 +69,6 @@ class Turn:
     calls_s: list[float]
     queued: float = 0.0
     batch: float = 1.0
-    work_s: float | None = None
 
 
 class Calls:
