@@ -364,7 +364,8 @@ def _train(study: Study, crew: _Crew, cache: Path, end: float, seconds: float, s
     say("cache filled")
     crew.ask({n: ("warm",) for n in crew.names if n != first}, patience)
     say("compiled and warm")
-    pace = crew.ask({n: ("probe", min(PROBE_S, PROBE_SHARE * seconds)) for n in crew.names}, patience)
+    probe_s = min(PROBE_S, PROBE_SHARE * seconds)
+    pace = crew.ask({n: ("probe", probe_s) for n in crew.names}, patience)
     if not pace:
         raise StudyError("no run could train; their worker.log says why")
     # between runs that wait for one GPU (the mean) and runs that do not wait at all (the slowest)
