@@ -15,7 +15,7 @@ from deeprx_training.classical import Baseline, Demapper, shrink_covariance, whi
 from deeprx_training.data import Conditions, SlotGenerator, bit_errors, bits_per_slot
 from deeprx_training.evaluate import count_errors
 from deeprx_training.export import example, flop_per_slot
-from deeprx_training.receivers import DeepRx, HybridRx, build, count_parameters
+from deeprx_training.receivers import DeepRx, HybridRx, SeparableConv, build, count_parameters
 from deeprx_training.train import load_receiver
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +55,22 @@ def test_shallower_deeprx_keeps_the_ends():
     ]
     with pytest.raises(ValueError, match="2 to 11 blocks, got"):
         DeepRx(blocks=12)
+
+
+def test_separable_convolutions_train_as_the_dense_one_they_are():
+    """Values and all gradients, in float64; what is exported is separable."""
+    torch.manual_seed(1)
+    net = SeparableConv(6, 10, (2, 3)).double()
+    x = torch.randn(2, 6, 14, 24, dtype=torch.float64, requires_grad=True)
+    found = []
+    for training in (True, False):
+        net.train(training)
+        out = net(x)
+        found.append((out, *torch.autograd.grad(out.sin().sum(), [x, *net.parameters()])))
+    for dense, separable in zip(*found, strict=True):
+        assert torch.allclose(dense, separable, rtol=0, atol=1e-12)
+    shipped = str(torch.jit.script(net.train()).inlined_graph)
+    assert shipped.count("aten::conv2d") == 2 and "einsum" not in shipped
 
 
 def test_deeprx_flop_by_hand():

@@ -98,8 +98,10 @@ def realtime_flop(net: RealtimeRx, re: int, pilots: int, bits: int) -> int:
 def flop_per_slot(net: nn.Module, n_rx: int, n_prb: int = 26, bits: int = 4) -> dict:
     """FLOP of one slot: convolutions and matrix products as counted, the rest by formula."""
     y, p = example(n_rx, n_prb)
+    trains = net.training
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        net(y, p, bits)
+        net.eval()(y, p, bits)
+    net.train(trains)
     slot = SlotConfig(n_prb=n_prb)
     re = N_SYMBOLS * slot.n_sc
     pilots = re - slot.n_data_re

@@ -7,6 +7,7 @@ y float32 [B, R, 14, K, 2] received grid, p float32 [B, 14, K, 2] pilots; float3
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .classical import (
@@ -37,6 +38,36 @@ def paper_planes(yc: Tensor, pc: Tensor) -> Tensor:
     return planes(torch.cat([yc, pc[:, None], yc * pc[:, None].conj()], 1))
 
 
+class SeparableConv(nn.Sequential):
+    """Depthwise 3x3 with multiplier 2, then 1x1.
+
+    Nothing nonlinear is between the two: they are one dense convolution with few degrees of
+    freedom. They are trained as that: it does up to 4.5 times the arithmetic in far less time,
+    because libraries are fast at dense convolutions and slow at the gradients of depthwise ones.
+    """
+
+    def __init__(self, c_in: int, c_out: int, dilation: tuple[int, int]):
+        super().__init__(
+            nn.Conv2d(c_in, 2 * c_in, 3, padding=dilation, dilation=dilation, groups=c_in),
+            nn.Conv2d(2 * c_in, c_out, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.jit.is_scripting() and self.training:
+            return self._dense(x)
+        return self[1](self[0](x))
+
+    @torch.jit.unused
+    def _dense(self, x: Tensor) -> Tensor:
+        depthwise, pointwise = self
+        mixing = pointwise.weight.unflatten(1, (depthwise.in_channels, 2))[..., 0, 0]
+        taps = depthwise.weight.unflatten(0, (depthwise.in_channels, 2))[:, :, 0]
+        weight = torch.einsum("oam,amij->oaij", mixing, taps)
+        bias = pointwise.bias + pointwise.weight.flatten(1) @ depthwise.bias
+        dilation = depthwise.dilation
+        return F.conv2d(x, weight, bias, padding=dilation, dilation=dilation)
+
+
 class DeepRxBlock(nn.Module):
     """Pre-activation residual block: (BN, ReLU, depthwise 3x3 with multiplier 2, 1x1) twice."""
 
@@ -44,12 +75,7 @@ class DeepRxBlock(nn.Module):
         super().__init__()
 
         def half(a, b):
-            return nn.Sequential(
-                nn.BatchNorm2d(a),
-                nn.ReLU(),
-                nn.Conv2d(a, 2 * a, 3, padding=dilation, dilation=dilation, groups=a),
-                nn.Conv2d(2 * a, b, 1),
-            )
+            return nn.Sequential(nn.BatchNorm2d(a), nn.ReLU(), SeparableConv(a, b, dilation))
 
         self.body = nn.Sequential(half(c_in, c_out), half(c_out, c_out))
         self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()

@@ -27,7 +27,7 @@ from .int8 import select_engine
 from .ledger import EnergyBill, Ledger
 from .losses import objective, sinr_weight
 from .realtime import RealtimeRx
-from .receivers import HybridRx, bodies, build, last_hidden
+from .receivers import HybridRx, SeparableConv, bodies, build, last_hidden
 from .recipe import Member, Recipe
 
 
@@ -103,13 +103,13 @@ def bfloat16_is_safe(net: nn.Module) -> bool:
     """Whether a CPU computes this net's gradients rightly in bfloat16.
 
     oneDNN (in torch 2.13) gives wrong weight gradients, up to NaN, for dilated convolutions in
-    channels-last order whose channels, or those of a group, are not a multiple of 16.
+    channels-last order whose channels are not a multiple of 16.
     """
+    dense = [(m, m) for m in net.modules() if isinstance(m, nn.Conv2d) and m.groups == 1]
+    dense += [tuple(m) for m in net.modules() if isinstance(m, SeparableConv)]
     return not any(
-        isinstance(m, nn.Conv2d)
-        and max(m.dilation) > 1
-        and (m.in_channels // m.groups % 16 or m.out_channels // m.groups % 16)
-        for m in net.modules()
+        max(first.dilation) > 1 and (first.in_channels % 16 or last.out_channels % 16)
+        for first, last in dense
     )
 
 
