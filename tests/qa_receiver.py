@@ -751,18 +751,19 @@ def test_openvino_stays_on_the_cores_of_the_block(tmp_path):
     path = models.save(module, tmp_path / "m.pt", models.ir_of(module))
     flowgraph = Flowgraph(path, random_symbols(config, 2, 4), slot_tags(4), repeat=True)
     flowgraph.receiver.set_processor_affinity([core])
+    before, seen = set(os.listdir("/proc/self/task")), set()
     flowgraph.start()
-    wait_for_slots(flowgraph, 5)
-    (thread,) = (
-        path.parent
-        for path in Path("/proc/self/task").glob("*/comm")
-        if path.read_text().startswith("deeprx_receiver")
-    )
-    seen = set()
-    for _ in range(500):  # most of them while it computes
-        seen |= set(re.findall(r"Cpus_allowed_list:\s*(.*)", (thread / "status").read_text()))
-    flowgraph.stop()
-    flowgraph.wait()
+    try:
+        wait_for_slots(flowgraph, 5)
+        for thread in set(os.listdir("/proc/self/task")) - before:
+            status = Path("/proc/self/task", thread, "status")
+            if "deeprx_receiver" not in status.read_text():
+                continue
+            for _ in range(500):  # most of them while it computes
+                seen |= set(re.findall(r"Cpus_allowed_list:\s*(.*)", status.read_text()))
+    finally:
+        flowgraph.stop()
+        flowgraph.wait()
     assert seen == {str(core)}
 
 
