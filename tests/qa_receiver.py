@@ -759,8 +759,9 @@ def test_openvino_stays_on_the_cores_of_the_block(tmp_path):
             status = Path("/proc/self/task", thread, "status")
             if "deeprx_receiver" not in status.read_text():
                 continue
-            for _ in range(500):  # most of them while it computes
+            for _ in range(200):  # about half of them while it computes
                 seen |= set(re.findall(r"Cpus_allowed_list:\s*(.*)", status.read_text()))
+                time.sleep(0.7e-3)
     finally:
         flowgraph.stop()
         flowgraph.wait()
