@@ -38,6 +38,7 @@ STUDIES = Path(__file__).parents[1] / "studies"
 SLOT_BYTES = 210_000  # of cache, with the LLRs of three teachers
 FILL_SHARE, PROBE_SHARE, COUNT_SHARE, SPARE = 0.25, 0.03, 0.2, 0.93
 PROBE_S = 60.0  # at most: these steps are not kept
+PATIENCE_S = 300.0  # beyond the end, with who counts: it looks at the clock between batches only
 WARM_STEPS = 24  # most likely with every modulation
 
 
@@ -396,7 +397,7 @@ def _count(study: Study, crew: _Crew, out: Path, end: float, say) -> None:
     while todo and crew.names:
         some = dict(zip(crew.names, todo, strict=False))
         orders = {n: ("count", e, _references(study, out, e), end) for n, e in some.items()}
-        done = crew.ask(orders, end + 30)
+        done = crew.ask(orders, end + PATIENCE_S)
         for name, slots in done.items():
             say(f"{some[name].name}: {slots} slots a point")
         todo = todo[len(some) :]
