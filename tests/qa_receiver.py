@@ -836,8 +836,8 @@ def work_over_engine(model):
 def test_work_costs_at_most_20_microseconds_over_the_engine(tmp_path):
     path = models.save(models.Constant(1.0), tmp_path / "m.pt")
     counting = {"GR_CONF_PERFCOUNTERS_ON": "1", "GR_CONF_PERFCOUNTERS_CLOCK": "thread"}
-    above = []
-    while len(above) < 5 and not any(0 < cost < 20 for cost in above):  # a slow minute may pass
+    runs = []  # the fastest of each counts: a slow minute may pass
+    for _ in range(3):
         done = subprocess.run(
             [sys.executable, "-c", f"import qa_receiver as q; q.work_over_engine({path!r})"],
             cwd=Path(__file__).parent,
@@ -848,8 +848,9 @@ def test_work_costs_at_most_20_microseconds_over_the_engine(tmp_path):
         )
         assert done.returncode == 0, done.stderr[-2000:]
         _, work, _, engine = done.stdout.splitlines()[-1].split()
-        above.append(float(work) - float(engine))
-    assert 0 < min(above) < 20, above
+        runs.append((float(work), float(engine)))
+    work, engine = map(min, zip(*runs, strict=True))
+    assert 0 < work < engine + 20, runs
 
 
 def steady_allocations(model):

@@ -42,8 +42,8 @@ class SeparableConv(nn.Sequential):
     """Depthwise 3x3 with multiplier 2, then 1x1.
 
     Nothing nonlinear is between the two: they are one dense convolution with few degrees of
-    freedom. They are trained as that: it does up to 4.5 times the arithmetic in far less time,
-    because libraries are fast at dense convolutions and slow at the gradients of depthwise ones.
+    freedom. They are trained as that: up to 4.5 times the arithmetic, but libraries are fast at
+    dense convolutions and slow at the gradients of depthwise ones.
     """
 
     def __init__(self, c_in: int, c_out: int, dilation: tuple[int, int]):
