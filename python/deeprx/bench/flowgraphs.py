@@ -131,7 +131,7 @@ def make_receiver(job: Job) -> receiver:
 
 class BlockFlowgraph(Flowgraph):
     """deeprx.receiver. Nobody listens to its statistics once they have said what computes: GNU
-    Radio's performance counters say what calls of work() take, of as many as are looked at.
+    Radio's performance counters say what calls of work() take, as often as they are asked.
     """
 
     watched = False
@@ -161,7 +161,7 @@ class BlockFlowgraph(Flowgraph):
         return {"calls_s": self._sampled[mark:end]}
 
     def _wait(self, until):
-        while time.perf_counter() < until:
+        while not self.watched and time.perf_counter() < until:
             time.sleep(SAMPLING_S)
             self._sampled.append(1e-9 * self.receiver.pc_work_time())
         super()._wait(until)
