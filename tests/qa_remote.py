@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from companion import environment
 from gnuradio.deeprx.telemetry import Subscription
-from telemetry_reports import free_port, until
+from telemetry_reports import acquaintance, free_port, until
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
@@ -51,14 +51,15 @@ def loopback_points(slots):
 
 def test_errors_are_the_loopbacks_and_a_receiver_that_starts_again_finds_the_slots(links):
     port = free_port()
+    subscriptions = [Subscription(str(port + k)) for k in range(2)]
+    waits = [acquaintance(subscription) for subscription in subscriptions]
+    arguments = ["receiver", "--slots=20", f"--telemetry={port}", *links]
     with ExitStack() as stack:
-        others = [
-            stack.enter_context(running(EXAMPLES / "remote.py", role, *links))
-            for role in ("channel", "transmitter")  # in any order
-        ]
-        subscriptions = [Subscription(str(port + k)) for k in range(2)]
-        arguments = ["receiver", "--slots=20", f"--telemetry={port}", *links]
+        others = [stack.enter_context(running(EXAMPLES / "remote.py", "channel", *links))]
         with running(EXAMPLES / "remote.py", *arguments) as receiver:
+            for wait in waits:
+                wait()
+            others.append(stack.enter_context(running(EXAMPLES / "remote.py", "transmitter", *links)))
             until(lambda: any(p.poll() is not None for p in (receiver, *others)), 90)
             assert [p.stderr.read() for p in others if p.poll() is not None] == []
             table, errors = receiver.communicate()

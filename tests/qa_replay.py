@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -261,9 +262,13 @@ def test_ctrl_c_keeps_what_was_measured(copied):
 
 def position(process, path):
     """How far a process has read a file, in bytes."""
-    opened = [link for link in Path(f"/proc/{process}/fd").iterdir() if link.exists()]
-    infos = [Path(f"/proc/{process}/fdinfo/{o.name}") for o in opened if o.samefile(path)]
-    return max((int(info.read_text().split()[1]) for info in infos), default=0)
+    reached = [0]
+    for link in Path(f"/proc/{process}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            if link.samefile(path):
+                info = Path(f"/proc/{process}/fdinfo/{link.name}").read_text()
+                reached.append(int(info.split()[1]))
+    return max(reached)
 
 
 class TestMistakes:

@@ -4,6 +4,8 @@
 import socket
 import time
 
+import zmq
+
 from deeprx_common import report
 
 
@@ -39,6 +41,18 @@ def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
+
+
+def acquaintance(subscription):
+    """A function that waits until the subscription's publisher, not there yet, knows of it."""
+    events = subscription.socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+
+    def wait():
+        assert events.poll(60_000), "no publisher within 60 s"
+        subscription.socket.disable_monitor()
+        time.sleep(0.2)  # the handshake has ended on this side only
+
+    return wait
 
 
 def until(condition, seconds=10.0):

@@ -117,14 +117,15 @@ class slot_probe(gr.hier_block2):
       seed: of slot_source. cluster_slots: slots of one cluster, the unit of the 95 % interval: at
       least 10 coherence times (10 / Doppler), or the slots of one burst.
       n_slots: slots of this index and above are not counted; 0: all are.
-      every_slots, every_s: publish after so many slots or seconds, whichever is first; 0: never.
+      every_slots, every_s: publish after so many slots or seconds, whichever is first (0: not by
+      that), and what is left when the flowgraph stops.
       zmq_address: e.g. "tcp://127.0.0.1:5599", or a port number alone, which stays on this machine;
       empty: no ZMQ. zmq_keys: folder made by `deeprx keys`, needed if other machines can connect.
       flop_per_slot: for the modelled energy; 0: what the receiver's stats say of its model.
       device: of the receiver, picks the meter. meter: of deeprx_common.energy.METERS, or a Meter.
       idle_w: what the meter's scope draws at rest, for joules net of idle; 0: measured for a second
       when the block is made, where there is a counter.
-      log: *.jsonl or *.csv to which each published report is added, and the last; empty: none.
+      log: *.jsonl or *.csv to which each published report is added; empty: none.
       conditions: keys of the report's point that are known here, e.g. {"channel": "TDL-A"}; see
       set_conditions().
       llr_sign: -1 where the receiver was told to flip. Other keywords: see SlotConfig.
@@ -212,17 +213,20 @@ class slot_probe(gr.hier_block2):
             if due:
                 self._published_slots, self._published_time = slots, now
         if due:
-            made = self.report()
-            self._llrs.publish(json.dumps(made))
-            if self._publisher:
-                self._publisher.publish(made)
-            self._keep(made)
+            self._publish()
 
     def _on_end(self):
-        if self.slots() > self._published_slots:
-            self._keep(self.report())
+        with self._lock:
+            due = self._statistics.slots > self._published_slots
+            self._published_slots = self._statistics.slots
+        if due:
+            self._publish()
 
-    def _keep(self, made):
+    def _publish(self):
+        made = self.report()
+        self._llrs.publish(json.dumps(made))
+        if self._publisher:
+            self._publisher.publish(made)
         if self._log:
             try:
                 self._log.append(made)
