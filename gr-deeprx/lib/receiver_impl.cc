@@ -287,7 +287,9 @@ int receiver_impl::general_work(int noutput_items,
                                 gr_vector_const_void_star& input_items,
                                 gr_vector_void_star& output_items)
 try {
-    const uint64_t cpu_start = inference_cpu_ns();
+    std::optional<uint64_t> cpu_start; // asks the kernel: only if somebody wants to know
+    if (!pmt::is_null(message_subscribers(stats_port)))
+        cpu_start = inference_cpu_ns();
     const int available = *std::min_element(ninput_items.begin(), ninput_items.end());
     while (submit(available, noutput_items / d_slot.n_bits(), input_items)) {
     }
@@ -460,7 +462,7 @@ bool receiver_impl::gather(const slot_in_work& slot,
 }
 
 //! LLRs of the oldest batch that is under way. \return how many
-int receiver_impl::collect(uint64_t cpu_start, float* out)
+int receiver_impl::collect(std::optional<uint64_t> cpu_start, float* out)
 {
     using clock = std::chrono::steady_clock;
     engine& receiver = *d_model->receiver;
@@ -500,7 +502,8 @@ int receiver_impl::collect(uint64_t cpu_start, float* out)
             }
         }
         const auto wall_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(elapsed).count();
-        publish_stats(batch, wall_ns, cpu_start);
+        if (cpu_start)
+            publish_stats(batch, wall_ns, *cpu_start);
     }
     consume_each(done);
     d_offset -= done;
@@ -510,8 +513,6 @@ int receiver_impl::collect(uint64_t cpu_start, float* out)
 
 void receiver_impl::publish_stats(const batch_in_work& batch, uint64_t wall_ns, uint64_t cpu_start)
 {
-    if (pmt::is_null(message_subscribers(stats_port)))
-        return;
     const uint64_t cpu_ns = inference_cpu_ns() - cpu_start;
     // dict_add would look for the key first
     const auto with = [](const pmt::pmt_t& dict, const pmt::pmt_t& key, const pmt::pmt_t& value) {

@@ -85,7 +85,7 @@ private:
     bool next_slot(slot_in_work& slot, int& offset, int available);
     bool gather(const slot_in_work& slot, int place, const gr_vector_const_void_star& in) const;
     bool submit(int available, int space, const gr_vector_const_void_star& in);
-    int collect(uint64_t cpu_start, float* out);
+    int collect(std::optional<uint64_t> cpu_start, float* out);
     bool scatter(const float* llr, float* out) const;
     void forward_tags(slot_in_work& slot, uint64_t out_offset);
     void publish_stats(const batch_in_work& batch, uint64_t wall_ns, uint64_t cpu_start);
