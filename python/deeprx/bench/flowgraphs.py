@@ -14,26 +14,23 @@ from deeprx_common.examples import received_slots
 from deeprx_common.slot import N_SYMBOLS, SlotConfig, constellation
 
 from ..deeprx_python import receiver
-from .worker import SLOTS, WARM_UP, Job, Turn, load_model
+from .worker import WARM_UP, Job, Turn, load_model
 
 SAMPLING_S = 2e-3  # between calls of work() that are looked at
 
 
 def sources(job: Job) -> list[gr.basic_block]:
-    """Slots as a front end gives them, one source an antenna, repeated for ever."""
+    """A slot as a front end gives it, one source an antenna, again and again: more slots would
+    take the caches from the receiver.
+    """
     config = job.config
-    y, _ = received_slots(config, job.n_rx, SLOTS)
-    symbols = np.zeros((job.n_rx, SLOTS, N_SYMBOLS, config.fft_size), np.complex64)
+    y, _ = received_slots(config, job.n_rx, 1)
+    symbols = np.zeros((job.n_rx, N_SYMBOLS, config.fft_size), np.complex64)
     first = config.fft_size // 2 - 6 * config.n_prb
-    symbols[..., first : first + config.n_sc] = y.view(np.complex64)[..., 0].swapaxes(0, 1)
-    length = [
-        gr.tag_utils.python_to_tag(
-            (N_SYMBOLS * i, pmt.intern("packet_len"), pmt.from_long(N_SYMBOLS))
-        )
-        for i in range(SLOTS)
-    ]
+    symbols[..., first : first + config.n_sc] = y[0].view(np.complex64)[..., 0]
+    length = gr.tag_utils.python_to_tag((0, pmt.intern("packet_len"), pmt.from_long(N_SYMBOLS)))
     made = [
-        blocks.vector_source_c(antenna.ravel().tolist(), True, config.fft_size, [] if k else length)
+        blocks.vector_source_c(antenna.ravel().tolist(), True, config.fft_size, [] if k else [length])
         for k, antenna in enumerate(symbols)
     ]
     for source in made:

@@ -20,7 +20,6 @@ import numpy as np
 from deeprx_common.examples import received_slots
 from deeprx_common.slot import N_SYMBOLS, SlotConfig
 
-SLOTS = 4  # different ones, received again and again
 WARM_UP = 0.2  # of a turn, before what is counted: other contenders had the caches
 
 
@@ -72,20 +71,17 @@ class Turn:
 
 
 class Calls:
-    """A receiver called on one batch after another. receive(y, p): float32 arrays of the model
+    """A receiver called on a batch again and again. receive(y, p): float32 arrays of the model
     contract, to LLRs [batch, 14, n_sc, >= bits].
     """
 
     def __init__(self, job: Job):
-        y, p = received_slots(job.config, job.n_rx, SLOTS * job.batch)
+        received = received_slots(job.config, job.n_rx, job.batch)
         self.batch, self.bits = job.batch, job.config.bits_per_symbol
         self._clock = time.process_time if job.device == "cpu" else time.perf_counter
         self.load(job)
-        self._batches = [
-            tuple(map(self.prepare, pair))
-            for pair in zip(np.split(y, SLOTS), np.split(p, SLOTS), strict=True)
-        ]
-        llr = np.asarray(self.receive(*self._batches[0]))
+        self._batch = tuple(map(self.prepare, received))
+        llr = np.asarray(self.receive(*self._batch))
         if job.llr:
             np.save(job.llr, llr[..., : self.bits])
 
@@ -104,7 +100,7 @@ class Calls:
         end = time.perf_counter() + seconds
         while not made or time.perf_counter() < end:
             start = clock()
-            self.receive(*self._batches[len(made) % SLOTS])
+            self.receive(*self._batch)
             made.append((clock() - start) / self.batch)
         return made
 
@@ -207,7 +203,7 @@ class Engine(Calls):
         made, column = [], 0 if self._clock is time.perf_counter else 1
         end = time.perf_counter() + seconds
         while not made or time.perf_counter() < end:
-            made += (self.engine.time(SLOTS, self.batch)[:, column] / self.batch).tolist()
+            made += (self.engine.time(4, self.batch)[:, column] / self.batch).tolist()
         return made
 
 
@@ -267,7 +263,7 @@ class Gemm(Calls):
         torch.set_num_threads(job.threads)
         work = matrix_product(job.device, job.precision)
         wait = torch.cuda.synchronize if job.device != "cpu" else lambda: None
-        self.batch, self._batches = 1, [()] * SLOTS
+        self.batch, self._batch = 1, ()
         self._clock = time.process_time if job.device == "cpu" else time.perf_counter
         self.receive = lambda: (work.run(), wait())
         self.flop = work.flop
