@@ -111,12 +111,13 @@ def test_interferer_makes_up_the_sinr(models, tmp_path):
     assert 0.06 < point["ber"] < 0.2
 
 
-def test_ctrl_c_keeps_what_was_measured(models, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_keeps_what_was_measured(models, tmp_path, number):
     command = [sys.executable, "-m", "gnuradio.deeprx", "loopback", "--receiver", models[0]]
     command += ["--sinr", "6,9,12", "--slots", "300", "--out", str(tmp_path)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline().startswith("TDL-A 6 dB (1/3)")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "stopped after" in errors

@@ -395,6 +395,15 @@ def test_failed_inference_drops_its_slot_and_says_why(tmp_path):
     assert received == [0, 2, 3]
 
 
+def test_a_receiver_that_cannot_start_ends_the_flowgraph(tmp_path):
+    path = models.save(models.OneSlot(), tmp_path / "model.pt")
+    symbols = random_symbols(deeprx.SlotConfig(), 1, 4)
+    flowgraph = Flowgraph(path, symbols, slot_tags(4), repeat=True, max_batch=4)
+    flowgraph.start()
+    flowgraph.wait()
+    assert flowgraph.receiver.slots() == 0
+
+
 # Model files
 
 

@@ -59,7 +59,9 @@ def test_errors_are_the_loopbacks_and_a_receiver_that_starts_again_finds_the_slo
         with running(EXAMPLES / "remote.py", *arguments) as receiver:
             for wait in waits:
                 wait()
-            others.append(stack.enter_context(running(EXAMPLES / "remote.py", "transmitter", *links)))
+            others.append(
+                stack.enter_context(running(EXAMPLES / "remote.py", "transmitter", *links))
+            )
             until(lambda: any(p.poll() is not None for p in (receiver, *others)), 90)
             assert [p.stderr.read() for p in others if p.poll() is not None] == []
             table, errors = receiver.communicate()

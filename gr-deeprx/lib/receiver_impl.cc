@@ -185,11 +185,18 @@ bool receiver_impl::start()
     // Here, because this is the work thread: LibTorch's thread pool and caches belong to it. The
     // scheduler binds it to its cores only after this: too late for the pool, which inherits them.
     d_bound = !processor_affinity().empty();
+    d_name = alias_pmt();
     if (d_bound)
         gr::thread::thread_bind_to_processor(processor_affinity());
     set_inference_threads(d_parameters.threads);
-    warm_up(*d_model, d_bound);
-    d_name = alias_pmt();
+    d_started = false;
+    try {
+        warm_up(*d_model, d_bound);
+        d_started = true;
+    } catch (const std::exception& e) { // from here it would end the thread, and nothing else
+        d_logger->error(
+            "{:s}: {:s}; the receiver ends here", d_model->receiver->info().name, e.what());
+    }
     return block::start();
 }
 
@@ -287,6 +294,8 @@ int receiver_impl::general_work(int noutput_items,
                                 gr_vector_const_void_star& input_items,
                                 gr_vector_void_star& output_items)
 try {
+    if (!d_started)
+        return WORK_DONE;
     std::optional<uint64_t> cpu_start; // asks the kernel: only if somebody wants to know
     if (!pmt::is_null(message_subscribers(stats_port)))
         cpu_start = inference_cpu_ns();

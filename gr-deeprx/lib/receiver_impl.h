@@ -100,6 +100,7 @@ private:
     const pmt::pmt_t d_n_bits;
     pmt::pmt_t d_name;    // of this block, as the source of tags
     bool d_bound = false; // to the cores of its affinity
+    bool d_started = false;
     const thread_claim d_threads;
     std::vector<int> d_batch_sizes; // ascending
 

@@ -10,6 +10,12 @@ import torch
 from deeprx_training import study
 from deeprx_training.cli import main
 
+EXAMINATION = """[[examination]]
+set = "evaluation"
+domain = "time"
+sinr_db = [9]
+slots = 4
+"""
 STUDY = """
 steps = 3
 [recipe]
@@ -82,7 +88,11 @@ def test_a_study_trains_counts_and_is_drawn(tmp_path, capfd):
         ("[extra]", "look at 'extra'"),
         ('[[run]]\nname = "x"\nmembers = [["huge", "scratch"]]', "no net 'huge'"),
         ('[[run]]\nname = "x"', "needs a name and members"),
-        ('[[examination]]\nset = "evaluation"\nslot = 3', "known keys"),
+        ('[[examination]]\nset = "evaluation"\nslot = 3', "unknown key 'slot'"),
+        (EXAMINATION.replace("evaluation", "test"), "or evaluation, found 'test'"),
+        (EXAMINATION.replace("time", "space"), "or time, found 'space'"),
+        (EXAMINATION + "runs = ['nobody']", "no run 'nobody'"),
+        (EXAMINATION + "rates = ['half']", "a code rate below 1"),
         ("steps", "not a TOML file"),
     ],
 )

@@ -255,7 +255,8 @@ def test_a_full_disk_gets_one_line_and_leaves_the_last_state(tmp_path, limit):
     assert not list(out.glob("*.tmp*"))
 
 
-def test_ctrl_c_keeps_the_run(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_keeps_the_run(tmp_path, number):
     path = recipe(tmp_path, steps=100000)
     out = tmp_path / "run"
     command = [
@@ -279,7 +280,7 @@ def test_ctrl_c_keeps_the_run(tmp_path):
     deadline = time.time() + 90
     while not (out / "log.jsonl").exists() and time.time() < deadline:
         time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     text, _ = process.communicate(timeout=60)
     assert process.returncode == 130 and "goes on from there" in text and "Traceback" not in text
     assert torch.load(out / "last.ckpt", weights_only=True)["step"] >= 100
@@ -290,9 +291,20 @@ def test_a_diverging_loss_stops_and_keeps_the_last_good_state(tmp_path, capsys):
     trainer = Trainer(recipes.load(path), tmp_path / "run", "cpu")
     trainer.save()
     next(iter(trainer.nets.values())).module.net.net[0].weight.data.fill_(torch.nan)
-    with pytest.raises(TrainingError, match="step 3: the loss of tiny is not finite"):
+    with pytest.raises(TrainingError, match="step 3 the loss of tiny is not finite; .* earlier"):
         trainer.fit()
     assert all(v.isfinite().all() for v in weights(tmp_path / "run").values())
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path):
+    """A last step may break them after its loss was fine."""
+    trainer = Trainer(recipes.load(recipe(tmp_path, steps=1)), tmp_path / "run", "cpu")
+    trainer.optimizers["tiny"].register_step_post_hook(
+        lambda *_: next(iter(trainer.nets["tiny"].parameters())).data.fill_(torch.nan)
+    )
+    with pytest.raises(TrainingError, match="step 1 a weight of tiny .* nothing was saved before"):
+        trainer.fit()
+    assert not (tmp_path / "run" / "last.ckpt").exists()
 
 
 @pytest.mark.parametrize(
@@ -306,10 +318,35 @@ def test_a_diverging_loss_stops_and_keeps_the_last_good_state(tmp_path, capsys):
         (lambda t: t[: t.index("[[members]]")], "nothing to train"),
         (lambda t: "optimizer = 'sgd'\n" + t, "expected adamw or lamb, found 'sgd'"),
         (lambda t: "precision = 'int4'\n" + t, "expected auto or float32 or bfloat16"),
-        (lambda t: t.replace("batch = 4", "batch = 0"), "batch: expected at least 1, found 0"),
+        (lambda t: t.replace("batch = 4", "batch = 0"), "batch: expected a whole number, 1 or more, found 0"),
         (lambda t: "distinct = 7\n" + t, "expected a multiple of chunk (3), found 7"),
         (lambda t: t.replace("temperature", "loss = { kll = 1.0 }\ntemperature"), "'kll'"),
-        (lambda t: t.replace("channels = 4", "channels = 0"), "member tiny: expected at least one"),
+        (
+            lambda t: t.replace("channels = 4", "channels = 0"),
+            "member tiny: net: HybridRx: channels: expected a whole number, from 1 to 2048, found 0",
+        ),
+        (lambda t: t.replace("channels = 4", "channels = 10_000_000"), "from 1 to 2048"),
+        (lambda t: t.replace("[[1, 1]]", "[1, 1]"), "dilations: expected 2 numbers in brackets"),
+        (lambda t: t.replace("[[1, 1]]", "[[0, 1]]"), "from 1 to 64, found 0"),
+        (lambda t: t.replace("channels = 4", "channels = 4, bits = 2"), "bits: expected 4, as"),
+        (lambda t: t.replace("channels = 4", "channels = 4, n_rx = 1"), "n_rx: expected 2, as"),
+        (lambda t: t.replace('name = "tiny"', ""), "member 1: name is missing"),
+        (lambda t: t.replace("steps = 7", "steps = 'many'"), "steps: expected a whole number"),
+        (lambda t: t.replace("steps = 7", "steps = 2.5"), "steps: expected a whole number"),
+        (lambda t: "lr = inf\n" + t, "lr: expected a number above 0, found inf"),
+        (lambda t: "seed = -1\n" + t, "seed: expected a whole number, 0 or more, found -1"),
+        (lambda t: "kd_until = 7\n" + t, "kd_until: expected a number, from 0 to 1, found 7"),
+        (lambda t: "data = 3\n" + t[: t.index("[data]")], "[data]: expected a table, found 3"),
+        (lambda t: t.replace('["TDL-B", "TDL-D"]', "[]"), "a list of at least one"),
+        (lambda t: t.replace("TDL-B", "TDL-A"), "found 'TDL-A'"),
+        (lambda t: t.replace("[data]", "[data]\nsnr_db = [9, 3]"), "the smaller number first"),
+        (lambda t: t.replace("[data]", "[data]\nsnr_db = 3"), "snr_db: expected 2 numbers"),
+        (lambda t: t.replace("[data]", "[data]\ninterferer = 2"), "interferer: expected a number"),
+        (lambda t: t.replace("[data]", "[data]\ndmrs = { x = 1 }"), "one or two DMRS symbols"),
+        (lambda t: t.replace("[data]", "[data]\ndmrs = { 2 = 0 }"), "a weight above 0"),
+        (lambda t: t.replace("[data]", "[data]\ncell_ids = [5, 1008]"), "found 1008"),
+        (lambda t: t.replace("temperature", "loss = { bce = 0 }\ntemperature"), "weight above 0"),
+        (lambda t: t.replace("temperature = 1.0", "temperature = 0"), "a number above 0, found 0"),
         (
             lambda t: (
                 "teacher = 'no.ckpt'\n"
@@ -334,6 +371,17 @@ def test_bad_files_get_one_line(tmp_path, capsys):
     other = recipe(tmp_path, "other.toml", steps=2)
     (tmp_path / "junk.ckpt").write_bytes(b"not a checkpoint")
     (tmp_path / "junk.pt").write_bytes(b"not a model")
+    (tmp_path / "torn.ckpt").write_bytes((tmp_path / "run" / "last.ckpt").read_bytes()[:5000])
+    state = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
+    wider = json.loads(state["specs"]["tiny"]) | {"channels": 5}
+    torch.save(state | {"specs": {"tiny": json.dumps(wider)}}, tmp_path / "wider.ckpt")
+    torch.save(state | {"specs": {}}, tmp_path / "empty.ckpt")
+    one = recipe(tmp_path, "one.toml", steps=1)
+    Path(one).write_text(
+        f'teacher = "{tmp_path}/run/last.ckpt"\n'
+        + Path(one).read_text().replace("channels = 4", "n_rx = 1, channels = 4")
+        + "n_rx = 1\n"
+    )
     for command, says in [
         (["student", other, "--out", out], "belongs to another recipe"),
         (["student", "missing.toml", "--out", out], "cannot read the recipe"),
@@ -346,6 +394,15 @@ def test_bad_files_get_one_line(tmp_path, capsys):
             "expected a checkpoint",
         ),
         (["evaluate", str(tmp_path / "junk.pt"), "--out", out], "expected a model file"),
+        (["evaluate", str(tmp_path / "torn.ckpt"), "--out", out], "torn.ckpt: "),
+        (["evaluate", str(tmp_path / "wider.ckpt"), "--out", out], "are not those of the net"),
+        (["evaluate", str(tmp_path / "empty.ckpt"), "--out", out], "found one without a net"),
+        (["evaluate", path, "--out", str(tmp_path / "junk.pt")], "cannot be the output folder"),
+        (["evaluate", f"{out}/last.ckpt", "--out", out, "--sinr", "1e9"], "expected -50 to 100"),
+        (["evaluate", f"{out}/last.ckpt", "--out", out, "--dmrs", "2.5"], "symbols 0 to 13"),
+        (["evaluate", f"{out}/last.ckpt", "--out", out, "--delay-spread", "300"], "0 to 1e-05"),
+        (["evaluate", f"{out}/last.ckpt", "--out", out, "--doppler", "nan"], "0 to 10000"),
+        (["student", one, "--out", f"{out}1", "--device", "cpu"], "PRB in 16QAM with 1 antennas"),
         (
             ["export", f"{out}/last.ckpt", "--out", str(tmp_path / "junk.pt" / "m.pt")],
             "cannot be written",

@@ -4,6 +4,7 @@ files.
 """
 
 import argparse
+import signal
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +16,7 @@ from deeprx_common.slot import MODULATIONS
 from . import recipe as recipes
 from .data import EVALUATION_CHANNELS
 from .export import ExportError
-from .files import TrainingError
+from .files import TrainingError, writable_folder
 from .train import Trainer, load_receiver
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -31,8 +32,16 @@ def _device_option(parser):
     )
 
 
+def _threads(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) <= 1024):
+        raise argparse.ArgumentTypeError(f"expected 1 to 1024, got {text!r}")
+    return int(text)
+
+
 def _threads_option(parser):
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all cores)")
+    parser.add_argument(
+        "--threads", type=_threads, default=0, help="CPU threads (default: all cores)"
+    )
 
 
 def _training_parser(commands, name: str, what: str, default: str):
@@ -373,15 +382,21 @@ def _evaluate(args) -> int:
     if args.device == "cuda" and not torch.cuda.is_available():
         raise TrainingError("--device: a GPU was asked for, but torch finds none; use cpu")
     sinr_db = FLOOR_DB if args.sinr == "floor" else _numbers("--sinr", args.sinr)
+    if not all(-50 <= s <= 100 for s in sinr_db):
+        raise TrainingError(f"--sinr: expected -50 to 100 dB, got {args.sinr}")
+    dmrs = _numbers("--dmrs", args.dmrs)
+    if not all(s.is_integer() for s in dmrs):
+        raise TrainingError(f"--dmrs: expected symbols 0 to 13, got {args.dmrs}")
     conditions = evaluation_conditions(
         args.domain,
         channels=tuple(args.channel.split(",")),
         n_rx=args.rx,
         modulations={args.modulation: 1.0},
-        dmrs={tuple(int(s) for s in _numbers("--dmrs", args.dmrs)): 1.0},
-        delay_spread_s=_range("--delay-spread", args.delay_spread),
-        doppler_hz=_range("--doppler", args.doppler),
+        dmrs={tuple(int(s) for s in dmrs): 1.0},
+        delay_spread_s=_range("--delay-spread", args.delay_spread, 1e-5),
+        doppler_hz=_range("--doppler", args.doppler, 1e4),
     )
+    writable_folder(args.out)
     nets = {}
     for reference in args.receivers:
         name, net = load_receiver(reference)
@@ -467,10 +482,12 @@ def _numbers(option: str, text: str) -> list[float]:
         ) from None
 
 
-def _range(option: str, text: str) -> tuple[float, float]:
+def _range(option: str, text: str, highest: float) -> tuple[float, float]:
     numbers = _numbers(option, text)
-    if len(numbers) > 2 or min(numbers) < 0:
-        raise TrainingError(f"{option}: expected one or two numbers from 0 up, got {text!r}")
+    if len(numbers) > 2 or not all(0 <= n <= highest for n in numbers):
+        raise TrainingError(
+            f"{option}: expected one or two numbers from 0 to {highest:g}, got {text!r}"
+        )
     return min(numbers), max(numbers)
 
 
@@ -569,6 +586,10 @@ def _write_model_file(args, net, name, kind, n_rx, precision, training) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, 2 for a user's mistake, 130 for Ctrl-C and for
+    SIGTERM, which schedulers send.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     args = _parser().parse_args(argv)
     if getattr(args, "threads", 0):
         torch.set_num_threads(args.threads)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Files of a training run: written whole or not at all, read without running what is in them."""
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,18 @@ from deeprx_common.report import replacing
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the message is one line."""
+
+
+def writable_folder(path: str | Path) -> None:
+    """Make a folder for results, before the work that they take; TrainingError where there cannot
+    be one.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise TrainingError(f"{path}: cannot be the output folder: {error.strerror}") from None
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -31,8 +44,10 @@ def read_tensors(path: Path, what: str, mapped: bool = False) -> Any:
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except OSError:
-        raise
+    except OSError as error:
+        if error.filename:
+            raise
+        raise TrainingError(f"{path}: cannot be read: {error.strerror}; is it whole?") from None
     except Exception:  # whatever bytes that are no checkpoint make the unpickler trip over
         raise TrainingError(
             f"{path}: expected {what}, found something else; delete it or choose another"

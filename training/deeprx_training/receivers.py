@@ -6,10 +6,13 @@ y float32 [B, R, 14, K, 2] received grid, p float32 [B, 14, K, 2] pilots; float3
 >= bits].
 """
 
+import inspect
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import rules
 from .classical import (
     Demapper,
     PilotEstimate,
@@ -294,15 +297,34 @@ NETS = {
 }
 
 
+_ARGUMENTS = {
+    "n_rx": rules.whole(1, 4),
+    "width": rules.number(0, 8, above=True),
+    "channels": rules.whole(1, 2048),
+    "pilot_channels": rules.whole(1, 2048),
+    "blocks": rules.whole(0, 64),
+    "pilot_blocks": rules.whole(0, 64),
+    "rounds": rules.whole(0, 16),
+    "dilations": rules.several(rules.exactly(2, rules.whole(1, 64))),
+    "fold": rules.whole(1, 12),
+    "bits": rules.whole(1, MAX_BITS),
+    "innovation": rules.flag,
+    "refine": rules.flag,
+    "larger_in_time": rules.flag,
+}
+
+
 def build(spec: dict) -> nn.Module:
-    """A receiver from {"net": class name, **its arguments}; ValueError names what is unknown."""
-    arguments = dict(spec)
+    """A receiver from {"net": class name, **its arguments}; ValueError names what is unknown or
+    impossible.
+    """
+    arguments = dict(spec) if isinstance(spec, dict) else {}
     name = arguments.pop("net", None)
     if name not in NETS:
         raise ValueError(f"net must be one of {', '.join(NETS)}, got {name!r}")
-    if "dilations" in arguments:
-        arguments["dilations"] = tuple(tuple(d) for d in arguments["dilations"])
+    own = inspect.signature(NETS[name]).parameters
     try:
-        return NETS[name](**arguments)
-    except TypeError as error:
-        raise ValueError(f"{name}: {str(error).split('__init__() ')[-1]}") from None
+        checked = rules.table(arguments, {key: _ARGUMENTS[key] for key in own})
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    return NETS[name](**checked)

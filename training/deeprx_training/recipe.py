@@ -5,12 +5,15 @@ model.
 
 import hashlib
 import tomllib
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from .data import Conditions
+from deeprx_common.slot import MODULATIONS, N_SYMBOLS
+
+from . import rules
+from .data import TRAINING_CHANNELS, Conditions
 from .losses import LOSSES
-from .receivers import build
+from .receivers import MAX_BITS, build
 
 
 @dataclass(frozen=True)
@@ -64,13 +67,58 @@ class RecipeError(ValueError):
     """A recipe that cannot be run; the message is one line."""
 
 
-def _known(cls, table: dict, where: str) -> dict:
-    names = {f.name for f in fields(cls)} - {"sha256", "text"}
-    if unknown := set(table) - names:
-        raise RecipeError(
-            f"{where}: unknown key {sorted(unknown)[0]!r}; known: {', '.join(sorted(names))}"
-        )
-    return table
+def _symbols(key: str) -> tuple[int, ...]:
+    """TOML keys are text: "2,11" = 0.75."""
+    parts = key.split(",")
+    symbols = tuple(int(p) for p in parts if p.strip().isdecimal())
+    if len(symbols) != len(parts) or not 1 <= len(set(symbols)) == len(symbols) <= 2:
+        raise ValueError(f'expected one or two DMRS symbols, e.g. "2,11", found {key!r}')
+    if max(symbols) >= N_SYMBOLS:
+        raise ValueError(f"expected symbols 0 to {N_SYMBOLS - 1}, found {key!r}")
+    return symbols
+
+
+_PROBABILITY = rules.number(0, 1)
+_CONDITIONS = {
+    "channels": rules.several(rules.choice(*TRAINING_CHANNELS)),
+    "n_prb": rules.whole(6, 273),
+    "n_rx": rules.whole(1, 4),
+    "modulations": rules.weights(rules.choice(*MODULATIONS)),
+    "dmrs": rules.weights(_symbols),
+    "snr_db": rules.pair(rules.number(-50, 100)),
+    "sir_db": rules.pair(rules.number(-50, 100)),
+    "interferer": _PROBABILITY,
+    "delay_spread_s": rules.pair(rules.number(0, 1e-5)),
+    "doppler_hz": rules.pair(rules.number(0, 1e4)),
+    "time_domain": _PROBABILITY,
+    "timing_samples": rules.pair(rules.number(-1000, 1000)),
+    "cfo_hz": rules.number(0, 1e4),
+    "cell_ids": rules.pair(rules.whole(0, 1007)),
+}
+_MEMBER = {
+    "name": rules.text,
+    "net": lambda spec: build(spec) and spec,
+    "loss": rules.weights(rules.choice(*LOSSES)),
+    "temperature": rules.number(0, 1000, above=True),
+}
+_RECIPE = {
+    "seed": rules.whole(0),
+    "steps": rules.whole(1),
+    "batch": rules.whole(1),
+    "chunk": rules.whole(1),
+    "distinct": rules.whole(0),
+    "data_seed": rules.whole(0),
+    "optimizer": rules.choice("adamw", "lamb"),
+    "precision": rules.choice("auto", "float32", "bfloat16"),
+    "lr": rules.number(0, above=True),
+    "weight_decay": rules.number(0),
+    "warmup": rules.whole(0),
+    "decay_from": rules.number(0, 1),
+    "sinr_weight": rules.flag,
+    "clip_grad": rules.number(0, above=True),
+    "teacher": rules.text,
+    "kd_until": rules.number(0, 1),
+}
 
 
 def load(path: str | Path) -> Recipe:
@@ -83,52 +131,53 @@ def load(path: str | Path) -> Recipe:
         raise RecipeError(f"{path}: cannot read the recipe: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: not a TOML recipe: {error}") from None
-    data = dict(_known(Conditions, table.pop("data", {}), f"{path} [data]"))
-    if "dmrs" in data:  # TOML keys are strings: "2,11" = 0.75
-        data["dmrs"] = {tuple(int(s) for s in key.split(",")): w for key, w in data["dmrs"].items()}
-    data = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-    members = []
-    for m in table.pop("members", []):
-        member = Member(**_known(Member, m, f"{path} [[members]]"))
-        try:
-            build(member.net)
-        except ValueError as error:
-            raise RecipeError(f"{path}: member {member.name}: {error}") from None
-        members.append(member)
-    if not members:
-        raise RecipeError(f"{path}: no [[members]]: nothing to train")
-    _known(Recipe, table, str(path))
-    digest = hashlib.sha256(text.encode()).hexdigest()
+    members, data = table.pop("members", []), table.pop("data", {})
+    where = path
+    try:
+        table = rules.table(table, _RECIPE)
+        where = f"{path} [data]"
+        data = Conditions(**rules.table(data, _CONDITIONS))
+        made = []
+        for k, member in enumerate(members if isinstance(members, list) else []):
+            named = isinstance(member, dict) and member.get("name")
+            where = f"{path}: member {named or k + 1}"
+            made.append(Member(**rules.table(member, _MEMBER, required=("name", "net"))))
+    except ValueError as error:
+        raise RecipeError(f"{where}: {error}") from None
     table.setdefault("data_seed", table.get("seed", Recipe.seed))
-    recipe = Recipe(
-        members=tuple(members), data=Conditions(**data), sha256=digest, text=text, **table
-    )
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    recipe = Recipe(members=tuple(made), data=data, sha256=digest, text=text, **table)
     _check(recipe, path)
     return recipe
 
 
 def _check(recipe: Recipe, path: Path) -> None:
-    choices = {"optimizer": ("adamw", "lamb"), "precision": ("auto", "float32", "bfloat16")}
-    for key, allowed in choices.items():
-        if (found := getattr(recipe, key)) not in allowed:
-            raise RecipeError(f"{path}: {key}: expected {' or '.join(allowed)}, found {found!r}")
-    for key in ("steps", "batch", "chunk"):
-        if (found := getattr(recipe, key)) < 1:
-            raise RecipeError(f"{path}: {key}: expected at least 1, found {found}")
+    """What concerns several keys."""
+    data = recipe.data
+    if not recipe.members:
+        raise RecipeError(f"{path}: no [[members]]: nothing to train")
     if recipe.distinct % recipe.chunk:
         raise RecipeError(
             f"{path}: distinct: expected a multiple of chunk ({recipe.chunk}), "
             f"found {recipe.distinct}"
         )
+    if data.interferer and recipe.batch < 2:
+        raise RecipeError(
+            f"{path}: batch: expected at least 2: an interferer's channel is another slot's, found "
+            f"{recipe.batch}"
+        )
     names = [m.name for m in recipe.members]
     if len(set(names)) < len(names):
         raise RecipeError(f"{path}: two members have one name: {', '.join(sorted(names))}")
+    bits = max(MODULATIONS[name] for name in data.modulations)
     for m in recipe.members:
-        if unknown := set(m.loss) - set(LOSSES):
-            raise RecipeError(
-                f"{path}: member {m.name}: unknown loss {sorted(unknown)[0]!r}; known: "
-                + ", ".join(LOSSES)
-            )
+        for key, usual, needed in (("n_rx", 2, data.n_rx), ("bits", MAX_BITS, bits)):
+            found = m.net.get(key, usual)
+            if found < needed or (key == "n_rx" and found != needed):
+                raise RecipeError(
+                    f"{path}: member {m.name}: {key}: expected {needed}, as [data] has it, "
+                    f"found {found}"
+                )
         if not recipe.teacher and (taught := [n for n in m.loss if n != "bce" and m.loss[n]]):
             raise RecipeError(
                 f"{path}: member {m.name} learns from a teacher ({', '.join(taught)}), but the "

@@ -14,7 +14,7 @@ import shutil
 import sys
 import time
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from fractions import Fraction
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -26,6 +26,7 @@ import torch
 from deeprx_common.report import replacing
 
 from . import recipe as recipes
+from . import rules
 from .data import EVALUATION_CHANNELS, TRAINING_CHANNELS
 from .evaluate import EVALUATION_SEED, Evaluation, evaluation_conditions
 from .export import flop_per_slot
@@ -108,14 +109,36 @@ def load(path: str | Path) -> Study:
             members.append(member | table["settings"][setting])
         changes = {k: v for k, v in run.items() if k not in ("name", "members")}
         runs[run["name"]] = table["recipe"] | changes | {"members": members}
-    allowed = {f.name for f in fields(Examination)}
-    examinations = []
-    for found in table["examination"]:
-        if set(found) - allowed or not {"set", "domain", "sinr_db", "slots"} <= set(found):
-            raise StudyError(f"{path}: [[examination]]: known keys: {', '.join(sorted(allowed))}")
-        lists = {k: tuple(v) for k, v in found.items() if isinstance(v, list)}
-        examinations.append(Examination(**(found | lists)))
+    examinations, required = [], ("set", "domain", "sinr_db", "slots")
+    try:
+        rules.table({"steps": table["steps"]}, {"steps": rules.whole(1)})
+        for found in table["examination"]:
+            checked = rules.table(found, _EXAMINATION, required)
+            if unknown := sorted(set(checked.get("runs", ())) - set(runs)):
+                raise ValueError(f"runs: no run {unknown[0]!r}")
+            examinations.append(Examination(**checked))
+    except ValueError as error:
+        raise StudyError(f"{path}: {error}") from None
     return Study(runs, tuple(examinations), table["steps"])
+
+
+def _rate(value: str) -> str:
+    try:
+        if 0 < Fraction(value) < 1:
+            return value
+    except (ValueError, TypeError, ZeroDivisionError):
+        pass
+    raise ValueError(f'expected a code rate below 1, e.g. "1/2", found {value!r}')
+
+
+_EXAMINATION = {
+    "set": rules.choice("validation", "evaluation"),
+    "domain": rules.choice("frequency", "time"),
+    "sinr_db": rules.several(rules.number(-50, 100)),
+    "slots": rules.whole(2),
+    "runs": rules.several(rules.text),
+    "rates": rules.several(_rate),
+}
 
 
 class _OutOfTime(Exception):

@@ -19,10 +19,11 @@ from torch.utils.tensorboard import SummaryWriter
 
 from deeprx_common import report
 from deeprx_common.energy import find_meter, modelled_j
+from deeprx_common.slot import MODULATIONS, SlotConfig
 
 from .data import SlotBatch
 from .feed import SlotFeed
-from .files import TrainingError, read_tensors, write_atomically
+from .files import TrainingError, read_tensors, writable_folder, write_atomically
 from .int8 import select_engine
 from .ledger import EnergyBill, Ledger
 from .losses import objective, sinr_weight
@@ -58,8 +59,11 @@ def load_receiver(reference: str, rebuild: bool = False) -> tuple[str, nn.Module
     member = member or next(iter(specs))
     if member not in specs:
         raise TrainingError(f"{path}: holds {', '.join(specs)}, not {member!r}")
-    net = build(json.loads(specs[member]))
-    net.load_state_dict(state["nets"][member])
+    try:
+        net = build(json.loads(specs[member]))
+        net.load_state_dict(state["nets"][member])
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise TrainingError(_damaged(path, member, error)) from None
     if not rounds:
         return member, net.eval()
     if not (isinstance(net, RealtimeRx) and rounds.isdecimal() and int(rounds) <= len(net.rounds)):
@@ -73,7 +77,14 @@ def _read_checkpoint(path: str | Path) -> dict:
     state = read_tensors(Path(path), what)
     if not (isinstance(state, dict) and {"specs", "nets", "recipe_sha256"} <= set(state)):
         raise TrainingError(f"{path}: expected {what}, found other tensors")
+    if not state["specs"]:
+        raise TrainingError(f"{path}: expected {what}, found one without a net")
     return state
+
+
+def _damaged(path: str | Path, member: str, error: Exception) -> str:
+    reason = str(error).splitlines()[-1].strip()
+    return f"{path}: the weights of {member} are not those of the net that it names: {reason}"
 
 
 def _from_model_file(path: str, rebuild: bool) -> nn.Module:
@@ -81,8 +92,8 @@ def _from_model_file(path: str, rebuild: bool) -> nn.Module:
     select_engine()
     try:
         script = torch.jit.load(path, map_location="cpu", _extra_files=extra)
-        spec = json.loads(extra["deeprx.json"])["training"].get("net")
-    except (RuntimeError, ValueError, KeyError):
+        spec = (json.loads(extra["deeprx.json"])["training"] or {}).get("net")
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError):
         raise TrainingError(
             f"{path}: expected a model file with deeprx.json, found something else"
         ) from None
@@ -157,10 +168,7 @@ class Trainer:
         save_every_s: float = 120.0,
     ):
         self.recipe, self.out, self.save_every_s = recipe, Path(out), save_every_s
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise TrainingError(f"{out}: cannot be the output folder: {error.strerror}") from None
+        writable_folder(self.out)
         gpu = accelerator in ("cuda", "gpu") or (
             accelerator == "auto" and torch.cuda.is_available()
         )
@@ -199,6 +207,7 @@ class Trainer:
             # no gradients, so nothing that could go wrong in bfloat16
             precision = "bfloat16" if self._has_bfloat16 else "float32"
             self.teacher = self.fabric.to_device(self._prepare(net, precision))
+            self._try_teacher()
             weights = Path(recipe.teacher.partition(":")[0]).read_bytes()
             digest = hashlib.sha256(weights + recipe.teacher.encode()).hexdigest()
         self.feed = SlotFeed(
@@ -214,6 +223,21 @@ class Trainer:
         )
         self.step, self.wall_s = 0, 0.0
         self._stop = False
+
+    def _try_teacher(self) -> None:
+        data, device = self.recipe.data, self.fabric.device
+        most = max(data.modulations, key=MODULATIONS.get)
+        config = SlotConfig(n_prb=data.n_prb, modulation=most, dmrs=next(iter(data.dmrs)))
+        p = torch.view_as_real(torch.from_numpy(config.pilots()))[None].to(device)
+        y = torch.randn(1, data.n_rx, *p.shape[1:], device=device)
+        try:
+            with torch.no_grad():
+                self.teacher(y, p, config.bits_per_symbol)
+        except RuntimeError as error:
+            raise TrainingError(
+                f"{self.recipe.teacher}: cannot receive {data.n_prb} PRB in {most} with "
+                f"{data.n_rx} antennas: {str(error).splitlines()[-1].strip()}"
+            ) from None
 
     @property
     def _has_bfloat16(self) -> bool:
@@ -286,7 +310,13 @@ class Trainer:
         return net
 
     def save(self) -> None:
-        """Checkpoint and run record, from the first process only."""
+        """Checkpoint and run record, from the first process only.
+
+        TrainingError where a weight is not finite: the file stays as it was.
+        """
+        for name, net in self.nets.items():
+            if not all(w.isfinite().all() for w in net.parameters()):
+                raise self._diverged(name, "a weight")
         if self.fabric.is_global_zero:
             write_atomically(self.checkpoint, lambda p: torch.save(self._state(), p))
             text = json.dumps(self.record(), indent=2)
@@ -352,13 +382,16 @@ class Trainer:
             raise TrainingError(
                 f"{self.checkpoint}: belongs to another recipe; choose another --out or delete it"
             )
-        for name, net in self.nets.items():
-            self._plain(net).load_state_dict(state["nets"][name])
-            self.optimizers[name].load_state_dict(state["optimizers"][name])
-        self.step, self.wall_s = state["step"], state["wall_s"]
-        self.ledger.load_state(state["ledger"])
-        self.bill.load_state(state["bill"])
-        self.feed.cached_llr_slots = state["cached_llr_slots"]
+        try:
+            for name, net in self.nets.items():
+                self._plain(net).load_state_dict(state["nets"][name])
+                self.optimizers[name].load_state_dict(state["optimizers"][name])
+            self.step, self.wall_s = state["step"], state["wall_s"]
+            self.ledger.load_state(state["ledger"])
+            self.bill.load_state(state["bill"])
+            self.feed.cached_llr_slots = state["cached_llr_slots"]
+        except (ValueError, KeyError, RuntimeError, TypeError) as error:
+            raise TrainingError(_damaged(self.checkpoint, ", ".join(self.nets), error)) from None
 
     def _distilling(self, step: int) -> bool:
         return self.teacher is not None and step < self.recipe.kd_until * self.recipe.steps
@@ -407,10 +440,16 @@ class Trainer:
     def _check_finite(self, parts: dict[str, dict[str, torch.Tensor]]) -> None:
         for name, named in parts.items():
             if not all(math.isfinite(float(v)) for v in named.values()):
-                raise TrainingError(
-                    f"step {self.step}: the loss of {name} is not finite; {self.checkpoint} holds "
-                    "the last good state. Lower lr in the recipe and run again"
-                )
+                raise self._diverged(name, "the loss")
+
+    def _diverged(self, name: str, what: str) -> TrainingError:
+        kept = "nothing was saved before"
+        if self.checkpoint.exists():
+            kept = f"{self.checkpoint} holds an earlier state"
+        return TrainingError(
+            f"at step {self.step} {what} of {name} is not finite; {kept}. Train with a lower lr, "
+            "in another --out"
+        )
 
     def _log(self, parts, rate: float, board: SummaryWriter | None) -> str:
         """Writes log.jsonl and TensorBoard; returns the line of the progress bar."""

@@ -30,7 +30,9 @@ def sources(job: Job) -> list[gr.basic_block]:
     symbols[..., first : first + config.n_sc] = y[0].view(np.complex64)[..., 0]
     length = gr.tag_utils.python_to_tag((0, pmt.intern("packet_len"), pmt.from_long(N_SYMBOLS)))
     made = [
-        blocks.vector_source_c(antenna.ravel().tolist(), True, config.fft_size, [] if k else [length])
+        blocks.vector_source_c(
+            antenna.ravel().tolist(), True, config.fft_size, [] if k else [length]
+        )
         for k, antenna in enumerate(symbols)
     ]
     for source in made:

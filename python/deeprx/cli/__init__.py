@@ -2,6 +2,7 @@
 """The command line `deeprx`."""
 
 import argparse
+import signal
 import sys
 
 from gnuradio import gr
@@ -15,7 +16,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, 2 for a user's mistake, 130 for Ctrl-C."""
+    """Run one command; returns the exit status: 0, 2 for a user's mistake, 130 for Ctrl-C
+    and for SIGTERM, which service managers and schedulers send.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     parser = _Parser(
         prog="deeprx", description="Learned OFDM receivers in GNU Radio: measure and inspect them."
     )
