@@ -259,7 +259,11 @@ def test_hostile_models_are_refused_before_they_run(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--seconds", "0"], "--seconds must be above 0, got 0"),
+        (["--seconds", "0"], "--seconds must be 0.1 to 100000, got 0"),
+        (["--seconds", "inf"], "--seconds must be 0.1 to 100000, got inf"),
+        (["--n-prb", "0"], "n_prb must be 6 to 273 PRB, got 0"),
+        (["--out", "/proc"], "/proc: "),
+        (["memory", "--slots", "10"], "10 are too few"),
         (["--threads", "0"], "--threads must be 1 to"),
         (["--threads", "1000"], "--threads must be 1 to"),
         (["--n-prb", "5"], "n_prb must be 6 to 273 PRB, got 5"),
@@ -272,6 +276,6 @@ def test_hostile_models_are_refused_before_they_run(tmp_path, capsys):
 )
 def test_mistakes_get_one_line(tiny, tmp_path, capsys, arguments, says):
     given = [] if "--receiver" in arguments else ["--receiver", tiny]
-    assert main(["bench", *arguments, *given, "--out", str(tmp_path)]) == 2
+    assert main(["bench", "--out", str(tmp_path), *arguments, *given]) == 2
     text = capsys.readouterr().err
     assert says in text and text.count("\n") == 1

@@ -143,7 +143,19 @@ def test_ctrl_c_keeps_what_was_measured(models, tmp_path, number):
         ),
         (["loopback", "--receiver", "MODEL", "--dmrs", "20"], "dmrs must name 1 or 2"),
         (["loopback", "--receiver", "MODEL", "--modulation", "QPSK"], "QPSK"),
-        (["loopback", "--receiver", "MODEL", "--delay-spread", "-1"], "delay_spread"),
+        (
+            ["loopback", "--receiver", "MODEL", "--delay-spread", "-1"],
+            "--delay-spread must be 0 to",
+        ),
+        (
+            ["loopback", "--receiver", "MODEL", "--delay-spread", "100"],
+            "--delay-spread must be 0 to",
+        ),
+        (
+            ["loopback", "--receiver", "MODEL", "--sinr", "nan"],
+            "--sinr must be -50 to 100, got nan",
+        ),
+        (["loopback", "--receiver", "MODEL", "--out", "/proc"], "/proc: "),
         (["loopback", "--receiver", "MODEL", "--sir", "5"], "rules out an SINR of 6 dB"),
         (["loopback"], "required: --receiver"),
         (["demo", "--slots", "-1"], "must be at least 1, got -1"),

@@ -222,6 +222,17 @@ class TestSlotProbe:
         assert made["points"][0]["slots"] == 8
         assert made["points"][0]["snr_db"] == 9.0
 
+    def test_long_reports_are_made_less_often(self, monkeypatch):
+        made = slot_probe.report
+        monkeypatch.setattr(slot_probe, "report", lambda self: time.sleep(0.1) or made(self))
+        counts = []
+        publish = slot_probe._publish
+        monkeypatch.setattr(
+            slot_probe, "_publish", lambda self: counts.append(self.slots()) or publish(self)
+        )
+        run_probe(llr_source(range(40)), every_slots=4)
+        assert counts == [4, 40]
+
     def test_publishes_over_zmq_on_this_machine(self):
         port = free_port()
         top = gr.top_block()

@@ -18,6 +18,7 @@ from .slot_stream import INDEX_KEY, LENGTH_KEY, slot_config
 from .telemetry import Publisher
 
 _SLOT_INDEX = pmt.intern(INDEX_KEY)
+LONG_S = 0.02  # a report that takes longer, of very many clusters, may take a twentieth of the time
 
 
 def in_flight_slots(config) -> int:
@@ -176,6 +177,7 @@ class slot_probe(gr.hier_block2):
         self._in_flight = 0  # slots yet to come from before the last set_conditions()
         self._every_slots, self._every_s = every_slots, every_s
         self._published_slots, self._published_time = 0, time.monotonic()
+        self._report_s = 0.0  # that the last one took to make
         self._flop_per_slot = flop_per_slot
         self._seed = None if reference_input else seed
         self._conditions = dict(conditions or {})
@@ -210,6 +212,8 @@ class slot_probe(gr.hier_block2):
             slots, now = self._statistics.slots, time.monotonic()
             due = 0 < self._every_slots <= slots - self._published_slots
             due = due or 0 < self._every_s <= now - self._published_time
+            if self._report_s > LONG_S:
+                due = due and now - self._published_time >= 20 * self._report_s
             if due:
                 self._published_slots, self._published_time = slots, now
         if due:
@@ -223,7 +227,9 @@ class slot_probe(gr.hier_block2):
             self._publish()
 
     def _publish(self):
+        start = time.monotonic()
         made = self.report()
+        self._report_s = time.monotonic() - start
         self._llrs.publish(json.dumps(made))
         if self._publisher:
             self._publisher.publish(made)

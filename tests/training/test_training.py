@@ -291,7 +291,7 @@ def test_a_diverging_loss_stops_and_keeps_the_last_good_state(tmp_path, capsys):
     trainer = Trainer(recipes.load(path), tmp_path / "run", "cpu")
     trainer.save()
     next(iter(trainer.nets.values())).module.net.net[0].weight.data.fill_(torch.nan)
-    with pytest.raises(TrainingError, match="step 3 the loss of tiny is not finite; .* earlier"):
+    with pytest.raises(TrainingError, match=r"step 3 the loss of tiny is not finite; .* earlier"):
         trainer.fit()
     assert all(v.isfinite().all() for v in weights(tmp_path / "run").values())
 
@@ -302,7 +302,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     trainer.optimizers["tiny"].register_step_post_hook(
         lambda *_: next(iter(trainer.nets["tiny"].parameters())).data.fill_(torch.nan)
     )
-    with pytest.raises(TrainingError, match="step 1 a weight of tiny .* nothing was saved before"):
+    with pytest.raises(TrainingError, match=r"step 1 a weight of tiny .* nothing was saved before"):
         trainer.fit()
     assert not (tmp_path / "run" / "last.ckpt").exists()
 
@@ -318,7 +318,10 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
         (lambda t: t[: t.index("[[members]]")], "nothing to train"),
         (lambda t: "optimizer = 'sgd'\n" + t, "expected adamw or lamb, found 'sgd'"),
         (lambda t: "precision = 'int4'\n" + t, "expected auto or float32 or bfloat16"),
-        (lambda t: t.replace("batch = 4", "batch = 0"), "batch: expected a whole number, 1 or more, found 0"),
+        (
+            lambda t: t.replace("batch = 4", "batch = 0"),
+            "batch: expected a whole number, 1 or more, found 0",
+        ),
         (lambda t: "distinct = 7\n" + t, "expected a multiple of chunk (3), found 7"),
         (lambda t: t.replace("temperature", "loss = { kll = 1.0 }\ntemperature"), "'kll'"),
         (

@@ -109,7 +109,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="./dev train",
         description=__doc__,
-        epilog="A receiver is named CHECKPOINT[:MEMBER] (a training run's last.ckpt) or FILE.pt "
+        epilog="A receiver is named CHECKPOINT[:MEMBER[@ROUNDS]] (a training run's last.ckpt; ROUNDS cuts "
+        "a RealtimeRx short) or FILE.pt "
         "(an exported model file, which is a program: name only those you trust here; the GNU "
         "Radio block vets what it loads).",
     )
@@ -238,7 +239,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Every [[run]] of the file is a process; all learn from the same slots, drawn "
         "into --cache once, for as many steps as fit. Writes each run's folder, the errors of "
         "every slot (NAME.npz), and results.csv and results.parquet, which `plot` reads. A run "
-        "that fails stops no other.",
+        "that fails stops no other. A study that is run again begins again; a sweep goes on.",
     )
     p.add_argument("study", metavar="STUDY.toml", help="training/studies/ has some")
     p.add_argument("--out", required=True, metavar="DIR")

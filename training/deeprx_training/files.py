@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Files of a training run: written whole or not at all, read without running what is in them."""
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from deeprx_common import report
 from deeprx_common.report import replacing
 
 
@@ -16,13 +16,9 @@ class TrainingError(RuntimeError):
 
 
 def writable_folder(path: str | Path) -> None:
-    """Make a folder for results, before the work that they take; TrainingError where there cannot
-    be one.
-    """
+    """report.writable_folder(), as a TrainingError."""
     try:
-        Path(path).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
+        report.writable_folder(path)
     except OSError as error:
         raise TrainingError(f"{path}: cannot be the output folder: {error.strerror}") from None
 

@@ -194,6 +194,19 @@ def read(path: str | os.PathLike) -> dict:
     return report
 
 
+def writable_folder(path: str | os.PathLike) -> None:
+    """Make a folder for results, before the work that they take.
+
+    Raises OSError, which names the folder, where nothing can be written there.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
 class replacing:
     """A temporary name beside path, renamed to path when the body succeeds, removed when not."""
 

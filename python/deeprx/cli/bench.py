@@ -85,14 +85,14 @@ def run(arguments) -> int:
     from . import bench_scale
 
     a = arguments
-    if not a.seconds > 0:
-        raise ValueError(f"--seconds must be above 0, got {a.seconds:g}")
+    if not 0.1 <= a.seconds <= 1e5:
+        raise ValueError(f"--seconds must be 0.1 to 100000, got {a.seconds:g}")
     if a.contender and a.what:
         raise ValueError(f"--contender is not for deeprx bench {a.what}, which runs the block")
     base = Job(
         contender="",
         model="",
-        n_prb=a.n_prb or (6 if a.what == "memory" else 26),
+        n_prb=(6 if a.what == "memory" else 26) if a.n_prb is None else a.n_prb,
         n_rx=a.n_rx,
         modulation=a.modulation,
         dmrs=a.dmrs,
@@ -101,6 +101,7 @@ def run(arguments) -> int:
         threads=a.threads,
     )
     base.config  # noqa: B018  raises where a value is out of range
+    report.writable_folder(a.out)
     if a.what == "scale":
         return bench_scale.run(a, base)
     if a.what == "memory":

@@ -200,8 +200,10 @@ def run_memory(arguments, base: Job) -> int:
         memory.close()
     slope = bytes_per_slot(memory.samples)
     if slope is None:
-        print("deeprx: stopped; too few slots to say how memory goes", file=sys.stderr)
-        return 130
+        if stopped:
+            print("deeprx: stopped; too few slots to say how memory goes", file=sys.stderr)
+            return 130
+        raise ValueError(f"--slots: {a.slots} are too few to say how memory goes")
     made = heading(MEMORY_SCHEMA, stopped) | {
         "receiver": model.name,
         "model_sha256": model.sha256,

@@ -104,7 +104,7 @@ def run(arguments) -> int:
     runners = make_runners(a, a.batch, a.precision)
     rates = [error_rate(runner, counted, a) for runner in runners]
     predictions = _predict(runners, profile, a.n_rx)
-    a.out.mkdir(parents=True, exist_ok=True)
+    report.writable_folder(a.out)
     console = make_console()
     meter, idle = open_meter(a)
     comparison = compare(runners, meter, idle, a.seconds)

@@ -37,6 +37,15 @@ class Link:
             raise ValueError(
                 f"--slots and --burst must be at least 1, got {self.slots} and {self.burst}"
             )
+        for option, value, low, high in (
+            ("--sinr", self.sinr_db, -50, 100),
+            ("--sir", 0.0 if self.sir_db is None else self.sir_db, -50, 100),
+            ("--delay-spread", self.delay_spread_s, 0, 1e-5),
+            ("--doppler", self.doppler_hz, 0, 1e4),
+            ("--cfo", self.cfo_hz, -1e6, 1e6),
+        ):
+            if not low <= value <= high:
+                raise ValueError(f"{option} must be {low:g} to {high:g}, got {value:g}")
         if not 1 <= self.n_rx <= 4:
             raise ValueError(f"--n-rx must be 1 to 4 antennas, got {self.n_rx}")
         if self.sir_db is not None and self.sinr_db >= self.sir_db:

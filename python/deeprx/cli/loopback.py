@@ -168,7 +168,7 @@ def _flowgraph(setup: Setup, link: Link) -> Flowgraph:
 def run(setup: Setup) -> int:
     """Measure, show the table, write report.json and ber.png; Ctrl-C keeps what was measured."""
     console = Console(highlight=False)
-    setup.out.mkdir(parents=True, exist_ok=True)
+    report.writable_folder(setup.out)
     made = new_report()
     budgets = []
     total = sum(link.slots for link in setup.links)

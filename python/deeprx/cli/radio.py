@@ -240,7 +240,7 @@ def run(arguments) -> int:
         if tx_args:
             transmitter = Transmitter(radios[tx_args], sending, config, a.slots, a.seed)
         exchange = _Exchange(transmitter, receiver, a.slots, not radio.free_running)
-        a.out.mkdir(parents=True, exist_ok=True)
+        report.writable_folder(a.out)
         console = Console(highlight=False)
         started = time.monotonic()
         bar = progress_bar(console, "{task.completed:.0f}/{task.total:.0f} slots")

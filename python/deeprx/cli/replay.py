@@ -169,7 +169,7 @@ def run(arguments) -> int:
     if not a.aligned and not slots.sent.preamble:
         raise ValueError(f"{recording.path}: its slots have no preamble: give --aligned")
     console = Console(highlight=False)
-    a.out.mkdir(parents=True, exist_ok=True)
+    report.writable_folder(a.out)
     meter, idle = open_meter(a)
     flowgraph = Replay(recording, slots, models, a.aligned, a.device)
     started = time.monotonic()
