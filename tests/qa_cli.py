@@ -3,10 +3,13 @@ import json
 import signal
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
 
 import pytest
 import torch
 from gnuradio.deeprx.cli import main
+from gnuradio.deeprx.model_file import model_path
 from receiver_models import save
 from torch import nn
 
@@ -111,11 +114,24 @@ def test_interferer_makes_up_the_sinr(models, tmp_path):
     assert 0.06 < point["ber"] < 0.2
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_keeps_what_was_measured(models, tmp_path, number):
+@pytest.mark.parametrize(
+    ("number", "interrupt"),
+    [
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGTERM, signal.default_int_handler),
+        (signal.SIGTERM, signal.SIG_IGN),  # as a script starts background jobs
+    ],
+)
+def test_ctrl_c_keeps_what_was_measured(models, tmp_path, number, interrupt):
     command = [sys.executable, "-m", "gnuradio.deeprx", "loopback", "--receiver", models[0]]
     command += ["--sinr", "6,9,12", "--slots", "300", "--out", str(tmp_path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, interrupt),
+    )
     assert process.stdout.readline().startswith("TDL-A 6 dB (1/3)")
     process.send_signal(number)
     _, errors = process.communicate(timeout=30)
@@ -126,6 +142,22 @@ def test_ctrl_c_keeps_what_was_measured(models, tmp_path, number):
     assert points[0]["slots"] == 300
     assert len(points) < 3
     assert points[0]["missed_slots"] == 0
+
+
+def test_a_damaged_model_file_is_refused(tmp_path, capsys):
+    """LibTorch would take the weights as they are."""
+    whole = model_path("deeprx-realtime-0.pt")
+    with zipfile.ZipFile(whole) as archive:
+        stored = [i for i in archive.infolist() if i.compress_type == zipfile.ZIP_STORED]
+    record = max(stored, key=lambda i: i.file_size)
+    data = bytearray(Path(whole).read_bytes())
+    data[record.header_offset + record.file_size // 2] ^= 0x80
+    path = tmp_path / "damaged.pt"
+    path.write_bytes(data)
+    for command in (["info", str(path)], ["loopback", "--receiver", str(path)]):
+        assert main(command) == 2
+        error = capsys.readouterr().err
+        assert "damaged.pt: the file is damaged" in error and error.count("\n") == 1
 
 
 @pytest.mark.parametrize(

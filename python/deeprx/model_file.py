@@ -4,6 +4,7 @@
 import hashlib
 import json
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,10 +63,15 @@ def read_model_file(path: str | Path) -> ModelFile:
         with zipfile.ZipFile(path) as archive:
             records = [n for n in archive.namelist() if n.endswith("/extra/deeprx.json")]
             text = archive.read(records[0]) if len(records) == 1 else None
-    except zipfile.BadZipFile:
+            damaged = archive.testzip()  # LibTorch would load it
+    except (zipfile.BadZipFile, zlib.error):
         raise ValueError(
             f"{path}: expected a TorchScript archive, found something else ({len(data)} bytes)"
         ) from None
+    if damaged:
+        raise ValueError(
+            f"{path}: the file is damaged: {damaged} has not the checksum that it was written with"
+        )
     if text is None:
         raise ValueError(
             f"{path}: expected one extra/deeprx.json in the archive, found {len(records)}: "

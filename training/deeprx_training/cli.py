@@ -4,7 +4,6 @@ files.
 """
 
 import argparse
-import signal
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import torch
 
 from deeprx_common.slot import MODULATIONS
+from deeprx_common.stopping import stop_on_sigterm
 
 from . import recipe as recipes
 from .data import EVALUATION_CHANNELS
@@ -109,10 +109,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="./dev train",
         description=__doc__,
-        epilog="A receiver is named CHECKPOINT[:MEMBER[@ROUNDS]] (a training run's last.ckpt; ROUNDS cuts "
-        "a RealtimeRx short) or FILE.pt "
-        "(an exported model file, which is a program: name only those you trust here; the GNU "
-        "Radio block vets what it loads).",
+        epilog="A receiver is named CHECKPOINT[:MEMBER[@ROUNDS]] (a training run's last.ckpt; "
+        "ROUNDS cuts a RealtimeRx short) or FILE.pt (an exported model file, which is a program: "
+        "name only those you trust here; the GNU Radio block vets what it loads).",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _training_parser(commands, "teacher", "train a teacher", "teacher.toml")
@@ -590,7 +589,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 2 for a user's mistake, 130 for Ctrl-C and for
     SIGTERM, which schedulers send.
     """
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    stop_on_sigterm()
     args = _parser().parse_args(argv)
     if getattr(args, "threads", 0):
         torch.set_num_threads(args.threads)

@@ -2,10 +2,11 @@
 """The command line `deeprx`."""
 
 import argparse
-import signal
 import sys
 
 from gnuradio import gr
+
+from deeprx_common.stopping import stop_on_sigterm
 
 from . import bench, energy, info, keys, loopback, monitor, parity, profile, radio, record, replay
 
@@ -19,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 2 for a user's mistake, 130 for Ctrl-C
     and for SIGTERM, which service managers and schedulers send.
     """
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    stop_on_sigterm()
     parser = _Parser(
         prog="deeprx", description="Learned OFDM receivers in GNU Radio: measure and inspect them."
     )
