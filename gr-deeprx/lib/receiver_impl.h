@@ -71,6 +71,7 @@ private:
         uint64_t end = 0;                // first item behind it
         int queued = 0;                  // slots that waited behind it
         bool alone = false;              // nothing was under way before it
+        uint64_t engine_cpu_ns = 0;      // if somebody listens to the statistics
         std::chrono::steady_clock::time_point start;
     };
 
@@ -85,7 +86,7 @@ private:
     bool next_slot(slot_in_work& slot, int& offset, int available);
     bool gather(const slot_in_work& slot, int place, const gr_vector_const_void_star& in) const;
     bool submit(int available, int space, const gr_vector_const_void_star& in);
-    int collect(std::optional<uint64_t> cpu_start, float* out);
+    int collect(uint64_t cpu_start, float* out);
     bool scatter(const float* llr, float* out) const;
     void forward_tags(slot_in_work& slot, uint64_t out_offset);
     void publish_stats(const batch_in_work& batch, uint64_t wall_ns, uint64_t cpu_start);
@@ -101,6 +102,7 @@ private:
     pmt::pmt_t d_name;    // of this block, as the source of tags
     bool d_bound = false; // to the cores of its affinity
     bool d_started = false;
+    bool d_watched = false; // somebody listens to the statistics
     const thread_claim d_threads;
     std::vector<int> d_batch_sizes; // ascending
 

@@ -36,8 +36,9 @@ class Row:
     RMS against "torchscript", over its RMS. above_engine_s: of a block, cpu_s above that of
     "engine" in the same round: median, and its 95 % interval over rounds. work_above_engine_s: of
     "block", calls of work() above calls of "engine", likewise, the fastest tenth of each: what else
-    runs on the machine makes calls longer, never shorter. On a GPU cpu_s gives way to call_s's
-    median.
+    runs on the machine makes calls longer, never shorter. own_s: of "watched-block" on a CPU, what
+    work() takes besides the inference in it, up to its message: median and quartiles over calls. On
+    a GPU cpu_s gives way to call_s's median.
     """
 
     receiver: str
@@ -62,6 +63,7 @@ class Row:
     llr_difference: float | None = None
     above_engine_s: list[float] | None = None
     work_above_engine_s: list[float] | None = None
+    own_s: list[float] | None = None
 
 
 def per_slot(turns: Sequence[Turn]) -> list[float]:
@@ -206,6 +208,8 @@ def measured(row: Row, worker: Worker, turns: Sequence[Turn], flop: int | None, 
     took = cpu[1] if worker.job.device == "cpu" else calls["p50"]
     flop_per_s = flop / took if flop else None
     limit = peak.get(worker.job.precision)
+    own = [call for turn in turns for call in turn.own_s] if worker.job.device == "cpu" else []
+    low, middle, high = _quartiles(own) if own else (0.0, 0.0, 0.0)
     return replace(
         row,
         description=worker.description,
@@ -222,6 +226,7 @@ def measured(row: Row, worker: Worker, turns: Sequence[Turn], flop: int | None, 
         real_time=SLOT_S / took,
         flop_per_s=flop_per_s,
         of_peak=flop_per_s / limit if flop_per_s and limit else None,
+        own_s=[middle, low, high] if own else None,
     )
 
 

@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -57,7 +57,8 @@ class Turn:
     """What a contender did in its turn.
 
     busy_s: CPU time of the process. receiver_s: CPU time of what receives, worker threads included.
-    calls_s: of each inference, per slot: CPU time on a CPU, wall time on a GPU. queued: mean
+    calls_s: of each inference, per slot: CPU time on a CPU, wall time on a GPU. own_s: CPU time of
+    the watched block's calls without their inference. queued: mean
     slots that waited behind a batch; batch: mean slots of one.
     """
 
@@ -66,6 +67,7 @@ class Turn:
     busy_s: float
     receiver_s: float
     calls_s: list[float]
+    own_s: list[float] = field(default_factory=list)
     queued: float = 0.0
     batch: float = 1.0
 

@@ -267,7 +267,11 @@ def _above(row: Row) -> str:
         for what, interval in found.items()
         if interval
     ]
-    return f"; above its engine alone: {', '.join(told)}" if told else ""
+    above = f"; above its engine alone: {', '.join(told)}" if told else ""
+    if row.own_s:
+        own = [1e6 * seconds for seconds in row.own_s]
+        above += "; work() without its inference {:.0f} µs, quartiles {:.0f} {:.0f}".format(*own)
+    return above
 
 
 def _cells(row: Row) -> list[str]:
