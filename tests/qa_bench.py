@@ -91,7 +91,7 @@ def test_every_contender_receives_the_same(tiny, tmp_path, capsys):
         assert low <= middle <= high and abs(middle) < 0.05
         assert f"{1e6 * middle:+.0f} µs [{1e6 * low:+.0f}, {1e6 * high:+.0f}]" in text
     assert rows["engine"]["above_engine_s"] is rows["watched-block"]["work_above_engine_s"] is None
-    middle, low, high = rows["watched-block"]["own_s"]
+    low, middle, high = rows["watched-block"]["own_s"]
     assert 0 < low <= middle <= high < 1e-3 and rows["block"]["own_s"] is None
     assert f"work() without its inference {1e6 * middle:.0f} µs" in text
 

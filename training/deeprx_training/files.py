@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from deeprx_common import report
-from deeprx_common.report import replacing
 
 
 class TrainingError(RuntimeError):
@@ -26,7 +25,7 @@ def writable_folder(path: str | Path) -> None:
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Call write(temporary path), then rename: the file is whole or not there."""
     try:
-        with replacing(path) as temporary:
+        with report.replacing(path) as temporary:
             write(temporary)
     # torch's writers raise RuntimeError when the disk is full
     except (OSError, RuntimeError) as error:

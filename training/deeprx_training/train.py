@@ -229,7 +229,7 @@ class Trainer:
         most = max(data.modulations, key=MODULATIONS.get)
         config = SlotConfig(n_prb=data.n_prb, modulation=most, dmrs=next(iter(data.dmrs)))
         p = torch.view_as_real(torch.from_numpy(config.pilots()))[None].to(device)
-        y = torch.randn(1, data.n_rx, *p.shape[1:], device=device)
+        y = torch.ones(1, data.n_rx, *p.shape[1:], device=device)
         try:
             with torch.no_grad():
                 self.teacher(y, p, config.bits_per_symbol)

@@ -37,8 +37,8 @@ class Row:
     "engine" in the same round: median, and its 95 % interval over rounds. work_above_engine_s: of
     "block", calls of work() above calls of "engine", likewise, the fastest tenth of each: what else
     runs on the machine makes calls longer, never shorter. own_s: of "watched-block" on a CPU, what
-    work() takes besides the inference in it, up to its message: median and quartiles over calls. On
-    a GPU cpu_s gives way to call_s's median.
+    work() takes besides the inference in it, up to its message: quartile, median, quartile over
+    calls. On a GPU cpu_s gives way to call_s's median.
     """
 
     receiver: str
@@ -209,7 +209,6 @@ def measured(row: Row, worker: Worker, turns: Sequence[Turn], flop: int | None, 
     flop_per_s = flop / took if flop else None
     limit = peak.get(worker.job.precision)
     own = [call for turn in turns for call in turn.own_s] if worker.job.device == "cpu" else []
-    low, middle, high = _quartiles(own) if own else (0.0, 0.0, 0.0)
     return replace(
         row,
         description=worker.description,
@@ -226,7 +225,7 @@ def measured(row: Row, worker: Worker, turns: Sequence[Turn], flop: int | None, 
         real_time=SLOT_S / took,
         flop_per_s=flop_per_s,
         of_peak=flop_per_s / limit if flop_per_s and limit else None,
-        own_s=[middle, low, high] if own else None,
+        own_s=_quartiles(own) if own else None,
     )
 
 

@@ -58,8 +58,8 @@ class Turn:
 
     busy_s: CPU time of the process. receiver_s: CPU time of what receives, worker threads included.
     calls_s: of each inference, per slot: CPU time on a CPU, wall time on a GPU. own_s: CPU time of
-    the watched block's calls without their inference. queued: mean
-    slots that waited behind a batch; batch: mean slots of one.
+    the watched block's calls without their inference. queued: mean slots that waited behind a
+    batch; batch: mean slots of one.
     """
 
     slots: int

@@ -270,7 +270,7 @@ def _above(row: Row) -> str:
     above = f"; above its engine alone: {', '.join(told)}" if told else ""
     if row.own_s:
         own = [1e6 * seconds for seconds in row.own_s]
-        above += "; work() without its inference {:.0f} µs, quartiles {:.0f} {:.0f}".format(*own)
+        above += "; work() without its inference {1:.0f} µs, quartiles {0:.0f} {2:.0f}".format(*own)
     return above
 
 

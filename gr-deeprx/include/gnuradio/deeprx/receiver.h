@@ -37,7 +37,8 @@ namespace gr::deeprx {
  *
  * Message port \b stats (out), one dictionary per slot: slot_index (uint64), inference_ns and
  * cpu_ns (uint64, the batch's wall and CPU time, worker threads included, divided by its slots),
- * engine_cpu_ns (uint64, what of cpu_ns the inference itself took: the rest is the block's own),
+ * engine_cpu_ns (uint64, on a CPU what of cpu_ns the inference itself took: the rest is the block's
+ * own; on a GPU what it took to start it),
  * queue_depth (long, slots left waiting), batch (long), model, model_sha256 and engine (symbols;
  * the engine's says what computes, at which precision, with which instructions), flop_per_slot
  * (uint64, of the model at these parameters; 0: unknown). For a dropped slot: slot_index and
