@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from deeprx_common import limits
 from deeprx_common.slot import MODULATIONS
 from deeprx_common.stopping import stop_on_sigterm
 
@@ -382,8 +383,9 @@ def _evaluate(args) -> int:
     if args.device == "cuda" and not torch.cuda.is_available():
         raise TrainingError("--device: a GPU was asked for, but torch finds none; use cpu")
     sinr_db = FLOOR_DB if args.sinr == "floor" else _numbers("--sinr", args.sinr)
-    if not all(-50 <= s <= 100 for s in sinr_db):
-        raise TrainingError(f"--sinr: expected -50 to 100 dB, got {args.sinr}")
+    low, high = limits.SNR_DB
+    if not all(low <= s <= high for s in sinr_db):
+        raise TrainingError(f"--sinr: expected {low} to {high} dB, got {args.sinr}")
     dmrs = _numbers("--dmrs", args.dmrs)
     if not all(s.is_integer() for s in dmrs):
         raise TrainingError(f"--dmrs: expected symbols 0 to 13, got {args.dmrs}")
@@ -393,8 +395,8 @@ def _evaluate(args) -> int:
         n_rx=args.rx,
         modulations={args.modulation: 1.0},
         dmrs={tuple(int(s) for s in dmrs): 1.0},
-        delay_spread_s=_range("--delay-spread", args.delay_spread, 1e-5),
-        doppler_hz=_range("--doppler", args.doppler, 1e4),
+        delay_spread_s=_range("--delay-spread", args.delay_spread, *limits.DELAY_SPREAD_S),
+        doppler_hz=_range("--doppler", args.doppler, *limits.DOPPLER_HZ),
     )
     writable_folder(args.out)
     nets = {}
@@ -482,11 +484,11 @@ def _numbers(option: str, text: str) -> list[float]:
         ) from None
 
 
-def _range(option: str, text: str, highest: float) -> tuple[float, float]:
+def _range(option: str, text: str, low: float, high: float) -> tuple[float, float]:
     numbers = _numbers(option, text)
-    if len(numbers) > 2 or not all(0 <= n <= highest for n in numbers):
+    if len(numbers) > 2 or not all(low <= n <= high for n in numbers):
         raise TrainingError(
-            f"{option}: expected one or two numbers from 0 to {highest:g}, got {text!r}"
+            f"{option}: expected one or two numbers from {low:g} to {high:g}, got {text!r}"
         )
     return min(numbers), max(numbers)
 

@@ -8,6 +8,7 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from deeprx_common import limits
 from deeprx_common.slot import MODULATIONS, N_SYMBOLS
 
 from . import rules
@@ -85,11 +86,11 @@ _CONDITIONS = {
     "n_rx": rules.whole(1, 4),
     "modulations": rules.weights(rules.choice(*MODULATIONS)),
     "dmrs": rules.weights(_symbols),
-    "snr_db": rules.pair(rules.number(-50, 100)),
-    "sir_db": rules.pair(rules.number(-50, 100)),
+    "snr_db": rules.pair(rules.number(*limits.SNR_DB)),
+    "sir_db": rules.pair(rules.number(*limits.SNR_DB)),
     "interferer": _PROBABILITY,
-    "delay_spread_s": rules.pair(rules.number(0, 1e-5)),
-    "doppler_hz": rules.pair(rules.number(0, 1e4)),
+    "delay_spread_s": rules.pair(rules.number(*limits.DELAY_SPREAD_S)),
+    "doppler_hz": rules.pair(rules.number(*limits.DOPPLER_HZ)),
     "time_domain": _PROBABILITY,
     "timing_samples": rules.pair(rules.number(-1000, 1000)),
     "cfo_hz": rules.number(0, 1e4),

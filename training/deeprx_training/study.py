@@ -23,6 +23,7 @@ import numpy as np
 import tomli_w
 import torch
 
+from deeprx_common import limits
 from deeprx_common.report import replacing
 
 from . import recipe as recipes
@@ -134,7 +135,7 @@ def _rate(value: str) -> str:
 _EXAMINATION = {
     "set": rules.choice("validation", "evaluation"),
     "domain": rules.choice("frequency", "time"),
-    "sinr_db": rules.several(rules.number(-50, 100)),
+    "sinr_db": rules.several(rules.number(*limits.SNR_DB)),
     "slots": rules.whole(2),
     "runs": rules.several(rules.text),
     "rates": rules.several(_rate),

@@ -5,6 +5,7 @@ import argparse
 import math
 from dataclasses import dataclass
 
+from deeprx_common import limits
 from deeprx_common.slot import MODULATIONS, SlotConfig
 
 from ..slot_source import slot_source
@@ -38,10 +39,10 @@ class Link:
                 f"--slots and --burst must be at least 1, got {self.slots} and {self.burst}"
             )
         for option, value, low, high in (
-            ("--sinr", self.sinr_db, -50, 100),
-            ("--sir", 0.0 if self.sir_db is None else self.sir_db, -50, 100),
-            ("--delay-spread", self.delay_spread_s, 0, 1e-5),
-            ("--doppler", self.doppler_hz, 0, 1e4),
+            ("--sinr", self.sinr_db, *limits.SNR_DB),
+            ("--sir", 0.0 if self.sir_db is None else self.sir_db, *limits.SNR_DB),
+            ("--delay-spread", self.delay_spread_s, *limits.DELAY_SPREAD_S),
+            ("--doppler", self.doppler_hz, *limits.DOPPLER_HZ),
             ("--cfo", self.cfo_hz, -1e6, 1e6),
         ):
             if not low <= value <= high:
