@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from gnuradio.deeprx.cli import main
+from gnuradio.deeprx.cli import doctor, main
 from gnuradio.deeprx.model_file import model_path
 from receiver_models import save
 from torch import nn
@@ -158,6 +159,37 @@ def test_a_damaged_model_file_is_refused(tmp_path, capsys):
         assert main(command) == 2
         error = capsys.readouterr().err
         assert "damaged.pt: the file is damaged" in error and error.count("\n") == 1
+
+
+def test_doctor_says_what_runs_how_fast_and_what_is_wrong(tmp_path, capsys):
+    fast, classical = (model_path(f"{m}.pt") for m in ("deeprx-realtime-0", "baseline-lmmse"))
+    assert main(["doctor", fast, classical]) == 0
+    said = capsys.readouterr().out
+    for words in ("TorchScript 2.", "float32 ", "bfloat16 ", "int8 ", "RAPL", "CUDA"):
+        assert words in said
+    for name, engine in (("deeprx-realtime-0", "OpenVINO"), ("baseline-lmmse", "TorchScript")):
+        line = re.search(rf"^  ok +{name} +{engine} .* ([0-9.]+) ms, real-time factor", said, re.M)
+        assert 0.01 < float(line[1]) < 100
+    broken = tmp_path / "broken.pt"
+    save(nn.ReLU(), broken, name="broken")  # takes neither grid nor pilots
+    assert main(["doctor", str(broken), classical]) == 1
+    said = capsys.readouterr().out
+    assert re.search(r"^  WRONG +broken +model file .*forward", said, re.M)
+    assert "ok     baseline-lmmse" in said  # the others are looked at, too
+    assert "1 thing is wrong" in said
+
+
+def test_doctor_says_what_is_slow(monkeypatch, capsys):
+    """On a processor without bfloat16, and in a build without OpenVINO."""
+    monkeypatch.setattr(
+        doctor, "instructions", lambda precision: "AVX2" * (precision != "bfloat16")
+    )
+    monkeypatch.setattr(doctor, "engines", lambda: ["TorchScript 2.13.0"])
+    assert main(["doctor", model_path("deeprx-realtime-0.pt")]) == 0
+    said = capsys.readouterr().out
+    for line in ("  slow   bfloat16", "  slow   OpenVINO", "  slow   deeprx-realtime-0"):
+        assert line in said
+    assert "-> this processor converts bfloat16" in said
 
 
 @pytest.mark.parametrize(

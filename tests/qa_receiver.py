@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
 import time
@@ -528,6 +529,26 @@ def write_truncated(path):
     path.write_bytes(path.read_bytes()[:-2000])
 
 
+def write_flipped_bit(path):
+    models.save(models.ConvNet(), path)
+    with zipfile.ZipFile(path) as archive:
+        tensors = [record for record in archive.infolist() if "/data/" in record.filename]
+    weights = max(tensors, key=lambda record: record.file_size)
+    data = bytearray(path.read_bytes())
+    name, extra = struct.unpack_from("<HH", data, weights.header_offset + 26)
+    data[weights.header_offset + 30 + name + extra + weights.file_size // 2] ^= 0x80
+    path.write_bytes(data)
+
+
+def write_other_directory(path):
+    """Its list of records is said to be behind the end of the file."""
+    models.save(models.ConvNet(), path)
+    data = bytearray(path.read_bytes())
+    data[data.rfind(b"PK\x06\x06") + 51] = 0x7F  # of ZIP64
+    data[-3] = 0x7F  # of ZIP
+    path.write_bytes(data)
+
+
 def write_other_zip(path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a/b.txt", "text")
@@ -553,6 +574,8 @@ def write_other_forward(path):
         (write_broken_metadata, "not JSON"),
         (write_deep_metadata, "nested"),
         (write_truncated, "not a TorchScript archive"),
+        (write_flipped_bit, "checksum"),
+        (write_other_directory, "not a TorchScript archive"),
         (write_other_zip, "not a TorchScript archive"),
         (write_wrong_shape, "forward must give"),
         (write_other_forward, "forward"),

@@ -8,6 +8,8 @@
 #include <c10/util/Exception.h>
 #include <caffe2/serialize/inline_container.h>
 
+#include <boost/crc.hpp>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -23,6 +25,57 @@ namespace {
 
 using caffe2::serialize::PyTorchStreamReader;
 
+//! A little-endian number within a ZIP archive.
+uint64_t number(const std::string& zip, size_t at, int bytes)
+{
+    uint64_t value = 0;
+    for (int i = bytes - 1; i >= 0; i--)
+        value = value << 8 | static_cast<unsigned char>(zip.at(at + i));
+    return value;
+}
+
+struct zip_record {
+    std::string name;
+    uint32_t crc;
+};
+
+//! What the central directory lists (APPNOTE 4.3.12 to 4.3.16, with ZIP64, which LibTorch writes).
+std::vector<zip_record> central_directory(const std::string& zip)
+{
+    std::vector<zip_record> records;
+    size_t end = zip.rfind("PK\x05\x06");
+    size_t count = number(zip, end + 10, 2), at = number(zip, end + 16, 4);
+    if (count == 0xffff || at == 0xffffffff) {
+        end = number(zip, end - 20 + 8, 8);
+        count = number(zip, end + 32, 8);
+        at = number(zip, end + 48, 8);
+    }
+    for (; records.size() < count;
+         at += 46 + number(zip, at + 28, 2) + number(zip, at + 30, 2) + number(zip, at + 32, 2))
+        records.push_back({ zip.substr(at + 46, number(zip, at + 28, 2)),
+                            static_cast<uint32_t>(number(zip, at + 16, 4)) });
+    return records;
+}
+
+//! LibTorch loads a record whatever its checksum says.
+void expect_checksums(const std::string& zip, PyTorchStreamReader& reader)
+{
+    std::vector<zip_record> records;
+    try {
+        records = central_directory(zip);
+    } catch (const std::out_of_range&) {
+        throw std::runtime_error("is damaged: its list of records cannot be read");
+    }
+    for (const auto& record : records) {
+        const auto [data, size] = reader.getRecord(record.name.substr(record.name.find('/') + 1));
+        boost::crc_32_type crc;
+        crc.process_bytes(data.get(), size);
+        if (crc.checksum() != record.crc)
+            throw std::runtime_error("is damaged: " + record.name +
+                                     " has not the checksum that it was written with");
+    }
+}
+
 std::string read_metadata(const std::shared_ptr<model_archive>& archive)
 {
     std::unique_ptr<PyTorchStreamReader> reader;
@@ -34,6 +87,7 @@ std::string read_metadata(const std::shared_ptr<model_archive>& archive)
     if (!reader->hasRecord("constants.pkl") || !reader->hasRecord("data.pkl"))
         throw std::runtime_error("is not a TorchScript archive (torch.jit.save makes one, "
                                  "torch.save does not)");
+    expect_checksums(archive->bytes(), *reader);
     auto json = extra_file(archive, "deeprx.json");
     if (!json)
         throw std::runtime_error("has no deeprx.json (torch.jit.save with _extra_files adds it)");

@@ -28,6 +28,7 @@ public:
     size_t size() const override { return d_bytes.size(); }
     size_t read(uint64_t pos, void* buf, size_t n, const char* what) const override;
 
+    const std::string& bytes() const { return d_bytes; }
     std::string sha256() const;
 
 private:

@@ -47,6 +47,11 @@ def model_path(name: str | Path) -> str:
     return str(name)
 
 
+def shipped_models() -> list[str]:
+    """Every model file beside the shipped baseline."""
+    return sorted(map(str, Path(model_path("baseline-lmmse.pt")).parent.glob("*.pt")))
+
+
 def read_model_file(path: str | Path) -> ModelFile:
     """Read a model file's metadata out of its archive. path: as model_path() takes it.
 

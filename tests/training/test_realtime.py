@@ -9,7 +9,10 @@ import torch
 from deeprx_common.slot import constellation
 from deeprx_training.classical import Baseline, Demapper, shrink_covariance, whiten_combine
 from deeprx_training.data import Conditions, SlotGenerator, bit_errors
+from deeprx_training.export import flop_per_slot
+from deeprx_training.int8 import to_rounded
 from deeprx_training.realtime import (
+    Body,
     RealtimeRx,
     combine,
     decisions,
@@ -17,6 +20,7 @@ from deeprx_training.realtime import (
     level_spacing,
     soft_symbol,
 )
+from deeprx_training.receivers import build, count_parameters
 from deeprx_training.train import TrainingError, load_receiver
 
 
@@ -97,6 +101,39 @@ def test_sizes_and_torchscript(n_rx, n_prb):
         alone = net(batch.y[:1], batch.p[:1], 4)
     assert expected.shape == (2, 14, 12 * n_prb, 4)
     torch.testing.assert_close(alone, expected[:1], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("change", [{"dilation": [2, 3]}, {"separable": True}])
+def test_other_blocks_on_the_grid(change):
+    """They train, and export as any net; parameters and FLOP are those of a hand count."""
+    spec = {"net": "RealtimeRx", "channels": 8, "pilot_channels": 8, "blocks": 2}
+    plain, net = build(spec), moved(build(spec | change))
+    fewer = 4 * (9 * 8 * 8 - (9 * 8 + 8 * 8)) if "separable" in change else 0
+    assert count_parameters(plain) - count_parameters(net) == fewer
+    flop = [flop_per_slot(n, 2)["matmul"] for n in (plain, net)]
+    assert flop[0] - flop[1] == 2 * 14 * 52 * fewer
+    batch = SlotGenerator(Conditions(n_prb=6)).batch(2, seed=1)
+    with torch.no_grad():
+        expected = net.eval()(batch.y, batch.p, 4)
+        script = torch.jit.freeze(torch.jit.script(net))
+        torch.testing.assert_close(script(batch.y, batch.p, 4), expected, rtol=1e-3, atol=1e-3)
+    with pytest.raises(ValueError, match="int8: expected dense blocks without dilation"):
+        to_rounded(net)
+
+
+@pytest.mark.parametrize("separable", [False, True])
+def test_dilation_is_of_time_and_frequency(separable):
+    body = Body(4, 8, 4, 1, (3, 3), (2, 3), separable).eval()
+    torch.manual_seed(4)
+    torch.nn.init.normal_(body.net[-1].weight)
+    x = torch.zeros(1, 4, 21, 41)
+    with torch.no_grad():
+        silent = body(x)
+        x[..., 10, 20] = 100.0
+        touched = (body(x) != silent).any(1)[0]
+    symbols, positions = touched.any(1).nonzero(), touched.any(0).nonzero()
+    assert (symbols.min(), symbols.max()) == (10 - 5, 10 + 5)  # the first layer 1, the block 2 + 2
+    assert (positions.min(), positions.max()) == (20 - 6, 20 + 6)  # the block 3 + 3
 
 
 def test_no_scale_matters():

@@ -76,6 +76,9 @@ class RoundedBody(nn.Module):
     def __init__(self, body: Body):
         super().__init__()
         first, norm, _, *blocks, head = body.net
+        for block in blocks:
+            if len(block.first) != 2 or block.first[0].dilation != (1, 1):
+                raise ValueError("int8: expected dense blocks without dilation")
         self.first, self.head = RoundedConv(first, norm), head
         self.blocks = nn.ModuleList(
             nn.ModuleList((RoundedConv(*block.first), RoundedConv(*block.second)))

@@ -84,17 +84,27 @@ def soft_symbol(x: Tensor, sinr: Tensor, bits: int) -> Tensor:
 
 
 class ResidualBlock(nn.Module):
-    """Two dense convolutions; every batch norm follows one and folds into it."""
+    """Two convolutions, dense or depthwise and pointwise; every batch norm follows one and folds
+    into it.
+    """
 
-    def __init__(self, channels: int, kernel: tuple[int, int]):
+    def __init__(
+        self, channels: int, kernel: tuple[int, int], dilation: tuple[int, int], separable: bool
+    ):
         super().__init__()
-        padding = (kernel[0] // 2, kernel[1] // 2)
+        reach = {
+            "padding": [d * (k // 2) for k, d in zip(kernel, dilation, strict=True)],
+            "dilation": dilation,
+            "bias": False,
+        }
 
         def half():
-            return nn.Sequential(
-                nn.Conv2d(channels, channels, kernel, padding=padding, bias=False),
-                nn.BatchNorm2d(channels),
-            )
+            dense = [nn.Conv2d(channels, channels, kernel, **reach)]
+            depthwise = [
+                nn.Conv2d(channels, channels, kernel, groups=channels, **reach),
+                nn.Conv2d(channels, channels, 1, bias=False),
+            ]
+            return nn.Sequential(*(depthwise if separable else dense), nn.BatchNorm2d(channels))
 
         self.first, self.second = half(), half()
 
@@ -103,11 +113,20 @@ class ResidualBlock(nn.Module):
 
 
 class Body(nn.Module):
-    """A dense residual net on planes float32 [B, C, H, W], which may compute in bfloat16; its last
-    layer starts at zero.
+    """A residual net on planes float32 [B, C, H, W], which may compute in bfloat16; its last layer
+    starts at zero.
     """
 
-    def __init__(self, c_in: int, channels: int, c_out: int, blocks: int, kernel: tuple[int, int]):
+    def __init__(
+        self,
+        c_in: int,
+        channels: int,
+        c_out: int,
+        blocks: int,
+        kernel: tuple[int, int],
+        dilation: tuple[int, int] = (1, 1),
+        separable: bool = False,
+    ):
         super().__init__()
         head = nn.Conv2d(channels, c_out, 1)
         nn.init.zeros_(head.weight)
@@ -116,7 +135,7 @@ class Body(nn.Module):
             nn.Conv2d(c_in, channels, (kernel[0], 1), padding=(kernel[0] // 2, 0), bias=False),
             nn.BatchNorm2d(channels),
             nn.ReLU(),
-            *(ResidualBlock(channels, kernel) for _ in range(blocks)),
+            *(ResidualBlock(channels, kernel, dilation, separable) for _ in range(blocks)),
             head,
         )
 
@@ -128,7 +147,8 @@ class Body(nn.Module):
 class RealtimeRx(nn.Module):
     """channels and blocks of the net on the grid, whose `fold` neighbouring subcarriers are one
     position, in each of so many rounds (0: the pilots alone); pilot_channels and pilot_blocks of
-    the net on the pilots.
+    the net on the pilots. The blocks on the grid have a dilation (time, frequency) and are dense
+    or separable: training/studies/search.toml compares them.
 
     While training, it returns the LLRs after every round, one after another along B: each round is
     taught, and a net can be cut short after any of them.
@@ -146,6 +166,8 @@ class RealtimeRx(nn.Module):
         fold: int = 6,
         pilot_channels: int = 96,
         pilot_blocks: int = 1,
+        dilation: tuple[int, int] = (1, 1),
+        separable: bool = False,
     ):
         super().__init__()
         if (
@@ -170,7 +192,8 @@ class RealtimeRx(nn.Module):
         out = 72 * n_rx + 3 * n
         self.pilot_net = Body(24 * n_rx + 1, pilot_channels, out, pilot_blocks, kernel=(1, 3))
         planes = ((4 * n_rx + 4) * fold, channels, 2 * n_rx * fold)
-        self.rounds = nn.ModuleList(Body(*planes, blocks, kernel=(3, 3)) for _ in range(rounds))
+        blocks_are = {"kernel": (3, 3), "dilation": tuple(dilation), "separable": separable}
+        self.rounds = nn.ModuleList(Body(*planes, blocks, **blocks_are) for _ in range(rounds))
 
     @torch.jit.unused
     def bodies(self) -> list[nn.Module]:

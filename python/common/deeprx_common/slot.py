@@ -13,6 +13,7 @@ import numpy as np
 
 N_SYMBOLS = 14
 SUBCARRIER_SPACING_HZ = 15_000
+SLOT_S = 1e-3  # TS 38.211 clause 4.3.1
 SLOTS_PER_FRAME = 10
 MODULATIONS = {"QPSK": 2, "16QAM": 4, "64QAM": 6, "256QAM": 8}
 

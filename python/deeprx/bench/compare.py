@@ -11,12 +11,12 @@ import numpy as np
 from scipy.stats import binom
 
 from deeprx_common.report import summarise_s
+from deeprx_common.slot import SLOT_S
 
 from ..model_file import ModelFile
 from .contenders import Group, Kit, Worker, make_kit
 from .worker import Job, Turn
 
-SLOT_S = 1e-3  # at 15 kHz (TS 38.211 clause 4.3.1)
 TURN_S = 0.2
 REFERENCE = "torchscript"  # what others are compared with, round by round
 PRECISIONS = ("float32", "bfloat16", "int8")

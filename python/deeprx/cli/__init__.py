@@ -8,7 +8,20 @@ from gnuradio import gr
 
 from deeprx_common.stopping import stop_on_sigterm
 
-from . import bench, energy, info, keys, loopback, monitor, parity, profile, radio, record, replay
+from . import (
+    bench,
+    doctor,
+    energy,
+    info,
+    keys,
+    loopback,
+    monitor,
+    parity,
+    profile,
+    radio,
+    record,
+    replay,
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -31,6 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     replay.add(commands)
     radio.add(commands)
     info.add(commands)
+    doctor.add(commands)
     parity.add(commands)
     profile.add(commands)
     energy.add(commands)

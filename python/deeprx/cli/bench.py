@@ -15,12 +15,12 @@ from gnuradio import gr
 from rich.console import Console
 
 from deeprx_common import report
-from deeprx_common.slot import MODULATIONS
+from deeprx_common.slot import MODULATIONS, SLOT_S
 
-from ..bench.compare import PRECISIONS, REFERENCE, SLOT_S, Comparison, Row
+from ..bench.compare import PRECISIONS, REFERENCE, Comparison, Row
 from ..bench.contenders import CONTENDERS, bench_cores
 from ..bench.worker import Job
-from ..model_file import model_path, read_model_file
+from ..model_file import read_model_file, shipped_models
 from .link import list_of
 from .runners import make_console, number, progress_bar, table
 
@@ -109,15 +109,10 @@ def run(arguments) -> int:
     return compare(a, base)
 
 
-def shipped() -> list[str]:
-    """Every model file beside the shipped baseline."""
-    return sorted(map(str, Path(model_path("baseline-lmmse.pt")).parent.glob("*.pt")))
-
-
 def compare(arguments, base: Job) -> int:
     """Receivers by contenders."""
     a = arguments
-    models = [read_model_file(path) for path in dict.fromkeys(a.receiver or shipped())]
+    models = [read_model_file(path) for path in dict.fromkeys(a.receiver or shipped_models())]
     console = make_console()
     stopped = False
     names = a.contender or list(CONTENDERS)

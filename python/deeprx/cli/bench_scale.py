@@ -13,8 +13,8 @@ from deeprx_common import report
 
 from ..bench.scale import SETTLING, Memory, Point, Scale, bytes_per_slot
 from ..bench.worker import Job
-from ..model_file import ModelFile, read_model_file
-from .bench import heading, progress, shipped, show_sharing, write
+from ..model_file import ModelFile, read_model_file, shipped_models
+from .bench import heading, progress, show_sharing, write
 from .runners import make_console, number, table
 
 SCHEMA = "deeprx.bench-scale/1"
@@ -24,7 +24,9 @@ LEAK = 16.0  # bytes a slot, above which memory is not flat: a message is larger
 
 def default_models() -> list[ModelFile]:
     """A baseline and the student of the fewest FLOP."""
-    students = [m for m in map(read_model_file, shipped()) if m.metadata.get("kind") == "student"]
+    students = [
+        m for m in map(read_model_file, shipped_models()) if m.metadata.get("kind") == "student"
+    ]
     students.sort(key=lambda model: model.flop_per_slot(26, 2) or float("inf"))
     return [read_model_file("baseline-lmmse.pt"), *students[:1]]
 
