@@ -119,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     _training_parser(commands, "student", "train students from scratch", "student_cpu.toml")
     _training_parser(commands, "distill", "distil students from a teacher", "distill.toml")
     _add_cost(commands)
+    _add_front(commands)
 
     p = commands.add_parser(
         "evaluate",
@@ -266,6 +267,35 @@ def _parser() -> argparse.ArgumentParser:
     )
     p.set_defaults(run=_plot)
     return parser
+
+
+def _add_front(commands) -> None:
+    p = commands.add_parser(
+        "front",
+        help="which model files no other beats in time and error rate",
+        description="Takes receivers that `./dev train evaluate` counted and `./dev bench` timed, "
+        "the same model files, and writes front.md and front.png: the SINR that each needs more "
+        "than perfect CSI on the same slots, over its CPU time and its FLOP per slot, and which of "
+        "them form the Pareto front.",
+    )
+    p.add_argument("evaluation", metavar="DIR", help="--out of ./dev train evaluate")
+    p.add_argument("bench", metavar="bench.json", help="of ./dev bench")
+    p.add_argument(
+        "--contender", default="block", help="whose times: block, engine, ... (%(default)s)"
+    )
+    p.add_argument("--out", metavar="DIR", help="default: the evaluation's folder")
+    p.set_defaults(run=_front)
+
+
+def _front(args) -> int:
+    from .front import markdown, read, write
+
+    found = read(args.evaluation, args.bench, args.contender)
+    out = Path(args.out or args.evaluation)
+    files = write(found, out)
+    print(markdown(found))
+    print(f"{out}: {', '.join(files)}")
+    return 0
 
 
 def _model_file_options(p) -> None:

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Error rate against time: what is on the front, and files that do not fit each other."""
+
+import json
+
+import numpy as np
+import pytest
+
+from deeprx_training.cli import main
+from deeprx_training.front import front, read
+
+SINR_DB, SLOTS, BITS = np.arange(6.0, 25.0, 3.0), 64, 10_000
+
+
+def made(folder, receivers, contender="block"):
+    """An evaluation and a bench of receivers {name: (dB behind perfect CSI, ms, GFLOP)}."""
+    rng = np.random.default_rng(1)
+    difficulty = rng.uniform(0.8, 1.2, (len(SINR_DB), SLOTS))
+
+    def errors(db):
+        ber = 10 ** (-2.0 - (SINR_DB - 13.0 - db) / 6)  # 1e-2 at 13 dB + db
+        return np.round(BITS * ber[:, None] * difficulty).astype(int)
+
+    counted = {name: errors(db) for name, (db, *_) in receivers.items()}
+    np.savez(
+        folder / "errors.npz", sinr_db=SINR_DB, n_bits=BITS, **counted,
+        **{"perfect CSI": errors(0.0)},
+    )  # fmt: skip
+    points = [{"receiver": n, "model_sha256": f"sha of {n}"} for n in [*receivers, "perfect CSI"]]
+    points[-1]["model_sha256"] = None
+    (folder / "report.json").write_text(json.dumps({"points": points}))
+    rows = [
+        {
+            "receiver": name, "contender": contender, "model_sha256": f"sha of {name}",
+            "cpu_s": ms / 1e3, "cpu_s_quartiles": [ms / 1.1e3, ms / 0.9e3],
+            "flop_per_s": gflop * 1e12 / ms,
+        }
+        for name, (_, ms, gflop) in receivers.items()
+    ]  # fmt: skip
+    bench = folder / "bench.json"
+    bench.write_text(json.dumps({"schema": "deeprx.bench/1", "rows": rows}))
+    return bench
+
+
+def test_the_front_is_what_nothing_beats():
+    assert front([1, 2, 3, 4], [0.5, 0.7, 0.3, 0.2]) == [True, False, True, True]
+    assert front([1, 1], [0.5, 0.4]) == [False, True]
+    assert front([1, 1], [0.5, 0.5]) == [True, True]
+    assert front([1, 2], [np.inf, 0.5]) == [False, True]
+    assert front([1, 2], [np.nan, 0.5]) == [False, True]
+
+
+def test_receivers_of_both_files_by_time(tmp_path, capsys):
+    bench = made(
+        tmp_path,
+        {"slow": (0.2, 2.0, 0.1), "worse": (0.9, 1.0, 0.04), "fast": (0.5, 0.4, 0.05)},
+    )
+    found = read(tmp_path, bench, "block")
+    assert [c.name for c in found] == ["fast", "worse", "slow"]
+    for c, (db, gflop) in zip(found, ((0.5, 0.05), (0.9, 0.04), (0.2, 0.1)), strict=True):
+        assert c.gflop == pytest.approx(gflop)
+        for g in c.behind:
+            assert g.mean == pytest.approx(db, abs=0.05)
+            assert g.over_slots[0] <= g.mean <= g.over_slots[1]
+            assert g.over_slots[1] - g.over_slots[0] < 0.1  # paired: the draws cancel
+    assert main(["front", str(tmp_path), str(bench)]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert "**0.5" in table[2] and "\\*" in table[2]
+    assert "**" not in table[3] and "\\*" in table[3]  # slower than fast, but fewer FLOP
+    assert "**0.2" in table[4]
+    assert (tmp_path / "front.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "front.md").read_text().splitlines() == table[:5]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda f: (f / "bench.json").unlink(), "bench.json: No such file"),
+        (lambda f: (f / "bench.json").write_text("{"), "bench.json: not JSON"),
+        (lambda f: (f / "bench.json").write_text("{}"), "expected a bench.json"),
+        (lambda f: (f / "errors.npz").unlink(), "errors.npz: No such file"),
+        (lambda f: made(f, {"other": (1, 1, 1)}, "engine"), "no model file is in both"),
+    ],
+)
+def test_files_that_do_not_fit(tmp_path, capsys, spoil, says):
+    bench = made(tmp_path, {"one": (0.2, 2.0, 0.1)})
+    spoil(tmp_path)
+    assert main(["front", str(tmp_path), str(bench)]) == 2
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == 1

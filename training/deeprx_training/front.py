@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which receivers are worth their time: error rate against milliseconds and FLOP of the same model
+files, from an evaluation and a bench.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from deeprx_common.report import replacing
+
+from .evaluate import BER_TARGETS, PERFECT
+from .plots import Curve, Gain, gain
+from .summary import markdown_table
+
+
+class FrontError(ValueError):
+    """Files from which no front can be made; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A receiver. ms: CPU time a slot, median and quartiles; gflop: per slot. behind: dB of SINR
+    that it needs more than perfect CSI at each of BER_TARGETS, paired over slots.
+    """
+
+    name: str
+    ms: float
+    ms_quartiles: tuple[float, float]
+    gflop: float
+    behind: tuple[Gain, ...]
+
+
+def read(evaluation: str | Path, bench: str | Path, contender: str) -> list[Candidate]:
+    """Receivers of an evaluation's folder that the bench.json has, too, cheapest first. FrontError
+    where a file is not what is expected or they have no receiver in common.
+    """
+    folder = Path(evaluation)
+    report, measured = _json(folder / "report.json"), _json(Path(bench))
+    if not str(measured.get("schema")).startswith("deeprx.bench/"):
+        raise FrontError(f"{bench}: expected a bench.json, found {measured.get('schema')!r}")
+    times = {
+        row["model_sha256"]: row
+        for row in measured["rows"]
+        if row["contender"] == contender and row["cpu_s"]
+    }
+    try:
+        with np.load(folder / "errors.npz") as file:
+            errors = {name: file[name] for name in file.files}
+    except OSError as error:
+        raise FrontError(f"{folder / 'errors.npz'}: {error.strerror or error}") from None
+    found = []
+    for name, point in {p["receiver"]: p for p in report["points"]}.items():
+        row = times.get(point["model_sha256"])
+        if row is None:
+            continue
+        curve, best = (_curve(errors, n) for n in (name, PERFECT))
+        cost = row["cpu_s"], *row["cpu_s_quartiles"]
+        ms, low, high = (1e3 * s for s in cost)
+        gflop = row["flop_per_s"] * row["cpu_s"] / 1e9
+        behind = tuple(gain(best, curve, target) for target in BER_TARGETS)
+        found.append(Candidate(name, ms, (low, high), gflop, behind))
+    if not found:
+        raise FrontError(
+            f"{folder} and {bench}: no model file is in both, with times as {contender!r}"
+        )
+    return sorted(found, key=lambda c: c.ms)
+
+
+def _json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text())
+    except OSError as error:
+        raise FrontError(f"{path}: {error.strerror}") from None
+    except ValueError:
+        raise FrontError(f"{path}: not JSON") from None
+
+
+def _curve(errors: dict[str, np.ndarray], name: str) -> Curve:
+    return Curve({"seeds": [0]}, errors["sinr_db"], errors[name][None], int(errors["n_bits"]))
+
+
+def front(costs: list[float], losses: list[float]) -> list[bool]:
+    """Which pairs no other beats: none costs at most as much and loses at most as much, and one of
+    the two less. A loss that is not finite is never on the front.
+    """
+    pairs = list(zip(costs, losses, strict=True))
+    return [
+        bool(np.isfinite(loss))
+        and not any(c <= cost and o <= loss and (c, o) != (cost, loss) for c, o in pairs)
+        for cost, loss in pairs
+    ]
+
+
+def markdown(candidates: list[Candidate]) -> str:
+    """A table, cheapest first; bold is on the front of that column against ms, a star on that
+    against GFLOP.
+    """
+    marks = []
+    for i in range(len(BER_TARGETS)):
+        losses = [c.behind[i].mean for c in candidates]
+        by_time = front([c.ms for c in candidates], losses)
+        marks.append((by_time, front([c.gflop for c in candidates], losses)))
+    lines = []
+    for k, c in enumerate(candidates):
+        low, high = c.ms_quartiles
+        line = [c.name, f"{c.gflop:.3f}", f"{c.ms:.2f} [{low:.2f}, {high:.2f}]"]
+        for g, (by_time, by_flop) in zip(c.behind, marks, strict=True):
+            cell = "-"
+            if np.isfinite(g.mean):
+                cell = f"{g.mean:.2f} [{g.over_slots[0]:.2f}, {g.over_slots[1]:.2f}]"
+            cell = f"**{cell}**" if by_time[k] else cell
+            line.append(cell + " \\*" * by_flop[k])
+        lines.append(line)
+    head = ["receiver", "GFLOP", "CPU ms a slot [quartiles]"]
+    head += [f"dB behind perfect CSI at {t:g}" for t in BER_TARGETS]
+    return markdown_table(head, lines)
+
+
+def draw(candidates: list[Candidate], path: Path) -> None:
+    """The dB behind perfect CSI over ms (above) and GFLOP (below), the front as a line."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(
+        2, len(BER_TARGETS), figsize=(6 * len(BER_TARGETS), 9), layout="constrained"
+    )
+    names = [c.name for c in candidates]
+    for axes_of_cost, label, costs in (
+        (axes[0], "CPU ms a slot", [c.ms for c in candidates]),
+        (axes[1], "GFLOP per slot", [c.gflop for c in candidates]),
+    ):
+        for i, axis in enumerate(axes_of_cost):
+            losses = [c.behind[i].mean for c in candidates]
+            on = front(costs, losses)
+            steps = sorted((c, o) for c, o, is_on in zip(costs, losses, on, strict=True) if is_on)
+            axis.step(*zip(*steps, strict=True), where="post", color="0.6", linewidth=1)
+            for k, (cost, loss, is_on) in enumerate(zip(costs, losses, on, strict=True)):
+                if not np.isfinite(loss):
+                    continue
+                low, high = candidates[k].behind[i].over_slots
+                axis.errorbar(
+                    [cost], [loss], [[max(0, loss - low)], [max(0, high - loss)]], fmt="o",
+                    color="C0" if is_on else "0.6", markersize=4, linewidth=1,
+                )  # fmt: skip
+                axis.annotate(
+                    names[k], (cost, loss), textcoords="offset points", xytext=(4, 3),
+                    fontsize="xx-small", color="C0" if is_on else "0.4",
+                )  # fmt: skip
+            axis.set(
+                xscale="log",
+                xlabel=label,
+                ylabel=f"dB behind perfect CSI at BER {BER_TARGETS[i]:g}",
+            )
+            axis.grid(True, which="both", alpha=0.3)
+    figure.suptitle("95 % intervals over channel draws, paired with perfect CSI", fontsize="small")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+    pyplot.close(figure)
+
+
+def write(candidates: list[Candidate], folder: Path) -> list[str]:
+    """front.md and front.png into a folder; returns their names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / "front.md") as temporary:
+        Path(temporary).write_text(markdown(candidates) + "\n")
+    draw(candidates, folder / "front.png")
+    return ["front.md", "front.png"]
