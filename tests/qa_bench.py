@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from gnuradio.deeprx.bench.worker import Job, Turn, traced
 from gnuradio.deeprx.cli import bench_scale, main
 from gnuradio.deeprx.model_file import read_model_file
 from receiver_models import ConvNet, WritesFileOnLoading, save
+from torch import nn
 
 from deeprx_common.examples import received_slots
 
@@ -209,6 +211,31 @@ def test_shipped_models_that_do_not_fit_are_left_out(tiny, tmp_path):
     made.close()
     with pytest.raises(RuntimeError, match="n_rx"):
         compare.Comparison(models[:1], ["block"], job(), 0.2, skip=True)
+
+
+def test_a_receiver_that_was_asked_for_and_fails_is_an_error(tmp_path, capsys):
+    """Its file passes every check, and is no receiver."""
+    path = save(nn.ReLU(), tmp_path / "relu.pt", name="relu")
+    out = ("--out", str(tmp_path), "--seconds", "0.2", "--contender", "engine")
+    assert main(["bench", "--receiver", path, "--receiver", "baseline-lmmse.pt", *out]) == 1
+    error = capsys.readouterr().err
+    assert "deeprx: error: relu: engine: " in error and error.count("\n") == 1
+    rows = json.loads((tmp_path / "bench.json").read_text())["rows"]
+    assert [r["receiver"] for r in rows if r["cpu_s"] and r["contender"] == "engine"] == [
+        "baseline-lmmse"
+    ]
+
+
+def test_two_files_of_one_name_are_told_apart(tiny, tmp_path):
+    copy = tmp_path / "copy.pt"
+    copy.write_bytes(Path(tiny).read_bytes())
+    models = [read_model_file(path) for path in (tiny, copy)]
+    sizes = scale.Scale(models, job(), ["cpu"], 0.1)
+    made = compare.Comparison(models, ["block"], job(), 0.2)
+    for kits in (sizes._kits, made._kits):
+        assert list(kits) == [f"{models[0].name} ({path})" for path in (tiny, copy)]
+    sizes.close()
+    made.close()
 
 
 def test_memory_stays_flat(tmp_path, capsys):

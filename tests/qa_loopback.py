@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The shipped student in the whole flowgraph: what finding the slots by their preamble costs."""
+"""The shipped students in the whole flowgraph: what finding slots by their preamble costs, real time."""
 
 from pathlib import Path
 
+import pytest
 from gnuradio.deeprx.cli import main
+from gnuradio.deeprx.deeprx_python import instructions
 
 from deeprx_common import report
+from deeprx_common.slot import SLOT_S
 
 STUDENT = Path(__file__).parents[1] / "models" / "deeprx-student.pt"
 
@@ -25,3 +28,18 @@ def test_synchronised_within_half_a_db_of_aligned(tmp_path):
     aligned = errors(tmp_path / "aligned", [5.5, 11.5, 17.5])
     synchronised = errors(tmp_path / "sync", [6, 12, 18], "--sync", "--cfo", "1000")
     assert all(s < a for s, a in zip(synchronised, aligned, strict=True)), (synchronised, aligned)
+
+
+@pytest.mark.skipif(not instructions("bfloat16"), reason="no bfloat16 instructions: slower")
+def test_the_smallest_student_keeps_up_with_the_slots(tmp_path):
+    """A slot of 26 PRB lasts 1 ms; the best of three runs, as other programs make them longer."""
+    command = ["loopback", "--receiver", "deeprx-realtime-0.pt", "--slots", "600", "--sinr", "12"]
+    times = []
+    for i in range(3):
+        assert main([*command, "--out", str(tmp_path / str(i))]) == 0
+        (point,) = report.read(tmp_path / str(i) / "report.json")["points"]
+        assert point["slots"] == 600 and point["missed_slots"] == 0
+        times.append(point["cpu_s_per_slot"])
+        if times[-1] < SLOT_S:
+            break
+    assert 0 < min(times) < SLOT_S

@@ -14,7 +14,7 @@ from deeprx_common.report import summarise_s
 from deeprx_common.slot import SLOT_S
 
 from ..model_file import ModelFile
-from .contenders import Group, Kit, Worker, make_kit
+from .contenders import Group, Kit, Worker, labels, make_kit
 from .worker import Job, Turn
 
 TURN_S = 0.2
@@ -118,10 +118,8 @@ class Comparison:
         self.rows: list[Row] = []
         self.gemm_flop_per_s: dict[str, float] = {}
         self._kits: dict[str, Kit] = {}
-        for k, model in enumerate(models):
-            label, folder = model.name, Path(self._folder.name, str(k))
-            if [other.name for other in models].count(label) > 1:
-                label += f" ({model.path})"
+        for k, (label, model) in enumerate(zip(labels(models), models, strict=True)):
+            folder = Path(self._folder.name, str(k))
             try:
                 self._kits[label] = make_kit(model, base.config, base.n_rx, base.device, folder)
             except RuntimeError as error:

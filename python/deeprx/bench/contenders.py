@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.util import find_spec
@@ -36,11 +36,21 @@ CONTENDERS = {
     "onnxruntime": "the model file's operators as ONNX, in float32",
     "openvino": "the OpenVINO IR that the file carries, or else the ONNX, through its Python API",
 }
+OURS = ("block", "watched-block", "engine")  # take every model file that is one
 CPU_ONLY = ("onnxruntime", "openvino")
 
 
 class ContenderError(RuntimeError):
     """A contender cannot be measured; the message is one line."""
+
+
+def labels(models: Sequence[ModelFile]) -> list[str]:
+    """Their names, with the file where two have the same."""
+    names = [model.name for model in models]
+    return [
+        f"{model.name} ({model.path})" if names.count(model.name) > 1 else model.name
+        for model in models
+    ]
 
 
 def bench_cores(threads: int) -> list[int]:

@@ -15,7 +15,7 @@ import numpy as np
 from deeprx_common.report import summarise_s
 
 from ..model_file import ModelFile
-from .contenders import ContenderError, Kit, Worker, bench_cores, make_kit
+from .contenders import ContenderError, Kit, Worker, bench_cores, labels, make_kit
 from .worker import Job, Turn
 
 TURNS = 3
@@ -73,8 +73,8 @@ class Scale:
         self._folder = tempfile.TemporaryDirectory(prefix="deeprx-bench-")
         self._base, self._seconds = base, seconds
         self._kits = {
-            m.name: make_kit(m, base.config, base.n_rx, "cpu", Path(self._folder.name, m.sha256))
-            for m in models
+            label: make_kit(m, base.config, base.n_rx, "cpu", Path(self._folder.name, str(k)))
+            for k, (label, m) in enumerate(zip(labels(models), models, strict=True))
         }
         cores = len(os.sched_getaffinity(0))
         self._sizes = [

@@ -18,7 +18,7 @@ from deeprx_common import report
 from deeprx_common.slot import MODULATIONS, SLOT_S
 
 from ..bench.compare import PRECISIONS, REFERENCE, Comparison, Row
-from ..bench.contenders import CONTENDERS, bench_cores
+from ..bench.contenders import CONTENDERS, OURS, bench_cores
 from ..bench.worker import Job
 from ..model_file import read_model_file, shipped_models
 from .link import list_of
@@ -136,7 +136,10 @@ def compare(arguments, base: Job) -> int:
         print(f"deeprx: stopped; what was measured: {where}", file=sys.stderr)
         return 130
     console.print(f"results: {where}, {a.out / 'bench.png'}", soft_wrap=True)
-    return 0
+    failed = [r for r in comparison.rows if a.receiver and r.why and r.contender in OURS]
+    for row in failed:
+        print(f"deeprx: error: {row.receiver}: {row.contender}: {row.why}", file=sys.stderr)
+    return int(bool(failed))
 
 
 def results(comparison: Comparison, base: Job, stopped: bool) -> dict:

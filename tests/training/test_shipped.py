@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The shipped model files receive as their tables say: other slots of the evaluation channels."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from deeprx_common.stats import paired_difference
+from deeprx_training.evaluate import PERFECT, Evaluation, evaluation_conditions
+from deeprx_training.plots import Curve, gain
+from deeprx_training.train import load_receiver
+
+MODELS = Path(__file__).parents[2] / "models"
+NAMES = [f"deeprx-realtime-{i}" for i in range(4)]
+BASELINE = "LS-LMMSE"
+SEED = 7  # not the published one
+
+
+def count(sinr_db, slots):
+    nets = {name: load_receiver(str(MODELS / f"{name}.pt"))[1] for name in NAMES}
+    conditions = evaluation_conditions("frequency")
+    run = Evaluation(nets, sinr_db, slots, conditions, SEED, "cpu", true_statistics=False)
+    run.run()
+    return run.counted()
+
+
+@pytest.fixture(scope="module")
+def counted():
+    return count([0.0, 6.0, 12.0, 14.0, 18.0, 24.0, 30.0], 192)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_worse_than_least_squares_from_0_to_30_db(counted, name):
+    for i, sinr_db in enumerate(counted.sinr_db):
+        own, theirs = counted.errors[name][i], counted.errors[BASELINE][i]
+        found = paired_difference(own, theirs, [counted.config.n_bits] * len(own))
+        if sinr_db <= 18:
+            assert found.ci95[1] < 0, sinr_db  # better, surely
+        else:
+            assert found.ci95[0] <= 0, sinr_db
+
+
+@pytest.mark.parametrize("name", NAMES[1:])
+def test_within_0_8_db_of_perfect_csi_at_a_ber_of_1e_2(counted, name):
+    curves = [
+        Curve({"seeds": [0]}, counted.sinr_db, counted.errors[n][None], counted.config.n_bits)
+        for n in (PERFECT, name)
+    ]
+    behind = gain(*curves, 1e-2)
+    assert 0 < behind.over_slots[0] <= behind.over_slots[1] < 0.8
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_other_slots_give_the_published_ber(counted, name):
+    with zipfile.ZipFile(MODELS / f"{name}.pt") as archive:
+        (record,) = (n for n in archive.namelist() if n.endswith("/deeprx.json"))
+        told = json.loads(archive.read(record))["ber"]
+    told = {m["sinr_db"]: m for m in told if m["domain"] == "frequency"}
+    for i, sinr_db in enumerate(counted.sinr_db):
+        if sinr_db in (0.0, 6.0, 12.0):
+            errors = counted.errors[name][i]
+            ber = errors / counted.config.n_bits
+            half = 1.96 * ber.std(ddof=1) / len(ber) ** 0.5
+            point = told[sinr_db]
+            low, high = point["ber_ci95"]
+            allowed = (half**2 + ((high - low) / 2) ** 2) ** 0.5
+            assert abs(ber.mean() - point["ber"]) < 1.5 * allowed, sinr_db
