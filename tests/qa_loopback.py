@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The shipped students in the whole flowgraph: what finding slots by their preamble costs, real time."""
+"""The shipped students in the whole flowgraph: what finding slots by their preamble costs, time."""
 
 from pathlib import Path
 
