@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from deeprx_training.receivers import DeepRx, build
 from deeprx_training.train import Trainer, bfloat16_is_safe, learning_rate
 
 ROOT = Path(__file__).parents[2]
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
 TINY = """
 steps = {steps}
 batch = 4
@@ -122,6 +124,35 @@ def test_a_stopped_run_resumes_to_the_same_result(tmp_path):
     assert all(torch.equal(whole[k], parts[k]) for k in whole)
 
 
+KILLED = """
+import os, signal, sys
+from deeprx_training import recipe, train
+trainer = train.Trainer(recipe.load(sys.argv[1]), sys.argv[2], "cpu", save_every_s=0.0)
+step = trainer._train_step
+def train_step(batch, taught):
+    if trainer.step == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(batch, taught)
+trainer._train_step = train_step
+trainer.fit()
+"""
+
+
+def test_a_killed_distillation_resumes_to_the_same_result(tmp_path):
+    """Nothing is left of the process but its last checkpoint, in the middle of a chunk."""
+    teacher = recipe(tmp_path, "t.toml", steps=1)
+    main(["teacher", teacher, "--out", str(tmp_path / "t"), "--device", "cpu"])
+    more = f'kd_until = 0.8\noptimizer = "lamb"\nteacher = "{tmp_path}/t/last.ckpt"'
+    path = recipe(tmp_path, steps=8, more=more, member="loss = { kl = 1.0 }\ntemperature = 4.0")
+    main(["distill", path, "--out", str(tmp_path / "whole"), "--device", "cpu"])
+    command = [sys.executable, "-c", KILLED, path, str(tmp_path / "parts")]
+    assert subprocess.run(command, timeout=120, env=ONE_THREAD).returncode == -signal.SIGKILL
+    assert torch.load(tmp_path / "parts/last.ckpt", weights_only=True)["step"] == 5
+    assert main(["distill", path, "--out", str(tmp_path / "parts"), "--device", "cpu"]) == 0
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.equal(whole[k], parts[k]) for k in whole)
+
+
 def test_what_a_run_leaves(tmp_path):
     """run.json says what it took, by phase and over all its parts; TensorBoard has the losses."""
     teacher = recipe(tmp_path, "t.toml", steps=1)
@@ -205,21 +236,40 @@ def test_nets_that_bfloat16_would_break_train_in_float32(tmp_path, capsys):
     assert "needs dilated convolutions with a multiple of 16" in capsys.readouterr().err
 
 
+TELLING = """
+import hashlib, os, sys
+from deeprx_training import cli, train
+fit = train.Trainer.fit
+def told(self, **options):
+    done = fit(self, **options)
+    (net,) = self.nets.values()
+    weights = b"".join(p.detach().numpy().tobytes() for p in net.parameters())
+    print("weights of rank", os.environ["RANK"], hashlib.sha256(weights).hexdigest(), flush=True)
+    return done
+train.Trainer.fit = told
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
 def test_processes_of_torchrun_train_one_net(tmp_path):
     """Two processes on CPUs; each draws its own slots, both hold the same weights."""
     path = recipe(tmp_path, steps=6)
-    command = "torch.distributed.run --standalone --nproc-per-node 2 -m deeprx_training.cli student"
+    script = tmp_path / "telling.py"
+    script.write_text(TELLING)
+    command = f"torch.distributed.run --standalone --nproc-per-node 2 {script} student"
     out = tmp_path / "run"
     done = subprocess.run(
         [sys.executable, "-m", *command.split(), path, "--out", str(out), "--device", "cpu"],
         capture_output=True,
         text=True,
         timeout=240,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=ONE_THREAD,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     record = json.loads((out / "run.json").read_text())
     assert record["processes"] == 2 and record["slots"] == 6 * 4 * 2
+    told = dict(re.findall(r"weights of rank (\d) (\w{64})", done.stdout))
+    assert set(told) == {"0", "1"} and told["0"] == told["1"]
     main(["student", path, "--out", str(tmp_path / "one"), "--device", "cpu"])
     two, one = weights(out), weights(tmp_path / "one")
     assert two.keys() == one.keys() and not all(torch.equal(two[k], one[k]) for k in two)
@@ -247,7 +297,7 @@ def test_a_full_disk_gets_one_line_and_leaves_the_last_state(tmp_path, limit):
         capture_output=True,
         text=True,
         timeout=120,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=ONE_THREAD,
     )
     assert done.returncode == 2 and "cannot be written" in done.stderr, done.stderr
     assert "Traceback" not in done.stderr
@@ -275,7 +325,7 @@ def test_ctrl_c_keeps_the_run(tmp_path, number):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=ONE_THREAD,
     )
     deadline = time.time() + 90
     while not (out / "log.jsonl").exists() and time.time() < deadline:
