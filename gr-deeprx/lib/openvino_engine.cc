@@ -63,9 +63,10 @@ std::string arithmetic(const ov::CompiledModel& compiled)
         const auto known = precisions.find(found);
         const std::string precision = known == precisions.end() ? found : known->second;
         const std::string primitive = text(about, "primitiveType"); // "brgconv_avx512_bf16", ...
-        const bool best = primitive.find("amx") != std::string::npos ||
-                          primitive.find("avx512") != std::string::npos || !cpu_has("avx512f");
-        counted[precision + ", " + (best ? cpu_instructions_for(precision).name : primitive)]++;
+        const std::string best = cpu_instructions_for(precision).name;
+        const char* sign = best == "AMX" ? "amx" : "avx512"; // "..._avx512_amx" where AMX does it
+        const bool used = primitive.find(sign) != std::string::npos || !cpu_has("avx512f");
+        counted[precision + ", " + (used ? best : primitive)]++;
     }
     if (counted.empty())
         return "float32, " + cpu_instructions_for("float32").name;
