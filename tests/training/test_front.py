@@ -79,6 +79,8 @@ def test_receivers_of_both_files_by_time(tmp_path, capsys):
         (lambda f: (f / "bench.json").write_text("{"), "bench.json: not JSON"),
         (lambda f: (f / "bench.json").write_text("{}"), "expected a bench.json"),
         (lambda f: (f / "errors.npz").unlink(), "errors.npz: No such file"),
+        (lambda f: (f / "errors.npz").write_bytes(b"PK"), "errors.npz of one ./dev train evaluate"),
+        (lambda f: (f / "report.json").write_text("{}"), "errors.npz of one ./dev train evaluate"),
         (lambda f: made(f, {"other": (1, 1, 1)}, "engine"), "no model file is in both"),
     ],
 )

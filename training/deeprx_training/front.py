@@ -6,6 +6,7 @@ files, from an evaluation and a bench.
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -41,27 +42,31 @@ def read(evaluation: str | Path, bench: str | Path, contender: str) -> list[Cand
     report, measured = _json(folder / "report.json"), _json(Path(bench))
     if not str(measured.get("schema")).startswith("deeprx.bench/"):
         raise FrontError(f"{bench}: expected a bench.json, found {measured.get('schema')!r}")
+    try:
+        with np.load(folder / "errors.npz") as file:
+            errors = {name: file[name] for name in file.files}
+        counted = {p["receiver"]: p["model_sha256"] for p in report["points"]}
+        best, curves = _curve(errors, PERFECT), {n: _curve(errors, n) for n in counted}
+    except FileNotFoundError as error:
+        raise FrontError(f"{error.filename}: {error.strerror}") from None
+    except (OSError, ValueError, KeyError, BadZipFile):
+        raise FrontError(
+            f"{folder}: expected the report.json and errors.npz of one ./dev train evaluate"
+        ) from None
     times = {
         row["model_sha256"]: row
         for row in measured["rows"]
         if row["contender"] == contender and row["cpu_s"]
     }
-    try:
-        with np.load(folder / "errors.npz") as file:
-            errors = {name: file[name] for name in file.files}
-    except OSError as error:
-        raise FrontError(f"{folder / 'errors.npz'}: {error.strerror or error}") from None
     found = []
-    for name, point in {p["receiver"]: p for p in report["points"]}.items():
-        row = times.get(point["model_sha256"])
+    for name, sha256 in counted.items():
+        row = times.get(sha256)
         if row is None:
             continue
-        curve, best = (_curve(errors, n) for n in (name, PERFECT))
-        cost = row["cpu_s"], *row["cpu_s_quartiles"]
-        ms, low, high = (1e3 * s for s in cost)
-        gflop = row["flop_per_s"] * row["cpu_s"] / 1e9
-        behind = tuple(gain(best, curve, target) for target in BER_TARGETS)
-        found.append(Candidate(name, ms, (low, high), gflop, behind))
+        ms, *quartiles = (1e3 * s for s in (row["cpu_s"], *row["cpu_s_quartiles"]))
+        gflop = 1e-9 * row["flop_per_s"] * row["cpu_s"] if row["flop_per_s"] else np.nan
+        behind = tuple(gain(best, curves[name], target) for target in BER_TARGETS)
+        found.append(Candidate(name, ms, tuple(quartiles), gflop, behind))
     if not found:
         raise FrontError(
             f"{folder} and {bench}: no model file is in both, with times as {contender!r}"
@@ -84,11 +89,11 @@ def _curve(errors: dict[str, np.ndarray], name: str) -> Curve:
 
 def front(costs: list[float], losses: list[float]) -> list[bool]:
     """Which pairs no other beats: none costs at most as much and loses at most as much, and one of
-    the two less. A loss that is not finite is never on the front.
+    the two less. What is not finite is never on the front.
     """
     pairs = list(zip(costs, losses, strict=True))
     return [
-        bool(np.isfinite(loss))
+        bool(np.isfinite([cost, loss]).all())
         and not any(c <= cost and o <= loss and (c, o) != (cost, loss) for c, o in pairs)
         for cost, loss in pairs
     ]
