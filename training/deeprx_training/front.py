@@ -125,7 +125,7 @@ def markdown(candidates: list[Candidate]) -> str:
 
 
 def draw(candidates: list[Candidate], path: Path) -> None:
-    """The dB behind perfect CSI over ms (above) and GFLOP (below), the front as a line."""
+    """The dB behind perfect CSI over ms (above) and GFLOP (below); the front has names."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -145,16 +145,15 @@ def draw(candidates: list[Candidate], path: Path) -> None:
             steps = sorted((c, o) for c, o, is_on in zip(costs, losses, on, strict=True) if is_on)
             axis.step(*zip(*steps, strict=True), where="post", color="0.6", linewidth=1)
             for k, (cost, loss, is_on) in enumerate(zip(costs, losses, on, strict=True)):
-                if not np.isfinite(loss):
+                if not is_on:
+                    axis.plot([cost], [loss], "o", color="0.6", markersize=3)
                     continue
                 low, high = candidates[k].behind[i].over_slots
-                axis.errorbar(
-                    [cost], [loss], [[max(0, loss - low)], [max(0, high - loss)]], fmt="o",
-                    color="C0" if is_on else "0.6", markersize=4, linewidth=1,
-                )  # fmt: skip
+                error = [[max(0, loss - low)], [max(0, high - loss)]]
+                axis.errorbar([cost], [loss], error, fmt="o", color="C0", markersize=4, linewidth=1)
                 axis.annotate(
-                    names[k], (cost, loss), textcoords="offset points", xytext=(4, 3),
-                    fontsize="xx-small", color="C0" if is_on else "0.4",
+                    names[k], (cost, loss), textcoords="offset points", xytext=(4, 4),
+                    fontsize="x-small", rotation=45,
                 )  # fmt: skip
             axis.set(
                 xscale="log",
