@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from gnuradio import gr
 
 from deeprx_common import report
@@ -73,6 +72,8 @@ def run(arguments) -> int:
 
 
 def _software() -> Iterator[Finding]:
+    import torch
+
     yield Finding("GNU Radio", OK, gr.version())
     yield Finding("NumPy, PyTorch", OK, f"{np.__version__}, {torch.__version__}")
     found = engines()
@@ -124,6 +125,8 @@ def _runs(name: str, path: str, metadata: dict) -> Finding:
 
 
 def _gpu() -> Iterator[Finding]:
+    import torch
+
     if not torch.cuda.is_available():
         yield Finding("CUDA", NONE, "PyTorch sees no CUDA device: receivers run on the CPU")
     for i in range(torch.cuda.device_count()):
