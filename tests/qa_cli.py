@@ -180,7 +180,8 @@ def test_doctor_says_what_runs_how_fast_and_what_is_wrong(tmp_path, capsys):
 
 
 def test_doctor_says_what_is_slow(monkeypatch, capsys):
-    """On a processor without bfloat16, and in a build without OpenVINO."""
+    """On a processor without bfloat16, in a build without OpenVINO, in a Python without PyTorch."""
+    monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.setattr(
         doctor, "instructions", lambda precision: "AVX2" * (precision != "bfloat16")
     )
@@ -190,6 +191,7 @@ def test_doctor_says_what_is_slow(monkeypatch, capsys):
     for line in ("  slow   bfloat16", "  slow   OpenVINO", "  slow   deeprx-realtime-0"):
         assert line in said
     assert "-> this processor converts bfloat16" in said
+    assert "none   PyTorch" in said and "none   CUDA" in said
 
 
 @pytest.mark.parametrize(

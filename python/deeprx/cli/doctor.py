@@ -71,11 +71,23 @@ def run(arguments) -> int:
     return int(wrong > 0)
 
 
-def _software() -> Iterator[Finding]:
-    import torch
+def _torch():
+    """PyTorch for Python, which only some commands need; or None."""
+    try:
+        import torch
+    except ImportError:
+        return None
+    return torch
 
+
+def _software() -> Iterator[Finding]:
+    torch = _torch()
     yield Finding("GNU Radio", OK, gr.version())
-    yield Finding("NumPy, PyTorch", OK, f"{np.__version__}, {torch.__version__}")
+    yield Finding("NumPy", OK, np.__version__)
+    if torch:
+        yield Finding("PyTorch", OK, torch.__version__)
+    else:
+        yield Finding("PyTorch", NONE, "not in this Python: profile, energy and bench need it")
     found = engines()
     yield Finding("engines", OK, ", ".join(found))
     if not any(name.startswith("OpenVINO") for name in found):
@@ -125,10 +137,10 @@ def _runs(name: str, path: str, metadata: dict) -> Finding:
 
 
 def _gpu() -> Iterator[Finding]:
-    import torch
-
-    if not torch.cuda.is_available():
+    torch = _torch()
+    if not torch or not torch.cuda.is_available():
         yield Finding("CUDA", NONE, "PyTorch sees no CUDA device: receivers run on the CPU")
+        return
     for i in range(torch.cuda.device_count()):
         yield Finding(
             f"cuda:{i}", OK, f"{torch.cuda.get_device_name(i)}, CUDA {torch.version.cuda}"
