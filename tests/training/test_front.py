@@ -77,6 +77,7 @@ def test_receivers_of_both_files_by_time(tmp_path, capsys):
     [
         (lambda f: (f / "bench.json").unlink(), "bench.json: No such file"),
         (lambda f: (f / "bench.json").write_text("{"), "bench.json: not JSON"),
+        (lambda f: (f / "bench.json").write_text("[]"), "expected a JSON object"),
         (lambda f: (f / "bench.json").write_text("{}"), "expected a bench.json"),
         (lambda f: (f / "errors.npz").unlink(), "errors.npz: No such file"),
         (lambda f: (f / "errors.npz").write_bytes(b"PK"), "errors.npz of one ./dev train evaluate"),

@@ -105,7 +105,7 @@ def test_sizes_and_torchscript(n_rx, n_prb):
 
 @pytest.mark.parametrize("change", [{"dilation": [2, 3]}, {"separable": True}])
 def test_other_blocks_on_the_grid(change):
-    """They train, and export as any net; parameters and FLOP are those of a hand count."""
+    """TorchScript takes them, int8 refuses them; parameters and FLOP are as counted by hand."""
     spec = {"net": "RealtimeRx", "channels": 8, "pilot_channels": 8, "blocks": 2}
     plain, net = build(spec), moved(build(spec | change))
     fewer = 4 * (9 * 8 * 8 - (9 * 8 + 8 * 8)) if "separable" in change else 0

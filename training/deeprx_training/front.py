@@ -76,11 +76,14 @@ def read(evaluation: str | Path, bench: str | Path, contender: str) -> list[Cand
 
 def _json(path: Path) -> dict:
     try:
-        return json.loads(path.read_text())
+        found = json.loads(path.read_text())
     except OSError as error:
         raise FrontError(f"{path}: {error.strerror}") from None
     except ValueError:
         raise FrontError(f"{path}: not JSON") from None
+    if not isinstance(found, dict):
+        raise FrontError(f"{path}: expected a JSON object, found a {type(found).__name__}")
+    return found
 
 
 def _curve(errors: dict[str, np.ndarray], name: str) -> Curve:
