@@ -61,7 +61,12 @@ def test_whole_chain(tmp_path, capsys):
     log = [json.loads(line) for line in (tmp_path / "s" / "log.jsonl").read_text().splitlines()]
     assert log[-1]["step"] == 7 and set(log[-1]["tiny"]) == {"bce", "kl"}
     model = str(tmp_path / "tiny.pt")
-    assert main(["export", str(tmp_path / "s/last.ckpt"), "--recipe", kd, "--out", model]) == 0
+    export = ["export", str(tmp_path / "s/last.ckpt"), "--out", model, "--recipe"]
+    assert main([*export, kd]) == 0
+    assert capsys.readouterr().err == ""
+    assert main([*export, str(tmp_path / "r.toml")]) == 0
+    assert "s/last.ckpt: trained by a recipe with SHA-256" in capsys.readouterr().err
+    assert main([*export, kd]) == 0
     assert (
         main(
             [

@@ -18,7 +18,7 @@ from . import recipe as recipes
 from .data import EVALUATION_CHANNELS
 from .export import ExportError
 from .files import TrainingError, writable_folder
-from .train import Trainer, load_receiver
+from .train import Trainer, load_receiver, recipe_of
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 FLOOR_DB = [18.0, 21.0, 24.0, 27.0, 30.0]
@@ -552,7 +552,7 @@ def _export(args) -> int:
         member, net = load_receiver(args.receiver)
         kind, n_rx = args.kind, [net.n_rx]
         if args.recipe:
-            training = _training(recipes.load(args.recipe), member, args.recipe)
+            training = _training(recipes.load(args.recipe), member, args)
     return _write_model_file(args, net, name, kind, n_rx, args.precision, training)
 
 
@@ -563,7 +563,7 @@ def _quantise(args) -> int:
         raise TrainingError("--slots and --steps: expected 2 or more")
     recipe = recipes.load(args.recipe)
     member, net = load_receiver(args.receiver)
-    training = _training(recipe, member, args.recipe)
+    training = _training(recipe, member, args)
     net, done = quantise(net, recipe.data, args.slots, args.steps)
     at = done["sinr_db_at_ber_1e-2"]
     print(
@@ -575,12 +575,19 @@ def _quantise(args) -> int:
     return _write_model_file(args, net, name, args.kind, [net.n_rx], "int8", training)
 
 
-def _training(recipe: recipes.Recipe, member: str, path: str) -> dict:
+def _training(recipe: recipes.Recipe, member: str, args) -> dict:
     """What a model file says about its training."""
     nets = {m.name: m.net for m in recipe.members}
     name, _, rounds = member.partition("@")
     if name not in nets:
-        raise TrainingError(f"{path}: trains {', '.join(nets)}, not {name}")
+        raise TrainingError(f"{args.recipe}: trains {', '.join(nets)}, not {name}")
+    trained_by = recipe_of(args.receiver)
+    if trained_by not in (None, recipe.sha256):
+        print(
+            f"{args.receiver}: trained by a recipe with SHA-256 {trained_by[:12]}, not by "
+            f"{args.recipe} ({recipe.sha256[:12]}), which the model file will name",
+            file=sys.stderr,
+        )
     return {
         "recipe": recipe.text,
         "recipe_sha256": recipe.sha256,

@@ -72,6 +72,12 @@ def load_receiver(reference: str, rebuild: bool = False) -> tuple[str, nn.Module
     return f"{member}@{rounds}", net.eval()
 
 
+def recipe_of(reference: str) -> str | None:
+    """SHA-256 of the recipe a checkpoint was trained by, hexadecimal; None for a model file."""
+    path = reference.partition(":")[0]
+    return None if path.endswith(".pt") else _read_checkpoint(path)["recipe_sha256"]
+
+
 def _read_checkpoint(path: str | Path) -> dict:
     what = "a checkpoint of a training run"
     state = read_tensors(Path(path), what)
