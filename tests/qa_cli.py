@@ -147,7 +147,7 @@ def test_ctrl_c_keeps_what_was_measured(models, tmp_path, number, interrupt):
 
 def test_a_damaged_model_file_is_refused(tmp_path, capsys):
     """LibTorch would take the weights as they are."""
-    whole = model_path("deeprx-realtime-0.pt")
+    whole = model_path("deeprx-slim-0.pt")
     with zipfile.ZipFile(whole) as archive:
         stored = [i for i in archive.infolist() if i.compress_type == zipfile.ZIP_STORED]
     record = max(stored, key=lambda i: i.file_size)
@@ -162,12 +162,12 @@ def test_a_damaged_model_file_is_refused(tmp_path, capsys):
 
 
 def test_doctor_says_what_runs_how_fast_and_what_is_wrong(tmp_path, capsys):
-    fast, classical = (model_path(f"{m}.pt") for m in ("deeprx-realtime-0", "baseline-lmmse"))
+    fast, classical = (model_path(f"{m}.pt") for m in ("deeprx-slim-0", "baseline-lmmse"))
     assert main(["doctor", fast, classical]) == 0
     said = capsys.readouterr().out
     for words in ("TorchScript 2.", "float32 ", "bfloat16 ", "int8 ", "RAPL", "CUDA"):
         assert words in said
-    for name, engine in (("deeprx-realtime-0", "OpenVINO"), ("baseline-lmmse", "TorchScript")):
+    for name, engine in (("deeprx-slim-0", "OpenVINO"), ("baseline-lmmse", "TorchScript")):
         line = re.search(rf"^  ok +{name} +{engine} .* ([0-9.]+) ms, real-time factor", said, re.M)
         assert 0.01 < float(line[1]) < 100
     broken = tmp_path / "broken.pt"
@@ -186,9 +186,9 @@ def test_doctor_says_what_is_slow(monkeypatch, capsys):
         doctor, "instructions", lambda precision: "AVX2" * (precision != "bfloat16")
     )
     monkeypatch.setattr(doctor, "engines", lambda: ["TorchScript 2.13.0"])
-    assert main(["doctor", model_path("deeprx-realtime-0.pt")]) == 0
+    assert main(["doctor", model_path("deeprx-slim-0.pt")]) == 0
     said = capsys.readouterr().out
-    for line in ("  slow   bfloat16", "  slow   OpenVINO", "  slow   deeprx-realtime-0"):
+    for line in ("  slow   bfloat16", "  slow   OpenVINO", "  slow   deeprx-slim-0"):
         assert line in said
     assert "-> this processor converts bfloat16" in said
     assert "none   PyTorch" in said and "none   CUDA" in said

@@ -33,7 +33,7 @@ def test_synchronised_within_half_a_db_of_aligned(tmp_path):
 @pytest.mark.skipif(not instructions("bfloat16"), reason="no bfloat16 instructions: slower")
 def test_the_smallest_student_keeps_up_with_the_slots(tmp_path):
     """A slot of 26 PRB lasts 1 ms; the best of three runs, as other programs make them longer."""
-    command = ["loopback", "--receiver", "deeprx-realtime-0.pt", "--slots", "600", "--sinr", "12"]
+    command = ["loopback", "--receiver", "deeprx-slim-0.pt", "--slots", "600", "--sinr", "12"]
     times = []
     for i in range(3):
         assert main([*command, "--out", str(tmp_path / str(i))]) == 0

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from ..model_runner import ModelRunner
 
 SHIPPED = (
-    "baseline-lmmse.pt", "baseline-sure.pt", "deeprx-realtime-0.pt", "deeprx-realtime-1.pt",
-    "deeprx-realtime-3.pt", "deeprx-student.pt", "deeprx-teacher.pt",
+    "baseline-lmmse.pt", "baseline-sure.pt", "deeprx-slim-0.pt", "deeprx-slim-1.pt",
+    "deeprx-realtime-1.pt", "deeprx-realtime-3.pt", "deeprx-student.pt", "deeprx-teacher.pt",
 )  # fmt: skip
 
 
