@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from deeprx_common.stats import error_rate, paired_difference, sinr_at_ber
+from deeprx_common.stats import error_rate, paired_difference, sinr_at_ber, sinr_gain
 
 
 def fading_clusters(rng, clusters, bits=10_000, mean=0.02):
@@ -122,6 +122,42 @@ def test_sinr_interval_covers_the_truth():
 def test_sinr_out_of_the_curve_is_infinite():
     assert sinr_at_ber(curve(), 1e-4)[0] == math.inf
     assert sinr_at_ber(curve(), 0.4)[0] == -math.inf
+
+
+def test_gain_is_paired_and_its_interval_covers_the_truth():
+    """Half a dB ahead on channels that differ by far more."""
+    rng = np.random.default_rng(7)
+    sinr, target = np.array([6.0, 9.0, 12.0, 15.0]), 10 ** (-10 / 6)
+    hits, widths = 0, []
+    for _ in range(60):
+        fading = rng.gamma(2.0, 0.5, (4, 60))
+        own, other = (
+            rng.binomial(10_000, np.clip(10 ** (-(sinr[:, None] + d) / 6) * fading, 0, 0.5))
+            for d in (0.5, 0.0)
+        )
+        low, high = sinr_gain(sinr, own[None], other[None], 10_000, target)[1]
+        hits += low <= 0.5 <= high
+        widths.append(high - low)
+    assert hits >= 50
+    points = [(s, e, [10_000] * 60) for s, e in zip(sinr, own, strict=True)]
+    alone = sinr_at_ber(points, target)[1]
+    assert np.median(widths) < 0.5 * (alone[1] - alone[0])
+
+
+def test_gain_is_a_mean_over_pairs():
+    """Straight lines: ahead by 1 and by 3 dB; and what is never reached."""
+    sinr = np.array([0.0, 10.0, 20.0])
+    ber = 10.0 ** (-1 - sinr / 10)
+
+    def counts(ahead):
+        return np.full((3, 4), (1e8 * ber * 10.0 ** (-ahead / 10))[:, None])
+
+    found, ends = sinr_gain(
+        sinr, np.stack([counts(1), counts(3)]), np.stack([counts(0)] * 2), 10**8, 1e-2
+    )
+    assert found == pytest.approx([1, 3], abs=1e-6) and ends == pytest.approx((2, 2), abs=1e-6)
+    (found,), _ = sinr_gain(sinr, counts(1)[None], counts(0)[None], 10**8, 1e-6)
+    assert math.isnan(found)
 
 
 @pytest.mark.parametrize(

@@ -244,7 +244,7 @@ def test_ctrl_c_keeps_whole_curves(tmp_path, monkeypatch, capsys):
 def test_evaluate_writes_everything(tmp_path, capsys):
     model = str(ROOT / "models" / "baseline-sure.pt")
     command = (
-        f"evaluate {model} --sinr 6,9 --slots 24 --code-rate 3/4 --reference SURE-LMMSE "
+        f"evaluate {model} --sinr 6,9,18 --slots 24 --code-rate 3/4 --reference SURE-LMMSE "
         f"--seed 3 --out {tmp_path} --device cpu"
     )
     assert cli.main(command.split()) == 0
@@ -263,18 +263,27 @@ def test_evaluate_writes_everything(tmp_path, capsys):
     assert same[0]["bit_errors"] == same[1]["bit_errors"]  # the shipped file and its source
     assert not made["below_perfect_csi"]
     counted = np.load(tmp_path / "errors.npz")
-    assert counted["channel"].shape == counted[SURE].shape == (2, 24)
+    assert counted["channel"].shape == counted[SURE].shape == (3, 24)
     by_channel = [b for b in made["breakdown"] if (b["by"], b["receiver"]) == ("channel", SURE)]
     assert sum(b["bit_errors"] for b in by_channel) == counted[SURE].sum()
+    gains = {g["a"]: g for g in made["gains"] if g["target"] == 1e-2}
+    assert gains["baseline-sure"]["db"] == 0 and gains["baseline-sure"]["ci95"] == [0, 0]
+    assert gains["perfect CSI"]["b"] == SURE and gains["perfect CSI"]["db"] > 0.3
     with (tmp_path / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert set(rows[0]) == set(summary.COLUMNS)
     assert {r["metric"] for r in rows} >= {
-        "ber", "bler 3/4", "information", "ber difference to SURE-LMMSE", "sinr_db at ber = 0.01"
+        "ber", "bler 3/4", "information", "ber difference to SURE-LMMSE", "sinr_db at ber = 0.01",
+        "gain on SURE-LMMSE at ber = 0.01",
     }  # fmt: skip
-    assert all(float(r["low"]) <= float(r["value"]) <= float(r["high"]) for r in rows if r["low"])
+    told = [[r[k] for k in ("low", "value", "high")] for r in rows]
+    told = [[float(v) for v in interval] for interval in told if all(interval)]
+    assert len(told) > 20 and told == [sorted(interval) for interval in told]
     text = (tmp_path / "tables.md").read_text()
-    for heading in ("Uncoded BER", "minus that of SURE-LMMSE", "rate 3/4", "By Doppler", "LLRs"):
+    for heading in (
+        "Uncoded BER", "minus that of SURE-LMMSE", "gain at 1e-2, dB", "rate 3/4", "By Doppler",
+        "LLRs",
+    ):  # fmt: skip
         assert heading in text
 
 

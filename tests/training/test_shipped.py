@@ -13,7 +13,7 @@ from deeprx_training.plots import Curve, gain
 from deeprx_training.train import load_receiver
 
 MODELS = Path(__file__).parents[2] / "models"
-NAMES = [f"deeprx-realtime-{i}" for i in range(4)]
+NAMES = ["deeprx-slim-0", "deeprx-slim-1"] + [f"deeprx-realtime-{i}" for i in (1, 2, 3)]
 BASELINE = "LS-LMMSE"
 SEED = 7  # not the published one
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from deeprx_common import report
 from deeprx_common.energy import energy_per_slot
 from deeprx_common.slot import SlotConfig
-from deeprx_common.stats import error_rate, mean_ci95, sinr_at_ber
+from deeprx_common.stats import error_rate, mean_ci95, sinr_at_ber, sinr_gain
 
 from . import soft_bits
 from .classical import Baseline, Demapper, perfect_csi
@@ -247,6 +247,7 @@ def evaluate(
     ]
     made["breakdown"] = breakdown(counted, conditions)
     made["crossings"] = crossings(counted, conditions)
+    made["gains"] = gains(counted, reference)
     return made, counted, stopped
 
 
@@ -366,6 +367,29 @@ def breakdown(counted: Counted, conditions: Conditions) -> list[dict]:
                     | {"bits": found.bits, "bit_errors": found.errors}
                     | {"ber": found.rate, "ber_ci95": list(found.ci95)}
                 )
+    return made
+
+
+def gains(counted: Counted, reference: str) -> list[dict]:
+    """dB less SINR than the reference that everyone needs for a BER, paired over the slots; null
+    where one of both does not cross it.
+    """
+    made = []
+    if len(counted.sinr_db) < 2:
+        return made
+    order = np.argsort(counted.sinr_db)
+    sinr = np.asarray(counted.sinr_db)[order]
+    errors = {name: e[order][None] for name, e in counted.errors.items()}
+    for name in errors:
+        if name == reference:
+            continue
+        for target in BER_TARGETS:
+            found, ends = sinr_gain(
+                sinr, errors[name], errors[reference], counted.config.n_bits, target
+            )
+            db, low, high = (float(v) if np.isfinite(v) else None for v in (found[0], *ends))
+            pair = {"a": name, "b": reference, "target": target}
+            made.append(pair | {"db": db, "ci95": [low, high]})
     return made
 
 

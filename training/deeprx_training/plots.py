@@ -16,7 +16,7 @@ import pyarrow.parquet
 from scipy.stats import t as student_t
 
 from deeprx_common.report import replacing
-from deeprx_common.stats import error_rate, paired_difference, sinr_at_ber
+from deeprx_common.stats import error_rate, paired_difference, sinr_at_ber, sinr_gain
 
 from .evaluate import BER_TARGETS, BLER_TARGET, block_error_rate
 from .losses import LOSSES
@@ -47,16 +47,6 @@ class Curve:
     errors: np.ndarray
     bits: int
     score: float = np.nan
-
-    def points(self, pick: np.ndarray | None = None) -> list[tuple]:
-        """For sinr_at_ber; pick int [P, slots] resamples the slots of each point."""
-        errors = self.errors.sum(0)
-        if pick is not None:
-            errors = np.take_along_axis(errors, pick, 1)
-        return [
-            (s, [e.sum()], [self.bits * e.size * len(self.errors)])
-            for s, e in zip(self.sinr_db, errors, strict=True)
-        ]
 
     def rates(self) -> list:
         """An ErrorRate for each SINR, over slots."""
@@ -141,20 +131,13 @@ def _pairs(curve: Curve, other: Curve) -> list[tuple[Curve, Curve]]:
 def gain(curve: Curve, other: Curve, target: float, resamples: int = 200) -> Gain:
     """By how many dB curve is ahead of other; the same slots are resampled for both."""
     pairs = _pairs(curve, other)
-
-    def gains(pick=None) -> np.ndarray:
-        ends = [[sinr_at_ber(c.points(pick), target, 1)[0] for c in pair] for pair in pairs]
-        return np.array([theirs - own for own, theirs in ends])
-
-    rng = np.random.default_rng(0)
-    points, slots = curve.errors.shape[1:]
-    with np.errstate(invalid="ignore"):  # inf - inf: neither reaches the target
-        found = gains()
-        mean, n = float(found.mean()), len(found)
+    sides = (np.concatenate([pair[i].errors for pair in pairs]) for i in (0, 1))
+    found, over_slots = sinr_gain(curve.sinr_db, *sides, curve.bits, target, resamples)
+    n = len(found)
+    with np.errstate(invalid="ignore"):
+        mean = float(found.mean())
         half = student_t.ppf(0.975, n - 1) * found.std(ddof=1) / np.sqrt(n) if n > 1 else np.nan
-        draws = [gains(rng.integers(slots, size=(points, slots))).mean() for _ in range(resamples)]
-        low, high = np.quantile(draws, (0.025, 0.975), method="nearest")
-    return Gain(n, mean, (mean - half, mean + half), (float(low), float(high)))
+    return Gain(n, mean, (mean - half, mean + half), over_slots)
 
 
 def read(path: str | Path) -> tuple[Path, list[dict]]:

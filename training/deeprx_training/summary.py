@@ -20,7 +20,7 @@ COLUMNS = (
 def rows(report: dict) -> list[dict]:
     """Every number with its interval, one a row: COLUMNS. metric: "ber", "bler RATE", "information"
     (bits per coded bit), "ber difference to RECEIVER", or "sinr_db at METRIC = TARGET", which has
-    no sinr_db; by and bin are empty but in breakdowns.
+    no sinr_db; by and bin are empty but in breakdowns. "gain on RECEIVER at ber = TARGET": dB less.
     """
     made = []
 
@@ -47,6 +47,9 @@ def rows(report: dict) -> list[dict]:
     for c in report["crossings"]:
         metric = f"sinr_db at {c['metric']} = {c['target']:g}"
         row(c, metric, c["sinr_db"], c["ci95"], sinr_db="")
+    for g in report["gains"]:
+        metric = f"gain on {g['b']} at ber = {g['target']:g}"
+        row({}, metric, g["db"], g["ci95"], receiver=g["a"])
     return made
 
 
@@ -142,7 +145,7 @@ def ber_table(report: dict) -> str:
 
 
 def _paired_table(report: dict, reference: str) -> str:
-    """Per cent of the reference's BER."""
+    """Per cent of the reference's BER; dB less SINR than it at the BER targets."""
     points, sinrs = _points(report), _sinrs(report)
     found = {(c["a"], c["sinr_db"]): c for c in report["comparisons"] if c["b"] == reference}
 
@@ -153,10 +156,21 @@ def _paired_table(report: dict, reference: str) -> str:
         low, high = (100 * v / base for v in c["ci95"])
         return f"{100 * c['ber_difference'] / base:+.1f} % [{low:+.1f}, {high:+.1f}]"
 
+    gains = {(g["a"], g["target"]): g for g in report["gains"]}
+
+    def gain(name, target):
+        g = gains.get((name, target))
+        if g is None or None in (g["db"], *g["ci95"]):
+            return "-"
+        return f"{g['db']:+.2f} [{g['ci95'][0]:+.2f}, {g['ci95'][1]:+.2f}]"
+
     names = [n for n in _receivers(report) if (n, sinrs[0]) in found]
     return markdown_table(
-        ["receiver", *(f"{s:g} dB" for s in sinrs)],
-        [[name, *(cell(name, s) for s in sinrs)] for name in names],
+        ["receiver", *(f"{s:g} dB" for s in sinrs), "gain at 1e-2, dB", "at 1e-3"],
+        [
+            [name, *(cell(name, s) for s in sinrs), *(gain(name, t) for t in BER_TARGETS)]
+            for name in names
+        ],
     )
 
 
@@ -242,7 +256,8 @@ def markdown(report: dict) -> str:
     parts += [f"**Warning**: {line}." for line in warnings(report)]
     if reference:
         parts.append(
-            f"## BER minus that of {reference} on the same slots, in per cent of it\n\n"
+            f"## BER minus that of {reference} on the same slots, in per cent of it, and dB of SINR "
+            "less that it takes\n\n"
             + _paired_table(report, reference)
         )
     for rate in first["coded"]:
