@@ -256,8 +256,8 @@ def markdown(report: dict) -> str:
     parts += [f"**Warning**: {line}." for line in warnings(report)]
     if reference:
         parts.append(
-            f"## BER minus that of {reference} on the same slots, in per cent of it, and dB of SINR "
-            "less that it takes\n\n"
+            f"## BER minus that of {reference} on the same slots, in per cent of it; how many dB "
+            "less SINR is needed\n\n"
             + _paired_table(report, reference)
         )
     for rate in first["coded"]:
