@@ -2,13 +2,16 @@
 """A study as its users run it: trained, counted and drawn; a run that fails stops no other."""
 
 import json
+import os
 
 import pyarrow.parquet
 import pytest
 import torch
 
+from deeprx_training import recipe as recipes
 from deeprx_training import study
 from deeprx_training.cli import main
+from deeprx_training.train import Trainer
 
 EXAMINATION = """[[examination]]
 set = "evaluation"
@@ -77,6 +80,35 @@ def test_a_study_trains_counts_and_is_drawn(tmp_path, capfd):
     kinds = {(r["kind"], r["receiver"]) for r in rows}
     assert {("scratch", "tiny-scratch"), ("distilled", "tiny-T4"), ("teacher", teacher)} < kinds
     assert {r["slots"] for r in rows} == {4} and {r["domain"] for r in rows} == {"time"}
+    # stopped after a step, it goes on to the same weights; another study does not overwrite it
+    whole = nets
+    (out / "seed1" / "last.ckpt").unlink()
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2))  # as each of the study's two runs
+    recipe = recipes.load(out / "seed1" / "recipe.toml")
+    trainer = Trainer(recipe, out / "seed1", "cpu", cache=tmp_path / "c")
+    step = trainer._train_step
+
+    def stop_after_one(*batch):
+        trainer._stop = True
+        return step(*batch)
+
+    trainer._train_step = stop_after_one
+    trainer.fit()
+    assert trainer.step == 1
+    (out / "results.parquet").unlink()
+    assert main([*command, "--minutes", "2", "--device", "cpu"]) == 0
+    assert "going on to step 3" in capfd.readouterr().out
+    record = json.loads((out / "seed1" / "run.json").read_text())
+    assert record["step"] == 3 and (out / "results.parquet").exists()
+    nets = torch.load(out / "seed1" / "last.ckpt", weights_only=True)["nets"]
+    for name, weights in whole.items():
+        assert all(torch.equal(nets[name][k], w) for k, w in weights.items())
+    before = (out / "seed1" / "last.ckpt").read_bytes()
+    file.write_text(file.read_text().replace("warmup = 2", "warmup = 1"))
+    assert main([*command, "--minutes", "2", "--device", "cpu"]) == 2
+    assert "last.ckpt: of another study; choose another --out" in capfd.readouterr().err
+    assert (out / "seed1" / "last.ckpt").read_bytes() == before
+    file.write_text(STUDY.format(teacher=teacher, more=""))
     (out / "results.parquet").unlink()
     assert main([*command, "--tables"]) == 0 and main(["plot", str(out)]) == 0
     assert "| distilled |" in (out / "tables.md").read_text()

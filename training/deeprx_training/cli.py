@@ -240,7 +240,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Every [[run]] of the file is a process; all learn from the same slots, drawn "
         "into --cache once, for as many steps as fit. Writes each run's folder, the errors of "
         "every slot (NAME.npz), and results.csv and results.parquet, which `plot` reads. A run "
-        "that fails stops no other. A study that is run again begins again; a sweep goes on.",
+        "that fails stops no other. The same command again goes on where a study was stopped.",
     )
     p.add_argument("study", metavar="STUDY.toml", help="training/studies/ has some")
     p.add_argument("--out", required=True, metavar="DIR")

@@ -4,8 +4,8 @@
 A study file names nets, settings (losses and temperatures) and runs; a run trains some pairs of the
 two on the same batches with one seed and one teacher. Every run is a process; all share one cache
 of slots and of each teacher's LLRs. How many steps fit is measured first, and all runs get as many:
-recipes as run are in the study's folder, RUN/recipe.toml. A sweep has no such limit of time, runs
-on a cluster and resumes.
+recipes as run are in the study's folder, RUN/recipe.toml, from whose checkpoints the same study
+goes on. A sweep has no such limit of time and runs on a cluster.
 """
 
 import multiprocessing
@@ -31,6 +31,7 @@ from . import rules
 from .data import EVALUATION_CHANNELS, TRAINING_CHANNELS
 from .evaluate import EVALUATION_SEED, Evaluation, evaluation_conditions
 from .export import flop_per_slot
+from .files import TrainingError
 from .receivers import count_parameters
 from .sweep import VALIDATION_SEED, as_table, ber_rows, member_facts, write_table
 from .sweep_file import Trial
@@ -154,10 +155,19 @@ class _Worker:
         self.cache, self.device, self.compile = cache, device, compile_nets
         self.trainer: Trainer | None = None
 
-    def open(self, distinct: int) -> None:
-        """Get everything ready that the first step would wait for."""
+    def open(self, distinct: int) -> int | None:
+        """Get everything ready that the first step would wait for; how many steps this run was
+        begun with, if it was.
+        """
         self.table["distinct"] = distinct
+        checkpoint, steps = self.folder / "last.ckpt", None
+        if checkpoint.exists():
+            begun = tomllib.loads((self.folder / "recipe.toml").read_text())
+            steps = begun.pop("steps")
+            if begun != tomllib.loads(tomli_w.dumps(self.table)):
+                raise TrainingError(f"{checkpoint}: of another study; choose another --out")
         self._start(self.folder / "probe", steps=10**6)
+        return steps
 
     def _start(self, out: Path, steps: int) -> None:
         out.mkdir(parents=True, exist_ok=True)
@@ -208,6 +218,7 @@ class _Worker:
         self.trainer = None
         shutil.rmtree(self.folder / "probe")
         self._start(self.folder, steps)
+        self.trainer.resume()
         self.trainer.fit(max_seconds=deadline - time.monotonic())
         step, self.trainer = self.trainer.step, None
         if self.device == "cuda":
@@ -371,7 +382,7 @@ def _train(study: Study, crew: _Crew, cache: Path, end: float, seconds: float, s
         distinct[name] = wanted // table["chunk"] * table["chunk"]
     patience = end - COUNT_SHARE * seconds
     fill_until = end - (1 - FILL_SHARE) * seconds
-    crew.ask({n: ("open", distinct[n]) for n in crew.names}, patience)
+    begun = crew.ask({n: ("open", distinct[n]) for n in crew.names}, patience)
     say(f"{len(crew.names)} of {len(study.runs)} runs ready, {min(distinct.values())} batches each")
     # the teacher that most runs share goes first and draws the slots for all, while one run
     # compiles what the others then find compiled
@@ -389,17 +400,23 @@ def _train(study: Study, crew: _Crew, cache: Path, end: float, seconds: float, s
     say("cache filled")
     crew.ask({n: ("warm",) for n in crew.names if n != first}, patience)
     say("compiled and warm")
-    probe_s = min(PROBE_S, PROBE_SHARE * seconds)
-    pace = crew.ask({n: ("probe", probe_s) for n in crew.names}, patience)
-    if not pace:
+    if not crew.names:
         raise StudyError("no run could train; their worker.log says why")
-    # between runs that wait for one GPU (the mean) and runs that do not wait at all (the slowest)
-    step_s = (np.mean(list(pace.values())) + max(pace.values())) / 2
-    left = end - COUNT_SHARE * seconds - time.monotonic()
-    steps = max(1, min(study.steps, int(SPARE * left / step_s)))
-    each = ", ".join(f"{n} {1e3 * s:.0f}" for n, s in pace.items())
-    say(f"{steps} steps of {1e3 * step_s:.0f} ms ({each})")
     deadline = end - COUNT_SHARE * seconds
+    steps = max((s for s in begun.values() if s), default=0)
+    if steps:
+        say(f"going on to step {steps}")
+    else:
+        probe_s = min(PROBE_S, PROBE_SHARE * seconds)
+        pace = crew.ask({n: ("probe", probe_s) for n in crew.names}, patience)
+        if not pace:
+            raise StudyError("no run could train; their worker.log says why")
+        # between runs that wait for one GPU (the mean) and runs that do not wait at all (the
+        # slowest)
+        step_s = (np.mean(list(pace.values())) + max(pace.values())) / 2
+        steps = max(1, min(study.steps, int(SPARE * (deadline - time.monotonic()) / step_s)))
+        each = ", ".join(f"{n} {1e3 * s:.0f}" for n, s in pace.items())
+        say(f"{steps} steps of {1e3 * step_s:.0f} ms ({each})")
     done = crew.ask({n: ("train", steps, deadline) for n in crew.names}, deadline + 20)
     short = [f"{n} only {s}" for n, s in done.items() if s < steps]
     say(f"{len(done)} runs trained" + (f"; {', '.join(short)}" if short else ""))
