@@ -83,7 +83,8 @@ def test_a_study_trains_counts_and_is_drawn(tmp_path, capfd):
     # stopped after a step, it goes on to the same weights; another study does not overwrite it
     whole = nets
     (out / "seed1" / "last.ckpt").unlink()
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2))  # as each of the study's two runs
+    # as each of the study's two runs
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2))
     recipe = recipes.load(out / "seed1" / "recipe.toml")
     trainer = Trainer(recipe, out / "seed1", "cpu", cache=tmp_path / "c")
     step = trainer._train_step

@@ -501,7 +501,11 @@ def _study(args) -> int:
     if args.device == "cuda" and not gpu:
         raise TrainingError("--device: a GPU was asked for, but torch finds none; use cpu")
     device = "cuda" if gpu else "cpu"
-    study.run(loaded, out, Path(args.cache), 60 * args.minutes, device, args.compile)
+    try:
+        study.run(loaded, out, Path(args.cache), 60 * args.minutes, device, args.compile)
+    except KeyboardInterrupt:
+        print(f"{out}: stopped; the same command goes on from there", file=sys.stderr)
+        return 130
     return 0
 
 
