@@ -167,6 +167,7 @@ def test_gain_is_a_mean_over_pairs():
         (lambda: error_rate([1], [2, 3]), "one length"),
         (lambda: error_rate([0, 0], [5, 0]), "every cluster must have bits"),
         (lambda: sinr_at_ber(curve()[:1], 0.1), "at least 2 points"),
+        (lambda: sinr_gain([6.0], *np.ones((2, 1, 1, 9), int), 100, 0.1), "at least 2 points"),
         (lambda: sinr_at_ber(curve(), 0.7), "between 0 and 0.5"),
     ],
 )

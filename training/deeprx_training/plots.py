@@ -131,6 +131,8 @@ def _pairs(curve: Curve, other: Curve) -> list[tuple[Curve, Curve]]:
 def gain(curve: Curve, other: Curve, target: float, resamples: int = 200) -> Gain:
     """By how many dB curve is ahead of other; the same slots are resampled for both."""
     pairs = _pairs(curve, other)
+    if not pairs:
+        return Gain(0, np.nan, (np.nan, np.nan), (np.nan, np.nan))
     sides = (np.concatenate([pair[i].errors for pair in pairs]) for i in (0, 1))
     found, over_slots = sinr_gain(curve.sinr_db, *sides, curve.bits, target, resamples)
     n = len(found)

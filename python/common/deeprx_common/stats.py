@@ -179,8 +179,12 @@ def sinr_gain(
 
     sinr_db: P, ascending. errors and others: of each cluster, int [pairs, P, clusters]. bits of a
     cluster. nan or inf where a curve does not cross the target.
+
+    Raises ValueError for fewer than two points.
     """
     sinr = np.asarray(sinr_db, np.float64)
+    if len(sinr) < 2:
+        raise ValueError(f"a crossing needs at least 2 points, got {len(sinr)}")
     both = np.stack([errors, others])
     clusters = both.shape[3]
 
