@@ -84,6 +84,7 @@ def test_a_study_trains_counts_and_is_drawn(tmp_path, capfd):
     whole = nets
     (out / "seed1" / "last.ckpt").unlink()
     # as each of the study's two runs
+    threads = torch.get_num_threads()
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2))
     recipe = recipes.load(out / "seed1" / "recipe.toml")
     trainer = Trainer(recipe, out / "seed1", "cpu", cache=tmp_path / "c")
@@ -95,6 +96,7 @@ def test_a_study_trains_counts_and_is_drawn(tmp_path, capfd):
 
     trainer._train_step = stop_after_one
     trainer.fit()
+    torch.set_num_threads(threads)
     assert trainer.step == 1
     (out / "results.parquet").unlink()
     assert main([*command, "--minutes", "2", "--device", "cpu"]) == 0

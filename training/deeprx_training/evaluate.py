@@ -377,16 +377,12 @@ def gains(counted: Counted, reference: str) -> list[dict]:
     made = []
     if len(counted.sinr_db) < 2:
         return made
-    order = np.argsort(counted.sinr_db)
-    sinr = np.asarray(counted.sinr_db)[order]
-    errors = {name: e[order][None] for name, e in counted.errors.items()}
-    for name in errors:
+    base, bits = counted.errors[reference][None], counted.config.n_bits
+    for name, errors in counted.errors.items():
         if name == reference:
             continue
         for target in BER_TARGETS:
-            found, ends = sinr_gain(
-                sinr, errors[name], errors[reference], counted.config.n_bits, target
-            )
+            found, ends = sinr_gain(counted.sinr_db, errors[None], base, bits, target)
             db, low, high = (float(v) if np.isfinite(v) else None for v in (found[0], *ends))
             pair = {"a": name, "b": reference, "target": target}
             made.append(pair | {"db": db, "ci95": [low, high]})

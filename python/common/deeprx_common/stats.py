@@ -177,7 +177,7 @@ def sinr_gain(
     one value a pair, and a 95 % interval of their mean, by a bootstrap over the clusters that all
     share.
 
-    sinr_db: P, ascending. errors and others: of each cluster, int [pairs, P, clusters]. bits of a
+    sinr_db: P. errors and others: of each cluster, int [pairs, P, clusters]. bits of a
     cluster. nan or inf where a curve does not cross the target.
 
     Raises ValueError for fewer than two points.
@@ -185,7 +185,8 @@ def sinr_gain(
     sinr = np.asarray(sinr_db, np.float64)
     if len(sinr) < 2:
         raise ValueError(f"a crossing needs at least 2 points, got {len(sinr)}")
-    both = np.stack([errors, others])
+    order = np.argsort(sinr)
+    sinr, both = sinr[order], np.stack([errors, others])[:, :, order]
     clusters = both.shape[3]
 
     def gains(pick: np.ndarray | None = None) -> np.ndarray:
