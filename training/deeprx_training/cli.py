@@ -196,6 +196,16 @@ def _parser() -> argparse.ArgumentParser:
         "--max-log", action="store_true", help="baselines: max-log instead of log-MAP LLRs"
     )
     p.add_argument("--recipe", help="the recipe that trained it; goes into the file with its hash")
+    p.add_argument(
+        "--settle",
+        type=int,
+        default=0,
+        metavar="SLOTS",
+        help="hybrid nets: average the batch norms' statistics anew over so many of the recipe's "
+        "slots of each modulation and DMRS pattern, e.g. 512 (default: keep those of the last "
+        "training batches)",
+    )
+    _threads_option(p)
     _model_file_options(p)
     p.set_defaults(run=_export)
     _add_quantise(commands)
@@ -543,6 +553,7 @@ def _sha256(reference: str) -> str | None:
 
 def _export(args) -> int:
     from .classical import Baseline
+    from .norms import settle
 
     name = args.name or Path(args.out).stem
     training = {}
@@ -556,7 +567,15 @@ def _export(args) -> int:
         member, net = load_receiver(args.receiver)
         kind, n_rx = args.kind, [net.n_rx]
         if args.recipe:
-            training = _training(recipes.load(args.recipe), member, args)
+            recipe = recipes.load(args.recipe)
+            training = _training(recipe, member, args)
+        if args.settle:
+            if args.settle < 2:
+                raise TrainingError(f"--settle: expected 2 slots or more, got {args.settle}")
+            if not args.recipe:
+                raise TrainingError("--settle draws slots as the recipe does: give --recipe, too")
+            settle(net, recipe.data, args.settle)
+            training["settled_slots"] = args.settle
     return _write_model_file(args, net, name, kind, n_rx, args.precision, training)
 
 

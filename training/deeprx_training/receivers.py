@@ -131,23 +131,65 @@ class DeepRx(nn.Module):
         return self.net(x).float().permute(0, 2, 3, 1)
 
 
+class KindNorm(nn.BatchNorm2d):
+    """Batch norm with statistics for each kind of slot, its modulation and DMRS symbols.
+
+    A training batch is of one kind, so it is normalised by that kind's statistics. Those of all
+    kinds together, which batch norm keeps, are other numbers: nets that ran with them lost up to
+    half of their advantage in the rarer kinds. (Wu, Johnson, "Rethinking 'Batch' in BatchNorm",
+    arXiv 2105.07576, section 5.) A kind that was never seen has the last batch's.
+    """
+
+    KINDS = 8
+
+    def __init__(self, channels: int):
+        super().__init__(channels)
+        self.running_mean = torch.zeros(self.KINDS, channels)
+        self.running_var = torch.ones(self.KINDS, channels)
+        self.num_batches_tracked = torch.zeros(self.KINDS, dtype=torch.long)
+
+    @staticmethod
+    def kind(bits: int, dmrs: int) -> int:
+        """Of slots with so many bits per symbol and DMRS symbols (1 or 2)."""
+        return bits - 2 + min(dmrs, 2) - 1
+
+    def forward(self, x: Tensor, kind: int) -> Tensor:
+        if not torch.jit.is_scripting() and self.training:
+            return self._learn(x, kind)
+        mean, var = self.running_mean[kind], self.running_var[kind]
+        return F.batch_norm(x, mean, var, self.weight, self.bias, False, 0.0, self.eps)
+
+    @torch.jit.unused
+    def _learn(self, x: Tensor, kind: int) -> Tensor:
+        mean, var = self.running_mean[kind].clone(), self.running_var[kind].clone()
+        x = F.batch_norm(x, mean, var, self.weight, self.bias, True, self.momentum, self.eps)
+        self.num_batches_tracked[kind] += 1
+        follows = self.num_batches_tracked == 0
+        follows[kind] = True
+        self.running_mean.copy_(torch.where(follows[:, None], mean, self.running_mean))
+        self.running_var.copy_(torch.where(follows[:, None], var, self.running_var))
+        return x
+
+
 class DenseBlock(nn.Module):
     """Pre-activation residual block of two dense 3x3 convolutions."""
 
     def __init__(self, channels: int, dilation: tuple[int, int]):
         super().__init__()
 
-        def half():
-            return nn.Sequential(
-                nn.BatchNorm2d(channels),
-                nn.ReLU(),
-                nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation, bias=False),
+        def conv():
+            return nn.Conv2d(
+                channels, channels, 3, padding=dilation, dilation=dilation, bias=False
             )
 
-        self.body = nn.Sequential(half(), half())
+        self.norms = nn.ModuleList([KindNorm(channels), KindNorm(channels)])
+        self.convs = nn.ModuleList([conv(), conv()])
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
+    def forward(self, x: Tensor, kind: int) -> Tensor:
+        z = x
+        for norm, conv in zip(self.norms, self.convs):  # noqa: B905 (TorchScript has no strict)
+            z = conv(F.relu(norm(z, kind)))
+        return x + z
 
 
 class FoldedNet(nn.Module):
@@ -156,7 +198,7 @@ class FoldedNet(nn.Module):
 
     Folding aligns the net with the pilot comb (fold 2) and turns memory traffic into matrix work,
     which is what CPUs with matrix units and GPUs are good at. dilations: (time, frequency) of each
-    block.
+    block. kind: of the slots, KindNorm.kind.
     """
 
     def __init__(
@@ -169,23 +211,23 @@ class FoldedNet(nn.Module):
                 f"subcarriers of a PRB, got channels {channels}, dilations {dilations}, fold {fold}"
             )
         self.fold = fold
-        head = nn.Conv2d(channels, c_out * fold, 1)
-        nn.init.zeros_(head.weight)
-        nn.init.zeros_(head.bias)
-        self.net = nn.Sequential(
-            nn.Conv2d(c_in * fold, channels, 3, padding=1),
-            *(DenseBlock(channels, d) for d in dilations),
-            nn.BatchNorm2d(channels),
-            nn.ReLU(),
-            head,
-        )
+        self.first = nn.Conv2d(c_in * fold, channels, 3, padding=1)
+        self.blocks = nn.ModuleList(DenseBlock(channels, d) for d in dilations)
+        self.norm = KindNorm(channels)
+        self.last = nn.ReLU()
+        self.head = nn.Conv2d(channels, c_out * fold, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, kind: int) -> Tensor:
         b, c, s, k = x.shape
         f = self.fold
         x = x.view(b, c, s, k // f, f).permute(0, 4, 1, 2, 3).reshape(b, f * c, s, k // f)
-        x = x.to(self.net[0].weight.dtype).contiguous(memory_format=torch.channels_last)
-        x = self.net(x).float()
+        x = x.to(self.first.weight.dtype).contiguous(memory_format=torch.channels_last)
+        x = self.first(x)
+        for block in self.blocks:
+            x = block(x, kind)
+        x = self.head(self.last(self.norm(x, kind))).float()
         return x.reshape(b, f, -1, s, k // f).permute(0, 2, 3, 4, 1).reshape(b, -1, s, k)
 
 
@@ -208,7 +250,8 @@ class PaperInputRx(nn.Module):
         yc = torch.view_as_complex(y)
         scale = yc.abs().square().mean((1, 2, 3)).add(1e-12).rsqrt()
         x = paper_planes(yc * scale[:, None, None, None], torch.view_as_complex(p))
-        return self.net(x).permute(0, 2, 3, 1)
+        dmrs = int((p[0].abs().sum((1, 2)) > 0).sum())
+        return self.net(x, KindNorm.kind(bits, dmrs)).permute(0, 2, 3, 1)
 
 
 class HybridRx(nn.Module):
@@ -242,9 +285,11 @@ class HybridRx(nn.Module):
         self.n_h = 2 * n_rx if refine else 0
         self.net = FoldedNet(c_in, bits + self.n_h, channels, list(dilations), fold)
 
-    def classical(self, y: Tensor, p: Tensor, bits: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def classical(
+        self, y: Tensor, p: Tensor, bits: int
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
         """What the net corrects and sees, without weights: y and h complex64 [B, R, 14, K], the
-        inverse of the noise's covariance [B, R, R], planes [B, C, 14, K].
+        inverse of the noise's covariance [B, R, R], planes [B, C, 14, K]; the slots' kind.
         """
         scale = y.square().sum(-1).mean((1, 2, 3)).add(1e-12).rsqrt()
         yc, z, symbols, cov = self.estimate(y * scale[:, None, None, None, None], p)
@@ -259,12 +304,13 @@ class HybridRx(nn.Module):
             grids.append((yc - h * soft) * soft.conj())
         level = (sinr.log() / 4).clamp(-2.0, 3.0)[:, None]
         order = torch.full_like(level, bits / 8.0)
-        return yc, h, inverse, torch.cat([planes(torch.cat(grids, 1)), level, order], 1)
+        seen = torch.cat([planes(torch.cat(grids, 1)), level, order], 1)
+        return yc, h, inverse, seen, KindNorm.kind(bits, symbols.size(0))
 
     def forward(self, y: Tensor, p: Tensor, bits: int) -> Tensor:
         with torch.no_grad():
-            yc, h, inverse, seen = self.classical(y, p, bits)
-        out = self.net(seen)
+            yc, h, inverse, seen, kind = self.classical(y, p, bits)
+        out = self.net(seen, kind)
         if self.refine:
             h = h + torch.complex(out[:, : self.n_rx], out[:, self.n_rx : self.n_h])
         x, sinr = combine(yc, h, inverse)
@@ -286,7 +332,9 @@ def bodies(net: nn.Module) -> list[nn.Module]:
 def last_hidden(net: nn.Module) -> nn.Module:
     """The module whose output, [B, C, S, K'], is the last before the head of a net of NETS."""
     body = bodies(net)[-1]
-    return (body.net if isinstance(body, (FoldedNet, Body)) else body)[-2]
+    if isinstance(body, FoldedNet):
+        return body.last
+    return (body.net if isinstance(body, Body) else body)[-2]
 
 
 NETS = {

@@ -19,14 +19,15 @@ from .receivers import MAX_BITS, build
 
 @dataclass(frozen=True)
 class Member:
-    """One receiver of a run: its net, the weights of its losses (losses.LOSSES) and the
-    distillation temperature.
+    """One receiver of a run: its net, the weights of its losses (losses.LOSSES), the distillation
+    temperature and, if it goes on from trained weights, their file.
     """
 
     name: str
     net: dict
     loss: dict = field(default_factory=lambda: {"bce": 1.0})
     temperature: float = 1.0
+    start: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,10 @@ class Recipe:
     batches are drawn at once; distinct: how many batches there are before they come again (0: all
     are different); data_seed: of the slots, where it differs from seed, which draws the nets' first
     weights and the batches' order; teacher: file that members with a loss other than bce learn
-    from; kd_until: share of the steps after which they go on with BCE alone; precision of the
-    convolutions: float32, bfloat16, or auto: bfloat16 where the machine has it.
+    from; kd_until: share of the steps after which they go on with BCE alone; norm_until: share of
+    the steps after which batch norms hold the statistics they have, and the nets learn with those
+    that they are shipped with; precision of the convolutions: float32, bfloat16, or auto: bfloat16
+    where the machine has it.
     """
 
     members: tuple[Member, ...]
@@ -59,6 +62,7 @@ class Recipe:
     clip_grad: float = 1.0
     teacher: str = ""
     kd_until: float = 1.0
+    norm_until: float = 1.0
     data: Conditions = field(default_factory=Conditions)
     sha256: str = ""
     text: str = ""
@@ -101,6 +105,7 @@ _MEMBER = {
     "net": lambda spec: build(spec) and spec,
     "loss": rules.weights(rules.choice(*LOSSES)),
     "temperature": rules.number(0, 1000, above=True),
+    "start": rules.text,
 }
 _RECIPE = {
     "seed": rules.whole(0),
@@ -119,6 +124,7 @@ _RECIPE = {
     "clip_grad": rules.number(0, above=True),
     "teacher": rules.text,
     "kd_until": rules.number(0, 1),
+    "norm_until": rules.number(0, 1),
 }
 
 

@@ -31,6 +31,9 @@ from .realtime import RealtimeRx
 from .receivers import HybridRx, SeparableConv, bodies, build, last_hidden
 from .recipe import Member, Recipe
 
+# A batch has one modulation, so statistics that are to be held must come of many batches.
+HELD_MOMENTUM = 0.01
+
 
 def learning_rate(recipe: Recipe, step: int) -> float:
     """Linear warm-up, flat, then linear to zero (the schedule of the DeepRx paper)."""
@@ -130,6 +133,10 @@ def bfloat16_is_safe(net: nn.Module) -> bool:
     )
 
 
+def batch_norms(net: nn.Module) -> list[nn.BatchNorm2d]:
+    return [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+
+
 class _OncePerBatch:
     """A net's classical part, computed for the first net that asks about a batch."""
 
@@ -196,7 +203,7 @@ class Trainer:
         built = []
         for member in recipe.members:
             torch.manual_seed(recipe.seed)  # equal nets start from equal weights
-            built.append(build(member.net))
+            built.append(self._start(member))
         share_classical(built, compile_nets)
         for member, net in zip(recipe.members, built, strict=True):
             self.precision[member.name] = self._precision(member.name, net)
@@ -229,6 +236,18 @@ class Trainer:
         )
         self.step, self.wall_s = 0, 0.0
         self._stop = False
+
+    def _start(self, member: Member) -> nn.Module:
+        net = build(member.net)
+        if self.recipe.norm_until < 1:
+            for norm in batch_norms(net):
+                norm.momentum = HELD_MOMENTUM
+        if member.start:
+            try:
+                net.load_state_dict(load_receiver(member.start, rebuild=True)[1].state_dict())
+            except RuntimeError as error:
+                raise TrainingError(_damaged(member.start, member.name, error)) from None
+        return net
 
     def _try_teacher(self) -> None:
         data, device = self.recipe.data, self.fabric.device
@@ -405,6 +424,10 @@ class Trainer:
     def _train_step(self, batch: SlotBatch, taught: torch.Tensor | None) -> dict:
         """One step of every member; returns its losses by name, as tensors."""
         size = len(batch.y)
+        if self.step >= self.recipe.norm_until * self.recipe.steps:
+            for net in self.nets.values():
+                for norm in batch_norms(net):
+                    norm.eval()
         weight = sinr_weight(batch.sinr_db) if self.recipe.sinr_weight else None
         if self._features and self._distilling(self.step):
             with self.ledger.phase("teacher", size):
