@@ -50,7 +50,10 @@ def test_every_modulation_and_dmrs_pattern_is_a_kind():
 def test_each_kind_is_normalised_by_its_own_statistics():
     torch.manual_seed(1)
     norm, quiet, loud = KindNorm(3), KindNorm.kind(4, 2), KindNorm.kind(8, 1)
-    draw = {quiet: lambda: torch.randn(8, 3, 14, 12) + 1, loud: lambda: 5 * torch.randn(8, 3, 14, 12)}
+    draw = {
+        quiet: lambda: torch.randn(8, 3, 14, 12) + 1,
+        loud: lambda: 5 * torch.randn(8, 3, 14, 12),
+    }
     for _ in range(80):
         norm(draw[quiet](), quiet)
     torch.testing.assert_close(norm.running_mean[loud], norm.running_mean[quiet])  # never seen
@@ -77,14 +80,21 @@ def test_settled_statistics_are_those_of_slots_of_the_kind():
     before = copy.deepcopy(net.state_dict())
     settle(net, conditions, 64)
     assert not any(m.training for m in net.modules())
-    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items() if "num_batches" not in k and "running" not in k)
+    assert all(
+        torch.equal(v, before[k])
+        for k, v in net.state_dict().items()
+        if "num_batches" not in k and "running" not in k
+    )
     seen = []
     net.net.norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs))
     far = []
     for modulation in conditions.modulations:
         for dmrs in conditions.dmrs:
             only = Conditions(
-                conditions.channels, modulations={modulation: 1.0}, dmrs={dmrs: 1.0}, snr_db=(10, 20)
+                conditions.channels,
+                modulations={modulation: 1.0},
+                dmrs={dmrs: 1.0},
+                snr_db=(10, 20),
             )
             batch = SlotGenerator(only).batch(64, 3)
             with torch.no_grad():

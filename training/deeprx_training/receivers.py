@@ -178,9 +178,7 @@ class DenseBlock(nn.Module):
         super().__init__()
 
         def conv():
-            return nn.Conv2d(
-                channels, channels, 3, padding=dilation, dilation=dilation, bias=False
-            )
+            return nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation, bias=False)
 
         self.norms = nn.ModuleList([KindNorm(channels), KindNorm(channels)])
         self.convs = nn.ModuleList([conv(), conv()])
