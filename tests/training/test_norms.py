@@ -142,7 +142,11 @@ def test_a_run_that_starts_from_weights_goes_on_from_them(tmp_path, capsys):
         elif a.is_floating_point():
             torch.testing.assert_close(a, b, rtol=0, atol=1e-3, msg=name)
     assert not torch.equal(first.net.head.weight, second.net.head.weight)
-    wide = recipe(tmp_path, member=start, channels=8, name="wide.toml")
-    assert main(["student", str(wide), "--out", str(tmp_path / "wide"), "--device", "cpu"]) == 2
-    found = capsys.readouterr().err.splitlines()
-    assert len(found) == 1 and "first/last.ckpt: the weights of tiny are not those" in found[0]
+    for channels, member, says in [
+        (8, start, "first/last.ckpt: the weights of tiny are not those of the net"),
+        (4, 'start = "runs/gone.ckpt"', "error: runs/gone.ckpt: no such checkpoint or model file"),
+    ]:
+        wrong = recipe(tmp_path, member=member, channels=channels, name="wrong.toml")
+        assert main(["student", str(wrong), "--out", str(tmp_path / "w"), "--device", "cpu"]) == 2
+        found = capsys.readouterr().err.splitlines()
+        assert len(found) == 1 and says in found[0], found

@@ -243,8 +243,9 @@ class Trainer:
             for norm in batch_norms(net):
                 norm.momentum = HELD_MOMENTUM
         if member.start:
+            trained = load_receiver(member.start, rebuild=True)[1]
             try:
-                net.load_state_dict(load_receiver(member.start, rebuild=True)[1].state_dict())
+                net.load_state_dict(trained.state_dict())
             except RuntimeError as error:
                 raise TrainingError(_damaged(member.start, member.name, error)) from None
         return net
