@@ -22,18 +22,21 @@ std::string ir_name(const slot_geometry& slot)
     return "openvino/bits" + std::to_string(slot.bits_per_symbol());
 }
 
-//! A slot of QPSK over a flat channel at 20 dB, the same every time.
+//! A slot over a flat channel at 20 dB, the same every time. It has the modulation that is to be
+//! received: of symbols between its points a net makes no sense, and two of its forms another.
 void write_example(engine& engine, const slot_geometry& slot, int n_rx)
 {
     std::minstd_rand bits(1);
     std::normal_distribution<float> normal;
     const auto& pilots = slot.pilots(0);
+    const int levels = 1 << (slot.bits_per_symbol() / 2);
+    const float spacing = 1.0f / std::sqrt(2.0f * (levels * levels - 1) / 3.0f);
     std::vector<float> sent = pilots;
     for (int symbol = 0; symbol < slot_geometry::n_symbols; symbol++)
         for (int k = slot.is_dmrs(symbol); k < slot.n_subcarriers(); k += 1 + slot.is_dmrs(symbol))
             for (int axis = 0; axis < 2; axis++)
                 sent[2 * (symbol * slot.n_subcarriers() + k) + axis] =
-                    bits() % 2 ? float(M_SQRT1_2) : float(-M_SQRT1_2);
+                    spacing * float(2 * int(bits() % levels) + 1 - levels);
     float* grid = engine.grid(0);
     for (int antenna = 0; antenna < n_rx; antenna++) {
         const float re = normal(bits), im = normal(bits);

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deeprx_common.stats import paired_difference
-from deeprx_training.evaluate import PERFECT, Evaluation, evaluation_conditions
+from deeprx_training.evaluate import PERFECT, SURE, Evaluation, evaluation_conditions
 from deeprx_training.plots import Curve, gain
 from deeprx_training.train import load_receiver
 
@@ -18,9 +18,9 @@ BASELINE = "LS-LMMSE"
 SEED = 7  # not the published one
 
 
-def count(sinr_db, slots):
-    nets = {name: load_receiver(str(MODELS / f"{name}.pt"))[1] for name in NAMES}
-    conditions = evaluation_conditions("frequency")
+def count(sinr_db, slots, names=NAMES, **changes):
+    nets = {name: load_receiver(str(MODELS / f"{name}.pt"))[1] for name in names}
+    conditions = evaluation_conditions("frequency", **changes)
     run = Evaluation(nets, sinr_db, slots, conditions, SEED, "cpu", true_statistics=False)
     run.run()
     return run.counted()
@@ -57,7 +57,8 @@ def test_other_slots_give_the_published_ber(counted, name):
     with zipfile.ZipFile(MODELS / f"{name}.pt") as archive:
         (record,) = (n for n in archive.namelist() if n.endswith("/deeprx.json"))
         told = json.loads(archive.read(record))["ber"]
-    told = {m["sinr_db"]: m for m in told if m["domain"] == "frequency"}
+    kind = ("frequency", "16QAM", [2, 11])
+    told = {m["sinr_db"]: m for m in told if (m["domain"], m["modulation"], m["dmrs"]) == kind}
     for i, sinr_db in enumerate(counted.sinr_db):
         if sinr_db in (0.0, 6.0, 12.0):
             errors = counted.errors[name][i]
@@ -67,3 +68,21 @@ def test_other_slots_give_the_published_ber(counted, name):
             low, high = point["ber_ci95"]
             allowed = (half**2 + ((high - low) / 2) ** 2) ** 0.5
             assert abs(ber.mean() - point["ber"]) < 1.5 * allowed, sinr_db
+
+
+@pytest.mark.parametrize(
+    ("modulation", "dmrs", "sinr_db"),
+    [
+        ("64QAM", (2, 11), 18.0),
+        ("256QAM", (2, 11), 18.0),
+        ("256QAM", (2, 11), 24.0),
+        ("16QAM", (2,), 12.0),
+    ],
+)
+def test_better_than_the_classical_receiver_in_rarer_kinds_of_slots(modulation, dmrs, sinr_db):
+    """The teacher was worse in them once, and looked well in 16QAM."""
+    names = ["deeprx-teacher", "deeprx-student", "deeprx-slim-1", "deeprx-realtime-1"]
+    found = count([sinr_db], 64, names, modulations={modulation: 1.0}, dmrs={dmrs: 1.0})
+    for name in names:
+        own, theirs = found.errors[name][0], found.errors[SURE][0]
+        assert paired_difference(own, theirs, [found.config.n_bits] * 64).ci95[1] < 0, name

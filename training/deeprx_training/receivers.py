@@ -135,8 +135,8 @@ class KindNorm(nn.BatchNorm2d):
     """Batch norm with statistics for each kind of slot, its modulation and DMRS symbols.
 
     A training batch is of one kind, so it is normalised by that kind's statistics. Those of all
-    kinds together, which batch norm keeps, are other numbers: nets that ran with them lost up to
-    half of their advantage in the rarer kinds. (Wu, Johnson, "Rethinking 'Batch' in BatchNorm",
+    kinds together, which batch norm keeps, are other numbers: a teacher that ran with them was
+    worse than a classical receiver with 256-QAM. (Wu, Johnson, "Rethinking 'Batch' in BatchNorm",
     arXiv 2105.07576, section 5.) A kind that was never seen has the last batch's.
     """
 
