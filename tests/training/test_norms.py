@@ -115,12 +115,14 @@ def test_settling_without_such_norms_is_one_line(tmp_path, capsys):
     trained(tmp_path / "run", path)
     export = ["export", str(tmp_path / "run/last.ckpt"), "--out", str(tmp_path / "m.pt")]
     for more, says in [
-        (["--settle", "64"], "give --recipe"),
+        (["--settle", "64"], "give a checkpoint's --recipe"),
         (["--settle", "1", "--recipe", str(path)], "expected 2 slots or more, got 1"),
     ]:
         assert main([*export, *more]) == 2
         found = capsys.readouterr().err.splitlines()
         assert len(found) == 1 and says in found[0], found
+    assert main(["export", "baseline", "--settle", "64", "--out", str(tmp_path / "b.pt")]) == 2
+    assert "give a checkpoint's --recipe" in capsys.readouterr().err
 
 
 def test_batch_norms_hold_their_statistics_from_norm_until_on(tmp_path):

@@ -569,13 +569,13 @@ def _export(args) -> int:
         if args.recipe:
             recipe = recipes.load(args.recipe)
             training = _training(recipe, member, args)
-        if args.settle:
-            if args.settle < 2:
-                raise TrainingError(f"--settle: expected 2 slots or more, got {args.settle}")
-            if not args.recipe:
-                raise TrainingError("--settle draws slots as the recipe does: give --recipe, too")
-            settle(net, recipe.data, args.settle)
-            training["settled_slots"] = args.settle
+    if args.settle:
+        if args.settle < 2:
+            raise TrainingError(f"--settle: expected 2 slots or more, got {args.settle}")
+        if not training:
+            raise TrainingError("--settle draws a recipe's slots: give a checkpoint's --recipe")
+        settle(net, recipe.data, args.settle)
+        training["settled_slots"] = args.settle
     return _write_model_file(args, net, name, kind, n_rx, args.precision, training)
 
 
