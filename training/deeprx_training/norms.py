@@ -27,6 +27,7 @@ def settle(net: nn.Module, conditions: Conditions, slots: int = 512) -> None:
     momentum = norms[0].momentum
     kinds = [(m, d) for m in conditions.modulations for d in conditions.dmrs]
     batches = -(-slots // BATCH)
+    generator = SlotGenerator(conditions)
     net.eval()
     for norm in norms:
         norm.num_batches_tracked.zero_()
@@ -35,8 +36,8 @@ def settle(net: nn.Module, conditions: Conditions, slots: int = 512) -> None:
         for step in track(range(batches * len(kinds)), "settling batch norms", transient=True):
             kind, i = divmod(step, batches)
             modulation, dmrs = kinds[kind]
-            generator = SlotGenerator(
-                replace(conditions, modulations={modulation: 1.0}, dmrs={dmrs: 1.0})
+            generator.conditions = replace(
+                conditions, modulations={modulation: 1.0}, dmrs={dmrs: 1.0}
             )
             batch = generator.batch(BATCH, seed_of(SEED, kind), i)
             for norm in norms:
