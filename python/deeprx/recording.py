@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """SigMF recordings of antenna streams and the truth that they carry; plain classes, no flowgraph.
 
-The annotations of the namespace ``deeprx`` are described in docs/sigmf-extension.md.
+The annotations of the namespace ``deeprx`` are described in docs/reference/sigmf-extension.md.
 """
 
 import json

@@ -129,7 +129,7 @@ def _runs(name: str, path: str, metadata: dict) -> Finding:
     text = f"{engine.description}: {1e3 * taken:.2f} ms, real-time factor {SLOT_S / taken:.2g}"
     precision = metadata.get("precision", "float32")
     if not instructions(precision):
-        advice = f"this processor converts {precision}: take a float32 file (docs/precision.md)"
+        advice = f"this processor converts {precision}: take a float32 file (docs/how-to/precision.md)"
         return Finding(name, SLOW, text, advice)
     if "openvino" in metadata.get("engines", ()) and not engine.description.startswith("OpenVINO"):
         return Finding(name, SLOW, text, "the file carries OpenVINO IR, which is not used")
