@@ -563,7 +563,7 @@ class TestBadInput:
 
 
 def test_the_documented_annotation_is_the_written_one(tmp_path):
-    page = (Path(__file__).parents[1] / "docs" / "sigmf-extension.md").read_text()
+    page = (Path(__file__).parents[1] / "docs" / "reference" / "sigmf-extension.md").read_text()
     documented = json.loads(page.split("```json")[1].split("```")[0])
     assert main(["record", str(tmp_path / "a"), "--slots", "60"]) == 0
     (written,) = json.loads((tmp_path / "a.sigmf-meta").read_text())["annotations"]
