@@ -7,9 +7,11 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from gnuradio.deeprx.cli import doctor, main
+from gnuradio import gr
+from gnuradio.deeprx.cli import COMMANDS, doctor, info, main
 from gnuradio.deeprx.model_file import model_path
 from receiver_models import save
 from torch import nn
@@ -194,6 +196,62 @@ def test_doctor_says_what_is_slow(monkeypatch, capsys):
     assert "none   PyTorch" in said and "none   CUDA" in said
 
 
+def python(code):
+    """What a Python of its own prints and how it ends."""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+
+
+def test_commands_load_when_they_are_called():
+    ran = python(
+        "import sys; from gnuradio.deeprx.cli import COMMANDS, main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print(sorted(f'gnuradio.deeprx.cli.{c}' for c in COMMANDS if "
+        "f'gnuradio.deeprx.cli.{c}' in sys.modules), 'gnuradio.uhd' in sys.modules)"
+    )
+    assert all(f"    {command} " in ran.stdout for command in COMMANDS)
+    assert ran.stdout.splitlines()[-1] == "[] False"
+
+
+def test_a_machine_without_radio_drivers():
+    """gr-uhd and gr-soapy are packages of their own."""
+    ran = python(
+        "import sys; sys.modules['gnuradio.uhd'] = sys.modules['gnuradio.soapy'] = None\n"
+        "from gnuradio.deeprx.cli import main; sys.exit(main(['info', 'deeprx-slim-0.pt']))"
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "deeprx-slim-0" in ran.stdout
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    says = capsys.readouterr().out
+    found = (Path(__file__).parents[1] / "CMakeLists.txt").read_text()
+    version = re.search(r"project\(gr-deeprx VERSION (\S+)", found)[1]
+    assert says == f"gr-deeprx {version}, GNU Radio {gr.version()}, PyTorch {torch.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("bug", "says", "status"),
+    [
+        (lambda _: np.zeros(3) + np.zeros(4), "operands could not be broadcast", 2),
+        (lambda _: {}["there"], "KeyError: 'there'", 70),
+        (lambda _: 1 / 0, "ZeroDivisionError: division by zero", 70),
+    ],
+)
+def test_a_bug_can_be_traced(monkeypatch, capsys, bug, says, status):
+    monkeypatch.setattr(info, "run", bug)
+    assert main(["info", "x"]) == status
+    (line,) = capsys.readouterr().err.splitlines()
+    assert says in line and line.endswith(" (--debug shows where)")
+    for command in (["--debug", "info", "x"], ["info", "x", "--debug"]):
+        assert main(command) == status
+        trace = capsys.readouterr().err
+        assert trace.startswith("Traceback") and Path(__file__).name in trace
+        assert trace.splitlines()[-1] == line.removesuffix(" (--debug shows where)")
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -201,6 +259,7 @@ def test_doctor_says_what_is_slow(monkeypatch, capsys):
         (["loopback", "--receiver", "/"], "expected a model file (.pt), found a folder"),
         (["loopback", "--receiver", "MODEL", "--channel", "TDL-X"], "found 'TDL-X'"),
         (["loopback", "--receiver", "MODEL", "--sinr", "six"], "invalid list value: 'six'"),
+        (["loopback", "--receiver", "MODEL", "--sinr", "-3,0", "--slots", "0"], "got 0"),
         (["loopback", "--receiver", "MODEL", "--slots", "0"], "must be at least 1, got 0"),
         (["loopback", "--receiver", "MODEL", "--n-prb", "3"], "n_prb must be 6 to 273 PRB, got 3"),
         (
@@ -231,7 +290,7 @@ def test_doctor_says_what_is_slow(monkeypatch, capsys):
 )
 def test_mistakes_get_one_line(models, tmp_path, monkeypatch, capfd, arguments, says):
     if arguments[0] == "demo":
-        monkeypatch.setattr("gnuradio.deeprx.cli.loopback.DEMO_MODELS", models[:1])
+        monkeypatch.setattr("gnuradio.deeprx.cli.demo.MODELS", models[:1])
     monkeypatch.chdir(tmp_path)
     try:
         status = main([models[0] if a == "MODEL" else a for a in arguments])
@@ -240,6 +299,7 @@ def test_mistakes_get_one_line(models, tmp_path, monkeypatch, capfd, arguments, 
     text = capfd.readouterr().err
     assert status == 2
     assert says in text
+    assert "--debug" not in text
     assert text.startswith("deeprx")
     assert text.count("\n") == 1
 

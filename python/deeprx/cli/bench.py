@@ -39,14 +39,12 @@ deeprx bench memory    whether memory stays flat while the block receives slot a
 """
 
 
-def add(commands) -> None:
-    parser = commands.add_parser(
-        "bench",
-        help="receivers beside ONNX Runtime, OpenVINO, torch.compile and others, in turns",
-        description=DESCRIPTION,
-        epilog="contenders:\n" + "\n".join(f"  {n:14} {what}" for n, what in CONTENDERS.items()),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def configure(parser) -> None:
+    parser.description = DESCRIPTION
+    parser.epilog = "contenders:\n" + "\n".join(
+        f"  {n:14} {what}" for n, what in CONTENDERS.items()
     )
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
     add("what", nargs="?", choices=("scale", "memory"), help="(receivers by contenders)")
     add(
@@ -78,7 +76,6 @@ def add(commands) -> None:
         metavar="DIR",
         help="for bench.json, scale.json, memory.json and pictures (build/bench)",
     )
-    parser.set_defaults(run=run)
 
 
 def run(arguments) -> int:

@@ -37,17 +37,14 @@ class Finding:
         return "\n".join(lines)
 
 
-def add(commands) -> None:
-    parser = commands.add_parser(
-        "doctor",
-        help="what this machine has for receivers, and what is slow or wrong",
-        description="Says which engines are built in, which instructions the processor has for "
+def configure(parser) -> None:
+    parser.description = (
+        "Says which engines are built in, which instructions the processor has for "
         "each precision, as what every model file runs here and how long a slot takes it, and "
         "which GPUs and energy counters there are. A receiver that a slower engine or "
-        "instructions run is called slow. Exit status 1 where something is wrong.",
+        "instructions run is called slow. Exit status 1 where something is wrong."
     )
     parser.add_argument("model", nargs="*", metavar="MODEL.pt", help="default: all that ship")
-    parser.set_defaults(run=run)
 
 
 def run(arguments) -> int:

@@ -44,12 +44,10 @@ _RATE = (
 _NO_RATE = {"domain": "none", "slots": 0, "missed_slots": 0}
 
 
-def add(commands) -> None:
-    parser = commands.add_parser(
-        "energy",
-        help="joules and time per slot of receivers, in turns, against their error rates",
-        description="Runs receivers in turns (A B B A), so that a drift of clock or temperature is "
-        "the same for all. Error rates come from --report, else from the model files' own tables.",
+def configure(parser) -> None:
+    parser.description = (
+        "Runs receivers in turns (A B B A), so that a drift of clock or temperature is "
+        "the same for all. Error rates come from --report, else from the model files' own tables."
     )
     add = parser.add_argument
     add_receivers(parser)
@@ -76,7 +74,6 @@ def add(commands) -> None:
         metavar="DIR",
         help="report.json, frontier.png (energy)",
     )
-    parser.set_defaults(run=run)
 
 
 def _precision(name: str) -> str:

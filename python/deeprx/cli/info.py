@@ -11,10 +11,8 @@ from ..deeprx_python import engines, instructions
 from ..model_file import read_model_file
 
 
-def add(commands) -> None:
-    parser = commands.add_parser("info", help="what a model file says of itself")
+def configure(parser) -> None:
     parser.add_argument("model", nargs="+", metavar="MODEL.pt")
-    parser.set_defaults(run=run)
 
 
 def run(arguments) -> int:

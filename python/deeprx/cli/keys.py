@@ -4,10 +4,8 @@
 from ..telemetry import make_keys
 
 
-def add(commands) -> None:
-    parser = commands.add_parser("keys", help="make keys for telemetry between machines")
+def configure(parser) -> None:
     parser.add_argument("folder", metavar="FOLDER", help="to be made")
-    parser.set_defaults(run=run)
 
 
 def run(arguments) -> int:

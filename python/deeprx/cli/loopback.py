@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""deeprx loopback and deeprx demo: receivers side by side on the same slots, over TDL channels."""
+"""deeprx loopback: receivers side by side on the same slots, over TDL channels."""
 
 import sys
 import time
@@ -28,16 +28,11 @@ from .measure import (
     stop_on_ctrl_c,
 )
 
-DEMO_MODELS = ("baseline-lmmse.pt", "baseline-sure.pt", "deeprx-realtime-1.pt")
 
-
-def add_loopback(commands) -> None:
-    parser = commands.add_parser(
-        "loopback", help="BER, time and energy of receivers over TDL channels"
-    )
+def configure(parser) -> None:
     add = parser.add_argument
     add("--receiver", action="append", required=True, metavar="MODEL.pt", help="repeat to compare")
-    _add_run(parser, out="report")
+    add_run(parser, out="report")
     add(
         "--channel",
         type=list_of(channel),
@@ -50,20 +45,13 @@ def add_loopback(commands) -> None:
     add_fading(parser)
     add("--budget", action="store_true", help="show the CPU time that each block takes a slot")
     add_engine(parser)
-    parser.set_defaults(run=lambda arguments: run(_setup(arguments)))
 
 
-def add_demo(commands) -> None:
-    parser = commands.add_parser(
-        "demo", help="the shipped baselines and a real-time student over TDL-A and TDL-E"
-    )
-    _add_run(parser, out="build/demo")
-    parser.add_argument("--seed", type=int, default=1, help="of bits, fading and noise (1)")
-    parser.add_argument("--slots", type=int, default=600, help="a channel and SINR (600)")
-    parser.set_defaults(run=lambda arguments: run(_demo_setup(arguments)))
+def run(arguments) -> int:
+    return measure(_setup(arguments))
 
 
-def _add_run(parser, out: str) -> None:
+def add_run(parser, out: str) -> None:
     add_meter(parser)
     parser.add_argument(
         "--out", type=Path, default=Path(out), metavar="DIR", help=f"report.json, ber.png ({out})"
@@ -117,35 +105,6 @@ def _setup(arguments) -> Setup:
     )
 
 
-def _demo_setup(arguments) -> Setup:
-    meter, idle = open_meter(arguments)
-    return Setup(
-        models=[read_model_file(name) for name in DEMO_MODELS],
-        links=[
-            Link(
-                config=SlotConfig(),
-                n_rx=2,
-                channel=profile,
-                delay_spread_s=100e-9,
-                doppler_hz=300.0,
-                sinr_db=sinr_db,
-                sir_db=None,
-                cfo_hz=0.0,
-                slots=arguments.slots,
-                burst=5,
-                preamble=False,
-                seed=arguments.seed,
-            )
-            for profile in ("TDL-A", "TDL-E")
-            for sinr_db in (6.0, 9.0, 12.0, 15.0, 18.0)
-        ],
-        device=arguments.device,
-        meter=meter,
-        idle=idle,
-        out=arguments.out,
-    )
-
-
 def _flowgraph(setup: Setup, link: Link) -> Flowgraph:
     """One transmitter, channel and front end, all receivers."""
     flowgraph = Flowgraph("deeprx loopback", setup.models, link.config, link.n_rx)
@@ -165,7 +124,7 @@ def _flowgraph(setup: Setup, link: Link) -> Flowgraph:
     return flowgraph
 
 
-def run(setup: Setup) -> int:
+def measure(setup: Setup) -> int:
     """Measure, show the table, write report.json and ber.png; Ctrl-C keeps what was measured."""
     console = Console(highlight=False)
     report.writable_folder(setup.out)

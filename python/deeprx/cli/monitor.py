@@ -28,10 +28,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 _COLOURS = {"live": "green", "stale": "yellow", "waiting": "yellow"}
 
 
-def add(commands) -> None:
-    parser = commands.add_parser(
-        "monitor", help="a live view of what slot probes publish (their zmq_address)"
-    )
+def configure(parser) -> None:
     add = parser.add_argument
     add(
         "--connect",
@@ -49,7 +46,6 @@ def add(commands) -> None:
         metavar="PORT",
         help="serve metrics at http://127.0.0.1:PORT/metrics",
     )
-    parser.set_defaults(run=run)
 
 
 class Source:

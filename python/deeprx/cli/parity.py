@@ -15,19 +15,16 @@ from .measure import add_engine
 KEYS = ("y", "llr", "modulation", "allowed")
 
 
-def add(commands) -> None:
-    parser = commands.add_parser(
-        "parity",
-        help="the receiver block's LLRs against those of the net that was exported",
-        description="Runs the slots of FILE.npz, which `./dev train export --parity FILE.npz` "
+def configure(parser) -> None:
+    parser.description = (
+        "Runs the slots of FILE.npz, which `./dev train export --parity FILE.npz` "
         "wrote, through the receiver block. Exit status 1 where the LLRs differ by more than the "
-        "model's precision allows.",
+        "model's precision allows."
     )
     parser.add_argument("model", metavar="MODEL.pt")
     parser.add_argument("reference", metavar="FILE.npz")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:<n> (cpu)")
     add_engine(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments) -> int:

@@ -28,14 +28,12 @@ from .runners import (
 MODEL_ROUNDS, MODEL_WINDOW_S = 3, 0.5
 
 
-def add(commands) -> None:
-    parser = commands.add_parser(
-        "profile",
-        help="this machine's rates and power, and whether they explain what receivers take",
-        description="Measures matrix products, convolutions, copies and calls, the clock and the "
+def configure(parser) -> None:
+    parser.description = (
+        "Measures matrix products, convolutions, copies and calls, the clock and the "
         "power (modelled where there is no counter). Then counts FLOP and bytes of receivers, "
         "TorchScript operator by operator, and compares three estimates with what is measured of "
-        "the engine that the receiver block runs.",
+        "the engine that the receiver block runs."
     )
     add = parser.add_argument
     add_receivers(parser)
@@ -47,7 +45,6 @@ def add(commands) -> None:
         metavar="W",
         help="watts that a busy core adds, where there is no counter (assumed)",
     )
-    parser.set_defaults(run=run)
 
 
 @dataclass(frozen=True)

@@ -52,12 +52,10 @@ _QUIET_S = 5.0  # without any progress: nothing more will come
 _MEAN_SHARE = 2.0**-15  # of a sample in the mean that is taken off: 37 Hz at 7.68 MS/s
 
 
-def add(commands) -> None:
-    parser = commands.add_parser(
-        "radio",
-        help="slots through a radio: BER, time and energy of receivers",
-        description="Transmits slots, receives them, or both, and measures receivers on them. "
-        "Without hardware: --args driver=software",
+def configure(parser) -> None:
+    parser.description = (
+        "Transmits slots, receives them, or both, and measures receivers on them. "
+        "Without hardware: --args driver=software"
     )
     add = parser.add_argument
     add("--args", metavar="ARGS", help="a radio that does both, e.g. driver=lime (SoapySDR's)")
@@ -81,7 +79,6 @@ def add(commands) -> None:
     add("--record", type=Path, metavar="FILE", help="keep what was received, as SigMF")
     add_meter(parser)
     add("--out", type=Path, default=Path("report"), metavar="DIR", help="report.json (report)")
-    parser.set_defaults(run=run)
 
 
 class Transmitter(gr.top_block):

@@ -19,8 +19,7 @@ from .measure import progress_bar, run_watched, stop_on_ctrl_c
 FULL_SCALE = 8.0  # ci16_le: 9 dB above a sample's rms with noise of the same power: clips nothing
 
 
-def add(commands) -> None:
-    parser = commands.add_parser("record", help="slots over a TDL channel into a SigMF recording")
+def configure(parser) -> None:
     add = parser.add_argument
     add("path", metavar="FILE", help="FILE.sigmf-meta and FILE.sigmf-data are written")
     add("--channel", type=channel, default="TDL-A", help="TDL-A to TDL-E (TDL-A)")
@@ -40,7 +39,6 @@ def add(commands) -> None:
     add("--archive", action="store_true", help="FILE.sigmf alone")
     add("--author", metavar="NAME", default=_login(), help="(the login name)")
     add_fading(parser)
-    parser.set_defaults(run=run)
 
 
 def _login() -> str:

@@ -36,10 +36,7 @@ PASSBAND = 0.45  # of the lower sample rate, that the resampler keeps; slots occ
 CLUSTER_SLOTS = 100  # where a recording does not say how its channel changed
 
 
-def add(commands) -> None:
-    parser = commands.add_parser(
-        "replay", help="BER, time and energy of receivers on a SigMF recording"
-    )
+def configure(parser) -> None:
     add = parser.add_argument
     add("recording", metavar="FILE", help=".sigmf-meta, .sigmf or .sigmf-collection")
     add("--receiver", action="append", required=True, metavar="MODEL.pt", help="repeat to compare")
@@ -54,7 +51,6 @@ def add(commands) -> None:
     add("--cell-id", type=int, help="0 to 65535 (1)")
     add("--seed", type=int, help="of the bits; without it no bit error rate is known")
     add("--burst", type=int, metavar="SLOTS", help=f"slots of one cluster ({CLUSTER_SLOTS})")
-    parser.set_defaults(run=run)
 
 
 @dataclass(frozen=True)
