@@ -27,7 +27,7 @@ LICENCE = "GPL-3.0-or-later"
 PARITY = {"float32": 1e-4, "bfloat16": 3e-2, "int8": 1e-2}
 
 
-class ExportError(RuntimeError):
+class ExportError(ValueError):
     """The receiver cannot be exported; the message is one line."""
 
 
@@ -178,7 +178,8 @@ def export(
     parity: str | Path | None = None,
     openvino: bool = True,
 ) -> dict:
-    """Write net as a model file and check it against eager PyTorch; returns its metadata.
+    """Write net as a model file, checked against eager PyTorch before it takes the place of a file
+    that is there; returns its metadata.
 
     parity: an .npz to write, too, with the slots and the float32 net's LLRs, for `deeprx parity`
     to check the file in the receiver block. openvino: carry the net as OpenVINO IR, too, where that
@@ -221,18 +222,19 @@ def export(
         "licence": LICENCE,
     }
     extra = {"deeprx.json": json.dumps(metadata, indent=1)} | carried
-    write_atomically(
-        Path(path), lambda partial: torch.jit.save(script, partial, _extra_files=extra)
-    )
-    with torch.inference_mode():
-        found = torch.jit.freeze(torch.jit.load(str(path)).eval())(y, p, bits)
-    error = _difference(found, expected, bits)
-    if not error <= PARITY[precision]:
-        Path(path).unlink()
-        raise ExportError(
-            f"{path}: LLRs differ from eager PyTorch's by {error:.1e} RMS, allowed for "
-            f"{precision} is {PARITY[precision]:.0e}; the file was removed"
-        )
+
+    def write(partial: Path) -> None:
+        torch.jit.save(script, partial, _extra_files=extra)
+        with torch.inference_mode():
+            found = torch.jit.freeze(torch.jit.load(str(partial)).eval())(y, p, bits)
+        error = _difference(found, expected, bits)
+        if not error <= PARITY[precision]:
+            raise ExportError(
+                f"{path}: not written: LLRs differ from eager PyTorch's by {error:.1e} RMS, "
+                f"allowed for {precision} is {PARITY[precision]:.0e}"
+            )
+
+    write_atomically(Path(path), write)
     if parity:
         data = ~SlotConfig().pilot_mask
         with report.replacing(parity) as temporary:
