@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Learned and classical OFDM receivers that turn slots into soft bits, and what surrounds them."""
 
+from deeprx_common.shipped import model_path
 from deeprx_common.slot import SlotConfig
 
 from .deeprx_python import Engine, receiver
 from .front_end import aligned_front_end, sync_front_end
-from .model_file import model_path
 from .radio_impairments import radio_impairments
 from .receiver_controller import receiver_controller
 from .recording_sink import recording_sink

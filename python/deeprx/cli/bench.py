@@ -15,12 +15,13 @@ from gnuradio import gr
 from rich.console import Console
 
 from deeprx_common import report
+from deeprx_common.shipped import shipped_models
 from deeprx_common.slot import MODULATIONS, SLOT_S
 
 from ..bench.compare import PRECISIONS, REFERENCE, Comparison, Row
 from ..bench.contenders import CONTENDERS, OURS, bench_cores
 from ..bench.worker import Job
-from ..model_file import read_model_file, shipped_models
+from ..model_file import read_model_file
 from .link import list_of
 from .runners import make_console, number, progress_bar, table
 

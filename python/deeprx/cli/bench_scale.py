@@ -10,10 +10,11 @@ from pathlib import Path
 from rich.console import Console
 
 from deeprx_common import report
+from deeprx_common.shipped import shipped_models
 
 from ..bench.scale import SETTLING, Memory, Point, Scale, bytes_per_slot
 from ..bench.worker import Job
-from ..model_file import ModelFile, read_model_file, shipped_models
+from ..model_file import ModelFile, read_model_file
 from .bench import heading, progress, show_sharing, write
 from .runners import make_console, number, table
 

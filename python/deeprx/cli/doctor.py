@@ -9,10 +9,11 @@ from gnuradio import gr
 
 from deeprx_common import report
 from deeprx_common.energy import find_meter
+from deeprx_common.shipped import shipped_models
 from deeprx_common.slot import SLOT_S
 
 from ..deeprx_python import Engine, engines, instructions
-from ..model_file import read_model_file, shipped_models
+from ..model_file import read_model_file
 
 OK, SLOW, NONE, WRONG = "ok", "slow", "none", "WRONG"
 CALLS, LEAST_CALLS = 40, 5

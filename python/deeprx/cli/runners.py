@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from deeprx_common import energy
+from deeprx_common.shipped import shipped_models
 from deeprx_common.slot import MODULATIONS, SlotConfig
 
 from ..model_file import read_model_file
@@ -25,11 +26,6 @@ from .measure import add_engine, add_meter
 
 if TYPE_CHECKING:
     from ..model_runner import ModelRunner
-
-SHIPPED = (
-    "baseline-lmmse.pt", "baseline-sure.pt", "deeprx-slim-0.pt", "deeprx-slim-1.pt",
-    "deeprx-realtime-1.pt", "deeprx-realtime-3.pt", "deeprx-student.pt", "deeprx-teacher.pt",
-)  # fmt: skip
 
 
 def add_receivers(parser) -> None:
@@ -63,7 +59,7 @@ def make_runners(
     if a.engine == "openvino" and any(precisions):
         raise ValueError("--precision changes TorchScript only: leave out --engine openvino")
     config = SlotConfig(n_prb=a.n_prb, modulation=a.modulation, dmrs=tuple(a.dmrs))
-    models = [read_model_file(path) for path in dict.fromkeys(a.receiver or SHIPPED)]
+    models = [read_model_file(path) for path in dict.fromkeys(a.receiver or shipped_models())]
     made = []
     for model in models:
         for precision in precisions:
