@@ -348,5 +348,15 @@ def test_exported_file_gives_the_nets_llrs_in_the_block(tmp_path, capsys):
     assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1, wrong
 
 
+def test_a_file_that_says_nothing_of_its_training_is_evaluated(tmp_path):
+    path, extra = tmp_path / "mine.pt", {"deeprx.json": '{"contract": "deeprx.model/1"}'}
+    torch.jit.save(torch.jit.script(Baseline()), str(path), _extra_files=extra)
+    out = tmp_path / "out"
+    options = "--slots 2 --sinr 6 --channel TDL-A --device cpu"
+    assert cli.main(["evaluate", str(path), "--out", str(out), *options.split()]) == 0
+    points = {p["receiver"]: p for p in report.read(out / "report.json")["points"]}
+    assert points["mine"]["bit_errors"] == points["LS-LMMSE"]["bit_errors"] > 0
+
+
 def test_floor_names_the_high_sinrs():
     assert cli.FLOOR_DB == [18, 21, 24, 27, 30]

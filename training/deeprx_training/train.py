@@ -19,6 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from deeprx_common import report
 from deeprx_common.energy import find_meter, modelled_j
+from deeprx_common.shipped import shipped_models
 from deeprx_common.slot import MODULATIONS, SlotConfig
 
 from .data import SlotBatch
@@ -53,7 +54,8 @@ def load_receiver(reference: str, rebuild: bool = False) -> tuple[str, nn.Module
     """
     path, _, member = reference.partition(":")
     if not Path(path).is_file():
-        raise TrainingError(f"{path}: no such checkpoint or model file")
+        shipped = ", ".join(map(os.path.relpath, shipped_models()))
+        raise TrainingError(f"{path}: no such checkpoint or model file; shipped are {shipped}")
     if path.endswith(".pt"):
         return Path(path).stem, _from_model_file(path, rebuild)
     state = _read_checkpoint(path)
@@ -101,8 +103,9 @@ def _from_model_file(path: str, rebuild: bool) -> nn.Module:
     select_engine()
     try:
         script = torch.jit.load(path, map_location="cpu", _extra_files=extra)
-        spec = (json.loads(extra["deeprx.json"])["training"] or {}).get("net")
-    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError):
+        metadata = json.loads(extra["deeprx.json"])
+        spec = (metadata.get("training") or {}).get("net")
+    except (RuntimeError, ValueError, AttributeError):
         raise TrainingError(
             f"{path}: expected a model file with deeprx.json, found something else"
         ) from None
