@@ -323,6 +323,16 @@ def test_gain_is_the_shift_between_the_curves():
     assert not np.isfinite(never.mean)
 
 
+def test_what_was_measured_tells_no_curves_apart():
+    """Also a column that is new; what a recipe or its [data] sets does."""
+    rows = curve("scratch", (0.0, 0.1, -0.1))
+    rows = [r | {"peak_memory_gib": k} for k, r in enumerate(rows)]
+    assert [c.errors.shape[0] for c in plots.curves(rows)] == [3]
+    for key in ("batch", "lr", "optimizer", "data.cfo_hz"):
+        other = [r | {key: r["seed"]} for r in rows]
+        assert len(plots.curves(other)) == 3, key
+
+
 def test_only_the_same_student_on_the_same_data_is_the_counterpart():
     rows = curve("distilled", (1.0,), teacher="t") + curve("scratch", (0.0,), batch=2)
     rows = [{"batch": 1} | r for r in rows]

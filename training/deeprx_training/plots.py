@@ -7,7 +7,7 @@ same slots, so errors add up slot by slot, and the slots stay the clusters of th
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +20,18 @@ from deeprx_common.stats import error_rate, paired_difference, sinr_at_ber, sinr
 
 from .evaluate import BER_TARGETS, BLER_TARGET, block_error_rate
 from .losses import LOSSES
+from .recipe import Recipe
 from .summary import markdown_table, rate_cell
 
 _DISTILLING = ("teacher", "temperature", "kd_until", *(f"loss_{k}" for k in LOSSES))
-_MEASURED = (
-    "trial", "kind", "receiver", "set", "domain", "modulation", "sinr_db", "ber", "ber_low",
-    "ber_high", "bit_errors", "bits", "slots", "errors", "train_s", "train_flop",
-    "train_j", "train_j_kind", "train_j_modelled", "recipe_sha256",
-)  # fmt: skip
 _SEEDS = ("seed", "data_seed")
+_NUMBERS = tuple(
+    f.name
+    for f in fields(Recipe)
+    if isinstance(f.default, int | float | str) and f.name not in (*_SEEDS, "sha256", "text")
+)
+# What tells curves apart, with every key of [data] that a sweep varies
+_IDENTITY = ("net", "params", "flop_per_slot", *_NUMBERS, *_DISTILLING)
 
 
 class PlotError(ValueError):
@@ -65,8 +68,8 @@ class Curve:
 
 def _key(row: dict, *leave_out: str) -> tuple:
     """What a row is of, whatever was measured and whatever the seeds."""
-    apart = {*_MEASURED, *_SEEDS, "seeds", *leave_out}
-    return tuple((k, v) for k, v in row.items() if k not in apart)
+    kept = {k for k in row if k in _IDENTITY or k.startswith("data.")}.difference(leave_out)
+    return tuple((k, row[k]) for k in sorted(kept))
 
 
 def _setting(row: dict) -> tuple:
