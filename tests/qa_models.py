@@ -70,6 +70,22 @@ def test_block_gives_the_llrs_of_pytorch(path, modulation):
         assert np.mean((found > 0) != bits) < 0.05
 
 
+@pytest.mark.parametrize("path", MODELS, ids=lambda p: p.stem)
+def test_bits_are_the_same_at_any_scale(path):
+    """Of the samples: a path gain of a ray tracer, integers, the raw numbers of a radio."""
+    config = SlotConfig(n_prb=12)
+    slot = received(config, 2, 1, 15.0)
+    factors = np.float32([1, *(2.0**e for e in (-100, -24, -3, 1, 15, 90)), 1e-7, 1e-6, 32767])
+    symbols = np.concatenate([slot * factor for factor in factors], axis=1)
+    expected, *scaled = run(config, str(path), symbols).slots(config)
+    for factor, llrs in zip(factors[1:7], scaled, strict=False):
+        np.testing.assert_array_equal(llrs, expected, err_msg=f"{factor}")
+    for factor, llrs in zip(factors[7:], scaled[6:], strict=True):  # rounded, other than by those
+        far = np.abs(expected) > 0.3
+        assert far.mean() > 0.8
+        np.testing.assert_array_equal((llrs > 0)[far], (expected > 0)[far], err_msg=f"{factor}")
+
+
 def test_models_carry_the_recipes_of_the_repository():
     recipes = (Path(__file__).parents[1] / "training" / "recipes").glob("*.toml")
     known = {hashlib.sha256(path.read_bytes()).hexdigest() for path in recipes}

@@ -56,18 +56,32 @@ std::optional<uint64_t> to_unsigned(const pmt::pmt_t& value)
 #define DEEPRX_ANY_X86
 #endif
 
-//! Copies n floats times \p sign. \return whether none is NaN or infinite: all exponent bits set
-DEEPRX_ANY_X86 bool copy_finite(const float* from, int n, float sign, float* to)
+//! Copies n floats times \p factor. \return the largest magnitude, no finite one if any is not
+DEEPRX_ANY_X86 float copy_scaled(const float* from, int n, float factor, float* to)
 {
-    uint32_t largest = 0;
+    uint32_t largest = 0; // as bits: NaN and infinity are above all others
     for (int i = 0; i < n; i++) {
-        const float value = from[i] * sign;
+        const float value = from[i] * factor;
         uint32_t bits;
         std::memcpy(&bits, &value, sizeof(bits));
         largest = std::max(largest, bits & 0x7fffffff);
         to[i] = value;
     }
-    return largest < 0x7f800000;
+    float magnitude;
+    std::memcpy(&magnitude, &largest, sizeof(magnitude));
+    return magnitude;
+}
+
+/*
+ * What brings a slot whose largest sample is \p peak to about unit power, where models keep their
+ * smallest numbers far from it: 3 to 6, as slots of unit power have it. A power of two changes no
+ * digit of a sample.
+ */
+float to_unit_power(float peak)
+{
+    int exponent = 0;
+    std::frexp(peak / 3.0f, &exponent);
+    return std::ldexp(1.0f, std::clamp(1 - exponent, -126, 127));
 }
 
 } // namespace
@@ -455,14 +469,21 @@ bool receiver_impl::gather(const slot_in_work& slot,
     const int n_floats = 2 * d_slot.n_subcarriers();
     const int fft_size = d_slot.fft_size();
     float* grid = d_model->receiver->grid(place);
+    float* const first = grid;
     bool finite = true;
+    float peak = 0.0f;
     for (int port = 0; port < d_parameters.n_rx; port++) {
         const auto* symbols = static_cast<const gr_complex*>(in[port]) + slot.offset * fft_size;
         for (int symbol = 0; symbol < n_symbols; symbol++, grid += n_floats) {
             const gr_complex* row = symbols + symbol * fft_size + d_slot.first_bin();
-            finite &= copy_finite(reinterpret_cast<const float*>(row), n_floats, 1.0f, grid);
+            const float largest =
+                copy_scaled(reinterpret_cast<const float*>(row), n_floats, 1.0f, grid);
+            finite &= std::isfinite(largest);
+            peak = std::max(peak, largest);
         }
     }
+    if (const float factor = to_unit_power(peak); finite && factor != 1.0f)
+        copy_scaled(first, static_cast<int>(grid - first), factor, first);
     // All other symbols have none, in the engine's buffer too: whole grids would flush the caches.
     const auto& pilots = d_slot.pilots(slot.index);
     for (const int symbol : d_slot.dmrs())
@@ -555,7 +576,7 @@ bool receiver_impl::scatter(const float* llr, float* out) const
             for (int k = dmrs ? 1 : 0, i = 0; i < n; k += dmrs ? 2 : 1, i += bits)
                 std::copy_n(llr + k * stride, bits, out + i);
         }
-        finite &= copy_finite(from, n, d_llr_sign, out);
+        finite &= std::isfinite(copy_scaled(from, n, d_llr_sign, out));
         out += n;
     }
     return finite;

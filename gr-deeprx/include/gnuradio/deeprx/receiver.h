@@ -21,7 +21,7 @@ namespace gr::deeprx {
  * fft_size complex samples with DC in the middle, where fft_size is the smallest power of two
  * >= 12 n_prb / 0.85 and subcarrier k sits at index fft_size / 2 - 6 n_prb + k. A slot is 14
  * symbols; its first symbol carries the length tag with value 14 on stream 0. All streams are
- * aligned item by item.
+ * aligned item by item. Their scale is arbitrary: the model sees each slot at about unit power.
  *
  * Output: float LLRs, log P(b=1)/P(b=0), in transmit bit order (symbol by symbol, subcarriers
  * ascending, pilots left out). One packet per slot: the length tag is rewritten to the number of
