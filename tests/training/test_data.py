@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Drawn slots: reproducible, and what the definitions of SNR, SIR and domain say."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -27,6 +29,26 @@ def test_a_batch_is_a_function_of_seed_and_step():
     c = generator.batch(12, seed=3, step=9)
     assert torch.equal(a.y, b.y) and torch.equal(a.bits, b.bits) and torch.equal(a.sir_db, b.sir_db)
     assert not torch.equal(a.bits, c.bits)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"snr_db": (3.0, 3.0)},
+        {"doppler_hz": (0.0, 10.0)},
+        {"n_rx": 4},
+        {"channels": ("TDL-B", "CDL-D")},
+    ],
+)
+def test_a_generator_under_other_conditions_draws_what_a_new_one_does(changes):
+    """Sionna's channel models know of some conditions, too."""
+    first = Conditions(channels=("TDL-A", "CDL-B"), n_prb=6)
+    drawn = SlotGenerator(first).under(**changes).batch(4, 1)
+    expected = SlotGenerator(replace(first, **changes)).batch(4, 1)
+    assert torch.equal(drawn.y, expected.y)
+    assert torch.equal(drawn.drawn.doppler_hz, expected.drawn.doppler_hz)
+    with pytest.raises(AttributeError):
+        SlotGenerator(first).conditions = expected
 
 
 def test_training_and_evaluation_channels_are_disjoint():

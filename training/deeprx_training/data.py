@@ -8,6 +8,7 @@ leaks into the neighbours, and adds the residual timing, CFO and phase that a sy
 end leaves.
 """
 
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -106,10 +107,12 @@ def seed_of(*parts: int) -> int:
 
 
 class SlotGenerator:
-    """Draws SlotBatch after SlotBatch on a device."""
+    """Draws SlotBatch after SlotBatch on a device. Its conditions are what Sionna's channel models
+    were built from, so they stay; under() is a generator of others.
+    """
 
     def __init__(self, conditions: Conditions, device: str | torch.device = "cpu"):
-        self.conditions = conditions
+        self._conditions = conditions
         device = torch.device(device)
         self.device = (
             torch.device("cuda", 0) if device.type == "cuda" and device.index is None else device
@@ -120,6 +123,22 @@ class SlotGenerator:
                 f"channels: expected some of {', '.join(sorted(known))}, got {unknown.pop()!r}"
             )
         self.models = {name: self._channel(name) for name in conditions.channels}
+
+    @property
+    def conditions(self) -> Conditions:
+        return self._conditions
+
+    def under(self, **changes) -> "SlotGenerator":
+        """A generator of the same slots but for changed conditions; it shares the channel models
+        where the changes leave them as they are.
+        """
+        changed = replace(self._conditions, **changes)
+        of_models = ("channels", "n_rx", "doppler_hz")
+        if any(getattr(changed, k) != getattr(self._conditions, k) for k in of_models):
+            return SlotGenerator(changed, self.device)
+        other = copy(self)
+        other._conditions = changed
+        return other
 
     def _channel(self, name: str):
         kind, profile = name.split("-")

@@ -134,8 +134,7 @@ class Evaluation:
         """
         for first in range(0, self.slots, BATCH):
             for i, sinr in enumerate(self.sinr_db):
-                self._generator.conditions = self._conditions.at(sinr)
-                batch = self._generator.batch(
+                batch = self._generator.under(snr_db=(sinr, sinr)).batch(
                     min(BATCH, self.slots - first), seed_of(self.seed, i), first // BATCH
                 )
                 self._parts[i].append(self._count(batch, sinr, seed_of(self.seed, i, first)))

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The statistics of batch norms, averaged over many slots of every kind after training."""
 
-from dataclasses import replace
-
 import torch
 from rich.progress import track
 from torch import nn
@@ -36,10 +34,8 @@ def settle(net: nn.Module, conditions: Conditions, slots: int = 512) -> None:
         for step in track(range(batches * len(kinds)), "settling batch norms", transient=True):
             kind, i = divmod(step, batches)
             modulation, dmrs = kinds[kind]
-            generator.conditions = replace(
-                conditions, modulations={modulation: 1.0}, dmrs={dmrs: 1.0}
-            )
-            batch = generator.batch(BATCH, seed_of(SEED, kind), i)
+            of_kind = generator.under(modulations={modulation: 1.0}, dmrs={dmrs: 1.0})
+            batch = of_kind.batch(BATCH, seed_of(SEED, kind), i)
             for norm in norms:
                 norm.momentum = 1.0 / (i + 1)
             net(batch.y, batch.p, batch.config.bits_per_symbol)
