@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What training is fed: the same with and without a cache, in a thread, and over again."""
 
+import importlib
 from dataclasses import replace
 
 import pytest
 import torch
 
 from deeprx_training.data import Conditions, SlotGenerator
-from deeprx_training.feed import SlotFeed
+from deeprx_training.feed import SlotCache, SlotFeed, code_sha256
 from deeprx_training.files import TrainingError
 from deeprx_training.ledger import Ledger
 from deeprx_training.recipe import Member, Recipe
@@ -79,6 +80,35 @@ def test_other_slots_or_another_teacher_never_share_cached_files(tmp_path):
     assert feed(other, cache=tmp_path).cache.slots != feed(cache=tmp_path).cache.slots
     mine = SlotFeed(RECIPE, torch.device("cpu"), Ledger(gpu=False), teacher, "b", cache=tmp_path)
     assert mine.cache.llrs != feed(cache=tmp_path).cache.llrs
+
+
+def test_slots_of_another_device_version_or_code_are_never_used(tmp_path, monkeypatch):
+    """Each changes what is drawn; a file that is there is read without a look at what made it."""
+    cpu = feed(cache=tmp_path).cache.slots
+    assert SlotCache(tmp_path, RECIPE, torch.device("meta"), "").slots != cpu
+    for place, other in (
+        ("deeprx_training.feed.version", lambda name: f"9.9 of {name}"),
+        ("torch.__version__", "9.9"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, other)
+            assert feed(cache=tmp_path).cache.slots != cpu
+    assert feed(cache=tmp_path).cache.slots == cpu
+
+
+def test_the_version_of_code_is_what_it_does(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    found = []
+    for k, text in enumerate(
+        (
+            'def f(x):\n    """Doubles."""\n    return 2 * x\n',
+            "# twice\ndef f(x):\n    return (2 * x)\n",
+            "def f(x):\n    return 3 * x\n",
+        )
+    ):
+        (tmp_path / f"drawing{k}.py").write_text(text)
+        found.append(code_sha256(importlib.import_module(f"drawing{k}")))
+    assert found[0] == found[1] != found[2]
 
 
 def test_distinct_batches_come_again_in_another_order():

@@ -6,19 +6,25 @@ once: every chunk is a file, and so are the teacher's LLRs on it, so that many s
 slots and teacher on a machine where both are dear. A run sees the same with the cache and without.
 """
 
+import ast
 import hashlib
+import inspect
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from deeprx_common import slot
 from deeprx_common.slot import SlotConfig
 
+from . import classical, data, realtime, receivers
 from .data import SlotBatch, SlotGenerator
 from .files import TrainingError, read_tensors, write_atomically
 from .ledger import Ledger
@@ -59,12 +65,41 @@ def _unpack(stored: dict, device: torch.device) -> SlotBatch:
     )
 
 
-class SlotCache:
-    """A folder of drawn chunks and teachers' LLRs (float16); TrainingError where a file is bad."""
+def code_sha256(*modules: ModuleType) -> str:
+    """Of what modules do: comments, docstrings and layout aside."""
+    digest = hashlib.sha256()
+    for module in modules:
+        tree = ast.parse(inspect.getsource(module))
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and (
+                ast.get_docstring(node) is not None
+            ):
+                del node.body[0]
+        digest.update(ast.dump(tree).encode())
+    return digest.hexdigest()
 
-    def __init__(self, folder: Path, recipe: Recipe, teacher_sha256: str):
-        drawn = [asdict(recipe.data), recipe.batch, recipe.chunk, recipe.data_seed]
+
+class SlotCache:
+    """A folder of drawn chunks and teachers' LLRs (float16); TrainingError where a file is bad.
+
+    What is drawn depends on the recipe, the device (its random numbers), Sionna, PyTorch and the
+    code that draws, and LLRs on the code of the receivers, too: files of others are never read.
+    """
+
+    def __init__(self, folder: Path, recipe: Recipe, device: torch.device, teacher_sha256: str):
+        drawn = [
+            asdict(recipe.data),
+            recipe.batch,
+            recipe.chunk,
+            recipe.data_seed,
+            torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            version("sionna-no-rt"),
+            torch.__version__,
+            code_sha256(data, slot),
+        ]
         digest = hashlib.sha256(repr(drawn).encode()).hexdigest()
+        taught = teacher_sha256 + code_sha256(classical, realtime, receivers)
+        teacher_sha256 = hashlib.sha256(taught.encode()).hexdigest()
         self.slots = Path(folder) / f"slots-{digest[:16]}"
         self.llrs = self.slots / f"teacher-{teacher_sha256[:16]}"
         try:
@@ -112,7 +147,7 @@ class SlotFeed:
         self.recipe, self.device, self.teach = recipe, device, teach
         self.ledger, self.rank, self.world = ledger, rank, world
         self.generator = SlotGenerator(recipe.data, device)
-        self.cache = SlotCache(cache, recipe, teacher_sha256) if cache else None
+        self.cache = SlotCache(cache, recipe, device, teacher_sha256) if cache else None
         self.cached_llr_slots = 0
 
     def key(self, index: int) -> int:

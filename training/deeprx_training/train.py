@@ -224,8 +224,9 @@ class Trainer:
             precision = "bfloat16" if self._has_bfloat16 else "float32"
             self.teacher = self.fabric.to_device(self._prepare(net, precision))
             self._try_teacher()
-            weights = Path(recipe.teacher.partition(":")[0]).read_bytes()
-            digest = hashlib.sha256(weights + recipe.teacher.encode()).hexdigest()
+            file, _, member = recipe.teacher.partition(":")
+            what = Path(file).read_bytes() + f"{member} in {precision}".encode()
+            digest = hashlib.sha256(what).hexdigest()
         self.feed = SlotFeed(
             recipe,
             self.fabric.device,
