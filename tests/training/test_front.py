@@ -12,7 +12,7 @@ from deeprx_training.front import front, read
 SINR_DB, SLOTS, BITS = np.arange(6.0, 25.0, 3.0), 64, 10_000
 
 
-def made(folder, receivers, contender="block"):
+def made(folder, receivers, contender="block", device="cpu"):
     """An evaluation and a bench of receivers {name: (dB behind perfect CSI, ms, GFLOP)}."""
     rng = np.random.default_rng(1)
     difficulty = rng.uniform(0.8, 1.2, (len(SINR_DB), SLOTS))
@@ -29,16 +29,21 @@ def made(folder, receivers, contender="block"):
     points = [{"receiver": n, "model_sha256": f"sha of {n}"} for n in [*receivers, "perfect CSI"]]
     points[-1]["model_sha256"] = None
     (folder / "report.json").write_text(json.dumps({"points": points}))
+
+
+    def spent(ms):  # on a GPU the CPU waits, or does not
+        cpu_s = ms / 1e3 if device == "cpu" else 3e-6
+        return {"cpu_s": cpu_s, "cpu_s_quartiles": [cpu_s / 1.1, cpu_s / 0.9]}
+
     rows = [
         {
             "receiver": name, "contender": contender, "model_sha256": f"sha of {name}",
-            "cpu_s": ms / 1e3, "cpu_s_quartiles": [ms / 1.1e3, ms / 0.9e3],
-            "flop_per_s": gflop * 1e12 / ms,
+            "flop_per_s": gflop * 1e12 / ms, "real_time": 1 / ms, **spent(ms),
         }
         for name, (_, ms, gflop) in receivers.items()
     ]  # fmt: skip
     bench = folder / "bench.json"
-    bench.write_text(json.dumps({"schema": "deeprx.bench/1", "rows": rows}))
+    bench.write_text(json.dumps({"schema": "deeprx.bench/1", "device": device, "rows": rows}))
     return bench
 
 
@@ -70,6 +75,14 @@ def test_receivers_of_both_files_by_time(tmp_path, capsys):
     assert "**0.2" in table[4]
     assert (tmp_path / "front.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "front.md").read_text().splitlines() == table[:5]
+
+
+def test_a_bench_on_a_gpu_has_wall_time(tmp_path, capsys):
+    bench = made(tmp_path, {"one": (0.2, 2.0, 0.1)}, device="cuda:0")
+    (found,) = read(tmp_path, bench, "block")
+    assert found.ms == pytest.approx(2.0) and found.gflop == pytest.approx(0.1)
+    assert main(["front", str(tmp_path), str(bench)]) == 0
+    assert "| wall ms a slot |" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

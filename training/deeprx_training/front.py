@@ -23,13 +23,14 @@ class FrontError(ValueError):
 
 @dataclass(frozen=True)
 class Candidate:
-    """A receiver. ms: CPU time a slot, median and quartiles; gflop: per slot. behind: dB of SINR
-    that it needs more than perfect CSI at each of BER_TARGETS, paired over slots.
+    """A receiver. ms: a slot takes, CPU time or, on a GPU, wall time: median and, of CPU time,
+    quartiles; gflop: per slot. behind: dB of SINR that it needs more than perfect CSI at each of
+    BER_TARGETS, paired over slots.
     """
 
     name: str
     ms: float
-    ms_quartiles: tuple[float, float]
+    ms_quartiles: tuple[float, float] | None
     gflop: float
     behind: tuple[Gain, ...]
 
@@ -56,17 +57,20 @@ def read(evaluation: str | Path, bench: str | Path, contender: str) -> list[Cand
     times = {
         row["model_sha256"]: row
         for row in measured["rows"]
-        if row["contender"] == contender and row["cpu_s"]
+        if row["contender"] == contender and row["real_time"]
     }
     found = []
     for name, sha256 in counted.items():
         row = times.get(sha256)
         if row is None:
             continue
-        ms, *quartiles = (1e3 * s for s in (row["cpu_s"], *row["cpu_s_quartiles"]))
-        gflop = 1e-9 * row["flop_per_s"] * row["cpu_s"] if row["flop_per_s"] else np.nan
+        ms = 1 / row["real_time"]  # a slot lasts 1 ms
+        quartiles = None
+        if measured["device"] == "cpu":
+            quartiles = tuple(1e3 * s for s in row["cpu_s_quartiles"])
+        gflop = 1e-12 * row["flop_per_s"] * ms if row["flop_per_s"] else np.nan
         behind = tuple(gain(best, curves[name], target) for target in BER_TARGETS)
-        found.append(Candidate(name, ms, tuple(quartiles), gflop, behind))
+        found.append(Candidate(name, ms, quartiles, gflop, behind))
     if not found:
         raise FrontError(
             f"{folder} and {bench}: no model file is in both, with times as {contender!r}"
@@ -102,6 +106,10 @@ def front(costs: list[float], losses: list[float]) -> list[bool]:
     ]
 
 
+def _clock(candidates: list[Candidate]) -> str:
+    return ("CPU" if candidates[0].ms_quartiles else "wall") + " ms a slot"
+
+
 def markdown(candidates: list[Candidate]) -> str:
     """A table, cheapest first; bold is on the front of that column against ms, a star on that
     against GFLOP.
@@ -113,8 +121,9 @@ def markdown(candidates: list[Candidate]) -> str:
         marks.append((by_time, front([c.gflop for c in candidates], losses)))
     lines = []
     for k, c in enumerate(candidates):
-        low, high = c.ms_quartiles
-        line = [c.name, f"{c.gflop:.3f}", f"{c.ms:.2f} [{low:.2f}, {high:.2f}]"]
+        line = [c.name, f"{c.gflop:.3f}", f"{c.ms:.2f}"]
+        if c.ms_quartiles:
+            line[-1] += " [{:.2f}, {:.2f}]".format(*c.ms_quartiles)
         for g, (by_time, by_flop) in zip(c.behind, marks, strict=True):
             cell = "-"
             if np.isfinite(g.mean):
@@ -122,7 +131,7 @@ def markdown(candidates: list[Candidate]) -> str:
             cell = f"**{cell}**" if by_time[k] else cell
             line.append(cell + " \\*" * by_flop[k])
         lines.append(line)
-    head = ["receiver", "GFLOP", "CPU ms a slot [quartiles]"]
+    head = ["receiver", "GFLOP", _clock(candidates) + " [quartiles]" * bool(candidates[0].ms_quartiles)]
     head += [f"dB behind perfect CSI at {t:g}" for t in BER_TARGETS]
     return markdown_table(head, lines)
 
@@ -139,7 +148,7 @@ def draw(candidates: list[Candidate], path: Path) -> None:
     )
     names = [c.name for c in candidates]
     for axes_of_cost, label, costs in (
-        (axes[0], "CPU ms a slot", [c.ms for c in candidates]),
+        (axes[0], _clock(candidates), [c.ms for c in candidates]),
         (axes[1], "GFLOP per slot", [c.gflop for c in candidates]),
     ):
         for i, axis in enumerate(axes_of_cost):
