@@ -496,6 +496,18 @@ def test_shipped_recipes_are_valid_and_name_their_command():
         recipes.load(path)
 
 
+def test_a_recipe_is_known_by_what_it_says(tmp_path):
+    """A comment, a space or another order of keys is no other recipe; a run goes on over them."""
+    path = Path(recipe(tmp_path, steps=2))
+    first, text = recipes.load(path).sha256, path.read_text()
+    assert main(["student", str(path), "--out", str(tmp_path / "run"), "--device", "cpu"]) == 0
+    path.write_text("# said later\nchunk = 3  # of 4\n" + text.replace("chunk = 3\n", ""))
+    assert recipes.load(path).sha256 == first
+    assert main(["student", str(path), "--out", str(tmp_path / "run"), "--device", "cpu"]) == 0
+    path.write_text(text.replace("chunk = 3", "chunk = 2"))
+    assert recipes.load(path).sha256 != first
+
+
 def test_learning_rate_warms_up_and_falls_to_zero(tmp_path):
     r = recipes.load(recipe(tmp_path, steps=100, more="lr = 1e-2\ndecay_from = 0.3"))
     assert learning_rate(r, 0) == pytest.approx(5e-3)

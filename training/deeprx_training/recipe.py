@@ -4,6 +4,7 @@ model.
 """
 
 import hashlib
+import json
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,6 +129,11 @@ _RECIPE = {
 }
 
 
+def content_sha256(text: str) -> str:
+    """Of what a TOML text says: comments, layout and the order of keys aside. Hexadecimal."""
+    return hashlib.sha256(json.dumps(tomllib.loads(text), sort_keys=True).encode()).hexdigest()
+
+
 def load(path: str | Path) -> Recipe:
     """Read and check a recipe; RecipeError is one line that names the file and the key."""
     path = Path(path)
@@ -152,8 +158,9 @@ def load(path: str | Path) -> Recipe:
     except ValueError as error:
         raise RecipeError(f"{where}: {error}") from None
     table.setdefault("data_seed", table.get("seed", Recipe.seed))
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    recipe = Recipe(members=tuple(made), data=data, sha256=digest, text=text, **table)
+    recipe = Recipe(
+        members=tuple(made), data=data, sha256=content_sha256(text), text=text, **table
+    )
     _check(recipe, path)
     return recipe
 
