@@ -88,14 +88,7 @@ def test_a_study_trains_counts_and_is_drawn(tmp_path, capfd):
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2))
     recipe = recipes.load(out / "seed1" / "recipe.toml")
     trainer = Trainer(recipe, out / "seed1", "cpu", cache=tmp_path / "c")
-    step = trainer._train_step
-
-    def stop_after_one(*batch):
-        trainer._stop = True
-        return step(*batch)
-
-    trainer._train_step = stop_after_one
-    trainer.fit()
+    trainer.fit(on_step=trainer.stop)
     torch.set_num_threads(threads)
     assert trainer.step == 1
     (out / "results.parquet").unlink()

@@ -114,15 +114,8 @@ def test_a_stopped_run_resumes_to_the_same_result(tmp_path):
     path = recipe(tmp_path)
     main(["student", path, "--out", str(tmp_path / "whole"), "--device", "cpu"])
     trainer = Trainer(recipes.load(path), tmp_path / "parts", "cpu")
-    step = trainer._train_step
-
-    def stop_after_four(batch, taught):
-        parts = step(batch, taught)
-        trainer._stop = trainer.step == 3
-        return parts
-
-    trainer._train_step = stop_after_four
-    assert not trainer.fit() and trainer.step == 4
+    assert not trainer.fit(on_step=lambda: trainer.step == 3 and trainer.stop())
+    assert trainer.step == 4
     assert main(["student", path, "--out", str(tmp_path / "parts"), "--device", "cpu"]) == 0
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert all(torch.equal(whole[k], parts[k]) for k in whole)
@@ -132,13 +125,10 @@ KILLED = """
 import os, signal, sys
 from deeprx_training import recipe, train
 trainer = train.Trainer(recipe.load(sys.argv[1]), sys.argv[2], "cpu", save_every_s=0.0)
-step = trainer._train_step
-def train_step(batch, taught):
+def kill():
     if trainer.step == 5:
         os.kill(os.getpid(), signal.SIGKILL)
-    return step(batch, taught)
-trainer._train_step = train_step
-trainer.fit()
+trainer.fit(on_step=kill)
 """
 
 

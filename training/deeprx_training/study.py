@@ -203,15 +203,13 @@ class _Worker:
     def _steps(self, count: int, seconds: float | None = None) -> list[float]:
         """So many steps, or so many seconds; when each began."""
         marks = []
-        trainer, step = self.trainer, Trainer._train_step
 
-        def timed(batch, taught):
+        def mark():
             marks.append(time.monotonic())
-            trainer._stop = len(marks) >= count
-            return step(trainer, batch, taught)
+            if len(marks) >= count:
+                self.trainer.stop()
 
-        trainer._train_step = timed
-        trainer.fit(max_seconds=seconds)
+        self.trainer.fit(max_seconds=seconds, on_step=mark)
         return marks
 
     def train(self, steps: int, deadline: float) -> int:

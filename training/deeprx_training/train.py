@@ -7,7 +7,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -511,13 +511,22 @@ class Trainer:
         wishes = self.fabric.all_reduce(torch.tensor(float(stop)), reduce_op="sum")
         return bool(wishes > 0)
 
-    def fit(self, log_every: int = 100, max_seconds: float | None = None) -> bool:
-        """Train to the recipe's last step; returns False if stopped before (Ctrl-C,
-        max_seconds).
+    def stop(self, *_) -> None:
+        """Let fit() return after the step that it is at."""
+        self._stop = True
+
+    def fit(
+        self,
+        log_every: int = 100,
+        max_seconds: float | None = None,
+        on_step: Callable[[], None] = lambda: None,
+    ) -> bool:
+        """Train to the recipe's last step; returns False if stopped before (Ctrl-C, max_seconds,
+        stop()). on_step() is called as each step begins.
         """
         self._stop = False
         recipe, world, first = self.recipe, self.fabric.world_size, self.fabric.is_global_zero
-        previous = signal.signal(signal.SIGINT, lambda *_: setattr(self, "_stop", True))
+        previous = signal.signal(signal.SIGINT, self.stop)
         begin = saved = marked = time.monotonic()
         before_s, marked_step = self.wall_s, self.step
         self.bill.start()
@@ -538,6 +547,7 @@ class Trainer:
                 task = progress.add_task("training", total=recipe.steps, completed=self.step)
                 stopped = False
                 while self.step < recipe.steps and not stopped:
+                    on_step()
                     batch, taught = next(batches)
                     parts = self._train_step(batch, taught)
                     self.step += 1
