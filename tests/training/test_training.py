@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -496,6 +497,15 @@ def test_a_recipe_is_known_by_what_it_says(tmp_path):
     assert main(["student", str(path), "--out", str(tmp_path / "run"), "--device", "cpu"]) == 0
     path.write_text(text.replace("chunk = 3", "chunk = 2"))
     assert recipes.load(path).sha256 != first
+
+
+def test_the_python_that_is_required_has_what_is_used():
+    """tomllib came with Python 3.11, which is what ruff checks the code for."""
+    target = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]["target-version"]
+    oldest = f">={target[2]}.{target[3:]}"
+    for project in ("training", "python/common"):
+        found = tomllib.loads((ROOT / project / "pyproject.toml").read_text())["project"]
+        assert found["requires-python"] == oldest
 
 
 def test_learning_rate_warms_up_and_falls_to_zero(tmp_path):
