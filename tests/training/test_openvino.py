@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from deeprx_training import export as exporting
-from deeprx_training.export import ExportError, example, export
+from deeprx_training.export import ExportError, export
+from deeprx_training.flop import example
 from deeprx_training.openvino_ir import run_ir
 from deeprx_training.receivers import HybridRx
 

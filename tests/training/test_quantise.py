@@ -13,8 +13,9 @@ from torch import nn
 
 from deeprx_training import quantise as quantising
 from deeprx_training.data import Conditions, SlotGenerator
-from deeprx_training.export import example, export
+from deeprx_training.export import export
 from deeprx_training.files import TrainingError
+from deeprx_training.flop import example
 from deeprx_training.int8 import SIGNED, UNSIGNED, best_step, rounded, to_integer, to_rounded
 from deeprx_training.losses import bce
 from deeprx_training.openvino_ir import ir_files

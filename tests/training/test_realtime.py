@@ -9,7 +9,7 @@ import torch
 from deeprx_common.slot import constellation
 from deeprx_training.classical import Baseline, Demapper, shrink_covariance, whiten_combine
 from deeprx_training.data import Conditions, SlotGenerator, bit_errors
-from deeprx_training.export import flop_per_slot
+from deeprx_training.flop import flop_per_slot
 from deeprx_training.int8 import to_rounded
 from deeprx_training.realtime import (
     Body,

@@ -14,7 +14,7 @@ from deeprx_common.stats import error_rate, paired_difference
 from deeprx_training.classical import Baseline, Demapper, shrink_covariance, whiten_combine
 from deeprx_training.data import Conditions, SlotGenerator, bit_errors, bits_per_slot
 from deeprx_training.evaluate import count_errors
-from deeprx_training.export import example, flop_per_slot
+from deeprx_training.flop import example, flop_per_slot
 from deeprx_training.receivers import DeepRx, HybridRx, SeparableConv, build, count_parameters
 from deeprx_training.train import load_receiver
 

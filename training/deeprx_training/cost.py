@@ -12,8 +12,8 @@ from pathlib import Path
 
 from rich.table import Table
 
-from .export import flop_per_slot
 from .files import TrainingError
+from .flop import flop_per_slot
 from .ledger import PHASES
 from .receivers import build
 from .recipe import Recipe

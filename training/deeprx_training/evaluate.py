@@ -24,7 +24,7 @@ from . import soft_bits
 from .classical import Baseline, Demapper, perfect_csi
 from .coded import TransportBlock
 from .data import EVALUATION_CHANNELS, Conditions, SlotBatch, SlotGenerator, seed_of
-from .export import flop_per_slot
+from .flop import flop_per_slot
 from .wiener import TrueStatistics
 
 EVALUATION_SEED = 20_250_710

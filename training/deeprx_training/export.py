@@ -4,22 +4,21 @@ block reads.
 """
 
 import json
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from deeprx_common import report
+from deeprx_common.revision import git_revision
 from deeprx_common.slot import MODULATIONS, N_SYMBOLS, SlotConfig
 
 from .files import write_atomically
+from .flop import example, flop_per_slot
 from .int8 import ENGINE, to_integer
 from .openvino_ir import IrError, ir_files, run_ir
-from .realtime import RealtimeRx
-from .receivers import FoldedNet, HybridRx, count_parameters
+from .receivers import FoldedNet, count_parameters
 
 CONTRACT = "deeprx.model/1"
 LICENCE = "GPL-3.0-or-later"
@@ -44,88 +43,6 @@ def to_precision(net: nn.Module, precision: str) -> nn.Module:
     return net
 
 
-def example(
-    n_rx: int, n_prb: int = 26, batch: int = 1, seed: int = 1
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Slots of the contract's shapes with real pilots, a flat channel and noise at 20 dB: (y,
-    p).
-    """
-    rng = torch.Generator().manual_seed(seed)
-    slot = SlotConfig(n_prb=n_prb)
-    grids = torch.stack([torch.from_numpy(slot.grid(slot.bits(seed, i), i)) for i in range(batch)])
-    h = torch.randn(batch, n_rx, 1, 1, dtype=torch.complex64, generator=rng)
-    noise = 0.1 * torch.randn(
-        batch, n_rx, N_SYMBOLS, slot.n_sc, dtype=torch.complex64, generator=rng
-    )
-    p = torch.view_as_real(torch.from_numpy(slot.pilots())).expand(batch, -1, -1, -1).contiguous()
-    return torch.view_as_real(h * grids[:, None] + noise), p
-
-
-def classical_flop(re: int, pilots: int, n_rx: int, bits: int, mean: bool) -> int:
-    """Elementwise operations of the classical chain, which the FLOP counter does not see.
-
-    re resource elements in the slot, pilots of them known. A complex multiplication counts 6, a
-    complex addition 2, a transcendental 1. Per antenna and pilot: LS 6, delay 8, turning 6, second
-    differences 8, smoothing or averaging 6. Per antenna and RE: turning 6, two interpolations 12,
-    covariance weights 8 n_rx, gain 8, combining 8. Per RE: 4 for normalising, then demapping: 5
-    per PAM level of both axes and each bit, once more for the soft symbol's mean over the levels.
-    """
-    levels = 2 ** (bits // 2)
-    demap = 2 * (bits // 2) * levels * 5
-    soft = 2 * levels * 6 if mean else 0
-    return pilots * n_rx * 34 + re * (n_rx * (34 + 8 * n_rx) + 4 + demap + soft)
-
-
-def realtime_flop(net: RealtimeRx, re: int, pilots: int, bits: int) -> int:
-    """Elementwise operations of RealtimeRx, counted as in classical_flop; batch norms and
-    ReLUs are part of the convolutions.
-
-    Per antenna and pilot: LS 6, delay 8, turning 6, second differences 8. Per antenna and RE:
-    turning 6, interpolating over frequency 4 and time 8. Per RE, at the end and in each round:
-    combining 12 per antenna and 2, the decisions 2 per bit; the end: 3 more per bit for max-log and
-    the limit; a round: 6 per bit for the soft symbol and its power, 12 per antenna for the
-    innovation and its size, 4 per antenna for what is added to the channel.
-    """
-    r = net.n_rx
-    decide = 12 * r + 2 + 2 * bits
-    return (
-        pilots * r * 28
-        + re * (18 * r + decide + 3 * bits)
-        + re * len(net.rounds) * (decide + 6 * bits + 16 * r)
-    )
-
-
-def flop_per_slot(net: nn.Module, n_rx: int, n_prb: int = 26, bits: int = 4) -> dict:
-    """FLOP of one slot: convolutions and matrix products as counted, the rest by formula."""
-    y, p = example(n_rx, n_prb)
-    trains = net.training
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        net.eval()(y, p, bits)
-    net.train(trains)
-    slot = SlotConfig(n_prb=n_prb)
-    re = N_SYMBOLS * slot.n_sc
-    pilots = re - slot.n_data_re
-    other = 0
-    if isinstance(net, RealtimeRx):
-        other += realtime_flop(net, re, pilots, bits)
-    if hasattr(net, "estimate"):  # starts from the classical receiver
-        other += classical_flop(re, pilots, n_rx, bits, isinstance(net, HybridRx))
-        if isinstance(net, HybridRx):
-            other += re * (n_rx * 34 + 80)  # the innovation, the refined combining and demapping
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d) and not isinstance(net, RealtimeRx):
-            # with its ReLU, 3 per element
-            share = net.net.fold if isinstance(getattr(net, "net", None), FoldedNet) else 1
-            other += 3 * module.num_features * re // share
-    return {
-        "n_prb": n_prb,
-        "n_rx": n_rx,
-        "bits": bits,
-        "matmul": int(counter.get_total_flops()),
-        "other": int(other),
-    }
-
-
 def ber_table(reports: list[str], receiver: str) -> list[dict]:
     """What evaluations measured of a receiver: the model file's BER table, with intervals."""
     keys = (
@@ -147,23 +64,6 @@ def ber_table(reports: list[str], receiver: str) -> list[dict]:
             raise ExportError(f"{path}: holds no point of {receiver}; evaluate it first")
         found += [{k: p[k] for k in keys} for p in points]
     return found
-
-
-def git_revision() -> str:
-    """Of the project's checkout; "unknown" outside one, with "+" where it has uncommitted
-    changes.
-    """
-    here = Path(__file__).parent
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=12", "--dirty=+"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-        )
-    except OSError:
-        return "unknown"
-    return found.stdout.strip() or "unknown"
 
 
 def export(

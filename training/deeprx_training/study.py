@@ -30,8 +30,8 @@ from . import recipe as recipes
 from . import rules
 from .data import EVALUATION_CHANNELS, TRAINING_CHANNELS
 from .evaluate import EVALUATION_SEED, Evaluation, evaluation_conditions
-from .export import flop_per_slot
 from .files import TrainingError
+from .flop import flop_per_slot
 from .receivers import count_parameters
 from .sweep import VALIDATION_SEED, as_table, ber_rows, member_facts, write_table
 from .sweep_file import Trial

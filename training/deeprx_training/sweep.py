@@ -32,7 +32,7 @@ from deeprx_common.stats import error_rate
 from . import recipe as recipes
 from .data import TRAINING_CHANNELS
 from .evaluate import EVALUATION_SEED, count_errors, evaluation_conditions
-from .export import flop_per_slot
+from .flop import flop_per_slot
 from .losses import LOSSES
 from .receivers import count_parameters
 from .sweep_file import Sweep, SweepError, Trial, trial_folder

@@ -3,7 +3,6 @@
 
 import argparse
 import json
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from gnuradio import gr
 from rich.console import Console
 
 from deeprx_common import report
+from deeprx_common.revision import git_revision
 from deeprx_common.shipped import shipped_models
 from deeprx_common.slot import MODULATIONS, SLOT_S
 
@@ -195,17 +195,6 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def git_revision() -> str:
-    """Of the source tree, "+" where it has uncommitted changes; "unknown" outside one."""
-    command = ["git", "describe", "--always", "--abbrev=12", "--dirty=+"]
-    try:
-        here = Path(__file__).resolve().parent
-        found = subprocess.run(command, cwd=here, capture_output=True, text=True)
-    except OSError:
-        return "unknown"
-    return found.stdout.strip() or "unknown"
 
 
 def show(

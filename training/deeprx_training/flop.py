@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""FLOP of a slot: as counted, and by formula where the counter sees nothing."""
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from deeprx_common.examples import received_slots
+from deeprx_common.slot import N_SYMBOLS, SlotConfig
+
+from .realtime import RealtimeRx
+from .receivers import FoldedNet, HybridRx
+
+
+def example(n_rx: int, n_prb: int = 26, batch: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    """received_slots() as tensors: y and p of the contract."""
+    y, p = received_slots(SlotConfig(n_prb=n_prb), n_rx, batch)
+    return torch.from_numpy(y), torch.from_numpy(p)
+
+
+def classical_flop(re: int, pilots: int, n_rx: int, bits: int, mean: bool) -> int:
+    """Elementwise operations of the classical chain, which the FLOP counter does not see.
+
+    re resource elements in the slot, pilots of them known. A complex multiplication counts 6, a
+    complex addition 2, a transcendental 1. Per antenna and pilot: LS 6, delay 8, turning 6, second
+    differences 8, smoothing or averaging 6. Per antenna and RE: turning 6, two interpolations 12,
+    covariance weights 8 n_rx, gain 8, combining 8. Per RE: 4 for normalising, then demapping: 5
+    per PAM level of both axes and each bit, once more for the soft symbol's mean over the levels.
+    """
+    levels = 2 ** (bits // 2)
+    demap = 2 * (bits // 2) * levels * 5
+    soft = 2 * levels * 6 if mean else 0
+    return pilots * n_rx * 34 + re * (n_rx * (34 + 8 * n_rx) + 4 + demap + soft)
+
+
+def realtime_flop(net: RealtimeRx, re: int, pilots: int, bits: int) -> int:
+    """Elementwise operations of RealtimeRx, counted as in classical_flop; batch norms and
+    ReLUs are part of the convolutions.
+
+    Per antenna and pilot: LS 6, delay 8, turning 6, second differences 8. Per antenna and RE:
+    turning 6, interpolating over frequency 4 and time 8. Per RE, at the end and in each round:
+    combining 12 per antenna and 2, the decisions 2 per bit; the end: 3 more per bit for max-log and
+    the limit; a round: 6 per bit for the soft symbol and its power, 12 per antenna for the
+    innovation and its size, 4 per antenna for what is added to the channel.
+    """
+    r = net.n_rx
+    decide = 12 * r + 2 + 2 * bits
+    return (
+        pilots * r * 28
+        + re * (18 * r + decide + 3 * bits)
+        + re * len(net.rounds) * (decide + 6 * bits + 16 * r)
+    )
+
+
+def flop_per_slot(net: nn.Module, n_rx: int, n_prb: int = 26, bits: int = 4) -> dict:
+    """FLOP of one slot: convolutions and matrix products as counted, the rest by formula."""
+    y, p = example(n_rx, n_prb)
+    trains = net.training
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        net.eval()(y, p, bits)
+    net.train(trains)
+    slot = SlotConfig(n_prb=n_prb)
+    re = N_SYMBOLS * slot.n_sc
+    pilots = re - slot.n_data_re
+    other = 0
+    if isinstance(net, RealtimeRx):
+        other += realtime_flop(net, re, pilots, bits)
+    if hasattr(net, "estimate"):  # starts from the classical receiver
+        other += classical_flop(re, pilots, n_rx, bits, isinstance(net, HybridRx))
+        if isinstance(net, HybridRx):
+            other += re * (n_rx * 34 + 80)  # the innovation, the refined combining and demapping
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d) and not isinstance(net, RealtimeRx):
+            # with its ReLU, 3 per element
+            share = net.net.fold if isinstance(getattr(net, "net", None), FoldedNet) else 1
+            other += 3 * module.num_features * re // share
+    return {
+        "n_prb": n_prb,
+        "n_rx": n_rx,
+        "bits": bits,
+        "matmul": int(counter.get_total_flops()),
+        "other": int(other),
+    }
