@@ -16,7 +16,7 @@ from gnuradio.deeprx.model_file import model_path
 from receiver_models import save
 from torch import nn
 
-from deeprx_common import report
+from deeprx_common import energy, report
 from deeprx_common.slot import SlotConfig
 
 
@@ -78,7 +78,8 @@ def test_two_receivers_on_the_same_slots(models, tmp_path, capsys):
         assert p["inference_s_per_slot"]["p50"] > 0
         assert p["cpu_s_per_slot"] > 0
         assert p["flop_per_slot"] == 110_000_000
-        assert p["energy_per_slot_j"]["modelled"] > 0
+        price = energy.CORE_W * p["cpu_s_per_slot"]
+        assert p["energy_per_slot_j"]["modelled"] == pytest.approx(price, rel=0.1)
         assert len(p["model_sha256"]) == 64
     # one program under two names: the same samples must give the same errors
     assert [p["bit_errors"] for p in points[::2]] == [p["bit_errors"] for p in points[1::2]]
@@ -88,7 +89,19 @@ def test_two_receivers_on_the_same_slots(models, tmp_path, capsys):
     assert (tmp_path / "ber.png").stat().st_size > 1000
     text = capsys.readouterr().out
     assert "TDL-E, 100 ns, 50 Hz, 16QAM" in text
-    assert "modelled" in text
+    assert "modelled, CPU time x 4 W a busy core, assumed" in text
+
+
+@pytest.mark.parametrize("n_rx", [1, 4])
+def test_energy_is_modelled_for_any_number_of_antennas(n_rx, tmp_path, capsys):
+    (point,) = loopback(
+        tmp_path, "--receiver", "baseline-lmmse.pt", "--n-rx", n_rx, "--sinr", 9, "--slots", 5,
+        "--core-power", 6, "--meter", "none",
+    )["points"]  # fmt: skip
+    joules = point["energy_per_slot_j"]
+    assert point["flop_per_slot"] is None  # the file counted those of two antennas
+    assert joules["modelled"] == pytest.approx(6 * point["cpu_s_per_slot"], rel=0.1)
+    assert "CPU time x 6 W a busy core, given" in capsys.readouterr().out
 
 
 def test_same_seed_same_errors(models, tmp_path):

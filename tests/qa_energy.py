@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -95,7 +96,7 @@ def enter(monkeypatch):
     def put(world):
         for module in (meters, windows):
             monkeypatch.setattr(module, "time", world)
-            monkeypatch.setattr(module, "cpu_busy_s", lambda: world.busy_s)
+        monkeypatch.setattr(windows, "cpu_busy_s", lambda: world.busy_s)
         monkeypatch.setattr(meters.Meter, "_keep_reading", lambda *a: world.keep_reading(*a))
         return world
 
@@ -456,9 +457,7 @@ class TestFindMeter:
         [
             ("cpu", "watt", "unknown meter 'watt': expected auto, none, rapl"),
             ("cpu", "rapl:core", "unknown meter 'rapl:core'"),
-            ("cpu", "power:x", "unknown meter 'power:x'"),
-            ("cpu", "power:-3", "unknown meter 'power:-3'"),
-            ("cpu", "power:0", "expected watts above 0"),
+            ("cpu", "power:35", "unknown meter 'power:35'"),
             ("cpu", "nvml", "counts a GPU: give a device cuda"),
             ("cuda", "rapl:psys", "meter rapl:psys counts CPUs: give device cpu, got cuda"),
             ("gpu", "auto", "expected device cpu, cuda, cuda:<n> or GPU-<uuid>, got 'gpu'"),
@@ -468,14 +467,10 @@ class TestFindMeter:
         with pytest.raises(ValueError, match=says):
             energy.find_meter(device, choice)
 
-    def test_power_model_is_modelled(self, enter):
-        world = enter(World())
-        meter = energy.find_meter("cpu", "power:20+4")
-        window = energy.EnergyWindow(meter)
-        world.busy_s += 3
-        world.sleep(2)
-        found = window.read()
-        assert (found.kind, found.joules) == ("modelled", pytest.approx(20 * 2 + 4 * 3))
+    @pytest.mark.parametrize("watts", [0.0, -1.0, float("inf")])
+    def test_watts_of_no_core(self, watts):
+        with pytest.raises(ValueError, match="watts of a busy core must be above 0, got"):
+            energy.find_meter("cpu", "none", watts)
 
 
 @pytest.mark.parametrize(("kind", "tick_s"), [("rapl", 0.001), ("nvml", 0.02), ("nvml", 0.1)])
@@ -555,7 +550,7 @@ class TestWindow:
         assert set(map(window.per_slot, values[:4])) | set(values) == {None}
         assert window.per_bit(window.joules) is None
         assert window.share(0.5) == window
-        made = energy.energy_per_slot(1e9, "cuda", window)
+        made = energy.energy_per_slot(window)
         assert [made[k] for k in ("measured", "attributed", "net", "bound", "per_bit")] == [
             None
         ] * 5
@@ -778,43 +773,37 @@ class TestReport:
     ).served(100, 1000, cpu_s=1.0)
 
     def test_cpu_joules_are_attributed_by_cpu_time(self):
-        found = energy.energy_per_slot(1e9, "cpu", self.WINDOW)
+        found = energy.energy_per_slot(self.WINDOW)
         assert found["measured"] is None
         assert found["attributed"] == pytest.approx(20.0 / 4 / 100)
         assert found["net"] == pytest.approx((20.0 - 8.0) / 4 / 100)
         assert found["bound"] == pytest.approx(0.4 / 4 / 100)
         assert found["per_bit"] == pytest.approx(20.0 / 4 / 1000)
         assert (found["source"], found["scope"]) == ("RAPL powercap", "cpu packages")
-        assert found["modelled"] == pytest.approx(1e9 / energy.CPU_FLOP_PER_S_PER_W)
+        assert found["modelled"] == pytest.approx(energy.CORE_W * 1.0 / 100)
 
     def test_gpu_joules_are_measured_unless_shared(self):
-        alone = energy.energy_per_slot(1e9, "cuda:0", self.WINDOW)
+        window = replace(self.WINDOW, price=energy.Price("cuda:0", 300.0))
+        alone = energy.energy_per_slot(window, inference_s=0.5)
         assert (alone["measured"], alone["attributed"]) == (pytest.approx(0.2), None)
-        shared = energy.energy_per_slot(1e9, "cuda", self.WINDOW, gpu_share=0.25)
+        shared = energy.energy_per_slot(window, 0.5, gpu_share=0.25)
         assert (shared["measured"], shared["attributed"]) == (None, pytest.approx(0.05))
+        for found in (alone, shared):  # whoever shares the board, the price is of its own time
+            assert found["modelled"] == pytest.approx(300 * 0.5 / 100)
+            assert found["model"] == "inference time x 300 W of the board, given"
 
     def test_without_a_counter_nothing_is_measured_and_the_model_names_its_assumption(
         self, no_counters
     ):
         window = energy.EnergyWindow(energy.find_meter("cpu")).read().served(100, cpu_s=1.0)
-        found = energy.energy_per_slot(1e9, "cpu", window)
+        found = energy.energy_per_slot(window)
         keys = ("measured", "attributed", "net", "bound", "per_bit", "invalid")
         assert [found[k] for k in keys] == [None] * 6
         assert found["source"].startswith("none: no RAPL counter under")
-        assert found["modelled"] == pytest.approx(1e9 / energy.CPU_FLOP_PER_S_PER_W)
-        assert "assumed for cpu" in found["model"]
+        assert found["modelled"] == pytest.approx(energy.CORE_W * 1.0 / 100)
+        assert found["model"] == f"CPU time x {energy.CORE_W:g} W a busy core, assumed"
 
-    def test_modelled_power_never_poses_as_measured(self, enter):
-        world = enter(World())
-        window = energy.EnergyWindow(energy.find_meter("cpu", "power:35"))
-        world.work(2.0)
-        found = energy.energy_per_slot(1e9, "cpu", window.read().served(100, cpu_s=world.own_s))
-        assert (found["measured"], found["attributed"]) == (None, None)
-        assert found["modelled"] == pytest.approx(35 * 2 * 0.8 / 100)
-        assert found["model"] == "(35 W) x time"
-        assert [found[k] for k in ("net", "bound", "per_bit")] == [None] * 3
-
-    def test_unknown_flop_is_not_modelled(self):
-        found = energy.energy_per_slot(None)
-        assert (found["modelled"], found["model"]) == (None, None)
+    def test_unknown_time_is_not_modelled_and_says_so(self):
+        found = energy.energy_per_slot()
+        assert (found["modelled"], found["model"]) == (None, "none: no CPU time was measured")
         assert found["source"] == "none: not measured"

@@ -63,7 +63,7 @@ def test_without_a_counter_all_joules_are_modelled(models, tmp_path, capsys):
     for p in points:
         joules = p["energy_per_slot_j"]
         assert joules["measured"] is joules["attributed"] is joules["net"] is None
-        assert joules["modelled"] == pytest.approx(1.1e8 / energy.CPU_FLOP_PER_S_PER_W)
+        assert joules["modelled"] == pytest.approx(energy.CORE_W * p["cpu_s_per_slot"])
         assert joules["source"].startswith("none: ")
         assert p["energy_slots"] >= 2 * 2 * 2  # rounds, windows, slots of each
         assert 0 < p["inference_s_per_slot"]["p50"] <= p["inference_s_per_slot"]["p99"]
@@ -77,15 +77,12 @@ def test_the_smaller_one_is_faster(models, tmp_path):
     assert small["cpu_s_per_slot"] < large["cpu_s_per_slot"]
 
 
-def test_a_power_model_gives_intervals_but_stays_a_model(models, tmp_path, capsys):
-    points = run(models, tmp_path, "--meter", "power:100", "--seconds", 0.1)
-    for p in points:
+def test_the_price_is_named_with_its_watts(models, tmp_path, capsys):
+    for p in run(models, tmp_path, "--core-power", 7):
         joules = p["energy_per_slot_j"]
-        assert joules["measured"] is joules["attributed"] is None
-        low, high = joules["ci95"]
-        assert low <= joules["modelled"] <= high
-        assert joules["model"] == "(100 W) x time"
-    assert "mJ [" in capsys.readouterr().out
+        assert joules["modelled"] == pytest.approx(7 * p["cpu_s_per_slot"])
+        assert joules["model"] == "CPU time x 7 W a busy core, given"
+    assert "CPU time x 7 W a busy core, given" in capsys.readouterr().out
 
 
 def test_what_a_counter_counts_is_attributed(models, tmp_path, monkeypatch, capsys):
@@ -96,7 +93,7 @@ def test_what_a_counter_counts_is_attributed(models, tmp_path, monkeypatch, caps
         assert joules["measured"] is None and joules["source"] == "fake"
         assert joules["attributed"] > 0 and joules["net"] == joules["attributed"]
         assert joules["ci95"][0] <= joules["attributed"] <= joules["ci95"][1]
-        assert joules["modelled"] == pytest.approx(1.1e8 / energy.CPU_FLOP_PER_S_PER_W)
+        assert joules["modelled"] == pytest.approx(energy.CORE_W * p["cpu_s_per_slot"])
     assert "attributed" in capsys.readouterr().out
 
 
@@ -180,14 +177,14 @@ def test_engine_is_the_blocks_unless_a_precision_is_asked_for(tmp_path, capsys):
         assert own["engine"].startswith("OpenVINO ")
 
 
-def test_a_profile_gives_the_modelled_joules(models, tmp_path):
+def test_a_profile_gives_estimates_and_no_price(models, tmp_path):
     path = tmp_path / "machine.json"
     write_profile(machine(machine=machine_name("cpu")), path)
     small, large = run(models, tmp_path, "--profile", path)
     for p in (small, large):
         joules = p["energy_per_slot_j"]
-        assert joules["modelled"] == joules["estimates"]["traffic"] > 0
-        assert "measured rates" in joules["model"]
+        assert joules["modelled"] == pytest.approx(energy.CORE_W * p["cpu_s_per_slot"])
+        assert joules["estimates"]["traffic"] > 0
     assert (
         small["energy_per_slot_j"]["estimates"]["flop"]
         < large["energy_per_slot_j"]["estimates"]["flop"]

@@ -264,10 +264,17 @@ class TestSlotProbe:
         found = [until(subscription.receive).point["slots"] for _ in range(3)]
         assert found == [4, 8, 10]
 
-    def test_energy_is_modelled_from_flop(self):
-        probe = run_probe(llr_source(range(4)), flop_per_slot=5e9)
+    def test_energy_is_modelled_from_cpu_time_whatever_flop_the_model_has(self):
+        def connect(top, probe):
+            for index in range(4):
+                probe._on_stats(
+                    {"slot_index": index, "inference_ns": 1, "cpu_ns": 2e6, "flop_per_slot": 10**9}
+                )
+
+        probe = run_probe(llr_source(range(4)), connect=connect, core_w=5.0)
         used = probe.report()["points"][0]["energy_per_slot_j"]
-        assert used["modelled"] == pytest.approx(1.0)
+        assert used["modelled"] == pytest.approx(5.0 * 2e-3)
+        assert used["model"] == "CPU time x 5 W a busy core, given"
         assert used["measured"] is None
 
     def test_counted_and_modelled_energy_stand_side_by_side(self):
@@ -279,14 +286,12 @@ class TestSlotProbe:
                 pass
 
         meter = Joules(watts=40.0, scope="cpu packages")
-        probe = run_probe(
-            llr_source(range(8)), connect=connect, meter=meter, idle_w=10.0, flop_per_slot=5e9
-        )
+        probe = run_probe(llr_source(range(8)), connect=connect, meter=meter, idle_w=10.0)
         used = probe.report()["points"][0]["energy_per_slot_j"]
         assert used["measured"] is None
         assert 0 < used["net"] < used["attributed"]
         assert used["per_bit"] == pytest.approx(used["attributed"] / CONFIG.n_bits)
-        assert used["modelled"] == pytest.approx(1.0)
+        assert used["modelled"] == pytest.approx(energy.CORE_W * 1e-3)
         assert (used["source"], used["scope"]) == ("fake counter", "cpu packages")
 
     def test_meter_that_is_not_there_is_an_error_when_it_was_asked_for(self):
@@ -298,7 +303,6 @@ class TestSlotProbe:
         probe._on_stats({"slot_index": 0, "inference_ns": 1, "flop_per_slot": 10**9})
         made = probe.report()["points"][0]
         assert made["flop_per_slot"] == 10**9
-        assert made["energy_per_slot_j"]["modelled"] == pytest.approx(0.2)
 
     def test_new_conditions_begin_a_new_point_without_the_slots_on_their_way(self):
         probe = slot_probe(conditions={"snr_db": 3.0}, seed=SEED, **SLOT)
@@ -340,6 +344,7 @@ class Joules(energy.Meter):
 
     def __init__(self, watts=10.0, scope="gpu board"):
         super().__init__("fake counter", scope, 1e-3)
+        self.price = energy.Price("cuda" if scope == "gpu board" else "cpu")
         self.watts, self.fail, self.intruder = watts, "", ""
         self._count = time.monotonic() // 0.001
         self.tick_s = self.edge_s = 0.001
@@ -366,7 +371,7 @@ class TestSlotEnergy:
         counted, account = statistics(), SlotEnergy("cuda:7", 100, Joules(), idle_w=4.0)
         self.serve(counted, account, 0, 10)
         time.sleep(0.05)
-        found = account.per_slot(counted, 1e9)
+        found = account.per_slot(counted)
         assert found["measured"] >= 10.0 * 0.045 / 10
         assert found["attributed"] is None
         assert found["net"] == pytest.approx(0.6 * found["measured"], rel=0.1)
@@ -380,7 +385,7 @@ class TestSlotEnergy:
         time.sleep(0.1)
         meter.joules()
         meter.watts = 0.0  # whenever they are read
-        small, large = (a.per_slot(c, 1e9) for a, c in zip(accounts, counts, strict=True))
+        small, large = (a.per_slot(c) for a, c in zip(accounts, counts, strict=True))
         assert small["measured"] is large["measured"] is None
         assert large["attributed"] == pytest.approx(3 * small["attributed"], rel=0.2)
 
@@ -390,28 +395,28 @@ class TestSlotEnergy:
         self.serve(counted, account, 0, 1000)
         meter.intruder = "another process is using the GPU (pid 1)"
         time.sleep(0.01)
-        lost = account.per_slot(counted, 1e9)
+        lost = account.per_slot(counted)
         assert (lost["measured"], lost["invalid"]) == (None, meter.intruder)
         assert lost["modelled"] is not None
         meter.intruder = ""
-        account.per_slot(counted, 1e9)
+        account.per_slot(counted)
         self.serve(counted, account, 1000, 5)
         time.sleep(0.05)
-        found = account.per_slot(counted, 1e9)
+        found = account.per_slot(counted)
         assert found["measured"] >= 10.0 * 0.045 / 5
         assert found["invalid"] is None
 
     def test_no_slots_yet_is_no_number_and_no_fault(self):
         counted, account = statistics(), SlotEnergy("cuda:5", 100, Joules(), 4.0)
         time.sleep(0.01)
-        assert account.per_slot(counted, 1e9)["invalid"] == "no slots in the window"
+        assert account.per_slot(counted)["invalid"] == "no slots in the window"
         self.serve(counted, account, 0, 1)
-        assert account.per_slot(counted, 1e9)["measured"] >= 0.09
+        assert account.per_slot(counted)["measured"] >= 0.09
 
     def test_idle_power_is_measured_where_it_is_not_given(self):
         account = SlotEnergy("cuda:4", 100, Joules(watts=30.0))
         assert account._idle.watts == pytest.approx(30, rel=0.01)
-        assert SlotEnergy("cpu", 100, "power:30")._idle is None
+        assert SlotEnergy("cpu", 100, "none")._idle is None
 
 
 class TestLog:
@@ -431,8 +436,7 @@ class TestLog:
                 llr_source(range(4), errors=1),
                 every_slots=0,
                 log=str(log),
-                flop_per_slot=5e9,
-                meter="power:30",
+                meter="none",
                 conditions={"snr_db": 9.0, "channel": "TDL-A, mine"},
             )
         with log.open(newline="") as file:
@@ -440,7 +444,7 @@ class TestLog:
         assert len(rows) == 2
         assert (rows[1]["slots"], rows[1]["bit_errors"], rows[1]["sinr_db"]) == ("4", "4", "9.0")
         assert rows[1]["channel"] == "TDL-A, mine"
-        assert (rows[1]["measured_j"], rows[1]["energy_source"]) == ("", "(30 W) x time")
+        assert (rows[1]["measured_j"], rows[1]["energy_source"]) == ("", "none: not asked for")
 
     def test_file_of_other_columns_stays_as_it_is(self, tmp_path):
         log = tmp_path / "mine.csv"
@@ -488,8 +492,8 @@ def test_display_shows_counted_and_modelled_energy_and_their_source_in_a_small_w
     ).served(100, cpu_s=2.0)
     lines = []
     for name, used in {
-        "counted": energy.energy_per_slot(5e6, "cpu", window),
-        "not": energy.energy_per_slot(5e6, source="none: no RAPL counter under /sys"),
+        "counted": energy.energy_per_slot(window),
+        "not": energy.energy_per_slot(source="none: no RAPL counter under /sys"),
     }.items():
         made = report.new()
         made["points"].append(statistics().point(used, receiver=name))
@@ -506,9 +510,9 @@ def test_display_shows_counted_and_modelled_energy_and_their_source_in_a_small_w
     cells, source, scrolls = json.loads(shown.stdout)
     assert scrolls == [0, 0]
     assert [row[0] for row in cells] == ["counted", "not"]
-    assert [row[-2:] for row in cells] == [["2.5 attributed", "1"], ["–", "1"]]
-    model = "modelled: FLOP / (5e+09 FLOP/s/W, assumed for cpu)"
+    assert [row[-2:] for row in cells] == [["2.5 attributed", "80"], ["–", "–"]]
+    model = "modelled: CPU time x 4 W a busy core, assumed"
     assert source.splitlines() == [
         f"RAPL powercap (cpu packages), ±2 % by ticks; {model}",
-        f"none: no RAPL counter under /sys; {model}",
+        "none: no RAPL counter under /sys; modelled: none: no CPU time was measured",
     ]

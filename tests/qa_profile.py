@@ -298,23 +298,19 @@ def test_a_round_left_unfinished_does_not_count():
 
 
 @pytest.mark.parametrize(
-    ("meter", "idle_w", "core_w", "says"),
-    [
-        (energy.PowerModelMeter(4, 1), None, None, "not from a model"),
-        (CpuTimeMeter(), 1.0, 3.0, "--core-power is for machines without a counter"),
-        (energy.NoMeter("test"), -1.0, None, "--idle-power of 0 W or more"),
-        (energy.NoMeter("test"), None, 0.0, "--core-power above 0 W"),
-    ],
+    "meter", [CpuTimeMeter(), energy.NoMeter("test")], ids=["counted", "modelled"]
 )
-def test_power_that_cannot_be_had(meter, idle_w, core_w, says):
-    with pytest.raises(ValueError, match=says):
-        find_power("cpu", 1, meter, idle_w, core_w)
+def test_idle_power_below_nothing(meter):
+    with pytest.raises(ValueError, match="idle power must be 0 W or more, got -1"):
+        find_power("cpu", 1, meter, -1.0)
 
 
-def test_power_that_was_given():
-    power = find_power("cpu", 4, energy.NoMeter("test"), 20.0, 5.0)
-    assert (power.idle.watts, power.busy_w, power.kind) == (20.0, 40.0, "modelled")
-    assert "given" in power.source
+def test_power_without_a_counter_is_the_price_of_modelled_joules():
+    meter = energy.find_meter("cpu", "none", 5.0)
+    power = find_power("cpu", 4, meter, 8.0)
+    assert (power.idle.watts, power.busy_w, power.kind) == (8.0, 20.0, "modelled")
+    assert power.source.startswith("CPU time x 5 W a busy core, given; 8 W at rest, given")
+    assert find_power("cpu", 4, meter).idle.watts == 5.0
 
 
 @pytest.fixture
@@ -413,8 +409,7 @@ def test_hostile_models_are_refused_before_they_run(tmp_path, capsys):
     [
         (["--seconds", "0"], "--seconds must be above 0 and at most 600, got 0"),
         (["--threads", "0"], "--threads must be at least 1, got 0"),
-        (["--core-power", "-1"], "--core-power above 0 W"),
-        (["--meter", "power:4+1"], "not from a model"),
+        (["--core-power", "-1"], "watts of a busy core must be above 0, got -1"),
         (["--meter", "sun"], "unknown meter 'sun'"),
         (["--receiver", "nowhere.pt"], "nowhere.pt: cannot read the model file"),
         (["--n-rx", "3"], "the model takes n_rx of"),

@@ -11,8 +11,7 @@ import torch
 
 from deeprx_common import energy, report
 from deeprx_common.energy.machine import (
-    ASSUMED_CORE_W,
-    ASSUMED_GPU_W,
+    IDLE_PART,
     Benchmark,
     MachineProfile,
 )
@@ -185,41 +184,25 @@ def find_power(
     threads: int,
     meter: energy.Meter,
     idle_w: float | None = None,
-    core_w: float | None = None,
 ) -> Power:
-    """What joules of a profile come from: the meter's counter, or else watts.
+    """What joules of a profile come from: the meter's counter, or else its price.
 
-    idle_w, core_w: at rest, and added by each busy core or by a busy GPU; None: measured where
-    there is a counter (for IDLE_S), else ASSUMED_CORE_W or ASSUMED_GPU_W.
+    idle_w: at rest; None: measured where there is a counter (for IDLE_S), else a part of the power
+    under load, IDLE_PART.
 
-    Raises ValueError where they are out of range or not for this meter, OSError where the counter
-    fails.
+    Raises ValueError where it is below 0, OSError where the counter fails.
     """
-    if meter.kind == "modelled":
-        raise ValueError(
-            "a profile takes its power from a counter or from --idle-power and --core-power, "
-            f"not from a model: {meter.source}"
-        )
     if meter.kind == "measured":
-        if core_w is not None:
-            raise ValueError(f"--core-power is for machines without a counter: {meter.source}")
         idle = energy.Idle(idle_w) if idle_w is not None else energy.measure_idle(meter, IDLE_S)
         if idle is None:
             raise OSError(f"{meter.source}: power at rest could not be measured {meter.fault}")
         kind = "attributed" if device == "cpu" else "measured"
         return Power(idle, None, kind, f"{meter.source} ({meter.scope})")
-    assumed = ASSUMED_CORE_W if device == "cpu" else ASSUMED_GPU_W
-    known = "assumed" if idle_w is None or core_w is None else "given"
-    idle_w = assumed[0] if idle_w is None else idle_w
-    core_w = assumed[1] if core_w is None else core_w
-    if not (idle_w >= 0 and core_w > 0):
-        raise ValueError(
-            f"expected --idle-power of 0 W or more and --core-power above 0 W, got {idle_w:g} and "
-            f"{core_w:g}"
-        )
-    busy_w = idle_w + core_w * (threads if device == "cpu" else 1)
-    busy = "a busy core" if device == "cpu" else "under load"
-    source = f"{idle_w:g} W at rest + {core_w:g} W {busy}, {known} ({meter.source})"
+    busy_w = meter.price.watts * (threads if device == "cpu" else 1)
+    known = "given"
+    if idle_w is None:
+        idle_w, known = busy_w * IDLE_PART[device.partition(":")[0]], "assumed"
+    source = f"{meter.price}; {idle_w:g} W at rest, {known} ({meter.source})"
     return Power(energy.Idle(idle_w), busy_w, "modelled", source)
 
 

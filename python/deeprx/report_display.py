@@ -26,7 +26,7 @@ _COLUMNS = {
     "inference\nms (99 %)": "median, and 99th percentile, of the time of one slot",
     "CPU ms\nper slot": "of the receiver's threads",
     "energy\nmJ per slot": "measured, or attributed by CPU time or by time on the GPU",
-    "modelled\nmJ per slot": "from FLOP, or from a power that was given",
+    "modelled\nmJ per slot": "CPU time, or time on the GPU, at a stated power",
 }
 
 

@@ -16,8 +16,8 @@ class SlotEnergy:
     """Energy per slot of one receiver, over the slots since restart().
 
     meter: a Meter, or a choice of find_meter(). idle_w: power at rest; 0: measured for IDLE_S now,
-    where there is a counter. Receivers of one process that share a GPU share its joules by
-    inference time.
+    where there is a counter. busy_w: of the modelled joules' Price; 0: assumed. Receivers of one
+    process that share a GPU share its joules by inference time.
 
     Raises OSError or ValueError with one line where the meter asked for is not there.
     """
@@ -25,10 +25,19 @@ class SlotEnergy:
     _gpu_inference_s: ClassVar[Counter[str]] = Counter()  # of all receivers on a device
     _lock = threading.Lock()
 
-    def __init__(self, device: str, bits_per_slot: int, meter="auto", idle_w: float = 0.0):
+    def __init__(
+        self,
+        device: str,
+        bits_per_slot: int,
+        meter="auto",
+        idle_w: float = 0.0,
+        busy_w: float = 0.0,
+    ):
         self._device, self._bits_per_slot = device, bits_per_slot
         self._gpu = "cuda:0" if device == "cuda" else device
-        self._meter = energy.find_meter(device, meter) if isinstance(meter, str) else meter
+        if isinstance(meter, str):
+            meter = energy.find_meter(device, meter, busy_w or None)
+        self._meter = meter
         self._idle = energy.Idle(idle_w) if idle_w else None
         if not idle_w and self._meter.kind == "measured":
             self._idle = energy.measure_idle(self._meter, IDLE_S)
@@ -45,16 +54,14 @@ class SlotEnergy:
         with self._lock:
             self._gpu_inference_s[self._gpu] += seconds
 
-    def per_slot(self, statistics: SlotStatistics, flop_per_slot: float | None) -> dict:
+    def per_slot(self, statistics: SlotStatistics) -> dict:
         """energy_per_slot_j of the slots so far. After a fault it starts again by itself."""
         now = _spent(statistics)
         slots, cpu_s, inference_s = (b - a for a, b in zip(self._before, now, strict=True))
         window = self._window.read().served(slots, slots * self._bits_per_slot, cpu_s)
         all_s = self._gpu_inference_s[self._gpu] - self._gpu_before_s
         shared = self._device != "cpu" and inference_s < 0.999 * all_s
-        found = energy.energy_per_slot(
-            flop_per_slot, self._device, window, inference_s / all_s if shared else None
-        )
+        found = energy.energy_per_slot(window, inference_s, inference_s / all_s if shared else None)
         if self._meter.kind != "none" and self._window.lost:
             self.restart(statistics)
         return found

@@ -122,8 +122,9 @@ class slot_probe(gr.hier_block2):
       that), and what is left when the flowgraph stops.
       zmq_address: e.g. "tcp://127.0.0.1:5599", or a port number alone, which stays on this machine;
       empty: no ZMQ. zmq_keys: folder made by `deeprx keys`, needed if other machines can connect.
-      flop_per_slot: for the modelled energy; 0: what the receiver's stats say of its model.
-      device: of the receiver, picks the meter. meter: of deeprx_common.energy.METERS, or a Meter.
+      device: of the receiver, picks the meter. core_w: watts of a busy core, or of a busy GPU, for
+      the modelled joules (0: an assumed power, which the report names). meter: of
+      deeprx_common.energy.METERS, or a Meter.
       idle_w: what the meter's scope draws at rest, for joules net of idle; 0: measured for a second
       when the block is made, where there is a counter.
       log: *.jsonl or *.csv to which each published report is added; empty: none.
@@ -145,10 +146,10 @@ class slot_probe(gr.hier_block2):
         every_s=0.0,
         zmq_address="",
         zmq_keys="",
-        flop_per_slot=0,
         device="cpu",
         meter="auto",
         idle_w=0.0,
+        core_w=0.0,
         log="",
         conditions=None,
         llr_sign=1,
@@ -178,13 +179,12 @@ class slot_probe(gr.hier_block2):
         self._every_slots, self._every_s = every_slots, every_s
         self._published_slots, self._published_time = 0, time.monotonic()
         self._report_s = 0.0  # that the last one took to make
-        self._flop_per_slot = flop_per_slot
         self._seed = None if reference_input else seed
         self._conditions = dict(conditions or {})
         self._report = report.new(gnuradio=gr.version())
         self._publisher = Publisher(zmq_address, zmq_keys) if zmq_address else None
         self._log = ReportLog(log) if log else None
-        self._energy = SlotEnergy(device, config.n_bits, meter, idle_w)
+        self._energy = SlotEnergy(device, config.n_bits, meter, idle_w, core_w)
 
         # kept by name: GNU Radio holds only the C++ side of a Python block
         self._llrs = _llr_sink(
@@ -275,17 +275,9 @@ class slot_probe(gr.hier_block2):
         """Everything counted so far, a report of one point (dict); after the run, the final one."""
         with self._lock:
             statistics = self._statistics
-            flop_per_slot = self._flop_per_slot or statistics.flop_per_slot
-            used = self._energy.per_slot(statistics, flop_per_slot)
-            return self._report | {
-                "points": [
-                    statistics.point(
-                        used,
-                        **{"seed": self._seed, "flop_per_slot": flop_per_slot or None}
-                        | self._conditions,
-                    )
-                ]
-            }
+            known = {"seed": self._seed, "flop_per_slot": statistics.flop_per_slot or None}
+            used = self._energy.per_slot(statistics)
+            return self._report | {"points": [statistics.point(used, **known | self._conditions)]}
 
 
 def _positive(llr):

@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from deeprx_common.energy import NoMeter, PowerModelMeter
+from deeprx_common.energy import Meter, NoMeter
 from deeprx_training.ledger import EnergyBill, Ledger
 
 
@@ -48,16 +48,24 @@ def test_shares_and_state():
     assert other.shares() == shares
 
 
+class Watts100(Meter):
+    def __init__(self):
+        super().__init__("fake", "machine", 0.0)
+
+    def _step(self, elapsed_s):
+        return 100.0 * elapsed_s
+
+
 def test_a_bill_goes_on_where_the_run_was_stopped():
     """100 W while it runs, nothing in between."""
-    first = EnergyBill(PowerModelMeter(100.0), gpu=True)
+    first = EnergyBill(Watts100(), gpu=True)
     begin = time.monotonic()
     first.start()
     time.sleep(0.2)
     first.stop()
     ran_s = time.monotonic() - begin
     time.sleep(0.2)  # nobody's
-    second = EnergyBill(PowerModelMeter(100.0), gpu=True)
+    second = EnergyBill(Watts100(), gpu=True)
     second.load_state(first.state())
     begin = time.monotonic()
     second.start()

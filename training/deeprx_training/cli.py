@@ -364,7 +364,7 @@ def _add_cost(commands) -> None:
         description="Prints slots, seconds, FLOP and joules of a run by phase (data, teacher, "
         "forward, backward) and, with --teacher, after how many slots served each student has "
         "paid back its own training, the teacher's passes and the teacher's training. Joules are "
-        "counted where the machine has a counter, and modelled from FLOP beside it.",
+        "counted where the machine has a counter, and modelled from its time beside it.",
     )
     p.add_argument("folder", metavar="DIR", help="--out of a training run")
     p.add_argument(

@@ -287,9 +287,7 @@ def _report(counted, conditions, seed, device, flop, shas) -> dict:
                     cluster_bits=counted.bits(counted.slots),
                     inference_s=[],
                     flop_per_slot=flop.get(name),
-                    energy_per_slot_j=energy_per_slot(
-                        flop.get(name), source="none: not measured offline"
-                    ),
+                    energy_per_slot_j=energy_per_slot(source="none: not measured offline"),
                     llr=_llr_quality(counted.margins[name][i]),
                     coded={rate: block_error_rate(wrong) for rate, wrong in coded.items()},
                 )

@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from deeprx_common import report
-from deeprx_common.energy import find_meter, modelled_j
+from deeprx_common.energy import find_meter
 from deeprx_common.shipped import shipped_models
 from deeprx_common.slot import MODULATIONS, SlotConfig
 
@@ -358,9 +358,11 @@ class Trainer:
 
         Of the first process; the others of a torchrun do as much each. A slot that several members
         train on counts for each in `forward` and `backward`. A phase's `joules` are its share of
-        the run's by time, `modelled_j` those of its FLOP alone.
+        the run's by time, `modelled_j` its time at the price of a busy GPU, or of as many busy
+        cores as there are threads.
         """
-        r, device = self.recipe, "cuda" if self.ledger.gpu else "cpu"
+        r, gpu, price = self.recipe, self.ledger.gpu, self.bill.meter.price
+        busy = 1 if gpu else torch.get_num_threads()
         found = report.new(torch=torch.__version__)
         joules, reason = self.bill.joules()
         shares = self.ledger.shares()
@@ -370,7 +372,7 @@ class Trainer:
                 "s": p.seconds,
                 "flop": p.flop,
                 "joules": None if joules is None else joules * shares[name],
-                "modelled_j": modelled_j(p.flop, device)[0],
+                "modelled_j": price.joules(p.seconds * busy),
             }
             for name, p in self.ledger.phases.items()
         }
@@ -378,7 +380,7 @@ class Trainer:
             "schema": "deeprx.training/1",
             "host": found["host"],
             "versions": found["versions"],
-            "device": torch.cuda.get_device_name() if self.ledger.gpu else "cpu",
+            "device": torch.cuda.get_device_name() if gpu else "cpu",
             "threads": torch.get_num_threads(),
             "processes": self.fabric.world_size,
             "precision": self.precision,
@@ -394,12 +396,12 @@ class Trainer:
             "cached_llr_slots": self.feed.cached_llr_slots,
             "phases": phases,
             "energy_j": {
-                "kind": "measured" if self.ledger.gpu else "attributed",
+                "kind": "measured" if gpu else "attributed",
                 "joules": joules,
                 "source": self.bill.meter.source,
                 "invalid": reason or None,
                 "modelled": sum(p["modelled_j"] for p in phases.values()),
-                "model": modelled_j(0.0, device)[1],
+                "model": str(price) + ("" if gpu else f"; {busy} threads, all of the time"),
             },
         }
 

@@ -258,6 +258,12 @@ def energy_value(found: Mapping) -> tuple[float | None, str]:
     return None, "none"
 
 
+def _energy_kind(found: Mapping) -> str:
+    """As energy_value(), with the price of what is modelled."""
+    kind = energy_value(found)[1]
+    return f"modelled, {found['model']}" if kind == "modelled" else kind
+
+
 def energy_sources(points: Sequence[Mapping]) -> list[str]:
     """What counted the points' energy, how far it may be off at most, and the model's name.
 
@@ -265,20 +271,18 @@ def energy_sources(points: Sequence[Mapping]) -> list[str]:
     """
     bounds: dict[tuple[str, str], float] = {}
     for found in (p["energy_per_slot_j"] for p in points):
-        source, model = found["source"], found["model"] or "FLOP unknown"
+        source, model = found["source"], found["model"] or "none"
         if found.get("scope"):
             source += f" ({found['scope']})"
         if found.get("invalid"):
             source += f", not valid: {found['invalid']}"
-        if found["model"] == found["source"]:  # a meter that is itself a model
-            model = ""
         value, kind = energy_value(found)
         off = found["bound"] / value if kind in ("measured", "attributed") and value else 0.0
         bounds[source, model] = max(off, bounds.get((source, model), 0.0))
     return [
         source
         + (f", ±{100 * off:.2g} % by ticks" if off else "")
-        + (f"; modelled: {model}" if model else ", modelled")
+        + f"; modelled: {model}"
         for (source, model), off in bounds.items()
     ]
 
@@ -296,10 +300,10 @@ def tables(points: Sequence[Mapping]) -> list:
 
     made = []
     for title, group in _groups(points).items():
-        kinds = sorted({energy_value(p["energy_per_slot_j"])[1] for p in group})
+        kinds = sorted({_energy_kind(p["energy_per_slot_j"]) for p in group})
         table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE)
         table.pad_edge, table.padding = False, 0
-        table.caption = f"energy: {', '.join(kinds)}; intervals over clusters (95 %)"
+        table.caption = f"energy: {'; '.join(kinds)}; intervals over clusters (95 %)"
         table.add_column("SINR\ndB", justify="right")
         table.add_column("\nreceiver", no_wrap=True)
         for heading in (

@@ -62,7 +62,7 @@ def configure(parser) -> None:
     )
     add("--rounds", type=int, default=5, help="(5)")
     add("--seconds", type=float, default=1.0, help="of a window, two a receiver and round (1)")
-    add("--profile", type=Path, metavar="FILE", help="of `deeprx profile`, for the modelled joules")
+    add("--profile", type=Path, metavar="FILE", help="of `deeprx profile`, for its estimates")
     add("--report", type=Path, metavar="FILE", help="report.json that holds error rates")
     add("--sinr", type=float, default=12.0, metavar="DB", help="of the error rates (12)")
     add("--channel", help="of the error rates, where a report holds several")
@@ -118,7 +118,7 @@ def run(arguments) -> int:
         return 130
     made = new_report()
     made["points"] = [
-        _point(runner, a, meter, comparison, profile, prediction, rate)
+        _point(runner, a, meter, comparison, prediction, rate)
         for runner, prediction, rate in zip(runners, predictions, rates, strict=True)
     ]
     report.write(made, a.out / "report.json")
@@ -213,24 +213,26 @@ def _predict(
     return [made[runner.model.path, runner.converted_to] for runner in runners]
 
 
-def _point(runner, a, meter, comparison, profile, prediction, rate) -> dict:
+def _point(runner, a, meter, comparison, prediction, rate) -> dict:
     name, config = runner.name, runner.config
     windows = [window for found in comparison.rounds for window in found[name]]
     served = sum(window.slots for window in windows)
-    flop = runner.model.flop_per_slot(config.n_prb, a.n_rx)
+    inference_s = np.divide(runner.seconds, runner.batch)
+    cpu_s = sum(window.cpu_s for window in windows) / served
+    busy_s = cpu_s if a.device == "cpu" else float(np.mean(inference_s))
     point = report.point(
         cluster_errors=[],
         cluster_bits=[],
-        inference_s=np.divide(runner.seconds, runner.batch),
+        inference_s=inference_s,
         receiver=name,
         model_sha256=runner.model.sha256,
         modulation=config.modulation,
         n_prb=config.n_prb,
         n_rx=a.n_rx,
         dmrs=list(config.dmrs),
-        cpu_s_per_slot=sum(window.cpu_s for window in windows) / served,
-        flop_per_slot=flop,
-        energy_per_slot_j=_energy(name, flop, a, meter, comparison, profile, prediction),
+        cpu_s_per_slot=cpu_s,
+        flop_per_slot=runner.model.flop_per_slot(config.n_prb, a.n_rx),
+        energy_per_slot_j=_energy(name, busy_s, a.device, meter, comparison, prediction),
         **_NO_RATE,
     )
     seconds, ci95 = mean_ci95(_seconds_per_slot(comparison, name))
@@ -257,15 +259,13 @@ def _seconds_per_slot(comparison, name: str) -> list[float]:
     ]
 
 
-def _energy(name, flop, a, meter, comparison, profile, prediction) -> dict:
-    """energy_per_slot_j, with the interval over rounds where a meter counted."""
-    made = energy.energy_per_slot(flop, a.device, source=meter.source)
+def _energy(name, busy_s, device, meter, comparison, prediction) -> dict:
+    """energy_per_slot_j, with the interval over rounds where a meter counted. busy_s: of a slot."""
+    made = energy.energy_per_slot(source=meter.source) | {
+        "modelled": meter.price.joules(busy_s),
+        "model": str(meter.price),
+    }
     if prediction:
-        made["modelled"] = prediction.traffic_j
-        made["model"] = (
-            "FLOP, bytes and calls of TorchScript's operators at this machine's measured rates; "
-            f"power {profile.power_kind}: {profile.power_source.partition(' (')[0]}"
-        )
         made["estimates"] = {
             "flop": prediction.flop_j,
             "flop_per_clock": prediction.clock_j,
@@ -274,11 +274,8 @@ def _energy(name, flop, a, meter, comparison, profile, prediction) -> dict:
     if meter.kind == "none":
         return made
     gross, net = comparison.energy(name), comparison.energy(name, net=True)
-    kind = "attributed" if meter.kind == "measured" and a.device == "cpu" else meter.kind
-    if kind == "modelled":
-        made["model"] = meter.source
     return made | {
-        kind: gross.mean,
+        "attributed" if device == "cpu" else "measured": gross.mean,
         "net": net.mean,
         "bound": gross.bound,
         "scope": meter.scope,

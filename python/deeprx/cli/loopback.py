@@ -156,7 +156,6 @@ def measure(setup: Setup) -> int:
             add_points(
                 made,
                 flowgraph,
-                setup.device,
                 window.read(),
                 [link.conditions | {"sync": link.preamble, "seed": link.seed}] * len(setup.models),
                 link.slots,

@@ -100,6 +100,13 @@ def add_meter(parser) -> None:
         help=f"watts at rest, for joules net of idle (measured for {IDLE_S:g} s where there is a "
         "counter)",
     )
+    add(
+        "--core-power",
+        type=float,
+        metavar="W",
+        help="watts of a busy core, or of a busy GPU, for modelled joules "
+        f"({energy.CORE_W:g}, {energy.BOARD_W:g}: assumed)",
+    )
 
 
 def add_engine(parser) -> None:
@@ -113,7 +120,7 @@ def add_engine(parser) -> None:
 
 def open_meter(arguments) -> tuple[energy.Meter, energy.Idle | None]:
     """The meter that was asked for, and what it counts while nothing runs, if that is known."""
-    meter = energy.find_meter(arguments.device, arguments.meter)
+    meter = energy.find_meter(arguments.device, arguments.meter, arguments.core_power)
     if arguments.idle_power is not None:
         return meter, energy.Idle(arguments.idle_power)
     return meter, energy.measure_idle(meter, IDLE_S) if meter.kind == "measured" else None
@@ -137,7 +144,7 @@ def new_report() -> dict:
     return report.new(gnuradio=gr.version(), torch=_torch_version()) | {"comparisons": []}
 
 
-def add_points(made, flowgraph, device, window, fields, slots, stopped) -> list[dict]:
+def add_points(made, flowgraph, window, fields, slots, stopped) -> list[dict]:
     """One point for each receiver, and each one's difference to the first on the same clusters.
 
     window: energy over the run. fields: for each receiver, further keys of its point. slots: how
@@ -156,7 +163,7 @@ def add_points(made, flowgraph, device, window, fields, slots, stopped) -> list[
         flop = model.flop_per_slot(flowgraph.config.n_prb, flowgraph.n_rx)
         share = counted.inference_total_s / inference_s if len(statistics) > 1 else None
         own = window.served(counted.slots, counted.slots * flowgraph.config.n_bits, counted.cpu_s)
-        used = energy.energy_per_slot(flop, device, own, share)
+        used = energy.energy_per_slot(own, counted.inference_total_s, share)
         missed = {} if slots is None or stopped else {"missed_slots": slots - counted.slots}
         points.append(
             counted.point(

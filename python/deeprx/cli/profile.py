@@ -39,12 +39,6 @@ def configure(parser) -> None:
     add_receivers(parser)
     add("--out", type=Path, default=Path("machine.json"), metavar="FILE", help="(machine.json)")
     add("--seconds", type=float, default=20.0, help="of measuring the machine (20)")
-    add(
-        "--core-power",
-        type=float,
-        metavar="W",
-        help="watts that a busy core adds, where there is no counter (assumed)",
-    )
 
 
 @dataclass(frozen=True)
@@ -98,8 +92,8 @@ def run(arguments) -> int:
     console = make_console()
     set_threads(a.threads)
     runners = make_runners(a)
-    meter = energy.find_meter(a.device, a.meter)
-    power = find_power(a.device, a.threads, meter, a.idle_power, a.core_power)
+    meter = energy.find_meter(a.device, a.meter, a.core_power)
+    power = find_power(a.device, a.threads, meter, a.idle_power)
     a.out.parent.mkdir(parents=True, exist_ok=True)
     benchmarks = MachineBenchmarks(a.device, a.threads, meter, power, a.seconds)
     comparison = compare(runners, meter, power.idle, MODEL_WINDOW_S)

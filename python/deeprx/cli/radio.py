@@ -267,7 +267,6 @@ def run(arguments) -> int:
     points = add_points(
         made,
         receiver,
-        a.device,
         counted,
         [known] * len(models),
         a.slots if tx_args else None,

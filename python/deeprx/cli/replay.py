@@ -196,7 +196,6 @@ def run(arguments) -> int:
     points = add_points(
         made,
         flowgraph,
-        a.device,
         counted,
         [known | {"llr_quality": quality.estimate()} for quality in flowgraph.qualities],
         slots.slots,

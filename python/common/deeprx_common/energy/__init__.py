@@ -9,8 +9,8 @@
 
 What a meter counts is *measured* for its whole scope (a GPU board, CPU packages). A receiver's
 share of CPU packages is *attributed* by CPU time. Where there is no counter nothing is measured:
-find_meter() then gives a NoMeter, whose windows say why and hold no number. *Modelled* joules never
-stand in for the others.
+find_meter() then gives a NoMeter, whose windows say why and hold no number. *Modelled* joules, CPU
+time at a stated Price, never stand in for the others.
 """
 
 from .meters import (
@@ -20,17 +20,25 @@ from .meters import (
     NoMeter,
     NvmlMeter,
     NvmlPowerMeter,
-    PowerModelMeter,
     RaplMeter,
     find_meter,
 )
-from .model import CPU_FLOP_PER_S_PER_W, GPU_FLOP_PER_S_PER_W, energy_per_slot, modelled_j
-from .usage import cpu_busy_s
-from .windows import Comparison, EnergyWindow, Estimate, Idle, Window, measure, measure_idle
+from .per_slot import energy_per_slot
+from .price import BOARD_W, CORE_W, Price
+from .windows import (
+    Comparison,
+    EnergyWindow,
+    Estimate,
+    Idle,
+    Window,
+    cpu_busy_s,
+    measure,
+    measure_idle,
+)
 
 __all__ = [
-    "CPU_FLOP_PER_S_PER_W",
-    "GPU_FLOP_PER_S_PER_W",
+    "BOARD_W",
+    "CORE_W",
     "METERS",
     "Comparison",
     "EnergyWindow",
@@ -41,7 +49,7 @@ __all__ = [
     "NoMeter",
     "NvmlMeter",
     "NvmlPowerMeter",
-    "PowerModelMeter",
+    "Price",
     "RaplMeter",
     "Window",
     "cpu_busy_s",
@@ -49,5 +57,4 @@ __all__ = [
     "find_meter",
     "measure",
     "measure_idle",
-    "modelled_j",
 ]

@@ -27,10 +27,8 @@ SCHEMA = "deeprx.profile/1"
 ARITHMETIC = ("gemm", "conv", "depthwise", "elementwise", "transcendental", "reduction")
 KINDS = (*ARITHMETIC, "move", "view")
 
-# Without a counter. A server processor's rated power over its cores is about 4 W, a quarter of it
-# at rest (EPYC 9654: 360 W, 96 cores); an H100 SXM is rated 700 W and draws a tenth at rest.
-ASSUMED_CORE_W = (1.0, 3.0)
-ASSUMED_GPU_W = (70.0, 630.0)
+# At rest, of the power under load, where there is no counter: a server processor's core, an H100.
+IDLE_PART = {"cpu": 0.25, "cuda": 0.1}
 
 
 @dataclass(frozen=True)

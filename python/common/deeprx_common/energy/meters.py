@@ -18,7 +18,7 @@ from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
-from .usage import cpu_busy_s
+from .price import Price
 
 POWERCAP = Path("/sys/class/powercap")
 HWMON = Path("/sys/class/hwmon")
@@ -29,14 +29,15 @@ TICK_LIMIT_S = 1.0  # a counter that does not move for so long stands still
 SAMPLE_S = 0.02  # between two readings of a power sensor; NVIDIA's and INA's renew theirs slower
 GAP_LIMIT_S = 1.0  # between two samples: nobody knows what was drawn meanwhile
 
-METERS = "auto, none, rapl[:package|dram|psys], nvml, nvml-power, hwmon[:RAIL], power:WATT[+WATT]"
+METERS = "auto, none, rapl[:package|dram|psys], nvml, nvml-power, hwmon[:RAIL]"
 
 
 class Meter(ABC):
     """Joules since it was made.
 
     source: what is read, as reports name it. scope: what it counts, more than the receiver as a
-    rule. kind: "measured" or "modelled". resolution_j: joules of one count.
+    rule. kind: "measured"; "none" of a NoMeter. resolution_j: joules of one count. price: of the
+    modelled joules beside what it counts.
     tick_s, edge_s: median and longest time between two updates, seconds, from measure_tick();
     edge_s is how far off in time a reading may be, 0 where a reading is made when it is asked for.
     error_j: joules by which the total may be off for other reasons so far.
@@ -47,6 +48,7 @@ class Meter(ABC):
 
     def __init__(self, source: str, scope: str, resolution_j: float):
         self.source, self.scope, self.resolution_j = source, scope, resolution_j
+        self.price = Price()
         self.tick_s = self.edge_s = self.error_j = 0.0
         self.faults, self.fault = 0, ""
         self._lock = threading.Lock()
@@ -280,6 +282,7 @@ class NvmlMeter(_Counter):
     def __init__(self, device: str = "cuda"):
         self._gpu = _NvidiaGpu(device)
         super().__init__("NVML total energy", "gpu board", 1e-3)
+        self.price = Price(device)
 
     def disturbance(self):
         return self._gpu.disturbance()
@@ -336,6 +339,7 @@ class NvmlPowerMeter(_PowerSensor):
     def __init__(self, device: str = "cuda"):
         self._gpu = _NvidiaGpu(device)
         super().__init__("NVML instant power", "gpu board", 1e-3)
+        self.price = Price(device)
 
     def disturbance(self):
         return self._gpu.disturbance()
@@ -397,32 +401,6 @@ def _rails(chip: Path) -> dict[str, list[Path]]:
     return found
 
 
-class PowerModelMeter(Meter):
-    """No counter: a constant power, and so many watts for each core that is busy.
-
-    idle_w: what a plug meter or a data sheet says of the machine at rest, or of the machine as it
-    is where core_w is 0. All its joules are modelled.
-    """
-
-    kind = "modelled"
-
-    def __init__(self, idle_w: float, core_w: float = 0.0):
-        if not (idle_w >= 0 and core_w >= 0 and idle_w + core_w > 0):
-            raise ValueError(f"expected watts above 0, got {idle_w:g} and {core_w:g} a core")
-        formula = f"{idle_w:g} W" + (f" + {core_w:g} W per busy core" if core_w else "")
-        self._idle_w, self._core_w = idle_w, core_w
-        self._busy_s = cpu_busy_s()
-        super().__init__(f"({formula}) x time", "machine", 0.0)
-
-    def _step(self, elapsed_s):
-        busy_s = cpu_busy_s()
-        before, self._busy_s = self._busy_s, busy_s
-        return self._idle_w * elapsed_s + self._core_w * (busy_s - before)
-
-    def measure_tick(self):
-        """A model is evaluated when it is asked: nothing to measure."""
-
-
 class NoMeter(Meter):
     """There is no counter; source says so and why. Its windows are never valid."""
 
@@ -441,16 +419,23 @@ class NoMeter(Meter):
         return self.source
 
 
-def find_meter(device: str = "cpu", choice: str = "auto") -> Meter:
+def find_meter(device: str = "cpu", choice: str = "auto", busy_w: float | None = None) -> Meter:
     """The meter for a receiver's device, its update period measured (up to a second).
 
     device: "cpu", "cuda", "cuda:1" or "GPU-<uuid>". choice: one of METERS. "auto" takes the best
     there is, NVML before instant power, RAPL, and a Jetson's INA3221 last, and is a NoMeter with
-    the reason where there is none.
+    the reason where there is none. busy_w: of its price, see Price.
 
     Raises OSError with one line where the meter that was asked for is not there, ValueError for an
-    unknown choice or device.
+    unknown choice or device and for watts that are not above 0.
     """
+    price = Price(device, busy_w)
+    meter = _find(device, choice)
+    meter.price = price
+    return meter
+
+
+def _find(device: str, choice: str) -> Meter:
     on_gpu = device != "cpu"
     if on_gpu and not device.startswith("GPU-"):
         _ordinal(device)
@@ -463,7 +448,7 @@ def find_meter(device: str = "cpu", choice: str = "auto") -> Meter:
     why = []
     for candidate in ("nvml", "nvml-power", "hwmon") if on_gpu else ("rapl", "hwmon"):
         try:
-            return find_meter(device, candidate)
+            return _find(device, candidate)
         except OSError as error:
             why.append(str(error))
     return NoMeter(why[0])  # of the counter that such a machine would have
@@ -477,9 +462,6 @@ def _named(choice: str, device: str) -> Meter:
         return RaplMeter(domains=(detail,) if detail else ("package", "dram"))
     if kind == "hwmon":
         return HwmonMeter(detail or "ina3221")
-    number = r"(\d+(?:\.\d+)?)"
-    if kind == "power" and (watts := re.fullmatch(rf"{number}(?:\+{number})?", detail)):
-        return PowerModelMeter(float(watts[1]), float(watts[2] or 0))
     if choice in ("nvml", "nvml-power"):
         if device == "cpu":
             raise ValueError(

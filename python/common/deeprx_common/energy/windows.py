@@ -6,18 +6,27 @@ measure(), whose windows begin and end on the counter's own steps, and compare()
 receivers so that a drift of temperature, clock or background cancels.
 """
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
 from ..stats import mean_ci95
 from .meters import Meter
-from .usage import cpu_busy_s
+from .price import Price
 
 SLEEP_LIMIT_S = 0.5  # clocks with and without a machine's sleep apart by more: it slept
 STALL_TICKS, STALL_LIMIT_S = 10, 1.0  # a counter without a step for the longer of both stands still
+
+
+def cpu_busy_s() -> float:
+    """CPU seconds of all cores since boot, idle and waiting excluded (/proc/stat)."""
+    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields[:8])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,7 @@ class Window:
     reason: why the window is not valid; empty where it is. busy_s: CPU seconds that all processes
     of the machine used meanwhile. cpu_s: those of the receiver alone. slots, bits: served
     meanwhile, bits being information bits. The last three come from served().
-    kind: "measured", "attributed", "modelled", or "none" without a meter.
+    kind: "measured", "attributed", or "none" without a meter. price: the meter's.
     """
 
     joules: float | None
@@ -60,6 +69,7 @@ class Window:
     bits: int | None = None
     cpu_s: float | None = None
     idle: Idle | None = None
+    price: Price = field(default_factory=Price)
 
     @property
     def valid(self) -> bool:
@@ -100,7 +110,7 @@ class Window:
             joules=self.joules * part,
             bound_j=self.bound_j * part,
             idle=self.idle and Idle(self.idle.watts * part, self.idle.bound_w * part),
-            kind="attributed" if self.kind == "measured" else self.kind,
+            kind="attributed",
         )
 
     def attributed(self) -> "Window":
@@ -177,6 +187,7 @@ class EnergyWindow:
             scope=meter.scope,
             reason=reason,
             idle=idle,
+            price=meter.price,
         )
 
     @property
