@@ -131,7 +131,8 @@ def markdown(candidates: list[Candidate]) -> str:
             cell = f"**{cell}**" if by_time[k] else cell
             line.append(cell + " \\*" * by_flop[k])
         lines.append(line)
-    head = ["receiver", "GFLOP", _clock(candidates) + " [quartiles]" * bool(candidates[0].ms_quartiles)]
+    head = ["receiver", "GFLOP", _clock(candidates)]
+    head[-1] += " [quartiles]" * bool(candidates[0].ms_quartiles)
     head += [f"dB behind perfect CSI at {t:g}" for t in BER_TARGETS]
     return markdown_table(head, lines)
 
