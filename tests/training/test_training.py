@@ -499,6 +499,26 @@ def test_a_recipe_is_known_by_what_it_says(tmp_path):
     assert recipes.load(path).sha256 != first
 
 
+def test_a_recipe_finds_its_files_from_any_folder(tmp_path, monkeypatch):
+    """Here, beside the recipe, or above it as in a clone; what is here goes first."""
+    clone, away = tmp_path / "clone", tmp_path / "away"
+    for folder in (clone / "training" / "recipes", clone / "runs", away / "runs"):
+        folder.mkdir(parents=True)
+    more = 'teacher = "runs/t.ckpt:tiny"'
+    path = Path(recipe(clone / "training" / "recipes", more=more, member='start = "s.ckpt"'))
+    (clone / "runs" / "t.ckpt").touch()
+    path.with_name("s.ckpt").touch()
+    monkeypatch.chdir(away)
+    found = recipes.load(path)
+    assert found.teacher == f"{clone}/runs/t.ckpt:tiny"
+    assert found.members[0].start == str(path.with_name("s.ckpt"))
+    (away / "runs" / "t.ckpt").touch()
+    assert recipes.load(path).teacher == "runs/t.ckpt:tiny"
+    (clone / "runs" / "t.ckpt").unlink()
+    (away / "runs" / "t.ckpt").unlink()
+    assert recipes.load(path).teacher == "runs/t.ckpt:tiny"
+
+
 def test_the_python_that_is_required_has_what_is_used():
     """tomllib came with Python 3.11, which is what ruff checks the code for."""
     target = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]["target-version"]

@@ -6,7 +6,7 @@ model.
 import hashlib
 import json
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from deeprx_common import limits
@@ -40,7 +40,8 @@ class Recipe:
     batches are drawn at once; distinct: how many batches there are before they come again (0: all
     are different); data_seed: of the slots, where it differs from seed, which draws the nets' first
     weights and the batches' order; teacher: file that members with a loss other than bce learn
-    from; kd_until: share of the steps after which they go on with BCE alone; norm_until: share of
+    from, sought like Member.start in the working directory, in the recipe's folder and in those
+    above it; kd_until: share of the steps after which they go on with BCE alone; norm_until: share of
     the steps after which batch norms hold the statistics they have, and the nets learn with those
     that they are shipped with; precision of the convolutions: float32, bfloat16, or auto: bfloat16
     where the machine has it.
@@ -129,6 +130,16 @@ _RECIPE = {
 }
 
 
+def located(reference: str, folder: Path) -> str:
+    """A receiver's file, from the working directory, the folder or one above it; what is nowhere
+    stays as it is.
+    """
+    file, colon, member = reference.partition(":")
+    folder = folder.resolve()
+    places = (Path(place) / file for place in ("", folder, *folder.parents))
+    return f"{next((p for p in places if p.is_file()), file)}{colon}{member}"
+
+
 def content_sha256(text: str) -> str:
     """Of what a TOML text says: comments, layout and the order of keys aside. Hexadecimal."""
     return hashlib.sha256(json.dumps(tomllib.loads(text), sort_keys=True).encode()).hexdigest()
@@ -154,9 +165,11 @@ def load(path: str | Path) -> Recipe:
         for k, member in enumerate(members if isinstance(members, list) else []):
             named = isinstance(member, dict) and member.get("name")
             where = f"{path}: member {named or k + 1}"
-            made.append(Member(**rules.table(member, _MEMBER, required=("name", "net"))))
+            member = Member(**rules.table(member, _MEMBER, required=("name", "net")))
+            made.append(replace(member, start=located(member.start, path.parent)))
     except ValueError as error:
         raise RecipeError(f"{where}: {error}") from None
+    table["teacher"] = located(table.get("teacher", ""), path.parent)
     table.setdefault("data_seed", table.get("seed", Recipe.seed))
     recipe = Recipe(
         members=tuple(made), data=data, sha256=content_sha256(text), text=text, **table
