@@ -100,3 +100,19 @@ def test_models_carry_the_recipes_of_the_repository():
             content = json.dumps(recipe, sort_keys=True)
             hashes = {hashlib.sha256(t.encode()).hexdigest() for t in (training["recipe"], content)}
             assert training["recipe_sha256"] in hashes, path
+
+
+def test_an_own_module_that_the_block_would_refuse_is_not_written(tmp_path, monkeypatch):
+    """save_receiver works in the runtime environment, too, and vets there."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "training")
+    from deeprx_training.export import ExportError, save_receiver
+
+    with pytest.raises(ExportError, match=r"mine\.pt: not written: the receiver block refuses it"):
+        save_receiver(ReadsFiles(), tmp_path / "mine.pt", modulations=["QPSK"])
+    assert not list(tmp_path.iterdir())
+
+
+class ReadsFiles(torch.nn.Module):
+    def forward(self, y: torch.Tensor, p: torch.Tensor, bits: int) -> torch.Tensor:
+        secret = torch.from_file("/etc/passwd", False, 16, dtype=torch.uint8)
+        return torch.ones(len(y), 14, y.size(3), 8) * secret.sum()

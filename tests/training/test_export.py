@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Model files as they are written: whole and checked, or not at all."""
 
+import json
+import zipfile
+
 import pytest
 import torch
 from torch import nn
 
 from deeprx_training import export as exporting
 from deeprx_training.classical import Baseline
-from deeprx_training.export import ExportError, export
+from deeprx_training.export import ExportError, export, save_receiver
+from deeprx_training.flop import example
 
 
 class _Unlike(nn.Module):
@@ -40,3 +44,81 @@ def test_a_full_disk_leaves_the_file_that_was_there(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match=r"m\.pt: cannot be written: Pytorch"):
         export(Baseline(), path, "m", "baseline", [2])
     assert path.read_bytes() == good
+
+
+class Mine(nn.Module):
+    """One channel estimate a slot: what a newcomer writes first. Variants are what goes wrong."""
+
+    def __init__(self, variant: str = ""):
+        super().__init__()
+        self.variant = variant
+        self.gain = nn.Parameter(torch.ones(()))
+
+    def forward(self, y: torch.Tensor, p: torch.Tensor, bits: int) -> torch.Tensor:
+        z, x = torch.view_as_complex(y), torch.view_as_complex(p)
+        h = (z * x.conj()[:, None]).sum((2, 3)) / x.abs().square().sum((1, 2))[:, None]
+        power = h.abs().square().sum(1)[:, None, None]
+        s = torch.view_as_real((h.conj()[:, :, None, None] * z).sum(1) / power)
+        llr = -self.gain * torch.cat([s] * 4, -1)
+        if self.variant == "loud":
+            llr = llr * y.abs().amax()
+        elif self.variant == "crowd":
+            llr = llr + llr.mean(0)
+        elif self.variant == "double":
+            llr = llr.double()
+        elif self.variant == "short":
+            llr = llr[..., :4]
+        elif self.variant == "nan":
+            llr = llr / 0 * 0
+        elif self.variant == "two":
+            llr = llr * y[:, 1, :, :, :1] / y[:, 1, :, :, :1]
+        elif self.variant == "even":
+            llr = llr.view(len(y), 14, -1, 24, 8).view(len(y), 14, -1, 8)
+        return llr
+
+
+class Unannotated(nn.Module):
+    def forward(self, y, p, bits):
+        return y
+
+
+class Printing(nn.Module):
+    def forward(self, y: torch.Tensor, p: torch.Tensor, bits: int) -> torch.Tensor:
+        with open("log", "a") as file:
+            file.write("called")
+        return y
+
+
+def test_a_module_becomes_a_model_file_in_one_call(tmp_path):
+    path = tmp_path / "mine.pt"
+    made = save_receiver(Mine(), path, n_rx=[1, 2], modulations=["QPSK", "16QAM"], dmrs=[[2]])
+    with zipfile.ZipFile(path) as archive:
+        (record,) = (n for n in archive.namelist() if n.endswith("extra/deeprx.json"))
+        assert json.loads(archive.read(record)) == made
+    assert (made["name"], made["n_rx"], made["dmrs"], made["bits"]) == ("mine", [1, 2], [[2]], 4)
+    assert made["params"] == 1 and made["modulations"] == ["QPSK", "16QAM"]
+    assert made["trained"] is None and made["limits"] == []
+    y, p = example(2, 6)
+    assert torch.equal(torch.jit.load(path)(y, p, 2), Mine()(y, p, 2))
+
+
+@pytest.mark.parametrize(
+    ("module", "says"),
+    [
+        (Mine("loud"), "mine: LLRs change with the scale of y"),
+        (Mine("crowd"), "mine: a slot's LLRs depend on the other slots"),
+        (Mine("double"), "expected float32 LLRs [2, 14, 72, >= 2] with 1 antennas, 6 PRB, QPSK"),
+        (Mine("short"), "found float32 [2, 14, 72, 4]"),
+        (Mine("nan"), "mine: gives LLRs that are not finite with 1 antennas"),
+        (Mine("two"), "mine: fails with 1 antennas, 6 PRB, QPSK: "),
+        (Mine("even"), "mine: fails with 1 antennas, 53 PRB, QPSK: "),
+        (Unannotated(), "mine: expected forward(y: Tensor, p: Tensor, bits: int)"),
+        (Printing(), "mine: TorchScript does not compile it: "),
+    ],
+    ids=lambda v: getattr(v, "variant", None),
+)
+def test_what_is_no_receiver_gets_one_line_and_no_file(tmp_path, module, says):
+    with pytest.raises(ExportError) as error:
+        save_receiver(module, tmp_path / "mine.pt", n_rx=[1, 2])
+    assert says in str(error.value) and "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
