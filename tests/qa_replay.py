@@ -202,6 +202,23 @@ class TestForeignRecordings:
         assert (point["slots"], point["missed_slots"]) == (27, 13)
         assert 0.01 < point["ber"] < 0.1
 
+    @pytest.mark.parametrize("size", [-50, 50])
+    def test_a_slip_spoils_its_slot_alone(self, recorded, tmp_path, size):
+        """Samples lost or repeated amid slot 20, as a radio does that does not say so."""
+        recording = Recording(recorded)
+        samples = recording.read(0, recording.n_samples)
+        at = 20 * recording.runs[0].sent.period + 2000
+        writer = RecordingWriter(tmp_path / "b", 2, recording.sample_rate, "cf32_le")
+        writer.write(list(samples[:, :at]))
+        writer.write(list(samples[:, at - size :]))
+        writer.close()
+        slipped = replay(tmp_path / "b.sigmf-meta", *self.UNSAID, "--seed", "3")
+        (ours,), (theirs,) = slipped["points"], replay(recorded)["points"]
+        assert (ours["slots"], ours["missed_slots"]) == (40, 0)
+        assert slipped["synchronisation"]["slips"] == 1
+        spoiled = ours["bits"] / 40 / 2  # of one slot, at worst
+        assert ours["bit_errors"] < 1.05 * theirs["bit_errors"] + spoiled
+
     def test_bad_samples_are_counted(self, copied, capsys):
         recording = Recording(copied)
         samples = recording.read(0, recording.n_samples)

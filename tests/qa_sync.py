@@ -122,6 +122,44 @@ def test_lost_samples_cost_the_slot_they_fall_into():
     assert places[30] == pytest.approx(30 * period - 1234 + first_window(config), abs=8)
 
 
+@pytest.mark.parametrize("snr_db", [6, 12, 18])
+@pytest.mark.parametrize("size", [-1500, -256, -100, 100, 256, 1500])
+def test_slip_of_any_place(size, snr_db):
+    """From one slot's preamble to the next one's, in steps of 700 samples."""
+    for place in range(0, 8768, 700):
+        assert_found_again(snr_db, size, place)
+
+
+@pytest.mark.parametrize("snr_db", [6, 18])
+@pytest.mark.parametrize("profile", ["TDL-A", "TDL-E"])
+def test_slip_of_any_size(profile, snr_db):
+    """Samples cut out or zeros put in amid a slot: more than the training symbol's halves tell."""
+    for size in (*range(20, 151, 10), *range(170, 271, 20)):
+        assert_found_again(snr_db, -size, 4000, profile)
+        assert_found_again(snr_db, size, 4000, profile)
+
+
+def assert_found_again(snr_db, size, place, profile="TDL-A"):
+    """A slip of size samples within slot 4: all slots but 4 and 5 lie where they should."""
+    config = SlotConfig()
+    received = received_once(snr_db, profile)
+    period = received.shape[1] // 12
+    before, after = np.split(received, [4 * period + place], axis=1)
+    zeros = np.zeros((2, max(0, size)), np.complex64)
+    slots, sync = synchronise(np.concatenate((before, zeros, after[:, max(0, -size) :]), axis=1))
+    starts = {s.slot_index: s.start for s in slots}
+    assert set(starts) >= set(range(11)) - {4, 5}
+    assert sync.missed == slots[-1].slot_index + 1 - len(slots)
+    for index in set(starts) - {4, 5}:
+        wanted = first_window(config) + index * period + (size if index > 4 else 0)
+        assert starts[index] == pytest.approx(wanted - 4, abs=8)
+
+
+@lru_cache(maxsize=8)
+def received_once(snr_db, profile):
+    return receive(transmitted(SlotConfig(), 12), snr_db, 11, profile=profile)
+
+
 def test_a_lock_carries_through_a_fade_and_ends_when_the_signal_does():
     config = SlotConfig()
     received = receive(transmitted(config, 100), 15, seed=4)

@@ -70,7 +70,7 @@ class _slot_synchroniser(SelfKeeping, gr.basic_block):
         )
         self.synchroniser = Synchroniser(config, n_rx)
         self._spectra = unitary_fft(config.fft_size)
-        self._reported = (0,) * 5
+        self._reported = (0,) * 6
         self._begun: int | None = None  # where the stream was first tagged
         self.message_port_register_out(pmt.intern("sync"))
         self.set_tag_propagation_policy(gr.TPP_DONT)
@@ -120,7 +120,7 @@ class _slot_synchroniser(SelfKeeping, gr.basic_block):
 
     def _report(self) -> None:
         s = self.synchroniser
-        state = (s.found // 100, s.missed, s.locks, s.false_locks, s.bad_samples)
+        state = (s.found // 100, s.missed, s.locks, s.false_locks, s.slips, s.bad_samples)
         if state != self._reported:
             self._reported = state
             self.message_port_pub(pmt.intern("sync"), pmt.to_pmt(s.statistics()))
@@ -137,7 +137,8 @@ class sync_front_end(gr.hier_block2):
 
     A tag rx_time or rx_rate on input 0, after the first, says that samples are missing ahead of it,
     as behind an overflow of a USRP or between a recording's captures: the slot they fall into is
-    dropped.
+    dropped. Samples lost or repeated without a tag (a slip) spoil the slot they fall into, seldom
+    the next one; later ones are found where they then lie.
     NaN and Inf samples are set to zero and counted. Message port ``sync``: a dictionary of
     statistics(), every 100 slots and whenever something was missed, lost or locked to.
     Keywords: see SlotConfig.
@@ -160,7 +161,7 @@ class sync_front_end(gr.hier_block2):
         _wrap(self, self._cutter, n_rx)
 
     def statistics(self) -> dict:
-        """Slots found, carried and missed, locks, false locks, bad samples, cfo_hz, so far."""
+        """Counters of the Synchroniser so far, and its present cfo_hz."""
         return self._cutter.synchroniser.statistics()
 
     def window_lead(self) -> int:

@@ -16,7 +16,9 @@ _PROFILE_DECAY = 1 - 1 / 16  # and of the average delay profile
 # The squared correlation of independent noise exceeds x / n with probability exp(-x), n being the
 # number of products in it
 _SEEN, _CANDIDATE = 12.5, 20.0
+_CLEAR = 16.0  # a peak of the matched filter that noise does not reach, over the filter's mean
 _MAX_AMPLITUDE = 1e12  # samples beyond are set to zero, as NaN and Inf are
+_TINY = np.finfo(float).tiny  # divides zero by something
 _CFO_STEPS = 3  # each way, of two subcarrier spacings, which equal halves cannot tell
 
 
@@ -44,16 +46,18 @@ class Synchroniser:
     CRC holds. Tracking: slots are periodic, so the next one is expected one period on and is cut
     out even when a fade hides its preamble. Timing follows the average delay profile, the CFO an
     average over training symbols and cyclic prefixes. A preamble that is not where it is expected
-    starts a search over what came since the last one: lost samples cost the slot they fall into,
-    not the lock. A lock without a visible preamble for 50 slots is given up.
+    starts a search over what came since the last one, and one whose delays lie beyond half a
+    cyclic prefix a look at where a matched filter sees it: lost or repeated samples cost the slot
+    they fall into, not the lock. A lock without a visible preamble for 50 slots is given up.
 
     FFT windows start max(2, CP/8) samples ahead of the mean delay, which leaves a linear phase
     over frequency; each slot keeps a constant phase of its own. The CFO must be within +-105 kHz,
     seven subcarrier spacings. The header carries 32 bits of the slot index; later ones continue it.
 
     Counters: found (slots returned), carried (of these, without a visible preamble), missed (gaps
-    in the slot index), false_locks (candidates whose header did not hold), locks, bad_samples
-    (NaN, Inf or beyond 1e12, set to zero).
+    in the slot index), false_locks (candidates whose header did not hold), locks, slips (times
+    that the slots moved without a word from the source), bad_samples (NaN, Inf or beyond 1e12, set
+    to zero).
     """
 
     def __init__(self, config: SlotConfig, n_rx: int):
@@ -69,6 +73,9 @@ class Synchroniser:
         self._length = self._windows[-1] + n - self.backoff
         self.period = preamble_samples(config) + config.n_samples
         self._bins = config.carriers % n
+        training = np.zeros(n, np.complex64)
+        training[self._bins] = self._preamble.training
+        self._training = np.fft.ifft(training)
         self._half_bins = config.carriers[::2] // 2 % (n // 2)
         self._products = config.n_sc // 2 * n_rx  # independent ones in half a training symbol
 
@@ -85,7 +92,7 @@ class Synchroniser:
         self._half_sum = self._prefix_sum = 0j
         self._profile = np.zeros(n // 2)
         self.found = self.carried = self.missed = self.false_locks = self.locks = 0
-        self.bad_samples = 0
+        self.slips = self.bad_samples = 0
 
     @property
     def needed(self) -> int:
@@ -128,8 +135,8 @@ class Synchroniser:
 
     def statistics(self) -> dict:
         """The counters and the present frequency estimate in Hz."""
-        names = ("found", "carried", "missed", "locks", "false_locks", "bad_samples", "cfo_hz")
-        return {name: getattr(self, name) for name in names}
+        names = ("found", "carried", "missed", "locks", "false_locks", "slips", "bad_samples")
+        return {name: getattr(self, name) for name in (*names, "cfo_hz")}
 
     @property
     def _end(self) -> int:
@@ -185,7 +192,8 @@ class Synchroniser:
         p = products[half : half + count] - products[:count]
         e1 = energy[half : half + count] - energy[:count]
         e2 = energy[2 * half : 2 * half + count] - energy[half : half + count]
-        floor = 1e-9 * (energy[-1] / len(x[0])) * half + 1e-30
+        # The filter's ringing into silence correlates well
+        floor = 1e-3 * (energy[-1] / len(x[0])) * half or 1.0
         metric = np.abs(p) ** 2 / ((e1 + floor) * (e2 + floor))
         plateau = min(self._cp, count)
         smooth = np.convolve(metric, np.ones(plateau) / plateau, "same")
@@ -229,7 +237,7 @@ class Synchroniser:
         around = np.arange(-self._cp, self._cp + 1)
         power = profile[(peak + around) % len(profile)]
         power = np.maximum(power - 0.1 * power.max(), 0)
-        mean = peak + round(float(around @ power / max(power.sum(), 1e-30)))
+        mean = peak + round(float(around @ power / max(power.sum(), _TINY)))
         quarter = len(profile) // 2
         return (mean + quarter) % len(profile) - quarter
 
@@ -241,23 +249,32 @@ class Synchroniser:
         halves = np.fft.fft(samples[:, :n].reshape(self.n_rx, 2, n // 2))[..., self._half_bins]
         product = np.vdot(halves[:, 0], halves[:, 1])
         energies = np.prod((halves.real**2 + halves.imag**2).sum((0, 2)))
-        seen = np.abs(product) ** 2 * self._products > _SEEN * max(energies, 1e-30)
+        seen = np.abs(product) ** 2 * self._products > _SEEN * energies
 
         if not seen and not self._fresh:
             elsewhere = self._search(start - self.period + n, start + self._length)
             if elsewhere and abs(elsewhere[0] - start) > self._cp:
                 self._lock(*elsewhere)
+                self.slips += 1
                 return None
 
         shift, holds = 0, True
         if seen:
             self._unseen = 0
-            self._follow_cfo(samples, product / (n // 2))
             training, header = (
                 np.fft.fft(samples[:, w : w + n])[:, self._bins] for w in self._windows[:2]
             )
-            shift = self._follow_timing(training)
-            holds = self._check_index(self._preamble.decode(training, header))
+            profile = self._delay_profile(training)
+            index = self._preamble.decode(training, header)
+            displaced = abs(self._mean_delay(profile) - self.backoff) > self._cp // 2
+            if (index is None or displaced) and (displacement := self._displacement(start)):
+                self._expected += displacement
+                self._profile[:] = 0
+                self.slips += 1
+                return None
+            self._follow_cfo(samples, product / (n // 2))
+            shift = self._follow_timing(profile)
+            holds = self._check_index(index)
         else:
             self._unseen += 1
         if self._fresh:
@@ -291,14 +308,31 @@ class Synchroniser:
         half, prefix = self._half_sum, self._prefix_sum
         weight = np.abs(half) * (n / 2) ** 2 + np.abs(prefix) * n**2
         angles = np.abs(half) * np.angle(half) * n / 2 + np.abs(prefix) * np.angle(prefix) * n
-        error = angles / max(weight, 1e-30)  # radians per sample
+        error = angles / max(weight, _TINY)  # radians per sample
         self.cfo_hz += float(error * self.config.sample_rate / (2 * np.pi))
         self._half_sum *= np.exp(-1j * error * n / 2)
         self._prefix_sum *= np.exp(-1j * error * n)
 
-    def _follow_timing(self, training: np.ndarray) -> int:
+    def _displacement(self, start: int) -> int:
+        """Samples from start to where a matched filter clearly sees the training symbol; 0 if here.
+
+        A delay profile repeats itself every half symbol; the filter tells the two apart.
+        """
+        first = max(start - self._n // 2, self._base)
+        samples = self._derotate(self._cut(first, start + self._n // 2 + self._n), self.cfo_hz)
+        size = samples.shape[1]
+        filtered = np.fft.ifft(np.fft.fft(samples) * np.fft.fft(self._training, size).conj())
+        power = (np.abs(filtered[:, : size - self._n + 1]) ** 2).sum(0)
+        displacement = first - start - self.backoff + np.arange(len(power))
+        here = power[np.abs(displacement) <= self._cp // 2].max()
+        peak = int(np.argmax(power))
+        if power[peak] < max(2 * here, _CLEAR * power.mean()):
+            return 0
+        return int(displacement[peak])
+
+    def _follow_timing(self, profile: np.ndarray) -> int:
         """Samples by which the next window moves; none for less than two."""
-        self._profile = _PROFILE_DECAY * self._profile + self._delay_profile(training)
+        self._profile = _PROFILE_DECAY * self._profile + profile
         shift = self._mean_delay(self._profile) - self.backoff
         if abs(shift) < 2:
             return 0

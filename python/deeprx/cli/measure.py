@@ -221,7 +221,8 @@ def show_synchronisation(found: dict) -> None:
     print(
         f"synchronisation: {found['found']} slots found, {found['carried']} of them without a "
         f"visible preamble, {found['locks']} locks, {found['false_locks']} false ones, "
-        f"{found['bad_samples']} bad samples, {found['cfo_hz']:.0f} Hz offset"
+        f"{found['slips']} slips, {found['bad_samples']} bad samples, "
+        f"{found['cfo_hz']:.0f} Hz offset"
     )
 
 
