@@ -3,13 +3,14 @@
 
 from functools import lru_cache
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pmt
 import pytest
 from gnuradio import blocks, deeprx, gr
 from gnuradio.deeprx.preamble import Preamble
-from gnuradio.deeprx.synchroniser import Synchroniser
+from gnuradio.deeprx.synchroniser import MAX_CFO_HZ, Synchroniser
 from gnuradio.deeprx.tdl import INTERPOLATOR_DELAY, TdlFading
 
 from deeprx_common.slot import SlotConfig
@@ -101,6 +102,15 @@ def test_any_offset_up_to_seven_subcarriers(cfo_hz):
     assert [s.slot_index for s in slots] == list(range(12))
     assert (sync.locks, sync.false_locks) == (1, 0)
     assert sync.cfo_hz == pytest.approx(cfo_hz, abs=150)
+
+
+def test_documents_agree_on_the_offset():
+    root = Path(__file__).parents[1]
+    documents = [root / "grc" / "deeprx_sync_front_end.block.yml", *root.glob("docs/**/radio.md")]
+    assert len(documents) == 2
+    for path in documents:
+        assert f"{MAX_CFO_HZ / 1e3:.0f} kHz" in path.read_text()
+    assert f"+-{MAX_CFO_HZ / 1e3:.0f} kHz" in Synchroniser.__doc__
 
 
 def test_lost_samples_cost_the_slot_they_fall_into():

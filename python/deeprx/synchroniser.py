@@ -20,6 +20,7 @@ _CLEAR = 16.0  # a peak of the matched filter that noise does not reach, over th
 _MAX_AMPLITUDE = 1e12  # samples beyond are set to zero, as NaN and Inf are
 _TINY = np.finfo(float).tiny  # divides zero by something
 _CFO_STEPS = 3  # each way, of two subcarrier spacings, which equal halves cannot tell
+MAX_CFO_HZ = (2 * _CFO_STEPS + 1) * SUBCARRIER_SPACING_HZ
 
 
 @dataclass(frozen=True)
