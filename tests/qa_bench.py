@@ -297,7 +297,7 @@ def test_hostile_models_are_refused_before_they_run(tmp_path, capsys):
         (["--threads", "0"], "--threads must be 1 to"),
         (["--threads", "1000"], "--threads must be 1 to"),
         (["--n-prb", "5"], "n_prb must be 6 to 273 PRB, got 5"),
-        (["--receiver", "nowhere.pt"], "nowhere.pt: cannot read the model file"),
+        (["--receiver", "nowhere.pt"], "nowhere.pt: no such model file; those that ship: "),
         (["--device", "tpu"], "device must be"),
         (["scale", "--contender", "block"], "--contender is not for deeprx bench scale"),
         (["memory", "--slots", "0"], "--slots must be at least 1, got 0"),

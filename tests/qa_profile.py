@@ -411,7 +411,7 @@ def test_hostile_models_are_refused_before_they_run(tmp_path, capsys):
         (["--threads", "0"], "--threads must be at least 1, got 0"),
         (["--core-power", "-1"], "watts of a busy core must be above 0, got -1"),
         (["--meter", "sun"], "unknown meter 'sun'"),
-        (["--receiver", "nowhere.pt"], "nowhere.pt: cannot read the model file"),
+        (["--receiver", "nowhere.pt"], "nowhere.pt: no such model file; those that ship: "),
         (["--n-rx", "3"], "the model takes n_rx of"),
         (["--device", "tpu"], "device must be"),
     ],

@@ -71,7 +71,7 @@ class TestAgainstLoopback:
         ("loopback", "recording", "replaying"),
         [
             (["--sync", "--cfo", "500"], ["--cfo", "500"], []),
-            ([], ["--no-preamble"], ["--aligned"]),
+            ([], ["--aligned"], ["--aligned"]),
         ],
     )
     def test_the_same_errors(self, tmp_path, loopback, recording, replaying):
@@ -318,7 +318,7 @@ class TestMistakes:
         assert text.count("\n") == 1
 
     def test_slots_without_preamble_need_their_annotations(self, tmp_path, capfd):
-        path = record(tmp_path / "a", "--no-preamble")
+        path = record(tmp_path / "a", "--aligned")
         assert main(["replay", str(path), "--receiver", BASELINE]) == 2
         assert "its slots have no preamble: give --aligned" in capfd.readouterr().err
 

@@ -112,7 +112,7 @@ LADDER = ["baseline-sure.pt", "deeprx-student.pt"]
     [
         ({"models": LADDER[:1]}, "two models or more, got 1"),
         ({"models": LADDER[:1] * 2}, "models must differ"),
-        ({"models": ["nowhere.pt", *LADDER]}, "nowhere.pt: cannot read the model file"),
+        ({"models": ["nowhere.pt", *LADDER]}, "nowhere.pt: no such model file; those that ship: "),
         ({"models": LADDER, "target_error_rate": 0.6}, "target_error_rate must be above 0"),
         ({"models": LADDER, "window_slots": 0}, "window_slots must be at least 1"),
         ({"models": LADDER, "hysteresis": 1}, "hysteresis must be above 0 and below 1"),

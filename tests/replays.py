@@ -13,7 +13,7 @@ from gnuradio.deeprx.recording import Recording
 UNSAID = dict.fromkeys(("modulation", "n_prb", "dmrs", "cell_id", "seed", "burst"))
 
 
-def replayed(path, *models, aligned=False, chunk=None, **options):
+def replayed(path, *models, sync=True, chunk=None, **options):
     """The slot indices, int [slots], and for each model LLRs, float32 [slots, n_bits].
 
     chunk: most items that a block may process in one call.
@@ -21,7 +21,7 @@ def replayed(path, *models, aligned=False, chunk=None, **options):
     recording = Recording(path)
     slots = expected(recording, argparse.Namespace(**UNSAID | options))
     files = [read_model_file(model) for model in models]
-    flowgraph = Replay(recording, slots, files, aligned, "cpu")
+    flowgraph = Replay(recording, slots, files, sync, "cpu", "auto")
     sinks = []
     for receiver in flowgraph.receivers:
         sinks.append(blocks.vector_sink_f())

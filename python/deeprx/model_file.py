@@ -8,7 +8,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from deeprx_common.shipped import model_path
+from deeprx_common.shipped import model_path, shipped_names
 
 CONTRACT = "deeprx.model/1"
 
@@ -43,6 +43,10 @@ def read_model_file(path: str | Path) -> ModelFile:
         data = path.read_bytes()
     except IsADirectoryError:
         raise ValueError(f"{path}: expected a model file (.pt), found a folder") from None
+    except FileNotFoundError:
+        raise ValueError(
+            f"{path}: no such model file; those that ship: {shipped_names()}"
+        ) from None
     except OSError as error:
         raise ValueError(f"{path}: cannot read the model file: {error.strerror}") from None
     try:

@@ -5,21 +5,26 @@ from pathlib import Path
 
 
 def model_path(name: str | Path) -> str:
-    """Where a model file is: name itself where that exists, else the shipped model of that name.
+    """Where a model file is: name itself where that exists, else the shipped model of that name:
+    "deeprx-student", "deeprx-student.pt" or "models/deeprx-student.pt".
 
-    Shipped models, such as "deeprx-student.pt", are looked for in the source tree, then where they
-    were installed. A path, or a name found nowhere, comes back as it is: its reader says what is
-    wrong with it.
+    Shipped models are looked for in the source tree, then where they were installed. Another path,
+    or a name found nowhere, comes back as it is: its reader says what is wrong with it.
     """
-    if Path(name).name == str(name) and not Path(name).exists():
-        here = Path(__file__).resolve()
+    if not Path(name).exists() and str(Path(name).parent) in (".", "models"):
+        file = Path(name).name.removesuffix(".pt") + ".pt"
         for place in ("models", "share/gr-deeprx/models"):
-            for parent in here.parents:
-                if (parent / place / name).is_file():
-                    return str(parent / place / name)
+            for parent in Path(__file__).resolve().parents:
+                if (parent / place / file).is_file():
+                    return str(parent / place / file)
     return str(name)
 
 
 def shipped_models() -> list[str]:
     """Every model file beside the shipped baseline."""
     return sorted(map(str, Path(model_path("baseline-lmmse.pt")).parent.glob("*.pt")))
+
+
+def shipped_names() -> str:
+    """Of every model that ships, for a message that lists them."""
+    return ", ".join(Path(path).stem for path in shipped_models())

@@ -6,12 +6,12 @@ status.
 """
 
 import argparse
-import re
 import sys
 import traceback
 from importlib import import_module, metadata
 
 from deeprx_common import __version__
+from deeprx_common.options import Parser
 from deeprx_common.stopping import stop_on_sigterm
 
 COMMANDS = {
@@ -32,22 +32,7 @@ COMMANDS = {
 BUG = 70  # exit status: sysexits.h calls it an internal software error
 
 
-class _Parser(argparse.ArgumentParser):
-    def __init__(self, *args, **keywords):
-        super().__init__(*args, **keywords)
-        self._negative_number_matcher = re.compile(r"-\.?\d")  # a list of numbers, too
-        self.add_argument(
-            "--debug",
-            action="store_true",
-            default=argparse.SUPPRESS,
-            help="show where an error arose",
-        )
-
-    def error(self, message):
-        self.exit(2, f"{self.prog}: error: {message} ({self.prog} --help)\n")
-
-
-class _CommandParser(_Parser):
+class _CommandParser(Parser):
     """Loads the command's module when it parses."""
 
     command: str
@@ -77,7 +62,7 @@ def _torch_version() -> str:
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of every command."""
-    parser = _Parser(
+    parser = Parser(
         prog="deeprx",
         description="Learned OFDM receivers in GNU Radio: measure and inspect them.",
         epilog="Exit status: 0; 1 where what was asked for was not found to be so, as no slot "

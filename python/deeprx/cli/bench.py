@@ -16,13 +16,13 @@ from rich.console import Console
 from deeprx_common import report
 from deeprx_common.revision import git_revision
 from deeprx_common.shipped import shipped_models
-from deeprx_common.slot import MODULATIONS, SLOT_S
+from deeprx_common.slot import SLOT_S
 
 from ..bench.compare import PRECISIONS, REFERENCE, Comparison, Row
 from ..bench.contenders import CONTENDERS, OURS, bench_cores
 from ..bench.worker import Job
 from ..model_file import read_model_file
-from .link import list_of
+from .options import Unset, add_options, out_folder
 from .runners import make_console, number, progress_bar, table
 
 SCHEMA = "deeprx.bench/1"
@@ -48,13 +48,8 @@ def configure(parser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
     add("what", nargs="?", choices=("scale", "memory"), help="(receivers by contenders)")
-    add(
-        "--receiver",
-        action="append",
-        metavar="MODEL.pt",
-        help="repeat (all in models/; scale: a baseline and the smallest student; memory: a "
-        "baseline)",
-    )
+    shown = "all that ship; scale: a baseline and the smallest student; memory: a baseline"
+    add_options(parser, receiver=Unset(shown))
     add(
         "--contender",
         action="append",
@@ -63,20 +58,8 @@ def configure(parser) -> None:
         help="repeat; see below (all of them)",
     )
     add("--seconds", type=float, default=2.0, help="of each contender and receiver, or size (2)")
-    add("--slots", type=int, default=100_000, help="of memory (100000)")
-    add("--threads", type=int, default=1, help="CPU threads, and cores to share (1)")
-    add("--device", default="cpu", help="cpu, cuda or cuda:<n>; scale takes both (cpu)")
-    add("--modulation", choices=MODULATIONS, default="16QAM")
-    add("--n-prb", type=int, help="6 to 273 (26; memory: 6)")
-    add("--n-rx", type=int, default=2, help="antennas, 1 to 4 (2)")
-    add("--dmrs", type=list_of(int), default=[2, 11], metavar="SYMBOL,..", help="(2,11)")
-    add(
-        "--out",
-        type=Path,
-        default=Path("build/bench"),
-        metavar="DIR",
-        help="for bench.json, scale.json, memory.json and pictures (build/bench)",
-    )
+    add_options(parser, slots=Unset("memory: 100000"), n_prb=Unset("26; memory: 6"))
+    add_options(parser, "modulation", "dmrs", "n_rx", "device", "threads", "out")
 
 
 def run(arguments) -> int:
@@ -99,7 +82,7 @@ def run(arguments) -> int:
         threads=a.threads,
     )
     base.config  # noqa: B018  raises where a value is out of range
-    report.writable_folder(a.out)
+    a.out = out_folder(a)
     if a.what == "scale":
         return bench_scale.run(a, base)
     if a.what == "memory":

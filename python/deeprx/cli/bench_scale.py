@@ -185,6 +185,8 @@ def plot(points: Sequence[Point], path: Path) -> None:
 def run_memory(arguments, base: Job) -> int:
     """Exit status 1 where memory grows."""
     a = arguments
+    if a.slots is None:
+        a.slots = 100_000
     if a.slots < 1:
         raise ValueError(f"--slots must be at least 1, got {a.slots}")
     if a.receiver and len(a.receiver) > 1:

@@ -5,7 +5,6 @@ rate that buys.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,11 +15,12 @@ from rich.console import Console
 
 from deeprx_common import energy, report
 from deeprx_common.energy.machine import MachineProfile, Prediction, read_profile
+from deeprx_common.options import list_of, one_of
 from deeprx_common.slot import SlotConfig
 from deeprx_common.stats import mean_ci95
 
-from .link import list_of
 from .measure import new_report, open_meter
+from .options import add_options, out_folder, single
 from .runners import (
     add_receivers,
     compare,
@@ -54,7 +54,7 @@ def configure(parser) -> None:
     add("--batch", type=list_of(int), default=[1], metavar="SLOTS,..", help="of an inference (1)")
     add(
         "--precision",
-        type=list_of(_precision),
+        type=list_of(one_of(PRECISIONS)),
         default=[None],
         metavar="NAME,..",
         help=f"of the convolutions: {', '.join(PRECISIONS)}; TorchScript only (as each file has "
@@ -64,22 +64,10 @@ def configure(parser) -> None:
     add("--seconds", type=float, default=1.0, help="of a window, two a receiver and round (1)")
     add("--profile", type=Path, metavar="FILE", help="of `deeprx profile`, for its estimates")
     add("--report", type=Path, metavar="FILE", help="report.json that holds error rates")
-    add("--sinr", type=float, default=12.0, metavar="DB", help="of the error rates (12)")
+    add_options(parser, sinr=[12.0])
     add("--channel", help="of the error rates, where a report holds several")
     add("--domain", default="frequency", help="of the model files' tables (frequency)")
-    add(
-        "--out",
-        type=Path,
-        default=Path("energy"),
-        metavar="DIR",
-        help="report.json, frontier.png (energy)",
-    )
-
-
-def _precision(name: str) -> str:
-    if name not in PRECISIONS:
-        raise argparse.ArgumentTypeError(f"expected {', '.join(PRECISIONS)}, found {name!r}")
-    return name
+    add_options(parser, "out")
 
 
 def run(arguments) -> int:
@@ -88,6 +76,7 @@ def run(arguments) -> int:
         raise ValueError(
             f"--rounds and --batch must be at least 1, got {a.rounds} and {min(a.batch)}"
         )
+    a.sinr = single(a.sinr, "--sinr")
     if not a.seconds > 0:
         raise ValueError(f"--seconds must be above 0, got {a.seconds:g}")
     profile = None
@@ -101,7 +90,7 @@ def run(arguments) -> int:
     runners = make_runners(a, a.batch, a.precision)
     rates = [error_rate(runner, counted, a) for runner in runners]
     predictions = _predict(runners, profile, a.n_rx)
-    report.writable_folder(a.out)
+    folder = out_folder(a)
     console = make_console()
     meter, idle = open_meter(a)
     comparison = compare(runners, meter, idle, a.seconds)
@@ -121,11 +110,11 @@ def run(arguments) -> int:
         _point(runner, a, meter, comparison, prediction, rate)
         for runner, prediction, rate in zip(runners, predictions, rates, strict=True)
     ]
-    report.write(made, a.out / "report.json")
+    report.write(made, folder / "report.json")
     _show(made["points"], runners, comparison, meter, console)
-    where = [str(a.out / "report.json")]
-    if frontier(made["points"], a.out / "frontier.png"):
-        where.append(str(a.out / "frontier.png"))
+    where = [str(folder / "report.json")]
+    if frontier(made["points"], folder / "frontier.png"):
+        where.append(str(folder / "frontier.png"))
     unknown = [runner.name for runner, rate in zip(runners, rates, strict=True) if not rate]
     if unknown:
         console.print(

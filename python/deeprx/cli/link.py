@@ -1,18 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A simulated link, as loopback measures and record writes it: its options and its blocks."""
+"""A simulated link, as loopback measures and record writes it: what it is and its blocks."""
 
-import argparse
 import math
 from dataclasses import dataclass
 
 from deeprx_common import limits
-from deeprx_common.slot import MODULATIONS, SlotConfig
+from deeprx_common.slot import SlotConfig
 
 from ..slot_source import slot_source
 from ..slot_transmitter import slot_transmitter
 from ..tdl_channel import tdl_channel
 
-CHANNELS = ("TDL-A", "TDL-B", "TDL-C", "TDL-D", "TDL-E")
 TAIL_SLOTS = 3  # after the last one of interest: what follows a slot carries it through the chain
 
 
@@ -101,35 +99,3 @@ class Link:
 def slot_keywords(config: SlotConfig) -> dict:
     """The slot parameters of a block, from a SlotConfig."""
     return {field: getattr(config, field) for field in config.__dataclass_fields__}
-
-
-def add_fading(parser) -> None:
-    """Options of a Link that are the same for one operating point and many."""
-    add = parser.add_argument
-    add("--delay-spread", type=float, default=100e-9, metavar="S", help="rms, seconds (100e-9)")
-    add("--doppler", type=float, default=50.0, metavar="HZ", help="maximum shift (50)")
-    add("--sir", type=float, metavar="DB", help="add an interfering slot; noise makes up the rest")
-    add("--cfo", type=float, default=0.0, metavar="HZ", help="carrier frequency offset (0)")
-    add("--burst", type=int, default=5, metavar="SLOTS", help="slots of one fading draw (5)")
-    add("--modulation", choices=MODULATIONS, default="16QAM")
-    add("--n-prb", type=int, default=26, help="6 to 273 (26)")
-    add("--n-rx", type=int, default=2, help="antennas, 1 to 4 (2)")
-    add("--dmrs", type=list_of(int), default=[2, 11], metavar="SYMBOL,..", help="(2,11)")
-    add("--seed", type=int, default=1, help="of bits, fading and noise (1)")
-
-
-def list_of(kind):
-    """An argparse type: comma-separated values."""
-
-    def parse(text):
-        return [kind(part) for part in text.split(",")]
-
-    parse.__name__ = "list"  # as argparse's message calls it
-    return parse
-
-
-def channel(name: str) -> str:
-    """An argparse type: one of CHANNELS."""
-    if name not in CHANNELS:
-        raise argparse.ArgumentTypeError(f"expected {', '.join(CHANNELS)}, found {name!r}")
-    return name

@@ -3,22 +3,17 @@
 
 import sys
 import time
-from dataclasses import dataclass
-from pathlib import Path
 
 from rich.console import Console
 
 from deeprx_common import energy, report
-from deeprx_common.slot import SlotConfig
 
 from ..front_end import aligned_front_end, sync_front_end
 from ..model_file import ModelFile, read_model_file
 from .budget import Budget, show_budget
-from .link import Link, add_fading, channel, list_of, slot_keywords
+from .link import Link, slot_keywords
 from .measure import (
     Flowgraph,
-    add_engine,
-    add_meter,
     add_points,
     new_report,
     open_meter,
@@ -27,87 +22,55 @@ from .measure import (
     show,
     stop_on_ctrl_c,
 )
+from .options import (
+    FADING,
+    METERING,
+    REQUIRED,
+    SLOT,
+    add_options,
+    add_timing,
+    out_folder,
+    slot_config,
+)
 
 
-def configure(parser) -> None:
-    add = parser.add_argument
-    add("--receiver", action="append", required=True, metavar="MODEL.pt", help="repeat to compare")
-    add_run(parser, out="report")
-    add(
-        "--channel",
-        type=list_of(channel),
-        default=["TDL-A"],
-        help="TDL-A to TDL-E, comma-separated",
+def configure(parser, **defaults) -> None:
+    """defaults: of options, where they are not loopback's own."""
+    defaults = {"receiver": REQUIRED} | defaults
+    names = "receiver", "channel", "sinr", "slots", *SLOT, "n_rx", *FADING, "seed"
+    add_options(parser, *names, "device", "engine", *METERING, "out", **defaults)
+    add_timing(parser, sync=False)
+    parser.add_argument(
+        "--budget", action="store_true", help="show the CPU time that each block takes a slot"
     )
-    add("--sinr", type=list_of(float), default=[6.0, 9.0, 12.0], metavar="DB,..", help="(6,9,12)")
-    add("--slots", type=int, default=200, help="a channel and SINR (200)")
-    add("--sync", action="store_true", help="find the slots by their preamble (default: aligned)")
-    add_fading(parser)
-    add("--budget", action="store_true", help="show the CPU time that each block takes a slot")
-    add_engine(parser)
 
 
 def run(arguments) -> int:
-    return measure(_setup(arguments))
+    a, config = arguments, slot_config(arguments)
+    links = [
+        Link(
+            config=config,
+            n_rx=a.n_rx,
+            channel=profile,
+            delay_spread_s=a.delay_spread,
+            doppler_hz=a.doppler,
+            sinr_db=sinr_db,
+            sir_db=a.sir,
+            cfo_hz=a.cfo,
+            slots=a.slots,
+            burst=a.burst,
+            preamble=a.sync,
+            seed=a.seed,
+        )
+        for profile in a.channel
+        for sinr_db in a.sinr
+    ]
+    return _measure([read_model_file(name) for name in a.receiver], links, a)
 
 
-def add_run(parser, out: str) -> None:
-    add_meter(parser)
-    parser.add_argument(
-        "--out", type=Path, default=Path(out), metavar="DIR", help=f"report.json, ber.png ({out})"
-    )
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What a loopback does: every model on every link."""
-
-    models: list[ModelFile]
-    links: list[Link]
-    device: str
-    meter: energy.Meter
-    idle: energy.Idle | None
-    out: Path
-    budget: bool = False
-    engine: str = "auto"
-
-
-def _setup(arguments) -> Setup:
-    a = arguments
-    config = SlotConfig(n_prb=a.n_prb, modulation=a.modulation, dmrs=tuple(a.dmrs))
-    meter, idle = open_meter(a)
-    return Setup(
-        models=[read_model_file(path) for path in a.receiver],
-        links=[
-            Link(
-                config=config,
-                n_rx=a.n_rx,
-                channel=profile,
-                delay_spread_s=a.delay_spread,
-                doppler_hz=a.doppler,
-                sinr_db=sinr_db,
-                sir_db=a.sir,
-                cfo_hz=a.cfo,
-                slots=a.slots,
-                burst=a.burst,
-                preamble=a.sync,
-                seed=a.seed,
-            )
-            for profile in a.channel
-            for sinr_db in a.sinr
-        ],
-        device=a.device,
-        meter=meter,
-        idle=idle,
-        out=a.out,
-        budget=a.budget,
-        engine=a.engine,
-    )
-
-
-def _flowgraph(setup: Setup, link: Link) -> Flowgraph:
+def _flowgraph(models: list[ModelFile], link: Link, device: str, engine: str) -> Flowgraph:
     """One transmitter, channel and front end, all receivers."""
-    flowgraph = Flowgraph("deeprx loopback", setup.models, link.config, link.n_rx)
+    flowgraph = Flowgraph("deeprx loopback", models, link.config, link.n_rx)
     fading = link.connect(flowgraph)
     kind = sync_front_end if link.preamble else aligned_front_end
     front_end = kind(n_rx=link.n_rx, **slot_keywords(link.config))
@@ -115,8 +78,8 @@ def _flowgraph(setup: Setup, link: Link) -> Flowgraph:
         flowgraph.connect((fading, antenna), (front_end, antenna))
     flowgraph.connect_receivers(
         front_end,
-        setup.device,
-        setup.engine,
+        device,
+        engine,
         seed=link.seed,
         cluster_slots=link.burst,
         n_slots=link.slots,
@@ -124,23 +87,24 @@ def _flowgraph(setup: Setup, link: Link) -> Flowgraph:
     return flowgraph
 
 
-def measure(setup: Setup) -> int:
+def _measure(models: list[ModelFile], links: list[Link], arguments) -> int:
     """Measure, show the table, write report.json and ber.png; Ctrl-C keeps what was measured."""
-    console = Console(highlight=False)
-    report.writable_folder(setup.out)
+    a, console = arguments, Console(highlight=False)
+    meter, idle = open_meter(a)
+    folder = out_folder(a)
     made = new_report()
     budgets = []
-    total = sum(link.slots for link in setup.links)
+    total = sum(link.slots for link in links)
     started = time.monotonic()
     bar = progress_bar(console, "{task.completed:.0f}/{task.total:.0f} slots  {task.fields[rate]}")
     with stop_on_ctrl_c() as stop, bar as progress:
         task = progress.add_task("", total=total, rate="")
         done = 0
-        for k, link in enumerate(setup.links):
+        for k, link in enumerate(links):
             where = f"{link.channel} {link.sinr_db:g} dB"
             progress.update(task, description=where)
-            flowgraph = _flowgraph(setup, link)
-            if setup.budget:
+            flowgraph = _flowgraph(models, link, a.device, a.engine)
+            if a.budget:
                 budgets.append(Budget())
 
             def advance(done=done, flowgraph=flowgraph):
@@ -151,31 +115,31 @@ def measure(setup: Setup) -> int:
                 rate = slots / (time.monotonic() - started)
                 progress.update(task, completed=slots, rate=f"{rate:.0f}/s")
 
-            window = energy.EnergyWindow(setup.meter, setup.idle)
+            window = energy.EnergyWindow(meter, idle)
             run_watched(flowgraph, stop, advance, every_s=0.05 if budgets else 0.2)
             add_points(
                 made,
                 flowgraph,
                 window.read(),
-                [link.conditions | {"sync": link.preamble, "seed": link.seed}] * len(setup.models),
+                [link.conditions | {"sync": link.preamble, "seed": link.seed}] * len(models),
                 link.slots,
                 stop.is_set(),
             )
             done += link.slots
             if not console.is_terminal:
                 took = time.monotonic() - started
-                print(f"{where} ({k + 1}/{len(setup.links)}): {took:.0f} s", flush=True)
+                print(f"{where} ({k + 1}/{len(links)}): {took:.0f} s", flush=True)
             if stop.is_set():
                 break
-    report.write(made, setup.out / "report.json")
+    report.write(made, folder / "report.json")
     if made["points"]:
-        report.plot(made["points"], setup.out / "ber.png")
+        report.plot(made["points"], folder / "ber.png")
         show(made, console)
     if budgets:
         show_budget(budgets, done / (time.monotonic() - started), console)
     took, where = (
         time.monotonic() - started,
-        f"{setup.out / 'report.json'}, {setup.out / 'ber.png'}",
+        f"{folder / 'report.json'}, {folder / 'ber.png'}",
     )
     if stop.is_set():
         kept = f"what was measured: {where}" if made["points"] else "nothing was measured"

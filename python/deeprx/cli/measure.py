@@ -88,36 +88,6 @@ def stop_on_ctrl_c():
         signal.signal(signal.SIGINT, before)
 
 
-def add_meter(parser) -> None:
-    """Options that open_meter() reads."""
-    add = parser.add_argument
-    add("--device", default="cpu", help="cpu, cuda or cuda:<n> (cpu)")
-    add("--meter", default="auto", help=f"energy counter: {energy.METERS} (auto)")
-    add(
-        "--idle-power",
-        type=float,
-        metavar="W",
-        help=f"watts at rest, for joules net of idle (measured for {IDLE_S:g} s where there is a "
-        "counter)",
-    )
-    add(
-        "--core-power",
-        type=float,
-        metavar="W",
-        help="watts of a busy core, or of a busy GPU, for modelled joules "
-        f"({energy.CORE_W:g}, {energy.BOARD_W:g}: assumed)",
-    )
-
-
-def add_engine(parser) -> None:
-    parser.add_argument(
-        "--engine",
-        choices=("auto", "torchscript", "openvino"),
-        default="auto",
-        help="what computes (auto: OpenVINO where the model file carries it and device is cpu)",
-    )
-
-
 def open_meter(arguments) -> tuple[energy.Meter, energy.Idle | None]:
     """The meter that was asked for, and what it counts while nothing runs, if that is known."""
     meter = energy.find_meter(arguments.device, arguments.meter, arguments.core_power)

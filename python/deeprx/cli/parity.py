@@ -10,7 +10,7 @@ from deeprx_common.slot import N_SYMBOLS, SlotConfig
 
 from ..deeprx_python import receiver
 from ..model_file import read_model_file
-from .measure import add_engine
+from .options import add_options
 
 KEYS = ("y", "llr", "modulation", "allowed")
 
@@ -23,8 +23,7 @@ def configure(parser) -> None:
     )
     parser.add_argument("model", metavar="MODEL.pt")
     parser.add_argument("reference", metavar="FILE.npz")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:<n> (cpu)")
-    add_engine(parser)
+    add_options(parser, "device", "engine")
 
 
 def run(arguments) -> int:

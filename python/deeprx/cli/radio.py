@@ -12,7 +12,8 @@ from gnuradio import blocks, filter, gr
 from rich.console import Console
 
 from deeprx_common import energy, report
-from deeprx_common.slot import MODULATIONS, SlotConfig
+from deeprx_common.options import list_of
+from deeprx_common.slot import SlotConfig
 
 from ..front_end import sync_front_end
 from ..model_file import read_model_file
@@ -32,10 +33,9 @@ from ..recording_sink import recording_sink
 from ..slot_sinr import slot_sinr
 from ..slot_source import slot_source
 from ..slot_transmitter import slot_transmitter
-from .link import TAIL_SLOTS, list_of, slot_keywords
+from .link import TAIL_SLOTS, slot_keywords
 from .measure import (
     Flowgraph,
-    add_meter,
     add_points,
     new_report,
     open_meter,
@@ -45,6 +45,7 @@ from .measure import (
     show_synchronisation,
     stop_on_ctrl_c,
 )
+from .options import METERING, SLOT, add_options, out_folder, slot_config
 from .replay import CLUSTER_SLOTS
 
 _SETTLE_S = 5.0  # for a device's first samples
@@ -62,23 +63,15 @@ def configure(parser) -> None:
     add("--tx-args", metavar="ARGS", help="a radio that transmits")
     add("--rx-args", metavar="ARGS", help="a radio that receives")
     add("--uhd", action="store_true", help="ARGS are UHD's, e.g. type=b200")
-    add("--receiver", action="append", default=[], metavar="MODEL.pt", help="repeat to compare")
     add("--freq", type=float, default=915e6, metavar="HZ", help="carrier (915e6)")
     add("--rate", type=float, metavar="HZ", help="samples/s (15 kHz times the slot's FFT size)")
     add("--tx-gain", type=float, default=0.0, metavar="DB", help="(0)")
     add("--rx-gain", type=float, default=0.0, metavar="DB", help="(0)")
     add("--tx-antenna", metavar="NAME", help="connector, as the device calls it")
     add("--rx-antennas", type=list_of(str), metavar="NAME,..", help="one for each antenna")
-    add("--n-rx", type=int, default=2, help="receive antennas, 1 to 4 (2)")
-    add("--slots", type=int, default=200, help="(200)")
-    add("--modulation", choices=MODULATIONS, default="16QAM")
-    add("--n-prb", type=int, default=26, help="6 to 273 (26)")
-    add("--dmrs", type=list_of(int), default=[2, 11], metavar="SYMBOL,..", help="(2,11)")
-    add("--cell-id", type=int, default=1, help="0 to 65535 (1)")
-    add("--seed", type=int, default=1, help="of the bits, the same at both ends (1)")
     add("--record", type=Path, metavar="FILE", help="keep what was received, as SigMF")
-    add_meter(parser)
-    add("--out", type=Path, default=Path("report"), metavar="DIR", help="report.json (report)")
+    add_options(parser, "receiver", "slots", *SLOT, "n_rx", "seed")
+    add_options(parser, "device", "engine", *METERING, "out")
 
 
 class Transmitter(gr.top_block):
@@ -130,6 +123,7 @@ class Receiver(Flowgraph):
         self.connect_receivers(
             self.front_end,
             options.device,
+            options.engine,
             seed=options.seed,
             cluster_slots=radio.burst_slots or CLUSTER_SLOTS,
             n_slots=n_slots,
@@ -205,9 +199,7 @@ def run(arguments) -> int:
     a = arguments
     tx_args, rx_args = a.tx_args or a.args, a.rx_args or a.args
     _check(a, tx_args, rx_args)
-    config = SlotConfig(
-        n_prb=a.n_prb, modulation=a.modulation, dmrs=tuple(a.dmrs), cell_id=a.cell_id
-    )
+    config = slot_config(a)
     rate = a.rate or config.sample_rate
     if a.record and rate != config.sample_rate:
         raise ValueError(
@@ -227,7 +219,7 @@ def run(arguments) -> int:
     receiving = Tuning(rate, a.freq, a.rx_gain, tuple(a.rx_antennas or ()))
     if not rx_args:
         return _transmit(Transmitter(radios[tx_args], sending, config, a.slots, a.seed))
-    models = [read_model_file(path) for path in a.receiver]
+    models = [read_model_file(name) for name in a.receiver]
     meter, idle = open_meter(a)
     n_slots = a.slots if tx_args else 0
     radio = radios[rx_args]
@@ -237,7 +229,7 @@ def run(arguments) -> int:
         if tx_args:
             transmitter = Transmitter(radios[tx_args], sending, config, a.slots, a.seed)
         exchange = _Exchange(transmitter, receiver, a.slots, not radio.free_running)
-        report.writable_folder(a.out)
+        folder = out_folder(a)
         console = Console(highlight=False)
         started = time.monotonic()
         bar = progress_bar(console, "{task.completed:.0f}/{task.total:.0f} slots")
@@ -272,7 +264,7 @@ def run(arguments) -> int:
         a.slots if tx_args else None,
         bool(stop.is_set() or broken),
     )
-    where = a.out / "report.json"
+    where = folder / "report.json"
     report.write(made, where)
     if points:
         show(made, console)

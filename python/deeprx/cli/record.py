@@ -8,13 +8,12 @@ import time
 from gnuradio import blocks, gr
 from rich.console import Console
 
-from deeprx_common.slot import SlotConfig
-
 from ..recording import SentSlots
 from ..recording_sink import recording_sink
 from ..recording_writer import DATATYPES
-from .link import Link, add_fading, channel, slot_keywords
+from .link import Link, slot_keywords
 from .measure import progress_bar, run_watched, stop_on_ctrl_c
+from .options import FADING, SLOT, add_options, add_timing, single, slot_config
 
 FULL_SCALE = 8.0  # ci16_le: 9 dB above a sample's rms with noise of the same power: clips nothing
 
@@ -22,23 +21,13 @@ FULL_SCALE = 8.0  # ci16_le: 9 dB above a sample's rms with noise of the same po
 def configure(parser) -> None:
     add = parser.add_argument
     add("path", metavar="FILE", help="FILE.sigmf-meta and FILE.sigmf-data are written")
-    add("--channel", type=channel, default="TDL-A", help="TDL-A to TDL-E (TDL-A)")
-    add("--sinr", type=float, default=12.0, metavar="DB", help="(12)")
-    add("--slots", type=int, default=200, help="(200)")
-    add(
-        "--no-preamble",
-        action="store_true",
-        help="for replay --aligned alone",
-    )
+    add_options(parser, "channel", sinr=[12.0], slots=200)
+    add_options(parser, *SLOT, "n_rx", *FADING, "seed")
+    add_timing(parser, sync=True)
     add("--datatype", choices=DATATYPES, default="ci16_le", help="(ci16_le)")
-    add(
-        "--collection",
-        action="store_true",
-        help="a file for each antenna",
-    )
+    add("--collection", action="store_true", help="a file for each antenna")
     add("--archive", action="store_true", help="FILE.sigmf alone")
     add("--author", metavar="NAME", default=_login(), help="(the login name)")
-    add_fading(parser)
 
 
 def _login() -> str:
@@ -51,17 +40,17 @@ def _login() -> str:
 def run(arguments) -> int:
     a = arguments
     link = Link(
-        config=SlotConfig(n_prb=a.n_prb, modulation=a.modulation, dmrs=tuple(a.dmrs)),
+        config=slot_config(a),
         n_rx=a.n_rx,
-        channel=a.channel,
+        channel=single(a.channel, "--channel"),
         delay_spread_s=a.delay_spread,
         doppler_hz=a.doppler,
-        sinr_db=a.sinr,
+        sinr_db=single(a.sinr, "--sinr"),
         sir_db=a.sir,
         cfo_hz=a.cfo,
         slots=a.slots,
         burst=a.burst,
-        preamble=not a.no_preamble,
+        preamble=a.sync,
         seed=a.seed,
     )
     flowgraph = gr.top_block("deeprx record", catch_exceptions=True)
@@ -78,7 +67,7 @@ def run(arguments) -> int:
         burst_slots=a.burst,
         hw="simulation: deeprx tdl_channel",
         author=a.author,
-        description=f"{a.slots} slots over {a.channel} at {a.sinr:g} dB SINR",
+        description=f"{a.slots} slots over {link.channel} at {link.sinr_db:g} dB SINR",
         collection=a.collection,
         archive=a.archive,
         **slot_keywords(link.config),

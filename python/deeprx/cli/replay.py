@@ -5,23 +5,21 @@ import sys
 import time
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 
 from gnuradio import blocks, filter, gr
 from rich.console import Console
 
 from deeprx_common import energy, report
-from deeprx_common.slot import MODULATIONS, SUBCARRIER_SPACING_HZ, SlotConfig
+from deeprx_common.slot import SUBCARRIER_SPACING_HZ, SlotConfig
 
 from ..front_end import aligned_front_end, sync_front_end
 from ..llr_quality import llr_quality
-from ..model_file import read_model_file
+from ..model_file import ModelFile, read_model_file
 from ..recording import Recording, SentSlots
 from ..recording_source import recording_source
-from .link import list_of, slot_keywords
+from .link import slot_keywords
 from .measure import (
     Flowgraph,
-    add_meter,
     add_points,
     new_report,
     open_meter,
@@ -31,6 +29,7 @@ from .measure import (
     show_synchronisation,
     stop_on_ctrl_c,
 )
+from .options import METERING, REQUIRED, Unset, add_options, add_timing, out_folder
 
 PASSBAND = 0.45  # of the lower sample rate, that the resampler keeps; slots occupy up to 0.425
 CLUSTER_SLOTS = 100  # where a recording does not say how its channel changed
@@ -39,18 +38,18 @@ CLUSTER_SLOTS = 100  # where a recording does not say how its channel changed
 def configure(parser) -> None:
     add = parser.add_argument
     add("recording", metavar="FILE", help=".sigmf-meta, .sigmf or .sigmf-collection")
-    add("--receiver", action="append", required=True, metavar="MODEL.pt", help="repeat to compare")
-    add("--aligned", action="store_true", help="slots where annotated (default: by preamble)")
-    add_meter(parser)
-    add("--out", type=Path, default=Path("report"), metavar="DIR", help="report.json (report)")
-    unknown = parser.add_argument_group("what the recording does not say of its slots")
-    add = unknown.add_argument
-    add("--modulation", choices=MODULATIONS, help="(16QAM)")
-    add("--n-prb", type=int, help="6 to 273 (26)")
-    add("--dmrs", type=list_of(int), metavar="SYMBOL,..", help="(2,11)")
-    add("--cell-id", type=int, help="0 to 65535 (1)")
-    add("--seed", type=int, help="of the bits; without it no bit error rate is known")
-    add("--burst", type=int, metavar="SLOTS", help=f"slots of one cluster ({CLUSTER_SLOTS})")
+    add_options(parser, receiver=REQUIRED)
+    add_timing(parser, sync=True)
+    add_options(parser, "device", "engine", *METERING, "out")
+    add_options(
+        parser.add_argument_group("what the recording does not say of its slots"),
+        modulation=Unset("16QAM"),
+        n_prb=Unset("26"),
+        dmrs=Unset("2,11"),
+        cell_id=Unset("1"),
+        seed=Unset("unknown, and so is the bit error rate"),
+        burst=Unset(CLUSTER_SLOTS),
+    )
 
 
 @dataclass(frozen=True)
@@ -106,19 +105,28 @@ def expected(recording: Recording, options) -> Expected:
 class Replay(Flowgraph):
     """A recording's source, front end and receivers. Raises ValueError where they do not fit."""
 
-    def __init__(self, recording: Recording, slots: Expected, models, aligned: bool, device: str):
+    def __init__(
+        self,
+        recording: Recording,
+        slots: Expected,
+        models: list[ModelFile],
+        sync: bool,
+        device: str,
+        engine: str,
+    ):
         sent = slots.sent
         super().__init__("deeprx replay", models, sent.config, recording.n_rx)
-        self.source = recording_source(recording.path, recording.n_rx, aligned)
-        kind = aligned_front_end if aligned else sync_front_end
+        self.source = recording_source(recording.path, recording.n_rx, aligned=not sync)
+        kind = sync_front_end if sync else aligned_front_end
         self.front_end = kind(n_rx=recording.n_rx, **slot_keywords(sent.config))
         for antenna in range(recording.n_rx):
-            resampling = _resampling(recording, sent, aligned)
+            resampling = _resampling(recording, sent, sync)
             self.connect((self.source, antenna), *resampling, (self.front_end, antenna))
         known = sent.bit_seed is not None
         self.connect_receivers(
             self.front_end,
             device,
+            engine,
             seed=sent.bit_seed,
             reference_input=not known,
             cluster_slots=sent.burst_slots or CLUSTER_SLOTS,
@@ -132,12 +140,12 @@ class Replay(Flowgraph):
                 self.connect(blocks.vector_source_b([]), (probe, 1))
 
 
-def _resampling(recording: Recording, sent: SentSlots, aligned: bool) -> list:
+def _resampling(recording: Recording, sent: SentSlots, sync: bool) -> list:
     """The blocks of one antenna that bring a recording to the slots' sample rate, if any."""
     have, need = recording.sample_rate, sent.config.sample_rate
     if have == need:
         return []
-    if aligned:
+    if not sync:
         raise ValueError(
             f"{recording.path}: expected {need:g} samples/s, found {have:g}: resampling moves the "
             "annotated slots: leave out --aligned"
@@ -162,12 +170,12 @@ def run(arguments) -> int:
     models = [read_model_file(path) for path in a.receiver]
     recording = Recording(a.recording)
     slots = expected(recording, a)
-    if not a.aligned and not slots.sent.preamble:
+    if a.sync and not slots.sent.preamble:
         raise ValueError(f"{recording.path}: its slots have no preamble: give --aligned")
     console = Console(highlight=False)
-    report.writable_folder(a.out)
+    folder = out_folder(a)
     meter, idle = open_meter(a)
-    flowgraph = Replay(recording, slots, models, a.aligned, a.device)
+    flowgraph = Replay(recording, slots, models, a.sync, a.device, a.engine)
     started = time.monotonic()
     bar = progress_bar(console, "{task.percentage:.0f} %  {task.fields[slots]} slots")
     with stop_on_ctrl_c() as stop, bar as progress:
@@ -192,7 +200,7 @@ def run(arguments) -> int:
         "samples": recording.n_samples,
         "sha512": recording.sha512,
     }
-    known = {**slots.sent.conditions, "sync": not a.aligned, "seed": slots.sent.bit_seed}
+    known = {**slots.sent.conditions, "sync": a.sync, "seed": slots.sent.bit_seed}
     points = add_points(
         made,
         flowgraph,
@@ -201,13 +209,13 @@ def run(arguments) -> int:
         slots.slots,
         stop.is_set(),
     )
-    if not a.aligned:
+    if a.sync:
         made["synchronisation"] = flowgraph.front_end.statistics()
-    where = a.out / "report.json"
+    where = folder / "report.json"
     report.write(made, where)
     if points:
         show(made, console)
-        _show_quality(points, flowgraph, a.aligned)
+        _show_quality(points, flowgraph, a.sync)
     took = time.monotonic() - started
     if stop.is_set():
         print(f"deeprx: stopped after {took:.0f} s; what was measured: {where}", file=sys.stderr)
@@ -216,8 +224,8 @@ def run(arguments) -> int:
     return 0
 
 
-def _show_quality(points: list[dict], flowgraph: Replay, aligned: bool) -> None:
-    if not aligned:
+def _show_quality(points: list[dict], flowgraph: Replay, sync: bool) -> None:
+    if sync:
         show_synchronisation(flowgraph.front_end.statistics())
     for point in points:
         if (quality := point["llr_quality"]) and point["ber"] is None:

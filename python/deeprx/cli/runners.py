@@ -18,11 +18,9 @@ from rich.table import Table
 
 from deeprx_common import energy
 from deeprx_common.shipped import shipped_models
-from deeprx_common.slot import MODULATIONS, SlotConfig
 
 from ..model_file import read_model_file
-from .link import list_of
-from .measure import add_engine, add_meter
+from .options import METERING, SLOT, Unset, add_options, slot_config
 
 if TYPE_CHECKING:
     from ..model_runner import ModelRunner
@@ -30,20 +28,8 @@ if TYPE_CHECKING:
 
 def add_receivers(parser) -> None:
     """Options that make_runners() and the profile's machine have in common."""
-    add = parser.add_argument
-    add(
-        "--receiver",
-        action="append",
-        metavar="MODEL.pt",
-        help="repeat to compare (the shipped ones)",
-    )
-    add_engine(parser)
-    add("--threads", type=int, default=1, help="CPU threads (1)")
-    add("--modulation", choices=MODULATIONS, default="16QAM")
-    add("--n-prb", type=int, default=26, help="6 to 273 (26)")
-    add("--n-rx", type=int, default=2, help="antennas, 1 to 4 (2)")
-    add("--dmrs", type=list_of(int), default=[2, 11], metavar="SYMBOL,..", help="(2,11)")
-    add_meter(parser)
+    add_options(parser, receiver=Unset("the shipped ones"))
+    add_options(parser, "engine", "device", "threads", *SLOT, "n_rx", *METERING)
 
 
 def make_runners(
@@ -58,7 +44,7 @@ def make_runners(
     a = arguments
     if a.engine == "openvino" and any(precisions):
         raise ValueError("--precision changes TorchScript only: leave out --engine openvino")
-    config = SlotConfig(n_prb=a.n_prb, modulation=a.modulation, dmrs=tuple(a.dmrs))
+    config = slot_config(a)
     models = [read_model_file(path) for path in dict.fromkeys(a.receiver or shipped_models())]
     made = []
     for model in models:

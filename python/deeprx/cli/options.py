@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The options of several commands, each defined once: a name means the same in every command."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from deeprx_common import energy, report
+from deeprx_common.options import list_of, one_of
+from deeprx_common.slot import MODULATIONS, SlotConfig
+
+from ..tdl import PROFILES
+
+ENGINES = ("auto", "torchscript", "openvino")
+
+
+@dataclass(frozen=True)
+class _Option:
+    about: str
+    metavar: str
+    default: object = None
+    type: Callable = str
+    action: str = "store"
+
+
+_OPTIONS = {
+    "receiver": _Option(
+        "a model file, or the name of one that ships; repeat to compare", "MODEL", action="append"
+    ),
+    "engine": _Option(
+        "what computes: torchscript, openvino, or auto: openvino where the model file carries it "
+        "and the device is cpu",
+        "NAME",
+        "auto",
+        one_of(ENGINES),
+    ),
+    "device": _Option("cpu, cuda or cuda:<n>", "NAME", "cpu"),
+    "threads": _Option("CPU threads of a receiver", "N", 1, int),
+    "meter": _Option(f"energy counter: {energy.METERS}", "NAME", "auto"),
+    "idle_power": _Option(
+        "watts at rest, for joules net of idle; measured where there is a counter",
+        "W",
+        type=float,
+    ),
+    "core_power": _Option(
+        "watts of a busy core, or of a busy GPU, for modelled joules; assumed "
+        f"{energy.CORE_W:g}, {energy.BOARD_W:g}",
+        "W",
+        type=float,
+    ),
+    "out": _Option("folder for the results", "DIR", type=Path),
+    "modulation": _Option(", ".join(MODULATIONS), "NAME", "16QAM", one_of(MODULATIONS)),
+    "n_prb": _Option("PRBs of a slot, 6 to 273", "N", 26, int),
+    "dmrs": _Option("one or two DMRS symbols", "SYMBOL,..", [2, 11], list_of(int)),
+    "cell_id": _Option("of the DMRS, 0 to 65535", "N", 1, int),
+    "n_rx": _Option("receive antennas, 1 to 4", "N", 2, int),
+    "seed": _Option("of the bits; of a simulation's fading and noise, too", "N", 1, int),
+    "slots": _Option("slots of an operating point", "N", 200, int),
+    "burst": _Option("slots of one fading draw: one cluster of the intervals", "SLOTS", 5, int),
+    "channel": _Option("TDL-A to TDL-E", "NAME,..", ["TDL-A"], list_of(one_of(PROFILES))),
+    "sinr": _Option("of a data RE and antenna", "DB,..", [6.0, 9.0, 12.0], list_of(float)),
+    "sir": _Option("adds an interfering slot; noise makes up the rest", "DB", type=float),
+    "delay_spread": _Option("rms, seconds", "S", 100e-9, float),
+    "doppler": _Option("maximum Doppler shift", "HZ", 50.0, float),
+    "cfo": _Option("carrier frequency offset", "HZ", 0.0, float),
+}
+SLOT = ("modulation", "n_prb", "dmrs", "cell_id")
+FADING = ("delay_spread", "doppler", "sir", "cfo", "burst")
+METERING = ("meter", "idle_power", "core_power")
+
+
+REQUIRED = object()
+
+
+class Unset(str):
+    """The default of an option that is None unless given: what is taken then, in words."""
+
+
+def add_options(parser, *names: str, **defaults) -> None:
+    """Add options that several commands have, by name, with the defaults that are others here:
+    values, REQUIRED or Unset.
+    """
+    for name in dict.fromkeys((*names, *defaults)):
+        option = _OPTIONS[name]
+        default = defaults.get(name, option.default)
+        shown = _shown(default)
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            action=option.action,
+            type=option.type,
+            metavar=option.metavar,
+            required=default is REQUIRED,
+            default=None if default is REQUIRED or isinstance(default, Unset) else default,
+            help=option.about + (f" ({shown})" if shown else ""),
+        )
+
+
+def _shown(default) -> str:
+    if isinstance(default, list):
+        return ",".join(map(_shown, default))
+    if default is None or default is REQUIRED:
+        return ""
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def add_timing(parser, sync: bool) -> None:
+    """--sync and --aligned, how slots are found. sync: the default."""
+    either = parser.add_mutually_exclusive_group()
+    for option, value, about in (
+        ("--sync", True, "slots are sent with a preamble and found by it"),
+        ("--aligned", False, "slots are where they are known to be; a preamble is not needed"),
+    ):
+        either.add_argument(
+            option,
+            dest="sync",
+            action="store_true" if value else "store_false",
+            default=sync,
+            help=about + " (default)" * (value == sync),
+        )
+
+
+def slot_config(arguments) -> SlotConfig:
+    """The slot that was asked for. Raises ValueError where there is none such."""
+    a = arguments
+    return SlotConfig(n_prb=a.n_prb, modulation=a.modulation, dmrs=tuple(a.dmrs), cell_id=a.cell_id)
+
+
+def single(values: Sequence, option: str):
+    """The one value of a list option of a command that takes one."""
+    if len(values) != 1:
+        raise ValueError(f"{option}: expected one value here, found {len(values)}")
+    return values[0]
+
+
+def out_folder(arguments) -> Path:
+    """The folder for a command's results, made before the work that they take: --out, else one that
+    nothing else writes to. Raises OSError, which names the folder, where nothing can be written.
+    """
+    if arguments.out is not None:
+        report.writable_folder(arguments.out)
+        return arguments.out
+    name = time.strftime(f"deeprx-{arguments.command}-%Y%m%d-%H%M%S")
+    for k in count(1):
+        folder = Path(name if k == 1 else f"{name}-{k}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
