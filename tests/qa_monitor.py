@@ -4,6 +4,7 @@
 import json
 import os
 import pty
+import random
 import re
 import select
 import signal
@@ -15,8 +16,9 @@ from contextlib import contextmanager, suppress
 
 import pytest
 from gnuradio.deeprx.cli import main
+from gnuradio.deeprx.cli import monitor as monitor_command
 from gnuradio.deeprx.cli.monitor import STALE_S, Source, sparkline
-from gnuradio.deeprx.telemetry import Message, Publisher
+from gnuradio.deeprx.telemetry import SCHEMA, Message, Publisher, parse
 from prometheus_client.parser import text_string_to_metric_families
 from telemetry_reports import free_port, made, until
 
@@ -253,3 +255,51 @@ class TestSparkline:
     def test_gaps_and_constants(self):
         assert sparkline([None, 5.0, None, 5.0]) == " ▅ ▅"
         assert sparkline([None, 0.0], logarithmic=True) == ""
+
+
+ODD = (
+    None, True, -1, 0, 1.5, 10**300, -(10**400), "", "x\n\x1b[2J", "A" * 10_000, [], [1], [2, 1],
+    [None, None], {}, {"a": "b"}, {"a": 1}, [[]], 1e308,
+)  # fmt: skip
+
+
+def places(value, path=()):
+    """Paths to all values of nested dictionaries and lists."""
+    if not isinstance(value, dict | list):
+        return
+    for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+        yield (*path, key)
+        yield from places(part, (*path, key))
+
+
+def test_no_message_ends_the_monitor():
+    """Each place of a message with each odd value, and pairs of such: refused, or shown."""
+    fields = {"schema": SCHEMA, "source": "roof", "run": "r", "sequence": 0, "time_s": 1.0}
+    good = made(slots_by_model={"a": 3}, engine="e") | {"telemetry": fields}
+    draw, refused, shown = random.Random(1), 0, 0
+    trials = [[(path, odd)] for path in places(good) for odd in ODD]
+    trials += [trial + draw.choice(trials) for trial in draw.sample(trials, 400)]
+    for trial in trials:
+        message = json.loads(json.dumps(good))
+        for path, odd in trial:
+            *above, key = path
+            at = message
+            with suppress(KeyError, IndexError, TypeError):  # gone by the first change
+                for step in above:
+                    at = at[step]
+                at[key] = odd
+        try:
+            found = parse(json.dumps(message).encode())
+        except ValueError as error:
+            assert "\n" not in str(error)
+            refused += 1
+            continue
+        source = Source("tcp://127.0.0.1:5599")
+        for message in (parse(json.dumps(good).encode()), found, found):
+            source.take(message, 1.0)
+            assert "\n" not in monitor_command._line(source)
+            monitor_command._panel(source, 80)
+            monitor_command._as_json(source)
+            monitor_command._Metrics([source]).collect()
+        shown += 1
+    assert refused > 500 and shown > 100

@@ -170,9 +170,12 @@ def test_slow_subscriber_holds_nobody_up_and_knows_what_it_missed(subscribe):
     publisher.close()
 
 
-def telemetry(**changes):
+def telemetry(point=None, **changes):
     fields = {"schema": SCHEMA, "source": "s", "run": "r", "sequence": 0, "time_s": 1.0} | changes
-    return json.dumps(made() | {"telemetry": fields}).encode()
+    found = made() | {"telemetry": fields}
+    if isinstance(point, dict):
+        point = found["points"][0] | point
+    return json.dumps(found if point is None else found | {"points": [point]}).encode()
 
 
 @pytest.mark.parametrize(
@@ -184,8 +187,13 @@ def telemetry(**changes):
         (b"[]", "expected schema"),
         (json.dumps(made()).encode(), "expected schema 'deeprx.telemetry/1', found None"),
         (telemetry(schema="deeprx.telemetry/9"), "found 'deeprx.telemetry/9'"),
-        (telemetry(run=7), "'run' is missing or of a wrong type"),
-        (telemetry().replace(b'"slots": 400', b'"slots": "many"'), "'slots' must be int"),
+        (telemetry(run=7), "telemetry: 'run' must be a text, got 7"),
+        (telemetry().replace(b'"slots": 400', b'"slots": "many"'), "'slots' must be a whole"),
+        (telemetry(time_s=-(10**400)), "'time_s' must be a finite number"),
+        (telemetry({"ber_ci95": []}), "'ber_ci95' must be two numbers, the lower first or"),
+        (telemetry({"queue_slots": "x"}), "'queue_slots' must be a whole number"),
+        (telemetry({"slots_by_model": {"a": "b"}}), "'slots_by_model' must be counts by name"),
+        (telemetry(0.5), "points[0] must be a dictionary, got 0.5"),
         (telemetry().replace(b'"points": [', b'"points": [], "more": ['), "found 0"),
     ],
 )

@@ -31,7 +31,9 @@ SCHEMA = "deeprx.telemetry/1"
 QUEUE = 64  # messages that wait for a slow subscriber, on either side
 MAX_BYTES = 1 << 20  # of a message; a report has some 2000
 
-_TELEMETRY = {"source": str, "run": str, "sequence": int, "time_s": (int, float)}
+_TELEMETRY = {
+    "source": report.TEXT, "run": report.TEXT, "sequence": report.COUNT, "time_s": report.NUMBER,
+}  # fmt: skip
 
 
 def endpoint(address: str) -> str:
@@ -191,9 +193,7 @@ def parse(data: bytes) -> Message:
     schema = telemetry.get("schema") if isinstance(telemetry, dict) else None
     if schema != SCHEMA:
         raise ValueError(f"expected schema {SCHEMA!r}, found {schema!r}")
-    for key, types in _TELEMETRY.items():
-        if not isinstance(telemetry.get(key), types):
-            raise ValueError(f"telemetry: {key!r} is missing or of a wrong type")
+    report.check(telemetry, _TELEMETRY, "telemetry")
     report.validate(found)
     if len(found["points"]) != 1:
         raise ValueError(f"expected a report of one point, found {len(found['points'])}")

@@ -18,41 +18,77 @@ from .stats import error_rate, paired_difference
 
 SCHEMA = "deeprx.report/1"
 
-_NUMBER, _NONE = (int, float), type(None)
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and -1e300 < value < 1e300
+
+
+def _is_count(value) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+# What a value must be, in words, and what says so. None: null is allowed, too.
+TEXT = "a text", lambda v: isinstance(v, str)
+NUMBER = "a finite number", _is_number
+COUNT = "a whole number of 0 or more", _is_count
+_WHOLE = "a whole number", lambda v: type(v) is int and abs(v) < 2**64
+_FLAG = "true or false", lambda v: isinstance(v, bool)
+_DICT = "a dictionary", lambda v: isinstance(v, Mapping)
+_LIST = "a list", lambda v: isinstance(v, list)
+_SYMBOLS = "a list of symbols", lambda v: isinstance(v, list) and all(map(_is_count, v))
+_INTERVAL = (
+    "two numbers, the lower first",
+    lambda v: isinstance(v, list) and len(v) == 2 and all(map(_is_number, v)) and v[0] <= v[1],
+)
+_COUNTS = (
+    "counts by name",
+    lambda v: isinstance(v, Mapping) and all(map(_is_count, v.values())),
+)
+
+
+def _or_null(kind):
+    return f"{kind[0]} or null", lambda v: v is None or kind[1](v)
+
+
 _POINT = {
-    "receiver": (str,),
-    "model_sha256": (str, _NONE),
-    "channel": (str, _NONE),
-    "delay_spread_s": (*_NUMBER, _NONE),
-    "doppler_hz": (*_NUMBER, _NONE),
-    "domain": (str,),
-    "modulation": (str,),
-    "n_prb": (int,),
-    "n_rx": (int, _NONE),
-    "dmrs": (list,),
-    "sync": (bool, _NONE),
-    "sinr_db": (*_NUMBER, _NONE),
-    "snr_db": (*_NUMBER, _NONE),
-    "sir_db": (*_NUMBER, _NONE),
-    "seed": (int, _NONE),
-    "slots": (int,),
-    "clusters": (int,),
-    "missed_slots": (int,),
-    "bits": (int,),
-    "bit_errors": (int,),
-    "ber": (*_NUMBER, _NONE),
-    "ber_ci95": (list, _NONE),
-    "inference_s_per_slot": (dict,),
-    "cpu_s_per_slot": (*_NUMBER, _NONE),
-    "flop_per_slot": (*_NUMBER, _NONE),
-    "energy_per_slot_j": (dict,),
+    "receiver": TEXT,
+    "model_sha256": _or_null(TEXT),
+    "channel": _or_null(TEXT),
+    "delay_spread_s": _or_null(NUMBER),
+    "doppler_hz": _or_null(NUMBER),
+    "domain": TEXT,
+    "modulation": TEXT,
+    "n_prb": COUNT,
+    "n_rx": _or_null(COUNT),
+    "dmrs": _SYMBOLS,
+    "sync": _or_null(_FLAG),
+    "sinr_db": _or_null(NUMBER),
+    "snr_db": _or_null(NUMBER),
+    "sir_db": _or_null(NUMBER),
+    "seed": _or_null(_WHOLE),
+    "slots": COUNT,
+    "clusters": COUNT,
+    "missed_slots": COUNT,
+    "bits": COUNT,
+    "bit_errors": COUNT,
+    "ber": _or_null(NUMBER),
+    "ber_ci95": _or_null(_INTERVAL),
+    "inference_s_per_slot": _DICT,
+    "cpu_s_per_slot": _or_null(NUMBER),
+    "flop_per_slot": _or_null(NUMBER),
+    "energy_per_slot_j": _DICT,
 }
-_INFERENCE = dict.fromkeys(("mean", "p50", "p99"), (*_NUMBER, _NONE))
+_OPTIONAL = {
+    "engine": TEXT, "queue_slots": COUNT, "slots_by_model": _COUNTS, "dropped_slots": _COUNTS,
+}  # fmt: skip
+_INFERENCE = dict.fromkeys(("mean", "p50", "p99"), _or_null(NUMBER))
 _ENERGY = {
-    **dict.fromkeys(("measured", "attributed", "net", "bound", "modelled"), (*_NUMBER, _NONE)),
-    "source": (str,),
-    "model": (str, _NONE),
+    **dict.fromkeys(("measured", "attributed", "net", "bound", "modelled"), _or_null(NUMBER)),
+    "source": TEXT,
+    "model": _or_null(TEXT),
 }
+_ENERGY_OPTIONAL = dict.fromkeys(("scope", "invalid"), _or_null(TEXT))
 
 
 def sinr_db(snr_db: float | None, sir_db: float | None) -> float | None:
@@ -87,7 +123,7 @@ def point(
 
     Raises ValueError where a key is missing or of the wrong type.
     """
-    made = {key: None for key, types in _POINT.items() if _NONE in types}
+    made = {key: None for key, (_, is_kind) in _POINT.items() if is_kind(None)}
     made |= {
         "snr_db": snr_db,
         "sir_db": sir_db,
@@ -101,7 +137,7 @@ def point(
         rate = error_rate(cluster_errors, cluster_bits)
         made |= {"ber": rate.rate, "ber_ci95": list(rate.ci95)}
     made = {key: made[key] for key in (*_POINT, *made) if key in made}
-    _check(made, _POINT, "point")
+    check(made, _POINT, "point")
     return made
 
 
@@ -147,14 +183,18 @@ def new(**versions: str) -> dict:
     }
 
 
-def _check(found: Mapping, keys: Mapping, where: str) -> None:
-    for key, types in keys.items():
-        if key not in found:
+def check(found, kinds: Mapping, where: str, optional: Mapping = {}) -> None:
+    """Raise ValueError with one line unless found is a mapping with a value of its kind at each key
+    of kinds, and at those of optional that it has. A kind is what it is in words, and a function
+    that says whether a value is one.
+    """
+    if not isinstance(found, Mapping):
+        raise ValueError(f"{where} must be a dictionary, got {found!r:.80}")
+    for key, (words, is_kind) in (*kinds.items(), *optional.items()):
+        if key in found and not is_kind(found[key]):
+            raise ValueError(f"{where}: {key!r} must be {words}, got {found[key]!r:.80}")
+        if key in kinds and key not in found:
             raise ValueError(f"{where} lacks {key!r}")
-        value = found[key]
-        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-            names = " or ".join("null" if t is _NONE else t.__name__ for t in types)
-            raise ValueError(f"{where}: {key!r} must be {names}, got {value!r}")
 
 
 def validate(report: Mapping) -> None:
@@ -162,16 +202,16 @@ def validate(report: Mapping) -> None:
     if not isinstance(report, Mapping) or report.get("schema") != SCHEMA:
         found = report.get("schema") if isinstance(report, Mapping) else type(report).__name__
         raise ValueError(f"expected a report of schema {SCHEMA!r}, got {found!r}")
-    _check(report, {"host": (dict,), "versions": (dict,), "points": (list,)}, "report")
+    check(report, {"host": _DICT, "versions": _DICT, "points": _LIST}, "report")
     for k, found in enumerate(report["points"]):
         where = f"points[{k}]"
-        _check(found, _POINT, where)
-        _check(found["inference_s_per_slot"], _INFERENCE, f"{where}.inference_s_per_slot")
-        _check(found["energy_per_slot_j"], _ENERGY, f"{where}.energy_per_slot_j")
+        check(found, _POINT, where, _OPTIONAL)
+        check(found["inference_s_per_slot"], _INFERENCE, f"{where}.inference_s_per_slot")
+        check(found["energy_per_slot_j"], _ENERGY, f"{where}.energy_per_slot_j", _ENERGY_OPTIONAL)
         if found["bit_errors"] > found["bits"]:
             raise ValueError(f"{where}: {found['bit_errors']} errors in {found['bits']} bits")
-        if (found["ber"] is None) != (found["bits"] == 0):
-            raise ValueError(f"{where}: 'ber' must be null exactly where there are no bits")
+        if {found["ber"] is None, found["ber_ci95"] is None} != {found["bits"] == 0}:
+            raise ValueError(f"{where}: 'ber', 'ber_ci95' must be null exactly without bits")
 
 
 def write(report: Mapping, path: str | os.PathLike) -> None:

@@ -149,9 +149,15 @@ def _once(arguments, sources, poller) -> int:
 def _follow(arguments, sources, poller) -> int:
     console = Console(highlight=False)
     if arguments.json or not console.is_terminal:
+        told = {}
         while True:
             for source in _receive(sources, poller, wait_s=60):
                 print(_as_json(source) if arguments.json else _line(source), flush=True)
+            for source in sources.values():
+                if source.complaint != told.get(source, ""):
+                    told[source] = source.complaint
+                    why = _plain(source.complaint)
+                    print(f"deeprx: {source.address}: message ignored: {why}", file=sys.stderr)
 
     def view():
         width = min(console.width, WIDTH)
@@ -175,7 +181,7 @@ def _as_json(source: Source) -> str:
 
 def _plain(text: str) -> str:
     """Text of strangers without what a terminal would obey."""
-    return "".join(c if c.isprintable() else "?" for c in text[:80])
+    return "".join(c if c.isprintable() else "?" for c in text[:160])
 
 
 def _number(value: float | None, form: str, scale: float = 1) -> str:
