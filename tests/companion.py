@@ -43,8 +43,8 @@ def watch(name, enough, found, begin=lambda top: None, seconds=60.0):
             self.timer.start(100)
             begin(self)
 
-        def note(self, text):
-            for point in json.loads(text)["points"]:
+        def note(self, made):
+            for point in made["points"]:
                 self.shown[point["receiver"], point["snr_db"]] = point
 
         def points(self, slots):

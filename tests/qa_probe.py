@@ -475,7 +475,7 @@ QtWidgets.QVBoxLayout(window.widget()).addWidget(widget)
 window.resize(1200, 400)
 window.show()
 for text in sys.stdin:
-    widget._show(text)
+    widget._show(json.loads(text))
 application.processEvents()
 table = widget.findChild(QtWidgets.QTableWidget)
 cells = [

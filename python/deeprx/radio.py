@@ -22,7 +22,7 @@ from gnuradio import blocks, gr, soapy, uhd, zeromq
 from deeprx_common.slot import SlotConfig
 
 from .radio_impairments import CHEAP_SDR, Impairments, radio_impairments
-from .slot_stream import SelfKeeping
+from .slot_stream import MessageError, SelfKeeping
 from .tdl_channel import tdl_channel
 
 TRANSMIT_RMS = 0.25  # 12 dB below full scale: one OFDM sample in ten million is clipped
@@ -370,10 +370,14 @@ class timed_burst(SelfKeeping, gr.sync_block):
         return n
 
     def _on_async(self, message):
-        if pmt.eq(pmt.car(message), pmt.intern("uhd_async_msg")):
+        try:
+            if not pmt.eq(pmt.car(message), pmt.intern("uhd_async_msg")):
+                return
             codes = pmt.dict_ref(pmt.cdr(message), pmt.intern("event_code"), pmt.PMT_NIL)
             names = [pmt.symbol_to_string(pmt.nth(k, codes)) for k in range(pmt.length(codes))]
-            self.events.update(name for name in names if name != "burst_ack")
+        except (ValueError, RuntimeError):  # PMT's
+            raise MessageError(f"expected what a usrp_sink says, found {message!s:.80}") from None
+        self.events.update(name for name in names if name != "burst_ack")
 
 
 class radio_monitor(SelfKeeping, gr.sync_block):

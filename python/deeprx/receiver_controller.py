@@ -10,7 +10,7 @@ from gnuradio import gr
 from scipy.special import expit
 
 from .model_file import read_model_file
-from .slot_stream import LENGTH_KEY, SelfKeeping, slot_starts
+from .slot_stream import LENGTH_KEY, SelfKeeping, read_stats, slot_starts
 
 MOST_PAUSE = 32  # windows between two trials of a model that failed
 PENDING_SLOTS = 1000  # that wait for their other half, LLRs or stats
@@ -159,9 +159,9 @@ class receiver_controller(SelfKeeping, gr.sync_block):
             self._pair(self._index)
 
     def _handle(self, message) -> None:
-        stats = pmt.to_python(message) if pmt.is_dict(message) else {}
+        stats = read_stats(message)
         if "inference_ns" in stats:
-            self._models[stats["slot_index"]] = self._places.get(stats["model_sha256"])
+            self._models[stats["slot_index"]] = self._places.get(stats.get("model_sha256"))
             self._pair(stats["slot_index"])
         elif "model_error" in stats and self._asked is not None:
             self.logger.warn(f"does without {self._names[self._asked]}: {stats['model_error']}")

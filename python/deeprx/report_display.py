@@ -11,7 +11,7 @@ from PyQt5 import QtCore, QtGui, QtWidgets
 
 from deeprx_common import report
 
-from .slot_stream import SelfKeeping
+from .slot_stream import MessageError, SelfKeeping
 
 _COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf")
 _MARKERS = ("o", "s", "t1", "d")
@@ -45,12 +45,16 @@ class report_display(SelfKeeping, gr.basic_block):
         self.set_msg_handler(pmt.intern("report"), self._handle)
 
     def _handle(self, message):
-        if pmt.is_symbol(message):  # in the block's thread; Qt draws in its own
-            self.widget.received.emit(pmt.symbol_to_string(message))
+        try:
+            made = json.loads(pmt.symbol_to_string(message))
+            report.validate(made)
+        except ValueError as error:  # of PMT, of JSON, or of what the report holds
+            raise MessageError(f"expected a report as JSON text: {error}") from None
+        self.widget.received.emit(made)  # in the block's thread; Qt draws in its own
 
 
 class _Widget(QtWidgets.QWidget):
-    received = QtCore.pyqtSignal(str)
+    received = QtCore.pyqtSignal(dict)
 
     def __init__(self):
         super().__init__()
@@ -87,8 +91,8 @@ class _Widget(QtWidgets.QWidget):
         """Not what the text's lines give: a window would scroll where the plot could shrink."""
         return False
 
-    def _show(self, text: str) -> None:
-        for point in json.loads(text)["points"]:
+    def _show(self, made: dict) -> None:
+        for point in made["points"]:
             self._latest[point["receiver"]] = point
             if point["sinr_db"] is not None and point["ber"] is not None:
                 curve = self._points.setdefault(point["receiver"], {})

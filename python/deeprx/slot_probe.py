@@ -14,7 +14,7 @@ from deeprx_common import report
 from .report_log import ReportLog
 from .slot_energy import SlotEnergy
 from .slot_statistics import SlotStatistics
-from .slot_stream import INDEX_KEY, LENGTH_KEY, slot_config
+from .slot_stream import INDEX_KEY, LENGTH_KEY, Guarded, read_stats, slot_config
 from .telemetry import Publisher
 
 _SLOT_INDEX = pmt.intern(INDEX_KEY)
@@ -29,14 +29,14 @@ def in_flight_slots(config) -> int:
     return max(32, 32768 // config.fft_size)
 
 
-class _slot_sink(gr.sync_block):
+class _slot_sink(Guarded, gr.sync_block):
     """Collects tagged slots of n_bits items and hands each to on_slot(slot_index, uint8 [n_bits]).
 
     A slot starts at its length tag. A packet of another length is skipped and reported once.
     """
 
     def __init__(self, name, item_type, n_bits, to_bits, on_slot, len_tag_key):
-        gr.sync_block.__init__(self, name, in_sig=[item_type], out_sig=None)
+        super().__init__(name, [item_type], None)
         self._n_bits, self._to_bits, self._on_slot = n_bits, to_bits, on_slot
         self._len_tag_key = pmt.intern(len_tag_key)
         self._slot = np.empty(n_bits, np.uint8)
@@ -94,8 +94,7 @@ class _llr_sink(_slot_sink):
         self.set_msg_handler(pmt.intern("stats"), self._handle)
 
     def _handle(self, message):
-        if pmt.is_dict(message):
-            self._on_stats(pmt.to_python(message))
+        self._on_stats(read_stats(message))
 
     def stop(self):
         self._on_end()

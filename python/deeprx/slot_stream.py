@@ -1,6 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How slots travel through a flowgraph: their parameters and their tags."""
 
+import gc
+import re
+import threading
+import traceback
+from functools import wraps
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -13,8 +19,68 @@ LENGTH_KEY = "packet_len"
 INDEX_KEY = "slot_index"
 
 
-class SelfKeeping:
-    """Mixin, first base of a Python block: keeps it from construction to the end of the flowgraph.
+class MessageError(ValueError):
+    """A message that a port cannot use; one line. Raised by a handler, it is logged, no more."""
+
+
+def _guarded(result):
+    """A block's method whose exception ends the flowgraph; it then returns result."""
+
+    def guard(method):
+        @wraps(method)
+        def call(self, *args):
+            try:
+                return method(self, *args)
+            except Exception as error:
+                _end_flowgraph(self, error)
+                return result
+
+        return call
+
+    return guard
+
+
+class Guarded:
+    """Mixin, first base of a block written in Python, which does not let it fail in silence.
+
+    An exception in work(), start(), stop() or a message handler would end the block's thread alone,
+    and its flowgraph would wait for ever: here it ends the flowgraph, with a line in the log, and
+    raise_failure() says it again.
+    """
+
+    _complaint = ""  # about a message, the last one
+
+    def __init_subclass__(cls, **keywords):
+        super().__init_subclass__(**keywords)
+        for name in ("start", "stop"):
+            if name in cls.__dict__:
+                setattr(cls, name, _guarded(False)(cls.__dict__[name]))
+
+    @_guarded(-1)
+    def handle_general_work(self, *args):
+        """What GNU Radio calls, around work() or general_work()."""
+        return super().handle_general_work(*args)
+
+    def set_msg_handler(self, port, handler):
+        """As gr.basic_block's, for a handler that may raise MessageError."""
+
+        @wraps(handler)
+        def handle(message):
+            try:
+                handler(message)
+            except MessageError as error:
+                if str(error) != self._complaint:
+                    self._complaint = str(error)
+                    self.logger.error(f"message ignored: {error}")
+            except Exception as error:
+                _end_flowgraph(self, error)
+
+        setattr(self, handler.__name__, handle)  # GNU Radio calls it by its name
+        super().set_msg_handler(port, handle)
+
+
+class SelfKeeping(Guarded):
+    """Guarded, and kept from construction to the end of the flowgraph.
 
     A flowgraph owns only the C++ half of a block written in Python. Where nobody names the other
     half, as in ``top.connect(slot_source(), ...)``, the first call into it ends the process.
@@ -33,6 +99,54 @@ class SelfKeeping:
     def stop(self):
         self._kept.discard(self)
         return True
+
+
+def _end_flowgraph(block: gr.basic_block, error: Exception) -> None:
+    """Log what struck a block, and stop the top block that it is in."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    line = f"{block.name()}: {what} ({Path(frame.filename).name}, line {frame.lineno})"
+    block.logger.error(f"{line}; the flowgraph ends here")
+    block.logger.debug("".join(traceback.format_exception(error)))
+    for top in (o for o in gc.get_objects() if issubclass(type(o), gr.top_block)):
+        edges = top.edge_list() + top.msg_edge_list()
+        if block.alias() in re.findall(r"(?:^|->)(.*?):", edges, re.MULTILINE):
+            top.deeprx_failure = getattr(top, "deeprx_failure", line)  # others follow from it
+            threading.Thread(target=top.stop, daemon=True).start()  # this one is to be stopped
+
+
+def raise_failure(top: gr.top_block) -> None:
+    """RuntimeError with one line where a Python block's exception ended this flowgraph."""
+    if line := getattr(top, "deeprx_failure", None):
+        raise RuntimeError(line)
+
+
+_NUMBERS = ("slot_index", "inference_ns", "cpu_ns", "flop_per_slot", "queue_depth")
+_TEXTS = ("model", "model_sha256", "engine", "dropped", "model_error")
+
+
+def read_stats(message) -> dict:
+    """A message of the receiver's port `stats`, as a dict of Python values.
+
+    Raises MessageError where it is none, or a value is not of the kind that the receiver sends.
+    """
+    shown = str(message)[:80]
+    try:
+        stats = pmt.to_python(message)
+    except (RuntimeError, TypeError, ValueError):
+        stats = None
+    if not isinstance(stats, dict) or not stats:
+        raise MessageError(f"expected a dictionary of a receiver's port stats, found {shown}")
+    for key in _NUMBERS:
+        value = stats.get(key, 0)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**64:
+            raise MessageError(f"stats: {key} must be a number of 0 or more, found {value!r:.80}")
+    for key in _TEXTS:
+        if not isinstance(stats.get(key, ""), str):
+            raise MessageError(f"stats: {key} must be a text, found {stats[key]!r:.80}")
+    if "inference_ns" in stats and "slot_index" not in stats:
+        raise MessageError(f"stats: inference_ns without a slot_index, in {shown}")
+    return stats
 
 
 def slot_config(slot_number: int | None = 0, **slot) -> SlotConfig:

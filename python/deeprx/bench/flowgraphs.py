@@ -14,6 +14,7 @@ from deeprx_common.examples import received_slots
 from deeprx_common.slot import N_SYMBOLS, SlotConfig, constellation
 
 from ..deeprx_python import receiver
+from ..slot_stream import Guarded
 from .worker import WARM_UP, Job, Turn, load_model
 
 SAMPLING_S = 2e-3  # between calls of work() that are looked at
@@ -206,15 +207,15 @@ class SteadyFlowgraph(Flowgraph):
         return self.measure(seconds)
 
 
-class PythonReceiver(gr.basic_block):
+class PythonReceiver(Guarded, gr.basic_block):
     """The frozen model in a block as one writes it in Python: a slot a call."""
 
     def __init__(self, job: Job):
         import torch
 
         config = self._config = job.config
-        gr.basic_block.__init__(
-            self, "Python receiver", [(np.complex64, config.fft_size)] * job.n_rx, [np.float32]
+        super().__init__(
+            "Python receiver", [(np.complex64, config.fft_size)] * job.n_rx, [np.float32]
         )
         self.set_output_multiple(config.n_bits)
         self.set_relative_rate(config.n_bits, N_SYMBOLS)

@@ -16,6 +16,7 @@ from deeprx_common.slot import SlotConfig
 from ..deeprx_python import receiver
 from ..model_file import ModelFile
 from ..slot_probe import slot_probe
+from ..slot_stream import raise_failure
 from .link import slot_keywords
 
 IDLE_S = 3.0  # of nothing running, before the first flowgraph
@@ -60,7 +61,10 @@ class Flowgraph(gr.top_block):
 def run_watched(
     flowgraph: gr.top_block, stop: threading.Event, progress=lambda: None, every_s: float = 0.2
 ) -> None:
-    """Run to the end or until stop is set, and call progress() now and then."""
+    """Run to the end or until stop is set, and call progress() now and then.
+
+    Raises RuntimeError with one line where an exception in a block ended it.
+    """
     flowgraph.handle_sigint = False
     waiter = threading.Thread(target=flowgraph.wait, daemon=True)
     flowgraph.start()
@@ -70,6 +74,7 @@ def run_watched(
         progress()
         if stop.is_set():
             flowgraph.stop()
+    raise_failure(flowgraph)
 
 
 @contextmanager

@@ -32,6 +32,7 @@ from ..recording import SentSlots
 from ..recording_sink import recording_sink
 from ..slot_sinr import slot_sinr
 from ..slot_source import slot_source
+from ..slot_stream import raise_failure
 from ..slot_transmitter import slot_transmitter
 from .link import TAIL_SLOTS, slot_keywords
 from .measure import (
@@ -163,6 +164,10 @@ class _Exchange:
     def _send(self) -> None:
         self._transmitter.start()
         self._transmitter.wait()
+        try:
+            raise_failure(self._transmitter)
+        except RuntimeError as error:
+            self.error = str(error)
 
     def advance(self) -> None:
         """Start to send once samples come in; stop the receiver when it has all there is."""

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Blocks written in Python whose code raises, and messages that no receiver sends."""
+
+import threading
+
+import numpy as np
+import pmt
+import pytest
+from gnuradio import blocks, deeprx, gr
+from gnuradio.deeprx.cli import main
+from gnuradio.deeprx.slot_statistics import SlotStatistics
+from gnuradio.deeprx.slot_stream import SelfKeeping, raise_failure
+
+from deeprx_common.slot import SlotConfig
+
+SLOT = {"n_prb": 6, "modulation": "QPSK"}
+
+
+class Late(SelfKeeping, gr.sync_block):
+    """Raises after some items."""
+
+    def __init__(self):
+        super().__init__("Late", [np.float32], [np.float32])
+
+    def work(self, input_items, output_items):
+        if self.nitems_read(0) > 10_000:
+            raise IndexError("behind\nthe end")
+        output_items[0][:] = input_items[0]
+        return len(output_items[0])
+
+
+class Wrapped(gr.hier_block2):
+    def __init__(self):
+        signature = gr.io_signature(1, 1, gr.sizeof_float)
+        gr.hier_block2.__init__(self, "Wrapped", signature, signature)
+        self.connect(self, Late(), self)
+
+
+class Listener(SelfKeeping, gr.basic_block):
+    def __init__(self):
+        super().__init__("Listener", None, None)
+        self.message_port_register_in(pmt.intern("in"))
+        self.set_msg_handler(pmt.intern("in"), self._handle)
+
+    def _handle(self, message):
+        raise KeyError("nowhere")
+
+
+class Unstartable(Late):
+    def start(self):
+        raise OSError("no such device")
+
+
+def endless(top, *chain):
+    """A chain without an end, beside another one that nothing of it ends."""
+    top.connect(blocks.null_source(4), *chain, blocks.null_sink(4))
+    top.connect(blocks.null_source(4), blocks.throttle(4, 1e5), blocks.null_sink(4))
+    return top
+
+
+def ends(top, says):
+    """The flowgraph ends by itself, and says why."""
+    waiter = threading.Thread(target=top.wait, daemon=True)
+    waiter.start()
+    waiter.join(20)
+    assert not waiter.is_alive()
+    with pytest.raises(RuntimeError, match=says) as caught:
+        raise_failure(top)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("block", [Late, Wrapped], ids=["alone", "in a hierarchical block"])
+def test_an_exception_in_work_ends_the_flowgraph(block, capfd):
+    other = endless(gr.top_block(), blocks.copy(4))
+    other.start()
+    top = endless(gr.top_block(), block())
+    top.start()
+    ends(top, r"Late: IndexError: behind the end \(qa_faults.py, line \d+\)")
+    assert "".join(capfd.readouterr()).count("behind the end") == 1
+    raise_failure(other)  # another flowgraph of the process goes on
+    other.stop()
+    other.wait()
+
+
+def test_an_exception_in_a_handler_ends_the_flowgraph():
+    strobe, listener = blocks.message_strobe(pmt.PMT_T, 10), Listener()
+    top = endless(gr.top_block())
+    top.msg_connect(strobe, "strobe", listener, "in")
+    top.start()
+    ends(top, "Listener: KeyError: 'nowhere'")
+
+
+def test_an_exception_in_start_ends_the_flowgraph():
+    top = endless(gr.top_block(), Unstartable())
+    top.start()
+    ends(top, "Late: OSError: no such device")
+
+
+@pytest.mark.parametrize("method", ["add_slot", "add_stats"], ids=["work", "handler"])
+def test_a_command_ends_with_the_line_and_a_status(method, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(SlotStatistics, method, lambda *_: 1 / 0)
+    given = ["--receiver", "baseline-lmmse.pt", "--n-prb", "6", "--sinr", "9", "--slots", "100000"]
+    assert main(["loopback", *given, "--out", str(tmp_path)]) == 2
+    err = capsys.readouterr().err
+    assert "slot_probe: ZeroDivisionError: division by zero (qa_faults.py" in err
+    assert err.count("\n") == 1
+
+
+def stats(**fields):
+    made = pmt.make_dict()
+    for key, value in ({"slot_index": 1, "inference_ns": 1000} | fields).items():
+        value = value if isinstance(value, pmt.pmt_base) else pmt.to_pmt(value)
+        made = pmt.dict_add(made, pmt.intern(key), value)
+    return made
+
+
+BAD = {
+    "no dictionary": (pmt.intern("text"), "expected a dictionary of a receiver's port stats"),
+    "nil": (pmt.PMT_NIL, "expected a dictionary of a receiver's port stats"),
+    "empty": (pmt.make_dict(), "expected a dictionary of a receiver's port stats"),
+    "vector": (pmt.init_u8vector(3, [1, 2, 3]), "expected a dictionary of a receiver's port"),
+    "text": (stats(inference_ns="soon"), "inference_ns must be a number of 0 or more, found 's"),
+    "nan": (stats(inference_ns=float("nan")), "inference_ns must be a number"),
+    "negative": (stats(cpu_ns=-1), "cpu_ns must be a number of 0 or more, found -1"),
+    "index": (stats(slot_index=pmt.PMT_NIL), "slot_index must be a number"),
+    "model": (stats(model=3), "model must be a text, found 3"),
+    "no index": (
+        pmt.dict_delete(stats(), pmt.intern("slot_index")),
+        "inference_ns without a slot_index",
+    ),
+}
+
+
+@pytest.mark.parametrize(("message", "says"), BAD.values(), ids=BAD)
+@pytest.mark.parametrize("kind", ["probe", "controller"])
+def test_a_message_that_no_receiver_sends_is_one_line_and_counting_goes_on(
+    kind, message, says, capfd
+):
+    config = SlotConfig(**SLOT)
+    if kind == "probe":
+        block = deeprx.slot_probe(meter="none", every_slots=0, **SLOT)
+        handler, counted = block._llrs, lambda: block.report()["points"][0]
+    else:
+        block = handler = deeprx.receiver_controller(["baseline-lmmse.pt", "baseline-sure.pt"])
+        heard = []
+        handler._pair = heard.append
+    tags = [
+        gr.tag_utils.python_to_tag((0, pmt.intern(key), value))
+        for key, value in (
+            ("packet_len", pmt.from_long(config.n_bits)),
+            ("slot_index", pmt.from_uint64(0)),
+        )
+    ]
+    top = gr.top_block()
+    source = blocks.vector_source_f([1.0] * config.n_bits, True, 1, tags)
+    top.connect(source, blocks.throttle(4, 1e5), block)
+    top.start()
+    for sent in (message, message, stats(model_sha256="ab" * 32)):
+        handler._post(pmt.intern("stats"), sent)
+    deadline = threading.Event()
+    for _ in range(200):
+        if (counted()["inference_s_per_slot"]["mean"] if kind == "probe" else 1 in heard):
+            break
+        deadline.wait(0.05)
+    else:
+        pytest.fail("the good message after the bad ones was not counted")
+    top.stop()
+    top.wait()
+    raise_failure(top)
+    text = "".join(capfd.readouterr())
+    assert text.count("message ignored") == 1 and says in text
