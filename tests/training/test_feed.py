@@ -2,28 +2,29 @@
 """What training is fed: the same with and without a cache, in a thread, and over again."""
 
 import importlib
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 import torch
 
 from deeprx_training.data import Conditions, SlotGenerator
-from deeprx_training.feed import SlotCache, SlotFeed, code_sha256
+from deeprx_training.feed import BatchPlan, SlotCache, SlotFeed, code_sha256
 from deeprx_training.files import TrainingError
 from deeprx_training.ledger import Ledger
-from deeprx_training.recipe import Member, Recipe
 
-RECIPE = Recipe(
-    members=(Member("m", {"net": "HybridRx"}),),
+PLAN = BatchPlan(
+    Conditions(channels=("TDL-B",), interferer=0.5, time_domain=0.5, n_prb=6),
     batch=2,
     chunk=2,
+    distinct=0,
+    seed=1,
     data_seed=3,
-    data=Conditions(channels=("TDL-B",), interferer=0.5, time_domain=0.5, n_prb=6),
 )
 
 
-def feed(recipe=RECIPE, teach=None, **options):
-    return SlotFeed(recipe, torch.device("cpu"), Ledger(gpu=False), teach, "teacher", **options)
+def feed(plan=PLAN, teach=None, sha256="teacher", phase=lambda *_: nullcontext(), **options):
+    return SlotFeed(plan, torch.device("cpu"), phase, teach, sha256, **options)
 
 
 def take(source, count, step=0):
@@ -47,7 +48,7 @@ def teacher(batch):
 
 
 def test_batches_are_the_generators_in_order_and_resume_in_the_middle_of_a_chunk():
-    generator = SlotGenerator(RECIPE.data)
+    generator = SlotGenerator(PLAN.conditions)
     drawn = [b for key in range(3) for b in generator.chunk(2, 2, 3, key)]
     taken = take(feed(), 5)
     assert all(same(a, b) for (a, llr), b in zip(taken, drawn, strict=False))
@@ -62,30 +63,29 @@ def test_the_cache_changes_nothing_and_asks_the_teacher_once(tmp_path):
         asked.append(len(batch.y))
         return teacher(batch)
 
-    first = feed(teach=counting, cache=tmp_path)
+    ledgers = Ledger(gpu=False), Ledger(gpu=False)
+    first, again = (feed(teach=counting, phase=x.phase, cache=tmp_path) for x in ledgers)
     filled = take(first, 4)
-    again = feed(teach=counting, cache=tmp_path)
     read = take(again, 4)
     for (a, x), (b, y), (c, z) in zip(plain, filled, read, strict=True):
         assert same(a, b) and same(a, c)
         assert torch.equal(x, y) and torch.equal(x, z) and x.dtype == torch.float16
     assert len(asked) == 4
     assert (first.cached_llr_slots, again.cached_llr_slots) == (0, 8)
-    assert first.ledger.phases["teacher"].slots == 8 and again.ledger.phases["teacher"].slots == 0
+    assert [ledger.phases["teacher"].slots for ledger in ledgers] == [8, 0]
 
 
 def test_other_slots_or_another_teacher_never_share_cached_files(tmp_path):
     take(feed(teach=teacher, cache=tmp_path), 1)
-    other = replace(RECIPE, data=replace(RECIPE.data, interferer=0.0))
+    other = replace(PLAN, conditions=replace(PLAN.conditions, interferer=0.0))
     assert feed(other, cache=tmp_path).cache.slots != feed(cache=tmp_path).cache.slots
-    mine = SlotFeed(RECIPE, torch.device("cpu"), Ledger(gpu=False), teacher, "b", cache=tmp_path)
-    assert mine.cache.llrs != feed(cache=tmp_path).cache.llrs
+    assert feed(sha256="b", cache=tmp_path).cache.llrs != feed(cache=tmp_path).cache.llrs
 
 
 def test_slots_of_another_device_version_or_code_are_never_used(tmp_path, monkeypatch):
     """Each changes what is drawn; a file that is there is read without a look at what made it."""
     cpu = feed(cache=tmp_path).cache.slots
-    assert SlotCache(tmp_path, RECIPE, torch.device("meta"), "").slots != cpu
+    assert SlotCache(tmp_path, PLAN, torch.device("meta"), "").slots != cpu
     for place, other in (
         ("deeprx_training.feed.version", lambda name: f"9.9 of {name}"),
         ("torch.__version__", "9.9"),
@@ -112,10 +112,10 @@ def test_the_version_of_code_is_what_it_does(tmp_path, monkeypatch):
 
 
 def test_distinct_batches_come_again_in_another_order():
-    repeating = feed(replace(RECIPE, distinct=20))
+    repeating = feed(replace(PLAN, distinct=20))
     first, second = ([repeating.key(i) for i in range(e * 10, e * 10 + 10)] for e in range(2))
     assert sorted(first) == sorted(second) == list(range(10)) and first != second
-    other = feed(replace(RECIPE, distinct=20, seed=2))
+    other = feed(replace(PLAN, distinct=20, seed=2))
     assert [other.key(i) for i in range(10)] != first
 
 

@@ -2,6 +2,7 @@
 """Batch norms: each kind of slot is normalised by its own statistics, and what is held is held."""
 
 import copy
+from itertools import chain
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch
 from deeprx_common.slot import MODULATIONS
 from deeprx_training import recipe as recipes
 from deeprx_training.cli import main
-from deeprx_training.data import Conditions, SlotGenerator
+from deeprx_training.data import Conditions, SlotGenerator, slots_of_every_kind
 from deeprx_training.norms import settle
 from deeprx_training.realtime import RealtimeRx
 from deeprx_training.receivers import HybridRx, KindNorm
@@ -78,7 +79,7 @@ def test_settled_statistics_are_those_of_slots_of_the_kind():
     )
     net = HybridRx(channels=4, dilations=((1, 1),))
     before = copy.deepcopy(net.state_dict())
-    settle(net, conditions, 64)
+    settle(net, chain(*slots_of_every_kind(conditions, 64)))
     assert not any(m.training for m in net.modules())
     assert all(
         torch.equal(v, before[k])
@@ -110,7 +111,7 @@ def test_settled_statistics_are_those_of_slots_of_the_kind():
 
 def test_settling_without_such_norms_is_one_line(tmp_path, capsys):
     with pytest.raises(ValueError, match="a RealtimeRx has no statistics for each kind"):
-        settle(RealtimeRx(channels=4, pilot_channels=4), Conditions())
+        settle(RealtimeRx(channels=4, pilot_channels=4), [])
     path = recipe(tmp_path)
     trained(tmp_path / "run", path)
     export = ["export", str(tmp_path / "run/last.ckpt"), "--out", str(tmp_path / "m.pt")]

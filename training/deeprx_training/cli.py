@@ -552,7 +552,12 @@ def _sha256(reference: str) -> str | None:
 
 
 def _export(args) -> int:
+    from itertools import chain
+
+    from rich.progress import track
+
     from .classical import Baseline
+    from .data import slots_of_every_kind
     from .norms import settle
 
     name = args.name or Path(args.out).stem
@@ -574,7 +579,9 @@ def _export(args) -> int:
             raise TrainingError(f"--settle: expected 2 slots or more, got {args.settle}")
         if not training:
             raise TrainingError("--settle draws a recipe's slots: give a checkpoint's --recipe")
-        settle(net, recipe.data, args.settle)
+        kinds = slots_of_every_kind(recipe.data, args.settle)
+        kinds = track(kinds, "settling batch norms", transient=True)
+        settle(net, chain.from_iterable(kinds))
         training["settled_slots"] = args.settle
     return _write_model_file(args, net, name, kind, n_rx, args.precision, training)
 

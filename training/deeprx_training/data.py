@@ -8,6 +8,7 @@ leaks into the neighbours, and adds the residual timing, CFO and phase that a sy
 end leaves.
 """
 
+from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -294,6 +295,26 @@ class SlotGenerator:
                 cfo_hz=impair.cfo_hz if impair else torch.zeros_like(n0),
             ),
         )
+
+
+SETTLING_SEED = 1_000_000_004  # no training run's
+SETTLING_BATCH = 64
+
+
+def slots_of_every_kind(conditions: Conditions, slots: int) -> list[Iterator[SlotBatch]]:
+    """For each modulation and DMRS pattern of the conditions at least so many slots, which no
+    training run sees, in batches of SETTLING_BATCH.
+    """
+    generator = SlotGenerator(conditions)
+    kinds = [(m, d) for m in conditions.modulations for d in conditions.dmrs]
+
+    def draw(kind: int) -> Iterator[SlotBatch]:
+        modulation, dmrs = kinds[kind]
+        of_kind = generator.under(modulations={modulation: 1.0}, dmrs={dmrs: 1.0})
+        for i in range(-(-slots // SETTLING_BATCH)):
+            yield of_kind.batch(SETTLING_BATCH, seed_of(SETTLING_SEED, kind), i)
+
+    return [draw(k) for k in range(len(kinds))]
 
 
 @lru_cache

@@ -12,7 +12,8 @@ import inspect
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -24,13 +25,28 @@ from torch import Tensor
 from deeprx_common import slot
 from deeprx_common.slot import SlotConfig
 
-from . import classical, data, realtime, receivers
-from .data import SlotBatch, SlotGenerator
+from . import data
+from .data import Conditions, SlotBatch, SlotGenerator
 from .files import TrainingError, read_tensors, write_atomically
-from .ledger import Ledger
-from .recipe import Recipe
 
 Teacher = Callable[[SlotBatch], Tensor]
+Phase = Callable[[str, int], AbstractContextManager]
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """Which batches there are and in what order.
+
+    batch slots each, of conditions and data_seed, drawn chunk at once; distinct: how many batches
+    there are before they come again, in an order of seed's (0: all are different).
+    """
+
+    conditions: Conditions
+    batch: int
+    chunk: int
+    distinct: int
+    seed: int
+    data_seed: int
 
 
 def _pack(batch: SlotBatch) -> dict:
@@ -82,24 +98,23 @@ def code_sha256(*modules: ModuleType) -> str:
 class SlotCache:
     """A folder of drawn chunks and teachers' LLRs (float16); TrainingError where a file is bad.
 
-    What is drawn depends on the recipe, the device (its random numbers), Sionna, PyTorch and the
-    code that draws, and LLRs on the code of the receivers, too: files of others are never read.
+    What is drawn depends on the plan, the device (its random numbers), Sionna, PyTorch and the code
+    that draws: files of others are never read. teacher_sha256: of all that a teacher's LLRs on
+    given slots depend on.
     """
 
-    def __init__(self, folder: Path, recipe: Recipe, device: torch.device, teacher_sha256: str):
+    def __init__(self, folder: Path, plan: BatchPlan, device: torch.device, teacher_sha256: str):
         drawn = [
-            asdict(recipe.data),
-            recipe.batch,
-            recipe.chunk,
-            recipe.data_seed,
+            asdict(plan.conditions),
+            plan.batch,
+            plan.chunk,
+            plan.data_seed,
             torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             version("sionna-no-rt"),
             torch.__version__,
             code_sha256(data, slot),
         ]
         digest = hashlib.sha256(repr(drawn).encode()).hexdigest()
-        taught = teacher_sha256 + code_sha256(classical, realtime, receivers)
-        teacher_sha256 = hashlib.sha256(taught.encode()).hexdigest()
         self.slots = Path(folder) / f"slots-{digest[:16]}"
         self.llrs = self.slots / f"teacher-{teacher_sha256[:16]}"
         try:
@@ -127,56 +142,57 @@ class SlotCache:
 
 
 class SlotFeed:
-    """Batches of a recipe in order, one iterator per run: (SlotBatch, teacher's LLRs or None).
+    """Batches of a plan in order, one iterator per run: (SlotBatch, teacher's LLRs or None).
 
-    teach: the teacher, or None; its LLRs float [B, 14, K, b] are rounded to float16. The ledger is
-    told of the phases data and teacher. cached_llr_slots: those the teacher need not see again.
+    phase(name, slots): a context around each pass of "data" and "teacher", which times it. teach:
+    the teacher, or None; its LLRs float [B, 14, K, b] are rounded to float16. cached_llr_slots:
+    those the teacher need not see again.
     """
 
     def __init__(
         self,
-        recipe: Recipe,
+        plan: BatchPlan,
         device: torch.device,
-        ledger: Ledger,
+        phase: Phase,
         teach: Teacher | None = None,
         teacher_sha256: str = "",
         cache: Path | None = None,
         rank: int = 0,
         world: int = 1,
     ):
-        self.recipe, self.device, self.teach = recipe, device, teach
-        self.ledger, self.rank, self.world = ledger, rank, world
-        self.generator = SlotGenerator(recipe.data, device)
-        self.cache = SlotCache(cache, recipe, device, teacher_sha256) if cache else None
+        self.plan, self.device, self.teach = plan, device, teach
+        self.phase, self.rank, self.world = phase, rank, world
+        self.generator = SlotGenerator(plan.conditions, device)
+        self.cache = SlotCache(cache, plan, device, teacher_sha256) if cache else None
         self.cached_llr_slots = 0
 
     def key(self, index: int) -> int:
         """Which chunk is the index-th of this rank: all different, or `distinct` of them over and
-        over, shuffled anew by the recipe's seed each time.
+        over, shuffled anew by the plan's seed each time.
         """
         index = index * self.world + self.rank
-        distinct = self.recipe.distinct // self.recipe.chunk
+        distinct = self.plan.distinct // self.plan.chunk
         if not distinct:
             return index
         epoch, place = divmod(index, distinct)
-        return int(np.random.default_rng([self.recipe.seed, epoch]).permutation(distinct)[place])
+        return int(np.random.default_rng([self.plan.seed, epoch]).permutation(distinct)[place])
 
     def _draw(self, key: int) -> list[SlotBatch]:
-        r = self.recipe
+        p = self.plan
 
         def draw():
-            return self.generator.chunk(r.batch, r.chunk, r.data_seed, key)
+            return self.generator.chunk(p.batch, p.chunk, p.data_seed, key)
 
-        with self.ledger.phase("data", r.batch * r.chunk):
+        with self.phase("data", p.batch * p.chunk):
             return self.cache.chunk(key, draw, self.device) if self.cache else draw()
 
     def _taught(self, key: int, batches: list[SlotBatch]) -> list[Tensor]:
-        slots = self.recipe.batch * self.recipe.chunk
+        slots = self.plan.batch * self.plan.chunk
         self.cached_llr_slots += slots
 
         def teach():
             self.cached_llr_slots -= slots
-            with self.ledger.phase("teacher", slots):
+            with self.phase("teacher", slots):
                 return [self.teach(b).half() for b in batches]
 
         llrs = self.cache.taught(key, teach) if self.cache else teach()
@@ -186,7 +202,7 @@ class SlotFeed:
         """Draw and teach this part of the distinct chunks into the cache, ahead of training; yields
         each chunk's key.
         """
-        for key in range(part, self.recipe.distinct // self.recipe.chunk, parts):
+        for key in range(part, self.plan.distinct // self.plan.chunk, parts):
             drawn = self._draw(key)
             if self.teach is not None:
                 self._taught(key, drawn)
@@ -194,7 +210,7 @@ class SlotFeed:
 
     def batches(self, step: int, distilling: Callable[[int], bool]) -> Iterator:
         """From this step on; distilling(step) says whether the teacher is asked."""
-        chunk = self.recipe.chunk
+        chunk = self.plan.chunk
         with ThreadPoolExecutor(1, "slots") as thread:
             index = step // chunk
             coming: Future = thread.submit(self._draw, self.key(index))

@@ -14,6 +14,7 @@ from deeprx_common.slot import MODULATIONS, N_SYMBOLS
 
 from . import rules
 from .data import TRAINING_CHANNELS, Conditions
+from .feed import BatchPlan
 from .losses import LOSSES
 from .receivers import MAX_BITS, build
 
@@ -68,6 +69,12 @@ class Recipe:
     data: Conditions = field(default_factory=Conditions)
     sha256: str = ""
     text: str = ""
+
+    @property
+    def plan(self) -> BatchPlan:
+        return BatchPlan(
+            self.data, self.batch, self.chunk, self.distinct, self.seed, self.data_seed
+        )
 
 
 class RecipeError(ValueError):

@@ -22,8 +22,9 @@ from deeprx_common.energy import find_meter
 from deeprx_common.shipped import shipped_models
 from deeprx_common.slot import MODULATIONS, SlotConfig
 
+from . import classical, realtime, receivers
 from .data import SlotBatch
-from .feed import SlotFeed
+from .feed import SlotFeed, code_sha256
 from .files import TrainingError, read_tensors, writable_folder, write_atomically
 from .int8 import select_engine
 from .ledger import EnergyBill, Ledger
@@ -225,12 +226,13 @@ class Trainer:
             self.teacher = self.fabric.to_device(self._prepare(net, precision))
             self._try_teacher()
             file, _, member = recipe.teacher.partition(":")
-            what = Path(file).read_bytes() + f"{member} in {precision}".encode()
-            digest = hashlib.sha256(what).hexdigest()
+            code = code_sha256(classical, realtime, receivers)
+            what = f"{member} in {precision} by {code}".encode()
+            digest = hashlib.sha256(Path(file).read_bytes() + what).hexdigest()
         self.feed = SlotFeed(
-            recipe,
+            recipe.plan,
             self.fabric.device,
-            self.ledger,
+            self.ledger.phase,
             # hints need the teacher's features, not only its LLRs: then each step asks it
             teach=self._teach if self.teacher is not None and not self._features else None,
             teacher_sha256=digest,
