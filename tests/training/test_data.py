@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from deeprx_training import seeds
 from deeprx_training.data import EVALUATION_CHANNELS, TRAINING_CHANNELS, Conditions, SlotGenerator
 
 FAST = dict(channels=("TDL-A", "TDL-E"), doppler_hz=(500.0, 500.0))
@@ -49,6 +50,11 @@ def test_a_generator_under_other_conditions_draws_what_a_new_one_does(changes):
     assert torch.equal(drawn.drawn.doppler_hz, expected.drawn.doppler_hz)
     with pytest.raises(AttributeError):
         SlotGenerator(first).conditions = expected
+
+
+def test_seeds_that_must_never_meet_are_distinct():
+    assert {"EVALUATION", "VALIDATION", "INT8_VALIDATION"} < set(seeds.RESERVED)
+    assert len(set(seeds.RESERVED.values())) == len(seeds.RESERVED)
 
 
 def test_training_and_evaluation_channels_are_disjoint():

@@ -393,6 +393,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
         (lambda t: t.replace("steps = 7", "steps = 2.5"), "steps: expected a whole number"),
         (lambda t: "lr = inf\n" + t, "lr: expected a number above 0, found inf"),
         (lambda t: "seed = -1\n" + t, "seed: expected a whole number, 0 or more, found -1"),
+        (lambda t: "data_seed = 20_250_710\n" + t, "data_seed: expected one that no evaluation"),
         (lambda t: "kd_until = 7\n" + t, "kd_until: expected a number, from 0 to 1, found 7"),
         (lambda t: "data = 3\n" + t[: t.index("[data]")], "[data]: expected a table, found 3"),
         (lambda t: t.replace('["TDL-B", "TDL-D"]', "[]"), "a list of at least one"),

@@ -415,7 +415,8 @@ def _train(args) -> int:
 
 
 def _evaluate(args) -> int:
-    from .evaluate import EVALUATION_SEED, evaluate, evaluation_conditions
+    from . import seeds
+    from .evaluate import evaluate, evaluation_conditions
     from .summary import ber_table, warnings, write
 
     if args.slots < 2:
@@ -450,7 +451,7 @@ def _evaluate(args) -> int:
         sinr_db=sorted(set(sinr_db)),
         slots=args.slots,
         conditions=conditions,
-        seed=EVALUATION_SEED if args.seed is None else args.seed,
+        seed=seeds.EVALUATION if args.seed is None else args.seed,
         device="cuda" if args.device != "cpu" and torch.cuda.is_available() else "cpu",
         shas={n: _sha256(r) for n, r in zip(nets, args.receivers, strict=True)},
         rates=_rates(args.code_rate),

@@ -26,6 +26,8 @@ from deeprx_common.slot import (
     constellation,
 )
 
+from . import seeds
+
 SPEC_VERSION = "19.2"  # of TR 38.901
 CARRIER_HZ = 3.5e9
 LIGHT_M_S = 299_792_458.0
@@ -297,7 +299,6 @@ class SlotGenerator:
         )
 
 
-SETTLING_SEED = 1_000_000_004  # no training run's
 SETTLING_BATCH = 64
 
 
@@ -312,7 +313,7 @@ def slots_of_every_kind(conditions: Conditions, slots: int) -> list[Iterator[Slo
         modulation, dmrs = kinds[kind]
         of_kind = generator.under(modulations={modulation: 1.0}, dmrs={dmrs: 1.0})
         for i in range(-(-slots // SETTLING_BATCH)):
-            yield of_kind.batch(SETTLING_BATCH, seed_of(SETTLING_SEED, kind), i)
+            yield of_kind.batch(SETTLING_BATCH, seed_of(seeds.SETTLING, kind), i)
 
     return [draw(k) for k in range(len(kinds))]
 

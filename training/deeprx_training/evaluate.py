@@ -20,14 +20,13 @@ from deeprx_common.energy import energy_per_slot
 from deeprx_common.slot import SlotConfig
 from deeprx_common.stats import error_rate, mean_ci95, sinr_at_ber, sinr_gain
 
-from . import soft_bits
+from . import seeds, soft_bits
 from .classical import Baseline, Demapper, perfect_csi
 from .coded import TransportBlock
 from .data import EVALUATION_CHANNELS, Conditions, SlotBatch, SlotGenerator, seed_of
 from .flop import flop_per_slot
 from .wiener import TrueStatistics
 
-EVALUATION_SEED = 20_250_710
 BATCH = 128  # part of what a seed means
 LS, SURE, TRUE, PERFECT = "LS-LMMSE", "SURE-LMMSE", "true-statistics LMMSE", "perfect CSI"
 BER_TARGETS, BLER_TARGET = (1e-2, 1e-3), 0.1
@@ -89,7 +88,7 @@ class Evaluation:
         sinr_db: list[float],
         slots: int,
         conditions: Conditions,
-        seed: int = EVALUATION_SEED,
+        seed: int = seeds.EVALUATION,
         device: str = "cpu",
         rates: tuple[Fraction, ...] = (),
         true_statistics: bool = True,
@@ -196,7 +195,7 @@ def count_errors(
     slots: int,
     device: str = "cpu",
     conditions: Conditions | None = None,
-    seed: int = EVALUATION_SEED,
+    seed: int = seeds.EVALUATION,
 ) -> tuple[int, dict[str, np.ndarray]]:
     """Bits of a slot, and errors per slot, {name: int64 [len(sinr_db), slots]}: of the receivers,
     LS-LMMSE, SURE-LMMSE and perfect CSI.
@@ -212,7 +211,7 @@ def evaluate(
     sinr_db: list[float],
     slots: int,
     conditions: Conditions,
-    seed: int = EVALUATION_SEED,
+    seed: int = seeds.EVALUATION,
     device: str = "cpu",
     shas: dict[str, str | None] | None = None,
     rates: tuple[Fraction, ...] = (),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from deeprx_common.stats import sinr_at_ber
 
+from . import seeds
 from .data import Conditions, SlotGenerator
 from .evaluate import count_errors
 from .files import TrainingError
@@ -20,7 +21,6 @@ from .int8 import SIGNED, UNSIGNED, RoundedBody, best_step, to_rounded
 from .losses import objective, sinr_weight
 from .realtime import RealtimeRx
 
-CALIBRATION_SEED, TUNING_SEED, VALIDATION_SEED = (1_000_000_001 + i for i in range(3))
 BATCH = 16
 MAX_LOSS_DB = 0.1
 TARGET_BER = 1e-2
@@ -57,7 +57,7 @@ def quantise(
         "sinr_db_at_ber_1e-2": found,
         "channels": list(conditions.channels),
         "slots_per_sinr": slots,
-        "seed": VALIDATION_SEED,
+        "seed": seeds.INT8_VALIDATION,
     }
 
 
@@ -78,7 +78,7 @@ def calibrate(net: RealtimeRx, conditions: Conditions, slots: int) -> None:
     generator = SlotGenerator(conditions)
     with torch.no_grad():
         for i in range(-(-slots // BATCH)):
-            batch = generator.batch(BATCH, CALIBRATION_SEED, i)
+            batch = generator.batch(BATCH, seeds.CALIBRATION, i)
             net(batch.y, batch.p, batch.config.bits_per_symbol)
     for hook in hooks:
         hook.remove()
@@ -99,7 +99,7 @@ def fine_tune(
     optimizer = torch.optim.AdamW(net.parameters(), lr=lr)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
     for step in track(range(steps), "fine-tuning", transient=True):
-        batch = generator.batch(BATCH, TUNING_SEED, step)
+        batch = generator.batch(BATCH, seeds.TUNING, step)
         bits = batch.config.bits_per_symbol
         with torch.no_grad():
             taught = teacher(batch.y, batch.p, bits)
@@ -127,7 +127,7 @@ def sinr_at_target(
     plain = replace(
         Conditions(), channels=conditions.channels, n_rx=conditions.n_rx, n_prb=conditions.n_prb
     )
-    bits, errors = count_errors(nets, list(SINR_DB), slots, conditions=plain, seed=VALIDATION_SEED)
+    bits, errors = count_errors(nets, list(SINR_DB), slots, conditions=plain, seed=seeds.INT8_VALIDATION)
     found = {}
     for name in nets:
         points = [(s, e, [bits] * slots) for s, e in zip(SINR_DB, errors[name], strict=True)]

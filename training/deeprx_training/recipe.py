@@ -12,7 +12,7 @@ from pathlib import Path
 from deeprx_common import limits
 from deeprx_common.slot import MODULATIONS, N_SYMBOLS
 
-from . import rules
+from . import rules, seeds
 from .data import TRAINING_CHANNELS, Conditions
 from .feed import BatchPlan
 from .losses import LOSSES
@@ -200,6 +200,12 @@ def _check(recipe: Recipe, path: Path) -> None:
             f"{path}: batch: expected at least 2: an interferer's channel is another slot's, found "
             f"{recipe.batch}"
         )
+    for key in ("seed", "data_seed"):
+        if getattr(recipe, key) in seeds.RESERVED.values():
+            raise RecipeError(
+                f"{path}: {key}: expected one that no evaluation or validation uses, found "
+                f"{getattr(recipe, key)}"
+            )
     names = [m.name for m in recipe.members]
     if len(set(names)) < len(names):
         raise RecipeError(f"{path}: two members have one name: {', '.join(sorted(names))}")

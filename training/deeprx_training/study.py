@@ -27,13 +27,13 @@ from deeprx_common import limits
 from deeprx_common.report import replacing
 
 from . import recipe as recipes
-from . import rules
+from . import rules, seeds
 from .data import EVALUATION_CHANNELS, TRAINING_CHANNELS
-from .evaluate import EVALUATION_SEED, Evaluation, evaluation_conditions
+from .evaluate import Evaluation, evaluation_conditions
 from .files import TrainingError
 from .flop import flop_per_slot
 from .receivers import count_parameters
-from .sweep import VALIDATION_SEED, as_table, ber_rows, member_facts, write_table
+from .sweep import as_table, ber_rows, member_facts, write_table
 from .sweep_file import Trial
 from .train import Trainer, load_receiver, share_classical
 
@@ -227,9 +227,9 @@ class _Worker:
         """Writes NAME.npz beside the runs' folders; returns the slots a point that were counted."""
         nets = {name: load_receiver(f, rebuild=True)[1] for name, f in references.items()}
         share_classical(nets.values())
-        channels, seed = EVALUATION_CHANNELS, EVALUATION_SEED
+        channels, seed = EVALUATION_CHANNELS, seeds.EVALUATION
         if examination.set == "validation":
-            channels, seed = TRAINING_CHANNELS, VALIDATION_SEED
+            channels, seed = TRAINING_CHANNELS, seeds.VALIDATION
         device = "cuda" if self.device != "cpu" and torch.cuda.is_available() else "cpu"
         run = Evaluation(
             nets,

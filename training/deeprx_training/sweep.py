@@ -30,16 +30,14 @@ from deeprx_common.report import replacing
 from deeprx_common.stats import error_rate
 
 from . import recipe as recipes
+from . import seeds
 from .data import TRAINING_CHANNELS
-from .evaluate import EVALUATION_SEED, count_errors, evaluation_conditions
+from .evaluate import count_errors, evaluation_conditions
 from .flop import flop_per_slot
 from .losses import LOSSES
 from .receivers import count_parameters
 from .sweep_file import Sweep, SweepError, Trial, trial_folder
 from .train import Trainer, TrainingError, load_receiver
-
-VALIDATION_SEED = 20_251_103
-
 
 def run_trial(
     trial: Trial,
@@ -138,7 +136,7 @@ def _spent(path: Path, shared: bool) -> dict:
 
 def _examine(name, examination, nets, facts, sweep: Sweep, device: str) -> list[dict]:
     channels = {"channels": TRAINING_CHANNELS} if name == "validation" else {}
-    seed = VALIDATION_SEED if name == "validation" else EVALUATION_SEED
+    seed = seeds.VALIDATION if name == "validation" else seeds.EVALUATION
     rows = []
     for domain in examination.domains:
         n_bits, errors = count_errors(

@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Seeds of slots that must never meet: no receiver is judged by slots it was trained or chosen on."""
+
+EVALUATION = 20_250_710  # the published one: for reporting
+VALIDATION = 20_251_103  # settings are chosen on it
+CALIBRATION = 1_000_000_001  # int8 scales
+TUNING = 1_000_000_002  # of what int8 rounds
+INT8_VALIDATION = 1_000_000_003  # whether int8 needs that
+SETTLING = 1_000_000_004  # batch norms' statistics
+
+RESERVED = {name: seed for name, seed in list(vars().items()) if name.isupper()}
