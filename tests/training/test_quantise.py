@@ -19,9 +19,10 @@ from deeprx_training.flop import example
 from deeprx_training.int8 import SIGNED, UNSIGNED, best_step, rounded, to_integer, to_rounded
 from deeprx_training.losses import bce
 from deeprx_training.openvino_ir import ir_files
-from deeprx_training.quantise import calibrate, fine_tune, quantise
+from deeprx_training.quantise import quantise
 from deeprx_training.realtime import RealtimeRx
 from deeprx_training.receivers import HybridRx
+from deeprx_training.rounding import calibrate, fine_tune
 from deeprx_training.train import load_receiver
 
 SPEC = {"net": "RealtimeRx", "channels": 16, "pilot_channels": 16, "fold": 12}

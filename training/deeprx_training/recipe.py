@@ -42,10 +42,10 @@ class Recipe:
     are different); data_seed: of the slots, where it differs from seed, which draws the nets' first
     weights and the batches' order; teacher: file that members with a loss other than bce learn
     from, sought like Member.start in the working directory, in the recipe's folder and in those
-    above it; kd_until: share of the steps after which they go on with BCE alone; norm_until: share of
-    the steps after which batch norms hold the statistics they have, and the nets learn with those
-    that they are shipped with; precision of the convolutions: float32, bfloat16, or auto: bfloat16
-    where the machine has it.
+    above it; kd_until: share of the steps after which they go on with BCE alone; norm_until: share
+    of the steps after which batch norms hold the statistics they have, and the nets learn with
+    those that they are shipped with; precision of the convolutions: float32, bfloat16, or auto:
+    bfloat16 where the machine has it.
     """
 
     members: tuple[Member, ...]

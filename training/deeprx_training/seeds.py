@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Seeds of slots that must never meet: no receiver is judged by slots it was trained or chosen on."""
+"""Seeds of slots that must never meet: no receiver is judged by what it learned from."""
 
 EVALUATION = 20_250_710  # the published one: for reporting
 VALIDATION = 20_251_103  # settings are chosen on it

@@ -39,6 +39,7 @@ from .receivers import count_parameters
 from .sweep_file import Sweep, SweepError, Trial, trial_folder
 from .train import Trainer, TrainingError, load_receiver
 
+
 def run_trial(
     trial: Trial,
     sweep: Sweep,
