@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from deeprx_training.cli import main
-from deeprx_training.cost import inference_flop, payback, teacher_cost
+from deeprx_training.teaching.cost import inference_flop, payback, teacher_cost
 
 ROOT = Path(__file__).parents[2]
 NET = {"net": "HybridRx", "channels": 4, "dilations": [[1, 1]]}

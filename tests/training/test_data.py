@@ -6,8 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from deeprx_training import seeds
-from deeprx_training.data import EVALUATION_CHANNELS, TRAINING_CHANNELS, Conditions, SlotGenerator
+from deeprx_training.data import seeds
+from deeprx_training.data.channels import (
+    EVALUATION_CHANNELS,
+    TRAINING_CHANNELS,
+    Conditions,
+    SlotGenerator,
+)
 
 FAST = dict(channels=("TDL-A", "TDL-E"), doppler_hz=(500.0, 500.0))
 

@@ -17,11 +17,12 @@ from torch import nn
 
 from deeprx_common import report
 from deeprx_common.stats import paired_difference
-from deeprx_training import cli, coded, soft_bits, summary
-from deeprx_training import evaluate as evaluation
-from deeprx_training.classical import Baseline
-from deeprx_training.data import EVALUATION_CHANNELS, Conditions, SlotGenerator, seed_of
-from deeprx_training.evaluate import (
+from deeprx_training import cli
+from deeprx_training.data.channels import EVALUATION_CHANNELS, Conditions, SlotGenerator, seed_of
+from deeprx_training.evaluation import coded, soft_bits
+from deeprx_training.evaluation import evaluate as evaluation
+from deeprx_training.evaluation import tables as summary
+from deeprx_training.evaluation.evaluate import (
     PERFECT,
     SURE,
     TRUE,
@@ -30,7 +31,8 @@ from deeprx_training.evaluate import (
     evaluate,
     evaluation_conditions,
 )
-from deeprx_training.wiener import PathStatistics, TrueStatistics
+from deeprx_training.receivers.classical import Baseline
+from deeprx_training.receivers.wiener import PathStatistics, TrueStatistics
 
 ROOT = Path(__file__).parents[2]
 SYMBOL_S = 1e-3 / 14

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from deeprx_training import export as exporting
-from deeprx_training.classical import Baseline
-from deeprx_training.export import ExportError, export, save_receiver
-from deeprx_training.flop import example
+from deeprx_training.export import export as exporting
+from deeprx_training.export.export import ExportError, export, save_receiver
+from deeprx_training.receivers.classical import Baseline
+from deeprx_training.receivers.flop import example
 
 
 class _Unlike(nn.Module):

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from deeprx_training.data import Conditions, SlotGenerator
-from deeprx_training.feed import BatchPlan, SlotCache, SlotFeed, code_sha256
+from deeprx_training.data.channels import Conditions, SlotGenerator
+from deeprx_training.data.feed import BatchPlan, SlotCache, SlotFeed, code_sha256
 from deeprx_training.files import TrainingError
-from deeprx_training.ledger import Ledger
+from deeprx_training.teaching.ledger import Ledger
 
 PLAN = BatchPlan(
     Conditions(channels=("TDL-B",), interferer=0.5, time_domain=0.5, n_prb=6),
@@ -87,7 +87,7 @@ def test_slots_of_another_device_version_or_code_are_never_used(tmp_path, monkey
     cpu = feed(cache=tmp_path).cache.slots
     assert SlotCache(tmp_path, PLAN, torch.device("meta"), "").slots != cpu
     for place, other in (
-        ("deeprx_training.feed.version", lambda name: f"9.9 of {name}"),
+        ("deeprx_training.data.feed.version", lambda name: f"9.9 of {name}"),
         ("torch.__version__", "9.9"),
     ):
         with monkeypatch.context() as patch:

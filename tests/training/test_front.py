@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from deeprx_training.cli import main
-from deeprx_training.front import front, read
+from deeprx_training.evaluation.pareto import front, read
 
 SINR_DB, SLOTS, BITS = np.arange(6.0, 25.0, 3.0), 64, 10_000
 

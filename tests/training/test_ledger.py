@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from deeprx_common.energy import Meter, NoMeter
-from deeprx_training.ledger import EnergyBill, Ledger
+from deeprx_training.teaching.ledger import EnergyBill, Ledger
 
 
 @pytest.fixture(autouse=True)

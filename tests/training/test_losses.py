@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from deeprx_training.losses import (
+from deeprx_training.teaching.losses import (
     attention,
     bce,
     bernoulli_kl,

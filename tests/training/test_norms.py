@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from deeprx_common.slot import MODULATIONS
-from deeprx_training import recipe as recipes
 from deeprx_training.cli import main
-from deeprx_training.data import Conditions, SlotGenerator, slots_of_every_kind
-from deeprx_training.norms import settle
-from deeprx_training.realtime import RealtimeRx
-from deeprx_training.receivers import HybridRx, KindNorm
-from deeprx_training.train import Trainer, batch_norms
+from deeprx_training.data.channels import Conditions, SlotGenerator, slots_of_every_kind
+from deeprx_training.receivers.nets import HybridRx, KindNorm
+from deeprx_training.receivers.norms import settle
+from deeprx_training.receivers.realtime import RealtimeRx
+from deeprx_training.teaching import recipe as recipes
+from deeprx_training.teaching.train import Trainer, batch_norms
 
 TINY = """
 steps = 7

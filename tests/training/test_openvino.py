@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from deeprx_training import export as exporting
-from deeprx_training.export import ExportError, export
-from deeprx_training.flop import example
-from deeprx_training.openvino_ir import run_ir
-from deeprx_training.receivers import HybridRx
+from deeprx_training.export import export as exporting
+from deeprx_training.export.export import ExportError, export
+from deeprx_training.export.openvino_ir import run_ir
+from deeprx_training.receivers.flop import example
+from deeprx_training.receivers.nets import HybridRx
 
 
 class RealRx(nn.Module):

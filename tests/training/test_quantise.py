@@ -11,19 +11,26 @@ import pytest
 import torch
 from torch import nn
 
-from deeprx_training import quantise as quantising
-from deeprx_training.data import Conditions, SlotGenerator
-from deeprx_training.export import export
+from deeprx_training.data.channels import Conditions, SlotGenerator
+from deeprx_training.export import quantise as quantising
+from deeprx_training.export.export import export
+from deeprx_training.export.openvino_ir import ir_files
+from deeprx_training.export.quantise import quantise
 from deeprx_training.files import TrainingError
-from deeprx_training.flop import example
-from deeprx_training.int8 import SIGNED, UNSIGNED, best_step, rounded, to_integer, to_rounded
-from deeprx_training.losses import bce
-from deeprx_training.openvino_ir import ir_files
-from deeprx_training.quantise import quantise
-from deeprx_training.realtime import RealtimeRx
-from deeprx_training.receivers import HybridRx
-from deeprx_training.rounding import calibrate, fine_tune
-from deeprx_training.train import load_receiver
+from deeprx_training.receivers.flop import example
+from deeprx_training.receivers.int8 import (
+    SIGNED,
+    UNSIGNED,
+    best_step,
+    rounded,
+    to_integer,
+    to_rounded,
+)
+from deeprx_training.receivers.nets import HybridRx
+from deeprx_training.receivers.realtime import RealtimeRx
+from deeprx_training.teaching.losses import bce
+from deeprx_training.teaching.rounding import calibrate, fine_tune
+from deeprx_training.teaching.train import load_receiver
 
 SPEC = {"net": "RealtimeRx", "channels": 16, "pilot_channels": 16, "fold": 12}
 CONDITIONS = Conditions(n_prb=6, modulations={"16QAM": 0.5, "64QAM": 0.5})
@@ -179,6 +186,6 @@ def test_int8_files_load_in_silence(made, tmp_path):
     """In a process of its own: LibTorch warns once for each."""
     path = str(tmp_path / "small.pt")
     export(made, path, "small", "student", [2], "int8", openvino=False)
-    program = f"from deeprx_training.train import load_receiver; load_receiver({path!r})"
+    program = f"from deeprx_training.teaching.train import load_receiver; load_receiver({path!r})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")

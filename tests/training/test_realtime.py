@@ -7,11 +7,17 @@ import pytest
 import torch
 
 from deeprx_common.slot import constellation
-from deeprx_training.classical import Baseline, Demapper, shrink_covariance, whiten_combine
-from deeprx_training.data import Conditions, SlotGenerator, bit_errors
-from deeprx_training.flop import flop_per_slot
-from deeprx_training.int8 import to_rounded
-from deeprx_training.realtime import (
+from deeprx_training.data.channels import Conditions, SlotGenerator, bit_errors
+from deeprx_training.receivers.classical import (
+    Baseline,
+    Demapper,
+    shrink_covariance,
+    whiten_combine,
+)
+from deeprx_training.receivers.flop import flop_per_slot
+from deeprx_training.receivers.int8 import to_rounded
+from deeprx_training.receivers.nets import build, count_parameters
+from deeprx_training.receivers.realtime import (
     Body,
     RealtimeRx,
     combine,
@@ -20,8 +26,7 @@ from deeprx_training.realtime import (
     level_spacing,
     soft_symbol,
 )
-from deeprx_training.receivers import build, count_parameters
-from deeprx_training.train import TrainingError, load_receiver
+from deeprx_training.teaching.train import TrainingError, load_receiver
 
 
 def as_planes(z):

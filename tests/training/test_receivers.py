@@ -11,12 +11,17 @@ from torch import nn
 
 from deeprx_common.slot import MODULATIONS, constellation
 from deeprx_common.stats import error_rate, paired_difference
-from deeprx_training.classical import Baseline, Demapper, shrink_covariance, whiten_combine
-from deeprx_training.data import Conditions, SlotGenerator, bit_errors, bits_per_slot
-from deeprx_training.evaluate import count_errors
-from deeprx_training.flop import example, flop_per_slot
-from deeprx_training.receivers import DeepRx, HybridRx, SeparableConv, build, count_parameters
-from deeprx_training.train import load_receiver
+from deeprx_training.data.channels import Conditions, SlotGenerator, bit_errors, bits_per_slot
+from deeprx_training.evaluation.evaluate import count_errors
+from deeprx_training.receivers.classical import (
+    Baseline,
+    Demapper,
+    shrink_covariance,
+    whiten_combine,
+)
+from deeprx_training.receivers.flop import example, flop_per_slot
+from deeprx_training.receivers.nets import DeepRx, HybridRx, SeparableConv, build, count_parameters
+from deeprx_training.teaching.train import load_receiver
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = json.loads((Path(__file__).parent / "reference_sionna.json").read_text())

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from deeprx_common.stats import paired_difference
-from deeprx_training.evaluate import PERFECT, SURE, Evaluation, evaluation_conditions
-from deeprx_training.plots import Curve, gain
-from deeprx_training.train import load_receiver
+from deeprx_training.evaluation.evaluate import PERFECT, SURE, Evaluation, evaluation_conditions
+from deeprx_training.evaluation.figures import Curve, gain
+from deeprx_training.teaching.train import load_receiver
 
 MODELS = Path(__file__).parents[2] / "models"
 NAMES = ["deeprx-slim-0", "deeprx-slim-1"] + [f"deeprx-realtime-{i}" for i in (1, 2, 3)]

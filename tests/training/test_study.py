@@ -8,10 +8,10 @@ import pyarrow.parquet
 import pytest
 import torch
 
-from deeprx_training import recipe as recipes
-from deeprx_training import study
 from deeprx_training.cli import main
-from deeprx_training.train import Trainer
+from deeprx_training.experiments import study
+from deeprx_training.teaching import recipe as recipes
+from deeprx_training.teaching.train import Trainer
 
 EXAMINATION = """[[examination]]
 set = "evaluation"

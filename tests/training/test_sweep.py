@@ -18,8 +18,9 @@ import pyarrow.parquet
 import pytest
 import torch
 
-from deeprx_training import plots, sweep_file
 from deeprx_training.cli import main
+from deeprx_training.evaluation import figures as plots
+from deeprx_training.experiments import sweep_file
 
 ROOT = Path(__file__).parents[2]
 RECIPE = """
@@ -211,7 +212,7 @@ def test_a_sweep_stops_resumes_and_reports_what_failed(tmp_path, capsys):
     and reports the two that cannot succeed; without those the sweep is whole. The first run is on
     a cluster's address, the second on this machine alone; neither listens beyond loopback.
     """
-    from deeprx_training.sweep import cluster
+    from deeprx_training.experiments.sweep import cluster
 
     path, out = write(tmp_path), tmp_path / "out"
     trials = {t.name: t for t in sweep_file.load(path, out).trials}

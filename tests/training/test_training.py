@@ -15,11 +15,11 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from deeprx_training import recipe as recipes
 from deeprx_training.cli import main
 from deeprx_training.files import TrainingError
-from deeprx_training.receivers import DeepRx, build
-from deeprx_training.train import Trainer, bfloat16_is_safe, learning_rate
+from deeprx_training.receivers.nets import DeepRx, build
+from deeprx_training.teaching import recipe as recipes
+from deeprx_training.teaching.train import Trainer, bfloat16_is_safe, learning_rate
 
 ROOT = Path(__file__).parents[2]
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -124,7 +124,8 @@ def test_a_stopped_run_resumes_to_the_same_result(tmp_path):
 
 KILLED = """
 import os, signal, sys
-from deeprx_training import recipe, train
+from deeprx_training.teaching import recipe
+from deeprx_training.teaching import train
 trainer = train.Trainer(recipe.load(sys.argv[1]), sys.argv[2], "cpu", save_every_s=0.0)
 def kill():
     if trainer.step == 5:
@@ -243,7 +244,8 @@ def test_nets_that_bfloat16_would_break_train_in_float32(tmp_path, capsys):
 TELLING = """
 import os, sys
 from pathlib import Path
-from deeprx_training import cli, train
+from deeprx_training import cli
+from deeprx_training.teaching import train
 fit = train.Trainer.fit
 def told(self, **options):
     done = fit(self, **options)

@@ -11,13 +11,13 @@ from torch import nn
 
 from deeprx_common.stats import sinr_at_ber
 
-from . import seeds
-from .data import Conditions
-from .evaluate import count_errors
-from .files import TrainingError
-from .int8 import to_rounded
-from .realtime import RealtimeRx
-from .rounding import calibrate, fine_tune
+from ..data import seeds
+from ..data.channels import Conditions
+from ..evaluation.evaluate import count_errors
+from ..files import TrainingError
+from ..receivers.int8 import to_rounded
+from ..receivers.realtime import RealtimeRx
+from ..teaching.rounding import calibrate, fine_tune
 
 MAX_LOSS_DB = 0.1
 TARGET_BER = 1e-2

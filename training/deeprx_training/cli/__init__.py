@@ -14,13 +14,13 @@ from deeprx_common import limits
 from deeprx_common.slot import MODULATIONS
 from deeprx_common.stopping import stop_on_sigterm
 
-from . import recipe as recipes
-from .data import EVALUATION_CHANNELS
-from .export import ExportError
-from .files import TrainingError, writable_folder
-from .train import Trainer, load_receiver, recipe_of
+from ..data.channels import EVALUATION_CHANNELS
+from ..export.export import ExportError
+from ..files import TrainingError, writable_folder
+from ..teaching import recipe as recipes
+from ..teaching.train import Trainer, load_receiver, recipe_of
 
-RECIPES = Path(__file__).parents[1] / "recipes"
+RECIPES = Path(__file__).parents[2] / "recipes"
 FLOOR_DB = [18.0, 21.0, 24.0, 27.0, 30.0]
 
 
@@ -298,7 +298,7 @@ def _add_front(commands) -> None:
 
 
 def _front(args) -> int:
-    from .front import markdown, read, write
+    from ..evaluation.pareto import markdown, read, write
 
     found = read(args.evaluation, args.bench, args.contender)
     out = Path(args.out or args.evaluation)
@@ -378,7 +378,7 @@ def _add_cost(commands) -> None:
 def _cost(args) -> int:
     from rich.console import Console
 
-    from .cost import payback, payback_table, phase_table, read_run, teacher_cost
+    from ..teaching.cost import payback, payback_table, phase_table, read_run, teacher_cost
 
     run = read_run(args.folder)
     console = Console(width=160)
@@ -415,9 +415,9 @@ def _train(args) -> int:
 
 
 def _evaluate(args) -> int:
-    from . import seeds
-    from .evaluate import evaluate, evaluation_conditions
-    from .summary import ber_table, warnings, write
+    from ..data import seeds
+    from ..evaluation.evaluate import evaluate, evaluation_conditions
+    from ..evaluation.tables import ber_table, warnings, write
 
     if args.slots < 2:
         raise TrainingError(f"--slots: expected 2 or more, got {args.slots}")
@@ -472,7 +472,7 @@ def _evaluate(args) -> int:
 
 
 def _sweep(args) -> int:
-    from . import sweep, sweep_file
+    from ..experiments import sweep, sweep_file
 
     loaded = sweep_file.load(args.sweep, args.out)
     try:
@@ -494,7 +494,7 @@ def _sweep(args) -> int:
 
 
 def _plot(args) -> int:
-    from . import plots
+    from ..evaluation import figures as plots
 
     for path in plots.draw(args.table):
         print(path)
@@ -502,7 +502,7 @@ def _plot(args) -> int:
 
 
 def _study(args) -> int:
-    from . import study
+    from ..experiments import study
 
     loaded, out = study.load(args.study), Path(args.out)
     if args.tables:
@@ -557,9 +557,9 @@ def _export(args) -> int:
 
     from rich.progress import track
 
-    from .classical import Baseline
-    from .data import slots_of_every_kind
-    from .norms import settle
+    from ..data.channels import slots_of_every_kind
+    from ..receivers.classical import Baseline
+    from ..receivers.norms import settle
 
     name = args.name or Path(args.out).stem
     training = {}
@@ -588,7 +588,7 @@ def _export(args) -> int:
 
 
 def _quantise(args) -> int:
-    from .quantise import SINR_DB, quantise
+    from ..export.quantise import SINR_DB, quantise
 
     if min(args.slots, args.steps) < 2:
         raise TrainingError("--slots and --steps: expected 2 or more")
@@ -632,7 +632,7 @@ def _training(recipe: recipes.Recipe, member: str, args) -> dict:
 
 
 def _write_model_file(args, net, name, kind, n_rx, precision, training) -> int:
-    from .export import ber_table, export
+    from ..export.export import ber_table, export
 
     metadata = export(
         net,
@@ -673,7 +673,3 @@ def main(argv: list[str] | None = None) -> int:
         print("stopped", file=sys.stderr)
         return 130
     return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main())

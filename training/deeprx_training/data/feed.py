@@ -25,9 +25,9 @@ from torch import Tensor
 from deeprx_common import slot
 from deeprx_common.slot import SlotConfig
 
-from . import data
-from .data import Conditions, SlotBatch, SlotGenerator
-from .files import TrainingError, read_tensors, write_atomically
+from ..files import TrainingError, read_tensors, write_atomically
+from . import channels as data
+from .channels import Conditions, SlotBatch, SlotGenerator
 
 Teacher = Callable[[SlotBatch], Tensor]
 Phase = Callable[[str, int], AbstractContextManager]

@@ -18,10 +18,10 @@ from scipy.stats import t as student_t
 from deeprx_common.report import replacing
 from deeprx_common.stats import error_rate, paired_difference, sinr_at_ber, sinr_gain
 
+from ..teaching.losses import LOSSES
+from ..teaching.recipe import Recipe
 from .evaluate import BER_TARGETS, BLER_TARGET, block_error_rate
-from .losses import LOSSES
-from .recipe import Recipe
-from .summary import markdown_table, rate_cell
+from .tables import markdown_table, rate_cell
 
 _DISTILLING = ("teacher", "temperature", "kd_until", *(f"loss_{k}" for k in LOSSES))
 _SEEDS = ("seed", "data_seed")

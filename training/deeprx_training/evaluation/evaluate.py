@@ -20,12 +20,13 @@ from deeprx_common.energy import energy_per_slot
 from deeprx_common.slot import SlotConfig
 from deeprx_common.stats import error_rate, mean_ci95, sinr_at_ber, sinr_gain
 
-from . import seeds, soft_bits
-from .classical import Baseline, Demapper, perfect_csi
+from ..data import seeds
+from ..data.channels import EVALUATION_CHANNELS, Conditions, SlotBatch, SlotGenerator, seed_of
+from ..receivers.classical import Baseline, Demapper, perfect_csi
+from ..receivers.flop import flop_per_slot
+from ..receivers.wiener import TrueStatistics
+from . import soft_bits
 from .coded import TransportBlock
-from .data import EVALUATION_CHANNELS, Conditions, SlotBatch, SlotGenerator, seed_of
-from .flop import flop_per_slot
-from .wiener import TrueStatistics
 
 BATCH = 128  # part of what a seed means
 LS, SURE, TRUE, PERFECT = "LS-LMMSE", "SURE-LMMSE", "true-statistics LMMSE", "perfect CSI"

@@ -13,8 +13,8 @@ import numpy as np
 from deeprx_common.report import replacing
 
 from .evaluate import BER_TARGETS, PERFECT
-from .plots import Curve, Gain, gain
-from .summary import markdown_table
+from .figures import Curve, Gain, gain
+from .tables import markdown_table
 
 
 class FrontError(ValueError):

@@ -5,11 +5,11 @@ import torch
 from rich.progress import track
 from torch import Tensor, nn
 
-from . import seeds
-from .data import Conditions, SlotGenerator
-from .int8 import SIGNED, UNSIGNED, RoundedBody, best_step
+from ..data import seeds
+from ..data.channels import Conditions, SlotGenerator
+from ..receivers.int8 import SIGNED, UNSIGNED, RoundedBody, best_step
+from ..receivers.realtime import RealtimeRx
 from .losses import objective, sinr_weight
-from .realtime import RealtimeRx
 
 BATCH = 16
 

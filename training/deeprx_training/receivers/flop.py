@@ -8,8 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from deeprx_common.examples import received_slots
 from deeprx_common.slot import N_SYMBOLS, SlotConfig
 
+from .nets import FoldedNet, HybridRx
 from .realtime import RealtimeRx
-from .receivers import FoldedNet, HybridRx
 
 
 def example(n_rx: int, n_prb: int = 26, batch: int = 1) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import rules
+from .. import rules
 from .classical import (
     Demapper,
     PilotEstimate,

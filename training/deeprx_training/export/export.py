@@ -16,11 +16,11 @@ from deeprx_common import report
 from deeprx_common.revision import git_revision
 from deeprx_common.slot import MODULATIONS, N_SYMBOLS, SlotConfig
 
-from .files import write_atomically
-from .flop import example, flop_per_slot
-from .int8 import ENGINE, to_integer
+from ..files import write_atomically
+from ..receivers.flop import example, flop_per_slot
+from ..receivers.int8 import ENGINE, to_integer
+from ..receivers.nets import FoldedNet, count_parameters
 from .openvino_ir import IrError, ir_files, run_ir
-from .receivers import FoldedNet, count_parameters
 
 CONTRACT = "deeprx.model/1"
 LICENCE = "GPL-3.0-or-later"

@@ -21,7 +21,7 @@ import tomli_w
 
 from deeprx_common.slot import MODULATIONS
 
-from . import recipe as recipes
+from ..teaching import recipe as recipes
 
 DOMAINS = ("frequency", "time")
 

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from deeprx_common.slot import N_SYMBOLS, SUBCARRIER_SPACING_HZ, SlotConfig
 
+from ..data.channels import SlotBatch, SlotGenerator
 from .classical import Demapper
-from .data import SlotBatch, SlotGenerator
 
 _DIRECTIONS = 16  # midpoints over the zenith of travel: 1e-7 exact up to 12 radians
 

@@ -26,18 +26,19 @@ import torch
 from deeprx_common import limits
 from deeprx_common.report import replacing
 
-from . import recipe as recipes
-from . import rules, seeds
-from .data import EVALUATION_CHANNELS, TRAINING_CHANNELS
-from .evaluate import Evaluation, evaluation_conditions
-from .files import TrainingError
-from .flop import flop_per_slot
-from .receivers import count_parameters
+from .. import rules
+from ..data import seeds
+from ..data.channels import EVALUATION_CHANNELS, TRAINING_CHANNELS
+from ..evaluation.evaluate import Evaluation, evaluation_conditions
+from ..files import TrainingError
+from ..receivers.flop import flop_per_slot
+from ..receivers.nets import count_parameters
+from ..teaching import recipe as recipes
+from ..teaching.train import Trainer, load_receiver, share_classical
 from .sweep import as_table, ber_rows, member_facts, write_table
 from .sweep_file import Trial
-from .train import Trainer, load_receiver, share_classical
 
-STUDIES = Path(__file__).parents[1] / "studies"
+STUDIES = Path(__file__).parents[2] / "studies"
 SLOT_BYTES = 210_000  # of cache, with the LLRs of three teachers
 FILL_SHARE, PROBE_SHARE, COUNT_SHARE, SPARE = 0.25, 0.03, 0.2, 0.93
 PROBE_S = 60.0  # at most: these steps are not kept

@@ -12,11 +12,12 @@ from pathlib import Path
 from deeprx_common import limits
 from deeprx_common.slot import MODULATIONS, N_SYMBOLS
 
-from . import rules, seeds
-from .data import TRAINING_CHANNELS, Conditions
-from .feed import BatchPlan
+from .. import rules
+from ..data import seeds
+from ..data.channels import TRAINING_CHANNELS, Conditions
+from ..data.feed import BatchPlan
+from ..receivers.nets import MAX_BITS, build
 from .losses import LOSSES
-from .receivers import MAX_BITS, build
 
 
 @dataclass(frozen=True)

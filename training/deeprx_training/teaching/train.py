@@ -22,15 +22,16 @@ from deeprx_common.energy import find_meter
 from deeprx_common.shipped import shipped_models
 from deeprx_common.slot import MODULATIONS, SlotConfig
 
-from . import classical, realtime, receivers
-from .data import SlotBatch
-from .feed import SlotFeed, code_sha256
-from .files import TrainingError, read_tensors, writable_folder, write_atomically
-from .int8 import select_engine
+from ..data.channels import SlotBatch
+from ..data.feed import SlotFeed, code_sha256
+from ..files import TrainingError, read_tensors, writable_folder, write_atomically
+from ..receivers import classical, realtime
+from ..receivers import nets as receivers
+from ..receivers.int8 import select_engine
+from ..receivers.nets import HybridRx, SeparableConv, bodies, build, last_hidden
+from ..receivers.realtime import RealtimeRx
 from .ledger import EnergyBill, Ledger
 from .losses import objective, sinr_weight
-from .realtime import RealtimeRx
-from .receivers import HybridRx, SeparableConv, bodies, build, last_hidden
 from .recipe import Member, Recipe
 
 # A batch has one modulation, so statistics that are to be held must come of many batches.

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from .data import SlotBatch
-from .receivers import KindNorm
+from ..data.channels import SlotBatch
+from .nets import KindNorm
 
 
 def settle(net: nn.Module, batches: Iterable[SlotBatch]) -> None:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from rich.table import Table
 
-from .files import TrainingError
-from .flop import flop_per_slot
+from ..files import TrainingError
+from ..receivers.flop import flop_per_slot
+from ..receivers.nets import build
 from .ledger import PHASES
-from .receivers import build
 from .recipe import Recipe
 from .recipe import load as load_recipe
 

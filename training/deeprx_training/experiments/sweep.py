@@ -29,15 +29,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from deeprx_common.report import replacing
 from deeprx_common.stats import error_rate
 
-from . import recipe as recipes
-from . import seeds
-from .data import TRAINING_CHANNELS
-from .evaluate import count_errors, evaluation_conditions
-from .flop import flop_per_slot
-from .losses import LOSSES
-from .receivers import count_parameters
+from ..data import seeds
+from ..data.channels import TRAINING_CHANNELS
+from ..evaluation.evaluate import count_errors, evaluation_conditions
+from ..receivers.flop import flop_per_slot
+from ..receivers.nets import count_parameters
+from ..teaching import recipe as recipes
+from ..teaching.losses import LOSSES
+from ..teaching.train import Trainer, TrainingError, load_receiver
 from .sweep_file import Sweep, SweepError, Trial, trial_folder
-from .train import Trainer, TrainingError, load_receiver
 
 
 def run_trial(
