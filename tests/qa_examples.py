@@ -4,6 +4,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from companion import environment
+from companion import Companion, environment
 from gnuradio import blocks, deeprx, gr
 from gnuradio.deeprx.slot_equaliser import equalise
 from gnuradio.grc.core.platform import Platform
@@ -190,6 +191,106 @@ class TestExamples:
         assert ran.returncode == 2
         assert "must not be negative" in ran.stderr.splitlines()[-1]
         assert "Traceback" not in ran.stderr
+
+
+WHICH_QT = """
+import gnuradio.deeprx.report_display
+import pyqtgraph
+print(pyqtgraph.Qt.QT_LIB)
+"""
+
+# What each shows once it runs: a window of this title, or this text; None: it ends by itself
+SHOWS = {
+    "loopback": "DeepRx loopback",
+    "record": None,
+    "replay": "DeepRx, replay",
+    "synchronised": "DeepRx, synchronised",
+    "stock_ofdm": "Stock OFDM blocks",
+    "switching": "DeepRx, switching",
+    "radio_software": "DeepRx, radio without hardware",
+    "radio_loopback_soapy": None,
+    "radio_loopback_uhd": None,
+    "remote_transmitter": "sending on tcp://",
+    "remote_channel": "DeepRx, remote: channel",
+    "remote_receiver": "DeepRx, remote: receiver",
+}
+NO_RADIO = {
+    "radio_loopback_soapy": "no match",
+    "radio_loopback_uhd": "No devices found",
+}
+SAYS = {
+    "record": ["wrote recording.sigmf-meta"],
+    "remote_transmitter": ["sending on tcp://127.0.0.1:5601"],
+}
+# Stock OFDM's synchroniser, with its fixed threshold, finds what is no slot
+NO_COMPLAINT = re.compile(" :info: |Matplotlib|slot [0-9]+ dropped: no length tag")
+IN_DEFAULT_RUN = ("loopback", "record", "replay")
+
+
+@pytest.fixture(scope="class")
+def companion(request, tmp_path_factory):
+    """With a page for each example that is tested, in the order of the tests."""
+    for program in ("Xvfb", "xdotool", "gnuradio-companion"):
+        if shutil.which(program) is None:
+            pytest.skip(f"needs {program}")
+    folder = tmp_path_factory.mktemp("companion")
+    names = [
+        item.callspec.params["name"]
+        for item in request.session.items
+        if getattr(item, "originalname", "") == "test_runs_in_companion"
+    ]
+    with Companion(folder, [shutil.copy(EXAMPLES / f"{n}.grc", folder) for n in names]) as opened:
+        yield opened
+
+
+class TestCompanion:
+    @pytest.mark.parametrize(
+        "name",
+        [
+            pytest.param(name, marks=[] if name in IN_DEFAULT_RUN else pytest.mark.slow)
+            for name in SHOWS
+        ],
+    )
+    def test_runs_in_companion(self, companion, name):
+        said = [
+            line
+            for line in companion.run(SHOWS[name]).splitlines()
+            if line and not NO_COMPLAINT.search(line)
+        ]
+        *said, ended = said
+        if name in NO_RADIO:
+            assert ended == ">>> Done (return code 1)"
+            assert said[-1].startswith(f"{name}.py: error: block radio_")
+            assert NO_RADIO[name] in said[-1]
+            assert len([line for line in said if not line.startswith("[INFO]")]) == 1
+        else:
+            assert ended == ">>> Done"
+            assert said == SAYS.get(name, [])
+
+    def test_a_block_that_cannot_be_made_is_one_line(self, tmp_path):
+        subprocess.run(
+            ["grcc", "-o", str(tmp_path), EXAMPLES / "replay.grc"],
+            env=environment(), check=True, capture_output=True, timeout=60,
+        )  # fmt: skip
+        ran = subprocess.run(
+            [sys.executable, "replay_gui.py"],
+            env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert ran.returncode == 1
+        last = ran.stderr.splitlines()[-1]
+        assert last.startswith("replay_gui.py: error: block source: recording.sigmf-meta: ")
+        assert "Traceback" not in ran.stderr
+
+
+    def test_display_takes_the_qt_of_gnu_radio(self, tmp_path):
+        (tmp_path / "PyQt6").mkdir()
+        (tmp_path / "PyQt6" / "__init__.py").touch()
+        ran = subprocess.run(
+            [sys.executable, "-c", WHICH_QT],
+            env=environment() | {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"},
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert ran.stdout.strip() == "PyQt5", ran.stderr
 
 
 class TestSlotEqualiser:

@@ -215,8 +215,6 @@ watch(sys.argv[1], down, lambda top: down(top)[0], begin=lambda top: top.set_snr
 def test_companion_flowgraph_swaps_down_on_a_good_channel(tmp_path):
     text = (EXAMPLES / "switching.grc").read_text()
     text = text.replace("tcp://127.0.0.1:5599", f"tcp://127.0.0.1:{free_port()}")
-    text = text.replace(", ''deeprx-teacher.pt''", "")  # as fast as tests should be
-    text = text.replace("deeprx-teacher.pt", "deeprx-student.pt")
     (tmp_path / "switching.grc").write_text(text)
     made = subprocess.run(
         ["grcc", "-o", ".", "switching.grc"],

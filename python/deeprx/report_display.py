@@ -5,9 +5,11 @@ import json
 
 import numpy as np
 import pmt
-import pyqtgraph
 from gnuradio import gr
-from PyQt5 import QtCore, QtGui, QtWidgets
+from PyQt5 import QtCore, QtGui, QtWidgets  # GNU Radio's Qt; pyqtgraph takes what is there already
+
+# isort: split
+import pyqtgraph
 
 from deeprx_common import report
 

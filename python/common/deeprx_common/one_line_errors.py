@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Imported by what Companion generates: a block that cannot be made ends it with one line.
+
+That is a package that is missing, a file that is not there, a value out of range, a radio that does
+not answer. Other errors keep their traceback, and so do these under `python3 -X dev`.
+"""
+
+import os
+import re
+import sys
+import traceback
+
+MISTAKES = (ImportError, OSError, RuntimeError, ValueError)
+
+
+def _line(error: BaseException, trace) -> str | None:
+    """What to say in place of a traceback; None where it says more."""
+    if sys.flags.dev_mode or not isinstance(error, MISTAKES):
+        return None
+    script = os.path.abspath(sys.argv[0])
+    frames = [f for f in traceback.extract_tb(trace) if os.path.abspath(f.filename) == script]
+    if not frames:
+        return None
+    text = " ".join(str(error).split())
+    if made := re.match(r"self\.(\w+) = ", frames[-1].line):
+        text = f"block {made[1]}: {text}"
+    elif not isinstance(error, ImportError):
+        return None
+    return f"{os.path.basename(script)}: error: {text}"
+
+
+def _hook(kind, error, trace) -> None:
+    line = _line(error, trace)
+    if line is None:
+        sys.__excepthook__(kind, error, trace)
+    else:
+        print(line, file=sys.stderr)
+
+
+sys.excepthook = _hook
