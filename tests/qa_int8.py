@@ -14,7 +14,6 @@ import receiver_models as models
 import torch
 from gnuradio import deeprx
 from gnuradio.deeprx import deeprx_python
-from torch import nn
 
 ROOT = Path(__file__).parents[1]
 TRAIN = ROOT / ".venv-training" / "bin" / "deeprx-train"
@@ -29,29 +28,8 @@ net = { net = "RealtimeRx", channels = 16, pilot_channels = 16, fold = 12 }
 pytestmark = pytest.mark.filterwarnings("ignore:torch.quantize_per")
 
 
-class Int8Net(nn.Module):
-    """All int8 operators that a receiver may need: convolutions with ReLU and with residual."""
-
-    def __init__(self):
-        super().__init__()
-        torch.backends.quantized.engine = "onednn"
-        weight = torch.randn(8, 8, 3, 3, generator=torch.Generator().manual_seed(1))
-        scales, zeros = torch.full((8,), 0.03).double(), torch.zeros(8, dtype=torch.int64)
-        weight = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
-        self.packed = torch.ops.quantized.conv2d_prepack(
-            weight, torch.zeros(8), [1, 1], [1, 1], [1, 1], 1
-        )
-
-    def forward(self, y: torch.Tensor, p: torch.Tensor, bits: int) -> torch.Tensor:
-        x = y.permute(0, 1, 4, 2, 3).flatten(1, 2)
-        x = torch.quantize_per_tensor(torch.cat([x, x], 1), 0.05, 128, torch.quint8)
-        x = torch.ops.quantized.conv2d_relu(x, self.packed, 0.1, 0)
-        x = torch.ops.quantized.conv2d_add_relu(x, x, self.packed, 0.5, 0)
-        return x.dequantize().permute(0, 2, 3, 1)[..., :bits]
-
-
 def test_libtorch_runs_int8_and_says_so(tmp_path):
-    module = Int8Net()
+    module = models.Int8Net()
     path = models.save(
         module, tmp_path / "m.pt", precision="int8", quantized_engine="onednn", requires=["int8"]
     )

@@ -209,6 +209,7 @@ def _parser() -> argparse.ArgumentParser:
     _model_file_options(p)
     p.set_defaults(run=_export)
     _add_quantise(commands)
+    _add_describe(commands)
 
     p = commands.add_parser(
         "sweep",
@@ -355,6 +356,35 @@ def _add_quantise(commands) -> None:
     _model_file_options(p)
     _threads_option(p)
     p.set_defaults(run=_quantise)
+
+
+def _add_describe(commands) -> None:
+    p = commands.add_parser(
+        "describe",
+        help="rewrite what model files say of themselves, and nothing else of them",
+        description="Writes into deeprx.json what a receiver was trained on, as its recipe in the "
+        "file says, and with --results its bit error rates and limits as measured. Program, "
+        "weights and OpenVINO IR stay byte for byte as they are; the file's SHA-256 changes.",
+    )
+    p.add_argument("files", nargs="+", metavar="FILE.pt")
+    p.add_argument(
+        "--results", metavar="DIR", help="with the ber.json and limits.json of ./dev results"
+    )
+    p.set_defaults(run=_describe)
+
+
+def _describe(args) -> int:
+    from ..export.describe import describe
+
+    for path in args.files:
+        found = describe(path, args.results)
+        ranges = found["trained"]
+        print(
+            f"{path}: {found['name']}, trained on {', '.join(ranges['channels'])}"
+            if ranges
+            else f"{path}: {found['name']}, nothing known of its training"
+        )
+    return 0
 
 
 def _add_cost(commands) -> None:
@@ -632,6 +662,7 @@ def _training(recipe: recipes.Recipe, member: str, args) -> dict:
 
 
 def _write_model_file(args, net, name, kind, n_rx, precision, training) -> int:
+    from ..export.describe import trained_on
     from ..export.export import ber_table, export
 
     metadata = export(
@@ -645,6 +676,7 @@ def _write_model_file(args, net, name, kind, n_rx, precision, training) -> int:
         ber=ber_table(args.report, name),
         parity=args.parity,
         openvino=args.openvino,
+        trained=trained_on(recipes.conditions_of(training["recipe"])) if training else None,
     )
     flop = metadata["flop_per_slot"]
     print(

@@ -23,6 +23,10 @@ from ..receivers.nets import FoldedNet, count_parameters
 from .openvino_ir import IrError, ir_files, run_ir
 
 CONTRACT = "deeprx.model/1"
+MEASURED = (
+    "domain", "channel", "modulation", "dmrs", "sinr_db", "ber", "ber_ci95", "slots", "clusters",
+    "seed",
+)  # fmt: skip
 LICENCE = "GPL-3.0-or-later"
 # RMS of the LLRs' difference over their RMS
 ALONE = 1e-3  # the same of one net with itself, where only rounding differs
@@ -48,24 +52,12 @@ def to_precision(net: nn.Module, precision: str) -> nn.Module:
 
 def ber_table(reports: list[str], receiver: str) -> list[dict]:
     """What evaluations measured of a receiver: the model file's BER table, with intervals."""
-    keys = (
-        "domain",
-        "channel",
-        "modulation",
-        "dmrs",
-        "sinr_db",
-        "ber",
-        "ber_ci95",
-        "slots",
-        "clusters",
-        "seed",
-    )
     found = []
     for path in reports:
         points = [p for p in report.read(path)["points"] if p["receiver"] == receiver]
         if not points:
             raise ExportError(f"{path}: holds no point of {receiver}; evaluate it first")
-        found += [{k: p[k] for k in keys} for p in points]
+        found += [{k: p[k] for k in MEASURED} for p in points]
     return found
 
 

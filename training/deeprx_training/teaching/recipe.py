@@ -153,6 +153,15 @@ def content_sha256(text: str) -> str:
     return hashlib.sha256(json.dumps(tomllib.loads(text), sort_keys=True).encode()).hexdigest()
 
 
+def conditions_of(text: str) -> Conditions:
+    """What a recipe's text draws its slots from; ValueError where its [data] is wrong."""
+    return _conditions(tomllib.loads(text).get("data", {}))
+
+
+def _conditions(data: dict) -> Conditions:
+    return Conditions(**rules.table(data, _CONDITIONS))
+
+
 def load(path: str | Path) -> Recipe:
     """Read and check a recipe; RecipeError is one line that names the file and the key."""
     path = Path(path)
@@ -168,7 +177,7 @@ def load(path: str | Path) -> Recipe:
     try:
         table = rules.table(table, _RECIPE)
         where = f"{path} [data]"
-        data = Conditions(**rules.table(data, _CONDITIONS))
+        data = _conditions(data)
         made = []
         for k, member in enumerate(members if isinstance(members, list) else []):
             named = isinstance(member, dict) and member.get("name")

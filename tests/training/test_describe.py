@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What model files say of themselves can be rewritten; what they compute stays as it is."""
+
+import json
+import shutil
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from deeprx_training import cli
+from deeprx_training.data.channels import Conditions
+from deeprx_training.export.describe import MEASURED, content_sha256, describe, read, trained_on
+from deeprx_training.files import TrainingError
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = sorted((ROOT / "models").glob("*.pt"))
+SMALL = ROOT / "models" / "deeprx-slim-0.pt"
+
+
+def records(path):
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+        return {
+            i.filename: (archive.read(i), (i.header_offset + len(i.FileHeader())) % 64)
+            for i in archive.infolist()
+        }
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_shipped_files_say_what_they_were_trained_on(path):
+    """In the terms of the recipe that they carry."""
+    metadata = read(path)
+    if metadata["kind"] == "baseline":
+        assert metadata["trained"] is None
+        return
+    data = tomllib.loads(metadata["training"]["recipe"])["data"]
+    assert metadata["trained"] == {
+        "channels": ["TDL-B", "TDL-C", "TDL-D", "CDL-B", "CDL-C", "CDL-D"],
+        "delay_spread_s": [1e-8, 3e-7],
+        "doppler_hz": [0.0, 500.0],
+        "snr_db": [-4.0, 32.0],
+        "sir_db": [0.0, 36.0],
+        "modulations": ["QPSK", "16QAM", "64QAM", "256QAM"],
+        "dmrs_symbols": [1, 2],
+        "n_rx": [2],
+    }
+    assert data["interferer"] > 0 and set(data["dmrs"]) == {"2", "2,11"}
+
+
+def test_ranges_are_those_of_the_conditions():
+    found = trained_on(
+        Conditions(n_rx=4, doppler_hz=(5.0, 6.0), modulations={"64QAM": 1.0, "QPSK": 0.0})
+    )
+    assert found["sir_db"] is None and found["n_rx"] == [4] and found["dmrs_symbols"] == [2]
+    assert found["doppler_hz"] == [5.0, 6.0] and found["modulations"] == ["64QAM"]
+
+
+def test_only_the_json_changes(tmp_path, capsys):
+    path = shutil.copy(SMALL, tmp_path / "m.pt")
+    before, content = records(path), content_sha256(path)
+    with zipfile.ZipFile(path) as archive:
+        folder = archive.namelist()[0].partition("/")[0]
+    assert cli.main(["describe", str(path)]) == 0
+    assert "m.pt: deeprx-slim-0, trained on TDL-B, " in capsys.readouterr().out
+    after = records(path)
+    record = f"{folder}/extra/deeprx.json"
+    assert before.keys() == after.keys() and content_sha256(path) == content
+    assert all(after[n][0] == data for n, (data, _) in before.items() if n != record)
+    assert {place for _, place in after.values()} == {0}  # LibTorch maps aligned records
+    extra = {"deeprx.json": ""}
+    y, p = torch.ones(1, 2, 14, 72, 2), torch.ones(1, 14, 72, 2)
+    llr = [torch.jit.load(f, _extra_files=extra)(y, p, 4) for f in (path, SMALL)]
+    assert torch.equal(*llr) and json.loads(extra["deeprx.json"]) == read(SMALL)
+
+
+def test_other_weights_are_another_content(tmp_path):
+    path = tmp_path / "m.pt"
+    with zipfile.ZipFile(SMALL) as old, zipfile.ZipFile(path, "w") as new:
+        for name in old.namelist():
+            data = old.read(name)
+            new.writestr(name, data[:-1] + b"?" if name.endswith("/data/3") else data)
+    assert content_sha256(path) != content_sha256(SMALL)
+
+
+def results(folder, path, **points):
+    name = read(path)["name"]
+    for file, point in points.items():
+        tables = {"t": {"points": [{"receiver": name} | point, {"receiver": "other"}]}}
+        found = {"models": {name: content_sha256(path)}, "tables": tables}
+        (folder / f"{file}.json").write_text(json.dumps(found))
+
+
+def test_results_go_into_the_file_that_they_are_of(tmp_path):
+    path = shutil.copy(SMALL, tmp_path / "m.pt")
+    limit = {"condition": "c", "errors_over_classical": 1.5, "ci95": [1.4, 1.6], "classical": "b"}
+    results(tmp_path, path, ber=dict.fromkeys(MEASURED, 1), limits=limit | {"slots": 3})
+    assert describe(path, tmp_path) == read(path)
+    assert read(path)["ber"] == [dict.fromkeys(MEASURED, 1)] and read(path)["limits"] == [limit]
+    other = shutil.copy(ROOT / "models" / "deeprx-slim-1.pt", tmp_path / "deeprx-slim-1.pt")
+    good = Path(other).read_bytes()
+    with pytest.raises(TrainingError, match=r"ber\.json: measured of another deeprx-slim-1"):
+        describe(other, tmp_path)
+    assert Path(other).read_bytes() == good
+
+
+@pytest.mark.parametrize("data", [b"no archive", None])
+def test_what_is_no_model_file_gets_one_line(tmp_path, capsys, data):
+    path = tmp_path / "m.pt"
+    if data is None:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("m/version", "3")
+    else:
+        path.write_bytes(data)
+    assert cli.main(["describe", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert "m.pt: expected a model file with deeprx.json" in error and error.count("\n") == 1

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a model file says of itself: its deeprx.json, read and rewritten where it is.
+
+Every other record of the archive, program, weights and IR, stays byte for byte as it is.
+"""
+
+import hashlib
+import json
+import struct
+import zipfile
+from pathlib import Path
+
+from deeprx_common.slot import MODULATIONS
+
+from ..data.channels import Conditions
+from ..files import TrainingError, write_atomically
+from ..teaching import recipe as recipes
+from .export import MEASURED
+
+RECORD, ALIGNED = "/extra/deeprx.json", 64  # LibTorch's alignment of records
+LIMIT = ("condition", "errors_over_classical", "ci95", "classical")
+
+
+def trained_on(conditions: Conditions) -> dict:
+    """The ranges that slots were drawn from, as deeprx.json holds them. sir_db: null where no
+    interferer was there. dmrs_symbols: how many a slot had.
+    """
+    c = conditions
+    return {
+        "channels": list(c.channels),
+        "delay_spread_s": list(c.delay_spread_s),
+        "doppler_hz": list(c.doppler_hz),
+        "snr_db": list(c.snr_db),
+        "sir_db": list(c.sir_db) if c.interferer else None,
+        "modulations": [m for m in MODULATIONS if c.modulations.get(m)],
+        "dmrs_symbols": sorted({len(symbols) for symbols, weight in c.dmrs.items() if weight}),
+        "n_rx": [c.n_rx],
+    }
+
+
+def _records(path: str | Path) -> dict[str, bytes]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            records = {info.filename: archive.read(info) for info in archive.infolist()}
+    except (zipfile.BadZipFile, KeyError):
+        records = {}
+    if sum(name.endswith(RECORD) for name in records) != 1:
+        raise TrainingError(f"{path}: expected a model file with deeprx.json, found something else")
+    return records
+
+
+def read(path: str | Path) -> dict:
+    """A model file's deeprx.json; TrainingError where it is no model file."""
+    (text,) = (data for name, data in _records(path).items() if name.endswith(RECORD))
+    return json.loads(text)
+
+
+def content_sha256(path: str | Path) -> str:
+    """Hexadecimal, of the records that compute: the same whatever deeprx.json says."""
+    digest = hashlib.sha256()
+    for name, data in sorted(_records(path).items()):
+        name = name.partition("/")[2]  # LibTorch puts all into a folder named by chance
+        if not f"/{name}".endswith((RECORD, "/.data/serialization_id")):
+            digest.update(f"{name} {len(data)}\n".encode() + data)
+    return digest.hexdigest()
+
+
+def rewrite(path: str | Path, metadata: dict) -> None:
+    """Give a model file another deeprx.json."""
+    records = _records(path)
+
+    def write(partial: str) -> None:
+        with zipfile.ZipFile(partial, "w") as archive:
+            for name, data in records.items():
+                if name.endswith(RECORD):
+                    data = json.dumps(metadata, indent=1).encode()
+                info = zipfile.ZipInfo(name)
+                start = archive.fp.tell() + 30 + len(name.encode()) + 4
+                pad = -start % ALIGNED
+                info.extra = struct.pack("<2sH", b"FB", pad) + b"Z" * pad  # as LibTorch pads
+                archive.writestr(info, data)
+
+    write_atomically(Path(path), write)
+
+
+def describe(path: str | Path, results: str | Path | None = None) -> dict:
+    """Rewrite deeprx.json from what the file and the results know now; returns it.
+
+    trained is of the recipe that the file carries; with results, the folder that `./dev results`
+    writes, ber and limits are what was measured there of this very program. TrainingError in one
+    line where one of them does not fit the file.
+    """
+    metadata = read(path)
+    metadata.setdefault("trained", None)
+    if text := (metadata.get("training") or {}).get("recipe"):
+        metadata["trained"] = trained_on(recipes.conditions_of(text))
+        metadata["training"]["recipe_sha256"] = recipes.content_sha256(text)
+    if results:
+        metadata["ber"] = _measured(path, metadata, Path(results) / "ber.json", MEASURED)
+        metadata["limits"] = _measured(path, metadata, Path(results) / "limits.json", LIMIT)
+    rewrite(path, metadata)
+    return metadata
+
+
+def _measured(path, metadata: dict, file: Path, keys: tuple[str, ...]) -> list[dict]:
+    try:
+        found = json.loads(file.read_text())
+    except OSError as error:
+        raise TrainingError(f"{file}: {error.strerror}; ./dev results writes it") from None
+    name = metadata["name"]
+    if found["models"].get(name) != content_sha256(path):
+        raise TrainingError(f"{file}: measured of another {name} than {path}; run ./dev results")
+    points = (p for table in found["tables"].values() for p in table["points"])
+    return [{k: p[k] for k in keys} for p in points if p["receiver"] == name]
