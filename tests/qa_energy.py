@@ -705,6 +705,7 @@ def burn(seconds):
         pass
 
 
+@pytest.mark.timing
 def test_joules_are_attributed_to_who_burned_them():
     """A receiver burns 0.3 s of CPU time, its neighbours (a thread and a process) 0.1 s each.
 

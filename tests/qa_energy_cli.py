@@ -72,6 +72,7 @@ def test_without_a_counter_all_joules_are_modelled(models, tmp_path, capsys):
     assert "modelled" in text and "measured" not in text.replace("was measured", "")
 
 
+@pytest.mark.timing
 def test_the_smaller_one_is_faster(models, tmp_path):
     small, large = run(models, tmp_path, "--rounds", 3, "--seconds", 0.1)
     assert small["cpu_s_per_slot"] < large["cpu_s_per_slot"]

@@ -367,6 +367,7 @@ class TestSlotEnergy:
             account.add_inference(inference_s)
             counted.add_slot(index, decisions(index))
 
+    @pytest.mark.timing
     def test_alone_on_a_gpu_it_is_measured(self):
         counted, account = statistics(), SlotEnergy("cuda:7", 100, Joules(), idle_w=4.0)
         self.serve(counted, account, 0, 10)
@@ -376,6 +377,7 @@ class TestSlotEnergy:
         assert found["attributed"] is None
         assert found["net"] == pytest.approx(0.6 * found["measured"], rel=0.1)
 
+    @pytest.mark.timing
     def test_receivers_on_one_gpu_share_its_joules(self):
         meter = Joules()
         counts = [statistics(), statistics()]
@@ -413,6 +415,7 @@ class TestSlotEnergy:
         self.serve(counted, account, 0, 1)
         assert account.per_slot(counted)["measured"] >= 0.09
 
+    @pytest.mark.timing
     def test_idle_power_is_measured_where_it_is_not_given(self):
         account = SlotEnergy("cuda:4", 100, Joules(watts=30.0))
         assert account._idle.watts == pytest.approx(30, rel=0.01)

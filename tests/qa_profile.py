@@ -268,6 +268,7 @@ def benchmark(meter, seconds=0.5, **power):
     return benchmarks.profile()
 
 
+@pytest.mark.timing
 def test_this_machines_rates_make_sense():
     profile = benchmark(energy.NoMeter("test"))
     assert profile.power_kind == "modelled" and "assumed (none: test)" in profile.power_source

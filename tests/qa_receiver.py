@@ -732,6 +732,7 @@ def test_gpu_gives_the_llrs_of_the_cpu(model):
     )
 
 
+@pytest.mark.timing
 def test_worker_threads_count_as_cpu_time(model):
     """The same work on two threads costs about the same CPU time, not half of it."""
     config = deeprx.SlotConfig(n_prb=106)
@@ -866,6 +867,7 @@ def work_over_engine(model):
     print("work", np.quantile(work, 0.05), "engine", np.quantile(bare, 0.05))
 
 
+@pytest.mark.timing
 def test_work_costs_at_most_20_microseconds_over_the_engine(tmp_path):
     path = models.save(models.Constant(1.0), tmp_path / "m.pt")
     counting = {"GR_CONF_PERFCOUNTERS_ON": "1", "GR_CONF_PERFCOUNTERS_CLOCK": "thread"}
