@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The pages of the reference, out of the code: nothing in them is typed twice."""
+
+import html
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "docs"))
+
+from command_lines import Command, Option, describe  # noqa: E402
+
+TRAINING_PYTHON = ROOT / ".venv-training/bin/python"
+SECTIONS = ("Input", "Output", "Parameters")
+
+
+def on_files(files, config):
+    for name, page in PAGES.items():
+        files.append(File.generated(config, f"reference/{name}.md", content=page()))
+    return files
+
+
+def _code(text) -> str:
+    return f"`{text}`" if str(text) else ""
+
+
+def _cell(text: str) -> str:
+    return " ".join(str(text).split()).replace("|", "\\|")
+
+
+def _table(heads: list[str], rows: list[list]) -> list[str]:
+    cells = [heads, ["---"] * len(heads), *([_cell(c) for c in row] for row in rows)]
+    return [*("| " + " | ".join(row) + " |" for row in cells), ""]
+
+
+def block_files() -> dict[str, dict]:
+    """Every block as Companion has it, by its name in gnuradio.deeprx."""
+    paths = sorted((ROOT / "grc").glob("*.block.yml"))
+    blocks = [yaml.safe_load(path.read_text()) for path in paths]
+    return {block["id"].removeprefix("deeprx_"): block for block in blocks}
+
+
+def _sections(documentation: str) -> dict[str, str]:
+    """What a block's documentation says, under "" and SECTIONS."""
+    found, section = {"": ""}, ""
+    for line in documentation.splitlines():
+        if line.rstrip(":") in SECTIONS and line.endswith(":"):
+            section = line.rstrip(":")
+            found[section] = ""
+        else:
+            found[section] += line + "\n"
+    return found
+
+
+def _parameter_texts(block: dict, text: str) -> dict[str, str]:
+    """What "Parameters:" says of each, by label; a paragraph may be of several, or of none."""
+    labels = [p["label"] for p in block["parameters"]]
+    texts, current = {}, None
+    for line in text.splitlines():
+        head = line.partition(":")[0]
+        of = [name for name in labels if name in head.split(", ") or name == head]
+        if of and ":" in line:
+            current = of
+            line = line.partition(":")[2]
+        for label in current or ():
+            texts[label] = f"{texts.get(label, '')} {line.strip()}".strip()
+    return texts
+
+
+def blocks() -> str:
+    from gnuradio import deeprx
+
+    lines = [
+        "# Blocks",
+        "",
+        "In Companion under *[deeprx]*; in Python in `gnuradio.deeprx`.",
+        "",
+    ]
+    for name, block in block_files().items():
+        said = _sections(block["documentation"])
+        lines += [f"## {block['label']}", "", said[""], ""]
+        for section in ("Input", "Output"):
+            if section in said:
+                lines += [f"**{section}.** {said[section]}", ""]
+        texts = _parameter_texts(block, said.get("Parameters", ""))
+        rows = [
+            [
+                p["label"],
+                _code(p["id"]),
+                _code(p.get("default", "")),
+                texts.get(p["label"], ""),
+            ]
+            for p in block["parameters"]
+        ]
+        lines += _table(["parameter", "in the flowgraph's file", "default", ""], rows)
+        python = getattr(deeprx, name, None)
+        if python is not None:
+            module = python.__module__.removeprefix("gnuradio.")
+            if module.endswith("deeprx_python"):  # C++: bindings have no source to read
+                call = python.__init__.__doc__.partition("(self")[2].partition(", ")[2]
+                lines += [f"### `deeprx.{name}`", "", "```python", f"deeprx.{name}({call.strip()}"]
+                lines += ["```", "", html.escape(inspect.getdoc(python)), ""]
+            else:
+                lines += [f"::: {module}.{python.__name__}", "    options:"]
+                lines += [f'      heading: "deeprx.{name}"', "      members: false", ""]
+    return "\n".join(lines)
+
+
+def _options(options: list[Option]) -> list[str]:
+    return _table(["option", ""], [[_code(", ".join(o.names)), o.text] for o in options])
+
+
+def _commands(program: str, title: str, intro: str, commands: list[Command]) -> str:
+    lines = [f"# {title}", "", intro, ""]
+    if commands[0].epilog:
+        lines += [commands[0].epilog, ""]
+    for command in commands[1:]:
+        lines += [f"## {program} {' '.join(command.words)}", ""]
+        lines += [command.description, "", "```", command.usage, "```", ""]
+        if command.epilog:
+            lines += ["```", command.epilog.rstrip(), "```", ""]
+        lines += _options(command.options) if command.options else []
+    return "\n".join(lines)
+
+
+def _tasks() -> list[str]:
+    """`./dev help`, a row a task."""
+    text = subprocess.run([ROOT / "dev", "help"], capture_output=True, text=True, check=True).stdout
+    rows = []
+    for line in text.splitlines()[1:]:
+        if line.startswith("  ") and not line.startswith("   "):
+            task, _, about = line.strip().partition("  ")
+            rows.append([_code("./dev " + task), about.strip()])
+    return ["## ./dev", "", *_table(["task", ""], rows)]
+
+
+def command_line() -> str:
+    from gnuradio.deeprx.cli import main
+
+    page = _commands(
+        "deeprx",
+        "Command line",
+        "`./dev run deeprx COMMAND` runs a command out of the source tree, `deeprx COMMAND` an "
+        "installed one. Training has [a page of its own](train-command-line.md).",
+        describe(main),
+    )
+    return "\n".join([page, *_tasks()])
+
+
+def _training(script: str, *arguments: str) -> list | dict:
+    """JSON that a script prints in the training environment."""
+    if not TRAINING_PYTHON.exists():
+        raise PluginError("the training environment is missing: ./dev docs makes it")
+    ran = subprocess.run(
+        [TRAINING_PYTHON, ROOT / "docs" / script, *arguments], capture_output=True, text=True
+    )
+    if ran.returncode:
+        raise PluginError(f"docs/{script} in the training environment: {ran.stderr}")
+    return json.loads(ran.stdout)
+
+
+def train_command_line() -> str:
+    found = _training("command_lines.py")
+    commands = [Command(**c | {"options": [Option(**o) for o in c["options"]]}) for c in found]
+    return _commands(
+        "./dev train",
+        "Training command line",
+        "It runs in an environment of its own, which `./dev train` makes. [Recipes](recipes.md).",
+        commands,
+    )
+
+
+PAGES = {
+    "blocks": blocks,
+    "command-line": command_line,
+    "train-command-line": train_command_line,
+}

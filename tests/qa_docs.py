@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The documentation says what is there: links, command lines, blocks, options, recipe keys."""
+
+import json
+import os
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from gnuradio.deeprx.cli import main as deeprx_main
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "docs"))
+
+from command_lines import mistake  # noqa: E402
+
+TRAINING_PYTHON = ROOT / ".venv-training/bin/python"
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+PROGRAMS = ("./dev", "deeprx", ".ci/run")
+
+
+def command_lines(page):
+    """(line, whole) of every command line on a page; whole: not only mentioned in a sentence."""
+    text = page.read_text()
+    fenced = re.compile(r"^```(?:|bash|sh|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+    for block in fenced.findall(text):
+        for line in block.replace("\\\n", " ").splitlines():
+            line = line.strip().removeprefix("$ ")
+            if line.startswith(tuple(f"{p} " for p in PROGRAMS)):
+                yield line, True
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    for span in re.findall(r"(?<!`)`([^`]+)`(?!`)", prose):
+        span = " ".join(span.replace("\\|", "|").split())
+        if span.startswith(tuple(f"{p} " for p in PROGRAMS)):
+            yield span, False
+
+
+def words_of(line):
+    """Of one command, without its environment, comment, redirection and what is piped on."""
+    words = shlex.split(line, comments=True)
+    for k, word in enumerate(words):
+        if word in ("|", "&&", ";", "&") or word.startswith((">", "2>")):
+            return words[:k]
+    return words
+
+
+def script_mistake(path, argv):
+    def main(arguments):
+        sys.argv = [str(path), *arguments]
+        runpy.run_path(str(path), run_name="__main__")
+
+    before, folder = sys.argv, sys.path[:]
+    sys.path.insert(0, str(path.parent))
+    try:
+        return mistake(main, argv)
+    finally:
+        sys.argv, sys.path[:] = before, folder
+
+
+def tasks():
+    said = subprocess.run([ROOT / "dev", "help"], capture_output=True, text=True, check=True).stdout
+    return re.findall(r"^  (\w+)", said, re.MULTILINE)
+
+
+def what_is_wrong(words):
+    """One line, or none; of `./dev train`, its arguments are left for the training environment."""
+    program, *rest = words
+    if program == ".ci/run":
+        return "" if (ROOT / program).exists() else "no such file"
+    if program == "deeprx":
+        return mistake(deeprx_main, rest)
+    if not rest or rest[0] not in [*tasks(), "help"]:
+        return f"no task {rest[:1]}"
+    task, *rest = rest
+    if task in ("demo", "bench"):
+        return mistake(deeprx_main, [task, *rest])
+    if task == "run" and rest[:1] == ["deeprx"]:
+        return mistake(deeprx_main, rest[1:])
+    if task == "run" and rest and rest[0].startswith("python") and rest[1:2] != ["-c"]:
+        path = ROOT / rest[1]
+        return script_mistake(path, rest[2:]) if path.exists() else f"no file {rest[1]}"
+    if task == "companion" and rest and not (ROOT / rest[0]).exists():
+        return f"no file {rest[0]}"
+    return ""
+
+
+def wrong(page, check):
+    found = []
+    for line, whole in command_lines(page):
+        said = check(words_of(line))
+        if said and (whole or "are required" not in said):
+            found.append(f"{line}\n    {said}")
+    return "\n".join(found)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_command_lines_parse(page):
+    assert wrong(page, what_is_wrong) == ""
+
+
+def test_training_command_lines_parse():
+    """In the training environment, all at once."""
+    if not TRAINING_PYTHON.exists():
+        pytest.skip("no training environment (./dev train --help makes it)")
+    lines = [
+        (f"{page.relative_to(ROOT)}: {line}", words[2:], whole)
+        for page in PAGES
+        for line, whole in command_lines(page)
+        if (words := words_of(line))[:2] == ["./dev", "train"]
+    ]
+    assert len(lines) > 20
+    script = (
+        "import json, sys; from command_lines import mistake; from deeprx_training.cli import main;"
+        "json.dump([mistake(main, words) for words in json.load(sys.stdin)], sys.stdout)"
+    )
+    ran = subprocess.run(
+        [TRAINING_PYTHON, "-c", script],
+        input=json.dumps([words for _, words, _ in lines]),
+        env={**os.environ, "PYTHONPATH": f"{ROOT}/docs:{ROOT}/python/common:{ROOT}/training"},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    said = zip(lines, json.loads(ran.stdout), strict=True)
+    found = [
+        f"{line}\n    {s}"
+        for (line, _, whole), s in said
+        if s and (whole or "are required" not in s)
+    ]
+    assert "\n".join(found) == ""
