@@ -95,7 +95,11 @@ def mistake(main: Callable, argv: Sequence[str]) -> str:
         return parse_args
 
     said = io.StringIO()
-    with _patched("parse_args", stop), contextlib.redirect_stderr(said):
+    with (
+        _patched("parse_args", stop),
+        contextlib.redirect_stderr(said),
+        contextlib.redirect_stdout(io.StringIO()),  # of --help
+    ):
         try:
             main(list(argv))
         except _Stop:

@@ -11,18 +11,21 @@ import sys
 from pathlib import Path
 
 import pytest
+from gnuradio import deeprx
+from gnuradio.deeprx.cli import COMMANDS
 from gnuradio.deeprx.cli import main as deeprx_main
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
 
-from command_lines import mistake  # noqa: E402
+from command_lines import describe, mistake  # noqa: E402
 
 TRAINING_PYTHON = ROOT / ".venv-training/bin/python"
 PAGES = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
+NO_BLOCKS = ("Engine", "SlotConfig", "model_path")
 PROGRAMS = ("./dev", "deeprx", ".ci/run")
 
 
@@ -91,13 +94,14 @@ def what_is_wrong(words):
     return ""
 
 
+def matters(said, whole):
+    """A sentence may name a command or an option without what must follow it."""
+    return said and (whole or not re.search("are required|expected one argument", said))
+
+
 def wrong(page, check):
-    found = []
-    for line, whole in command_lines(page):
-        said = check(words_of(line))
-        if said and (whole or "are required" not in said):
-            found.append(f"{line}\n    {said}")
-    return "\n".join(found)
+    said = [(line, check(words_of(line)), whole) for line, whole in command_lines(page)]
+    return "\n".join(f"{line}\n    {text}" for line, text, whole in said if matters(text, whole))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -128,9 +132,37 @@ def test_training_command_lines_parse():
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     said = zip(lines, json.loads(ran.stdout), strict=True)
-    found = [
-        f"{line}\n    {s}"
-        for (line, _, whole), s in said
-        if s and (whole or "are required" not in s)
-    ]
+    found = [f"{line}\n    {text}" for (line, _, whole), text in said if matters(text, whole)]
     assert "\n".join(found) == ""
+
+
+@pytest.mark.parametrize("command", describe(deeprx_main), ids=lambda c: " ".join(c.words))
+def test_every_option_is_explained(command):
+    assert command.description
+    assert [option.names for option in command.options if not option.text] == []
+
+
+def test_site_builds_without_a_dead_link(tmp_path):
+    pytest.importorskip("mkdocs", reason="./dev docs installs it")
+    if not TRAINING_PYTHON.exists():
+        pytest.skip("no training environment (./dev train --help makes it)")
+    ran = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path)],
+        cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True,
+        timeout=200,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    blocks = (tmp_path / "reference/blocks.html").read_text()
+    for path in (ROOT / "grc").glob("*.block.yml"):
+        label = re.search("^label: (.*)$", path.read_text(), re.MULTILINE)[1]
+        assert f">{label}<" in blocks
+    options = (tmp_path / "reference/command-line.html").read_text()
+    for command in COMMANDS:
+        assert f">deeprx {command}<" in options
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in deeprx.__all__ if name not in NO_BLOCKS], ids=str
+)
+def test_every_block_has_a_page_of_its_own_in_companion(name):
+    assert (ROOT / f"grc/deeprx_{name}.block.yml").exists()

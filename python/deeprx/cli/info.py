@@ -12,7 +12,9 @@ from ..model_file import read_model_file
 
 
 def configure(parser) -> None:
-    parser.add_argument("model", nargs="+", metavar="MODEL.pt")
+    parser.add_argument(
+        "model", nargs="+", metavar="MODEL.pt", help="model file, or name of a shipped one"
+    )
 
 
 def run(arguments) -> int:

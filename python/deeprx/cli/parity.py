@@ -21,8 +21,8 @@ def configure(parser) -> None:
         "wrote, through the receiver block. Exit status 1 where the LLRs differ by more than the "
         "model's precision allows."
     )
-    parser.add_argument("model", metavar="MODEL.pt")
-    parser.add_argument("reference", metavar="FILE.npz")
+    parser.add_argument("model", metavar="MODEL.pt", help="model file")
+    parser.add_argument("reference", metavar="FILE.npz", help="slots and LLRs that the export wrote")
     add_options(parser, "device", "engine")
 
 
