@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who imports whom: every folder stands on a floor and imports what is below it, and nothing imports
-itself by way of others. Read from the sources, so that imports within functions count, too.
+"""Who imports whom: every folder stands on a floor and imports what is below it, and nothing
+imports itself by way of others. Read from the sources, so that imports within functions count, too.
 """
 
 import ast

@@ -8,6 +8,7 @@ import torch
 
 from deeprx_common.slot import constellation
 from deeprx_training.data.channels import Conditions, SlotGenerator, bit_errors
+from deeprx_training.receivers.build import build
 from deeprx_training.receivers.classical import (
     Baseline,
     Demapper,
@@ -16,7 +17,7 @@ from deeprx_training.receivers.classical import (
 )
 from deeprx_training.receivers.flop import flop_per_slot
 from deeprx_training.receivers.int8 import to_rounded
-from deeprx_training.receivers.nets import build, count_parameters
+from deeprx_training.receivers.nets import count_parameters
 from deeprx_training.receivers.realtime import (
     Body,
     RealtimeRx,

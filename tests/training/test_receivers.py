@@ -13,6 +13,7 @@ from deeprx_common.slot import MODULATIONS, constellation
 from deeprx_common.stats import error_rate, paired_difference
 from deeprx_training.data.channels import Conditions, SlotGenerator, bit_errors, bits_per_slot
 from deeprx_training.evaluation.evaluate import count_errors
+from deeprx_training.receivers.build import build
 from deeprx_training.receivers.classical import (
     Baseline,
     Demapper,
@@ -20,7 +21,7 @@ from deeprx_training.receivers.classical import (
     whiten_combine,
 )
 from deeprx_training.receivers.flop import example, flop_per_slot
-from deeprx_training.receivers.nets import DeepRx, HybridRx, SeparableConv, build, count_parameters
+from deeprx_training.receivers.nets import DeepRx, HybridRx, SeparableConv, count_parameters
 from deeprx_training.teaching.train import load_receiver
 
 ROOT = Path(__file__).parents[2]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The training command line as its users run it: train, stop, resume, distil, evaluate, export."""
 
+import importlib
 import json
 import os
 import signal
@@ -17,7 +18,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from deeprx_training.cli import main
 from deeprx_training.files import TrainingError
-from deeprx_training.receivers.nets import DeepRx, build
+from deeprx_training.receivers.build import build
+from deeprx_training.receivers.nets import DeepRx
 from deeprx_training.teaching import recipe as recipes
 from deeprx_training.teaching.train import Trainer, bfloat16_is_safe, learning_rate
 
@@ -372,42 +374,48 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
         (lambda t: t.replace("time_domain", "time_dmain"), "unknown key 'time_dmain'"),
         (lambda t: t.replace("steps = 7", "steps = "), "not a TOML recipe"),
         (lambda t: t.replace("temperature", "loss = { kl = 1.0 }\ntemperature"), "names none"),
-        (lambda t: t[: t.index("[[members]]")], "nothing to train"),
-        (lambda t: "optimizer = 'sgd'\n" + t, "expected adamw or lamb, found 'sgd'"),
-        (lambda t: "precision = 'int4'\n" + t, "expected auto or float32 or bfloat16"),
-        (
-            lambda t: t.replace("batch = 4", "batch = 0"),
-            "batch: expected a whole number, 1 or more, found 0",
-        ),
+        (lambda t: t[: t.index("[[members]]")], "members is missing"),
+        (lambda t: "optimizer = 'sgd'\n" + t, "expected 'adamw' or 'lamb', found 'sgd'"),
+        (lambda t: "precision = 'int4'\n" + t, "expected 'auto', 'float32' or 'bfloat16'"),
+        (lambda t: t.replace("batch = 4", "batch = 0"), "batch: expected 1 or more, found 0"),
         (lambda t: "distinct = 7\n" + t, "expected a multiple of chunk (3), found 7"),
         (lambda t: t.replace("temperature", "loss = { kll = 1.0 }\ntemperature"), "'kll'"),
         (
             lambda t: t.replace("channels = 4", "channels = 0"),
-            "member tiny: net: HybridRx: channels: expected a whole number, from 1 to 2048",
+            "members tiny: net: HybridRx: channels: expected 1 or more, found 0",
         ),
-        (lambda t: t.replace("channels = 4", "channels = 10_000_000"), "from 1 to 2048"),
-        (lambda t: t.replace("[[1, 1]]", "[1, 1]"), "dilations: expected 2 numbers in brackets"),
-        (lambda t: t.replace("[[1, 1]]", "[[0, 1]]"), "from 1 to 64, found 0"),
+        (lambda t: t.replace("channels = 4", "channels = 10_000_000"), "expected 2048 or less"),
+        (lambda t: t.replace("[[1, 1]]", "[1, 1]"), "dilations[0]: expected a list, found 1"),
+        (lambda t: t.replace("[[1, 1]]", "[[0, 1]]"), "[0][0]: expected 1 or more, found 0"),
         (lambda t: t.replace("channels = 4", "channels = 4, bits = 2"), "bits: expected 4, as"),
         (lambda t: t.replace("channels = 4", "channels = 4, n_rx = 1"), "n_rx: expected 2, as"),
-        (lambda t: t.replace('name = "tiny"', ""), "member 1: name is missing"),
+        (lambda t: t.replace('name = "tiny"', ""), "members[0]: name is missing"),
         (lambda t: t.replace("steps = 7", "steps = 'many'"), "steps: expected a whole number"),
         (lambda t: t.replace("steps = 7", "steps = 2.5"), "steps: expected a whole number"),
-        (lambda t: "lr = inf\n" + t, "lr: expected a number above 0, found inf"),
-        (lambda t: "seed = -1\n" + t, "seed: expected a whole number, 0 or more, found -1"),
+        (lambda t: "lr = inf\n" + t, "lr: expected a finite number, found inf"),
+        (lambda t: "seed = -1\n" + t, "seed: expected 0 or more, found -1"),
         (lambda t: "data_seed = 20_250_710\n" + t, "data_seed: expected one that no evaluation"),
-        (lambda t: "kd_until = 7\n" + t, "kd_until: expected a number, from 0 to 1, found 7"),
-        (lambda t: "data = 3\n" + t[: t.index("[data]")], "[data]: expected a table, found 3"),
-        (lambda t: t.replace('["TDL-B", "TDL-D"]', "[]"), "a list of at least one"),
+        (lambda t: "kd_until = 7\n" + t, "kd_until: expected 1.0 or less, found 7"),
+        (lambda t: "data = 3\n" + t[: t.index("[data]")], "data: expected a table, found 3"),
+        (
+            lambda t: t.replace('["TDL-B", "TDL-D"]', "[]"),
+            "channels: expected a list of at least 1",
+        ),
         (lambda t: t.replace("TDL-B", "TDL-A"), "found 'TDL-A'"),
         (lambda t: t.replace("[data]", "[data]\nsnr_db = [9, 3]"), "the smaller number first"),
-        (lambda t: t.replace("[data]", "[data]\nsnr_db = 3"), "snr_db: expected 2 numbers"),
-        (lambda t: t.replace("[data]", "[data]\ninterferer = 2"), "interferer: expected a number"),
+        (lambda t: t.replace("[data]", "[data]\nsnr_db = 3"), "snr_db: expected a list, found 3"),
+        (
+            lambda t: t.replace("[data]", "[data]\ninterferer = 2"),
+            "interferer: expected 1.0 or less",
+        ),
         (lambda t: t.replace("[data]", "[data]\ndmrs = { x = 1 }"), "one or two DMRS symbols"),
         (lambda t: t.replace("[data]", "[data]\ndmrs = { 2 = 0 }"), "a weight above 0"),
         (lambda t: t.replace("[data]", "[data]\ncell_ids = [5, 1008]"), "found 1008"),
         (lambda t: t.replace("temperature", "loss = { bce = 0 }\ntemperature"), "weight above 0"),
-        (lambda t: t.replace("temperature = 1.0", "temperature = 0"), "a number above 0, found 0"),
+        (
+            lambda t: t.replace("temperature = 1.0", "temperature = 0"),
+            "expected more than 0.0, found 0",
+        ),
         (
             lambda t: (
                 "teacher = 'no.ckpt'\n"
@@ -520,6 +528,53 @@ def test_a_recipe_finds_its_files_from_any_folder(tmp_path, monkeypatch):
     (clone / "runs" / "t.ckpt").unlink()
     (away / "runs" / "t.ckpt").unlink()
     assert recipes.load(path).teacher == "runs/t.ckpt:tiny"
+
+
+MINE = """
+import torch
+class Mine(torch.nn.Module):
+    def __init__(self, channels: int = 4):
+        super().__init__()
+        self.first = torch.nn.Conv2d(6, channels, 3, padding=1)
+        self.last = torch.nn.Conv2d(channels, 8, 1)
+    def forward(self, y: torch.Tensor, p: torch.Tensor, bits: int) -> torch.Tensor:
+        scale = y.square().mean((1, 2, 3, 4)).rsqrt()
+        x = torch.cat([y * scale[:, None, None, None, None], p[:, None]], 1)
+        x = self.first(x.permute(0, 1, 4, 2, 3).flatten(1, 2))
+        return self.last(x.relu()).permute(0, 2, 3, 1)
+"""
+
+
+def test_a_recipe_names_a_net_of_ones_own(tmp_path, monkeypatch, capsys):
+    """Trained, evaluated and exported like the others; its module lies beside the recipe."""
+    path = Path(recipe(tmp_path, steps=2))
+    text = path.read_text()
+    start = text.index("net = {")
+    own = 'net = { net = "mine_of_a_test:Mine", channels = 3 }'
+    path.write_text(text[:start] + own + text[text.index("\n", start) :])
+    run = ["student", str(path), "--out", str(tmp_path / "run"), "--device", "cpu"]
+    assert main(run) == 2
+    error = capsys.readouterr().err
+    assert "No module named 'mine_of_a_test'; modules are sought" in error
+    (tmp_path / "mine_of_a_test.py").write_text(MINE)
+    importlib.invalidate_caches()
+    assert main(run) == 0
+    monkeypatch.chdir(tmp_path)
+    evaluate = ["evaluate", "run/last.ckpt", "--sinr", "12", "--slots", "2", "--out", "e"]
+    assert main([*evaluate, "--device", "cpu"]) == 0
+    assert main(["export", "run/last.ckpt", "--recipe", str(path), "--out", "mine.pt"]) == 0
+    assert main(["evaluate", "mine.pt", *evaluate[2:], "--device", "cpu"]) == 0
+    for change, says in (
+        ("mine_of_a_test:Yours", "expected a torch.nn.Module of that name in mine_of_a_test.py"),
+        ("mine_of_a_test:torch", "expected a torch.nn.Module"),
+    ):
+        path.write_text(path.read_text().replace("mine_of_a_test:Mine", change))
+        assert main(run) == 2
+        assert says in capsys.readouterr().err
+        path.write_text(path.read_text().replace(change, "mine_of_a_test:Mine"))
+    path.write_text(path.read_text().replace("channels = 3", "width = 3"))
+    assert main(run) == 2
+    assert "Mine: Mine.__init__() got an unexpected keyword argument" in capsys.readouterr().err
 
 
 def test_the_python_that_is_required_has_what_is_used():

@@ -601,7 +601,7 @@ def _export(args) -> int:
         )
     else:
         member, net = load_receiver(args.receiver)
-        kind, n_rx = args.kind, [net.n_rx]
+        kind, n_rx = args.kind, [getattr(net, "n_rx", 2)]
         if args.recipe:
             recipe = recipes.load(args.recipe)
             training = _training(recipe, member, args)

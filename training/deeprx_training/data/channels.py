@@ -12,12 +12,15 @@ from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from pydantic import BeforeValidator
 from sionna.phy import config as sionna_config
 from sionna.phy.channel.tr38901 import CDL, TDL, PanelArray
 
+from deeprx_common import limits
 from deeprx_common.slot import (
     MODULATIONS,
     N_SYMBOLS,
@@ -26,6 +29,7 @@ from deeprx_common.slot import (
     constellation,
 )
 
+from ..schema import Text, number, pair, several, table_of, weights, whole
 from . import seeds
 
 SPEC_VERSION = "19.2"  # of TR 38.901
@@ -35,6 +39,18 @@ TRAINING_CHANNELS = ("TDL-B", "TDL-C", "TDL-D", "CDL-B", "CDL-C", "CDL-D")
 EVALUATION_CHANNELS = ("TDL-A", "TDL-E", "CDL-A", "CDL-E")
 
 
+def _symbols(key: str) -> tuple[int, ...]:
+    """TOML keys are text: "2,11" = 0.75."""
+    parts = key.split(",")
+    symbols = tuple(int(p) for p in parts if p.strip().isdecimal())
+    if len(symbols) != len(parts) or not 1 <= len(set(symbols)) == len(symbols) <= 2:
+        raise ValueError(f'expected one or two DMRS symbols, e.g. "2,11", found {key!r}')
+    if max(symbols) >= N_SYMBOLS:
+        raise ValueError(f"expected symbols 0 to {N_SYMBOLS - 1}, found {key!r}")
+    return symbols
+
+
+@table_of
 @dataclass(frozen=True)
 class Conditions:
     """What a slot is drawn from; a pair is a uniform range (one draw per slot).
@@ -44,20 +60,22 @@ class Conditions:
     rate, positive where the FFT window opens early.
     """
 
-    channels: tuple[str, ...] = TRAINING_CHANNELS
-    n_prb: int = 26
-    n_rx: int = 2
-    modulations: dict[str, float] = field(default_factory=lambda: {"16QAM": 1.0})
-    dmrs: dict[tuple[int, ...], float] = field(default_factory=lambda: {(2, 11): 1.0})
-    snr_db: tuple[float, float] = (-4.0, 32.0)
-    sir_db: tuple[float, float] = (0.0, 36.0)
-    interferer: float = 0.0  # probability
-    delay_spread_s: tuple[float, float] = (10e-9, 300e-9)
-    doppler_hz: tuple[float, float] = (0.0, 500.0)
-    time_domain: float = 0.0  # probability that a batch is drawn in the time domain
-    timing_samples: tuple[float, float] = (0.0, 0.0)
-    cfo_hz: float = 0.0  # standard deviation of the residual
-    cell_ids: tuple[int, int] = (0, 1007)
+    channels: several(Text) = TRAINING_CHANNELS
+    n_prb: whole(6, 273) = 26
+    n_rx: whole(1, 4) = 2
+    modulations: weights(Literal[*MODULATIONS]) = field(default_factory=lambda: {"16QAM": 1.0})
+    dmrs: weights(Annotated[tuple[int, ...], BeforeValidator(_symbols)]) = field(
+        default_factory=lambda: {(2, 11): 1.0}
+    )
+    snr_db: pair(number(*limits.SNR_DB)) = (-4.0, 32.0)
+    sir_db: pair(number(*limits.SNR_DB)) = (0.0, 36.0)
+    interferer: number(0, 1) = 0.0  # probability
+    delay_spread_s: pair(number(*limits.DELAY_SPREAD_S)) = (10e-9, 300e-9)
+    doppler_hz: pair(number(*limits.DOPPLER_HZ)) = (0.0, 500.0)
+    time_domain: number(0, 1) = 0.0  # probability that a batch is drawn in the time domain
+    timing_samples: pair(number(-1000, 1000)) = (0.0, 0.0)
+    cfo_hz: number(0, 1e4) = 0.0  # standard deviation of the residual
+    cell_ids: pair(whole(0, 1007)) = (0, 1007)
 
     def at(self, snr_db: float) -> "Conditions":
         """The same at one SNR."""

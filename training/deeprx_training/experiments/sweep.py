@@ -104,7 +104,7 @@ def _not_shared(folder) -> SweepError:
 def member_facts(trial: Trial, recipe: recipes.Recipe, member: recipes.Member) -> dict:
     """What the table says of a member besides what was measured."""
     plain = {k: v for k, v in vars(recipe).items() if isinstance(v, int | float | str)}
-    del plain["text"], plain["sha256"]
+    del plain["text"], plain["sha256"], plain["folder"]
     taught = trial.taught_by and any(w for k, w in member.loss.items() if k != "bce")
     return {
         "trial": trial.name,

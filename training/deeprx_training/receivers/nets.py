@@ -6,13 +6,10 @@ y float32 [B, R, 14, K, 2] received grid, p float32 [B, 14, K, 2] pilots; float3
 >= bits].
 """
 
-import inspect
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import rules
 from .classical import (
     Demapper,
     PilotEstimate,
@@ -321,58 +318,21 @@ def count_parameters(net: nn.Module) -> int:
 
 
 def bodies(net: nn.Module) -> list[nn.Module]:
-    """The convolutional parts of a net of NETS, which run in bfloat16 where it is asked for; the
-    arithmetic around them needs float32.
+    """The convolutional parts of a net, which run in bfloat16 where it is asked for; the arithmetic
+    around them needs float32. Of a net from elsewhere, none.
     """
-    return net.bodies() if isinstance(net, RealtimeRx) else [net.net]
+    if isinstance(net, RealtimeRx):
+        return net.bodies()
+    return [net.net] if isinstance(net, DeepRx | PaperInputRx | HybridRx) else []
 
 
 def last_hidden(net: nn.Module) -> nn.Module:
-    """The module whose output, [B, C, S, K'], is the last before the head of a net of NETS."""
+    """The module whose output, [B, C, S, K'], is the last before the head. ValueError where a net
+    from elsewhere has none that is known.
+    """
+    if not bodies(net):
+        raise ValueError(f"no hints for a {type(net).__name__}: its last hidden layer is unknown")
     body = bodies(net)[-1]
     if isinstance(body, FoldedNet):
         return body.last
     return (body.net if isinstance(body, Body) else body)[-2]
-
-
-NETS = {
-    "DeepRx": DeepRx,
-    "PaperInputRx": PaperInputRx,
-    "HybridRx": HybridRx,
-    "RealtimeRx": RealtimeRx,
-}
-
-
-_ARGUMENTS = {
-    "n_rx": rules.whole(1, 4),
-    "width": rules.number(0, 8, above=True),
-    "channels": rules.whole(1, 2048),
-    "pilot_channels": rules.whole(1, 2048),
-    "blocks": rules.whole(0, 64),
-    "pilot_blocks": rules.whole(0, 64),
-    "rounds": rules.whole(0, 16),
-    "dilation": rules.exactly(2, rules.whole(1, 64)),
-    "dilations": rules.several(rules.exactly(2, rules.whole(1, 64))),
-    "separable": rules.flag,
-    "fold": rules.whole(1, 12),
-    "bits": rules.whole(1, MAX_BITS),
-    "innovation": rules.flag,
-    "refine": rules.flag,
-    "larger_in_time": rules.flag,
-}
-
-
-def build(spec: dict) -> nn.Module:
-    """A receiver from {"net": class name, **its arguments}; ValueError names what is unknown or
-    impossible.
-    """
-    arguments = dict(spec) if isinstance(spec, dict) else {}
-    name = arguments.pop("net", None)
-    if name not in NETS:
-        raise ValueError(f"net must be one of {', '.join(NETS)}, got {name!r}")
-    own = inspect.signature(NETS[name]).parameters
-    try:
-        checked = rules.table(arguments, {key: _ARGUMENTS[key] for key in own})
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
-    return NETS[name](**checked)

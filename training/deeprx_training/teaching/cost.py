@@ -13,8 +13,8 @@ from pathlib import Path
 from rich.table import Table
 
 from ..files import TrainingError
+from ..receivers.build import build
 from ..receivers.flop import flop_per_slot
-from ..receivers.nets import build
 from .ledger import PHASES
 from .recipe import Recipe
 from .recipe import load as load_recipe

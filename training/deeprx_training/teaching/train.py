@@ -27,8 +27,9 @@ from ..data.feed import SlotFeed, code_sha256
 from ..files import TrainingError, read_tensors, writable_folder, write_atomically
 from ..receivers import classical, realtime
 from ..receivers import nets as receivers
+from ..receivers.build import build
 from ..receivers.int8 import select_engine
-from ..receivers.nets import HybridRx, SeparableConv, bodies, build, last_hidden
+from ..receivers.nets import HybridRx, SeparableConv, bodies, last_hidden
 from ..receivers.realtime import RealtimeRx
 from .ledger import EnergyBill, Ledger
 from .losses import objective, sinr_weight
@@ -245,7 +246,7 @@ class Trainer:
         self._stop = False
 
     def _start(self, member: Member) -> nn.Module:
-        net = build(member.net)
+        net = build(member.net, [self.recipe.folder])
         if self.recipe.norm_until < 1:
             for norm in batch_norms(net):
                 norm.momentum = HELD_MOMENTUM
@@ -280,7 +281,7 @@ class Trainer:
         return self.ledger.gpu or native
 
     def _precision(self, name: str, net: nn.Module) -> str:
-        if not self._has_bfloat16:
+        if not self._has_bfloat16 or not bodies(net):
             return "float32"
         if self.ledger.gpu or bfloat16_is_safe(net):
             return "bfloat16"

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Nets from what a recipe, a checkpoint or a model file says of them."""
+
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Iterable
+from functools import cache
+
+from pydantic import ConfigDict, create_model
+from torch import nn
+
+from ..schema import Flag, check, number, several, whole
+from .nets import MAX_BITS, DeepRx, HybridRx, PaperInputRx
+from .realtime import RealtimeRx
+
+NETS = {net.__name__: net for net in (DeepRx, PaperInputRx, HybridRx, RealtimeRx)}
+
+_dilation = tuple[whole(1, 64), whole(1, 64)]
+_ARGUMENTS = {
+    "n_rx": whole(1, 4),
+    "width": number(0, 8, above=True),
+    "channels": whole(1, 2048),
+    "pilot_channels": whole(1, 2048),
+    "blocks": whole(0, 64),
+    "pilot_blocks": whole(0, 64),
+    "rounds": whole(0, 16),
+    "dilation": _dilation,
+    "dilations": several(_dilation),
+    "separable": Flag,
+    "fold": whole(1, 12),
+    "bits": whole(1, MAX_BITS),
+    "innovation": Flag,
+    "refine": Flag,
+    "larger_in_time": Flag,
+}
+
+
+@cache
+def _arguments(name: str) -> type:
+    keys = inspect.signature(NETS[name]).parameters
+    return create_model(
+        name,
+        __config__=ConfigDict(extra="forbid"),
+        **{key: (_ARGUMENTS[key], p.default) for key, p in keys.items()},
+    )
+
+
+def build(spec: dict, folders: Iterable[str | os.PathLike] = ()) -> nn.Module:
+    """A receiver from {"net": a name of NETS or "module:Class", **its arguments}; a module is
+    imported from folders, the working directory or Python's path. ValueError names what is unknown
+    or impossible.
+    """
+    arguments = dict(spec) if isinstance(spec, dict) else {}
+    name = arguments.pop("net", None)
+    if isinstance(name, str) and ":" in name:
+        return _foreign(name, arguments, folders)
+    if name not in NETS:
+        raise ValueError(f"expected one of {', '.join(NETS)} or module:Class, found {name!r}")
+    try:
+        checked = check(_arguments(name), arguments)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    return NETS[name](**{key: getattr(checked, key) for key in arguments})
+
+
+def _foreign(name: str, arguments: dict, folders) -> nn.Module:
+    module, _, kind = name.partition(":")
+    path = list(sys.path)
+    sys.path[:0] = [os.fspath(f) for f in folders] + [os.getcwd()]
+    try:
+        found = getattr(importlib.import_module(module), kind, None)
+    except ImportError as error:
+        raise ValueError(
+            f"{name}: {error}; modules are sought beside the recipe, in the working directory "
+            "and on PYTHONPATH"
+        ) from None
+    finally:
+        sys.path[:] = path
+    if not (inspect.isclass(found) and issubclass(found, nn.Module)):
+        raise ValueError(f"{name}: expected a torch.nn.Module of that name in {module}.py")
+    try:
+        return found(**arguments)
+    except TypeError as error:
+        raise ValueError(f"{name}: {error}") from None

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a TOML table may hold: dataclasses whose annotations pydantic checks. A mistake is one line:
+the key, what was expected and what was found.
+"""
+
+from dataclasses import fields, is_dataclass
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError
+
+CLOSED = ConfigDict(extra="forbid", allow_inf_nan=False)  # __pydantic_config__ of such a dataclass
+
+Text = Annotated[str, Strict()]
+Flag = Annotated[bool, Strict()]
+
+
+def whole(low: int, high: int | None = None) -> type:
+    return Annotated[int, Strict(), Field(ge=low, le=high)]
+
+
+def number(low: float | None = None, high: float | None = None, above: bool = False) -> type:
+    """above: low itself is none."""
+    limit = {"gt": low} if above else {"ge": low}
+    return Annotated[float, Strict(), Field(le=high, allow_inf_nan=False, **limit)]
+
+
+def several(each: type, least: int = 1) -> type:
+    return Annotated[tuple[each, ...], Field(min_length=least)]
+
+
+def pair(each: type) -> type:
+    """Of numbers, the smaller first."""
+
+    def ordered(found):
+        if found[0] > found[1]:
+            raise ValueError("expected the smaller number first")
+        return found
+
+    return Annotated[tuple[each, each], AfterValidator(ordered)]
+
+
+def weights(key: type) -> type:
+    """A table of weights, not all zero."""
+
+    def some(found):
+        if not sum(found.values()) > 0:
+            raise ValueError("expected a weight above 0")
+        return found
+
+    return Annotated[dict[key, number(0)], AfterValidator(some)]
+
+
+_EXPECTED = {
+    "greater_than_equal": "{ge} or more",
+    "greater_than": "more than {gt}",
+    "less_than_equal": "{le} or less",
+    "finite_number": "a finite number",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "a text",
+    "bool_type": "true or false",
+    "literal_error": "{expected}",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "too_short": "a list of at least {min_length}",
+    "too_long": "a list of {max_length}",
+    "dict_type": "a table",
+    "dataclass_type": "a table",
+}
+
+
+def check(kind: Any, value: Any) -> Any:
+    """value as TOML gives it, as this type, lists as tuples. ValueError names the key that is
+    unknown, missing or wrong.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+    *above, last = first["loc"] or ("",)
+    where = _path(value, above)
+    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        keys = fields(kind) if is_dataclass(kind) else ()
+        known = ", ".join(f.name for f in keys) or ", ".join(getattr(kind, "model_fields", ()))
+        known = f"; known: {known}" if known and not above else ""
+        raise ValueError(f"{where}unknown key {last!r}{known}") from None
+    if first["type"].startswith("missing"):
+        if isinstance(last, int):  # of a list
+            above, last = above[:-1], above[-1]
+            raise ValueError(f"{_path(value, above)}{last}: expected a longer list") from None
+        raise ValueError(f"{where}{last} is missing") from None
+    key = _path(value, first["loc"])
+    if first["type"] == "value_error":
+        raise ValueError(f"{key}{first['ctx']['error']}") from None
+    expected = _EXPECTED.get(first["type"])
+    expected = f"expected {expected.format(**first.get('ctx', {}))}" if expected else first["msg"]
+    raise ValueError(f"{key}{expected}, found {first['input']!r}") from None
+
+
+def _path(value: Any, keys) -> str:
+    """a.b[0]: of keys; members of a list by their name."""
+    text = ""
+    for key in keys:
+        if key == "[key]":
+            continue
+        try:
+            value = value[key]
+        except (TypeError, KeyError, IndexError):
+            value = None
+        if isinstance(key, int):
+            named = isinstance(value, dict) and isinstance(value.get("name"), str)
+            text += f" {value['name']}" if named else f"[{key}]"
+        else:
+            text += f".{key}" if text else str(key)
+    return f"{text}: " if text else ""
+
+
+def table_of(kind: type) -> type:
+    """A dataclass that check() takes tables for, without unknown keys."""
+    assert is_dataclass(kind)
+    kind.__pydantic_config__ = CLOSED
+    return kind
