@@ -28,7 +28,8 @@ _SEEDS = ("seed", "data_seed")
 _NUMBERS = tuple(
     f.name
     for f in fields(Recipe)
-    if isinstance(f.default, int | float | str) and f.name not in (*_SEEDS, "sha256", "text", "folder")
+    if isinstance(f.default, int | float | str)
+    and f.name not in (*_SEEDS, "sha256", "text", "folder")
 )
 # What tells curves apart, with every key of [data] that a sweep varies
 _IDENTITY = ("net", "params", "flop_per_slot", *_NUMBERS, *_DISTILLING)
