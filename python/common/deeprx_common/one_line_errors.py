@@ -10,6 +10,8 @@ import re
 import sys
 import traceback
 
+from deeprx_common import packages
+
 MISTAKES = (ImportError, OSError, RuntimeError, ValueError)
 
 
@@ -21,10 +23,11 @@ def _line(error: BaseException, trace) -> str | None:
     frames = [f for f in traceback.extract_tb(trace) if os.path.abspath(f.filename) == script]
     if not frames:
         return None
-    text = " ".join(str(error).split())
+    imported = isinstance(error, ImportError)
+    text = packages.advice(error) if imported else " ".join(str(error).split())
     if made := re.match(r"self\.(\w+) = ", frames[-1].line):
         text = f"block {made[1]}: {text}"
-    elif not isinstance(error, ImportError):
+    elif not imported:
         return None
     return f"{os.path.basename(script)}: error: {text}"
 

@@ -10,7 +10,7 @@ import sys
 import traceback
 from importlib import import_module, metadata
 
-from deeprx_common import __version__
+from deeprx_common import __version__, packages
 from deeprx_common.options import Parser
 from deeprx_common.stopping import stop_on_sigterm
 
@@ -110,7 +110,7 @@ def _is_told(error: Exception) -> bool:
     raised may be what NumPy found in its arguments: a bug.
     """
     raised = traceback.extract_tb(error.__traceback__)[-1].line or ""
-    return isinstance(error, OSError | RuntimeError) or (
+    return isinstance(error, OSError | RuntimeError | ImportError) or (
         isinstance(error, ValueError) and raised.startswith("raise ")
     )
 
@@ -118,4 +118,6 @@ def _is_told(error: Exception) -> bool:
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
+    if isinstance(error, ImportError):
+        return packages.advice(error)
     return " ".join(str(error).split())

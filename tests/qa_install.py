@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""gr-deeprx installed to a prefix, used from there with nothing of the build in the environment."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from companion import HERE
+from gnuradio import deeprx
+
+BUILD = Path(deeprx.__file__).absolute().parents[3]
+SYSTEM_PYTHON = "/usr/bin/python3"
+
+pytestmark = pytest.mark.skipif(
+    not (BUILD / "CMakeCache.txt").exists() or shutil.which("cmake") is None,
+    reason="needs a build folder and cmake",
+)
+
+LAZY = pytest.mark.xfail(
+    strict=True, reason="importing gnuradio.deeprx imports what none of the asked-for blocks needs"
+)
+WATCH = """
+from companion import watch
+watch("loopback_gui", lambda top: len(top.points(slots=25)) == 2, lambda top: top.points(slots=25))
+"""
+
+
+@pytest.fixture(scope="module")
+def prefix(tmp_path_factory):
+    """Moved after it was installed: nothing in it knows where it lies."""
+    folder = tmp_path_factory.mktemp("install")
+    subprocess.run(
+        ["cmake", "--install", BUILD, "--prefix", folder / "there"],
+        check=True, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    return (folder / "there").rename(folder / "here")
+
+
+@pytest.fixture(scope="module")
+def modules(prefix):
+    (package,) = prefix.glob("lib/python3*/*-packages/gnuradio/deeprx")
+    return package.parents[1]
+
+
+def run(*command, cwd=None, **variables):
+    ours = ("PYTHONPATH", "LD_LIBRARY_PATH", "GRC_BLOCKS_PATH", "VIRTUAL_ENV")
+    kept = {name: value for name, value in os.environ.items() if name not in ours}
+    kept |= {"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1", "QT_QPA_PLATFORM": "offscreen"}
+    return subprocess.run(
+        [str(c) for c in command],
+        env=kept | {name: str(value) for name, value in variables.items()},
+        cwd=cwd, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--version"], "gr-deeprx "),
+        (["info", "deeprx-realtime-1.pt"], "deeprx-realtime-1"),
+        (["loopback", "--receiver", "baseline-lmmse.pt", "--slots", "4", "--sinr", "9"], "9.0"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_command_runs_from_the_prefix(prefix, tmp_path, arguments, says):
+    ran = run(prefix / "bin" / "deeprx", *arguments, cwd=tmp_path)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert says in ran.stdout
+
+
+def test_command_uses_the_modules_of_its_prefix(prefix, modules):
+    code = (prefix / "bin" / "deeprx").read_text()
+    code = code.replace("sys.exit(main())", "print(main.__code__)")
+    script = prefix / "bin" / "which"
+    script.write_text(code)
+    assert str(modules) in run(sys.executable, script).stdout
+
+
+def test_command_says_which_python_lacks_what(prefix):
+    ran = run("/usr/bin/env", "-i", sys.executable, "-S", prefix / "bin" / "deeprx", "--version")
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("deeprx: error: ") and ran.stderr.count("\n") == 1
+    assert "No module named 'numpy'" in ran.stderr or "gnuradio" in ran.stderr
+
+
+def generate(example: str, prefix: Path, folder: Path):
+    ran = run(
+        "grcc", "-o", folder, prefix / f"share/gnuradio/examples/deeprx/{example}.grc",
+        GRC_BLOCKS_PATH=prefix / "share/gnuradio/grc/blocks",
+        PYTHONPATH=next(prefix.glob("lib/python3*/*-packages")),
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@pytest.mark.skipif(not Path(SYSTEM_PYTHON).exists(), reason=f"needs {SYSTEM_PYTHON}")
+class TestSystemPython:
+    @LAZY
+    def test_flowgraph(self, prefix, modules, tmp_path):
+        generate("loopback", prefix, tmp_path)
+        ran = run(SYSTEM_PYTHON, "-c", WATCH, cwd=tmp_path, PYTHONPATH=f"{modules}:{HERE}:.")
+        assert ran.returncode == 0, ran.stderr
+        points = json.loads(ran.stdout.splitlines()[-1])
+        assert {p["receiver"] for p in points} == {"baseline-lmmse", "deeprx-realtime-1"}
+
+    def test_a_missing_package_is_one_line(self, prefix, modules, tmp_path):
+        if run(SYSTEM_PYTHON, "-c", "import sigmf").returncode == 0:
+            pytest.skip(f"{SYSTEM_PYTHON} has sigmf")
+        generate("record", prefix, tmp_path)
+        ran = run(SYSTEM_PYTHON, "record.py", cwd=tmp_path, PYTHONPATH=modules)
+        assert ran.returncode == 1
+        last = ran.stderr.splitlines()[-1]
+        assert last.startswith("record.py: error: ")
+        assert f"{SYSTEM_PYTHON} lacks the Python package sigmf" in last
+        assert "Traceback" not in ran.stderr
+
+
+@LAZY
+def test_pytorch_that_is_gone_is_one_line(prefix, tmp_path):
+    shutil.copytree(prefix, tmp_path / "moved", symlinks=True)
+    for library in (tmp_path / "moved").rglob("*.so*"):
+        if not library.is_symlink():
+            library.write_bytes(library.read_bytes().replace(b"/torch/lib", b"/gone_/lib"))
+    model = tmp_path / "moved/share/gr-deeprx/models/baseline-lmmse.pt"
+    ran = run(tmp_path / "moved/bin/deeprx", "loopback", "--receiver", model, "--slots", "1")
+    assert ran.returncode != 0
+    assert ran.stderr.count("\n") == 1
+    assert "PyTorch that gr-deeprx was built with" in ran.stderr
