@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 from gnuradio import analog, blocks, deeprx, gr
-from gnuradio.deeprx.tdl import (
+from gnuradio.deeprx.blocks.tdl import (
     INTERPOLATOR_DELAY,
     LINE_OF_SIGHT,
     PROFILES,

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from companion import Companion, environment
 from gnuradio import blocks, deeprx, gr
-from gnuradio.deeprx.slot_equaliser import equalise
+from gnuradio.deeprx.blocks.slot_equaliser import equalise
 from gnuradio.grc.core.platform import Platform
 
 from deeprx_common.slot import SlotConfig
@@ -194,7 +194,7 @@ class TestExamples:
 
 
 WHICH_QT = """
-import gnuradio.deeprx.report_display
+import gnuradio.deeprx.blocks.report_display
 import pyqtgraph
 print(pyqtgraph.Qt.QT_LIB)
 """

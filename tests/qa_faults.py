@@ -7,9 +7,9 @@ import numpy as np
 import pmt
 import pytest
 from gnuradio import blocks, deeprx, gr
+from gnuradio.deeprx.blocks.slot_statistics import SlotStatistics
+from gnuradio.deeprx.blocks.slot_stream import SelfKeeping, raise_failure
 from gnuradio.deeprx.cli import main
-from gnuradio.deeprx.slot_statistics import SlotStatistics
-from gnuradio.deeprx.slot_stream import SelfKeeping, raise_failure
 
 from deeprx_common.slot import SlotConfig
 

@@ -18,7 +18,7 @@ import pytest
 from gnuradio.deeprx.cli import main
 from gnuradio.deeprx.cli import monitor as monitor_command
 from gnuradio.deeprx.cli.monitor import STALE_S, Source, sparkline
-from gnuradio.deeprx.telemetry import SCHEMA, Message, Publisher, parse
+from gnuradio.deeprx.telemetry.pubsub import SCHEMA, Message, Publisher, parse
 from prometheus_client.parser import text_string_to_metric_families
 from telemetry_reports import free_port, made, until
 

@@ -12,10 +12,10 @@ import pytest
 import zmq
 from gnuradio import blocks, gr
 from gnuradio.deeprx import slot_probe
-from gnuradio.deeprx.slot_energy import SlotEnergy
-from gnuradio.deeprx.slot_probe import in_flight_slots
-from gnuradio.deeprx.slot_statistics import SlotStatistics
-from gnuradio.deeprx.telemetry import Subscription
+from gnuradio.deeprx.blocks.slot_energy import SlotEnergy
+from gnuradio.deeprx.blocks.slot_probe import in_flight_slots
+from gnuradio.deeprx.blocks.slot_statistics import SlotStatistics
+from gnuradio.deeprx.telemetry.pubsub import Subscription
 from telemetry_reports import acquaintance, free_port, until
 
 from deeprx_common import energy, report
@@ -89,7 +89,7 @@ class TestSlotStatistics:
         assert counted.clusters == {0: [6, 3 * CONFIG.n_bits]}
 
     def test_reference_that_never_comes_does_not_fill_the_memory(self, monkeypatch):
-        monkeypatch.setattr("gnuradio.deeprx.slot_statistics.PENDING_SLOTS", 4)
+        monkeypatch.setattr("gnuradio.deeprx.blocks.slot_statistics.PENDING_SLOTS", 4)
         counted = SlotStatistics(CONFIG, 10)
         for index in range(10):
             counted.add_slot(index, decisions(index))
@@ -469,7 +469,7 @@ DISPLAY = """
 import json, sys
 from PyQt5 import QtWidgets
 application = QtWidgets.QApplication([])
-from gnuradio.deeprx.report_display import report_display
+from gnuradio.deeprx.blocks.report_display import report_display
 widget = report_display().widget
 window = QtWidgets.QScrollArea()  # as Companion makes it
 window.setWidgetResizable(True)

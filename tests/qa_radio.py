@@ -16,6 +16,8 @@ import pmt
 import pytest
 from companion import environment
 from gnuradio import blocks, deeprx, gr, uhd
+from gnuradio.deeprx.blocks.slot_sinr import powers
+from gnuradio.deeprx.blocks.tdl import TdlFading
 from gnuradio.deeprx.cli import main
 from gnuradio.deeprx.cli import radio as command
 from gnuradio.deeprx.radio import (
@@ -29,8 +31,6 @@ from gnuradio.deeprx.radio import (
 )
 from gnuradio.deeprx.recording import Recording
 from gnuradio.deeprx.recording_writer import RecordingWriter
-from gnuradio.deeprx.slot_sinr import powers
-from gnuradio.deeprx.tdl import TdlFading
 
 from deeprx_common import report
 from deeprx_common.slot import SlotConfig

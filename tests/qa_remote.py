@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from companion import environment
-from gnuradio.deeprx.telemetry import Subscription
+from gnuradio.deeprx.telemetry.pubsub import Subscription
 from telemetry_reports import acquaintance, free_port, until
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -12,7 +12,7 @@ import pytest
 import receiver_models as models
 from companion import environment
 from gnuradio import blocks, deeprx, gr
-from gnuradio.deeprx.receiver_controller import SwitchingPolicy, expected_error_rate
+from gnuradio.deeprx.blocks.receiver_controller import SwitchingPolicy, expected_error_rate
 from telemetry_reports import free_port
 
 from deeprx_common.slot import SlotConfig

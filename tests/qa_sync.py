@@ -9,9 +9,9 @@ import numpy as np
 import pmt
 import pytest
 from gnuradio import blocks, deeprx, gr
-from gnuradio.deeprx.preamble import Preamble
-from gnuradio.deeprx.synchroniser import MAX_CFO_HZ, Synchroniser
-from gnuradio.deeprx.tdl import INTERPOLATOR_DELAY, TdlFading
+from gnuradio.deeprx.blocks.preamble import Preamble
+from gnuradio.deeprx.blocks.synchroniser import MAX_CFO_HZ, Synchroniser
+from gnuradio.deeprx.blocks.tdl import INTERPOLATOR_DELAY, TdlFading
 
 from deeprx_common.slot import SlotConfig
 

@@ -11,7 +11,14 @@ import pytest
 import telemetry_reports
 import zmq
 from gnuradio.deeprx.cli import main
-from gnuradio.deeprx.telemetry import QUEUE, SCHEMA, Publisher, Subscription, endpoint, make_keys
+from gnuradio.deeprx.telemetry.pubsub import (
+    QUEUE,
+    SCHEMA,
+    Publisher,
+    Subscription,
+    endpoint,
+    make_keys,
+)
 from telemetry_reports import free_port, made
 
 from deeprx_common import report
@@ -126,7 +133,7 @@ class TestKeys:
         keys = tmp_path / "keys"
         make_keys(keys)
         program = (
-            "from gnuradio.deeprx.telemetry import Publisher\n"
+            "from gnuradio.deeprx.telemetry.pubsub import Publisher\n"
             f"kept = Publisher('tcp://0.0.0.0:{free_port()}', {str(keys)!r})"
         )
         subprocess.run([sys.executable, "-c", program], check=True, timeout=20)

@@ -4,17 +4,17 @@
 from deeprx_common.shipped import model_path
 from deeprx_common.slot import SlotConfig
 
+from .blocks.front_end import aligned_front_end, sync_front_end
+from .blocks.receiver_controller import receiver_controller
+from .blocks.slot_equaliser import slot_equaliser
+from .blocks.slot_probe import slot_probe
+from .blocks.slot_source import slot_source
+from .blocks.slot_transmitter import slot_transmitter
+from .blocks.tdl_channel import tdl_channel
 from .deeprx_python import Engine, receiver
-from .front_end import aligned_front_end, sync_front_end
 from .radio_impairments import radio_impairments
-from .receiver_controller import receiver_controller
 from .recording_sink import recording_sink
 from .recording_source import recording_source
-from .slot_equaliser import slot_equaliser
-from .slot_probe import slot_probe
-from .slot_source import slot_source
-from .slot_transmitter import slot_transmitter
-from .tdl_channel import tdl_channel
 
 __all__ = [
     "Engine",

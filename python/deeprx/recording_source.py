@@ -6,8 +6,8 @@ import numpy as np
 import pmt
 from gnuradio import gr
 
+from .blocks.slot_stream import INDEX_KEY, SelfKeeping
 from .recording import Recording
-from .slot_stream import INDEX_KEY, SelfKeeping
 
 
 class recording_source(SelfKeeping, gr.sync_block):

@@ -13,8 +13,8 @@ from gnuradio import blocks, digital, gr
 from deeprx_common.examples import received_slots
 from deeprx_common.slot import N_SYMBOLS, SlotConfig, constellation
 
+from ..blocks.slot_stream import Guarded
 from ..deeprx_python import receiver
-from ..slot_stream import Guarded
 from .worker import WARM_UP, Job, Turn, load_model
 
 SAMPLING_S = 2e-3  # between calls of work() that are looked at

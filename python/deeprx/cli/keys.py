@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """deeprx keys: CURVE keys for telemetry that leaves the machine."""
 
-from ..telemetry import make_keys
+from ..telemetry.pubsub import make_keys
 
 
 def configure(parser) -> None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from deeprx_common import limits
 from deeprx_common.slot import SlotConfig
 
-from ..slot_source import slot_source
-from ..slot_transmitter import slot_transmitter
-from ..tdl_channel import tdl_channel
+from ..blocks.slot_source import slot_source
+from ..blocks.slot_transmitter import slot_transmitter
+from ..blocks.tdl_channel import tdl_channel
 
 TAIL_SLOTS = 3  # after the last one of interest: what follows a slot carries it through the chain
 

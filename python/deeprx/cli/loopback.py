@@ -8,7 +8,7 @@ from rich.console import Console
 
 from deeprx_common import energy, report
 
-from ..front_end import aligned_front_end, sync_front_end
+from ..blocks.front_end import aligned_front_end, sync_front_end
 from ..model_file import ModelFile, read_model_file
 from .budget import Budget, show_budget
 from .link import Link, slot_keywords

@@ -13,10 +13,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from deeprx_common import energy, report
 from deeprx_common.slot import SlotConfig
 
+from ..blocks.slot_probe import slot_probe
+from ..blocks.slot_stream import raise_failure
 from ..deeprx_python import receiver
 from ..model_file import ModelFile
-from ..slot_probe import slot_probe
-from ..slot_stream import raise_failure
 from .link import slot_keywords
 
 IDLE_S = 3.0  # of nothing running, before the first flowgraph

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from deeprx_common import report
 
-from ..telemetry import Message, Subscription
+from ..telemetry.pubsub import Message, Subscription
 
 PORT = "5599"
 HISTORY = 30  # messages of a sparkline

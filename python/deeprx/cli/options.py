@@ -11,7 +11,7 @@ from deeprx_common import energy, report
 from deeprx_common.options import list_of, one_of
 from deeprx_common.slot import MODULATIONS, SlotConfig
 
-from ..tdl import PROFILES
+from ..blocks.tdl import PROFILES
 
 ENGINES = ("auto", "torchscript", "openvino")
 

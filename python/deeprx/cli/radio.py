@@ -15,7 +15,11 @@ from deeprx_common import energy, report
 from deeprx_common.options import list_of
 from deeprx_common.slot import SlotConfig
 
-from ..front_end import sync_front_end
+from ..blocks.front_end import sync_front_end
+from ..blocks.slot_sinr import slot_sinr
+from ..blocks.slot_source import slot_source
+from ..blocks.slot_stream import raise_failure
+from ..blocks.slot_transmitter import slot_transmitter
 from ..model_file import read_model_file
 from ..radio import (
     Radio,
@@ -30,10 +34,6 @@ from ..radio import (
 )
 from ..recording import SentSlots
 from ..recording_sink import recording_sink
-from ..slot_sinr import slot_sinr
-from ..slot_source import slot_source
-from ..slot_stream import raise_failure
-from ..slot_transmitter import slot_transmitter
 from .link import TAIL_SLOTS, slot_keywords
 from .measure import (
     Flowgraph,

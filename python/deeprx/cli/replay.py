@@ -12,8 +12,8 @@ from rich.console import Console
 from deeprx_common import energy, report
 from deeprx_common.slot import SUBCARRIER_SPACING_HZ, SlotConfig
 
-from ..front_end import aligned_front_end, sync_front_end
-from ..llr_quality import llr_quality
+from ..blocks.front_end import aligned_front_end, sync_front_end
+from ..blocks.llr_quality import llr_quality
 from ..model_file import ModelFile, read_model_file
 from ..recording import Recording, SentSlots
 from ..recording_source import recording_source

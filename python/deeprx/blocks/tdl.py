@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from .deeprx_python import tdl_fading
+from ..deeprx_python import tdl_fading
 
 # (delay in units of the rms delay spread, power in dB), tables 7.7.2-1 to 7.7.2-5.
 # The first tap of TDL-D and TDL-E is the line of sight; all others are Rayleigh.

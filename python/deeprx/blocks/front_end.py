@@ -5,7 +5,7 @@ from gnuradio import gr
 
 from deeprx_common.slot import N_SYMBOLS, SlotConfig
 
-from .deeprx_python import slot_cutter, unitary_fft
+from ..deeprx_python import slot_cutter, unitary_fft
 from .slot_stream import SelfKeeping, add_slot_tags, slot_config
 from .synchroniser import Synchroniser
 

@@ -2,7 +2,7 @@
 import numpy as np
 from gnuradio import analog, blocks, channels, gr
 
-from .deeprx_python import tdl_fader
+from ..deeprx_python import tdl_fader
 from .slot_stream import reserve_output
 from .tdl import INTERPOLATOR_DELAY, LINE_OF_SIGHT, TdlFading, profile_taps
 

@@ -4,7 +4,7 @@ from gnuradio import blocks, digital, gr
 
 from deeprx_common.slot import N_SYMBOLS, SlotConfig, constellation
 
-from .deeprx_python import slot_gate
+from ..deeprx_python import slot_gate
 from .preamble import N_SYMBOLS as PREAMBLE_SYMBOLS
 from .preamble import Preamble
 from .slot_stream import (

@@ -11,11 +11,11 @@ from gnuradio import gr
 
 from deeprx_common import report
 
-from .report_log import ReportLog
+from ..telemetry.pubsub import Publisher
+from ..telemetry.report_log import ReportLog
 from .slot_energy import SlotEnergy
 from .slot_statistics import SlotStatistics
 from .slot_stream import INDEX_KEY, LENGTH_KEY, Guarded, read_stats, slot_config
-from .telemetry import Publisher
 
 _SLOT_INDEX = pmt.intern(INDEX_KEY)
 LONG_S = 0.02  # a report that takes longer, of very many clusters, may take a twentieth of the time
