@@ -11,7 +11,7 @@ import argparse
 from gnuradio import deeprx, gr
 from rich.console import Console
 
-from deeprx_common import report
+from deeprx_common import report_view
 
 MODELS = ("baseline-lmmse.pt", "deeprx-realtime-1.pt")
 N_RX = 2
@@ -64,7 +64,7 @@ def main() -> None:
         parser.error(str(error))
     flowgraph.run()
     points = [probe.report()["points"][0] for probe in flowgraph.probes]
-    for table in report.tables(points):
+    for table in report_view.tables(points):
         Console(width=160, highlight=False).print(table)
 
 

@@ -19,7 +19,7 @@ from gnuradio.deeprx.radio import transmit_scale
 from gnuradio.deeprx.radio_impairments import CHEAP_SDR
 from rich.console import Console
 
-from deeprx_common import report
+from deeprx_common import report_view
 
 MODELS = ("baseline-lmmse.pt", "deeprx-realtime-1.pt")
 N_RX = 2
@@ -100,7 +100,7 @@ def main() -> None:
     flowgraph.stop()
     flowgraph.wait()
     points = [probe.report()["points"][0] for probe in flowgraph.probes]
-    for table in report.tables(points):
+    for table in report_view.tables(points):
         Console(width=160, highlight=False).print(table)
     print(flowgraph.front_end.statistics())
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from gnuradio import deeprx, gr
 from rich.console import Console
 
-from deeprx_common import report
+from deeprx_common import report_view
 
 MODELS = ("baseline-lmmse.pt", "deeprx-realtime-1.pt")
 N_RX = 2
@@ -90,7 +90,7 @@ def main() -> None:
         replay = Replay(recording.sink.paths()[0])
         replay.run()
     points = [probe.report()["points"][0] for probe in replay.probes]
-    for table in report.tables(points):
+    for table in report_view.tables(points):
         Console(width=160, highlight=False).print(table)
 
 

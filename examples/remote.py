@@ -22,7 +22,7 @@ import time
 from gnuradio import blocks, deeprx, gr, zeromq
 from rich.console import Console
 
-from deeprx_common import report
+from deeprx_common import report_view
 
 MODELS = ("baseline-lmmse.pt", "deeprx-realtime-1.pt")
 SEED = 1
@@ -112,7 +112,7 @@ def receive(arguments, others=()) -> None:
         flowgraph.stop()
         flowgraph.wait()
     points = [probe.report()["points"][0] for probe in flowgraph.probes]
-    for table in report.tables(points):
+    for table in report_view.tables(points):
         Console(width=160, highlight=False).print(table)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from gnuradio import analog, blocks, deeprx, digital, fft, gr
 from rich.console import Console
 
-from deeprx_common import report
+from deeprx_common import report_view
 from deeprx_common.slot import SlotConfig, constellation, gold
 
 MODEL = "deeprx-realtime-1.pt"
@@ -195,7 +195,7 @@ def main() -> None:
         parser.error(str(error))
     flowgraph.run()
     points = flowgraph.probe.report()["points"]
-    for table in report.tables(points):
+    for table in report_view.tables(points):
         Console(width=160, highlight=False).print(table)
 
 

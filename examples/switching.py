@@ -15,7 +15,7 @@ import numpy as np
 from gnuradio import blocks, deeprx, gr
 from rich.console import Console
 
-from deeprx_common import report
+from deeprx_common import report_view
 
 LADDER = ["baseline-sure.pt", "deeprx-student.pt", "deeprx-teacher.pt"]
 N_RX = 2
@@ -93,7 +93,7 @@ def main() -> None:
         parser.error(str(error))
     flowgraph.run()
     points = [probe.report()["points"][0] for probe in flowgraph.probes]
-    for table in report.tables(points):
+    for table in report_view.tables(points):
         Console(width=160, highlight=False).print(table)
     _, switched, always = points
     if not (switched["ber"] and always["ber"]):

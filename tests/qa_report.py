@@ -5,7 +5,7 @@ import json
 import pytest
 from rich.console import Console
 
-from deeprx_common import energy, report
+from deeprx_common import energy, report, report_view
 
 
 def make_point(**fields):
@@ -46,7 +46,7 @@ def make_report(*points):
 
 def rendered(points):
     console = Console(file=io.StringIO(), width=200)
-    for table in report.tables(points):
+    for table in report_view.tables(points):
         console.print(table)
     return console.file.getvalue()
 
@@ -149,6 +149,19 @@ def test_table_shows_points_by_channel_and_sinr():
     assert "modelled" in text
 
 
+def test_an_interval_that_says_little_is_marked():
+    known = make_point(snr_db=3.0, cluster_errors=[18, 20, 22] * 9, cluster_bits=[1000] * 27)
+    assert "?" not in rendered([known])
+    unsure = make_point(cluster_errors=[30, 0, 0])
+    low, high = unsure["ber_ci95"]
+    assert high > 100 * low
+    text = rendered([known, unsure])
+    assert f"{low:.2e} {high:.2e}?" in text and text.count("?") == 2
+    assert "?: the interval spans a factor of 10 or more" in text
+    none = rendered([make_point(cluster_errors=[0, 0, 0])])  # only a bound is known, and said
+    assert "?" not in none
+
+
 def test_energy_value_prefers_what_was_measured():
     used = make_point()["energy_per_slot_j"]
     assert report.energy_value(used) == (0.2, "modelled")
@@ -159,7 +172,7 @@ def test_energy_value_prefers_what_was_measured():
 
 def test_plot_is_a_picture_even_without_errors(tmp_path):
     points = [make_point(), make_point(snr_db=20.0, cluster_errors=[0, 0, 0])]
-    report.plot(points, tmp_path / "ber.png")
+    report_view.plot(points, tmp_path / "ber.png")
     assert (tmp_path / "ber.png").read_bytes().startswith(b"\x89PNG")
     assert [p.name for p in tmp_path.iterdir()] == ["ber.png"]
 

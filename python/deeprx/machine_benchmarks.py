@@ -9,12 +9,13 @@ from importlib import metadata
 
 import torch
 
-from deeprx_common import energy, report
+from deeprx_common import energy
 from deeprx_common.energy.machine import (
     IDLE_PART,
     Benchmark,
     MachineProfile,
 )
+from deeprx_common.host import host
 
 from .deeprx_python import core_clock_hz
 
@@ -40,7 +41,7 @@ class Work:
 
 def machine_name(device: str) -> str:
     """The processor or GPU of a device."""
-    return report.host()["cpu"] if device == "cpu" else torch.cuda.get_device_name(device)
+    return host()["cpu"] if device == "cpu" else torch.cuda.get_device_name(device)
 
 
 def matrix_product(device: str, dtype: str) -> Work:
@@ -270,7 +271,7 @@ class MachineBenchmarks:
             )  # fmt: skip
         return MachineProfile(
             machine=machine_name(self._device),
-            host=report.host(),
+            host=host(),
             versions={"torch": metadata.version("torch")},
             device=self._device,
             threads=self._threads,

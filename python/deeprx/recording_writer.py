@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import sigmf
 
-from deeprx_common.report import replacing
+from deeprx_common.files import replacing
 
 from .recording import NAMESPACE, VERSION, SentSlots
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from deeprx_common import report
+from deeprx_common import files
 
 
 class TrainingError(RuntimeError):
@@ -15,9 +15,9 @@ class TrainingError(RuntimeError):
 
 
 def writable_folder(path: str | Path) -> None:
-    """report.writable_folder(), as a TrainingError."""
+    """files.writable_folder(), as a TrainingError."""
     try:
-        report.writable_folder(path)
+        files.writable_folder(path)
     except OSError as error:
         raise TrainingError(f"{path}: cannot be the output folder: {error.strerror}") from None
 
@@ -25,7 +25,7 @@ def writable_folder(path: str | Path) -> None:
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Call write(temporary path), then rename: the file is whole or not there."""
     try:
-        with report.replacing(path) as temporary:
+        with files.replacing(path) as temporary:
             write(temporary)
     # torch's writers raise RuntimeError when the disk is full
     except (OSError, RuntimeError) as error:

@@ -11,7 +11,7 @@ from PyQt5 import QtCore, QtGui, QtWidgets  # GNU Radio's Qt; pyqtgraph takes wh
 # isort: split
 import pyqtgraph
 
-from deeprx_common import report
+from deeprx_common import report, report_view
 
 from .slot_stream import MessageError, SelfKeeping
 
@@ -112,7 +112,7 @@ class _Widget(QtWidgets.QWidget):
                 if column == 0:
                     item.setForeground(QtGui.QColor(_COLOURS[row % len(_COLOURS)]))
                 self._table.setItem(row, column, item)
-        self._source.setText("\n".join(report.energy_sources(list(self._latest.values()))))
+        self._source.setText("\n".join(report_view.energy_sources(list(self._latest.values()))))
         height = self._table.horizontalHeader().height() + 2 * self._table.frameWidth()
         self._table.setFixedHeight(height + sum(map(self._table.rowHeight, range(len(names)))))
 

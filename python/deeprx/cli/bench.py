@@ -2,18 +2,17 @@
 """deeprx bench: receivers beside what else could run them, in turns."""
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 
 from gnuradio import gr
 from rich.console import Console
 
-from deeprx_common import report
+from deeprx_common.files import replacing, write_json
+from deeprx_common.host import host, versions
 from deeprx_common.revision import git_revision
 from deeprx_common.shipped import shipped_models
 from deeprx_common.slot import SLOT_S
@@ -110,7 +109,7 @@ def compare(arguments, base: Job) -> int:
         print("deeprx: stopped; nothing was measured", file=sys.stderr)
         return 130
     made = results(comparison, base, stopped)
-    where = write(made, a.out / "bench.json")
+    where = write_json(made, a.out / "bench.json")
     show(comparison.rows, comparison.gemm_flop_per_s, base, console)
     plot(comparison.rows, a.out / "bench.png")
     if stopped:
@@ -152,32 +151,17 @@ def progress(console: Console, steps: int):
         yield advance
 
 
-def write(made: Mapping, path: Path) -> Path:
-    with report.replacing(path) as temporary:
-        Path(temporary).write_text(json.dumps(made, indent=1, allow_nan=False) + "\n")
-    return path
-
-
 def heading(schema: str, stopped: bool) -> dict:
     """What every file of the benchmark begins with."""
     return {
         "schema": schema,
         "complete": not stopped,
-        "host": report.host(),
-        "versions": versions(),
+        "host": host(),
+        "versions": {"gnuradio": gr.version()}
+        | versions("numpy", "torch", "onnxruntime", "openvino"),
         "git": git_revision(),
         "command": sys.argv[1:],
     }
-
-
-def versions() -> dict[str, str]:
-    found = {"gnuradio": gr.version()}
-    for name in ("numpy", "torch", "onnxruntime", "openvino"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def show(
@@ -297,6 +281,6 @@ def plot(rows: Sequence[Row], path: Path) -> None:
         axis.set_title(f"{receiver}, {found[0].precision}", fontsize="small", loc="left")
     axes[-1, 0].set_xlabel("CPU time a slot, ms (dotted: the slot's own 1 ms)")
     figure.tight_layout()
-    with report.replacing(path) as temporary:
+    with replacing(path) as temporary:
         figure.savefig(temporary, dpi=120)
     pyplot.close(figure)

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from deeprx_common import report
+from deeprx_common.files import replacing, write_json
 from deeprx_common.shipped import shipped_models
 
 from ..bench.scale import SETTLING, Memory, Point, Scale, bytes_per_slot
 from ..bench.worker import Job
 from ..model_file import ModelFile, read_model_file
-from .bench import heading, progress, show_sharing, write
+from .bench import heading, progress, show_sharing
 from .runners import make_console, number, table
 
 SCHEMA = "deeprx.bench-scale/1"
@@ -50,9 +50,9 @@ def run(arguments, base: Job) -> int:
         print("deeprx: stopped; nothing was measured", file=sys.stderr)
         return 130
     rows = [asdict(point) for point in scale.points]
-    where = write(heading(SCHEMA, stopped) | {"points": rows}, a.out / "scale.json")
+    where = write_json(heading(SCHEMA, stopped) | {"points": rows}, a.out / "scale.json")
     with (
-        report.replacing(a.out / "scale.csv") as temporary,
+        replacing(a.out / "scale.csv") as temporary,
         Path(temporary).open("w", newline="") as file,
     ):
         flat = [_flat(row) for row in rows]
@@ -177,7 +177,7 @@ def plot(points: Sequence[Point], path: Path) -> None:
     axes[0, 0].set_ylabel("ms")
     axes[0, 0].legend(fontsize="small")
     figure.tight_layout()
-    with report.replacing(path) as temporary:
+    with replacing(path) as temporary:
         figure.savefig(temporary, dpi=120)
     pyplot.close(figure)
 
@@ -217,7 +217,7 @@ def run_memory(arguments, base: Job) -> int:
         "bytes_per_slot": slope,
         "samples": [{"slots": slots, "bytes": used} for slots, used in memory.samples],
     }
-    where = write(made, a.out / "memory.json")
+    where = write_json(made, a.out / "memory.json")
     used = [b for slots, b in memory.samples if slots > SETTLING * done]
     flat = slope <= LEAK
     console.print(

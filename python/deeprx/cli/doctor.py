@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from gnuradio import gr
 
-from deeprx_common import report
 from deeprx_common.energy import find_meter
+from deeprx_common.host import host
 from deeprx_common.shipped import shipped_models
 from deeprx_common.slot import SLOT_S
 
@@ -96,8 +96,8 @@ def _software() -> Iterator[Finding]:
 
 
 def _processor() -> Iterator[Finding]:
-    host = report.host()
-    yield Finding("model", OK, f"{host['cpu']}, {host['cores']} cores")
+    machine = host()
+    yield Finding("model", OK, f"{machine['cpu']}, {machine['cores']} cores")
     for precision in ("float32", "bfloat16", "int8"):
         found = instructions(precision)
         yield Finding(precision, OK if found else SLOW, found or "no instructions for it")

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.console import Console
 
-from deeprx_common import energy, report
+from deeprx_common import energy, report, report_view
 from deeprx_common.energy.machine import MachineProfile, Prediction, read_profile
+from deeprx_common.files import replacing
 from deeprx_common.options import list_of, one_of
 from deeprx_common.slot import SlotConfig
 from deeprx_common.stats import mean_ci95
@@ -317,7 +318,7 @@ def _show(points: list[dict], runners, comparison, meter, console: Console) -> N
                 markup=False,
             )
     show_engines(runners, console)
-    for line in report.energy_sources(points):
+    for line in report_view.energy_sources(points):
         console.print(f"energy: {line}", markup=False)
 
 
@@ -363,10 +364,10 @@ def frontier(points: Sequence[dict], path: Path) -> bool:
     axis.title.set_fontsize("small")
     axis.grid(True, which="both", alpha=0.3)
     axis.legend(fontsize="small", title="95 % intervals", title_fontsize="small")
-    source = "\n".join(report.energy_sources([p]))
+    source = "\n".join(report_view.energy_sources([p]))
     figure.text(0.01, 0.005, f"energy: {source}", fontsize=5, color="0.4", wrap=True)
     figure.tight_layout(rect=(0, 0.03, 1, 1))
-    with report.replacing(path) as temporary:
+    with replacing(path) as temporary:
         figure.savefig(temporary, dpi=120)
     pyplot.close(figure)
     return True

@@ -6,7 +6,7 @@ import time
 
 from rich.console import Console
 
-from deeprx_common import energy, report
+from deeprx_common import energy, report, report_view
 
 from ..blocks.front_end import aligned_front_end, sync_front_end
 from ..model_file import ModelFile, read_model_file
@@ -133,7 +133,7 @@ def _measure(models: list[ModelFile], links: list[Link], arguments) -> int:
                 break
     report.write(made, folder / "report.json")
     if made["points"]:
-        report.plot(made["points"], folder / "ber.png")
+        report_view.plot(made["points"], folder / "ber.png")
         show(made, console)
     if budgets:
         show_budget(budgets, done / (time.monotonic() - started), console)

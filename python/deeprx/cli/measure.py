@@ -4,13 +4,12 @@
 import signal
 import threading
 from contextlib import contextmanager
-from importlib import metadata
 
 from gnuradio import gr
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from deeprx_common import energy, report
+from deeprx_common import energy, report, report_view
 from deeprx_common.slot import SlotConfig
 
 from ..blocks.slot_probe import slot_probe
@@ -116,7 +115,7 @@ def progress_bar(console: Console, counts: str) -> Progress:
 
 def new_report() -> dict:
     """A report without points, of these versions."""
-    return report.new(gnuradio=gr.version(), torch=_torch_version()) | {"comparisons": []}
+    return report.new(gnuradio=gr.version()) | {"comparisons": []}
 
 
 def add_points(made, flowgraph, window, fields, slots, stopped) -> list[dict]:
@@ -169,7 +168,7 @@ def show(made, console: Console) -> None:
     """The tables, and what they do not show: who is better on the same slots, whence the energy."""
     if not console.is_terminal:
         console = Console(highlight=False, width=160)  # a file has no width to fold tables to
-    for table in report.tables(made["points"]):
+    for table in report_view.tables(made["points"]):
         console.print(table)
     for c in made["comparisons"]:
         low, high = c["ci95"]
@@ -187,7 +186,7 @@ def show(made, console: Console) -> None:
         f"{p['receiver']}: {p['engine']}" for p in made["points"] if p.get("engine")
     ):
         console.print(line, markup=False)
-    for line in report.energy_sources(made["points"]):
+    for line in report_view.energy_sources(made["points"]):
         console.print(f"energy: {line}", markup=False)
 
 
@@ -208,10 +207,3 @@ def _labels(models: list[ModelFile]) -> list[str]:
         name if names.count(name) == 1 else f"{name} ({model.path})"
         for name, model in zip(names, models, strict=True)
     ]
-
-
-def _torch_version() -> str:
-    try:
-        return metadata.version("torch")
-    except metadata.PackageNotFoundError:
-        return "unknown"

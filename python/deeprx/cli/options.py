@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from deeprx_common import energy, report
+from deeprx_common import energy
+from deeprx_common.files import writable_folder
 from deeprx_common.options import list_of, one_of
 from deeprx_common.slot import MODULATIONS, SlotConfig
 
@@ -139,7 +140,7 @@ def out_folder(arguments) -> Path:
     nothing else writes to. Raises OSError, which names the folder, where nothing can be written.
     """
     if arguments.out is not None:
-        report.writable_folder(arguments.out)
+        writable_folder(arguments.out)
         return arguments.out
     name = time.strftime(f"deeprx-{arguments.command}-%Y%m%d-%H%M%S")
     for k in count(1):

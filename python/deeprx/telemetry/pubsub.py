@@ -25,14 +25,14 @@ from pathlib import Path
 import zmq
 from zmq.auth import Authenticator, create_certificates, load_certificate
 
-from deeprx_common import report
+from deeprx_common import report, schema
 
 SCHEMA = "deeprx.telemetry/1"
 QUEUE = 64  # messages that wait for a slow subscriber, on either side
 MAX_BYTES = 1 << 20  # of a message; a report has some 2000
 
 _TELEMETRY = {
-    "source": report.TEXT, "run": report.TEXT, "sequence": report.COUNT, "time_s": report.NUMBER,
+    "source": schema.TEXT, "run": schema.TEXT, "sequence": schema.COUNT, "time_s": schema.NUMBER,
 }  # fmt: skip
 
 
@@ -190,10 +190,10 @@ def parse(data: bytes) -> Message:
     except (ValueError, RecursionError):
         raise ValueError(f"expected JSON of schema {SCHEMA!r}, found {data[:40]!r}") from None
     telemetry = found.get("telemetry") if isinstance(found, dict) else None
-    schema = telemetry.get("schema") if isinstance(telemetry, dict) else None
-    if schema != SCHEMA:
-        raise ValueError(f"expected schema {SCHEMA!r}, found {schema!r}")
-    report.check(telemetry, _TELEMETRY, "telemetry")
+    found_schema = telemetry.get("schema") if isinstance(telemetry, dict) else None
+    if found_schema != SCHEMA:
+        raise ValueError(f"expected schema {SCHEMA!r}, found {found_schema!r}")
+    schema.check(telemetry, _TELEMETRY, "telemetry")
     report.validate(found)
     if len(found["points"]) != 1:
         raise ValueError(f"expected a report of one point, found {len(found['points'])}")

@@ -256,7 +256,7 @@ def _report(counted, conditions, seed, device, flop, shas) -> dict:
     domain = "time" if conditions.time_domain else "frequency"
     one = {"delay_spread_s": conditions.delay_spread_s, "doppler_hz": conditions.doppler_hz}
     one = {k: low if low == high else None for k, (low, high) in one.items()}  # or drawn per slot
-    made = report.new(torch=torch.__version__, sionna=sionna.__version__)
+    made = report.new(sionna=sionna.__version__)
     made["conditions"] = {
         "delay_spread_s": list(conditions.delay_spread_s),
         "doppler_hz": list(conditions.doppler_hz),

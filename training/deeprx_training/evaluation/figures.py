@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from scipy.stats import t as student_t
 
-from deeprx_common.report import replacing
+from deeprx_common.files import replacing
 from deeprx_common.stats import error_rate, paired_difference, sinr_at_ber, sinr_gain
 
 from ..teaching.losses import LOSSES

@@ -10,7 +10,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from deeprx_common.report import replacing
+from deeprx_common.files import replacing
 
 from .evaluate import BER_TARGETS, PERFECT
 from .figures import Curve, Gain, gain

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from deeprx_common import report as reports
+from deeprx_common import report_view
+from deeprx_common.files import replacing
 
 from .evaluate import BER_TARGETS, BLER_TARGET, PERFECT, Counted
 from .soft_bits import SPAN
@@ -57,7 +59,7 @@ def write(report: dict, counted: Counted, folder: Path) -> list[str]:
     """The report and all that is made of it, into a folder; returns the files' names."""
     folder.mkdir(parents=True, exist_ok=True)
     reports.write(report, folder / "report.json")
-    with reports.replacing(folder / "errors.npz") as temporary:
+    with replacing(folder / "errors.npz") as temporary:
         np.savez_compressed(
             temporary,
             sinr_db=counted.sinr_db,
@@ -68,13 +70,13 @@ def write(report: dict, counted: Counted, folder: Path) -> list[str]:
             **counted.errors,
         )
     with (
-        reports.replacing(folder / "results.csv") as temporary,
+        replacing(folder / "results.csv") as temporary,
         open(temporary, "w", newline="") as file,
     ):
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows(report))
-    with reports.replacing(folder / "tables.md") as temporary:
+    with replacing(folder / "tables.md") as temporary:
         Path(temporary).write_text(markdown(report))
     return ["report.json", "results.csv", "errors.npz", "tables.md", *plots(report, folder)]
 
@@ -278,7 +280,7 @@ def markdown(report: dict) -> str:
 def plots(report: dict, folder: Path) -> list[str]:
     """Pictures into a folder: their names."""
     drawn = ["ber.png", "llr.png"]
-    reports.plot(report["points"], folder / "ber.png")
+    report_view.plot(report["points"], folder / "ber.png")
     _figure(folder / "llr.png", 3, False, lambda axes: _plot_llr(report, axes))
     kinds = list(dict.fromkeys(b["by"] for b in report["breakdown"]))
     for what in kinds:
@@ -308,14 +310,14 @@ def _figure(path: Path, panels: int, one_scale: bool, draw: Callable) -> None:
         axis.title.set_fontsize("small")
     axes[0, 0].legend(fontsize="small")
     figure.tight_layout()
-    with reports.replacing(path) as temporary:
+    with replacing(path) as temporary:
         figure.savefig(temporary, dpi=120)
     pyplot.close(figure)
 
 
 def _line(axis, k: int, name: str, x, values, intervals) -> None:
     values, (low, high) = np.array(values), np.array(intervals).T
-    style = reports.curve_style(k) | {"markersize": 4, "capsize": 2}
+    style = report_view.curve_style(k) | {"markersize": 4, "capsize": 2}
     kept = values > 0  # logarithmic axis
     error = [np.maximum(values - low, 0)[kept], np.maximum(high - values, 0)[kept]]
     axis.errorbar(np.array(x)[kept], values[kept], error, label=name, **style)
@@ -354,7 +356,7 @@ def _plot_llr(report: dict, axes) -> None:
     promised = np.linspace(0, 14, 100)
     axes[0].plot(promised, 1 / (1 + np.exp(promised)), "k--", linewidth=1, label="as promised")
     for k, name in enumerate(_receivers(report)):
-        style = reports.curve_style(k) | {"markersize": 4}
+        style = report_view.curve_style(k) | {"markersize": 4}
         bins = [b for b in points[name, middle]["llr"]["reliability"] if b["wrong"] >= 20]
         axes[0].plot(
             [-np.log(b["promised"] / (1 - b["promised"])) for b in bins],

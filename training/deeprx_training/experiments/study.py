@@ -24,7 +24,7 @@ import tomli_w
 import torch
 
 from deeprx_common import limits
-from deeprx_common.report import replacing
+from deeprx_common.files import replacing
 
 from .. import rules
 from ..data import seeds

@@ -26,7 +26,7 @@ import pyarrow.parquet
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from deeprx_common.report import replacing
+from deeprx_common.files import replacing
 from deeprx_common.stats import error_rate
 
 from ..data import seeds

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from deeprx_common import report
+from deeprx_common.files import replacing
 from deeprx_common.revision import git_revision
 from deeprx_common.slot import MODULATIONS, N_SYMBOLS, SlotConfig
 
@@ -146,7 +147,7 @@ def export(
     write_atomically(Path(path), write)
     if parity:
         data = ~SlotConfig().pilot_mask
-        with report.replacing(parity) as temporary:
+        with replacing(parity) as temporary:
             np.savez(
                 temporary,
                 y=y.numpy(),

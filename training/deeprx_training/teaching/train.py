@@ -367,7 +367,7 @@ class Trainer:
         """
         r, gpu, price = self.recipe, self.ledger.gpu, self.bill.meter.price
         busy = 1 if gpu else torch.get_num_threads()
-        found = report.new(torch=torch.__version__)
+        found = report.new()
         joules, reason = self.bill.joules()
         shares = self.ledger.shares()
         phases = {

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..report import replacing
+from ..files import write_json
 
 SCHEMA = "deeprx.profile/1"
 ARITHMETIC = ("gemm", "conv", "depthwise", "elementwise", "transcendental", "reduction")
@@ -303,6 +303,4 @@ def read_profile(path: str | os.PathLike) -> MachineProfile:
 
 def write_profile(profile: MachineProfile, path: str | os.PathLike, **more) -> None:
     """Put a profile, and further keys, at path as JSON, whole or not at all."""
-    text = json.dumps(profile.as_dict() | more, indent=1, allow_nan=False) + "\n"
-    with replacing(path) as temporary:
-        Path(temporary).write_text(text)
+    write_json(profile.as_dict() | more, path)

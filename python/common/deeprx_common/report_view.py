@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A report's points as tables and as a picture."""
+
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from .files import replacing
+from .report import energy_value
+
+
+def _groups(points: Sequence[Mapping]) -> dict[str, list[Mapping]]:
+    """Points by what they have in common: everything but receiver and SINR."""
+    groups: dict[str, list[Mapping]] = {}
+    for p in points:
+        parts = [p["channel"] or "unknown channel"]
+        if p["delay_spread_s"] is not None:
+            parts.append(f"{p['delay_spread_s'] * 1e9:.0f} ns")
+        if p["doppler_hz"] is not None:
+            parts.append(f"{p['doppler_hz']:g} Hz")
+        parts += [p["modulation"], f"{p['n_prb']} PRB", f"DMRS {','.join(map(str, p['dmrs']))}"]
+        if p["n_rx"] is not None:
+            parts.append(f"{p['n_rx']} RX")
+        if p["sir_db"] is not None:
+            parts.append(f"SIR {p['sir_db']:g} dB")
+        parts += ["synchronised"] if p["sync"] else []
+        groups.setdefault(", ".join(parts), []).append(p)
+    return groups
+
+
+def _energy_kind(found: Mapping) -> str:
+    """As energy_value(), with the price of what is modelled."""
+    kind = energy_value(found)[1]
+    return f"modelled, {found['model']}" if kind == "modelled" else kind
+
+
+def energy_sources(points: Sequence[Mapping]) -> list[str]:
+    """What counted the points' energy, how far it may be off at most, and the model's name.
+
+    One line each; points of the same source and model share one.
+    """
+    bounds: dict[tuple[str, str], float] = {}
+    for found in (p["energy_per_slot_j"] for p in points):
+        source, model = found["source"], found["model"] or "none"
+        if found.get("scope"):
+            source += f" ({found['scope']})"
+        if found.get("invalid"):
+            source += f", not valid: {found['invalid']}"
+        value, kind = energy_value(found)
+        off = found["bound"] / value if kind in ("measured", "attributed") and value else 0.0
+        bounds[source, model] = max(off, bounds.get((source, model), 0.0))
+    return [
+        source
+        + (f", ±{100 * off:.2g} % by ticks" if off else "")
+        + f"; modelled: {model}"
+        for (source, model), off in bounds.items()
+    ]
+
+
+def _milli(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value * 1e3:#.3g}" if value < 0.1 else f"{value * 1e3:.0f}"
+
+
+def _unsure(p: Mapping) -> bool:
+    """Whether there are errors, but hardly known how often they come."""
+    return p["bit_errors"] > 0 and p["ber_ci95"][1] >= 10 * p["ber_ci95"][0]
+
+
+def _interval(p: Mapping) -> str:
+    if p["ber"] is None:
+        return "-"
+    return "{:.2e} {:.2e}".format(*p["ber_ci95"]) + ("?" if _unsure(p) else "")
+
+
+def tables(points: Sequence[Mapping]) -> list:
+    """One rich.table.Table for each channel, rows by SINR and receiver."""
+    from rich import box
+    from rich.table import Table
+
+    made = []
+    for title, group in _groups(points).items():
+        kinds = sorted({_energy_kind(p["energy_per_slot_j"]) for p in group})
+        table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE)
+        table.pad_edge, table.padding = False, 0
+        table.caption = f"energy: {'; '.join(kinds)}; intervals over clusters (95 %)"
+        if any(map(_unsure, group)):
+            table.caption += "\n?: the interval spans a factor of 10 or more: too few clusters"
+        table.add_column("SINR\ndB", justify="right")
+        table.add_column("\nreceiver", no_wrap=True)
+        for heading in (
+            "\nBER", "\n95 % interval", "bit\nerrors", "\nbits", "\nslots", "\nmissed",
+            "\nclusters", "infer. ms\np50", "\np99", "CPU\nms", "mJ a\nslot",
+        ):  # fmt: skip
+            table.add_column(heading, justify="right", no_wrap=True)
+        rows = sorted(group, key=lambda p: -np.inf if p["sinr_db"] is None else p["sinr_db"])
+        last = None
+        for p in rows:
+            if last is not None and p["sinr_db"] != last:
+                table.add_section()
+            last = p["sinr_db"]
+            times = p["inference_s_per_slot"]
+            table.add_row(
+                "-" if p["sinr_db"] is None else f"{p['sinr_db']:.1f}",
+                p["receiver"],
+                "-" if p["ber"] is None else f"{p['ber']:.3e}",
+                _interval(p),
+                str(p["bit_errors"]),
+                str(p["bits"]),
+                str(p["slots"]),
+                str(p["missed_slots"]),
+                str(p["clusters"]),
+                _milli(times["p50"]),
+                _milli(times["p99"]),
+                _milli(p["cpu_s_per_slot"]),
+                _milli(energy_value(p["energy_per_slot_j"])[0]),
+            )
+        made.append(table)
+    return made
+
+
+def curve_style(k: int) -> dict:
+    """Colour and marker of the k-th curve; those after the tenth in lighter colours."""
+    from matplotlib import colormaps
+
+    colour = colormaps["tab20"](2 * (k % 10) + (k // 10) % 2)
+    return {"color": colour, "marker": "osDv^<>pP*"[k % 10]}
+
+
+def plot(points: Sequence[Mapping], path: str | os.PathLike) -> None:
+    """BER over SINR with 95 % intervals as a picture, one panel a channel, one line a receiver.
+
+    A point without errors is an arrow from its upper bound down. Needs matplotlib.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    known = [p for p in points if p["ber"] is not None and p["sinr_db"] is not None]
+    groups = _groups(known)
+    figure, axes = pyplot.subplots(
+        1,
+        max(1, len(groups)),
+        figsize=(1 + 5.5 * max(1, len(groups)), 5),
+        sharey=True,
+        squeeze=False,
+    )
+    names = list(dict.fromkeys(p["receiver"] for p in known))
+    for axis, (title, group) in zip(axes[0], groups.items(), strict=False):
+        for k, name in enumerate(names):
+            line = sorted((p for p in group if p["receiver"] == name), key=lambda p: p["sinr_db"])
+            style = curve_style(k) | {"markersize": 5}
+            some = [p for p in line if p["bit_errors"]]
+            if some:
+                ber = np.array([p["ber"] for p in some])
+                low, high = np.array([p["ber_ci95"] for p in some]).T
+                axis.errorbar(
+                    [p["sinr_db"] for p in some], ber, [ber - low, high - ber],
+                    capsize=3, label=name, **style,
+                )  # fmt: skip
+            for p in line:
+                if not p["bit_errors"]:
+                    high = p["ber_ci95"][1]
+                    bound = style | {"marker": ""}
+                    axis.errorbar([p["sinr_db"]], [high], [high / 2], uplims=[True], **bound)
+        axis.set(yscale="log", xlabel="SINR per data RE and antenna, dB", title=title)
+        axis.title.set_fontsize("small")
+        axis.grid(True, which="both", alpha=0.3)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(title="95 % intervals over clusters")
+    axes[0, 0].set_ylabel("uncoded BER")
+    figure.tight_layout()
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+    pyplot.close(figure)
