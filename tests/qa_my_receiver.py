@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A receiver of one's own, examples/my_receiver.py: from a module to a table."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+TRAINING_PYTHON = ROOT / ".venv-training/bin/python"
+
+
+def run(folder, *command, **environment):
+    ran = subprocess.run(
+        [str(word) for word in command],
+        cwd=folder, env=os.environ | environment, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """With my_receiver.pt, written as the page says."""
+    folder = tmp_path_factory.mktemp("mine")
+    paths = [str(ROOT / "training"), os.environ["PYTHONPATH"]]
+    said = run(
+        folder, sys.executable, ROOT / "examples/my_receiver.py", PYTHONPATH=os.pathsep.join(paths)
+    )
+    assert said.startswith("my_receiver.pt: 221 parameters, torchscript, openvino")
+    return folder
+
+
+def test_is_short():
+    assert len((ROOT / "examples/my_receiver.py").read_text().splitlines()) <= 60
+
+
+def test_receives_in_a_flowgraph_better_than_least_squares(folder):
+    run(
+        folder, sys.executable, "-m", "gnuradio.deeprx", "loopback", "--receiver", "my_receiver.pt",
+        "--receiver", "baseline-lmmse", "--sinr", "12", "--slots", "100", "--out", "out",
+    )  # fmt: skip
+    mine, classical = json.loads((folder / "out/report.json").read_text())["points"]
+    assert (mine["receiver"], mine["slots"], mine["missed_slots"]) == ("my_receiver", 100, 0)
+    assert 0.01 < mine["ber"] < 0.9 * classical["ber"]
+
+
+def test_is_evaluated_by_the_training_command_line(folder):
+    if not TRAINING_PYTHON.exists():
+        pytest.skip("no training environment (./dev train --help makes it)")
+    run(
+        folder, TRAINING_PYTHON, "-c", "from deeprx_training.cli import main; exit(main())",
+        "evaluate", "my_receiver.pt", "--slots", "16", "--sinr", "6,12", "--out", "evaluation",
+        PYTHONPATH=f"{ROOT}/training:{ROOT}/python/common",
+    )  # fmt: skip
+    with open(folder / "evaluation/results.csv") as file:
+        rows = [r for r in csv.DictReader(file) if r["metric"] == "ber" and r["by"] in ("", "all")]
+    found = {(r["receiver"], float(r["sinr_db"])): float(r["value"]) for r in rows}
+    assert found["my_receiver", 12.0] < found["my_receiver", 6.0] < 0.2
+    assert found["perfect CSI", 12.0] < found["my_receiver", 12.0]
