@@ -7,6 +7,7 @@ set(engine_sources
     cpu_instructions.cc
     device_engine.cc
     device_queue.cc
+    engine.cc
     load_engine.cc
     model_archive.cc
     model_info.cc
