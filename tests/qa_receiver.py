@@ -720,6 +720,43 @@ def test_missing_gpu_is_an_error(model):
     assert_one_line(error, "cuda", "0 CUDA devices")
 
 
+def use_a_model_in_a_fork(path):
+    """Run in a process of its own: prints what a child process makes of models."""
+    config = deeprx.SlotConfig()
+    flowgraph = run(config, path, random_symbols(config, 2, 1), threads=2)
+    engine = deeprx.Engine(path, threads=2)
+    y, p = np.zeros((1, 2, 14, 312, 2), np.float32), np.zeros((1, 14, 312, 2), np.float32)
+    if child := os.fork():
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    for use in (
+        lambda: deeprx.receiver(path, threads=2),
+        lambda: deeprx.Engine(path, threads=2),
+        lambda: engine.infer(y, p),
+        lambda: engine.time(1),
+    ):
+        try:
+            use()
+            print("no error")
+        except RuntimeError as error:
+            print(error)
+    flowgraph.run()
+    print("through", flush=True)
+    os._exit(0)
+
+
+def test_a_forked_process_gets_an_error_and_does_not_hang(model):
+    done = subprocess.run(
+        [sys.executable, "-c", f"import qa_receiver as q; q.use_a_model_in_a_fork({model[0]!r})"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    *errors, last = done.stdout.splitlines()[-5:]
+    assert (done.returncode, last) == (0, "through"), done.stdout + done.stderr
+    assert all("was forked from process" in e and "spawn" in e for e in errors), errors
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
 def test_gpu_gives_the_llrs_of_the_cpu(model):
     path, module = model

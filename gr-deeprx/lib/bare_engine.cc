@@ -42,6 +42,7 @@ int bare_engine::llr_stride() const { return d_engine->llr_stride(); }
 
 const float* bare_engine::infer(const float* y, const float* p, int batch)
 {
+    expect_same_process();
     for (int slot = 0; slot < batch; slot++) {
         std::copy_n(y + slot * d_grid_floats, d_grid_floats, d_engine->grid(slot));
         std::copy_n(p + slot * d_pilot_floats, d_pilot_floats, d_engine->pilots(slot));
@@ -51,6 +52,7 @@ const float* bare_engine::infer(const float* y, const float* p, int batch)
 
 std::vector<bare_engine::duration> bare_engine::time(int calls, int batch)
 {
+    expect_same_process();
     using clock = std::chrono::steady_clock;
     std::vector<duration> took(calls);
     for (auto& [wall, cpu] : took) {

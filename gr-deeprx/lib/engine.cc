@@ -5,8 +5,21 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <unistd.h>
 
 namespace gr::deeprx {
+
+void expect_same_process()
+{
+    static const pid_t first = getpid();
+    if (getpid() != first)
+        throw std::runtime_error(
+            "process " + std::to_string(getpid()) + " was forked from process " +
+            std::to_string(first) +
+            " after a model had been loaded there, and the inference libraries' threads do not "
+            "survive fork(): start it anew (multiprocessing's \"spawn\"), or load models only "
+            "behind the fork");
+}
 
 void engine::prepare(int batch)
 {
@@ -16,6 +29,7 @@ void engine::prepare(int batch)
 
 std::vector<double> engine::warm_up(const std::vector<int>& batch_sizes)
 {
+    expect_same_process();
     using clock = std::chrono::steady_clock;
     std::vector<double> seconds;
     for (const int batch : batch_sizes) {

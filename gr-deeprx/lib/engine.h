@@ -110,6 +110,13 @@ void check_torchscript_model(const std::string& bytes,
 //! Of LibTorch.
 std::string torchscript_version();
 
+/*!
+ * \brief Refuses to go on in a fork() of the process that first came here, when a model was loaded:
+ * OpenVINO's and LibTorch's threads are not there, and waiting for them would never end.
+ * \throws std::runtime_error one line
+ */
+void expect_same_process();
+
 //! Sets the number of CPU threads that an inference on the calling thread uses.
 void set_inference_threads(int threads);
 

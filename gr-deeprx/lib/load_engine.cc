@@ -107,6 +107,7 @@ std::unique_ptr<engine> load(const std::string& path, const engine_parameters& p
 
 std::unique_ptr<engine> load_engine(const std::string& path, const engine_parameters& parameters)
 {
+    expect_same_process();
     expect_device(parameters.device);
     try {
         return load(path, parameters);

@@ -119,7 +119,7 @@ model file carries it for this modulation, the device is the CPU and the library
 
 Raises ValueError where a parameter is out of range or another receiver in the process has another
 number of threads, RuntimeError where the model file is missing, damaged, hostile or made for other
-parameters, or the device is not there.
+parameters, or the device is not there, and in a fork() of a process that had loaded a model.
 )")
         .def(py::init([](const std::string& model,
                          int n_prb,

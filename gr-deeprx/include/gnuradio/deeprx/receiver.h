@@ -79,7 +79,8 @@ public:
      *
      * \throws std::invalid_argument a parameter is out of range, or another receiver in this
      * process runs with another number of threads \throws std::runtime_error the model file is
-     * missing, damaged or hostile, was made for other parameters, or the device is not there
+     * missing, damaged or hostile, was made for other parameters, or the device is not there; this
+     * process was forked from one that had loaded a model
      */
     static sptr make(const std::string& model = "models/deeprx-realtime-1.pt",
                      int n_prb = 26,
