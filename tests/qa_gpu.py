@@ -144,6 +144,7 @@ def loses_its_device(model):
     flowgraph.wait()
     assert flowgraph.receiver.slots() == len(flowgraph.slots(config)) >= 10
     assert flowgraph.receiver.dropped() == 0
+    assert flowgraph.receiver.error() == "cuda:0 is lost: unspecified launch failure"
 
 
 def run_case(case, argument):

@@ -404,6 +404,7 @@ def test_a_receiver_that_cannot_start_ends_the_flowgraph(tmp_path):
     flowgraph.start()
     flowgraph.wait()
     assert flowgraph.receiver.slots() == 0
+    assert flowgraph.receiver.error() == "test: one slot only"
 
 
 # Model files
@@ -1033,22 +1034,52 @@ def test_hot_swap_at_a_slot(tmp_path):
     assert (levels[:at_slot] == 1).all() and (levels[at_slot:] == 2).all()
 
 
-@pytest.mark.parametrize("bad", ["missing", "hostile", "antennas", "message"])
+NO_MESSAGES = [
+    pmt.from_long(7),
+    pmt.PMT_NIL,
+    pmt.PMT_T,
+    pmt.make_dict(),
+    pmt.cons(pmt.intern("path"), pmt.intern("m.pt")),
+    pmt.to_pmt({"path": 7}),
+    pmt.to_pmt({"path": "m.pt", "at_slot": "soon"}),
+    pmt.to_pmt({"path": "m.pt", "at_slot": float("nan")}),
+    pmt.to_pmt({"path": "m.pt", "at_slot": -1}),
+    pmt.init_f32vector(2, [1.0, 2.0]),
+]
+
+
+def test_messages_that_are_none_are_answered_one_by_one(tmp_path):
+    """And the block goes on: with slots, and with the next good message."""
+    config, flowgraph = swap_flowgraph(tmp_path)
+    flowgraph.start()
+    wait_for_slots(flowgraph, 3)
+    for message in NO_MESSAGES:
+        flowgraph.receiver.to_basic_block()._post(pmt.intern("model"), message)
+    flowgraph.receiver.set_model(models.save(models.Constant(2.0), tmp_path / "next.pt"))
+    flowgraph.wait_for("model_loaded")
+    errors = [m["model_error"] for m in flowgraph.stats() if "model_error" in m]
+    wait_for_slots(flowgraph, flowgraph.receiver.slots() + 5)
+    flowgraph.stop()
+    flowgraph.wait()
+    assert len(errors) == len(NO_MESSAGES)
+    assert all("path of a model file" in e and "\n" not in e for e in errors), errors
+    assert flowgraph.receiver.error() == ""
+
+
+@pytest.mark.parametrize("bad", ["missing", "hostile", "antennas"])
 def test_bad_hot_swap_keeps_the_running_model(tmp_path, bad):
     config, flowgraph = swap_flowgraph(tmp_path)
     path = str(tmp_path / "bad.pt")
-    message, words = pmt.intern(path), [path]
+    words = [path]
     if bad == "hostile":
         models.save(models.WritesFileOnLoading(str(tmp_path / "target")), path)
         words.append("aten::save")
     elif bad == "antennas":
         models.save(models.Constant(2.0), path, n_rx=[4])
         words.append("n_rx=2")
-    elif bad == "message":
-        message, words = pmt.from_long(7), ["path of a model file", "7"]
     flowgraph.start()
     wait_for_slots(flowgraph, 3)
-    flowgraph.receiver.to_basic_block()._post(pmt.intern("model"), message)
+    flowgraph.receiver.to_basic_block()._post(pmt.intern("model"), pmt.intern(path))
     error = flowgraph.wait_for("model_error")["model_error"]
     assert "\n" not in error
     for word in words:

@@ -20,6 +20,7 @@ thread_queue::device the_device;
 
 std::unique_ptr<engine> load_engine(const std::string& path, const engine_parameters& p)
 {
+    expect_same_process();
     expect_device(p.device);
     try {
         const auto checked = make_torchscript_engine(model_archive::open(path), p);

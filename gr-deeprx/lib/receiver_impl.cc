@@ -49,6 +49,25 @@ std::optional<uint64_t> to_unsigned(const pmt::pmt_t& value)
     return std::nullopt;
 }
 
+//! What a message to the port model asks for.
+struct model_request {
+    std::string path;
+    uint64_t at_slot;
+};
+
+std::optional<model_request> to_request(const pmt::pmt_t& message)
+try {
+    if (pmt::is_symbol(message))
+        return model_request{ pmt::symbol_to_string(message), 0 };
+    const auto path = pmt::dict_ref(message, path_key, pmt::PMT_NIL);
+    const auto at_slot = to_unsigned(pmt::dict_ref(message, at_slot_key, pmt::from_uint64(0)));
+    if (!at_slot)
+        return std::nullopt;
+    return model_request{ pmt::symbol_to_string(path), *at_slot };
+} catch (const std::exception&) {
+    return std::nullopt;
+}
+
 // GNU Radio is built for every x86-64; this file's one hot loop is chosen at run time.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define DEEPRX_ANY_X86 __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
@@ -209,8 +228,7 @@ bool receiver_impl::start()
         warm_up(*d_model, d_bound);
         d_started = true;
     } catch (const std::exception& e) { // from here it would end the thread, and nothing else
-        d_logger->error(
-            "{:s}: {:s}; the receiver ends here", d_model->receiver->info().name, e.what());
+        fail(d_model->receiver->info().name + ": " + e.what());
     }
     return block::start();
 }
@@ -240,33 +258,27 @@ void receiver_impl::set_model(const std::string& model, int64_t at_slot)
 
 void receiver_impl::handle_model(const pmt::pmt_t& message)
 {
-    pmt::pmt_t path = message;
-    std::optional<uint64_t> at_slot = 0;
-    if (pmt::is_dict(message)) {
-        path = pmt::dict_ref(message, path_key, pmt::PMT_NIL);
-        at_slot = to_unsigned(pmt::dict_ref(message, at_slot_key, pmt::from_uint64(0)));
-    }
-    if (!pmt::is_symbol(path) || !at_slot) {
+    const auto request = to_request(message);
+    if (!request) {
         publish_error("a message to the port model must be the path of a model file (symbol), or a "
                       "dictionary with path and at_slot (uint64), got " +
                       pmt::write_string(message));
         return;
     }
-    d_background.post(
-        [this, file = pmt::symbol_to_string(path), first = *at_slot, bound = d_bound] {
-            load_result result;
-            try {
-                result.model = load(file, first);
-                warm_up(*result.model, bound);
-            } catch (const std::exception& e) {
-                result = { nullptr, e.what() };
-            }
-            {
-                std::lock_guard<std::mutex> lock(d_loaded_mutex);
-                d_loaded.push_back(std::move(result));
-            }
-            _post(loaded_port, pmt::PMT_NIL);
-        });
+    d_background.post([this, file = request->path, first = request->at_slot, bound = d_bound] {
+        load_result result;
+        try {
+            result.model = load(file, first);
+            warm_up(*result.model, bound);
+        } catch (const std::exception& e) {
+            result = { nullptr, e.what() };
+        }
+        {
+            std::lock_guard<std::mutex> lock(d_loaded_mutex);
+            d_loaded.push_back(std::move(result));
+        }
+        _post(loaded_port, pmt::PMT_NIL);
+    });
 }
 
 void receiver_impl::handle_loaded(const pmt::pmt_t&)
@@ -321,9 +333,22 @@ try {
     consume_each(d_offset);
     d_offset = 0;
     return 0;
-} catch (const device_lost& e) {
-    d_logger->error("{:s}; the receiver ends here", e.what());
+} catch (const std::exception& e) { // from here it would end the thread, and nothing else
+    fail(e.what());
     return WORK_DONE;
+}
+
+void receiver_impl::fail(const std::string& why)
+{
+    d_logger->error("{:s}; the receiver ends here", why);
+    std::lock_guard<std::mutex> lock(d_error_mutex);
+    d_error = why;
+}
+
+std::string receiver_impl::error() const
+{
+    std::lock_guard<std::mutex> lock(d_error_mutex);
+    return d_error;
 }
 
 /*

@@ -31,6 +31,7 @@ public:
     void set_model(const std::string& model, int64_t at_slot) override;
     uint64_t slots() const override { return d_slots; }
     uint64_t dropped() const override { return d_dropped; }
+    std::string error() const override;
 
     bool start() override;
     bool stop() override;
@@ -81,6 +82,7 @@ private:
     void handle_model(const pmt::pmt_t& message);
     void handle_loaded(const pmt::pmt_t& message);
     void publish_error(const std::string& why);
+    void fail(const std::string& why);
 
     int batch_limit(int waiting) const;
     bool next_slot(slot_in_work& slot, int& offset, int available);
@@ -118,6 +120,9 @@ private:
     int d_under_way = 0;                  // batches
     int d_offset = 0;                     // items that are under way or dropped, and not consumed
     std::chrono::steady_clock::time_point d_collected{}; // when the last batch was
+
+    mutable std::mutex d_error_mutex;
+    std::string d_error; // that ended it
 
     std::mutex d_loaded_mutex;
     std::vector<load_result> d_loaded;

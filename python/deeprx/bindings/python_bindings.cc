@@ -173,7 +173,11 @@ parameters, or the device is not there, and in a fork() of a process that had lo
         .def("slots", &receiver::slots, "Slots received so far.")
         .def("dropped",
              &receiver::dropped,
-             "Slots, or runs of symbols that are no slot, dropped so far.");
+             "Slots, or runs of symbols that are no slot, dropped so far.")
+        .def("error",
+             &receiver::error,
+             "Why the receiver ended before its input did, and the flowgraph with it; \"\": it did "
+             "not.");
 
     py::class_<python_engine>(m, "Engine", R"(
 What computes inside a receiver block, without the block: to check its LLRs, to time it.

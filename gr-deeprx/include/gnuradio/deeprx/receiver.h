@@ -110,6 +110,9 @@ public:
 
     //! Slots, or runs of symbols that are no slot, dropped so far.
     virtual uint64_t dropped() const = 0;
+
+    //! Why the receiver ended before its input did, and the flowgraph with it; empty: it did not.
+    virtual std::string error() const = 0;
 };
 
 } // namespace gr::deeprx
