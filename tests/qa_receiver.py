@@ -1050,7 +1050,7 @@ NO_MESSAGES = [
 
 def test_messages_that_are_none_are_answered_one_by_one(tmp_path):
     """And the block goes on: with slots, and with the next good message."""
-    config, flowgraph = swap_flowgraph(tmp_path)
+    _, flowgraph = swap_flowgraph(tmp_path)
     flowgraph.start()
     wait_for_slots(flowgraph, 3)
     for message in NO_MESSAGES:

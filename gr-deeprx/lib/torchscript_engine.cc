@@ -149,7 +149,8 @@ std::unique_ptr<engine> make_torchscript_engine(const std::shared_ptr<model_arch
             std::move(info), std::move(description), std::move(receiver), parameters);
     }
     at::globalContext().setBenchmarkCuDNN(true); // the shapes of a slot never change
-    // It compiles for longer, and nothing runs faster for it (docs/how-to/gpu.md). On the CPU it is off.
+    // It compiles for longer, and nothing runs faster for it (docs/how-to/gpu.md). On the CPU it
+    // is off.
     torch::jit::setTensorExprFuserEnabled(false);
     return std::make_unique<device_engine>(
         std::move(info),
