@@ -254,7 +254,7 @@ class TestSoftwareRadio:
         assert point["slots"] + point["missed_slots"] == 120
         assert 24 < radio["sinr_db"] < 27
         assert -13 < radio["level_dbfs"] < -11
-        assert made["synchronisation"]["cfo_hz"] == pytest.approx(-9150, abs=50)
+        assert made["points"][0]["synchronisation"]["cfo_hz"] == pytest.approx(-9150, abs=50)
         assert point["ber"] < 2e-3
         said = capsys.readouterr().out
         assert f"{radio['overflows']} overflows, {radio['lost_samples']} samples lost" in said
@@ -294,7 +294,7 @@ class TestSoftwareRadio:
             "--slots=40",
         )  # fmt: skip
         assert made["points"][0]["missed_slots"] == 0
-        assert made["synchronisation"]["cfo_hz"] == pytest.approx(73.5e3, abs=60)
+        assert made["points"][0]["synchronisation"]["cfo_hz"] == pytest.approx(73.5e3, abs=60)
         assert made["radio"]["sinr_db"] > 28
 
     def test_two_processes(self, tmp_path):
@@ -319,23 +319,25 @@ class TestSoftwareRadio:
         assert made["radio"]["sample_rate"] == 2e6
         assert made["points"][0]["slots"] >= 15
 
-    def test_no_signal_is_one_line(self, tmp_path, capfd, monkeypatch):
+    def test_no_signal(self, tmp_path, capfd, monkeypatch):
         monkeypatch.setattr(command, "_QUIET_S", 0.5)
-        options = ["--args=driver=software,snr_db=-30", "--slots=20", f"--out={tmp_path}"]
-        assert main(["radio", "--receiver", BASELINE, *options]) == 2
-        error = capfd.readouterr().err.splitlines()[-1]
-        assert "no slot was received" in error and "dBFS" in error
+        options = ["--args=driver=software,snr_db=-30", "--slots=20", "--receiver=baseline-sure"]
+        made = run_radio(tmp_path, *options, status=1)
+        assert [(p["slots"], p["missed_slots"]) for p in made["points"]] == [(0, 20)] * 2
+        said = capfd.readouterr()
+        assert "synchronisation: 0 slots found" in said.out and "dBFS" in said.out
+        assert "no slot was received from software radio" in said.err.splitlines()[-1]
 
     def test_ctrl_c_keeps_what_was_measured(self, tmp_path, capfd, monkeypatch):
         slots = command.Receiver.slots
 
         def interrupt(receiver):
-            if (n := slots(receiver)) >= 5:
+            if (n := slots.fget(receiver)) >= 5:
                 os.kill(os.getpid(), signal.SIGINT)
                 monkeypatch.undo()
             return n
 
-        monkeypatch.setattr(command.Receiver, "slots", interrupt)
+        monkeypatch.setattr(command.Receiver, "slots", property(interrupt))
         made = run_radio(tmp_path, "--args=driver=software", "--slots=100000", status=130)
         assert 5 <= made["points"][0]["slots"] < 10_000
         assert "what was measured" in capfd.readouterr().err
@@ -355,7 +357,7 @@ class TestSoapy:
         assert 2 <= point["missed_slots"] <= 4
         assert point["slots"] + point["missed_slots"] == 80
         assert radio["sinr_db"] > 30
-        assert made["synchronisation"]["locks"] == 2
+        assert made["points"][0]["synchronisation"]["locks"] == 2
         assert "sO" in capfd.readouterr().err
 
     def test_gain_reaches_the_device(self, tmp_path):

@@ -36,10 +36,10 @@ def record(path, *arguments):
     return path.with_suffix(".sigmf-meta")
 
 
-def replay(path, *arguments, receivers=(BASELINE,)):
+def replay(path, *arguments, receivers=(BASELINE,), status=0):
     out = path.parent / "out"
     models = [a for model in receivers for a in ("--receiver", model)]
-    assert main(["replay", str(path), *models, "--out", str(out), *arguments]) == 0
+    assert main(["replay", str(path), *models, "--out", str(out), *arguments]) == status
     return report.read(out / "report.json")
 
 
@@ -215,7 +215,7 @@ class TestForeignRecordings:
         slipped = replay(tmp_path / "b.sigmf-meta", *self.UNSAID, "--seed", "3")
         (ours,), (theirs,) = slipped["points"], replay(recorded)["points"]
         assert (ours["slots"], ours["missed_slots"]) == (40, 0)
-        assert slipped["synchronisation"]["slips"] == 1
+        assert ours["synchronisation"]["slips"] == 1
         spoiled = ours["bits"] / 40 / 2  # of one slot, at worst
         assert ours["bit_errors"] < 1.05 * theirs["bit_errors"] + spoiled
 
@@ -228,7 +228,7 @@ class TestForeignRecordings:
         writer.write(list(samples))
         writer.close()
         made = replay(copied.parent / "b.sigmf-meta", *self.UNSAID, "--seed", "3")
-        assert made["synchronisation"]["bad_samples"] == 11
+        assert made["points"][0]["synchronisation"]["bad_samples"] == 11
         assert made["points"][0]["slots"] == 40
         assert "11 bad samples" in capsys.readouterr().out
 
@@ -248,10 +248,24 @@ class TestForeignRecordings:
         writer = RecordingWriter(tmp_path / "b", 2, 3.84e6, "cf32_le")
         writer.write(list(noise))
         writer.close()
-        made = replay(tmp_path / "b.sigmf-meta", *self.UNSAID, "--seed", "3")
-        (point,) = made["points"]
-        assert (point["slots"], point["bits"], point["llr_quality"]) == (0, 0, None)
-        assert "0 slots found" in capsys.readouterr().out
+        path, two = tmp_path / "b.sigmf-meta", (BASELINE, SURE)
+        made = replay(path, *self.UNSAID, "--seed", "3", receivers=two, status=1)
+        for point in made["points"]:
+            assert (point["slots"], point["bits"], point["llr_quality"]) == (0, 0, None)
+        assert len(made["points"]) == 2 and not made["comparisons"]
+        said = capsys.readouterr()
+        assert "baseline-lmmse" in said.out and "baseline-sure" in said.out
+        assert "0 slots found" in said.out
+        assert "no slot was received from b.sigmf-meta" in said.err
+
+    def test_another_seed_than_the_transmitter_s(self, copied, capsys):
+        rewrite(copied, without_annotations)
+        (point,) = replay(copied, *self.UNSAID, "--seed", "4")["points"]
+        assert (point["slots"], point["missed_slots"]) == (40, 0)
+        assert point["ber"] == pytest.approx(0.5, abs=0.01)
+        assert "are --seed 4 and --cell-id 1 the transmitter's?" in capsys.readouterr().out
+        replay(copied, *self.UNSAID, "--seed", "3")
+        assert "transmitter's?" not in capsys.readouterr().out
 
 
 def test_ctrl_c_keeps_what_was_measured(copied):
@@ -294,7 +308,11 @@ class TestMistakes:
         [
             (without_annotations, ["--aligned"], "expected annotations that place the slots"),
             (without_annotations, ["--burst", "0"], "--burst must be at least 1, got 0"),
-            (without_annotations, ["--n-prb", "100"], "slots of 100 PRB occupy 18 MHz"),
+            (
+                without_annotations,
+                ["--n-prb", "100"],
+                "slots of 100 PRB occupy 18 MHz: expected at least 20 million samples/s",
+            ),
             (None, ["--n-prb", "12", "--seed", "1"], "leave out --n-prb, --seed"),
             (
                 lambda m: m["annotations"][0].update({"deeprx:preamble": False}),

@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """deeprx loopback: receivers side by side on the same slots, over TDL channels."""
 
-import sys
 import time
 
 from rich.console import Console
 
-from deeprx_common import energy, report, report_view
+from deeprx_common import energy
 
-from ..blocks.front_end import aligned_front_end, sync_front_end
 from ..model_file import ModelFile, read_model_file
 from .budget import Budget, show_budget
-from .link import Link, slot_keywords
+from .link import Link
 from .measure import (
     Flowgraph,
     add_points,
@@ -19,7 +17,6 @@ from .measure import (
     open_meter,
     progress_bar,
     run_watched,
-    show,
     stop_on_ctrl_c,
 )
 from .options import (
@@ -32,6 +29,7 @@ from .options import (
     out_folder,
     slot_config,
 )
+from .results import conclude
 
 
 def configure(parser, **defaults) -> None:
@@ -70,19 +68,12 @@ def run(arguments) -> int:
 
 def _flowgraph(models: list[ModelFile], link: Link, device: str, engine: str) -> Flowgraph:
     """One transmitter, channel and front end, all receivers."""
-    flowgraph = Flowgraph("deeprx loopback", models, link.config, link.n_rx)
+    flowgraph = Flowgraph("deeprx loopback", models, link.config, link.n_rx, link.preamble)
     fading = link.connect(flowgraph)
-    kind = sync_front_end if link.preamble else aligned_front_end
-    front_end = kind(n_rx=link.n_rx, **slot_keywords(link.config))
     for antenna in range(link.n_rx):
-        flowgraph.connect((fading, antenna), (front_end, antenna))
+        flowgraph.connect((fading, antenna), (flowgraph.front_end, antenna))
     flowgraph.connect_receivers(
-        front_end,
-        device,
-        engine,
-        seed=link.seed,
-        cluster_slots=link.burst,
-        n_slots=link.slots,
+        device, engine, seed=link.seed, cluster_slots=link.burst, n_slots=link.slots
     )
     return flowgraph
 
@@ -92,7 +83,7 @@ def _measure(models: list[ModelFile], links: list[Link], arguments) -> int:
     a, console = arguments, Console(highlight=False)
     meter, idle = open_meter(a)
     folder = out_folder(a)
-    made = new_report()
+    measured = new_report()
     budgets = []
     total = sum(link.slots for link in links)
     started = time.monotonic()
@@ -108,7 +99,7 @@ def _measure(models: list[ModelFile], links: list[Link], arguments) -> int:
                 budgets.append(Budget())
 
             def advance(done=done, flowgraph=flowgraph):
-                received = min(probe.slots() for probe in flowgraph.probes)
+                received = flowgraph.slots
                 if budgets:
                     budgets[-1].sample(received)
                 slots = done + received
@@ -118,10 +109,10 @@ def _measure(models: list[ModelFile], links: list[Link], arguments) -> int:
             window = energy.EnergyWindow(meter, idle)
             run_watched(flowgraph, stop, advance, every_s=0.05 if budgets else 0.2)
             add_points(
-                made,
+                measured,
                 flowgraph,
                 window.read(),
-                [link.conditions | {"sync": link.preamble, "seed": link.seed}] * len(models),
+                [link.conditions | flowgraph.synchronisation | {"seed": link.seed}] * len(models),
                 link.slots,
                 stop.is_set(),
             )
@@ -131,19 +122,6 @@ def _measure(models: list[ModelFile], links: list[Link], arguments) -> int:
                 print(f"{where} ({k + 1}/{len(links)}): {took:.0f} s", flush=True)
             if stop.is_set():
                 break
-    report.write(made, folder / "report.json")
-    if made["points"]:
-        report_view.plot(made["points"], folder / "ber.png")
-        show(made, console)
     if budgets:
         show_budget(budgets, done / (time.monotonic() - started), console)
-    took, where = (
-        time.monotonic() - started,
-        f"{folder / 'report.json'}, {folder / 'ber.png'}",
-    )
-    if stop.is_set():
-        kept = f"what was measured: {where}" if made["points"] else "nothing was measured"
-        print(f"deeprx: stopped after {took:.0f} s; {kept}", file=sys.stderr)
-        return 130
-    console.print(f"{total} slots in {took:.0f} s: {where}", soft_wrap=True)
-    return 0
+    return conclude(measured, folder, console, started, f"{total} slots", stop.is_set())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What every command that measures receivers does: flowgraph, points of the report, tables."""
+"""What every command that measures receivers does: flowgraph and points of the report."""
 
 import signal
 import threading
@@ -9,9 +9,10 @@ from gnuradio import gr
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from deeprx_common import energy, report, report_view
+from deeprx_common import energy, report
 from deeprx_common.slot import SlotConfig
 
+from ..blocks.front_end import aligned_front_end, sync_front_end
 from ..blocks.slot_probe import slot_probe
 from ..blocks.slot_stream import raise_failure
 from ..deeprx_python import receiver
@@ -22,17 +23,34 @@ IDLE_S = 3.0  # of nothing running, before the first flowgraph
 
 
 class Flowgraph(gr.top_block):
-    """A flowgraph of one operating point, whose slots go to one receiver for each model."""
+    """A flowgraph of one operating point: a front end, and a receiver of its slots for each model.
 
-    def __init__(self, name: str, models: list[ModelFile], config: SlotConfig, n_rx: int):
+    sync: whether the front end finds slots by their preamble.
+    """
+
+    def __init__(
+        self, name: str, models: list[ModelFile], config: SlotConfig, n_rx: int, sync: bool
+    ):
         super().__init__(name, catch_exceptions=True)
-        self.models, self.config, self.n_rx = models, config, n_rx
+        self.models, self.config, self.n_rx, self.sync = models, config, n_rx, sync
+        kind = sync_front_end if sync else aligned_front_end
+        self.front_end = kind(n_rx=n_rx, **slot_keywords(config))
         self.receivers, self.probes = [], []
 
-    def connect_receivers(
-        self, front_end: gr.basic_block, device: str, engine: str = "auto", **probe
-    ) -> None:
-        """A receiver and a slot_probe(**probe) for each model, all behind one front end."""
+    @property
+    def slots(self) -> int:
+        """Slots that every receiver has received."""
+        return min(probe.slots() for probe in self.probes)
+
+    @property
+    def synchronisation(self) -> dict:
+        """Keys of a report's point: how slots were found."""
+        if not self.sync:
+            return {"sync": False}
+        return {"sync": True, "synchronisation": self.front_end.statistics()}
+
+    def connect_receivers(self, device: str, engine: str, **probe) -> None:
+        """A receiver and a slot_probe(**probe) for each model, all behind the front end."""
         slot = slot_keywords(self.config)
         number = -1 if self.config.slot_number is None else self.config.slot_number
         for model in self.models:
@@ -50,7 +68,7 @@ class Flowgraph(gr.top_block):
             )
             counter = slot_probe(**{"every_slots": 0, "meter": "none"} | probe, **slot)
             for antenna in range(self.n_rx):
-                self.connect((front_end, antenna), (block, antenna))
+                self.connect((self.front_end, antenna), (block, antenna))
             self.connect(block, counter)
             self.msg_connect(block, "stats", counter, "stats")
             self.receivers.append(block)
@@ -118,8 +136,11 @@ def new_report() -> dict:
     return report.new(gnuradio=gr.version()) | {"comparisons": []}
 
 
-def add_points(made, flowgraph, window, fields, slots, stopped) -> list[dict]:
-    """One point for each receiver, and each one's difference to the first on the same clusters.
+def add_points(
+    measured: dict, flowgraph: Flowgraph, window: energy.Window, fields, slots, stopped
+) -> list[dict]:
+    """Add one point for each receiver to a report, and each one's difference to the best classical
+    one on the same clusters, or to the first where none is classical.
 
     window: energy over the run. fields: for each receiver, further keys of its point. slots: how
     many there were, to count the missed ones by; None, or where the run was stopped: gaps in the
@@ -127,17 +148,20 @@ def add_points(made, flowgraph, window, fields, slots, stopped) -> list[dict]:
     """
     statistics = [probe.statistics for probe in flowgraph.probes]
     inference_s = sum(s.inference_total_s for s in statistics)
-    points = []
     labels = _labels(flowgraph.models)
+    points, counts = [], []
     for model, label, counted, known in zip(
         flowgraph.models, labels, statistics, fields, strict=True
     ):
         if stopped and counted.slots == 0:
             continue
         flop = model.flop_per_slot(flowgraph.config.n_prb, flowgraph.n_rx)
-        share = counted.inference_total_s / inference_s if len(statistics) > 1 else None
-        own = window.served(counted.slots, counted.slots * flowgraph.config.n_bits, counted.cpu_s)
-        used = energy.energy_per_slot(own, counted.inference_total_s, share)
+        shared = inference_s > 0 and len(statistics) > 1
+        share = counted.inference_total_s / inference_s if shared else None
+        served = window.served(
+            counted.slots, counted.slots * flowgraph.config.n_bits, counted.cpu_s
+        )
+        used = energy.energy_per_slot(served, counted.inference_total_s, share)
         missed = {} if slots is None or stopped else {"missed_slots": slots - counted.slots}
         points.append(
             counted.point(
@@ -149,55 +173,27 @@ def add_points(made, flowgraph, window, fields, slots, stopped) -> list[dict]:
                 **known | missed,
             )
         )
-    made["points"] += points
-    if len(points) < len(statistics):
-        return points
-    for other, counted in zip(points[1:], statistics[1:], strict=True):
-        first = statistics[0].clusters
-        shared = [
-            k for k in first if k in counted.clusters and first[k][1] == counted.clusters[k][1]
-        ]
-        if shared:
-            errors, bits = zip(*(first[k] for k in shared), strict=True)
-            others = [counted.clusters[k][0] for k in shared]
-            made["comparisons"].append(report.comparison(other, points[0], others, errors, bits))
+        counts.append((points[-1], counted.clusters, model.metadata.get("kind") == "baseline"))
+    measured["points"] += points
+    measured["comparisons"] += _comparisons(counts)
     return points
 
 
-def show(made, console: Console) -> None:
-    """The tables, and what they do not show: who is better on the same slots, whence the energy."""
-    if not console.is_terminal:
-        console = Console(highlight=False, width=160)  # a file has no width to fold tables to
-    for table in report_view.tables(made["points"]):
-        console.print(table)
-    for c in made["comparisons"]:
-        low, high = c["ci95"]
-        verdict = "lower BER" if high < 0 else "higher BER" if low > 0 else "not told apart"
-        where = c["channel"] or "unknown channel"
-        if c["sinr_db"] is not None:
-            where += f" {c['sinr_db']:5.1f} dB"
-        console.print(
-            f"{where}  {c['a']} - {c['b']}: "
-            f"{c['ber_difference']:+.2e} [{low:+.2e}, {high:+.2e}] over {c['clusters']} clusters: "
-            f"{verdict}",
-            markup=False,
-        )
-    for line in dict.fromkeys(
-        f"{p['receiver']}: {p['engine']}" for p in made["points"] if p.get("engine")
-    ):
-        console.print(line, markup=False)
-    for line in report_view.energy_sources(made["points"]):
-        console.print(f"energy: {line}", markup=False)
-
-
-def show_synchronisation(found: dict) -> None:
-    """A line of a sync_front_end's statistics."""
-    print(
-        f"synchronisation: {found['found']} slots found, {found['carried']} of them without a "
-        f"visible preamble, {found['locks']} locks, {found['false_locks']} false ones, "
-        f"{found['slips']} slips, {found['bad_samples']} bad samples, "
-        f"{found['cfo_hz']:.0f} Hz offset"
-    )
+def _comparisons(counts: list[tuple[dict, dict, bool]]) -> list[dict]:
+    """counts: of each receiver its point, {cluster: (errors, bits)}, whether it is classical."""
+    classical = [c for c in counts if c[2] and c[0]["ber"] is not None]
+    if not counts:
+        return []
+    reference = min(classical, key=lambda c: c[0]["ber"], default=counts[0])
+    made = []
+    for point, clusters, _ in counts:
+        shared = [k for k in reference[1] if k in clusters and reference[1][k][1] == clusters[k][1]]
+        if point is reference[0] or not shared:
+            continue
+        errors, bits = zip(*(reference[1][k] for k in shared), strict=True)
+        others = [clusters[k][0] for k in shared]
+        made.append(report.comparison(point, reference[0], others, errors, bits))
+    return made
 
 
 def _labels(models: list[ModelFile]) -> list[str]:

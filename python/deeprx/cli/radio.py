@@ -11,11 +11,10 @@ from pathlib import Path
 from gnuradio import blocks, filter, gr
 from rich.console import Console
 
-from deeprx_common import energy, report
+from deeprx_common import energy
 from deeprx_common.options import list_of
 from deeprx_common.slot import SlotConfig
 
-from ..blocks.front_end import sync_front_end
 from ..blocks.slot_sinr import slot_sinr
 from ..blocks.slot_source import slot_source
 from ..blocks.slot_stream import raise_failure
@@ -42,12 +41,11 @@ from .measure import (
     open_meter,
     progress_bar,
     run_watched,
-    show,
-    show_synchronisation,
     stop_on_ctrl_c,
 )
 from .options import METERING, SLOT, add_options, out_folder, slot_config
 from .replay import CLUSTER_SLOTS
+from .results import conclude, seed_hint
 
 _SETTLE_S = 5.0  # for a device's first samples
 _QUIET_S = 5.0  # without any progress: nothing more will come
@@ -106,9 +104,7 @@ class Receiver(Flowgraph):
     """
 
     def __init__(self, radio: Radio, tuning: Tuning, config: SlotConfig, models, options, n_slots):
-        super().__init__("deeprx radio, receiver", models, config, options.n_rx)
-        slot = slot_keywords(config)
-        self.front_end = sync_front_end(n_rx=self.n_rx, **slot)
+        super().__init__("deeprx radio, receiver", models, config, options.n_rx, sync=True)
         source = radio.source(tuning, self.n_rx)
         self.monitor = radio_monitor(tuning.sample_rate)
         self.connect(source, self.monitor)
@@ -122,7 +118,6 @@ class Receiver(Flowgraph):
             self.connect((source, antenna), mean, (samples[-1], 1))
             self.connect(samples[-1], (self.front_end, antenna), (self.sinr, antenna))
         self.connect_receivers(
-            self.front_end,
             options.device,
             options.engine,
             seed=options.seed,
@@ -138,14 +133,10 @@ class Receiver(Flowgraph):
                 bit_seed=options.seed,
                 frequency_hz=tuning.frequency_hz,
                 hw=radio.name,
-                **slot,
+                **slot_keywords(config),
             )
             for antenna in range(self.n_rx):
                 self.connect(samples[antenna], (self.recording, antenna))
-
-    def slots(self) -> int:
-        """Slots that every receiver has received."""
-        return min(probe.slots() for probe in self.probes)
 
 
 class _Exchange:
@@ -176,7 +167,7 @@ class _Exchange:
         if state != self._state:
             self._changed, self._state = now, state
         if self._transmitter is None:
-            done = receiver.slots() >= self._n_slots
+            done = receiver.slots >= self._n_slots
         elif self._sending.ident is None:
             if self._start_now or receiver.monitor.samples:
                 self._sending.start()
@@ -188,7 +179,7 @@ class _Exchange:
             last = receiver.sinr.last_index
             all_through = last is not None and last >= self._n_slots - 1
             quiet = not self._sending.is_alive() and now - self._changed > _QUIET_S
-            done = quiet or (all_through and receiver.slots() >= receiver.sinr.slots)
+            done = quiet or (all_through and receiver.slots >= receiver.sinr.slots)
         if done or self.error:
             receiver.stop()
 
@@ -242,50 +233,38 @@ def run(arguments) -> int:
             task = progress.add_task(radio.args, total=a.slots)
 
             def advance():
-                progress.update(task, completed=receiver.slots())
+                progress.update(task, completed=receiver.slots)
                 exchange.advance()
 
             window = energy.EnergyWindow(meter, idle)
             run_watched(receiver, stop, advance)
             counted = window.read()
             exchange.end()
-    made = new_report()
-    found = made["radio"] = _radio(radio, receiver, transmitter, marks.events)
-    found |= {"frequency_hz": a.freq, "sample_rate": rate}
-    found |= {"tx_gain_db": a.tx_gain, "rx_gain_db": a.rx_gain}
-    made["synchronisation"] = receiver.front_end.statistics()
-    if not stop.is_set():
-        if exchange.error:
-            raise ValueError(f"{radio.args}: {exchange.error}")
-        if not receiver.slots():
-            raise ValueError(f"{radio.args}: no slot was received; {_heard(found)}")
+    if exchange.error and not stop.is_set():
+        raise ValueError(f"{radio.args}: {exchange.error}")
+    measured = new_report()
+    heard = measured["radio"] = _radio(radio, receiver, transmitter, marks.events)
+    heard |= {"frequency_hz": a.freq, "sample_rate": rate}
+    heard |= {"tx_gain_db": a.tx_gain, "rx_gain_db": a.rx_gain}
     broken = receiver.recording and receiver.recording.error()
-    known = radio.conditions | {"sync": True, "seed": a.seed}
+    known = radio.conditions | receiver.synchronisation | {"seed": a.seed}
     points = add_points(
-        made,
+        measured,
         receiver,
         counted,
         [known] * len(models),
         a.slots if tx_args else None,
         bool(stop.is_set() or broken),
     )
-    where = folder / "report.json"
-    report.write(made, where)
-    if points:
-        show(made, console)
-    show_synchronisation(made["synchronisation"])
-    print(f"radio: {_heard(found)}")
+    notes = [f"radio: {_heard(heard)}", *seed_hint(points, a.seed, a.cell_id)]
+    if receiver.recording and not broken:
+        notes.append(f"recorded: {receiver.recording.paths()[0]} (replay it with --seed {a.seed})")
+    status = conclude(measured, folder, console, started, radio.name, stop.is_set(), notes)
     if broken:
         kept = receiver.recording.paths()[0]
         print(f"deeprx: error: {broken.strerror}: it all ends here; kept: {kept}", file=sys.stderr)
-    elif receiver.recording:
-        print(f"recorded: {receiver.recording.paths()[0]} (replay it with --seed {a.seed})")
-    took = time.monotonic() - started
-    if stop.is_set():
-        print(f"deeprx: stopped after {took:.0f} s; what was measured: {where}", file=sys.stderr)
-        return 130
-    console.print(f"{radio.name} in {took:.0f} s: {where}", soft_wrap=True)
-    return 2 if broken else 0
+        return 2
+    return status
 
 
 def _check(a, tx_args: str | None, rx_args: str | None) -> None:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """deeprx replay: receivers side by side on the slots of a SigMF recording."""
 
-import sys
 import time
 from dataclasses import dataclass
 from fractions import Fraction
@@ -9,15 +8,13 @@ from fractions import Fraction
 from gnuradio import blocks, filter, gr
 from rich.console import Console
 
-from deeprx_common import energy, report
+from deeprx_common import energy
 from deeprx_common.slot import SUBCARRIER_SPACING_HZ, SlotConfig
 
-from ..blocks.front_end import aligned_front_end, sync_front_end
 from ..blocks.llr_quality import llr_quality
 from ..model_file import ModelFile, read_model_file
 from ..recording import Recording, SentSlots
 from ..recording_source import recording_source
-from .link import slot_keywords
 from .measure import (
     Flowgraph,
     add_points,
@@ -25,11 +22,10 @@ from .measure import (
     open_meter,
     progress_bar,
     run_watched,
-    show,
-    show_synchronisation,
     stop_on_ctrl_c,
 )
 from .options import METERING, REQUIRED, Unset, add_options, add_timing, out_folder
+from .results import conclude, seed_hint
 
 PASSBAND = 0.45  # of the lower sample rate, that the resampler keeps; slots occupy up to 0.425
 CLUSTER_SLOTS = 100  # where a recording does not say how its channel changed
@@ -115,16 +111,13 @@ class Replay(Flowgraph):
         engine: str,
     ):
         sent = slots.sent
-        super().__init__("deeprx replay", models, sent.config, recording.n_rx)
+        super().__init__("deeprx replay", models, sent.config, recording.n_rx, sync)
         self.source = recording_source(recording.path, recording.n_rx, aligned=not sync)
-        kind = sync_front_end if sync else aligned_front_end
-        self.front_end = kind(n_rx=recording.n_rx, **slot_keywords(sent.config))
         for antenna in range(recording.n_rx):
             resampling = _resampling(recording, sent, sync)
             self.connect((self.source, antenna), *resampling, (self.front_end, antenna))
         known = sent.bit_seed is not None
         self.connect_receivers(
-            self.front_end,
             device,
             engine,
             seed=sent.bit_seed,
@@ -153,8 +146,9 @@ def _resampling(recording: Recording, sent: SentSlots, sync: bool) -> list:
     occupied = sent.config.n_sc * SUBCARRIER_SPACING_HZ
     if occupied > 2 * PASSBAND * have:
         raise ValueError(
-            f"{recording.path}: slots of {sent.config.n_prb} PRB occupy {occupied / 1e6:g} MHz, "
-            f"more than {have:g} samples/s hold"
+            f"{recording.path}: slots of {sent.config.n_prb} PRB occupy {occupied / 1e6:g} MHz: "
+            f"expected at least {occupied / (2 * PASSBAND) / 1e6:g} million samples/s, of which "
+            f"the resampler keeps {2 * PASSBAND:.0%}, found {have / 1e6:g}"
         )
     # within 1 ppm, which the synchroniser follows
     ratio = Fraction(need / have).limit_denominator(1000)
@@ -184,54 +178,44 @@ def run(arguments) -> int:
         progress.update(task, description=recording.path.name)
 
         def advance():
-            found = min(probe.slots() for probe in flowgraph.probes)
-            progress.update(task, completed=flowgraph.source.position, slots=found)
+            progress.update(task, completed=flowgraph.source.position, slots=flowgraph.slots)
 
         window = energy.EnergyWindow(meter, idle)
         run_watched(flowgraph, stop, advance)
         counted = window.read()
     if flowgraph.source.error():
         raise flowgraph.source.error()
-    made = new_report()
-    made["recording"] = {
+    measured = new_report()
+    measured["recording"] = {
         "name": recording.path.name,
         "datatype": recording.datatype,
         "sample_rate": recording.sample_rate,
         "samples": recording.n_samples,
         "sha512": recording.sha512,
     }
-    known = {**slots.sent.conditions, "sync": a.sync, "seed": slots.sent.bit_seed}
+    known = slots.sent.conditions | flowgraph.synchronisation | {"seed": slots.sent.bit_seed}
     points = add_points(
-        made,
+        measured,
         flowgraph,
         counted,
         [known | {"llr_quality": quality.estimate()} for quality in flowgraph.qualities],
         slots.slots,
         stop.is_set(),
     )
-    if a.sync:
-        made["synchronisation"] = flowgraph.front_end.statistics()
-    where = folder / "report.json"
-    report.write(made, where)
-    if points:
-        show(made, console)
-        _show_quality(points, flowgraph, a.sync)
-    took = time.monotonic() - started
-    if stop.is_set():
-        print(f"deeprx: stopped after {took:.0f} s; what was measured: {where}", file=sys.stderr)
-        return 130
-    console.print(f"{recording.path.name} in {took:.0f} s: {where}", soft_wrap=True)
-    return 0
+    notes = _quality(points)
+    if a.seed is not None:
+        notes += seed_hint(points, a.seed, slots.sent.config.cell_id)
+    name = recording.path.name
+    return conclude(measured, folder, console, started, name, stop.is_set(), notes)
 
 
-def _show_quality(points: list[dict], flowgraph: Replay, sync: bool) -> None:
-    if sync:
-        show_synchronisation(flowgraph.front_end.statistics())
-    for point in points:
-        if (quality := point["llr_quality"]) and point["ber"] is None:
-            print(
-                f"{point['receiver']}: no truth; estimated from its own LLRs: "
-                f"BER {quality['estimated_ber']:.2e}, "
-                f"{quality['estimated_bits_per_bit']:.3f} bits of information per bit, "
-                f"mean |LLR| {quality['mean_abs_llr']:.2f}"
-            )
+def _quality(points: list[dict]) -> list[str]:
+    """What receivers' own LLRs tell where nothing else does."""
+    return [
+        f"{point['receiver']}: no truth; estimated from its own LLRs: "
+        f"BER {quality['estimated_ber']:.2e}, "
+        f"{quality['estimated_bits_per_bit']:.3f} bits of information per bit, "
+        f"mean |LLR| {quality['mean_abs_llr']:.2f}"
+        for point in points
+        if (quality := point["llr_quality"]) and point["ber"] is None
+    ]

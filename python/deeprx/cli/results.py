@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How loopback, replay and radio end: the report, its tables, and what the tables do not show."""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from deeprx_common import report, report_view
+
+WIDE = 30.0  # upper over lower end of an interval, from which on it says nothing
+CHANCE = 0.45  # BER of bits that have nothing to do with those sent, and nearly so
+
+
+def conclude(
+    measured: dict,
+    folder: Path,
+    console: Console,
+    started: float,
+    what: str,
+    stopped: bool,
+    notes: Sequence[str] = (),
+) -> int:
+    """Write report.json, and ber.png where bit error rates are known over SINR; show tables, notes
+    and what the slots tell of themselves; say where all is. Returns the exit status: 130 where it
+    was stopped, 1 where no receiver received any slot, else 0.
+
+    started: time.monotonic() of the beginning. what: what was measured, for the last line.
+    """
+    points, files = measured["points"], [folder / "report.json"]
+    report.write(measured, files[0])
+    if any(p["ber"] is not None and p["sinr_db"] is not None for p in points):
+        files.append(folder / "ber.png")
+        report_view.plot(points, files[1])
+    show(measured, console)
+    for note in notes:
+        print(note)
+    took = time.monotonic() - started
+    where = ", ".join(map(str, files))
+    if stopped:
+        kept = f"what was measured: {where}" if points else "nothing was measured"
+        print(f"deeprx: stopped after {took:.0f} s; {kept}", file=sys.stderr)
+        return 130
+    if not any(p["slots"] for p in points):
+        print(f"deeprx: no slot was received from {what}; report: {where}", file=sys.stderr)
+        return 1
+    console.print(f"{what} in {took:.0f} s: {where}", markup=False, soft_wrap=True)
+    return 0
+
+
+def show(measured: dict, console: Console) -> None:
+    """The tables, and a line for each thing that they leave out."""
+    if not console.is_terminal:
+        console = Console(highlight=False, width=160)  # a file has no width to fold tables to
+    points = measured["points"]
+    for table in report_view.tables(points):
+        console.print(table)
+    lines = [_compared(c) for c in measured["comparisons"]]
+    lines += filter(None, map(_vague, points))
+    lines += [f"{_where(p)}  {_synchronised(p)}" for p in points if p.get("synchronisation")]
+    lines += [f"{p['receiver']}: {p['engine']}" for p in points if p.get("engine")]
+    lines += [f"energy: {line}" for line in report_view.energy_sources(points)]
+    for line in dict.fromkeys(lines):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _where(point: dict) -> str:
+    where = point["channel"] or "unknown channel"
+    return where if point["sinr_db"] is None else f"{where} {point['sinr_db']:5.1f} dB"
+
+
+def _compared(c: dict) -> str:
+    low, high = c["ci95"]
+    verdict = "no difference shown from" if low <= 0 <= high else "errors than"
+    more = "" if low <= 0 <= high else "fewer " if high < 0 else "more "
+    return (
+        f"{_where(c)}  {c['a']}: {more}{verdict} {c['b']}, BER {c['ber_difference']:+.2e} "
+        f"[{low:+.2e}, {high:+.2e}] over {c['clusters']} clusters"
+    )
+
+
+def _vague(p: dict) -> str | None:
+    """Of an interval that is one in name only."""
+    if not p["bit_errors"]:
+        return None
+    low, high = p["ber_ci95"]
+    if low > 0 and high / low < WIDE:
+        return None
+    return (
+        f"{_where(p)}  {p['receiver']}: too few clusters for an interval: {p['bit_errors']} bit "
+        f"errors lie in a few of {p['clusters']}; more --slots tell more"
+    )
+
+
+def _synchronised(p: dict) -> str:
+    s = p["synchronisation"]
+    return (
+        f"synchronisation: {s['found']} slots found, {s['carried']} of them without a visible "
+        f"preamble, {s['locks']} locks, {s['false_locks']} false ones, {s['slips']} slips, "
+        f"{s['bad_samples']} bad samples, {s['cfo_hz']:.0f} Hz offset"
+    )
+
+
+def seed_hint(points: Sequence[dict], seed: int, cell_id: int) -> list[str]:
+    """A line where bits look as if others had been sent."""
+    known = [p["ber"] for p in points if p["ber"] is not None]
+    if not known or min(known) < CHANCE:
+        return []
+    return [
+        f"slots were received, but half of their bits are wrong: are --seed {seed} and --cell-id "
+        f"{cell_id} the transmitter's?"
+    ]
