@@ -22,7 +22,9 @@ def configure(parser) -> None:
         "model's precision allows."
     )
     parser.add_argument("model", metavar="MODEL.pt", help="model file")
-    parser.add_argument("reference", metavar="FILE.npz", help="slots and LLRs that the export wrote")
+    parser.add_argument(
+        "reference", metavar="FILE.npz", help="slots and LLRs that the export wrote"
+    )
     add_options(parser, "device", "engine")
 
 
