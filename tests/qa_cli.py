@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 import torch
 from gnuradio import gr
-from gnuradio.deeprx.cli import COMMANDS, doctor, info, main, make_parser, results
+from gnuradio.deeprx.cli import COMMANDS, doctor, info, main, make_parser
 from gnuradio.deeprx.model_file import model_path
 from receiver_models import save
-from rich.console import Console
 from torch import nn
 
 from deeprx_common import energy, report
@@ -164,20 +163,6 @@ def test_receivers_are_compared_with_the_best_classical_one(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "TDL-A  12.0 dB  baseline-lmmse: more errors than baseline-sure, BER +" in said
     assert "over 40 clusters" in said
-
-
-@pytest.mark.parametrize(("errors", "vague"), [([0] * 19 + [30], True), ([20, 25] * 10, False)])
-def test_an_interval_that_says_nothing_is_not_one(errors, vague, capsys):
-    bits = [1000] * len(errors)
-    point = report.point(
-        cluster_errors=errors, cluster_bits=bits, inference_s=[1e-3], receiver="one",
-        model_sha256=None, domain="time", modulation="16QAM", n_prb=6, dmrs=[2], slots=20,
-        missed_slots=0, channel="TDL-A", snr_db=9.0,
-        energy_per_slot_j=energy.energy_per_slot(),
-    )  # fmt: skip
-    results.show({"points": [point], "comparisons": []}, Console())
-    said = "TDL-A   9.0 dB  one: too few clusters for an interval: 30 bit errors lie in"
-    assert (said in capsys.readouterr().out) == vague
 
 
 def test_interferer_makes_up_the_sinr(models, tmp_path):
@@ -517,6 +502,54 @@ def test_info_shows_the_metadata_without_running_the_file(models, capsys):
     text = capsys.readouterr().out
     for shown in ("one", "deeprx.model/1", "16QAM", "matmul: 100000000", "sha256"):
         assert shown in text
+
+
+TRAINED = {
+    "channels": ["TDL-B", "CDL-D"],
+    "delay_spread_s": [1e-8, 3e-7],
+    "doppler_hz": [0, 500],
+    "snr_db": [-4, 32],
+    "sir_db": None,
+    "modulations": ["QPSK", "16QAM"],
+    "dmrs_symbols": [1, 2],
+    "n_rx": [2],
+}
+LIMIT = {
+    "condition": "delay spread 500 ns (TDL-C, 30 Hz, 18 dB)",
+    "errors_over_classical": 1.55,
+    "ci95": [1.41, 1.7],
+    "classical": "baseline-sure",
+}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "says", "silent"),
+    [
+        (
+            {"trained": TRAINED, "limits": [LIMIT]},
+            [
+                "channels TDL-B, CDL-D delay spread 10 to 300 ns Doppler 0 to 500 Hz "
+                "SNR -4 to 32 dB no interferer QPSK, 16QAM 1 or 2 DMRS symbols 2 antennas",
+                "delay spread 500 ns (TDL-C, 30 Hz, 18 dB): 1.55 times the errors of "
+                "baseline-sure [1.41, 1.7]",
+            ],
+            ["TDL-B\", ", "errors_over"],
+        ),
+        ({"trained": {"sir_db": [0, 36]}}, ["SIR 0 to 36 dB"], ["channels", "worse", "DMRS sym"]),
+        ({"trained": None, "limits": None}, [], ["trained", "worse"]),
+        ({"limits": []}, [], ["trained", "worse"]),
+        ({"trained": {"snr_db": "x"}, "limits": [5]}, ['{"snr_db": "x"}', "[5]"], []),
+    ],
+)
+def test_info_says_what_a_receiver_was_trained_for(tmp_path, capsys, metadata, says, silent):
+    path = tmp_path / "x.pt"
+    save(LeastSquares(), path, name="x", **metadata)
+    assert main(["info", str(path)]) == 0
+    shown = re.sub(r"[\s│]+", " ", capsys.readouterr().out)
+    for words in says:
+        assert words in shown
+    for words in silent:
+        assert words not in shown
 
 
 @pytest.mark.parametrize(

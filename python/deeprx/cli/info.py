@@ -25,7 +25,11 @@ def run(arguments) -> int:
         table.add_column(style="bold", no_wrap=True)
         table.add_column(overflow="fold")
         for key, value in model.metadata.items():
-            table.add_row(key, escape(_cell(key, value)))
+            if key not in _WORDS:
+                table.add_row(key, escape(_cell(key, value)))
+            elif value:
+                title, words = _WORDS[key]
+                table.add_row(title, escape(_worded(words, value)))
         table.add_row("on this machine's CPU", _here(model.metadata))
         table.add_row("file size", f"{model.path.stat().st_size:,} bytes")
         table.add_row("sha256", model.sha256)
@@ -55,6 +59,46 @@ def _cell(key: str, value) -> str:
             f"{k}: {v if isinstance(v, str) else json.dumps(v)}" for k, v in value.items()
         )
     return json.dumps(value)
+
+
+def _worded(words, value) -> str:
+    """In the field's terms; as it is, where a stranger's file has something else there."""
+    try:
+        return words(value)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return json.dumps(value)
+
+
+def _trained(ranges: dict) -> str:
+    def span(key, unit, scale=1.0):
+        low, high = ranges[key]
+        return f"{low * scale:g} to {high * scale:g} {unit}"
+
+    words = {
+        "channels": lambda names: f"channels {', '.join(names)}",
+        "delay_spread_s": lambda _: f"delay spread {span('delay_spread_s', 'ns', 1e9)}",
+        "doppler_hz": lambda _: f"Doppler {span('doppler_hz', 'Hz')}",
+        "snr_db": lambda _: f"SNR {span('snr_db', 'dB')}",
+        "sir_db": lambda sir: f"SIR {span('sir_db', 'dB')}" if sir else "no interferer",
+        "modulations": ", ".join,
+        "dmrs_symbols": lambda counts: f"{' or '.join(map(str, counts))} DMRS symbols",
+        "n_rx": lambda counts: f"{' or '.join(map(str, counts))} antennas",
+    }
+    return "\n".join(say(ranges[key]) for key, say in words.items() if key in ranges)
+
+
+def _limits(conditions: list[dict]) -> str:
+    return "\n".join(
+        f"{c['condition']}: {c['errors_over_classical']:g} times the errors of {c['classical']} "
+        f"[{c['ci95'][0]:g}, {c['ci95'][1]:g}]"
+        for c in conditions
+    )
+
+
+_WORDS = {
+    "trained": ("trained for", _trained),
+    "limits": ("worse than classical", _limits),
+}
 
 
 def _measured(point: dict) -> str:

@@ -10,7 +10,6 @@ from rich.console import Console
 
 from deeprx_common import report, report_view
 
-WIDE = 30.0  # upper over lower end of an interval, from which on it says nothing
 CHANCE = 0.45  # BER of bits that have nothing to do with those sent, and nearly so
 
 
@@ -58,7 +57,6 @@ def show(measured: dict, console: Console) -> None:
     for table in report_view.tables(points):
         console.print(table)
     lines = [_compared(c) for c in measured["comparisons"]]
-    lines += filter(None, map(_vague, points))
     lines += [f"{_where(p)}  {_synchronised(p)}" for p in points if p.get("synchronisation")]
     lines += [f"{p['receiver']}: {p['engine']}" for p in points if p.get("engine")]
     lines += [f"energy: {line}" for line in report_view.energy_sources(points)]
@@ -78,19 +76,6 @@ def _compared(c: dict) -> str:
     return (
         f"{_where(c)}  {c['a']}: {more}{verdict} {c['b']}, BER {c['ber_difference']:+.2e} "
         f"[{low:+.2e}, {high:+.2e}] over {c['clusters']} clusters"
-    )
-
-
-def _vague(p: dict) -> str | None:
-    """Of an interval that is one in name only."""
-    if not p["bit_errors"]:
-        return None
-    low, high = p["ber_ci95"]
-    if low > 0 and high / low < WIDE:
-        return None
-    return (
-        f"{_where(p)}  {p['receiver']}: too few clusters for an interval: {p['bit_errors']} bit "
-        f"errors lie in a few of {p['clusters']}; more --slots tell more"
     )
 
 
