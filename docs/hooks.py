@@ -177,8 +177,56 @@ def train_command_line() -> str:
     )
 
 
+def recipes() -> str:
+    lines = [
+        "# Recipes",
+        "",
+        "One TOML file says everything about a training run: `./dev train` takes it, and the model "
+        "file that comes of it carries it. An unknown key, or a value out of range, is refused in "
+        "one line. [Train a receiver](../how-to/train.md).",
+        "",
+    ]
+    for name, (about, keys) in _training("recipe_keys.py").items():
+        rows = [[_code(k["key"]), k["may be"], _code(k["default"]), k["meaning"]] for k in keys]
+        lines += [f"## {name or 'The file'}", "", about, ""]
+        lines += _table(["key", "may be", "default", ""], rows)
+    return "\n".join(lines)
+
+
+def report() -> str:
+    from deeprx_common import report
+
+    lines = [
+        "# Report",
+        "",
+        f"JSON, `{report.SCHEMA}`: what `deeprx loopback`, `replay`, `radio`, `demo`, `energy` and "
+        "`./dev train evaluate` write, and Slot Probe publishes. Readers check it key by key. What "
+        "a quantity means: [SNR and clusters](../concepts/snr.md), "
+        "[energy](../concepts/energy.md).",
+        "",
+    ]
+    for title, fields in (
+        ("A report", report.REPORT),
+        ("A point", report.POINT),
+        ("inference_s_per_slot", report.INFERENCE),
+        ("energy_per_slot_j", report.ENERGY),
+    ):
+        rows = [
+            [
+                _code(key),
+                field.words + (", may be missing" if field.optional else ""),
+                field.meaning,
+            ]
+            for key, field in fields.items()
+        ]
+        lines += [f"## {title}", "", *_table(["key", "is", ""], rows)]
+    return "\n".join(lines)
+
+
 PAGES = {
     "blocks": blocks,
     "command-line": command_line,
     "train-command-line": train_command_line,
+    "recipes": recipes,
+    "report": report,
 }

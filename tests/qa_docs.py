@@ -109,6 +109,17 @@ def test_command_lines_parse(page):
     assert wrong(page, what_is_wrong) == ""
 
 
+def in_training(*arguments, given=None):
+    """JSON that a script prints in the training environment."""
+    paths = f"{ROOT}/docs:{ROOT}/python/common:{ROOT}/training"
+    ran = subprocess.run(
+        [TRAINING_PYTHON, *arguments], input=json.dumps(given),
+        env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout)
+
+
 def test_training_command_lines_parse():
     """In the training environment, all at once."""
     if not TRAINING_PYTHON.exists():
@@ -124,16 +135,19 @@ def test_training_command_lines_parse():
         "import json, sys; from command_lines import mistake; from deeprx_training.cli import main;"
         "json.dump([mistake(main, words) for words in json.load(sys.stdin)], sys.stdout)"
     )
-    ran = subprocess.run(
-        [TRAINING_PYTHON, "-c", script],
-        input=json.dumps([words for _, words, _ in lines]),
-        env={**os.environ, "PYTHONPATH": f"{ROOT}/docs:{ROOT}/python/common:{ROOT}/training"},
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert ran.returncode == 0, ran.stderr
-    said = zip(lines, json.loads(ran.stdout), strict=True)
+    found = in_training("-c", script, given=[words for _, words, _ in lines])
+    said = zip(lines, found, strict=True)
     found = [f"{line}\n    {text}" for (line, _, whole), text in said if matters(text, whole)]
     assert "\n".join(found) == ""
+
+
+def test_every_recipe_key_is_explained():
+    if not TRAINING_PYTHON.exists():
+        pytest.skip("no training environment (./dev train --help makes it)")
+    said = in_training(ROOT / "docs/recipe_keys.py")
+    assert {"", "[[members]]", "[data]"} <= set(said)
+    keys = [(table, key) for table, (_, keys) in said.items() for key in keys]
+    assert [(table, key["key"]) for table, key in keys if not key["meaning"]] == []
 
 
 @pytest.mark.parametrize("command", describe(deeprx_main), ids=lambda c: " ".join(c.words))

@@ -55,9 +55,22 @@ def _symbols(key: str) -> tuple[int, ...]:
 class Conditions:
     """What a slot is drawn from; a pair is a uniform range (one draw per slot).
 
-    Units are in the names. sir_db None or interferer 0: no interferer. modulations and dmrs map an
-    option to its weight; one of each is drawn per batch. timing_samples counts at the slot's sample
-    rate, positive where the FFT window opens early.
+    channels: of TR 38.901; each slot has one of them.
+    n_prb: resource blocks.
+    n_rx: receive antennas.
+    modulations, dmrs: options and their weights; one of each is drawn per batch. DMRS symbols are
+        written "2,11".
+    snr_db: per data resource element and antenna.
+    sir_db: the same over an interferer, where there is one.
+    interferer: probability that a slot has one.
+    delay_spread_s: root mean square, in seconds.
+    doppler_hz: maximum shift.
+    time_domain: probability that a batch is drawn in the time domain, with inter-carrier
+        interference, residual timing and residual frequency offset.
+    timing_samples: residual timing at the slot's sample rate, positive where the FFT window opens
+        early.
+    cfo_hz: standard deviation of the residual frequency offset.
+    cell_ids: of the pilots' scrambling.
     """
 
     channels: several(Text) = TRAINING_CHANNELS
@@ -69,12 +82,12 @@ class Conditions:
     )
     snr_db: pair(number(*limits.SNR_DB)) = (-4.0, 32.0)
     sir_db: pair(number(*limits.SNR_DB)) = (0.0, 36.0)
-    interferer: number(0, 1) = 0.0  # probability
+    interferer: number(0, 1) = 0.0
     delay_spread_s: pair(number(*limits.DELAY_SPREAD_S)) = (10e-9, 300e-9)
     doppler_hz: pair(number(*limits.DOPPLER_HZ)) = (0.0, 500.0)
-    time_domain: number(0, 1) = 0.0  # probability that a batch is drawn in the time domain
+    time_domain: number(0, 1) = 0.0
     timing_samples: pair(number(-1000, 1000)) = (0.0, 0.0)
-    cfo_hz: number(0, 1e4) = 0.0  # standard deviation of the residual
+    cfo_hz: number(0, 1e4) = 0.0
     cell_ids: pair(whole(0, 1007)) = (0, 1007)
 
     def at(self, snr_db: float) -> "Conditions":

@@ -24,8 +24,14 @@ from .losses import LOSSES
 @table_of
 @dataclass(frozen=True)
 class Member:
-    """One receiver of a run: its net, the weights of its losses (losses.LOSSES), the distillation
-    temperature and, if it goes on from trained weights, their file.
+    """One receiver of a run.
+
+    name: by which CHECKPOINT:MEMBER and the tables call it.
+    net: net = "HybridRx" or another of receivers.build.NETS, or "module:Class" of your own, and
+        that class's arguments.
+    loss: weights of its losses: bce on the bits; kl, skew_kl, mse and hint on the teacher's LLRs.
+    temperature: of kl and skew_kl, by which LLRs are divided.
+    start: checkpoint or model file whose weights it goes on from, sought like Recipe.teacher.
     """
 
     name: Text
@@ -40,16 +46,28 @@ class Member:
 class Recipe:
     """What a run trains and on what. All members see the same batches, steps and optimiser.
 
-    steps of batch slots each; lr warms up over warmup steps and falls linearly to zero from
-    decay_from (a share of steps); optimizer: adamw or lamb (the DeepRx paper's); chunk: how many
-    batches are drawn at once; distinct: how many batches there are before they come again (0: all
-    are different); data_seed: of the slots, where it differs from seed, which draws the nets' first
-    weights and the batches' order; teacher: file that members with a loss other than bce learn
-    from, sought like Member.start in the working directory, in the recipe's folder and in those
-    above it; kd_until: share of the steps after which they go on with BCE alone; norm_until: share
-    of the steps after which batch norms hold the statistics they have, and the nets learn with
-    those that they are shipped with; precision of the convolutions: float32, bfloat16, or auto:
-    bfloat16 where the machine has it.
+    members: the receivers, one table [[members]] each.
+    seed: of the nets' first weights and of the batches' order.
+    steps: of the optimiser, each over batch slots.
+    batch: slots a step.
+    chunk: how many batches are drawn at once.
+    distinct: how many batches there are before they come again; 0: all are different.
+    data_seed: of the slots, where it differs from seed.
+    optimizer: adamw, or lamb (the DeepRx paper's).
+    precision: of the convolutions; auto: bfloat16 where the machine has it.
+    lr: learning rate after the warm-up.
+    weight_decay: of the optimiser.
+    warmup: steps over which the learning rate rises from zero.
+    decay_from: share of the steps from which the learning rate falls, linearly to zero.
+    sinr_weight: weight each slot by log2(1 + SINR): few errors are left at high SINR, and they are
+        the floor.
+    clip_grad: norm above which gradients are scaled down.
+    teacher: file that members with a loss other than bce learn from, sought in the working
+        directory, in the recipe's folder and in those above it.
+    kd_until: share of the steps after which members go on with BCE alone.
+    norm_until: share of the steps after which batch norms hold the statistics they have, and the
+        nets learn with those that they are shipped with.
+    data: what slots are drawn from, the table [data].
     """
 
     members: several(Member)

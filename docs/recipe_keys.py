@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every key of a recipe, as JSON, out of the dataclasses that check it: what it may be, what it is
+without being written, and what its class's docstring says of it. Runs in the training environment.
+"""
+
+import dataclasses
+import inspect
+import json
+import re
+import sys
+
+from pydantic import TypeAdapter
+
+from deeprx_training.data.channels import Conditions
+from deeprx_training.teaching.recipe import Member, Recipe
+
+TABLES = {"": Recipe, "[[members]]": Member, "[data]": Conditions}
+OF_THE_FILE = {"sha256", "text", "folder"}  # not written by anybody
+
+
+def meanings(docstring: str) -> dict[str, str]:
+    """What a docstring says of each key: lines "key, key: text", and what is indented below."""
+    found = {}
+    for names, text in re.findall(r"^(\w+(?:, \w+)*): (.*(?:\n +.*)*)", docstring, re.MULTILINE):
+        found |= dict.fromkeys(names.split(", "), " ".join(text.split()))
+    return found
+
+
+def words(schema: dict, definitions: dict) -> str:
+    """What a value may be, out of its JSON schema."""
+    schema = definitions.get(schema.get("$ref", "").rpartition("/")[2], schema)
+    if "anyOf" in schema:
+        return " or ".join(words(s, definitions) for s in schema["anyOf"] if s["type"] != "null")
+    if "enum" in schema or "const" in schema:
+        return " or ".join(schema.get("enum", [schema.get("const")]))
+    kind = {
+        "integer": "whole number", "number": "number", "string": "text", "boolean": "true or false",
+        "object": "table", "array": "list",
+    }.get(schema.get("type"), "value")  # fmt: skip
+    if kind == "list" and "prefixItems" in schema:
+        return f"two: {words(schema['prefixItems'][0], definitions)}, the smaller first"
+    if kind == "list" and "items" in schema:
+        return f"list: {words(schema['items'], definitions)}"
+    if kind == "table" and isinstance(schema.get("propertyNames"), dict):
+        return f"table of weights: {words(schema['propertyNames'], definitions)}"
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if low is not None and high is not None:
+        return f"{kind}, {low:g} to {high:g}"
+    if "exclusiveMinimum" in schema:
+        most = "" if high is None else f", {high:g} at most"
+        return f"{kind} above {schema['exclusiveMinimum']:g}{most}"
+    return kind if low is None else f"{kind}, {low:g} or more"
+
+
+def default(field: dataclasses.Field) -> str:
+    if field.default is not dataclasses.MISSING:
+        value = field.default
+    elif field.default_factory is not dataclasses.MISSING:
+        value = field.default_factory()
+    else:
+        return "required"
+    if dataclasses.is_dataclass(value):
+        return "see there"
+    if isinstance(value, dict):
+        value = {str(key).strip("()"): weight for key, weight in value.items()}
+    return "" if value is None else json.dumps(value)
+
+
+def keys(kind: type) -> list[dict]:
+    schema = TypeAdapter(kind).json_schema()
+    definitions, said = schema.get("$defs", {}), meanings(inspect.getdoc(kind))
+    properties = definitions.get(kind.__name__, schema)["properties"]
+    return [
+        {
+            "key": field.name,
+            "may be": words(properties[field.name], definitions),
+            "default": default(field),
+            "meaning": said.get(field.name, ""),
+        }
+        for field in dataclasses.fields(kind)
+        if field.name not in OF_THE_FILE
+    ]
+
+
+if __name__ == "__main__":
+    found = {
+        name: [inspect.getdoc(kind).partition("\n")[0], keys(kind)] for name, kind in TABLES.items()
+    }
+    json.dump(found, sys.stdout)
