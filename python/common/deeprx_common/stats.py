@@ -107,6 +107,24 @@ def paired_difference(
     return Difference(difference, (difference - half, difference + half), len(bits))
 
 
+def paired_ratio(
+    errors_a: Sequence[int], errors_b: Sequence[int], resamples: int = 2000, seed: int = 0
+) -> tuple[float, tuple[float, float]]:
+    """Errors of receiver A over those of receiver B on the same clusters, and a 95 % bootstrap
+    interval over the clusters.
+
+    Raises ValueError where lengths differ or B made no error.
+    """
+    pair = np.array([errors_a, errors_b], np.float64)
+    if not pair[1].any():
+        raise ValueError("receiver B made no error: there is no ratio")
+    clusters = pair.shape[1]
+    pick = np.random.default_rng(seed).integers(clusters, size=(resamples, clusters))
+    a, b = pair[:, pick].sum(2)
+    low, high = np.quantile(a[b > 0] / b[b > 0], (0.025, 0.975))
+    return float(pair[0].sum() / pair[1].sum()), (float(low), float(high))
+
+
 def mean_ci95(values: Sequence[float]) -> tuple[float, tuple[float, float] | None]:
     """Mean of repeated measurements and its 95 % interval (Student's t); one says nothing of it:
     None.

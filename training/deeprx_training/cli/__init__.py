@@ -210,6 +210,7 @@ def _parser() -> argparse.ArgumentParser:
     p.set_defaults(run=_export)
     _add_quantise(commands)
     _add_describe(commands)
+    _add_results(commands)
 
     p = commands.add_parser(
         "sweep",
@@ -384,6 +385,46 @@ def _describe(args) -> int:
             if ranges
             else f"{path}: {found['name']}, nothing known of its training"
         )
+    return 0
+
+
+def _add_results(commands) -> None:
+    p = commands.add_parser(
+        "results",
+        help="measure what ships into results/*.json, and write its tables into the documents",
+        description="Error rates on the evaluation channels (ber.json) and where nets are behind "
+        "the best classical receiver (limits.json), about an hour of one core; time and energy a "
+        "slot (time.json, energy.json), which need a quiet machine. The same command goes on where "
+        "it was stopped. Tables of README.md and docs/ stand between <!-- results: ... --> marks.",
+    )
+    p.add_argument(
+        "--only", action="append", choices=["ber", "limits", "time", "energy"], help="repeat"
+    )
+    p.add_argument(
+        "--quick", action="store_true", help="a few slots, into build/results-quick: does it run?"
+    )
+    p.add_argument(
+        "--write", action="store_true", help="measure nothing: only write the documents' tables"
+    )
+    p.set_defaults(run=_results)
+
+
+def _results(args) -> int:
+    from ..experiments import quote, results
+
+    if args.write:
+        for path in quote.write_all():
+            print(f"{path}: written")
+        return 0
+    torch.set_num_threads(1)
+    out = results.ROOT / ("build/results-quick" if args.quick else "results")
+    kept = results.ROOT / "build/results-kept"
+    parts = args.only or list(results.PARTS)
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    results.measure(parts, out, kept, 16 if args.quick else None, say)
     return 0
 
 

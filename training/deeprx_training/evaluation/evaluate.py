@@ -8,6 +8,7 @@ receivers are compared slot by slot.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from deeprx_common import report
 from deeprx_common.energy import energy_per_slot
+from deeprx_common.files import replacing
 from deeprx_common.slot import SlotConfig
 from deeprx_common.stats import error_rate, mean_ci95, sinr_at_ber, sinr_gain
 
@@ -77,10 +79,11 @@ class Counted:
 class Evaluation:
     """Counts with run(), which may be interrupted at any time; counted() is what there is so far.
 
-    receivers follow the model contract; LS-LMMSE, SURE-LMMSE, the LMMSE with true statistics and
-    perfect CSI join them. conditions must name one modulation and one DMRS pattern and no
-    interferer. rates: of the codes whose block errors are counted too. true_statistics: whether
-    that LMMSE joins, which costs as much time as a student.
+    receivers follow the model contract; LS-LMMSE, SURE-LMMSE and the ideals, receivers that know
+    what no receiver can, join them. conditions must name one modulation and one DMRS pattern, and
+    no interferer where there are ideals, which do not know it. rates: of the codes whose block
+    errors are counted too. kept: a folder for what is counted, batch by batch; a run of the same
+    with it counts only what is missing.
     """
 
     def __init__(
@@ -92,10 +95,13 @@ class Evaluation:
         seed: int = seeds.EVALUATION,
         device: str = "cpu",
         rates: tuple[Fraction, ...] = (),
-        true_statistics: bool = True,
+        ideals: tuple[str, ...] = (TRUE, PERFECT),
+        kept: Path | None = None,
     ):
-        if len(conditions.modulations) != 1 or len(conditions.dmrs) != 1 or conditions.interferer:
-            raise EvaluationError("expected one modulation, one DMRS pattern and no interferer")
+        if len(conditions.modulations) != 1 or len(conditions.dmrs) != 1:
+            raise EvaluationError("expected one modulation and one DMRS pattern")
+        if ideals and conditions.interferer:
+            raise EvaluationError(f"{', '.join(ideals)}: expected no interferer")
         self.sinr_db, self.slots, self.seed, self._conditions = sinr_db, slots, seed, conditions
         self._generator = SlotGenerator(conditions, device)
         (modulation,), (dmrs,) = conditions.modulations, conditions.dmrs
@@ -108,11 +114,13 @@ class Evaluation:
         self._receivers: dict[str, Receiver] = {
             name: lambda b, net=net: net(b.y, b.p, m)[..., :m] for name, net in nets.items()
         }
-        if true_statistics:
+        if TRUE in ideals:
             self._receivers[TRUE] = TrueStatistics(self._generator)
-        self._receivers[PERFECT] = lambda b: perfect_csi(b.y, b.h, b.n0, demap, m)
+        if PERFECT in ideals:
+            self._receivers[PERFECT] = lambda b: perfect_csi(b.y, b.h, b.n0, demap, m)
         where = str(self._generator.device)  # Sionna wants cuda:0, not cuda
         self._blocks = [TransportBlock(self.config.n_bits, m, rate, where) for rate in rates]
+        self._kept = kept
         self._parts: list[list[dict]] = [[] for _ in sinr_db]
 
     def _flop(self, name: str, net: nn.Module) -> int:
@@ -133,12 +141,25 @@ class Evaluation:
         Raises EvaluationError where a receiver's LLRs are not finite.
         """
         for first in range(0, self.slots, BATCH):
-            for i, sinr in enumerate(self.sinr_db):
-                batch = self._generator.under(snr_db=(sinr, sinr)).batch(
-                    min(BATCH, self.slots - first), seed_of(self.seed, i), first // BATCH
-                )
-                self._parts[i].append(self._count(batch, sinr, seed_of(self.seed, i, first)))
-                on_batch(len(batch.y))
+            for i in range(len(self.sinr_db)):
+                size = min(BATCH, self.slots - first)
+                self._parts[i].append(self._part(i, first, size))
+                on_batch(size)
+
+    def _part(self, i: int, first: int, size: int) -> dict:
+        file = self._kept and self._kept / f"{i}-{first}-{size}.npz"
+        if file and file.exists():
+            with np.load(file) as stored:
+                return {tuple(key.split(":")): stored[key] for key in stored.files}
+        sinr = self.sinr_db[i]
+        batch = self._generator.under(snr_db=(sinr, sinr)).batch(
+            size, seed_of(self.seed, i), first // BATCH
+        )
+        part = self._count(batch, sinr, seed_of(self.seed, i, first))
+        if file:
+            with replacing(file) as temporary:
+                np.savez_compressed(temporary, **{":".join(key): part[key] for key in part})
+        return part
 
     def _count(self, batch: SlotBatch, sinr: float, seed: int) -> dict:
         bits = batch.bits[:, batch.data].flatten(1)  # transmit order
@@ -153,7 +174,7 @@ class Evaluation:
             part["margins", name] = margins.cpu().numpy()
             for block, drawn in zip(self._blocks, codewords, strict=True):
                 wrong = block.errors(llr, bits, drawn)
-                part[block.rate, name] = wrong.cpu().numpy()
+                part[str(block.rate), name] = wrong.cpu().numpy()
         drawn = batch.drawn
         part["channel", ""] = np.array(drawn.channels)[drawn.channel.cpu().numpy()]
         part["delay_spread_s", ""] = drawn.delay_spread_s.cpu().numpy()
@@ -183,7 +204,7 @@ class Evaluation:
             config=self.config,
             errors=each("errors"),
             margins=each("margins"),
-            block_errors={block.rate: each(block.rate) for block in self._blocks},
+            block_errors={block.rate: each(str(block.rate)) for block in self._blocks},
             channel=found["channel", ""],
             delay_spread_s=found["delay_spread_s", ""],
             doppler_hz=found["doppler_hz", ""],
@@ -202,7 +223,7 @@ def count_errors(
     LS-LMMSE, SURE-LMMSE and perfect CSI.
     """
     conditions = conditions or evaluation_conditions()
-    run = Evaluation(receivers, sinr_db, slots, conditions, seed, device, true_statistics=False)
+    run = Evaluation(receivers, sinr_db, slots, conditions, seed, device, ideals=(PERFECT,))
     run.run()
     return run.config.n_bits, run.counted().errors
 

@@ -110,7 +110,7 @@ def rate_cell(value: float, interval: list[float]) -> str:
     return f"{value:.3g} ± {half:.0%}"
 
 
-def _crossing(found: dict | None) -> str:
+def crossing_cell(found: dict | None) -> str:
     if found is None or found["sinr_db"] is None:
         return "-"
     low, high = (
@@ -139,7 +139,7 @@ def ber_table(report: dict) -> str:
             [
                 name,
                 *(rate_cell(p["ber"], p["ber_ci95"]) for p in (points[name, s] for s in sinrs)),
-                *(_crossing(_at(report, name, "ber", t)) for t in BER_TARGETS),
+                *(crossing_cell(_at(report, name, "ber", t)) for t in BER_TARGETS),
             ]
             for name in _receivers(report)
         ],
@@ -192,7 +192,7 @@ def _breakdown_table(report: dict, what: str) -> str:
     for name in _receivers(report):
         line = [name]
         for value in bins:
-            line.append(_crossing(_at(report, name, "ber", BER_TARGETS[0], what, value)))
+            line.append(crossing_cell(_at(report, name, "ber", BER_TARGETS[0], what, value)))
         for value in bins:
             b = at_top.get((name, value))
             line.append(rate_cell(b["ber"], b["ber_ci95"]) if b else "-")
@@ -210,7 +210,7 @@ def _coded_table(report: dict, rate: str) -> str:
             c = points[name, s]["coded"][rate]
             low, high = c["bler_ci95"]
             line.append(f"{c['bler']:.3g} [{low:.2g}, {high:.2g}]")
-        line.append(_crossing(_at(report, name, f"bler {rate}", BLER_TARGET)))
+        line.append(crossing_cell(_at(report, name, f"bler {rate}", BLER_TARGET)))
         lines.append(line)
     head = [*(f"{s:g} dB" for s in sinrs), f"SINR at {BLER_TARGET:.0%}"]
     return markdown_table(["receiver", *head], lines)

@@ -29,7 +29,7 @@ from deeprx_common.files import replacing
 from .. import rules
 from ..data import seeds
 from ..data.channels import EVALUATION_CHANNELS, TRAINING_CHANNELS
-from ..evaluation.evaluate import Evaluation, evaluation_conditions
+from ..evaluation.evaluate import PERFECT, Evaluation, evaluation_conditions
 from ..files import TrainingError
 from ..receivers.flop import flop_per_slot
 from ..receivers.nets import count_parameters
@@ -240,7 +240,7 @@ class _Worker:
             seed,
             device,
             tuple(Fraction(r) for r in examination.rates),
-            true_statistics=False,
+            ideals=(PERFECT,),
         )
 
         def check(_slots):

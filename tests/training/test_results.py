@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""results/*.json: how they are counted; models and documents are those that they are of."""
+
+import json
+
+import numpy as np
+import pytest
+
+from deeprx_common.shipped import shipped_models
+from deeprx_common.stats import paired_ratio
+from deeprx_training import cli
+from deeprx_training.evaluation import evaluate as evaluation
+from deeprx_training.evaluation.evaluate import (
+    LS,
+    SURE,
+    Evaluation,
+    EvaluationError,
+    evaluation_conditions,
+)
+from deeprx_training.experiments import quote, results
+from deeprx_training.export.describe import content_sha256, read
+from deeprx_training.files import TrainingError
+
+WRITTEN = sorted((results.ROOT / "results").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda p: p.stem)
+def test_results_are_of_what_ships(path):
+    """Of these programs and weights, and of all of them."""
+    measured = json.loads(path.read_text())["models"]
+    assert measured == {read(p)["name"]: content_sha256(p) for p in shipped_models()}, (
+        "./dev results measures anew"
+    )
+
+
+@pytest.mark.parametrize("path", quote.documents(), ids=lambda p: str(p.relative_to(results.ROOT)))
+def test_documents_quote_the_results(path):
+    text = path.read_text()
+    assert text == quote.filled(text, where=str(path)), "./dev results --write mends it"
+
+
+def test_a_stopped_run_counts_only_the_rest(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "BATCH", 4)
+    monkeypatch.setattr(evaluation.Evaluation, "_flop", lambda *_: 1)
+    conditions = evaluation_conditions(channels=("TDL-A",), n_prb=6)
+
+    def run(kept, stop_after=None):
+        made = Evaluation({}, [6.0, 12.0], 8, conditions, 5, ideals=(), kept=kept)
+        drawn = []
+        count = made._count
+        made._count = lambda batch, *rest: drawn.append(len(batch.y)) or count(batch, *rest)
+
+        def check(_):
+            if len(drawn) == stop_after:
+                raise KeyboardInterrupt
+
+        made.run(check)
+        return made.counted(), drawn
+
+    whole, drawn = run(None)
+    assert drawn == [4] * 4
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, stop_after=3)
+    rest, drawn = run(tmp_path)
+    assert drawn == [4]
+    for name in (LS, SURE):
+        np.testing.assert_array_equal(rest.errors[name], whole.errors[name])
+        np.testing.assert_array_equal(rest.margins[name], whole.margins[name])
+    np.testing.assert_array_equal(rest.channel, whole.channel)
+
+
+def test_interferers_are_for_receivers_that_do_not_know_the_channel():
+    conditions = evaluation_conditions(
+        channels=("TDL-A",), interferer=1.0, sir_db=(0.0, 0.0), cell_ids=(0, 1007)
+    )
+    with pytest.raises(EvaluationError, match="expected no interferer"):
+        Evaluation({}, [30.0], 8, conditions)
+    run = Evaluation({}, [30.0], 8, conditions, ideals=())
+    run.run()
+    assert run.counted().errors[LS].mean() > 0.1 * run.config.n_bits  # 0 dB of SINR, not 30
+
+
+def test_ratio_of_errors_has_its_interval():
+    rng = np.random.default_rng(1)
+    hard = rng.exponential(size=400)  # draws that are hard for both cancel
+    a, b = rng.poisson(300 * hard), rng.poisson(200 * hard)
+    ratio, (low, high) = paired_ratio(a, b)
+    assert low < 1.5 < high and high - low < 0.04 and low < ratio < high
+    assert paired_ratio(b, b) == (1.0, (1.0, 1.0))
+    with pytest.raises(ValueError, match="no ratio"):
+        paired_ratio(a, 0 * b)
+
+
+POINTS = [
+    {"receiver": r, "sinr_db": s, "ber": ber, "ber_ci95": [0.9 * ber, 1.1 * ber]}
+    for r, s, ber in (("a", 0.0, 0.1), ("a", 6.0, 0.02), ("b", 0.0, 0.3), ("b", 6.0, 0.0))
+]
+CROSSINGS = [
+    {"receiver": r, "ber": t, "sinr_db": at, "ci95": [None, at]}
+    for r in "ab"
+    for t, at in ((1e-2, 7.0), (1e-3, None))
+]
+BER = {"tables": {"t": {"title": "", "points": POINTS, "crossings": CROSSINGS}}}
+
+
+def test_tables_stand_between_their_marks(tmp_path):
+    (tmp_path / "ber.json").write_text(json.dumps(BER))
+    text = (
+        "before\n<!-- results: ber table=t sinr=6 receivers=b,a -->\nold\n<!-- end results -->\n"
+        "between\n<!-- results: ber table=t -->\n<!-- end results -->\nafter\n"
+    )
+    filled = quote.filled(text, tmp_path)
+    lines = filled.splitlines()
+    cells = [[c.strip() for c in line.split("|")[1:-1]] for line in lines if "|" in line]
+    assert cells[0] == ["receiver", "6 dB", "SINR at 0.01", "at 0.001"]
+    assert cells[2] == ["b", "< 0", "7.00 [-inf, 7.00]", "-"]
+    assert (
+        cells[3][:2] == ["a", "0.02 ± 10%"]
+        and len(cells) == 8
+        and cells[4][1:3] == ["0 dB", "6 dB"]
+    )
+    assert lines[0] == "before" and "between" in lines and lines[-1] == "after"
+    assert "old" not in filled and quote.filled(filled, tmp_path) == filled
+
+
+@pytest.mark.parametrize(
+    ("mark", "says"),
+    [
+        ("ber table=u", "d.md: cannot fill 'ber table=u': 'u'"),
+        ("ber table=t receivers=c", "no receiver 'c'; there are a, b"),
+        ("ber", "cannot fill 'ber'"),
+        ("limits", r"limits\.json: No such file or directory; \./dev results writes it"),
+    ],
+)
+def test_a_mark_that_asks_for_what_is_not_there(tmp_path, mark, says):
+    (tmp_path / "ber.json").write_text(json.dumps(BER))
+    with pytest.raises(TrainingError, match=says):
+        quote.filled(f"<!-- results: {mark} -->\n<!-- end results -->", tmp_path, "d.md")
+
+
+def test_quick_results_are_measured_and_kept(tmp_path, monkeypatch, capsys):
+    """Two small tables of two receivers, with the command line."""
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    models = [p for p in shipped_models() if "baseline-sure" in p or "slim-0" in p]
+    monkeypatch.setattr(results, "shipped_models", lambda: models)
+    monkeypatch.setattr(results, "BER", {"qpsk": results.BER["qpsk"]})
+    names = ("sir-0", "256qam-mild")
+    monkeypatch.setattr(results, "LIMITS", {name: results.LIMITS[name] for name in names})
+    assert cli.main(["results", "--quick", "--only", "ber", "--only", "limits"]) == 0
+    assert "sir-0: 16 of 16 slots" in capsys.readouterr().out
+    ber, limits = (
+        json.loads((tmp_path / f"build/results-quick/{part}.json").read_text())
+        for part in ("ber", "limits")
+    )
+    points = {(p["receiver"], p["sinr_db"]): p for p in ber["tables"]["qpsk"]["points"]}
+    assert points["deeprx-slim-0", 12.0]["ber"] < points["baseline-lmmse", 0.0]["ber"]
+    assert ber["models"] == limits["models"] == {read(p)["name"]: content_sha256(p) for p in models}
+    assert {"host", "date", "git", "versions", "command", "schema"} <= ber.keys()
+    found = {p["receiver"]: p for p in limits["tables"]["sir-0"]["points"]}
+    assert found[found["deeprx-slim-0"]["classical"]]["errors_over_classical"] == 1.0
+    assert found["deeprx-slim-0"]["sinr_db"] == pytest.approx(-0.043, abs=1e-3)

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tables that documents quote from results/*.json, between marks:
+
+    <!-- results: ber table=16qam sinr=0,6,12 -->
+    ...
+    <!-- end results -->
+
+ber table=NAME [sinr=DB,..] [receivers=NAME,..]; limits [receivers=NAME,..]; time; energy; models.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from deeprx_common.files import replacing
+from deeprx_common.report import energy_value
+from deeprx_common.shipped import shipped_models
+
+from ..evaluation.tables import crossing_cell, markdown_table, rate_cell
+from ..export.describe import read
+from ..files import TrainingError
+from .results import ROOT
+
+_MARK = re.compile(r"(<!-- results: ([^>]*?) -->\n).*?(<!-- end results -->)", re.DOTALL)
+
+
+def documents() -> list[Path]:
+    """All that may hold marks."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def filled(text: str, results: Path = ROOT / "results", where: str = "") -> str:
+    """A document's text with its tables as the results have them now; TrainingError where a mark
+    asks for what is not there.
+    """
+
+    def table(mark: re.Match) -> str:
+        what, *options = mark[2].split()
+        try:
+            wanted = dict(option.split("=") for option in options)
+            made = TABLES[what](_read(results / f"{what}.json", what), **wanted)
+        except (KeyError, ValueError, TypeError) as error:
+            raise TrainingError(f"{where}: cannot fill {mark[2]!r}: {error}") from None
+        return f"{mark[1]}{made}\n{mark[3]}"
+
+    return _MARK.sub(table, text)
+
+
+def write_all() -> list[Path]:
+    """Fill every document; those that changed."""
+    changed = []
+    for path in documents():
+        text = path.read_text()
+        if (new := filled(text, where=str(path))) != text:
+            with replacing(path) as temporary:
+                Path(temporary).write_text(new)
+            changed.append(path)
+    return changed
+
+
+def _read(path: Path, what: str) -> dict:
+    if what == "models":
+        return {}
+    try:
+        return json.loads(path.read_text())
+    except OSError as error:
+        raise TrainingError(f"{path}: {error.strerror}; ./dev results writes it") from None
+
+
+def _names(points: list[dict], receivers: str) -> list[str]:
+    known = list(dict.fromkeys(p["receiver"] for p in points))
+    asked = receivers.split(",") if receivers else known
+    if unknown := set(asked) - set(known):
+        raise ValueError(f"no receiver {unknown.pop()!r}; there are {', '.join(known)}")
+    return asked
+
+
+def _ber(found: dict, table: str, sinr: str = "", receivers: str = "") -> str:
+    table = found["tables"][table]
+    points = {(p["receiver"], p["sinr_db"]): p for p in table["points"]}
+    crossings = {(c["receiver"], c["ber"]): c for c in table["crossings"]}
+    all_sinr, targets = sorted({s for _, s in points}), sorted({t for _, t in crossings})[::-1]
+    chosen = [float(s) for s in sinr.split(",")] if sinr else all_sinr
+    lines = []
+    for name in _names(table["points"], receivers):
+        cells = [rate_cell(points[name, s]["ber"], points[name, s]["ber_ci95"]) for s in chosen]
+        lines.append([name, *cells, *(crossing_cell(crossings[name, t]) for t in targets)])
+    head = [f"SINR at {targets[0]:g}", *(f"at {t:g}" for t in targets[1:])]
+    return markdown_table(["receiver", *(f"{s:g} dB" for s in chosen), *head], lines)
+
+
+def _limits(found: dict, receivers: str = "") -> str:
+    lines = []
+    for table in found["tables"].values():
+        points = {p["receiver"]: p for p in table["points"]}
+        names = _names(table["points"], receivers)
+        best = points[names[0]]["classical"]
+        line = [table["title"], best, f"{points[best]['ber']:.3g}"]
+        shown = [n for n in names if not n.startswith("baseline-")]
+        for p in (points[name] for name in shown):
+            low, high = p["ci95"]
+            line.append(f"{p['errors_over_classical']:.2f} [{low:.2f}, {high:.2f}]")
+        lines.append(line)
+    return markdown_table(["condition", "best classical", "its BER", *shown], lines)
+
+
+def _time(found: dict) -> str:
+    lines = []
+    for row in found["time"]["rows"]:
+        if row["contender"] == "block" and row["cpu_s"]:
+            low, high = (1e3 * s for s in row["cpu_s_quartiles"])
+            shown = f"{1e3 * row['cpu_s']:.2f} [{low:.2f}, {high:.2f}]"
+            lines.append([row["receiver"], row["precision"], shown, f"{row['real_time']:.2g}"])
+    return markdown_table(
+        ["receiver", "precision", "CPU ms a slot [quartiles]", "times real time"], lines
+    )
+
+
+def _energy(found: dict) -> str:
+    lines = []
+    for point in found["energy"]["points"]:
+        joules, kind = energy_value(point["energy_per_slot_j"])
+        lines.append([point["receiver"], "-" if joules is None else f"{1e3 * joules:.3g}", kind])
+    return markdown_table(["receiver", "mJ a slot", "which is"], lines)
+
+
+def _models(found: dict) -> str:
+    lines = []
+    for about in sorted(map(read, shipped_models()), key=lambda m: m["flop_per_slot"]["matmul"]):
+        flop = about["flop_per_slot"]
+        gflop = f"{(flop['matmul'] + flop['other']) / 1e9:.3g}"
+        size, ranges = f"{about['params']:,}".replace(",", " "), "nothing to train"
+        if trained := about["trained"]:
+            low, high = (round(1e9 * s) for s in trained["delay_spread_s"])
+            ranges = "{} to {} ns, {:g} to {:g} Hz".format(low, high, *trained["doppler_hz"])
+        lines.append([about["name"], size, gflop, about["precision"], ranges])
+    head = ["receiver", "parameters", "GFLOP a slot", "precision", "trained on"]
+    return markdown_table(head, lines)
+
+
+TABLES: dict[str, Callable[..., str]] = {
+    "ber": _ber, "limits": _limits, "time": _time, "energy": _energy, "models": _models
+}  # fmt: skip
