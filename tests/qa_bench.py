@@ -62,7 +62,8 @@ def test_every_contender_receives_the_same(tiny, tmp_path, capsys):
     assert (found["schema"], found["complete"]) == ("deeprx.bench/1", True)
     assert {"host", "versions", "git", "slot", "device", "threads", "cores"} < set(found)
     peaks = found["gemm_flop_per_s"]
-    assert set(peaks) == {"float32", "bfloat16", "int8"} and min(peaks.values()) > 1e8
+    assert set(peaks) == {p for p in compare.PRECISIONS if compare.native(p, "cpu")}
+    assert min(peaks.values()) > 1e8
     rows = {row["contender"]: row for row in found["rows"]}
     assert set(rows) == {"equaliser", *names}
     expected = {field.name for field in fields(Row)}
@@ -163,7 +164,48 @@ def test_interval_of_a_median():
     assert 0.94 < np.mean(held) < 0.98  # 0.959 exactly
 
 
-def test_rows_by_hand(tiny):
+def without_bfloat16(precision):
+    return "" if precision in ("bfloat16", "int8") else "AVX2"
+
+
+class TestOnAProcessorWithoutBfloat16:
+    """As a PC with AVX2 only: OpenVINO then runs float32, PyTorch converts."""
+
+    def test_what_ran_is_named_and_set_against_a_product_of_the_same_arithmetic(
+        self, tmp_path, monkeypatch, capsys
+    ):
+        monkeypatch.setattr(compare, "instructions", without_bfloat16)
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+        found = benched("deeprx-slim-0", tmp_path, ("engine", "torchscript", "openvino"))
+        peaks, text = found["gemm_flop_per_s"], capsys.readouterr().out
+        assert set(peaks) == {"float32"} and "fastest: " in text
+        rows = {row["contender"]: row for row in found["rows"] if row["cpu_s"]}
+        assert rows["torchscript"]["precision"] == "bfloat16 by conversion"
+        for name in ("engine", "openvino"):
+            assert rows[name]["precision"] == "float32" and "float32" in rows[name]["description"]
+        for name in ("engine", "openvino", "torchscript"):
+            expected = rows[name]["flop_per_s"] / peaks["float32"]
+            assert rows[name]["of_peak"] == pytest.approx(expected)
+
+    @pytest.mark.parametrize(
+        ("others", "says"),
+        [
+            ({"onnxruntime": 1.0}, "fastest: onnxruntime, 1 ms a slot; what the block runs takes"),
+            ({"onnxruntime": 1.0}, "takes 1.60 times as long"),
+            ({"onnxruntime": 1.58}, "fastest: what the block runs"),
+            ({"engine": 1.5}, "fastest: what the block runs"),
+            ({}, ""),
+        ],
+    )
+    def test_the_fastest_is_named(self, others, says):
+        took = {"block": 1.6} | others
+        rows = [Row("a", name, cpu_s=1e-3 * milli) for name, milli in took.items()]
+        assert says in compare.fastest(rows) and bool(says) == bool(compare.fastest(rows))
+
+
+def test_rows_by_hand(tiny, monkeypatch):
+    monkeypatch.setattr(compare, "instructions", lambda precision: "AMX")
+
     class Measured:
         job = job(precision="bfloat16")
         description, startup_s, peak_bytes = "made up", 1.5, 100
@@ -176,6 +218,10 @@ def test_rows_by_hand(tiny):
     assert row.real_time == pytest.approx(1 / 3)
     assert (row.flop_per_s, row.of_peak) == pytest.approx((2e9, 0.2))
     assert row.call_s["p50"] == pytest.approx(1e-3) and row.call_s["p99"] > 8e-3
+    assert row.precision == "bfloat16"
+    monkeypatch.setattr(compare, "instructions", without_bfloat16)
+    row = measured(Row("a", "block"), Measured, turns, 6_000_000, {"float32": 4e9})
+    assert (row.precision, row.of_peak) == ("bfloat16 by conversion", pytest.approx(0.5))
 
 
 def test_ctrl_c_keeps_what_is_there(tiny, tmp_path):

@@ -13,8 +13,9 @@ from scipy.stats import binom
 from deeprx_common.report import summarise_s
 from deeprx_common.slot import SLOT_S
 
+from ..deeprx_python import instructions
 from ..model_file import ModelFile
-from .contenders import Group, Kit, Worker, labels, make_kit
+from .contenders import OURS, Group, Kit, Worker, labels, make_kit
 from .worker import Job, Turn
 
 TURN_S = 0.2
@@ -31,7 +32,8 @@ class Row:
     wall time on a GPU: mean, p50, p99. cpu_s: CPU time a slot of what receives, worker threads
     included: median over rounds, and quartiles. slots_per_s, busy: medians over rounds; busy is the
     process's CPU time over wall time. real_time: the 1 ms of a slot over cpu_s. flop_per_s: the
-    file's FLOP over cpu_s; of_peak: over the matrix product's rate in this precision. against:
+    file's FLOP over cpu_s; of_peak: over the rate of a matrix product in the same arithmetic.
+    precision: what ran; "by conversion" where the processor lacks its instructions. against:
     cpu_s over that of "torchscript" in the same round: quartile, median, quartile. llr_difference:
     RMS against "torchscript", over its RMS. above_engine_s: of a block, cpu_s above that of
     "engine" in the same round: median, and its 95 % interval over rounds. work_above_engine_s: of
@@ -71,7 +73,7 @@ def per_slot(turns: Sequence[Turn]) -> list[float]:
     return [turn.receiver_s / turn.slots for turn in turns]
 
 
-def fastest(turns: Sequence[Turn]) -> list[float]:
+def quickest(turns: Sequence[Turn]) -> list[float]:
     """Seconds of a call in each turn: as long as a tenth of them takes at most."""
     return [float(np.quantile(turn.calls_s, 0.1)) for turn in turns]
 
@@ -117,6 +119,7 @@ class Comparison:
         self._folder = tempfile.TemporaryDirectory(prefix="deeprx-bench-")
         self.rows: list[Row] = []
         self.gemm_flop_per_s: dict[str, float] = {}
+        self._precisions = [p for p in PRECISIONS if native(p, base.device)]
         self._kits: dict[str, Kit] = {}
         for k, (label, model) in enumerate(zip(labels(models), models, strict=True)):
             folder = Path(self._folder.name, str(k))
@@ -135,7 +138,7 @@ class Comparison:
     @property
     def steps(self) -> int:
         """Of run(): starts and turns."""
-        workers = len(PRECISIONS) + 1 + len(self._kits) * len(self._names)
+        workers = len(self._precisions) + 1 + len(self._kits) * len(self._names)
         return workers * (1 + self.rounds)
 
     def run(self) -> Iterator[str]:
@@ -152,7 +155,7 @@ class Comparison:
     def _machine(self) -> Iterator[str]:
         with Group() as group:
             try:
-                for precision in PRECISIONS:
+                for precision in self._precisions:
                     yield f"matrix products, {precision}"
                     job = replace(self._base, contender="gemm", precision=precision)
                     group.start(precision, lambda job=job: Worker(job))
@@ -161,7 +164,7 @@ class Comparison:
                 group.start("equaliser", lambda: Worker(stock))
                 yield from self._rounds(group, "machine")
             finally:
-                for precision in PRECISIONS:
+                for precision in self._precisions:
                     if turns := group.turns.get(precision):
                         times = [call for turn in turns for call in turn.calls_s]
                         flop = group.workers[precision].flop
@@ -191,12 +194,41 @@ class Comparison:
             if name.endswith("block") and (engine := group.turns.get("engine")):
                 row = replace(row, above_engine_s=_above(per_slot(turns), per_slot(engine)))
                 if name == "block":
-                    above = _above(fastest(turns), fastest(engine))
+                    above = _above(quickest(turns), quickest(engine))
                     row = replace(row, work_above_engine_s=above)
             if kit:
                 row = replace(row, llr_difference=_difference(kit.folder, name))
         if turns or row.why:
             self.rows.append(row)
+
+
+def native(precision: str, device: str) -> bool:
+    """Whether the processor multiplies in a precision, and does not convert it to float32 first."""
+    return device != "cpu" or bool(instructions(precision))
+
+
+def precision_of(description: str) -> str | None:
+    """Which of PRECISIONS computed, as an engine says it: "OpenVINO 2026.4, float32"."""
+    return next((part for part in description.split(", ") if part in PRECISIONS), None)
+
+
+def fastest(rows: Sequence[Row], device: str = "cpu") -> str:
+    """In one line, who takes least of one receiver, beside what the receiver block runs."""
+    took = {r.contender: _took(r, device) for r in rows if r.cpu_s is not None}
+    ours = took.get("block") or took.get("engine")
+    if not ours or len(took) < 2:
+        return ""
+    name = min(took, key=took.get)
+    if name in OURS or ours < 1.05 * took[name]:
+        return "fastest: what the block runs"
+    return (
+        f"fastest: {name}, {1e3 * took[name]:.3g} ms a slot; what the block runs takes "
+        f"{ours / took[name]:.2f} times as long"
+    )
+
+
+def _took(row: Row, device: str) -> float:
+    return row.cpu_s if device == "cpu" else row.call_s["p50"]
 
 
 def measured(row: Row, worker: Worker, turns: Sequence[Turn], flop: int | None, peak: dict) -> Row:
@@ -205,12 +237,14 @@ def measured(row: Row, worker: Worker, turns: Sequence[Turn], flop: int | None, 
     calls = summarise_s([call for turn in turns for call in turn.calls_s])
     took = cpu[1] if worker.job.device == "cpu" else calls["p50"]
     flop_per_s = flop / took if flop else None
-    limit = peak.get(worker.job.precision)
+    ran = precision_of(worker.description) or worker.job.precision
+    converted = not native(ran, worker.job.device)
+    limit = peak.get("float32" if converted else ran)
     own = [call for turn in turns for call in turn.own_s] if worker.job.device == "cpu" else []
     return replace(
         row,
         description=worker.description,
-        precision=worker.job.precision,
+        precision=ran + (" by conversion" if converted else ""),
         rounds=len(turns),
         slots=sum(turn.slots for turn in turns),
         startup_s=worker.startup_s,

@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -249,10 +250,22 @@ class OpenVino(Calls):
         )
         self.request = compiled.create_infer_request()
         version = openvino.__version__.partition("-")[0]
-        self.description = f"OpenVINO {version}, {job.precision}"
+        self.description = f"OpenVINO {version}, {multiplied_in(compiled)}"
 
     def receive(self, y, p):
         return self.request.infer({"y": y, "p": p}, share_inputs=True)[0]
+
+
+def multiplied_in(compiled) -> str:
+    """Precision of most convolutions as OpenVINO compiled them; it takes hints as such."""
+    names = {"f32": "float32", "bf16": "bfloat16", "f16": "float16", "u8": "int8", "i8": "int8"}
+    found = Counter()
+    for operator in compiled.get_runtime_model().get_ordered_ops():
+        about = operator.get_rt_info()
+        if about["layerType"].astype(str) in ("Convolution", "FullyConnected", "Deconvolution"):
+            found[about["runtimePrecision"].astype(str)] += 1
+    most = found.most_common(1)[0][0] if found else "f32"
+    return names.get(most, most)
 
 
 class Gemm(Calls):

@@ -17,7 +17,7 @@ from deeprx_common.revision import git_revision
 from deeprx_common.shipped import shipped_models
 from deeprx_common.slot import SLOT_S
 
-from ..bench.compare import PRECISIONS, REFERENCE, Comparison, Row
+from ..bench.compare import PRECISIONS, REFERENCE, Comparison, Row, fastest
 from ..bench.contenders import CONTENDERS, OURS, bench_cores
 from ..bench.worker import Job
 from ..model_file import read_model_file
@@ -192,6 +192,8 @@ def show(
                 console.print(
                     f"{receiver}, {row.contender}: {row.why}", markup=False, soft_wrap=True
                 )
+        if said := fastest(found, base.device):
+            console.print(said, markup=False)
         console.print()
     peaks = ", ".join(
         f"{number(gemm_flop_per_s[p], 1e-9)} in {p}" for p in PRECISIONS if p in gemm_flop_per_s
