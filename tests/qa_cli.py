@@ -228,30 +228,59 @@ def test_doctor_says_what_runs_how_fast_and_what_is_wrong(tmp_path, capsys):
     for words in ("TorchScript 2.", "float32 ", "bfloat16 ", "int8 ", "RAPL", "CUDA"):
         assert words in said
     for name, engine in (("deeprx-slim-0", "OpenVINO"), ("baseline-lmmse", "TorchScript")):
-        line = re.search(rf"^  ok +{name} +{engine} .* ([0-9.]+) ms, real-time factor", said, re.M)
+        line = re.search(rf"^  \w+ +{name} +{engine} .* ([0-9.]+) ms, real-time factor", said, re.M)
         assert 0.01 < float(line[1]) < 100
+    assert said.index("Advice") < said.index("deeprx-slim-0", said.index("Advice"))
     broken = tmp_path / "broken.pt"
     save(nn.ReLU(), broken, name="broken")  # takes neither grid nor pilots
     assert main(["doctor", str(broken), classical]) == 1
     said = capsys.readouterr().out
     assert re.search(r"^  WRONG +broken +model file .*forward", said, re.M)
-    assert "ok     baseline-lmmse" in said  # the others are looked at, too
+    assert re.search(r"^  \w+ +baseline-lmmse +TorchScript", said, re.M)  # the others, too
     assert "1 thing is wrong" in said
 
 
-def test_doctor_says_what_is_slow(monkeypatch, capsys):
-    """On a processor without bfloat16, in a build without OpenVINO, in a Python without PyTorch."""
-    monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.setattr(
-        doctor, "instructions", lambda precision: "AVX2" * (precision != "bfloat16")
-    )
-    monkeypatch.setattr(doctor, "engines", lambda: ["TorchScript 2.13.0"])
-    assert main(["doctor", model_path("deeprx-slim-0.pt")]) == 0
-    said = capsys.readouterr().out
-    for line in ("  slow   bfloat16", "  slow   OpenVINO", "  slow   deeprx-slim-0"):
-        assert line in said
-    assert "-> this processor converts bfloat16" in said
-    assert "none   PyTorch" in said and "none   CUDA" in said
+class TestAdvice:
+    """Of other machines: what doctor asks for is put in its place."""
+
+    @pytest.fixture
+    def avx2(self, monkeypatch):
+        monkeypatch.setattr(
+            doctor, "instructions", lambda precision: "AVX2" * (precision == "float32")
+        )
+
+    def learned(self, **times):
+        return [
+            doctor.Finding(name, doctor.OK if ms <= 1 else doctor.SLOW, "", "", 1e-3 * ms)
+            for name, ms in times.items()
+        ]
+
+    def test_without_bfloat16_its_files_are_right(self, avx2, capsys):
+        assert main(["doctor", "deeprx-slim-0", "deeprx-realtime-1"]) == 0
+        said = capsys.readouterr().out
+        assert "none   bfloat16               no instructions for it: such files run in" in said
+        given = said[said.index("Advice") :]
+        assert "bfloat16 files are right here" in given and "nothing to change" in given
+        assert "float32 file" not in said  # there is none to take
+
+    def test_the_largest_that_keeps_up(self, avx2):
+        found = self.learned(teacher=120.0, slim0=0.3, slim1=0.8, realtime1=1.2)
+        first, *_ = doctor.advice(found)
+        assert first == (
+            "real time on one core: slim0, slim1; of these slim1 computes most, 0.80 ms a slot"
+        )
+
+    def test_none_keeps_up(self, avx2):
+        first, *_ = doctor.advice(self.learned(student=9.0, slim0=1.44))
+        assert "no learned receiver keeps up" in first and "slim0, 1.44 ms" in first
+
+    def test_without_openvino_and_pytorch(self, monkeypatch, capsys):
+        monkeypatch.setitem(sys.modules, "torch", None)
+        monkeypatch.setattr(doctor, "engines", lambda: ["TorchScript 2.13.0"])
+        assert main(["doctor", "baseline-lmmse"]) == 0
+        said = capsys.readouterr().out
+        assert "none   OpenVINO" in said and "  pip install openvino, then configure" in said
+        assert "none   PyTorch" in said and "none   CUDA" in said
 
 
 class TestOptions:
