@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Synchroniser and sync_front_end: slots found over fading channels, in order, whatever is lost."""
 
+import time
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -261,9 +262,7 @@ def test_samples_known_to_be_missing_cost_their_slot_alone(key):
     sink = blocks.vector_sink_c(config.fft_size)
     top.connect(source, front_end, sink)
     top.run()
-    indices = [
-        pmt.to_uint64(t.value) for t in sink.tags() if pmt.eq(t.key, pmt.intern("slot_index"))
-    ]
+    indices = slot_indices(sink)
     assert set(range(15)) - {5, 9, 10} <= set(indices) <= set(range(16)) - {5, 9, 10}
     assert front_end.statistics()["locks"] == 3
     assert front_end.statistics()["missed"] == 3
@@ -302,3 +301,37 @@ def test_flowgraph_end_to_end():
     channel = (received * grids.conj()).reshape(n, 14, -1, 12).mean(-1)  # over one resource block
     residual = received.reshape(n, 14, -1, 12) - channel[..., None] * grids.reshape(n, 14, -1, 12)
     assert np.mean(np.abs(residual) ** 2) < 0.03  # noise 0.01, and the channel within a block
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+def test_a_link_starts_again(aligned):
+    """Slots come out of the front end each time, none from before the stop."""
+    slot = {"n_prb": 12, "modulation": "QPSK"}
+    top = gr.top_block()
+    channel = deeprx.tdl_channel("TDL-A", snr_db=20, sample_rate=SlotConfig(**slot).sample_rate)
+    kind = deeprx.aligned_front_end if aligned else deeprx.sync_front_end
+    front_end = kind(**slot)
+    sinks = [blocks.vector_sink_c(front_end.config.fft_size) for _ in range(2)]
+    transmitter = deeprx.slot_transmitter(preamble=not aligned, **slot)
+    top.connect(deeprx.slot_source(**slot), transmitter, channel)
+    for antenna, sink in enumerate(sinks):
+        top.connect((channel, antenna), (front_end, antenna), sink)
+    last = -1
+    for _ in range(20):
+        sinks[0].reset()
+        top.start()
+        deadline = time.monotonic() + 20
+        while sinks[0].nitems_read(0) < 3 * 14:
+            assert time.monotonic() < deadline, "nothing passes"
+            time.sleep(0.001)
+        top.stop()
+        top.wait()
+        indices = slot_indices(sinks[0])
+        assert indices == sorted(set(indices))
+        assert indices[0] > last
+        last = indices[-1]
+
+
+def slot_indices(sink):
+    key = pmt.intern("slot_index")
+    return [pmt.to_uint64(t.value) for t in sink.tags() if pmt.eq(t.key, key)]

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """slot_source and slot_transmitter: tags, the grid on the air, packets of a wrong length."""
 
+import time
+
 import numpy as np
 import pmt
 import pytest
 from gnuradio import blocks, deeprx, gr
+from gnuradio.deeprx.preamble import preamble_samples
 
 from deeprx_common.slot import SlotConfig
 
@@ -109,6 +112,33 @@ def test_packets_of_a_wrong_length_are_dropped_and_the_others_unharmed():
     assert list(tag_values(sink.tags(), "slot_index").values()) == [0, 1]
     received = grid_of(samples[config.n_samples :], config)
     np.testing.assert_allclose(received, config.grid(good[2]), atol=3e-6)
+
+
+@pytest.mark.parametrize("preamble", [False, True])
+def test_a_flowgraph_starts_again_a_hundred_times(preamble):
+    """Slots pass each time, and the last ones are whole: their grids are on the air."""
+    top = gr.top_block()
+    source = deeprx.slot_source(seed=7)
+    transmitter = deeprx.slot_transmitter(preamble=preamble)
+    sink = blocks.vector_sink_c()
+    top.connect(source, transmitter, sink)
+    for _ in range(100):
+        sink.reset()
+        top.start()
+        deadline = time.monotonic() + 20
+        while sink.nitems_read(0) < 3 * transmitter.config.n_samples:
+            assert time.monotonic() < deadline, "nothing passes"
+            time.sleep(0.001)
+        top.stop()
+        top.wait()
+    assert transmitter.dropped_packets() == 0
+    config = transmitter.config
+    samples = np.array(sink.data(), np.complex64)
+    indices = tag_values(sink.tags(), "slot_index")
+    lead = preamble * preamble_samples(config)
+    for at, index in sorted(indices.items())[:-1]:
+        received = grid_of(samples[at + lead :], config)
+        np.testing.assert_allclose(received, config.grid(config.bits(7, index), index), atol=3e-6)
 
 
 @pytest.mark.parametrize(

@@ -17,19 +17,29 @@ const pmt::pmt_t slot_index_key = pmt::mp("slot_index");
 
 } // namespace
 
-slot_gate::sptr slot_gate::make(int n_bits)
+slot_gate::sptr slot_gate::make(int n_bits, const std::map<std::string, long>& lengths)
 {
-    return gnuradio::make_block_sptr<slot_gate_impl>(n_bits);
+    return gnuradio::make_block_sptr<slot_gate_impl>(n_bits, lengths);
 }
 
-slot_gate_impl::slot_gate_impl(int n_bits)
+slot_gate_impl::slot_gate_impl(int n_bits, const std::map<std::string, long>& lengths)
     : gr::block("Slot gate",
                 gr::io_signature::make(1, 1, sizeof(uint8_t)),
                 gr::io_signature::make(1, 1, sizeof(uint8_t))),
       d_n_bits(n_bits)
 {
+    for (const auto& [key, length] : lengths)
+        d_tags[pmt::mp(key)] = pmt::from_long(length);
     set_tag_propagation_policy(TPP_DONT);
     set_output_multiple(n_bits);
+}
+
+bool slot_gate_impl::check_topology(int, int)
+{
+    set_max_output_buffer(-1);
+    for (auto& block : d_kept)
+        block->set_max_output_buffer(-1);
+    return true;
 }
 
 void slot_gate_impl::forecast(int, gr_vector_int& ninput_items_required)
@@ -73,7 +83,8 @@ int slot_gate_impl::general_work(int noutput_items,
         if (const auto index = indices.find(read); index != indices.end())
             d_next_index = index->second;
         const uint64_t offset = nitems_written(0) + written;
-        add_item_tag(0, offset, packet_len_key, pmt::from_long(d_n_bits), alias_pmt());
+        for (const auto& [key, length] : d_tags)
+            add_item_tag(0, offset, key, length, alias_pmt());
         add_item_tag(0, offset, slot_index_key, pmt::from_uint64(d_next_index++), alias_pmt());
         read += d_n_bits;
         written += d_n_bits;

@@ -6,15 +6,20 @@
 
 #include <atomic>
 #include <optional>
+#include <vector>
 
 namespace gr::deeprx {
 
 class slot_gate_impl : public slot_gate
 {
 public:
-    explicit slot_gate_impl(int n_bits);
+    slot_gate_impl(int n_bits, const std::map<std::string, long>& lengths);
 
     uint64_t dropped_packets() const override { return d_dropped_packets; }
+    void keep_buffers(gr::block_sptr block) override { d_kept.push_back(block); }
+
+    // called at each start, before buffers are made
+    bool check_topology(int ninputs, int noutputs) override;
 
     void forecast(int noutput_items, gr_vector_int& ninput_items_required) override;
     int general_work(int noutput_items,
@@ -26,6 +31,8 @@ private:
     void drop(std::optional<long> length);
 
     const int d_n_bits;
+    std::map<pmt::pmt_t, pmt::pmt_t> d_tags; // of every slot that leaves
+    std::vector<gr::block_sptr> d_kept;
     uint64_t d_next_index = 0;
     bool d_in_dropped = false; // what follows without a tag belongs to the last drop
     std::atomic<uint64_t> d_dropped_packets{ 0 };

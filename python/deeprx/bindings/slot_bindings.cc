@@ -60,6 +60,17 @@ size: even. Raises ValueError where it is not, and for symbols of another size.
 
     py::class_<slot_gate, gr::block, gr::basic_block, std::shared_ptr<slot_gate>>(
         m, "slot_gate", "Passes packets of n_bits and numbers them: ahead of a slot_transmitter.")
-        .def(py::init(&slot_gate::make), py::arg("n_bits"))
-        .def("dropped_packets", &slot_gate::dropped_packets, "Packets of a wrong length, so far.");
+        .def(py::init(&slot_gate::make), py::arg("n_bits"), py::arg("lengths"))
+        .def("dropped_packets", &slot_gate::dropped_packets, "Packets of a wrong length, so far.")
+        .def("keep_buffers",
+             &slot_gate::keep_buffers,
+             py::arg("block"),
+             "Let a block's output buffers have their full size whenever a flowgraph starts.");
+
+    // the block's own Python object and this call's argument hold it, too
+    m.def(
+        "in_flowgraph",
+        [](const gr::basic_block_sptr& block) { return block.use_count() > 2; },
+        py::arg("block"),
+        "Whether a flowgraph, or another part of one, holds a block.");
 }

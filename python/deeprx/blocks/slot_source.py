@@ -12,7 +12,8 @@ class slot_source(SelfKeeping, gr.sync_block):
     slot_index on their first item.
 
     seed: any integer; SlotConfig.bits(seed, slot_index) gives a slot's bits back. first_slot:
-    index of the first slot. n_slots: how many, 0 for no end. Other keywords: see SlotConfig.
+    index of the first slot. n_slots: how many, 0 for no end; a flowgraph that starts again goes on
+    counting. Other keywords: see SlotConfig.
 
     Raises ValueError where a value is out of range. Own block: no stock source makes a slot's
     bits from its index.
@@ -30,6 +31,11 @@ class slot_source(SelfKeeping, gr.sync_block):
         self._end = first_slot + n_slots if n_slots else None
         self._bits = np.zeros(0, np.uint8)  # of the present slot, not yet put out
         reserve_output(self, 2 * self.config.n_bits)
+
+    def start(self):
+        self._bits = np.zeros(0, np.uint8)  # a slot whose first bits went with a stop is gone
+        self.set_max_output_buffer(-1)  # see slot_gate.keep_buffers()
+        return super().start()
 
     def work(self, input_items, output_items):
         out = output_items[0]

@@ -15,6 +15,8 @@ from gnuradio import fft, gr
 
 from deeprx_common.slot import SlotConfig
 
+from .deeprx_python import in_flowgraph
+
 LENGTH_KEY = "packet_len"
 INDEX_KEY = "slot_index"
 
@@ -80,24 +82,24 @@ class Guarded:
 
 
 class SelfKeeping(Guarded):
-    """Guarded, and kept from construction to the end of the flowgraph.
+    """Guarded, and kept for as long as a flowgraph holds it.
 
     A flowgraph owns only the C++ half of a block written in Python. Where nobody names the other
-    half, as in ``top.connect(slot_source(), ...)``, the first call into it ends the process.
+    half, as in ``top.connect(slot_source(), ...)``, the first call into it ends the process, be it
+    when the flowgraph starts for a second time.
     """
 
     _kept: ClassVar[set] = set()
 
     def __init__(self, *args):
         super().__init__(*args)
+        self._kept.difference_update([b for b in self._kept if not in_flowgraph(b.gateway)])
         self._kept.add(self)
 
     def start(self):
-        self._kept.add(self)
         return True
 
     def stop(self):
-        self._kept.discard(self)
         return True
 
 

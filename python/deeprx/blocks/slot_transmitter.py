@@ -16,6 +16,8 @@ from .slot_stream import (
     unitary_ifft,
 )
 
+_DATA, _SYMBOLS = "n_data_re", "n_symbols"  # length tags of the blocks that need one
+
 
 class _slot_stamp(SelfKeeping, gr.sync_block):
     """Writes what differs from slot to slot over a slot's symbols: header, counted slot's pilots.
@@ -82,10 +84,12 @@ class slot_transmitter(gr.hier_block2):
             sync_words = np.zeros((PREAMBLE_SYMBOLS, fft_size), np.complex64)
             sync_words[0, fft_size // 2 + config.carriers] = training.training
         pilots = config.pilots()
-        self._gate = slot_gate(n_bits)
+        n_samples = sum(prefixes) + len(prefixes) * fft_size
+        lengths = {LENGTH_KEY: n_samples, _DATA: config.n_data_re, _SYMBOLS: len(prefixes)}
+        self._gate = slot_gate(n_bits, lengths)
         chain = [
             self._gate,
-            blocks.repack_bits_bb(1, config.bits_per_symbol, LENGTH_KEY, False, gr.GR_MSB_FIRST),
+            blocks.repack_bits_bb(1, config.bits_per_symbol, "", False, gr.GR_MSB_FIRST),
             digital.chunks_to_symbols_bc(constellation(config.modulation)),
             digital.ofdm_carrier_allocator_cvc(
                 fft_size,
@@ -93,7 +97,7 @@ class slot_transmitter(gr.hier_block2):
                 [config.carriers[mask].tolist() for mask in config.pilot_mask],
                 [row[mask] for row, mask in zip(pilots, config.pilot_mask, strict=True)],
                 sync_words,
-                LENGTH_KEY,
+                _DATA,
             ),
         ]
         if preamble or config.slot_number is None:
@@ -101,7 +105,7 @@ class slot_transmitter(gr.hier_block2):
             chain.append(self._stamp)
         chain += [
             unitary_ifft(fft_size),
-            digital.ofdm_cyclic_prefixer(fft_size, prefixes, 0, LENGTH_KEY),
+            digital.ofdm_cyclic_prefixer(fft_size, prefixes, 0, _SYMBOLS),
         ]
         # A tagged stream block waits for ever for a packet longer than half of its buffer
         packets = [n_bits, config.n_data_re, config.n_data_re]
@@ -109,6 +113,11 @@ class slot_transmitter(gr.hier_block2):
         packets += [len(prefixes) * (max(prefixes) + fft_size)]  # it counts the longest for all
         for block, packet in zip(chain, packets, strict=True):
             reserve_output(block, 2 * packet)
+        for block in chain[1:]:
+            self._gate.keep_buffers(getattr(block, "gateway", block))  # that of a Python block
+        for key in (_DATA, _SYMBOLS):
+            chain.append(blocks.tag_gate(gr.sizeof_gr_complex, False))
+            chain[-1].set_single_key(key)
         self.connect(self, *chain, self)
 
     def dropped_packets(self) -> int:
