@@ -15,7 +15,7 @@ from gnuradio import fft, gr
 
 from deeprx_common.slot import SlotConfig
 
-from .deeprx_python import in_flowgraph
+from ..deeprx_python import in_flowgraph
 
 LENGTH_KEY = "packet_len"
 INDEX_KEY = "slot_index"
