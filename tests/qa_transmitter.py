@@ -7,7 +7,7 @@ import numpy as np
 import pmt
 import pytest
 from gnuradio import blocks, deeprx, gr
-from gnuradio.deeprx.preamble import preamble_samples
+from gnuradio.deeprx.blocks.preamble import preamble_samples
 
 from deeprx_common.slot import SlotConfig
 
