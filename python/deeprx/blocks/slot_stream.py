@@ -156,6 +156,11 @@ def slot_config(slot_number: int | None = 0, **slot) -> SlotConfig:
     return SlotConfig(slot_number=None if slot_number == -1 else slot_number, **slot)
 
 
+def slot_keywords(config: SlotConfig) -> dict:
+    """The slot parameters of a block, from a SlotConfig."""
+    return {field: getattr(config, field) for field in config.__dataclass_fields__}
+
+
 def add_slot_tags(block: gr.basic_block, offset: int, length: int, slot_index: int) -> None:
     """Mark the first of a slot's items on output 0; offset counts from the start of the stream."""
     block.add_item_tag(0, offset, pmt.intern(LENGTH_KEY), pmt.from_long(length))

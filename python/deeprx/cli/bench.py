@@ -16,13 +16,13 @@ from deeprx_common.host import host, versions
 from deeprx_common.revision import git_revision
 from deeprx_common.shipped import shipped_models
 from deeprx_common.slot import SLOT_S
+from deeprx_common.terminal import make_console, number, table
 
 from ..bench.compare import PRECISIONS, REFERENCE, Comparison, Row, fastest
 from ..bench.contenders import CONTENDERS, OURS, bench_cores
 from ..bench.worker import Job
 from ..model_file import read_model_file
 from .options import Unset, add_options, out_folder
-from .runners import make_console, number, progress_bar, table
 
 SCHEMA = "deeprx.bench/1"
 SHARED = 0.05  # of the wall time without the core, above which the run says so
@@ -136,7 +136,7 @@ def results(comparison: Comparison, base: Job, stopped: bool) -> dict:
 
 @contextmanager
 def progress(console: Console, steps: int):
-    """As progress_bar(); in a file, a line for each new part before a colon."""
+    """As steps(); in a file, a line for each new part before a colon."""
     said = ""
 
     def advance(what: str, steps: int = 1):
@@ -147,7 +147,7 @@ def progress(console: Console, steps: int):
         said = part
         update(what, steps)
 
-    with progress_bar(console, steps) as update:
+    with steps(console, steps) as update:
         yield advance
 
 

@@ -11,12 +11,12 @@ from rich.console import Console
 
 from deeprx_common.files import replacing, write_json
 from deeprx_common.shipped import shipped_models
+from deeprx_common.terminal import make_console, number, table
 
 from ..bench.scale import SETTLING, Memory, Point, Scale, bytes_per_slot
 from ..bench.worker import Job
 from ..model_file import ModelFile, read_model_file
 from .bench import heading, progress, show_sharing
-from .runners import make_console, number, table
 
 SCHEMA = "deeprx.bench-scale/1"
 MEMORY_SCHEMA = "deeprx.bench-memory/1"

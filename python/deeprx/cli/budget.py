@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from .runners import number, table
+from deeprx_common.terminal import number, table
 
 _TASKS = Path("/proc/self/task")
 

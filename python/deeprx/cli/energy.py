@@ -19,19 +19,16 @@ from deeprx_common.files import replacing
 from deeprx_common.options import list_of, one_of
 from deeprx_common.slot import SlotConfig
 from deeprx_common.stats import mean_ci95
+from deeprx_common.terminal import make_console, number, steps, table
 
-from .measure import new_report, open_meter
-from .options import add_options, out_folder, single
+from ..measure.points import new_report
+from .options import add_options, open_meter, out_folder, single
 from .runners import (
     add_receivers,
     compare,
-    make_console,
     make_runners,
-    number,
-    progress_bar,
     set_threads,
     show_engines,
-    table,
 )
 
 if TYPE_CHECKING:
@@ -97,7 +94,7 @@ def run(arguments) -> int:
     comparison = compare(runners, meter, idle, a.seconds)
     stopped = False
     try:
-        with progress_bar(console, a.rounds) as advance:
+        with steps(console, a.rounds) as advance:
             for k in range(a.rounds):
                 advance(f"round {k + 1} of {a.rounds}")
                 comparison.run_round()

@@ -3,9 +3,10 @@
 
 import json
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from deeprx_common.terminal import make_console
 
 from ..deeprx_python import engines, instructions
 from ..model_file import read_model_file
@@ -18,7 +19,7 @@ def configure(parser) -> None:
 
 
 def run(arguments) -> int:
-    console = Console(highlight=False)
+    console = make_console()
     for path in arguments.model:
         model = read_model_file(path)
         table = Table(title=str(path), title_justify="left", show_header=False)

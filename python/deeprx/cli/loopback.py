@@ -3,22 +3,14 @@
 
 import time
 
-from rich.console import Console
-
 from deeprx_common import energy
+from deeprx_common.terminal import make_console, progress_bar
 
+from ..measure.flowgraph import Flowgraph, run_watched, stop_on_ctrl_c
+from ..measure.link import Link
+from ..measure.points import add_points, new_report
 from ..model_file import ModelFile, read_model_file
 from .budget import Budget, show_budget
-from .link import Link
-from .measure import (
-    Flowgraph,
-    add_points,
-    new_report,
-    open_meter,
-    progress_bar,
-    run_watched,
-    stop_on_ctrl_c,
-)
 from .options import (
     FADING,
     METERING,
@@ -26,6 +18,7 @@ from .options import (
     SLOT,
     add_options,
     add_timing,
+    open_meter,
     out_folder,
     slot_config,
 )
@@ -80,7 +73,7 @@ def _flowgraph(models: list[ModelFile], link: Link, device: str, engine: str) ->
 
 def _measure(models: list[ModelFile], links: list[Link], arguments) -> int:
     """Measure, show the table, write report.json and ber.png; Ctrl-C keeps what was measured."""
-    a, console = arguments, Console(highlight=False)
+    a, console = arguments, make_console()
     meter, idle = open_meter(a)
     folder = out_folder(a)
     measured = new_report()

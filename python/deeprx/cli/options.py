@@ -14,6 +14,7 @@ from deeprx_common.slot import MODULATIONS, SlotConfig
 
 from ..blocks.tdl import PROFILES
 
+IDLE_S = 3.0  # of nothing running, before the first flowgraph
 ENGINES = ("auto", "torchscript", "openvino")
 
 
@@ -150,3 +151,11 @@ def out_folder(arguments) -> Path:
         except FileExistsError:
             continue
         return folder
+
+
+def open_meter(arguments) -> tuple[energy.Meter, energy.Idle | None]:
+    """The meter that was asked for, and what it counts while nothing runs, if that is known."""
+    meter = energy.find_meter(arguments.device, arguments.meter, arguments.core_power)
+    if arguments.idle_power is not None:
+        return meter, energy.Idle(arguments.idle_power)
+    return meter, energy.measure_idle(meter, IDLE_S) if meter.kind == "measured" else None

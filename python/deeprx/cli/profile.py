@@ -12,17 +12,14 @@ from rich.console import Console
 
 from deeprx_common import energy
 from deeprx_common.energy.machine import KINDS, MachineProfile, Operator, Prediction, write_profile
+from deeprx_common.terminal import make_console, number, steps, table
 
 from .runners import (
     add_receivers,
     compare,
-    make_console,
     make_runners,
-    number,
-    progress_bar,
     set_threads,
     show_engines,
-    table,
 )
 
 MODEL_ROUNDS, MODEL_WINDOW_S = 3, 0.5
@@ -99,7 +96,7 @@ def run(arguments) -> int:
     comparison = compare(runners, meter, power.idle, MODEL_WINDOW_S)
     stopped = False
     try:
-        with progress_bar(console, ROUNDS * len(benchmarks) + MODEL_ROUNDS) as advance:
+        with steps(console, ROUNDS * len(benchmarks) + MODEL_ROUNDS) as advance:
             for _ in range(ROUNDS):
                 for what in benchmarks.run_round():
                     advance(what)

@@ -9,16 +9,19 @@ from collections import Counter
 from pathlib import Path
 
 from gnuradio import blocks, filter, gr
-from rich.console import Console
 
 from deeprx_common import energy
 from deeprx_common.options import list_of
 from deeprx_common.slot import SlotConfig
+from deeprx_common.terminal import make_console, progress_bar
 
 from ..blocks.slot_sinr import slot_sinr
 from ..blocks.slot_source import slot_source
-from ..blocks.slot_stream import raise_failure
+from ..blocks.slot_stream import raise_failure, slot_keywords
 from ..blocks.slot_transmitter import slot_transmitter
+from ..measure.flowgraph import Flowgraph, run_watched, stop_on_ctrl_c
+from ..measure.link import TAIL_SLOTS
+from ..measure.points import add_points, new_report
 from ..model_file import read_model_file
 from ..radio import (
     Radio,
@@ -33,17 +36,7 @@ from ..radio import (
 )
 from ..recording import SentSlots
 from ..recording_sink import recording_sink
-from .link import TAIL_SLOTS, slot_keywords
-from .measure import (
-    Flowgraph,
-    add_points,
-    new_report,
-    open_meter,
-    progress_bar,
-    run_watched,
-    stop_on_ctrl_c,
-)
-from .options import METERING, SLOT, add_options, out_folder, slot_config
+from .options import METERING, SLOT, add_options, open_meter, out_folder, slot_config
 from .replay import CLUSTER_SLOTS
 from .results import conclude, seed_hint
 
@@ -226,7 +219,7 @@ def run(arguments) -> int:
             transmitter = Transmitter(radios[tx_args], sending, config, a.slots, a.seed)
         exchange = _Exchange(transmitter, receiver, a.slots, not radio.free_running)
         folder = out_folder(a)
-        console = Console(highlight=False)
+        console = make_console()
         started = time.monotonic()
         bar = progress_bar(console, "{task.completed:.0f}/{task.total:.0f} slots")
         with stop_on_ctrl_c() as stop, bar as progress:

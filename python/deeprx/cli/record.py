@@ -6,13 +6,15 @@ import sys
 import time
 
 from gnuradio import blocks, gr
-from rich.console import Console
 
+from deeprx_common.terminal import make_console, progress_bar
+
+from ..blocks.slot_stream import slot_keywords
+from ..measure.flowgraph import run_watched, stop_on_ctrl_c
+from ..measure.link import Link
 from ..recording import SentSlots
 from ..recording_sink import recording_sink
 from ..recording_writer import DATATYPES
-from .link import Link, slot_keywords
-from .measure import progress_bar, run_watched, stop_on_ctrl_c
 from .options import FADING, SLOT, add_options, add_timing, single, slot_config
 
 FULL_SCALE = 8.0  # ci16_le: 9 dB above a sample's rms with noise of the same power: clips nothing
@@ -78,7 +80,7 @@ def run(arguments) -> int:
         head = blocks.head(gr.sizeof_gr_complex, samples)
         flowgraph.connect((fading, antenna), head, (sink, antenna))
     started = time.monotonic()
-    bar = progress_bar(Console(), "{task.completed:.0f}/{task.total:.0f} slots")
+    bar = progress_bar(make_console(), "{task.completed:.0f}/{task.total:.0f} slots")
     with stop_on_ctrl_c() as stop, bar as progress:
         task = progress.add_task("recording", total=a.slots)
         run_watched(flowgraph, stop, lambda: progress.update(task, completed=sink.slots()))

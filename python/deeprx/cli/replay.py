@@ -6,25 +6,18 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from gnuradio import blocks, filter, gr
-from rich.console import Console
 
 from deeprx_common import energy
 from deeprx_common.slot import SUBCARRIER_SPACING_HZ, SlotConfig
+from deeprx_common.terminal import make_console, progress_bar
 
 from ..blocks.llr_quality import llr_quality
+from ..measure.flowgraph import Flowgraph, run_watched, stop_on_ctrl_c
+from ..measure.points import add_points, new_report
 from ..model_file import ModelFile, read_model_file
 from ..recording import Recording, SentSlots
 from ..recording_source import recording_source
-from .measure import (
-    Flowgraph,
-    add_points,
-    new_report,
-    open_meter,
-    progress_bar,
-    run_watched,
-    stop_on_ctrl_c,
-)
-from .options import METERING, REQUIRED, Unset, add_options, add_timing, out_folder
+from .options import METERING, REQUIRED, Unset, add_options, add_timing, open_meter, out_folder
 from .results import conclude, seed_hint
 
 PASSBAND = 0.45  # of the lower sample rate, that the resampler keeps; slots occupy up to 0.425
@@ -166,7 +159,7 @@ def run(arguments) -> int:
     slots = expected(recording, a)
     if a.sync and not slots.sent.preamble:
         raise ValueError(f"{recording.path}: its slots have no preamble: give --aligned")
-    console = Console(highlight=False)
+    console = make_console()
     folder = out_folder(a)
     meter, idle = open_meter(a)
     flowgraph = Replay(recording, slots, models, a.sync, a.device, a.engine)

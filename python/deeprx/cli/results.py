@@ -51,8 +51,6 @@ def conclude(
 
 def show(measured: dict, console: Console) -> None:
     """The tables, and a line for each thing that they leave out."""
-    if not console.is_terminal:
-        console = Console(highlight=False, width=160)  # a file has no width to fold tables to
     points = measured["points"]
     for table in report_view.tables(points):
         console.print(table)

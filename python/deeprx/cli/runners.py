@@ -8,13 +8,9 @@ commands need not wait for.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from deeprx_common import energy
 from deeprx_common.shipped import shipped_models
@@ -87,48 +83,9 @@ def show_engines(runners: Sequence[ModelRunner], console: Console) -> None:
         console.print(f"{runner.name}: {runner.description}", markup=False)
 
 
-def make_console() -> Console:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=160)  # a file has no width to fold tables to
-    return console
-
-
 def set_threads(threads: int) -> None:
     if threads < 1:
         raise ValueError(f"--threads must be at least 1, got {threads}")
     import torch
 
     torch.set_num_threads(threads)
-
-
-@contextmanager
-def progress_bar(console: Console, steps: int):
-    """A function to call with what each of so many steps does."""
-    with Progress(
-        TextColumn("{task.description:30}"),
-        BarColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as progress:
-        task = progress.add_task("", total=steps)
-        yield lambda what, steps=1: progress.update(task, advance=steps, description=what)
-
-
-def table(title: str, *columns: str, left: int = 1) -> Table:
-    """A table of numbers, its first columns text."""
-    made = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False, padding=0)
-    for k, column in enumerate(columns):
-        made.add_column(column, justify="left" if k < left else "right", no_wrap=True)
-    return made
-
-
-def number(value: float | None, scale: float = 1.0) -> str:
-    """Three digits, without an exponent; "-" for None."""
-    if value is None:
-        return "-"
-    rounded = float(f"{value * scale:.3g}")
-    return f"{rounded:#.3g}".rstrip(".") if 1e-4 < abs(rounded) < 1000 else f"{rounded:.0f}"

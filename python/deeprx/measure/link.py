@@ -8,6 +8,7 @@ from deeprx_common import limits
 from deeprx_common.slot import SlotConfig
 
 from ..blocks.slot_source import slot_source
+from ..blocks.slot_stream import slot_keywords
 from ..blocks.slot_transmitter import slot_transmitter
 from ..blocks.tdl_channel import tdl_channel
 
@@ -94,8 +95,3 @@ class Link:
             transmitter = slot_transmitter(preamble=self.preamble, **slot)
             flowgraph.connect(source, transmitter, (channel, port))
         return channel
-
-
-def slot_keywords(config: SlotConfig) -> dict:
-    """The slot parameters of a block, from a SlotConfig."""
-    return {field: getattr(config, field) for field in config.__dataclass_fields__}

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What commands show: a console, progress, tables of numbers. Needs rich."""
+
+from contextlib import contextmanager
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+FILE_WIDTH = 160  # characters: a file has no width to fold tables to
+
+
+def make_console() -> Console:
+    """Where tables go: the terminal, or a file or pipe in its place."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=FILE_WIDTH)
+
+
+def progress_bar(console: Console, counts: str = "", width: int = 0) -> Progress:
+    """Description, bar, counts (with the task's fields) and time left; nothing in a file."""
+    return Progress(
+        TextColumn(f"{{task.description:{width}}}"),
+        BarColumn(),
+        TextColumn(f"{counts}  left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+@contextmanager
+def steps(console: Console, total: int):
+    """A progress bar, as a function to call with what each of so many steps does."""
+    with progress_bar(console, width=30) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda what, steps=1: progress.update(task, advance=steps, description=what)
+
+
+def table(title: str, *columns: str, left: int = 1) -> Table:
+    """A table of numbers, its first columns text."""
+    rows = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False, padding=0)
+    for k, column in enumerate(columns):
+        rows.add_column(column, justify="left" if k < left else "right", no_wrap=True)
+    return rows
+
+
+def number(value: float | None, scale: float = 1.0) -> str:
+    """Three digits, without an exponent; "-" for None."""
+    if value is None:
+        return "-"
+    rounded = float(f"{value * scale:.3g}")
+    return f"{rounded:#.3g}".rstrip(".") if 1e-4 < abs(rounded) < 1000 else f"{rounded:.0f}"

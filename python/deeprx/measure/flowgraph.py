@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A flowgraph whose slots are measured, and how it is run."""
+
+import signal
+import threading
+from contextlib import contextmanager
+
+from gnuradio import gr
+
+from deeprx_common.slot import SlotConfig
+
+from ..blocks.front_end import aligned_front_end, sync_front_end
+from ..blocks.slot_probe import slot_probe
+from ..blocks.slot_stream import raise_failure, slot_keywords
+from ..deeprx_python import receiver
+from ..model_file import ModelFile
+
+
+class Flowgraph(gr.top_block):
+    """A flowgraph of one operating point: a front end, and a receiver of its slots for each model.
+
+    sync: whether the front end finds slots by their preamble.
+    """
+
+    def __init__(
+        self, name: str, models: list[ModelFile], config: SlotConfig, n_rx: int, sync: bool
+    ):
+        super().__init__(name, catch_exceptions=True)
+        self.models, self.config, self.n_rx, self.sync = models, config, n_rx, sync
+        kind = sync_front_end if sync else aligned_front_end
+        self.front_end = kind(n_rx=n_rx, **slot_keywords(config))
+        self.receivers, self.probes = [], []
+
+    @property
+    def slots(self) -> int:
+        """Slots that every receiver has received."""
+        return min(probe.slots() for probe in self.probes)
+
+    @property
+    def synchronisation(self) -> dict:
+        """Keys of a report's point: how slots were found."""
+        if not self.sync:
+            return {"sync": False}
+        return {"sync": True, "synchronisation": self.front_end.statistics()}
+
+    def connect_receivers(self, device: str, engine: str, **probe) -> None:
+        """A receiver and a slot_probe(**probe) for each model, all behind the front end."""
+        slot = slot_keywords(self.config)
+        number = -1 if self.config.slot_number is None else self.config.slot_number
+        for model in self.models:
+            block = receiver(
+                model=str(model.path),
+                n_rx=self.n_rx,
+                device=device,
+                engine=engine,
+                threads=1,
+                n_prb=self.config.n_prb,
+                modulation=self.config.modulation,
+                dmrs=list(self.config.dmrs),
+                cell_id=self.config.cell_id,
+                slot_number=number,
+            )
+            counter = slot_probe(**{"every_slots": 0, "meter": "none"} | probe, **slot)
+            for antenna in range(self.n_rx):
+                self.connect((self.front_end, antenna), (block, antenna))
+            self.connect(block, counter)
+            self.msg_connect(block, "stats", counter, "stats")
+            self.receivers.append(block)
+            self.probes.append(counter)
+
+
+def run_watched(
+    flowgraph: gr.top_block, stop: threading.Event, progress=lambda: None, every_s: float = 0.2
+) -> None:
+    """Run to the end or until stop is set, and call progress() now and then.
+
+    Raises RuntimeError with one line where an exception in a block ended it.
+    """
+    flowgraph.handle_sigint = False
+    waiter = threading.Thread(target=flowgraph.wait, daemon=True)
+    flowgraph.start()
+    waiter.start()
+    while waiter.is_alive():
+        waiter.join(every_s)
+        progress()
+        if stop.is_set():
+            flowgraph.stop()
+    raise_failure(flowgraph)
+
+
+@contextmanager
+def stop_on_ctrl_c():
+    """An event that Ctrl-C sets, wherever it strikes; a second Ctrl-C ends the program."""
+    stop = threading.Event()
+
+    def handle(number, frame):
+        stop.set()
+        signal.signal(number, before)
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)

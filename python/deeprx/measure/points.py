@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Points of the report, and receivers compared on the same slots, out of a flowgraph's probes."""
+
+from gnuradio import gr
+
+from deeprx_common import energy, report
+
+from ..model_file import ModelFile
+from .flowgraph import Flowgraph
+
+
+def new_report() -> dict:
+    """A report without points, of these versions."""
+    return report.new(gnuradio=gr.version()) | {"comparisons": []}
+
+
+def add_points(
+    measured: dict, flowgraph: Flowgraph, window: energy.Window, fields, slots, stopped
+) -> list[dict]:
+    """Add one point for each receiver to a report, and each one's difference to the best classical
+    one on the same clusters, or to the first where none is classical.
+
+    window: energy over the run. fields: for each receiver, further keys of its point. slots: how
+    many there were, to count the missed ones by; None, or where the run was stopped: gaps in the
+    slot index are what was missed.
+    """
+    statistics = [probe.statistics for probe in flowgraph.probes]
+    inference_s = sum(s.inference_total_s for s in statistics)
+    labels = _labels(flowgraph.models)
+    points, counts = [], []
+    for model, label, counted, known in zip(
+        flowgraph.models, labels, statistics, fields, strict=True
+    ):
+        if stopped and counted.slots == 0:
+            continue
+        flop = model.flop_per_slot(flowgraph.config.n_prb, flowgraph.n_rx)
+        shared = inference_s > 0 and len(statistics) > 1
+        share = counted.inference_total_s / inference_s if shared else None
+        served = window.served(
+            counted.slots, counted.slots * flowgraph.config.n_bits, counted.cpu_s
+        )
+        used = energy.energy_per_slot(served, counted.inference_total_s, share)
+        missed = {} if slots is None or stopped else {"missed_slots": slots - counted.slots}
+        points.append(
+            counted.point(
+                used,
+                receiver=label,
+                model_sha256=model.sha256,
+                n_rx=flowgraph.n_rx,
+                flop_per_slot=flop,
+                **known | missed,
+            )
+        )
+        counts.append((points[-1], counted.clusters, model.metadata.get("kind") == "baseline"))
+    measured["points"] += points
+    measured["comparisons"] += _comparisons(counts)
+    return points
+
+
+def _comparisons(counts: list[tuple[dict, dict, bool]]) -> list[dict]:
+    """counts: of each receiver its point, {cluster: (errors, bits)}, whether it is classical."""
+    classical = [c for c in counts if c[2] and c[0]["ber"] is not None]
+    if not counts:
+        return []
+    reference = min(classical, key=lambda c: c[0]["ber"], default=counts[0])
+    made = []
+    for point, clusters, _ in counts:
+        shared = [k for k in reference[1] if k in clusters and reference[1][k][1] == clusters[k][1]]
+        if point is reference[0] or not shared:
+            continue
+        errors, bits = zip(*(reference[1][k] for k in shared), strict=True)
+        others = [clusters[k][0] for k in shared]
+        made.append(report.comparison(point, reference[0], others, errors, bits))
+    return made
+
+
+def _labels(models: list[ModelFile]) -> list[str]:
+    """A name for each model, told apart by its file where two are called the same."""
+    names = [model.name for model in models]
+    return [
+        name if names.count(name) == 1 else f"{name} ({model.path})"
+        for name, model in zip(names, models, strict=True)
+    ]
