@@ -8,9 +8,8 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from deeprx_common.model_schema import CONTRACT
 from deeprx_common.shipped import model_path, shipped_names
-
-CONTRACT = "deeprx.model/1"
 
 
 @dataclass(frozen=True)

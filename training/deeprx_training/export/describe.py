@@ -8,17 +8,18 @@ import hashlib
 import json
 import struct
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
+from deeprx_common.model_schema import LIMIT, MEASURED, MODEL
+from deeprx_common.schema import check
 from deeprx_common.slot import MODULATIONS
 
 from ..data.channels import Conditions
 from ..files import TrainingError, write_atomically
 from ..teaching import recipe as recipes
-from .export import MEASURED
 
 RECORD, ALIGNED = "/extra/deeprx.json", 64  # LibTorch's alignment of records
-LIMIT = ("condition", "errors_over_classical", "ci95", "classical")
 
 
 def trained_on(conditions: Conditions) -> dict:
@@ -90,19 +91,19 @@ def describe(path: str | Path, results: str | Path | None = None) -> dict:
     writes, ber and limits are what was measured there of this very program. TrainingError in one
     line where one of them does not fit the file.
     """
-    metadata = read(path)
-    metadata.setdefault("trained", None)
+    metadata = {"engines": ["torchscript"], "trained": None, "limits": []} | read(path)
     if text := (metadata.get("training") or {}).get("recipe"):
         metadata["trained"] = trained_on(recipes.conditions_of(text))
         metadata["training"]["recipe_sha256"] = recipes.content_sha256(text)
     if results:
         metadata["ber"] = _measured(path, metadata, Path(results) / "ber.json", MEASURED)
         metadata["limits"] = _measured(path, metadata, Path(results) / "limits.json", LIMIT)
+    check(metadata, MODEL, f"{path}: deeprx.json")
     rewrite(path, metadata)
     return metadata
 
 
-def _measured(path, metadata: dict, file: Path, keys: tuple[str, ...]) -> list[dict]:
+def _measured(path, metadata: dict, file: Path, keys: Iterable[str]) -> list[dict]:
     try:
         found = json.loads(file.read_text())
     except OSError as error:

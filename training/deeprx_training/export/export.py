@@ -14,7 +14,9 @@ from torch import nn
 
 from deeprx_common import report
 from deeprx_common.files import replacing
+from deeprx_common.model_schema import CONTRACT, MEASURED, MODEL
 from deeprx_common.revision import git_revision
+from deeprx_common.schema import check
 from deeprx_common.slot import MODULATIONS, N_SYMBOLS, SlotConfig
 
 from ..files import write_atomically
@@ -23,11 +25,6 @@ from ..receivers.int8 import ENGINE, to_integer
 from ..receivers.nets import FoldedNet, count_parameters
 from .openvino_ir import IrError, ir_files, run_ir
 
-CONTRACT = "deeprx.model/1"
-MEASURED = (
-    "domain", "channel", "modulation", "dmrs", "sinr_db", "ber", "ber_ci95", "slots", "clusters",
-    "seed",
-)  # fmt: skip
 LICENCE = "GPL-3.0-or-later"
 # RMS of the LLRs' difference over their RMS
 ALONE = 1e-3  # the same of one net with itself, where only rounding differs
@@ -130,6 +127,7 @@ def export(
         "git": git_revision(),
         "licence": LICENCE,
     }
+    check(metadata, MODEL, "deeprx.json")
     extra = {"deeprx.json": json.dumps(metadata, indent=1)} | carried
 
     def write(partial: Path) -> None:

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""deeprx.json of a model file, "deeprx.model/1": declared here for Python and the documentation.
+
+The block reads what it needs of it and checks that once more (model_info.cc).
+"""
+
+from .schema import COUNT, DICT, INTERVAL, LIST, NUMBER, TEXT, WHOLE
+
+CONTRACT = "deeprx.model/1"
+
+FLOP = {
+    "n_prb": COUNT.of("PRB of the slot that was counted."),
+    "n_rx": COUNT.of("Its antennas."),
+    "bits": COUNT.of("Its bits a symbol."),
+    "matmul": COUNT.of("FLOP of convolutions and matrix products, two a multiply-accumulate."),
+    "other": COUNT.of("FLOP of everything else, by documented formula."),
+}
+TRAINED = {
+    "channels": LIST.of("3GPP channel models."),
+    "delay_spread_s": INTERVAL.of("Delay spread in seconds, drawn evenly from lowest to highest."),
+    "doppler_hz": INTERVAL.of("Doppler in Hz, likewise."),
+    "snr_db": INTERVAL.of("SNR in dB, likewise."),
+    "sir_db": INTERVAL.or_null("SIR in dB where there was an interferer; null: there was none."),
+    "modulations": LIST.of("Modulations."),
+    "dmrs_symbols": LIST.of("How many DMRS symbols a slot had."),
+    "n_rx": LIST.of("Antennas."),
+}
+LIMIT = {
+    "condition": TEXT.of("What was received, in words."),
+    "errors_over_classical": NUMBER.of("Bit errors over those of the best classical receiver."),
+    "ci95": INTERVAL.of("Its 95 % interval, paired over slots."),
+    "classical": TEXT.of("Which classical receiver was best."),
+}
+MEASURED = {
+    "domain": TEXT.of("frequency, or time with inter-carrier interference and residual offsets."),
+    "channel": TEXT.of("3GPP channel models, joined by +."),
+    "modulation": TEXT.of("Modulation."),
+    "dmrs": LIST.of("DMRS symbols."),
+    "sinr_db": NUMBER.of("SINR in dB a data resource element and antenna."),
+    "ber": NUMBER.of("Uncoded bit error rate."),
+    "ber_ci95": INTERVAL.of("Its 95 % interval over clusters."),
+    "slots": COUNT.of("Slots."),
+    "clusters": COUNT.of("Independent channels among them."),
+    "seed": WHOLE.of("Seed of the slots."),
+}
+MODEL = {
+    "contract": TEXT.of(f"{CONTRACT!r}: what forward() takes and gives."),
+    "name": TEXT.of("The receiver's name in reports."),
+    "kind": TEXT.of("teacher, student or baseline.", optional=True),
+    "precision": TEXT.of("Of the convolutions: float32, bfloat16 or int8.", optional=True),
+    "requires": LIST.of("What a machine must have: cuda, or instructions for bfloat16 or int8."),
+    "quantized_engine": TEXT.or_null("LibTorch's engine of int8 operators; null: none."),
+    "engines": LIST.of("Forms that the file holds: torchscript, openvino.", optional=True),
+    "prb_multiple_of": COUNT.of("It takes multiples of so many PRB."),
+    "n_rx": LIST.of("Numbers of antennas that it takes."),
+    "n_sym": COUNT.of("Symbols of a slot: 14."),
+    "dmrs": LIST.or_null("Lists of DMRS symbols that it takes; null: any."),
+    "modulations": LIST.of("Modulations that it takes."),
+    "bits": COUNT.of("LLRs that it gives for a resource element, at most."),
+    "params": COUNT.of("Parameters.", optional=True),
+    "flop_per_slot": DICT.or_null("What a slot costs.", optional=True),
+    "trained": DICT.or_null("Ranges that training slots were drawn from.", optional=True),
+    "limits": LIST.of("Where it was measured against the best classical receiver.", optional=True),
+    "training": DICT.of("Recipe, its hash, net, steps; empty: nothing was trained.", optional=True),
+    "ber": LIST.of("Bit error rates as measured.", optional=True),
+    "torch": TEXT.of("PyTorch that wrote it.", optional=True),
+    "git": TEXT.of("Revision of gr-deeprx that wrote it.", optional=True),
+    "licence": TEXT.of("SPDX identifier.", optional=True),
+}
