@@ -14,6 +14,7 @@ import receiver_models as models
 import torch
 from gnuradio import deeprx
 from gnuradio.deeprx import deeprx_python
+from needs import needs
 
 ROOT = Path(__file__).parents[1]
 TRAIN = ROOT / ".venv-training" / "bin" / "deeprx-train"
@@ -25,7 +26,8 @@ warmup = 10
 name = "small"
 net = { net = "RealtimeRx", channels = 16, pilot_channels = 16, fold = 12 }
 """
-pytestmark = pytest.mark.filterwarnings("ignore:torch.quantize_per")
+pytestmark = [needs("int8"), pytest.mark.filterwarnings("ignore:torch.quantize_per")]
+
 
 
 def test_libtorch_runs_int8_and_says_so(tmp_path):

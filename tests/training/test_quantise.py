@@ -9,6 +9,7 @@ import zipfile
 
 import pytest
 import torch
+from needs import needs
 from torch import nn
 
 from deeprx_training.data.channels import Conditions, SlotGenerator
@@ -77,11 +78,13 @@ def test_rounding_changes_little_and_something(net, made):
     assert 0 < difference(llrs(made), llrs(net)) < 0.05 * corrections
 
 
+@needs("int8")
 @pytest.mark.parametrize("bits", [2, 8])
 def test_integers_compute_what_was_rounded(made, bits):
     assert difference(llrs(to_integer(made), bits), llrs(made, bits)) < 1e-3
 
 
+@needs("int8")
 def test_openvino_runs_int8_kernels(made):
     """All convolutions but the heads."""
     import openvino
@@ -159,6 +162,7 @@ def test_sinr_at_target_is_of_other_slots_and_says_where_there_is_none(net):
         quantising.sinr_at_target({"float32": deaf}, CONDITIONS, 8)
 
 
+@needs("int8")
 def test_model_file(made, tmp_path):
     path = tmp_path / "small.pt"
     metadata = export(
@@ -182,6 +186,7 @@ def test_only_realtime_receivers():
         quantise(HybridRx(channels=4, dilations=((1, 1),)), CONDITIONS)
 
 
+@needs("int8")
 def test_int8_files_load_in_silence(made, tmp_path):
     """In a process of its own: LibTorch warns once for each."""
     path = str(tmp_path / "small.pt")
@@ -189,3 +194,10 @@ def test_int8_files_load_in_silence(made, tmp_path):
     program = f"from deeprx_training.teaching.train import load_receiver; load_receiver({path!r})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_without_instructions_tests_are_skipped_by_name(tmp_path):
+    (tmp_path / "cpuinfo").write_text("processor : 0\nflags\t\t: fpu sse4_2 avx2 avx512_bf16\n")
+    mark = needs("int8", tmp_path / "cpuinfo")
+    assert mark.args == (True,) and "no instructions for int8" in mark.kwargs["reason"]
+    assert needs("bfloat16", tmp_path / "cpuinfo").args == (False,)
