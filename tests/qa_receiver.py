@@ -428,6 +428,11 @@ def test_a_receiver_that_cannot_start_ends_the_flowgraph(tmp_path):
         ({"quantized_engine": "abacus"}, {}, ["abacus", "LibTorch has"]),
         ({"n_rx": {"two": [2]}}, {}, ["n_rx"]),
         ({"bits": "four"}, {}, ["bits"]),
+        ({"bits": 2**40}, {}, ["bits"]),
+        ({"trained": "widely"}, {}, ["trained"]),
+        ({"trained": {"snr_db": [4]}}, {}, ["snr_db"]),
+        ({"trained": {"doppler_hz": [500, 0]}}, {}, ["doppler_hz"]),
+        ({"trained": {"delay_spread_s": ["short", "long"]}}, {}, ["delay_spread_s"]),
     ],
 )
 def test_model_for_other_parameters_is_refused(tmp_path, metadata, parameters, words):
@@ -435,6 +440,33 @@ def test_model_for_other_parameters_is_refused(tmp_path, metadata, parameters, w
     with pytest.raises(RuntimeError) as error:
         deeprx.receiver(model=path, **parameters)
     assert_one_line(error, path, *words)
+
+
+@pytest.mark.parametrize(
+    "trained, says",
+    [
+        ({}, ""),
+        ({"sir_db": None, "channels": ["TDL-B"]}, ""),
+        (
+            {"delay_spread_s": [1e-8, 3e-7], "doppler_hz": [0, 500.0], "snr_db": [-4, 32]},
+            "; trained for delay spread 10 to 300 ns, Doppler 0 to 500 Hz, SNR -4 to 32 dB: "
+            "beyond, a classical receiver can be better",
+        ),
+    ],
+)
+def test_load_message_says_what_the_model_was_trained_for(tmp_path, capfd, trained, says):
+    name = f"net {len(trained)}"
+    path = models.save(models.Constant(1.0), tmp_path / "m.pt", name=name, trained=trained)
+    deeprx.receiver(model=path)
+    for _ in range(100):  # the logger has a thread of its own
+        if name in (text := "".join(capfd.readouterr())):
+            break
+        time.sleep(0.02)
+    (line,) = [line for line in text.splitlines() if name in line]
+    message = line.split(f"{name}: ")[1]
+    assert message.startswith("TorchScript") and (
+        message.endswith(says) if says else "trained" not in message
+    )
 
 
 @pytest.mark.parametrize("missing", sorted(set(models.METADATA) - {"kind", "precision", "params"}))

@@ -24,9 +24,7 @@ list(TRANSFORM engine_sources PREPEND ${CMAKE_CURRENT_LIST_DIR}/)
 add_library(deeprx-engine STATIC ${engine_sources})
 set_target_properties(deeprx-engine PROPERTIES POSITION_INDEPENDENT_CODE ON)
 target_compile_options(deeprx-engine PRIVATE -Wall -Wextra)
-# Boost's JSON parser includes Boost.Bind, which asks for this before it stops warning.
-target_compile_definitions(deeprx-engine PRIVATE BOOST_BIND_GLOBAL_PLACEHOLDERS)
 target_include_directories(deeprx-engine INTERFACE ${CMAKE_CURRENT_LIST_DIR})
-target_link_libraries(deeprx-engine PRIVATE LibTorch::LibTorch Threads::Threads
+target_link_libraries(deeprx-engine PRIVATE LibTorch::LibTorch nlohmann_json::nlohmann_json Threads::Threads
                                             $<TARGET_NAME_IF_EXISTS:openvino::runtime>
                                             $<TARGET_NAME_IF_EXISTS:TBB::tbb>)

@@ -3,58 +3,59 @@
 #include "model_info.h"
 #include "cpu_instructions.h"
 
-#include <boost/property_tree/json_parser.hpp>
-#include <boost/property_tree/ptree.hpp>
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <limits>
 #include <sstream>
 #include <stdexcept>
+#include <type_traits>
 
 namespace gr::deeprx {
 
 namespace {
 
-using boost::property_tree::ptree;
+using nlohmann::json;
 
 constexpr const char* contract = "deeprx.model/1";
 
-// The JSON parser is recursive: a file of brackets must not overflow the stack.
-void expect_shallow(const std::string& json)
+[[noreturn]] void refuse(const std::string& key)
 {
-    int depth = 0;
-    for (const char c : json) {
-        if (c == '[' || c == '{')
-            depth++;
-        else if (c == ']' || c == '}')
-            depth--;
-        if (depth > 64)
-            throw std::runtime_error("deeprx.json is nested more than 64 levels deep");
-    }
+    throw std::runtime_error("deeprx.json: \"" + key + "\" is not what " + contract +
+                             " asks for there");
 }
 
-const ptree& member(const ptree& json, const std::string& key)
+const json& member(const json& object, const std::string& key)
 {
-    const auto found = json.find(key);
-    if (found == json.not_found())
+    const auto found = object.find(key);
+    if (found == object.end())
         throw std::runtime_error("deeprx.json has no \"" + key + "\"");
-    return found->second;
+    return *found;
 }
 
 template <typename T>
-T value(const ptree& node, const std::string& key)
+T value(const json& node, const std::string& key)
 {
-    const auto v = node.get_value_optional<T>();
-    if (!v || !node.empty())
-        throw std::runtime_error("deeprx.json: \"" + key + "\" is not what " + contract +
-                                 " asks for there");
-    return *v;
+    if constexpr (std::is_same_v<T, std::string>) {
+        if (node.is_string())
+            return node;
+    } else if constexpr (std::is_integral_v<T>) { // numbers that T holds
+        if (node.is_number_integer() && node >= std::numeric_limits<T>::min() &&
+            node <= std::numeric_limits<T>::max())
+            return node;
+    } else if (node.is_number()) {
+        return node;
+    }
+    refuse(key);
 }
 
 template <typename T>
-std::vector<T> list(const ptree& node, const std::string& key)
+std::vector<T> list(const json& node, const std::string& key)
 {
+    if (!node.is_array())
+        refuse(key);
     std::vector<T> items;
-    for (const auto& [name, item] : node)
+    for (const json& item : node)
         items.push_back(value<T>(item, key));
     return items;
 }
@@ -70,63 +71,97 @@ std::string text(const std::vector<T>& items)
     return out.str();
 }
 
-bool is_null(const ptree& node) { return node.empty() && node.data() == "null"; }
-
 template <typename T>
 bool contains(const std::vector<T>& items, const T& item)
 {
     return std::find(items.begin(), items.end(), item) != items.end();
 }
 
+json parse(const std::string& text)
+try {
+    return json::parse(text, [](int depth, json::parse_event_t, json&) {
+        if (depth > 64)
+            throw std::runtime_error("deeprx.json is nested more than 64 levels deep");
+        return true;
+    });
+} catch (const json::parse_error& e) {
+    const std::string what = e.what(); // "[json.exception...] parse error at line 1, ..."
+    throw std::runtime_error("deeprx.json is not JSON: " + what.substr(what.find(']') + 2));
+}
+
+//! "delay spread 10 to 300 ns, Doppler 0 to 500 Hz": of what the file says that it was trained on.
+std::string trained_ranges(const json& trained)
+{
+    struct range {
+        const char* key;
+        const char* name;
+        double scale;
+        const char* unit;
+    };
+    static constexpr range ranges[]{ { "delay_spread_s", "delay spread", 1e9, "ns" },
+                                     { "doppler_hz", "Doppler", 1.0, "Hz" },
+                                     { "snr_db", "SNR", 1.0, "dB" },
+                                     { "sir_db", "SIR", 1.0, "dB" } };
+    if (!trained.is_object())
+        refuse("trained");
+    std::ostringstream out;
+    for (const auto& [key, name, scale, unit] : ranges) {
+        const auto found = trained.find(key);
+        if (found == trained.end() || found->is_null())
+            continue;
+        const auto limits = list<double>(*found, key);
+        if (limits.size() != 2 || limits[0] > limits[1])
+            refuse(key);
+        out << (out.tellp() > 0 ? ", " : "") << name << ' ' << limits[0] * scale << " to "
+            << limits[1] * scale << ' ' << unit;
+    }
+    return out.str();
+}
+
 } // namespace
 
 model_info parse_model_info(const std::string& text)
 {
-    expect_shallow(text);
-    ptree json;
-    try {
-        std::istringstream in(text);
-        boost::property_tree::read_json(in, json);
-    } catch (const boost::property_tree::json_parser_error& e) {
-        throw std::runtime_error("deeprx.json is not JSON: line " + std::to_string(e.line()) +
-                                 ": " + e.message());
-    }
-
-    const auto found = value<std::string>(member(json, "contract"), "contract");
+    const json metadata = parse(text);
+    const auto found = value<std::string>(member(metadata, "contract"), "contract");
     if (found != contract)
         throw std::runtime_error("contract is \"" + found + "\", this receiver reads \"" +
                                  contract + "\"");
 
     model_info info;
-    info.name = value<std::string>(member(json, "name"), "name");
-    info.precision = json.get<std::string>("precision", "float32");
-    info.requirements = list<std::string>(member(json, "requires"), "requires");
-    const ptree& quantized = member(json, "quantized_engine");
-    if (!is_null(quantized))
+    info.name = value<std::string>(member(metadata, "name"), "name");
+    info.precision = value<std::string>(metadata.value("precision", json("float32")), "precision");
+    info.requirements = list<std::string>(member(metadata, "requires"), "requires");
+    const json& quantized = member(metadata, "quantized_engine");
+    if (!quantized.is_null())
         info.quantized_engine = value<std::string>(quantized, "quantized_engine");
-    info.prb_multiple_of = value<int>(member(json, "prb_multiple_of"), "prb_multiple_of");
-    info.n_rx = list<int>(member(json, "n_rx"), "n_rx");
-    const ptree& dmrs = member(json, "dmrs");
-    if (!is_null(dmrs))
-        for (const auto& [name, symbols] : dmrs)
-            info.dmrs.push_back(list<int>(symbols, "dmrs"));
-    info.modulations = list<std::string>(member(json, "modulations"), "modulations");
-    info.bits = value<int>(member(json, "bits"), "bits");
+    info.prb_multiple_of = value<int>(member(metadata, "prb_multiple_of"), "prb_multiple_of");
+    info.n_rx = list<int>(member(metadata, "n_rx"), "n_rx");
+    const json& dmrs = member(metadata, "dmrs");
+    if (!dmrs.is_null() && !dmrs.is_array())
+        refuse("dmrs");
+    for (const json& symbols : dmrs)
+        info.dmrs.push_back(list<int>(symbols, "dmrs"));
+    info.modulations = list<std::string>(member(metadata, "modulations"), "modulations");
+    info.bits = value<int>(member(metadata, "bits"), "bits");
 
     info.flop_per_prb = 0;
     info.flop_n_rx = 0;
-    if (const auto flop = json.get_child_optional("flop_per_slot"); flop && !is_null(*flop)) {
-        const auto matmul = value<uint64_t>(member(*flop, "matmul"), "matmul");
-        const auto other = value<uint64_t>(member(*flop, "other"), "other");
-        const auto n_prb = value<int>(member(*flop, "n_prb"), "n_prb");
+    if (const json flop = metadata.value("flop_per_slot", json()); !flop.is_null()) {
+        const auto matmul = value<uint64_t>(member(flop, "matmul"), "matmul");
+        const auto other = value<uint64_t>(member(flop, "other"), "other");
+        const auto n_prb = value<int>(member(flop, "n_prb"), "n_prb");
         if (n_prb < 1)
             throw std::runtime_error("deeprx.json: \"flop_per_slot\" was counted over " +
                                      std::to_string(n_prb) + " PRB");
         info.flop_per_prb = (static_cast<double>(matmul) + static_cast<double>(other)) / n_prb;
-        info.flop_n_rx = value<int>(member(*flop, "n_rx"), "n_rx");
+        info.flop_n_rx = value<int>(member(flop, "n_rx"), "n_rx");
     }
 
-    const int n_sym = value<int>(member(json, "n_sym"), "n_sym");
+    if (const auto trained = metadata.find("trained"); trained != metadata.end())
+        info.trained = trained_ranges(*trained);
+
+    const int n_sym = value<int>(member(metadata, "n_sym"), "n_sym");
     if (n_sym != slot_geometry::n_symbols)
         throw std::runtime_error("the model is for slots of " + std::to_string(n_sym) +
                                  " symbols, this receiver's have 14");

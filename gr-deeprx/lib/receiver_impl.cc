@@ -193,7 +193,9 @@ void receiver_impl::say_once(const model_info& info, const std::string& engine) 
 {
     static std::mutex mutex;
     static std::set<std::string> said;
-    const std::string line = info.name + ": " + engine;
+    std::string line = info.name + ": " + engine;
+    if (!info.trained.empty())
+        line += "; trained for " + info.trained + ": beyond, a classical receiver can be better";
     std::lock_guard<std::mutex> lock(mutex);
     if (!said.insert(line).second)
         return;
