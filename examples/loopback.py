@@ -40,7 +40,7 @@ class Loopback(gr.top_block):
             self.connect((self.channel, antenna), (self.front_end, antenna))
         self.probes = []
         for model in MODELS:
-            receiver = deeprx.receiver(model=deeprx.model_path(model), n_rx=N_RX)
+            receiver = deeprx.receiver(model, n_rx=N_RX)
             probe = deeprx.slot_probe(
                 seed=1,
                 cluster_slots=BURST_SLOTS,

@@ -64,7 +64,7 @@ class Loopback(gr.top_block):
             self.connect(clean, (self.front_end, antenna))
         self.probes = []
         for model in MODELS:
-            receiver = deeprx.receiver(model=deeprx.model_path(model), n_rx=N_RX)
+            receiver = deeprx.receiver(model, n_rx=N_RX)
             probe = deeprx.slot_probe(cluster_slots=20, conditions={"n_rx": N_RX, "sync": True})
             for antenna in range(N_RX):
                 self.connect((self.front_end, antenna), (receiver, antenna))

@@ -63,7 +63,7 @@ class Replay(gr.top_block):
             self.connect((source, antenna), (self.front_end, antenna))
         self.probes = []
         for model in MODELS:
-            receiver = deeprx.receiver(model=deeprx.model_path(model), n_rx=N_RX)
+            receiver = deeprx.receiver(model, n_rx=N_RX)
             probe = deeprx.slot_probe(
                 seed=sent.bit_seed,
                 cluster_slots=sent.burst_slots,

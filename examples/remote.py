@@ -80,7 +80,7 @@ class Receiver(gr.top_block):
             self.connect((self.antennas, antenna), (self.front_end, antenna))
         self.probes = []
         for k, model in enumerate(MODELS):
-            receiver = deeprx.receiver(model=deeprx.model_path(model), n_rx=N_RX)
+            receiver = deeprx.receiver(model, n_rx=N_RX)
             probe = deeprx.slot_probe(
                 seed=SEED,
                 n_slots=arguments.slots,

@@ -57,7 +57,7 @@ class Switching(gr.top_block):
             ("switched", ladder[-1]),
             (f"always {_name(ladder[-1])}", ladder[-1]),
         ):
-            receiver = deeprx.receiver(model=deeprx.model_path(model), n_rx=N_RX)
+            receiver = deeprx.receiver(model, n_rx=N_RX)
             if name == "switched":
                 self.connect(receiver, self.controller)
                 self.msg_connect(receiver, "stats", self.controller, "stats")

@@ -140,6 +140,16 @@ def model(tmp_path):
     return models.save(module, tmp_path / "model.pt", name="small", bits=4), module
 
 
+def test_models_that_ship_are_found_by_name_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    receiver = deeprx.receiver()
+    receiver.set_model("baseline-lmmse")
+    assert deeprx.Engine("deeprx-realtime-1.pt").name == "deeprx-realtime-1"
+    with pytest.raises(RuntimeError) as error:
+        deeprx.receiver(Path("no-such-model"))
+    assert_one_line(error, "'no-such-model'")
+
+
 def assert_one_line(error, *words):
     text = str(error.value)
     assert "\n" not in text, text

@@ -20,13 +20,21 @@ using gr::deeprx::receiver;
 
 namespace {
 
+//! Of a model that ships, by its name, or of any other file.
+std::string model_path(const py::object& model)
+{
+    return py::module::import("deeprx_common.shipped")
+        .attr("model_path")(model)
+        .cast<std::string>();
+}
+
 using floats = py::array_t<float, py::array::c_style | py::array::forcecast>;
 
 //! A bare_engine that knows its arrays' shapes.
 class python_engine : public bare_engine
 {
 public:
-    python_engine(const std::string& model,
+    python_engine(const py::object& model,
                   int n_prb,
                   int n_rx,
                   const std::string& modulation,
@@ -35,7 +43,8 @@ public:
                   int threads,
                   int max_batch,
                   const std::string& engine)
-        : bare_engine(model, n_prb, n_rx, modulation, dmrs, device, threads, max_batch, engine),
+        : bare_engine(
+              model_path(model), n_prb, n_rx, modulation, dmrs, device, threads, max_batch, engine),
           d_slot{ n_rx, 14, 12 * n_prb, 2 }, d_max_batch(max_batch)
     {
     }
@@ -108,7 +117,7 @@ A slot with a wrong length tag, NaN or infinite samples is dropped, counted and 
 message port stats; other slots are not disturbed. The message port model takes the path of
 another model file while running.
 
-model: path of the model file. n_prb: 6 to 273. n_rx: 1 to 4. modulation: QPSK, 16QAM, 64QAM or
+model: path of the model file, or the name of one that ships ("deeprx-student"). n_prb: 6 to 273. n_rx: 1 to 4. modulation: QPSK, 16QAM, 64QAM or
 256QAM. dmrs: the one or two symbols that carry pilots. cell_id: 0 to 65535. slot_number: 0 to 9;
 None or -1 counts slot_index through the frame. device: "cpu", "cuda" or "cuda:<n>". threads: CPU
 threads of one inference, the same in all receivers of a process. max_batch: most slots in one
@@ -121,7 +130,7 @@ Raises ValueError where a parameter is out of range or another receiver in the p
 number of threads, RuntimeError where the model file is missing, damaged, hostile or made for other
 parameters, or the device is not there, and in a fork() of a process that had loaded a model.
 )")
-        .def(py::init([](const std::string& model,
+        .def(py::init([](const py::object& model,
                          int n_prb,
                          int n_rx,
                          const std::string& modulation,
@@ -135,7 +144,7 @@ parameters, or the device is not there, and in a fork() of a process that had lo
                          const std::string& len_tag_key,
                          int llr_sign,
                          const std::string& engine) {
-                 return receiver::make(model,
+                 return receiver::make(model_path(model),
                                        n_prb,
                                        n_rx,
                                        modulation,
@@ -150,7 +159,7 @@ parameters, or the device is not there, and in a fork() of a process that had lo
                                        llr_sign,
                                        engine);
              }),
-             py::arg("model") = "models/deeprx-realtime-1.pt",
+             py::arg("model") = "deeprx-realtime-1",
              py::arg("n_prb") = 26,
              py::arg("n_rx") = 2,
              py::arg("modulation") = "16QAM",
@@ -164,12 +173,15 @@ parameters, or the device is not there, and in a fork() of a process that had lo
              py::arg("len_tag_key") = "packet_len",
              py::arg("llr_sign") = 1,
              py::arg("engine") = "auto")
-        .def("set_model",
-             &receiver::set_model,
-             py::arg("model"),
-             py::arg("at_slot") = -1,
-             "Change to another model file while running; the answer comes on the port stats.\n\n"
-             "at_slot: first slot_index of the new model; -1: the next slot.")
+        .def(
+            "set_model",
+            [](receiver& self, const py::object& model, int64_t at_slot) {
+                self.set_model(model_path(model), at_slot);
+            },
+            py::arg("model"),
+            py::arg("at_slot") = -1,
+            "Change to another model file while running; the answer comes on the port stats.\n\n"
+            "at_slot: first slot_index of the new model; -1: the next slot.")
         .def("slots", &receiver::slots, "Slots received so far.")
         .def("dropped",
              &receiver::dropped,
@@ -184,7 +196,7 @@ What computes inside a receiver block, without the block: to check its LLRs, to 
 
 Used by one thread, the one that made it. Parameters and exceptions are the receiver's.
 )")
-        .def(py::init<const std::string&,
+        .def(py::init<const py::object&,
                       int,
                       int,
                       const std::string&,

@@ -82,7 +82,7 @@ public:
      * missing, damaged or hostile, was made for other parameters, or the device is not there; this
      * process was forked from one that had loaded a model
      */
-    static sptr make(const std::string& model = "models/deeprx-realtime-1.pt",
+    static sptr make(const std::string& model,
                      int n_prb = 26,
                      int n_rx = 2,
                      const std::string& modulation = "16QAM",
