@@ -98,11 +98,11 @@ class Receiver(gr.top_block):
 
 
 def receive(arguments, others=()) -> None:
-    """Run the receiver until it has counted its slots, or Ctrl-C, and print the table."""
+    """Run the receiver until its last slot has come, or Ctrl-C, and print the table."""
     flowgraph = Receiver(arguments)
     flowgraph.start()
     try:
-        while not arguments.slots or min(p.slots() for p in flowgraph.probes) < arguments.slots:
+        while not all(probe.complete() for probe in flowgraph.probes):
             time.sleep(0.1)
             if any(process.poll() is not None for process in others):
                 raise RuntimeError("the transmitter or the channel ended")

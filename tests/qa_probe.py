@@ -298,6 +298,13 @@ class TestSlotProbe:
         with pytest.raises(OSError, match="no power sensor NOWHERE under"):
             slot_probe(meter="hwmon:NOWHERE", **SLOT)
 
+    @pytest.mark.parametrize("indices", [range(10), [0, 1, 9], [0, 1, 12]])
+    def test_it_is_complete_when_the_last_slot_or_a_later_one_has_come(self, indices):
+        probe = run_probe(llr_source(indices), n_slots=10)
+        assert probe.complete()
+        assert not run_probe(llr_source(range(9)), n_slots=10).complete()
+        assert not run_probe(llr_source(range(9))).complete()  # endless
+
     def test_flop_are_what_the_receiver_says_of_its_model(self):
         probe = slot_probe(**SLOT)
         probe._on_stats({"slot_index": 0, "inference_ns": 1, "flop_per_slot": 10**9})

@@ -82,6 +82,11 @@ def test_errors_are_the_loopbacks_and_a_receiver_that_starts_again_finds_the_slo
             table, errors = receiver.communicate(timeout=20)
         assert "deeprx-realtime-1" in table
         assert errors == ""
+
+        # it comes when slots 0 to 19 are over, all lost: it ends by their index
+        with running(EXAMPLES / "remote.py", "receiver", "--slots=20", *links) as receiver:
+            table, errors = receiver.communicate(timeout=60)
+        assert (receiver.returncode, errors) == (0, "")
         for subscription in subscriptions:
             subscription.socket.close()
 

@@ -270,6 +270,10 @@ class slot_probe(gr.hier_block2):
         """Slots received so far."""
         return self._statistics.slots
 
+    def complete(self):
+        """Whether slot n_slots - 1 or a later one has come; some before it may be missing."""
+        return self._statistics.complete
+
     def report(self):
         """Everything counted so far, a report of one point (dict); after the run, the final one."""
         with self._lock:

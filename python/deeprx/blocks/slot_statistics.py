@@ -38,6 +38,7 @@ class SlotStatistics:
         self._decided: OrderedDict[int, np.ndarray] = OrderedDict()
         self._known: OrderedDict[int, np.ndarray] = OrderedDict()
         self._next: int | None = None
+        self._latest = -1
         self._gaps = 0
         self._dropped_ahead: set[int] = set()
         self._inference_s: deque[float] = deque(maxlen=RECENT_TIMES)
@@ -55,6 +56,7 @@ class SlotStatistics:
 
     def add_slot(self, slot_index: int, decisions: np.ndarray) -> None:
         """Count one received slot. decisions: hard bits, uint8 [n_bits]."""
+        self._latest = max(self._latest, slot_index)
         if slot_index >= self._end:
             return
         if self._next is not None and slot_index > self._next:
@@ -95,6 +97,7 @@ class SlotStatistics:
         if "dropped" in stats:
             self.dropped[str(stats["dropped"])] += 1
             index = stats.get("slot_index")
+            self._latest = max(self._latest, -1 if index is None else index)
             if index is not None and (self._next is None or index >= self._next):
                 self._dropped_ahead.add(index)
         elif "inference_ns" in stats and stats.get("slot_index", 0) < self._end:
@@ -108,6 +111,11 @@ class SlotStatistics:
             self.engine = stats.get("engine", self.engine)
             self._flop += stats.get("flop_per_slot", 0)
             self._queue_slots = stats.get("queue_depth", self._queue_slots)
+
+    @property
+    def complete(self) -> bool:
+        """Whether slot n_slots - 1 or a later one has come; some before it may be missing."""
+        return self._latest >= self._end - 1
 
     @property
     def missed_slots(self) -> int:
