@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from gnuradio.deeprx.bench import compare, scale
-from gnuradio.deeprx.bench.compare import Row, measured
-from gnuradio.deeprx.bench.contenders import ContenderError, Group, Worker, bench_cores, make_kit
-from gnuradio.deeprx.bench.scale import Memory, bytes_per_slot
-from gnuradio.deeprx.bench.worker import Job, Turn, traced
 from gnuradio.deeprx.cli import bench_scale, main
-from gnuradio.deeprx.model_file import read_model_file
+from gnuradio.deeprx.measure import compare, scale
+from gnuradio.deeprx.measure.compare import Row, measured
+from gnuradio.deeprx.measure.contenders import ContenderError, Group, Worker, bench_cores, make_kit
+from gnuradio.deeprx.measure.scale import Memory, bytes_per_slot
+from gnuradio.deeprx.measure.worker import Job, Turn, traced
+from gnuradio.deeprx.models.file import read_model_file
 from receiver_models import ConvNet, WritesFileOnLoading, save
 from torch import nn
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from gnuradio import gr
 from gnuradio.deeprx.cli import COMMANDS, doctor, info, main, make_parser
-from gnuradio.deeprx.model_file import model_path
+from gnuradio.deeprx.models.file import model_path
 from receiver_models import save
 from torch import nn
 

@@ -6,8 +6,8 @@ import torch
 from gnuradio.deeprx import Engine
 from gnuradio.deeprx.cli import main
 from gnuradio.deeprx.deeprx_python import engines
-from gnuradio.deeprx.machine_benchmarks import machine_name
-from gnuradio.deeprx.model_file import read_model_file
+from gnuradio.deeprx.measure.machine import machine_name
+from gnuradio.deeprx.models.file import read_model_file
 from qa_profile import CpuTimeMeter, machine
 from receiver_models import ReadsFile, ir_of, save
 from torch import nn

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from gnuradio.deeprx.model_file import read_model_file
+from gnuradio.deeprx.models.file import read_model_file
 from qa_receiver import eager_llrs, run
 
 from deeprx_common.model_schema import FLOP, LIMIT, MEASURED, MODEL, TRAINED

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import receiver_models
 import torch
-from gnuradio.deeprx import Engine, machine_benchmarks
+from gnuradio.deeprx import Engine
 from gnuradio.deeprx.cli import main
 from gnuradio.deeprx.deeprx_python import core_clock_hz, engines
-from gnuradio.deeprx.machine_benchmarks import MachineBenchmarks, find_power
-from gnuradio.deeprx.model_cost import count_operators
-from gnuradio.deeprx.model_file import read_model_file
-from gnuradio.deeprx.model_runner import EngineRunner, TorchScriptRunner
+from gnuradio.deeprx.measure.machine import MachineBenchmarks, find_power, machine_name
+from gnuradio.deeprx.models.cost import count_operators
+from gnuradio.deeprx.models.file import read_model_file
+from gnuradio.deeprx.models.runner import EngineRunner, TorchScriptRunner
 from receiver_models import ConvNet, Echo, ReadsFile, WritesFileOnLoading, ir_of, save
 
 from deeprx_common import energy
@@ -348,7 +348,7 @@ def test_command_measures_the_machine_and_explains_receivers(tiny, tmp_path, cap
     assert model["predicted"]["flop"] == sum(o["flop"] for o in model["operators"])
     assert sum(model["share_of_time"].values()) == pytest.approx(1)
     profile = read_profile(out)
-    profile.require(machine_benchmarks.machine_name("cpu"), "cpu", 1)
+    profile.require(machine_name("cpu"), "cpu", 1)
 
 
 def test_runner_times_the_engine_of_the_block(tmp_path):

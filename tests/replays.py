@@ -7,7 +7,7 @@ import numpy as np
 import pmt
 from gnuradio import blocks
 from gnuradio.deeprx.cli.replay import Replay, expected
-from gnuradio.deeprx.model_file import read_model_file
+from gnuradio.deeprx.models.file import read_model_file
 from gnuradio.deeprx.recording import Recording
 
 UNSAID = dict.fromkeys(("modulation", "n_prb", "dmrs", "cell_id", "seed", "burst"))

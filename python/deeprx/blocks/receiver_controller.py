@@ -9,7 +9,7 @@ import pmt
 from gnuradio import gr
 from scipy.special import expit
 
-from ..model_file import read_model_file
+from ..models.file import read_model_file
 from .slot_stream import LENGTH_KEY, SelfKeeping, read_stats, slot_starts
 
 MOST_PAUSE = 32  # windows between two trials of a model that failed

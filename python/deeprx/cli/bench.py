@@ -18,10 +18,10 @@ from deeprx_common.shipped import shipped_models
 from deeprx_common.slot import SLOT_S
 from deeprx_common.terminal import make_console, number, table
 
-from ..bench.compare import PRECISIONS, REFERENCE, Comparison, Row, fastest
-from ..bench.contenders import CONTENDERS, OURS, bench_cores
-from ..bench.worker import Job
-from ..model_file import read_model_file
+from ..measure.compare import PRECISIONS, REFERENCE, Comparison, Row, fastest
+from ..measure.contenders import CONTENDERS, OURS, bench_cores
+from ..measure.worker import Job
+from ..models.file import read_model_file
 from .options import Unset, add_options, out_folder
 
 SCHEMA = "deeprx.bench/1"

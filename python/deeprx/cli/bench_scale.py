@@ -13,9 +13,9 @@ from deeprx_common.files import replacing, write_json
 from deeprx_common.shipped import shipped_models
 from deeprx_common.terminal import make_console, number, table
 
-from ..bench.scale import SETTLING, Memory, Point, Scale, bytes_per_slot
-from ..bench.worker import Job
-from ..model_file import ModelFile, read_model_file
+from ..measure.scale import SETTLING, Memory, Point, Scale, bytes_per_slot
+from ..measure.worker import Job
+from ..models.file import ModelFile, read_model_file
 from .bench import heading, progress, show_sharing
 
 SCHEMA = "deeprx.bench-scale/1"

@@ -13,7 +13,7 @@ from deeprx_common.shipped import shipped_models
 from deeprx_common.slot import SLOT_S
 
 from ..deeprx_python import Engine, engines, instructions
-from ..model_file import read_model_file
+from ..models.file import read_model_file
 
 OK, SLOW, NONE, WRONG = "ok", "slow", "none", "WRONG"
 CALLS, LEAST_CALLS = 40, 5

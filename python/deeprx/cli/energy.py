@@ -32,7 +32,7 @@ from .runners import (
 )
 
 if TYPE_CHECKING:
-    from ..model_runner import ModelRunner
+    from ..models.runner import ModelRunner
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 _RATE = (
@@ -79,7 +79,7 @@ def run(arguments) -> int:
         raise ValueError(f"--seconds must be above 0, got {a.seconds:g}")
     profile = None
     if a.profile:
-        from ..machine_benchmarks import machine_name
+        from ..measure.machine import machine_name
 
         profile = read_profile(a.profile)
         profile.require(machine_name(a.device), a.device, a.threads)
@@ -184,8 +184,8 @@ def _predict(
     runners: Sequence[ModelRunner], profile: MachineProfile | None, n_rx: int
 ) -> list[Prediction | None]:
     """Of TorchScript's operators on one slot, whatever the batch."""
-    from ..model_cost import count_operators
-    from ..model_runner import TorchScriptRunner
+    from ..models.cost import count_operators
+    from ..models.runner import TorchScriptRunner
 
     made: dict[tuple, Prediction] = {}
     if profile is None:

@@ -9,7 +9,7 @@ from rich.table import Table
 from deeprx_common.terminal import make_console
 
 from ..deeprx_python import engines, instructions
-from ..model_file import read_model_file
+from ..models.file import read_model_file
 
 
 def configure(parser) -> None:

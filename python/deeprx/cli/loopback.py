@@ -9,7 +9,7 @@ from deeprx_common.terminal import make_console, progress_bar
 from ..measure.flowgraph import Flowgraph, run_watched, stop_on_ctrl_c
 from ..measure.link import Link
 from ..measure.points import add_points, new_report
-from ..model_file import ModelFile, read_model_file
+from ..models.file import ModelFile, read_model_file
 from .budget import Budget, show_budget
 from .options import (
     FADING,

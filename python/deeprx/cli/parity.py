@@ -9,7 +9,7 @@ from gnuradio import blocks, gr
 from deeprx_common.slot import N_SYMBOLS, SlotConfig
 
 from ..deeprx_python import receiver
-from ..model_file import read_model_file
+from ..models.file import read_model_file
 from .options import add_options
 
 KEYS = ("y", "llr", "modulation", "allowed")

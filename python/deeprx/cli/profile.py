@@ -81,7 +81,7 @@ class ModelCost:
 
 
 def run(arguments) -> int:
-    from ..machine_benchmarks import ROUNDS, MachineBenchmarks, find_power
+    from ..measure.machine import ROUNDS, MachineBenchmarks, find_power
 
     a = arguments
     if not 0 < a.seconds <= 600:
@@ -123,8 +123,8 @@ def run(arguments) -> int:
 
 
 def _cost(runner, arguments, profile: MachineProfile, comparison) -> ModelCost:
-    from ..model_cost import count_operators
-    from ..model_runner import TorchScriptRunner
+    from ..models.cost import count_operators
+    from ..models.runner import TorchScriptRunner
 
     a = arguments
     # on a CPU, where operators are not fused, and their time is their own

@@ -22,7 +22,7 @@ from ..blocks.slot_transmitter import slot_transmitter
 from ..measure.flowgraph import Flowgraph, run_watched, stop_on_ctrl_c
 from ..measure.link import TAIL_SLOTS
 from ..measure.points import add_points, new_report
-from ..model_file import read_model_file
+from ..models.file import read_model_file
 from ..radio import (
     Radio,
     SoftwareRadio,

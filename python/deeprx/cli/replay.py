@@ -14,7 +14,7 @@ from deeprx_common.terminal import make_console, progress_bar
 from ..blocks.llr_quality import llr_quality
 from ..measure.flowgraph import Flowgraph, run_watched, stop_on_ctrl_c
 from ..measure.points import add_points, new_report
-from ..model_file import ModelFile, read_model_file
+from ..models.file import ModelFile, read_model_file
 from ..recording import Recording, SentSlots
 from ..recording_source import recording_source
 from .options import METERING, REQUIRED, Unset, add_options, add_timing, open_meter, out_folder

@@ -15,11 +15,11 @@ from rich.console import Console
 from deeprx_common import energy
 from deeprx_common.shipped import shipped_models
 
-from ..model_file import read_model_file
+from ..models.file import read_model_file
 from .options import METERING, SLOT, Unset, add_options, slot_config
 
 if TYPE_CHECKING:
-    from ..model_runner import ModelRunner
+    from ..models.runner import ModelRunner
 
 
 def add_receivers(parser) -> None:
@@ -35,7 +35,7 @@ def make_runners(
 
     precisions: None for what the receiver block runs; others than a file's own are TorchScript's.
     """
-    from ..model_runner import EngineRunner, TorchScriptRunner
+    from ..models.runner import EngineRunner, TorchScriptRunner
 
     a = arguments
     if a.engine == "openvino" and any(precisions):

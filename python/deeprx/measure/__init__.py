@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What receivers are measured with: flowgraphs of known slots, points of the report."""
+"""Measuring: flowgraphs of known slots, points of the report, contenders in turns, the machine."""

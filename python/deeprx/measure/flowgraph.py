@@ -13,7 +13,7 @@ from ..blocks.front_end import aligned_front_end, sync_front_end
 from ..blocks.slot_probe import slot_probe
 from ..blocks.slot_stream import raise_failure, slot_keywords
 from ..deeprx_python import receiver
-from ..model_file import ModelFile
+from ..models.file import ModelFile
 
 
 class Flowgraph(gr.top_block):

@@ -5,7 +5,7 @@ from gnuradio import gr
 
 from deeprx_common import energy, report
 
-from ..model_file import ModelFile
+from ..models.file import ModelFile
 from .flowgraph import Flowgraph
 
 

@@ -17,7 +17,7 @@ from deeprx_common.energy.machine import (
 )
 from deeprx_common.host import host
 
-from .deeprx_python import core_clock_hz
+from ..deeprx_python import core_clock_hz
 
 ROUNDS = 3
 CALL_S = {"cpu": 1e-3, "cuda": 20e-3}  # of one call: short, so that few are disturbed

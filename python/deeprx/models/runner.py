@@ -12,8 +12,8 @@ import torch
 from deeprx_common.examples import received_slots
 from deeprx_common.slot import SlotConfig
 
-from .deeprx_python import Engine, check_model, engines
-from .model_file import ModelFile
+from ..deeprx_python import Engine, check_model, engines
+from .file import ModelFile
 
 
 class ModelRunner(ABC):

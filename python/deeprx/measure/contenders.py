@@ -19,7 +19,7 @@ from pathlib import Path
 from deeprx_common.slot import SlotConfig
 
 from ..deeprx_python import Engine, check_model
-from ..model_file import ModelFile
+from ..models.file import ModelFile
 from .worker import Job, Turn
 
 HERE = Path(__file__).resolve().parent

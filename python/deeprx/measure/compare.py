@@ -14,7 +14,7 @@ from deeprx_common.report import summarise_s
 from deeprx_common.slot import SLOT_S
 
 from ..deeprx_python import instructions
-from ..model_file import ModelFile
+from ..models.file import ModelFile
 from .contenders import OURS, Group, Kit, Worker, labels, make_kit
 from .worker import Job, Turn
 

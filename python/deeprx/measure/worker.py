@@ -273,7 +273,7 @@ class Gemm(Calls):
 
     def __init__(self, job: Job):
         import torch
-        from gnuradio.deeprx.machine_benchmarks import matrix_product
+        from gnuradio.deeprx.measure.machine import matrix_product
 
         torch.set_num_threads(job.threads)
         work = matrix_product(job.device, job.precision)
@@ -298,7 +298,7 @@ def contender(job: Job):
     }
     if job.contender in direct:
         return direct[job.contender](job)
-    from gnuradio.deeprx.bench.flowgraphs import FLOWGRAPHS
+    from gnuradio.deeprx.measure.bench_flowgraphs import FLOWGRAPHS
 
     made = FLOWGRAPHS[job.contender](job)
     made.turn(0.0)

@@ -14,7 +14,7 @@ import numpy as np
 
 from deeprx_common.report import summarise_s
 
-from ..model_file import ModelFile
+from ..models.file import ModelFile
 from .contenders import ContenderError, Kit, Worker, bench_cores, labels, make_kit
 from .worker import Job, Turn
 
