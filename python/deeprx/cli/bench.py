@@ -135,19 +135,19 @@ def results(comparison: Comparison, base: Job, stopped: bool) -> dict:
 
 
 @contextmanager
-def progress(console: Console, steps: int):
+def progress(console: Console, total: int):
     """As steps(); in a file, a line for each new part before a colon."""
     said = ""
 
-    def advance(what: str, steps: int = 1):
+    def advance(what: str, n: int = 1):
         nonlocal said
         part = what.partition(":")[0]
         if not console.is_terminal and part != said:
             print(part, flush=True)
         said = part
-        update(what, steps)
+        update(what, n)
 
-    with steps(console, steps) as update:
+    with steps(console, total) as update:
         yield advance
 
 
