@@ -180,3 +180,20 @@ def test_site_builds_without_a_dead_link(tmp_path):
 )
 def test_every_block_has_a_page_of_its_own_in_companion(name):
     assert (ROOT / f"grc/deeprx_{name}.block.yml").exists()
+
+
+FIRST_FLOWGRAPH = "from gnuradio import deeprx, gr\n"
+
+
+@pytest.mark.parametrize("page", ["docs/start/first-flowgraph.md"])
+def test_first_flowgraph_runs(page, tmp_path):
+    blocks = re.findall(
+        "^```python\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL
+    )
+    (first,) = (block for block in blocks if block.startswith(FIRST_FLOWGRAPH))
+    assert len([line for line in first.splitlines() if line]) == 12
+    ran = subprocess.run(
+        [sys.executable, "-c", first], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert 0.02 < float(ran.stdout.removeprefix("BER ")) < 0.03
