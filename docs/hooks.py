@@ -4,6 +4,7 @@
 import html
 import inspect
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,13 @@ def on_files(files, config):
     for name, page in PAGES.items():
         files.append(File.generated(config, f"reference/{name}.md", content=page()))
     return files
+
+
+def on_page_markdown(markdown, page, config, files):
+    def insert(mark):
+        return INSERTS[mark[1]]()
+
+    return re.sub("<!-- generated: (.*?) -->", insert, markdown)
 
 
 def _code(text) -> str:
@@ -211,15 +219,30 @@ def report() -> str:
         ("inference_s_per_slot", report.INFERENCE),
         ("energy_per_slot_j", report.ENERGY),
     ):
-        rows = [
-            [
-                _code(key),
-                field.words + (", may be missing" if field.optional else ""),
-                field.meaning,
-            ]
-            for key, field in fields.items()
-        ]
-        lines += [f"## {title}", "", *_table(["key", "is", ""], rows)]
+        lines += [f"## {title}", "", *_fields(fields)]
+    return "\n".join(lines)
+
+
+def _fields(fields: dict) -> list[str]:
+    """Of a schema: keys, what they must be, what they mean."""
+    rows = [
+        [_code(key), field.words + (", may be missing" if field.optional else ""), field.meaning]
+        for key, field in fields.items()
+    ]
+    return _table(["key", "is", ""], rows)
+
+
+def model_json() -> str:
+    from deeprx_common import model_schema
+
+    lines = _fields(model_schema.MODEL)
+    for title, fields in (
+        ("flop_per_slot", model_schema.FLOP),
+        ("trained", model_schema.TRAINED),
+        ("limits, each", model_schema.LIMIT),
+        ("ber, each", model_schema.MEASURED),
+    ):
+        lines += [f"### {title}", "", *_fields(fields)]
     return "\n".join(lines)
 
 
@@ -230,3 +253,4 @@ PAGES = {
     "recipes": recipes,
     "report": report,
 }
+INSERTS = {"deeprx.json": model_json}
