@@ -158,7 +158,8 @@ model_info parse_model_info(const std::string& text)
         info.flop_n_rx = value<int>(member(flop, "n_rx"), "n_rx");
     }
 
-    if (const auto trained = metadata.find("trained"); trained != metadata.end())
+    if (const auto trained = metadata.find("trained");
+        trained != metadata.end() && !trained->is_null()) // null: a baseline
         info.trained = trained_ranges(*trained);
 
     const int n_sym = value<int>(member(metadata, "n_sym"), "n_sym");
