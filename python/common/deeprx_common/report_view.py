@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .files import replacing
+from .figure import curve_style, figure, rate_curve
 from .report import energy_value
 
 
@@ -121,58 +121,20 @@ def tables(points: Sequence[Mapping]) -> list:
     return made
 
 
-def curve_style(k: int) -> dict:
-    """Colour and marker of the k-th curve; those after the tenth in lighter colours."""
-    from matplotlib import colormaps
-
-    colour = colormaps["tab20"](2 * (k % 10) + (k // 10) % 2)
-    return {"color": colour, "marker": "osDv^<>pP*"[k % 10]}
-
-
 def plot(points: Sequence[Mapping], path: str | os.PathLike) -> None:
-    """BER over SINR with 95 % intervals as a picture, one panel a channel, one line a receiver.
-
-    A point without errors is an arrow from its upper bound down. Needs matplotlib.
+    """BER over SINR with 95 % intervals over clusters as a picture, one panel a channel, one line a
+    receiver. A point without errors is an arrow from its upper bound down.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     known = [p for p in points if p["ber"] is not None and p["sinr_db"] is not None]
     groups = _groups(known)
-    figure, axes = pyplot.subplots(
-        1,
-        max(1, len(groups)),
-        figsize=(1 + 5.5 * max(1, len(groups)), 5),
-        sharey=True,
-        squeeze=False,
-    )
     names = list(dict.fromkeys(p["receiver"] for p in known))
-    for axis, (title, group) in zip(axes[0], groups.items(), strict=False):
-        for k, name in enumerate(names):
-            line = sorted((p for p in group if p["receiver"] == name), key=lambda p: p["sinr_db"])
-            style = curve_style(k) | {"markersize": 5}
-            some = [p for p in line if p["bit_errors"]]
-            if some:
-                ber = np.array([p["ber"] for p in some])
-                low, high = np.array([p["ber_ci95"] for p in some]).T
-                axis.errorbar(
-                    [p["sinr_db"] for p in some], ber, [ber - low, high - ber],
-                    capsize=3, label=name, **style,
-                )  # fmt: skip
-            for p in line:
-                if not p["bit_errors"]:
-                    high = p["ber_ci95"][1]
-                    bound = style | {"marker": ""}
-                    axis.errorbar([p["sinr_db"]], [high], [high / 2], uplims=[True], **bound)
-        axis.set(yscale="log", xlabel="SINR per data RE and antenna, dB", title=title)
-        axis.title.set_fontsize("small")
-        axis.grid(True, which="both", alpha=0.3)
-        if axis.get_legend_handles_labels()[0]:
-            axis.legend(title="95 % intervals over clusters")
-    axes[0, 0].set_ylabel("uncoded BER")
-    figure.tight_layout()
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120)
-    pyplot.close(figure)
+    about = "95 % intervals over clusters"
+    with figure(path, max(1, len(groups)), size=(5.5, 4.5), one_scale=True, title=about) as axes:
+        for axis, (title, group) in zip(axes, groups.items(), strict=False):
+            for k, name in enumerate(names):
+                line = [p for p in group if p["receiver"] == name]
+                if line:
+                    columns = ([p[key] for p in line] for key in ("sinr_db", "ber", "ber_ci95"))
+                    rate_curve(axis, *columns, name, **curve_style(k))
+            axis.set(yscale="log", xlabel="SINR per data RE and antenna, dB", title=title)
+        axes[0].set_ylabel("uncoded BER")

@@ -8,6 +8,7 @@ same slots, so errors add up slot by slot, and the slots stay the clusters of th
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from scipy.stats import t as student_t
 
+from deeprx_common.figure import curve_style, figure, rate_curve
 from deeprx_common.files import replacing
 from deeprx_common.stats import error_rate, paired_difference, sinr_at_ber, sinr_gain
 
@@ -210,8 +212,12 @@ def draw(path: str | Path) -> list[Path]:
             ("distilling", _distilling),
         ):
             file = folder / f"{name}-{stem}.png"
-            if _picture(file, picture, some, " ".join(key)):
+            title = f"{' '.join(key)}; 95 % intervals over channel draws"
+            panels = partial(figure, file, size=(4, 3.7), title=title, legend="xx-small")
+            if picture(some, panels):
                 written.append(file)
+            else:
+                file.unlink(missing_ok=True)  # of an earlier table
         parts += [f"## {', '.join(key)}", _ber_table(some), *_gain_tables(some)]
     for file in sorted(folder.glob("*-coded.npz")):
         parts += _coded_tables(file)
@@ -304,49 +310,14 @@ def _coded_tables(file: Path) -> list[str]:
     ]
 
 
-# Pictures: each function draws some curves and returns its figure, or None where it has nothing
+def _line(axis, curve: Curve, label: str, **style) -> None:
+    rates = curve.rates()
+    rate_curve(
+        axis, curve.sinr_db, [r.rate for r in rates], [r.ci95 for r in rates], label, **style
+    )
 
 
-def _picture(file: Path, make: Callable, some: list[Curve], title: str) -> bool:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure = make(pyplot, some)
-    if figure is None:
-        file.unlink(missing_ok=True)  # of an earlier table
-        return False
-    figure.suptitle(f"{title}; 95 % intervals over channel draws", fontsize="small")
-    with replacing(file) as temporary:
-        figure.savefig(temporary, dpi=120)
-    pyplot.close(figure)
-    return True
-
-
-def _line(axis, x, rates, label, **style) -> None:
-    """BER with intervals; a point without errors is an arrow down from its bound."""
-    axis.set_yscale("log")
-    x, rates = list(x), list(rates)
-    ber = np.array([r.rate or np.nan for r in rates])
-    low, high = np.array([r.ci95 for r in rates]).T
-    axis.errorbar(x, ber, [ber - low, high - ber], label=label, capsize=2, **style)
-    for at, rate in zip(x, rates, strict=True):
-        if not rate.errors:
-            bound = rate.ci95[1]
-            axis.errorbar([at], [bound], [bound / 2], uplims=True, **(style | {"marker": ""}))
-
-
-def _finish(axis, **labels) -> None:
-    axis.set(**labels)
-    axis.grid(True, which="both", alpha=0.3)
-    axis.title.set_fontsize("small")
-    if axis.get_legend_handles_labels()[0]:
-        axis.legend(fontsize="xx-small")
-
-
-def _look(k: int) -> dict:
-    return {"color": f"C{k % 10}", "marker": "osDv^<>pP*"[k % 10], "markersize": 4}
+# Pictures: each function draws some curves onto panels(count, one_scale), and says whether it did
 
 
 def _students(some: list[Curve], *kinds: str) -> list[Curve]:
@@ -361,39 +332,26 @@ def _by_net(students: list[Curve]) -> dict[str, list[Curve]]:
     return nets
 
 
-def _panels(pyplot, count: int, one_scale: bool):
-    """At most four in a row."""
-    rows = -(-count // 4)
-    columns = -(-count // rows)
-    figure, axes = pyplot.subplots(
-        rows, columns, figsize=(0.5 + 4 * columns, 0.5 + 3.7 * rows), sharey=one_scale,
-        squeeze=False, layout="constrained",
-    )  # fmt: skip
-    for axis in axes.flat[count:]:
-        axis.remove()
-    return figure, list(axes.flat[:count])
-
-
-def _ber(pyplot, some: list[Curve]):
+def _ber(some: list[Curve], panels: Callable) -> bool:
     """One panel for each student net, distilled as validation prefers; teachers and baselines in
     all.
     """
     nets = _by_net(_students(some))
     others = [c for c in some if c.facts["kind"] in ("teacher", "baseline")]
-    figure, axes = _panels(pyplot, max(1, len(nets)), True)
-    for axis, students in zip(axes, nets.values() or [[]], strict=True):
-        for k, curve in enumerate(others):
-            look = {"color": str(0.2 + 0.5 * k / max(1, len(others))), "linewidth": 1}
-            look["linestyle"] = ("--", ":", "-.")[k % 3]
-            _line(axis, curve.sinr_db, curve.rates(), describe(curve, some), **look)
-        best = list(_best(students, lambda c: c.facts["kind"]).values())
-        for k, curve in enumerate(reversed(_same_seeds(best))):
-            _line(axis, curve.sinr_db, curve.rates(), curve.facts["kind"], **_look(k))
-        first = students[0] if students else None
-        title = f"{_net(first)}, {first.facts['params']} parameters" if first else ""
-        _finish(axis, xlabel="SINR per data RE and antenna, dB", title=title)
-    axes[0].set_ylabel("uncoded BER")
-    return figure
+    with panels(max(1, len(nets)), one_scale=True) as axes:
+        for axis, students in zip(axes, nets.values() or [[]], strict=True):
+            for k, curve in enumerate(others):
+                look = {"color": str(0.2 + 0.5 * k / max(1, len(others))), "linewidth": 1}
+                look["linestyle"] = ("--", ":", "-.")[k % 3]
+                _line(axis, curve, describe(curve, some), **look)
+            best = list(_best(students, lambda c: c.facts["kind"]).values())
+            for k, curve in enumerate(reversed(_same_seeds(best))):
+                _line(axis, curve, curve.facts["kind"], **curve_style(k))
+            first = students[0] if students else None
+            title = f"{_net(first)}, {first.facts['params']} parameters" if first else ""
+            axis.set(xlabel="SINR per data RE and antenna, dB", title=title)
+        axes[0].set_ylabel("uncoded BER")
+    return True
 
 
 def _best(some: list[Curve], by: Callable) -> dict:
@@ -418,46 +376,48 @@ def _net(curve: Curve) -> str:
     return json.loads(curve.facts["net"])["net"]
 
 
-def _flop(pyplot, some: list[Curve]):
+def _flop(some: list[Curve], panels: Callable) -> bool:
     """The SINR that a BER takes over the receiver's FLOP, distilled and from scratch. Students
     behind the worst baseline are named, not drawn.
     """
     students = _students(some)
     if len({c.facts["flop_per_slot"] for c in students}) < 2:
-        return None
-    figure, axes = _panels(pyplot, len(BER_TARGETS), False)
-    lines: dict[str, list[Curve]] = {}
-    for net in dict.fromkeys(map(_net, students)):
-        for kind in ("distilled", "scratch"):
-            own = [c for c in _students(some, kind) if _net(c) == net]
-            lines[f"{net}, {kind}"] = list(_best(own, lambda c: c.facts["flop_per_slot"]).values())
-    for teacher in _students(some, "teacher"):
-        lines[describe(teacher, some)] = [teacher]
-    for axis, target in zip(axes, BER_TARGETS, strict=True):
-        known = []
-        for k, curve in enumerate(c for c in some if c.facts["kind"] == "baseline"):
-            at, _ = curve.crossing(target, 1)
-            if np.isfinite(at):
-                known.append(at)
-                style = {"linestyle": ("--", ":", "-.")[k % 3], "color": "0.4", "linewidth": 1}
-                axis.axhline(at, label=describe(curve, some), **style)
-        worst, beyond = max(known, default=np.inf), []
-        for k, (name, line) in enumerate(lines.items()):
-            found = [(c, *c.crossing(target)) for c in line]
-            drawn = [f for f in found if -np.inf < f[1] < worst]
-            if len(drawn) < len(found):
-                beyond.append(name)
-            if drawn:
-                own, at, intervals = zip(*drawn, strict=True)
-                at, (low, high) = np.array(at), np.array(intervals).T
-                look = _look(k // 2) | {"linestyle": "--" if "scratch" in name else "-"}
-                look["markerfacecolor"] = "none" if "scratch" in name else look["color"]
-                x = [c.facts["flop_per_slot"] for c in own]
-                axis.errorbar(x, at, [at - low, high - at], label=name, capsize=2, **look)
-        axis.set_xscale("log")
-        title = f"above: {'; '.join(beyond)}" if beyond else ""
-        _finish(axis, xlabel="FLOP per slot", ylabel=f"SINR at BER {target:g}, dB", title=title)
-    return figure
+        return False
+    with panels(len(BER_TARGETS)) as axes:
+        lines: dict[str, list[Curve]] = {}
+        for net in dict.fromkeys(map(_net, students)):
+            for kind in ("distilled", "scratch"):
+                own = [c for c in _students(some, kind) if _net(c) == net]
+                lines[f"{net}, {kind}"] = list(
+                    _best(own, lambda c: c.facts["flop_per_slot"]).values()
+                )
+        for teacher in _students(some, "teacher"):
+            lines[describe(teacher, some)] = [teacher]
+        for axis, target in zip(axes, BER_TARGETS, strict=True):
+            known = []
+            for k, curve in enumerate(c for c in some if c.facts["kind"] == "baseline"):
+                at, _ = curve.crossing(target, 1)
+                if np.isfinite(at):
+                    known.append(at)
+                    style = {"linestyle": ("--", ":", "-.")[k % 3], "color": "0.4", "linewidth": 1}
+                    axis.axhline(at, label=describe(curve, some), **style)
+            worst, beyond = max(known, default=np.inf), []
+            for k, (name, line) in enumerate(lines.items()):
+                found = [(c, *c.crossing(target)) for c in line]
+                drawn = [f for f in found if -np.inf < f[1] < worst]
+                if len(drawn) < len(found):
+                    beyond.append(name)
+                if drawn:
+                    own, at, intervals = zip(*drawn, strict=True)
+                    at, (low, high) = np.array(at), np.array(intervals).T
+                    look = curve_style(k // 2) | {"linestyle": "--" if "scratch" in name else "-"}
+                    look["markerfacecolor"] = "none" if "scratch" in name else look["color"]
+                    x = [c.facts["flop_per_slot"] for c in own]
+                    axis.errorbar(x, at, [at - low, high - at], label=name, capsize=2, **look)
+            axis.set_xscale("log")
+            title = f"above: {'; '.join(beyond)}" if beyond else ""
+            axis.set(xlabel="FLOP per slot", ylabel=f"SINR at BER {target:g}, dB", title=title)
+    return True
 
 
 def _against(curve: Curve, base: Curve, i: int) -> tuple[float, float, float] | None:
@@ -478,29 +438,33 @@ def _taught(some: list[Curve]) -> list[Curve]:
     return [c for c, base in found if base is not None and _pairs(c, base)]
 
 
-def _distilling(pyplot, some: list[Curve]):
+def _distilling(some: list[Curve], panels: Callable) -> bool:
     """A panel for each student net: what each way of teaching does to its BER over SINR."""
     nets = _by_net(_taught(some))
     if not nets:
-        return None
-    figure, axes = _panels(pyplot, len(nets), False)
-    for axis, taught in zip(axes, nets.values(), strict=True):
-        base = scratch_of(taught[0], some)
-        for k, curve in enumerate(sorted(_same_seeds(taught), key=lambda c: c.score)):
-            found = [_against(curve, base, i) for i in range(len(curve.sinr_db))]
-            drawn = [(s, *f) for s, f in zip(curve.sinr_db, found, strict=True) if f]
-            at, middle, low, high = np.array(drawn).T
-            name = describe(curve, taught).removeprefix("distilled, ")
-            error = [middle - low, high - middle]
-            axis.errorbar(at, middle, error, label=name, capsize=2, linewidth=1, **_look(k))
-        axis.axhline(0, color="0.4", linestyle=":")
-        title = f"{_net(taught[0])}, {taught[0].facts['params']} parameters"
-        _finish(axis, xlabel="SINR per data RE and antenna, dB", title=title)
-    axes[0].set_ylabel("BER against the same student from scratch, %\n(below 0: distilling helps)")
-    return figure
+        return False
+    with panels(len(nets)) as axes:
+        for axis, taught in zip(axes, nets.values(), strict=True):
+            base = scratch_of(taught[0], some)
+            for k, curve in enumerate(sorted(_same_seeds(taught), key=lambda c: c.score)):
+                found = [_against(curve, base, i) for i in range(len(curve.sinr_db))]
+                drawn = [(s, *f) for s, f in zip(curve.sinr_db, found, strict=True) if f]
+                at, middle, low, high = np.array(drawn).T
+                name = describe(curve, taught).removeprefix("distilled, ")
+                error = [middle - low, high - middle]
+                axis.errorbar(
+                    at, middle, error, label=name, capsize=2, linewidth=1, **curve_style(k)
+                )
+            axis.axhline(0, color="0.4", linestyle=":")
+            title = f"{_net(taught[0])}, {taught[0].facts['params']} parameters"
+            axis.set(xlabel="SINR per data RE and antenna, dB", title=title)
+        axes[0].set_ylabel(
+            "BER against the same student from scratch, %\n(below 0: distilling helps)"
+        )
+    return True
 
 
-def _teacher_size(pyplot, some: list[Curve]):
+def _teacher_size(some: list[Curve], panels: Callable) -> bool:
     """The gain over the teacher's parameters; students of a line differ in nothing else."""
     sizes = {c.facts["receiver"]: c.facts["params"] for c in some if c.facts["kind"] == "teacher"}
     groups: dict[tuple, list[Curve]] = {}
@@ -509,21 +473,20 @@ def _teacher_size(pyplot, some: list[Curve]):
             groups.setdefault(_key(curve.facts, "teacher"), []).append(curve)
     groups = {k: g for k, g in groups.items() if len({sizes[c.facts["teacher"]] for c in g}) > 1}
     if not groups:
-        return None
-    figure, axes = _panels(pyplot, len(BER_TARGETS), False)
-    for axis, target in zip(axes, BER_TARGETS, strict=True):
-        for k, group in enumerate(groups.values()):
-            group = sorted(_same_seeds(group), key=lambda c: sizes[c.facts["teacher"]])
-            choice = sizes[min(group, key=lambda c: c.score).facts["teacher"]]
-            name = describe(group[0], some, "teacher").removeprefix("distilled, ")
-            gains = [gain(c, scratch_of(c, some), target) for c in group]
-            middle = np.array([g.mean for g in gains])
-            low, high = np.array([g.over_slots for g in gains]).T
-            axis.errorbar(
-                [sizes[c.facts["teacher"]] for c in group], middle, [middle - low, high - middle],
-                label=f"{name}: validation chooses {choice / 1e3:.0f} k", capsize=2, **_look(k),
-            )  # fmt: skip
-        axis.set_xscale("log")
-        axis.axhline(0, color="0.4", linestyle=":")
-        _finish(axis, xlabel="teacher's parameters", ylabel=f"gain at BER {target:g}, dB")
-    return figure
+        return False
+    with panels(len(BER_TARGETS)) as axes:
+        for axis, target in zip(axes, BER_TARGETS, strict=True):
+            for k, group in enumerate(groups.values()):
+                group = sorted(_same_seeds(group), key=lambda c: sizes[c.facts["teacher"]])
+                choice = sizes[min(group, key=lambda c: c.score).facts["teacher"]]
+                name = describe(group[0], some, "teacher").removeprefix("distilled, ")
+                gains = [gain(c, scratch_of(c, some), target) for c in group]
+                middle = np.array([g.mean for g in gains])
+                low, high = np.array([g.over_slots for g in gains]).T
+                x, error = [sizes[c.facts["teacher"]] for c in group], [middle - low, high - middle]
+                label = f"{name}: validation chooses {choice / 1e3:.0f} k"
+                axis.errorbar(x, middle, error, label=label, capsize=2, **curve_style(k))
+            axis.set_xscale("log")
+            axis.axhline(0, color="0.4", linestyle=":")
+            axis.set(xlabel="teacher's parameters", ylabel=f"gain at BER {target:g}, dB")
+    return True

@@ -10,6 +10,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from deeprx_common.figure import figure
 from deeprx_common.files import replacing
 
 from .evaluate import BER_TARGETS, PERFECT
@@ -139,20 +140,18 @@ def markdown(candidates: list[Candidate]) -> str:
 
 def draw(candidates: list[Candidate], path: Path) -> None:
     """The dB behind perfect CSI over ms (above) and GFLOP (below); the front has names."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(
-        2, len(BER_TARGETS), figsize=(6 * len(BER_TARGETS), 9), layout="constrained"
-    )
     names = [c.name for c in candidates]
-    for axes_of_cost, label, costs in (
-        (axes[0], _clock(candidates), [c.ms for c in candidates]),
-        (axes[1], "GFLOP per slot", [c.gflop for c in candidates]),
-    ):
-        for i, axis in enumerate(axes_of_cost):
+    about = "95 % intervals over channel draws, paired with perfect CSI"
+    panels = [
+        (label, costs, i)
+        for label, costs in (
+            (_clock(candidates), [c.ms for c in candidates]),
+            ("GFLOP per slot", [c.gflop for c in candidates]),
+        )
+        for i in range(len(BER_TARGETS))
+    ]
+    with figure(path, len(panels), columns=len(BER_TARGETS), size=(6, 4.5), title=about) as axes:
+        for axis, (label, costs, i) in zip(axes, panels, strict=True):
             losses = [c.behind[i].mean for c in candidates]
             on = front(costs, losses)
             steps = sorted((c, o) for c, o, is_on in zip(costs, losses, on, strict=True) if is_on)
@@ -173,11 +172,6 @@ def draw(candidates: list[Candidate], path: Path) -> None:
                 xlabel=label,
                 ylabel=f"dB behind perfect CSI at BER {BER_TARGETS[i]:g}",
             )
-            axis.grid(True, which="both", alpha=0.3)
-    figure.suptitle("95 % intervals over channel draws, paired with perfect CSI", fontsize="small")
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120)
-    pyplot.close(figure)
 
 
 def write(candidates: list[Candidate], folder: Path) -> list[str]:

@@ -2,13 +2,13 @@
 """An evaluation's report for people: markdown tables, one tidy CSV, pictures."""
 
 import csv
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from deeprx_common import report as reports
 from deeprx_common import report_view
+from deeprx_common.figure import curve_style, figure, rate_curve
 from deeprx_common.files import replacing
 
 from .evaluate import BER_TARGETS, BLER_TARGET, PERFECT, Counted
@@ -259,8 +259,7 @@ def markdown(report: dict) -> str:
     if reference:
         parts.append(
             f"## BER minus that of {reference} on the same slots, in per cent of it; how many dB "
-            "less SINR is needed\n\n"
-            + _paired_table(report, reference)
+            "less SINR is needed\n\n" + _paired_table(report, reference)
         )
     for rate in first["coded"]:
         parts.append(
@@ -279,102 +278,73 @@ def markdown(report: dict) -> str:
 
 def plots(report: dict, folder: Path) -> list[str]:
     """Pictures into a folder: their names."""
-    drawn = ["ber.png", "llr.png"]
     report_view.plot(report["points"], folder / "ber.png")
-    _figure(folder / "llr.png", 3, False, lambda axes: _plot_llr(report, axes))
-    kinds = list(dict.fromkeys(b["by"] for b in report["breakdown"]))
-    for what in kinds:
-        name = f"ber_by_{what.replace(' ', '_')}.png".lower()
-        bins = _bins(report, what)
-        _figure(
-            folder / name, len(bins), True, lambda a, w=what, b=bins: _plot_bins(report, w, b, a)
-        )
-        drawn.append(name)
+    _plot_llr(report, folder / "llr.png")
+    drawn = ["ber.png", "llr.png"]
+    points, names = _points(report), _receivers(report)
+    for what in dict.fromkeys(b["by"] for b in report["breakdown"]):
+        file = f"ber_by_{what.replace(' ', '_')}.png".lower()
+        found: dict[str, dict[str, list]] = {}
+        for b in report["breakdown"]:
+            if b["by"] == what:
+                line = found.setdefault(f"{what} {b['bin']}", {}).setdefault(b["receiver"], [])
+                line.append((b["sinr_db"], b["ber"], b["ber_ci95"]))
+        _plot_rates(found, "uncoded BER", folder / file)
+        drawn.append(file)
     if rates := list(report["points"][0]["coded"]):
-        _figure(folder / "bler.png", len(rates), True, lambda a: _plot_coded(report, rates, a))
+        coded = {
+            f"5G LDPC, rate {rate}, one block a slot": {
+                name: [
+                    (s, c["bler"], c["bler_ci95"])
+                    for s in _sinrs(report)
+                    for c in [points[name, s]["coded"][rate]]
+                ]
+                for name in names
+            }
+            for rate in rates
+        }
+        what = "block error rate, Clopper-Pearson intervals"
+        _plot_rates(coded, what, folder / "bler.png")
         drawn.append("bler.png")
     return drawn
 
 
-def _figure(path: Path, panels: int, one_scale: bool, draw: Callable) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    size = (1 + 4.5 * panels, 4.8)
-    figure, axes = pyplot.subplots(1, panels, figsize=size, squeeze=False, sharey=one_scale)
-    draw(axes[0])
-    for axis in axes[0]:
-        axis.grid(True, which="both", alpha=0.3)
-        axis.title.set_fontsize("small")
-    axes[0, 0].legend(fontsize="small")
-    figure.tight_layout()
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120)
-    pyplot.close(figure)
+def _plot_rates(panels: dict[str, dict[str, list]], what: str, path: Path) -> None:
+    """panels: by title, and by receiver, (SINR, rate, interval)."""
+    with figure(path, len(panels), one_scale=True, legend="x-small") as axes:
+        for axis, (title, lines) in zip(axes, panels.items(), strict=True):
+            for k, (name, line) in enumerate(lines.items()):
+                rate_curve(axis, *zip(*line, strict=True), name, **curve_style(k))
+            axis.set(title=title, xlabel="SINR, dB")
+        axes[0].set_ylabel(what)
 
 
-def _line(axis, k: int, name: str, x, values, intervals) -> None:
-    values, (low, high) = np.array(values), np.array(intervals).T
-    style = report_view.curve_style(k) | {"markersize": 4, "capsize": 2}
-    kept = values > 0  # logarithmic axis
-    error = [np.maximum(values - low, 0)[kept], np.maximum(high - values, 0)[kept]]
-    axis.errorbar(np.array(x)[kept], values[kept], error, label=name, **style)
-
-
-def _plot_bins(report: dict, what: str, bins: list[str], axes) -> None:
-    for axis, value in zip(axes, bins, strict=True):
-        for k, name in enumerate(_receivers(report)):
-            found = [
-                b
-                for b in report["breakdown"]
-                if (b["receiver"], b["by"], b["bin"]) == (name, what, value)
-            ]
-            _line(
-                axis, k, name, [b["sinr_db"] for b in found],
-                [b["ber"] for b in found], [b["ber_ci95"] for b in found],
-            )  # fmt: skip
-        axis.set(title=f"{what} {value}", xlabel="SINR, dB", ylabel="uncoded BER", yscale="log")
-
-
-def _plot_coded(report: dict, rates: list[str], axes) -> None:
-    points, sinrs = _points(report), _sinrs(report)
-    for axis, rate in zip(axes, rates, strict=True):
-        for k, name in enumerate(_receivers(report)):
-            found = [points[name, s]["coded"][rate] for s in sinrs]
-            _line(axis, k, name, sinrs, [c["bler"] for c in found], [c["bler_ci95"] for c in found])
-        axis.set(
-            title=f"5G LDPC, rate {rate}, one block a slot", xlabel="SINR, dB", yscale="log",
-            ylabel="block error rate, Clopper-Pearson intervals",
-        )  # fmt: skip
-
-
-def _plot_llr(report: dict, axes) -> None:
+def _plot_llr(report: dict, path: Path) -> None:
     points, sinrs = _points(report), _sinrs(report)
     middle = sinrs[len(sinrs) // 2]
     promised = np.linspace(0, 14, 100)
-    axes[0].plot(promised, 1 / (1 + np.exp(promised)), "k--", linewidth=1, label="as promised")
-    for k, name in enumerate(_receivers(report)):
-        style = report_view.curve_style(k) | {"markersize": 4}
-        bins = [b for b in points[name, middle]["llr"]["reliability"] if b["wrong"] >= 20]
-        axes[0].plot(
-            [-np.log(b["promised"] / (1 - b["promised"])) for b in bins],
-            [b["wrong"] / b["bits"] for b in bins],
-            label=name, **style,
+    with figure(path, 3) as axes:
+        axes[0].plot(promised, 1 / (1 + np.exp(promised)), "k--", linewidth=1, label="as promised")
+        for k, name in enumerate(_receivers(report)):
+            style = curve_style(k)
+            bins = [b for b in points[name, middle]["llr"]["reliability"] if b["wrong"] >= 20]
+            axes[0].plot(
+                [-np.log(b["promised"] / (1 - b["promised"])) for b in bins],
+                [b["wrong"] / b["bits"] for b in bins],
+                label=name, **style,
+            )  # fmt: skip
+            quality = [points[name, s]["llr"] for s in sinrs]
+            best = np.array([q["information_at_best_scale"] for q in quality])
+            ideal = [points[PERFECT, s]["llr"]["information_at_best_scale"] for s in sinrs]
+            axes[1].plot(sinrs, ideal - np.array([q["information"] for q in quality]), **style)
+            axes[1].plot(sinrs, ideal - best, ":", color=style["color"])
+            axes[2].plot(sinrs, [q["p99"] for q in quality], **style)
+        axes[0].set(
+            title=f"calibration at {middle:g} dB", xlabel="|LLR|, nats", ylabel="bits wrong",
+            yscale="log", xlim=(0, 14),
         )  # fmt: skip
-        quality = [points[name, s]["llr"] for s in sinrs]
-        best = np.array([q["information_at_best_scale"] for q in quality])
-        ideal = np.array([points[PERFECT, s]["llr"]["information_at_best_scale"] for s in sinrs])
-        axes[1].plot(sinrs, ideal - np.array([q["information"] for q in quality]), **style)
-        axes[1].plot(sinrs, ideal - best, ":", color=style["color"])
-        axes[2].plot(sinrs, [q["p99"] for q in quality], **style)
-    axes[0].set(
-        title=f"calibration at {middle:g} dB", xlabel="|LLR|, nats", ylabel="bits wrong",
-        yscale="log", xlim=(0, 14),
-    )  # fmt: skip
-    axes[1].set(
-        title="information that perfect CSI has more (dotted: after the best factor)",
-        xlabel="SINR, dB", ylabel="bits per coded bit",
-    )  # fmt: skip
-    axes[2].set(title="99 % of |LLR| are below", xlabel="SINR, dB", ylabel="nats")
+        axes[1].set(
+            title="information that perfect CSI has more (dotted: after the best factor)",
+            xlabel="SINR, dB", ylabel="bits per coded bit",
+        )  # fmt: skip
+        axes[2].set(title="99 % of |LLR| are below", xlabel="SINR, dB", ylabel="nats")
