@@ -33,9 +33,9 @@ class TestChain(unittest.TestCase):
         with TemporaryDirectory() as folder:
             shutil.copytree(ROOT / "training" / "recipes", Path(folder) / "training" / "recipes")
             recipes = "training/recipes"
-            self.run_in(folder, TRAIN, "teacher", f"{recipes}/smoke.toml", "--out", "runs/smoke")
+            self.run_in(folder, TRAIN, f"{recipes}/smoke.toml", "--out", "runs/smoke")
             student = f"{recipes}/smoke_distill.toml"
-            self.run_in(folder, TRAIN, "distill", student, "--out", "runs/student")
+            self.run_in(folder, TRAIN, student, "--out", "runs/student")
             self.run_in(
                 folder, TRAIN, "evaluate", "runs/student/last.ckpt",
                 "--sinr", "9,15", "--slots", "8", "--out", "runs/eval",

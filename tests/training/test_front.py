@@ -68,7 +68,7 @@ def test_receivers_of_both_files_by_time(tmp_path, capsys):
             assert g.mean == pytest.approx(db, abs=0.05)
             assert g.over_slots[0] <= g.mean <= g.over_slots[1]
             assert g.over_slots[1] - g.over_slots[0] < 0.1  # paired: the draws cancel
-    assert main(["front", str(tmp_path), str(bench)]) == 0
+    assert main(["plot", str(tmp_path), "--bench", str(bench)]) == 0
     table = capsys.readouterr().out.splitlines()
     assert "**0.5" in table[2] and "\\*" in table[2]
     assert "**" not in table[3] and "\\*" in table[3]  # slower than fast, but fewer FLOP
@@ -81,7 +81,7 @@ def test_a_bench_on_a_gpu_has_wall_time(tmp_path, capsys):
     bench = made(tmp_path, {"one": (0.2, 2.0, 0.1)}, device="cuda:0")
     (found,) = read(tmp_path, bench, "block")
     assert found.ms == pytest.approx(2.0) and found.gflop == pytest.approx(0.1)
-    assert main(["front", str(tmp_path), str(bench)]) == 0
+    assert main(["plot", str(tmp_path), "--bench", str(bench)]) == 0
     assert "| wall ms a slot |" in capsys.readouterr().out
 
 
@@ -101,6 +101,6 @@ def test_a_bench_on_a_gpu_has_wall_time(tmp_path, capsys):
 def test_files_that_do_not_fit(tmp_path, capsys, spoil, says):
     bench = made(tmp_path, {"one": (0.2, 2.0, 0.1)})
     spoil(tmp_path)
-    assert main(["front", str(tmp_path), str(bench)]) == 2
+    assert main(["plot", str(tmp_path), "--bench", str(bench)]) == 2
     error = capsys.readouterr().err
     assert says in error and error.count("\n") == 1

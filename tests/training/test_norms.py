@@ -117,7 +117,7 @@ def test_settling_without_such_norms_is_one_line(tmp_path, capsys):
     export = ["export", str(tmp_path / "run/last.ckpt"), "--out", str(tmp_path / "m.pt")]
     for more, says in [
         (["--settle", "64"], "give a checkpoint's --recipe"),
-        (["--settle", "1", "--recipe", str(path)], "expected 2 slots or more, got 1"),
+        (["--settle", "1", "--recipe", str(path)], "expected 2 slots or more, found 1"),
     ]:
         assert main([*export, *more]) == 2
         found = capsys.readouterr().err.splitlines()
@@ -150,6 +150,6 @@ def test_a_run_that_starts_from_weights_goes_on_from_them(tmp_path, capsys):
         (4, 'start = "runs/gone.ckpt"', "error: runs/gone.ckpt: no such checkpoint or model file"),
     ]:
         wrong = recipe(tmp_path, member=member, channels=channels, name="wrong.toml")
-        assert main(["student", str(wrong), "--out", str(tmp_path / "w"), "--device", "cpu"]) == 2
+        assert main([str(wrong), "--out", str(tmp_path / "w"), "--device", "cpu"]) == 2
         found = capsys.readouterr().err.splitlines()
         assert len(found) == 1 and says in found[0], found

@@ -29,9 +29,9 @@ from deeprx_training.receivers.int8 import (
 )
 from deeprx_training.receivers.nets import HybridRx
 from deeprx_training.receivers.realtime import RealtimeRx
+from deeprx_training.teaching.checkpoint import load_receiver
 from deeprx_training.teaching.losses import bce
 from deeprx_training.teaching.rounding import calibrate, fine_tune
-from deeprx_training.teaching.train import load_receiver
 
 SPEC = {"net": "RealtimeRx", "channels": 16, "pilot_channels": 16, "fold": 12}
 CONDITIONS = Conditions(n_prb=6, modulations={"16QAM": 0.5, "64QAM": 0.5})
@@ -191,7 +191,7 @@ def test_int8_files_load_in_silence(made, tmp_path):
     """In a process of its own: LibTorch warns once for each."""
     path = str(tmp_path / "small.pt")
     export(made, path, "small", "student", [2], "int8", openvino=False)
-    program = f"from deeprx_training.teaching.train import load_receiver; load_receiver({path!r})"
+    program = f"from deeprx_training.teaching import checkpoint; checkpoint.load_receiver({path!r})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -8,6 +8,7 @@ import torch
 
 from deeprx_common.slot import constellation
 from deeprx_training.data.channels import Conditions, SlotGenerator, bit_errors
+from deeprx_training.files import TrainingError
 from deeprx_training.receivers.build import build
 from deeprx_training.receivers.classical import (
     Baseline,
@@ -27,7 +28,7 @@ from deeprx_training.receivers.realtime import (
     level_spacing,
     soft_symbol,
 )
-from deeprx_training.teaching.train import TrainingError, load_receiver
+from deeprx_training.teaching.checkpoint import load_receiver
 
 
 def as_planes(z):

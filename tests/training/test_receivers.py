@@ -22,7 +22,7 @@ from deeprx_training.receivers.classical import (
 )
 from deeprx_training.receivers.flop import example, flop_per_slot
 from deeprx_training.receivers.nets import DeepRx, HybridRx, SeparableConv, count_parameters
-from deeprx_training.teaching.train import load_receiver
+from deeprx_training.teaching.checkpoint import load_receiver
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = json.loads((Path(__file__).parent / "reference_sionna.json").read_text())

@@ -10,7 +10,7 @@ import pytest
 from deeprx_common.stats import paired_difference
 from deeprx_training.evaluation.evaluate import PERFECT, SURE, Evaluation, evaluation_conditions
 from deeprx_training.evaluation.figures import Curve, gain
-from deeprx_training.teaching.train import load_receiver
+from deeprx_training.teaching.checkpoint import load_receiver
 
 MODELS = Path(__file__).parents[2] / "models"
 NAMES = sorted(p.stem for k in ("slim", "realtime") for p in MODELS.glob(f"deeprx-{k}-*.pt"))

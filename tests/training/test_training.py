@@ -16,6 +16,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from deeprx_training import cli
 from deeprx_training.cli import main
 from deeprx_training.files import TrainingError
 from deeprx_training.receivers.build import build
@@ -53,14 +54,14 @@ def weights(folder):
 
 def test_whole_chain(tmp_path, capsys):
     """Teacher, student distilled from it, evaluation, export with the measured table."""
-    assert main(["teacher", recipe(tmp_path), "--out", str(tmp_path / "t"), "--device", "cpu"]) == 0
+    assert main([recipe(tmp_path), "--out", str(tmp_path / "t"), "--device", "cpu"]) == 0
     kd = recipe(
         tmp_path,
         "kd.toml",
         more=f'teacher = "{tmp_path}/t/last.ckpt:tiny"',
         member="loss = { bce = 0.3, kl = 0.7 }\ntemperature = 2.0",
     )
-    assert main(["distill", kd, "--out", str(tmp_path / "s"), "--device", "cpu"]) == 0
+    assert main([kd, "--out", str(tmp_path / "s"), "--device", "cpu"]) == 0
     log = [json.loads(line) for line in (tmp_path / "s" / "log.jsonl").read_text().splitlines()]
     assert log[-1]["step"] == 7 and set(log[-1]["tiny"]) == {"bce", "kl"}
     model = str(tmp_path / "tiny.pt")
@@ -115,11 +116,11 @@ def test_whole_chain(tmp_path, capsys):
 
 def test_a_stopped_run_resumes_to_the_same_result(tmp_path):
     path = recipe(tmp_path)
-    main(["student", path, "--out", str(tmp_path / "whole"), "--device", "cpu"])
+    main([path, "--out", str(tmp_path / "whole"), "--device", "cpu"])
     trainer = Trainer(recipes.load(path), tmp_path / "parts", "cpu")
     assert not trainer.fit(on_step=lambda: trainer.step == 3 and trainer.stop())
     assert trainer.step == 4
-    assert main(["student", path, "--out", str(tmp_path / "parts"), "--device", "cpu"]) == 0
+    assert main([path, "--out", str(tmp_path / "parts"), "--device", "cpu"]) == 0
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert all(torch.equal(whole[k], parts[k]) for k in whole)
 
@@ -148,14 +149,14 @@ def one_thread():
 def test_a_killed_distillation_resumes_to_the_same_result(tmp_path, one_thread):
     """Nothing is left of the process but its last checkpoint, in the middle of a chunk."""
     teacher = recipe(tmp_path, "t.toml", steps=1)
-    main(["teacher", teacher, "--out", str(tmp_path / "t"), "--device", "cpu"])
+    main([teacher, "--out", str(tmp_path / "t"), "--device", "cpu"])
     more = f'kd_until = 0.8\noptimizer = "lamb"\nteacher = "{tmp_path}/t/last.ckpt"'
     path = recipe(tmp_path, steps=8, more=more, member="loss = { kl = 1.0 }\ntemperature = 4.0")
-    main(["distill", path, "--out", str(tmp_path / "whole"), "--device", "cpu"])
+    main([path, "--out", str(tmp_path / "whole"), "--device", "cpu"])
     command = [sys.executable, "-c", KILLED, path, str(tmp_path / "parts")]
     assert subprocess.run(command, timeout=120, env=ONE_THREAD).returncode == -signal.SIGKILL
     assert torch.load(tmp_path / "parts/last.ckpt", weights_only=True)["step"] == 5
-    assert main(["distill", path, "--out", str(tmp_path / "parts"), "--device", "cpu"]) == 0
+    assert main([path, "--out", str(tmp_path / "parts"), "--device", "cpu"]) == 0
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert all(torch.equal(whole[k], parts[k]) for k in whole)
 
@@ -163,7 +164,7 @@ def test_a_killed_distillation_resumes_to_the_same_result(tmp_path, one_thread):
 def test_what_a_run_leaves(tmp_path):
     """run.json says what it took, by phase and over all its parts; TensorBoard has the losses."""
     teacher = recipe(tmp_path, "t.toml", steps=1)
-    main(["teacher", teacher, "--out", str(tmp_path / "t"), "--device", "cpu"])
+    main([teacher, "--out", str(tmp_path / "t"), "--device", "cpu"])
     path = recipe(
         tmp_path,
         steps=9,
@@ -239,7 +240,7 @@ def test_nets_that_bfloat16_would_break_train_in_float32(tmp_path, capsys):
     trainer = Trainer(recipes.load(odd), tmp_path / "run", "cpu")
     assert trainer.precision == {"tiny": "float32"}
     path.write_text("precision = 'bfloat16'\n" + text)
-    assert main(["student", odd, "--out", str(tmp_path / "other"), "--device", "cpu"]) == 2
+    assert main([odd, "--out", str(tmp_path / "other"), "--device", "cpu"]) == 2
     assert "needs dilated convolutions with a multiple of 16" in capsys.readouterr().err
 
 
@@ -265,7 +266,7 @@ def test_processes_of_torchrun_train_one_net(tmp_path):
     path = recipe(tmp_path, steps=6)
     script = tmp_path / "telling.py"
     script.write_text(TELLING)
-    command = f"torch.distributed.run --standalone --nproc-per-node 2 {script} student"
+    command = f"torch.distributed.run --standalone --nproc-per-node 2 {script}"
     out = tmp_path / "run"
     done = subprocess.run(
         [sys.executable, "-m", *command.split(), path, "--out", str(out), "--device", "cpu"],
@@ -279,7 +280,7 @@ def test_processes_of_torchrun_train_one_net(tmp_path):
     assert record["processes"] == 2 and record["slots"] == 6 * 4 * 2
     first, second = ((tmp_path / f"weights{rank}").read_bytes() for rank in range(2))
     assert first == second
-    main(["student", path, "--out", str(tmp_path / "one"), "--device", "cpu"])
+    main([path, "--out", str(tmp_path / "one"), "--device", "cpu"])
     two, one = weights(out), weights(tmp_path / "one")
     assert two.keys() == one.keys() and not all(torch.equal(two[k], one[k]) for k in two)
 
@@ -289,7 +290,7 @@ def test_a_full_disk_gets_one_line_and_leaves_the_last_state(tmp_path, limit):
     """A limit on file sizes stands for the full disk: writing fails in the middle of a file."""
     path = recipe(tmp_path, steps=3)
     out = tmp_path / "run"
-    assert main(["student", path, "--out", str(out), "--device", "cpu"]) == 0
+    assert main([path, "--out", str(out), "--device", "cpu"]) == 0
     before = (out / "last.ckpt").read_bytes()
     longer = Path(path)
     longer.write_text(longer.read_text().replace("steps = 3", "steps = 3 # more"))
@@ -302,7 +303,7 @@ def test_a_full_disk_gets_one_line_and_leaves_the_last_state(tmp_path, limit):
         "from deeprx_training.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, "student", path, "--out", str(out), "--device", "cpu"],
+        [sys.executable, "-c", code, path, "--out", str(out), "--device", "cpu"],
         capture_output=True,
         text=True,
         timeout=120,
@@ -322,7 +323,6 @@ def test_ctrl_c_keeps_the_run(tmp_path, number):
         sys.executable,
         "-m",
         "deeprx_training.cli",
-        "student",
         path,
         "--out",
         str(out),
@@ -428,7 +428,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
 def test_bad_recipes_get_one_line(tmp_path, capsys, edit, says):
     path = Path(recipe(tmp_path, member="temperature = 1.0"))
     path.write_text(edit(path.read_text()))
-    assert main(["student", str(path), "--out", str(tmp_path / "run"), "--device", "cpu"]) == 2
+    assert main([str(path), "--out", str(tmp_path / "run"), "--device", "cpu"]) == 2
     message = capsys.readouterr().err
     assert says in message and message.count("\n") == 1
 
@@ -436,7 +436,7 @@ def test_bad_recipes_get_one_line(tmp_path, capsys, edit, says):
 def test_bad_files_get_one_line(tmp_path, capsys):
     path = recipe(tmp_path, steps=1)
     out = str(tmp_path / "run")
-    assert main(["student", path, "--out", out, "--device", "cpu"]) == 0
+    assert main([path, "--out", out, "--device", "cpu"]) == 0
     other = recipe(tmp_path, "other.toml", steps=2)
     (tmp_path / "junk.ckpt").write_bytes(b"not a checkpoint")
     (tmp_path / "junk.pt").write_bytes(b"not a model")
@@ -452,8 +452,8 @@ def test_bad_files_get_one_line(tmp_path, capsys):
         + "n_rx = 1\n"
     )
     for command, says in [
-        (["student", other, "--out", out], "belongs to another recipe"),
-        (["student", "missing.toml", "--out", out], "cannot read the recipe"),
+        ([other, "--out", out], "belongs to another recipe"),
+        (["missing.toml", "--out", out], "cannot read the recipe"),
         (
             ["export", f"{out}/last.ckpt:nobody", "--out", str(tmp_path / "m.pt")],
             "holds tiny, not 'nobody'",
@@ -469,10 +469,9 @@ def test_bad_files_get_one_line(tmp_path, capsys):
         (["evaluate", str(tmp_path / "empty.ckpt"), "--out", out], "found one without a net"),
         (["evaluate", path, "--out", str(tmp_path / "junk.pt")], "cannot be the output folder"),
         (["evaluate", f"{out}/last.ckpt", "--out", out, "--sinr", "1e9"], "expected -50 to 100"),
-        (["evaluate", f"{out}/last.ckpt", "--out", out, "--dmrs", "2.5"], "symbols 0 to 13"),
         (["evaluate", f"{out}/last.ckpt", "--out", out, "--delay-spread", "300"], "0 to 1e-05"),
         (["evaluate", f"{out}/last.ckpt", "--out", out, "--doppler", "nan"], "0 to 10000"),
-        (["student", one, "--out", f"{out}1", "--device", "cpu"], "PRB in 16QAM with 1 antennas"),
+        ([one, "--out", f"{out}1", "--device", "cpu"], "PRB in 16QAM with 1 antennas"),
         (
             ["export", f"{out}/last.ckpt", "--out", str(tmp_path / "junk.pt" / "m.pt")],
             "cannot be written",
@@ -485,9 +484,7 @@ def test_bad_files_get_one_line(tmp_path, capsys):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_asking_for_a_missing_gpu_is_an_error(tmp_path, capsys):
-    assert (
-        main(["student", recipe(tmp_path), "--out", str(tmp_path / "run"), "--device", "cuda"]) == 2
-    )
+    assert main([recipe(tmp_path), "--out", str(tmp_path / "run"), "--device", "cuda"]) == 2
     assert "a GPU was asked for" in capsys.readouterr().err
 
 
@@ -502,10 +499,10 @@ def test_a_recipe_is_known_by_what_it_says(tmp_path):
     """A comment, a space or another order of keys is no other recipe; a run goes on over them."""
     path = Path(recipe(tmp_path, steps=2))
     first, text = recipes.load(path).sha256, path.read_text()
-    assert main(["student", str(path), "--out", str(tmp_path / "run"), "--device", "cpu"]) == 0
+    assert main([str(path), "--out", str(tmp_path / "run"), "--device", "cpu"]) == 0
     path.write_text("# said later\nchunk = 3  # of 4\n" + text.replace("chunk = 3\n", ""))
     assert recipes.load(path).sha256 == first
-    assert main(["student", str(path), "--out", str(tmp_path / "run"), "--device", "cpu"]) == 0
+    assert main([str(path), "--out", str(tmp_path / "run"), "--device", "cpu"]) == 0
     path.write_text(text.replace("chunk = 3", "chunk = 2"))
     assert recipes.load(path).sha256 != first
 
@@ -552,7 +549,7 @@ def test_a_recipe_names_a_net_of_ones_own(tmp_path, monkeypatch, capsys):
     start = text.index("net = {")
     own = 'net = { net = "mine_of_a_test:Mine", channels = 3 }'
     path.write_text(text[:start] + own + text[text.index("\n", start) :])
-    run = ["student", str(path), "--out", str(tmp_path / "run"), "--device", "cpu"]
+    run = [str(path), "--out", str(tmp_path / "run"), "--device", "cpu"]
     assert main(run) == 2
     error = capsys.readouterr().err
     assert "No module named 'mine_of_a_test'; modules are sought" in error
@@ -575,6 +572,55 @@ def test_a_recipe_names_a_net_of_ones_own(tmp_path, monkeypatch, capsys):
     path.write_text(path.read_text().replace("channels = 3", "width = 3"))
     assert main(run) == 2
     assert "Mine: Mine.__init__() got an unexpected keyword argument" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "key", "value"),
+    [
+        (["--sinr", "-3,0"], "sinr", [-3.0, 0.0]),
+        (["--sinr", "6:18:3"], "sinr", [6.0, 9.0, 12.0, 15.0, 18.0]),
+        (["--sinr", "floor"], "sinr", [18.0, 21.0, 24.0, 27.0, 30.0]),
+        (["--channel", "tdl-a,CDL-E"], "channel", ["TDL-A", "CDL-E"]),
+        (["--modulation", "16qam"], "modulation", "16QAM"),
+        (["--dmrs", "2"], "dmrs", [2]),
+        (["--n-rx", "4"], "n_rx", 4),
+    ],
+)
+def test_options_of_evaluate(options, key, value):
+    parsed = cli._parser().parse_args(["evaluate", "m.pt", "--out", "o", *options])
+    assert getattr(parsed, key) == value
+
+
+def test_mistakes_in_options_get_one_line(capsys):
+    for command, says in [
+        (["evaluate", "m.pt", "--out", "o", "--dmrs", "2.5"], "expected whole numbers"),
+        (["evaluate", "m.pt", "--out", "o", "--sinr", "x"], "expected numbers, as 6,9,12"),
+        (["evaluate", "m.pt", "--out", "o", "--code-rate", "half"], "expected 1/2, 3/4"),
+        (["evaluate", "m.pt", "--out", "o", "--channel", "TDL-F"], "expected TDL-A, TDL-E"),
+        (["student", "r.toml"], "invalid choice: 'student' (choose from 'run'"),
+    ]:
+        with pytest.raises(SystemExit) as ended:
+            main(command)
+        message = capsys.readouterr().err
+        assert ended.value.code == 2 and says in message and message.count("\n") == 1, message
+
+
+def test_help_and_version_load_no_torch():
+    """They take as long as Python does."""
+    code = (
+        "import sys; from deeprx_training.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "finally: print(sorted({'torch', 'sionna', 'ray'} & set(sys.modules)))"
+    )
+    for words in (["--help"], ["--version"], *([c, "--help"] for c in cli.COMMANDS)):
+        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+        assert done.returncode == 0 and done.stdout.endswith("[]\n"), (words, done.stderr)
+
+
+def test_debug_shows_where_an_error_arose(tmp_path, capsys):
+    command = ["missing.toml", "--out", str(tmp_path)]
+    assert main(command) == 2 and "Traceback" not in capsys.readouterr().err
+    assert main([*command, "--debug"]) == 2 and "Traceback" in capsys.readouterr().err
 
 
 def test_the_python_that_is_required_has_what_is_used():

@@ -31,12 +31,11 @@ from deeprx_common.slot import (
 
 from ..schema import Text, number, pair, several, table_of, weights, whole
 from . import seeds
+from .seeds import EVALUATION_CHANNELS, TRAINING_CHANNELS
 
 SPEC_VERSION = "19.2"  # of TR 38.901
 CARRIER_HZ = 3.5e9
 LIGHT_M_S = 299_792_458.0
-TRAINING_CHANNELS = ("TDL-B", "TDL-C", "TDL-D", "CDL-B", "CDL-C", "CDL-D")
-EVALUATION_CHANNELS = ("TDL-A", "TDL-E", "CDL-A", "CDL-E")
 
 
 def _symbols(key: str) -> tuple[int, ...]:

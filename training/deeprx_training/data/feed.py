@@ -48,6 +48,11 @@ class BatchPlan:
     seed: int
     data_seed: int
 
+    @property
+    def slots(self) -> tuple:
+        """What decides which slots there are, whatever their order."""
+        return (asdict(self.conditions), self.batch, self.chunk, self.data_seed)
+
 
 def _pack(batch: SlotBatch) -> dict:
     return {
@@ -105,10 +110,7 @@ class SlotCache:
 
     def __init__(self, folder: Path, plan: BatchPlan, device: torch.device, teacher_sha256: str):
         drawn = [
-            asdict(plan.conditions),
-            plan.batch,
-            plan.chunk,
-            plan.data_seed,
+            plan.slots,
             torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             version("sionna-no-rt"),
             torch.__version__,

@@ -129,8 +129,8 @@ class Evaluation:
             found = flop_per_slot(net, n_rx, n_prb, self.config.bits_per_symbol)
         except (RuntimeError, IndexError):
             raise EvaluationError(
-                f"{name}: does not receive slots of {n_rx} antennas and {n_prb} PRB; --rx says how "
-                "many antennas there are"
+                f"{name}: does not receive slots of {n_rx} antennas and {n_prb} PRB; --n-rx says "
+                "how many antennas there are"
             ) from None
         return found["matmul"] + found["other"]
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a sweep or a study found, in pictures and tables: reads the table that both write.
+"""What an experiment found, in pictures and tables: reads the table that it writes.
 
-A curve is what remains of one or more trials when their seeds are pooled: all were examined on the
+A curve is what remains of one or more groups when their seeds are pooled: all were examined on the
 same slots, so errors add up slot by slot, and the slots stay the clusters of the intervals.
 """
 
@@ -33,7 +33,7 @@ _NUMBERS = tuple(
     if isinstance(f.default, int | float | str)
     and f.name not in (*_SEEDS, "sha256", "text", "folder")
 )
-# What tells curves apart, with every key of [data] that a sweep varies
+# What tells curves apart, with every key of [data] that an experiment varies
 _IDENTITY = ("net", "params", "flop_per_slot", *_NUMBERS, *_DISTILLING)
 
 
@@ -92,7 +92,7 @@ def curves(rows: list[dict], scores: dict[tuple, float] | None = None) -> list[C
     """Rows of one set, domain and modulation as curves, seeds pooled."""
     groups: dict[tuple, dict] = {}
     for row in rows:
-        seed = (row["seed"], row["data_seed"], row["trial"])
+        seed = (row["seed"], row["data_seed"], row["group"])
         groups.setdefault(_setting(row), {}).setdefault(seed, {})[row["sinr_db"]] = row
     made = []
     for setting, seeds in groups.items():
@@ -149,19 +149,19 @@ def gain(curve: Curve, other: Curve, target: float, resamples: int = 200) -> Gai
 
 
 def read(path: str | Path) -> tuple[Path, list[dict]]:
-    """A sweep's folder and the rows of its results.parquet; PlotError where there is none."""
+    """An experiment's folder and the rows of its results.parquet; PlotError where there is none."""
     path = Path(path)
     file = path / "results.parquet" if path.is_dir() else path
     try:
         rows = pa.parquet.read_table(file).to_pylist()
     except FileNotFoundError:
         raise PlotError(
-            f"{file}: not there; ./dev train sweep writes it when a trial has finished"
+            f"{file}: not there; ./dev train experiment writes it when a group has finished"
         ) from None
     except (pa.ArrowInvalid, OSError) as error:
-        raise PlotError(f"{file}: expected a sweep's results.parquet ({error})") from None
+        raise PlotError(f"{file}: expected an experiment's results.parquet ({error})") from None
     if not rows or not {"kind", "set", "errors", "sinr_db"} <= set(rows[0]):
-        raise PlotError(f"{file}: expected a sweep's results.parquet, found another table")
+        raise PlotError(f"{file}: expected an experiment's results.parquet, found another table")
     return file.parent, rows
 
 
@@ -288,7 +288,7 @@ def _interval(pair: tuple[float, float]) -> str:
 
 
 def _coded_tables(file: Path) -> list[str]:
-    """Block error rates of a study's examination with codes, one table a rate."""
+    """Block error rates of an examination with codes, one table a rate."""
     with np.load(file) as counted:
         sinr = counted["sinr_db"]
         rates: dict[str, list] = {}

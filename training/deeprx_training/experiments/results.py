@@ -38,7 +38,7 @@ from ..evaluation.evaluate import (
 )
 from ..export.describe import content_sha256, read
 from ..files import TrainingError
-from ..teaching.train import load_receiver
+from ..teaching.checkpoint import load_receiver
 
 SCHEMA = "deeprx.results/1"
 ROOT = Path(__file__).parents[3]

@@ -148,7 +148,7 @@ class RealtimeRx(nn.Module):
     """channels and blocks of the net on the grid, whose `fold` neighbouring subcarriers are one
     position, in each of so many rounds (0: the pilots alone); pilot_channels and pilot_blocks of
     the net on the pilots. The blocks on the grid have a dilation (time, frequency) and are dense
-    or separable: training/studies/search.toml compares them.
+    or separable: training/experiments/search.toml compares them.
 
     While training, it returns the LLRs after every round, one after another along B: each round is
     taught, and a net can be cut short after any of them.

@@ -17,6 +17,7 @@ from ..data.channels import TRAINING_CHANNELS, Conditions
 from ..data.feed import BatchPlan
 from ..receivers.build import NETS, build
 from ..receivers.nets import MAX_BITS
+from ..reference import Reference
 from ..schema import Flag, Text, check, number, several, table_of, weights, whole
 from .losses import LOSSES
 
@@ -108,10 +109,10 @@ def located(reference: str, folder: Path) -> str:
     """A receiver's file, from the working directory, the folder or one above it; what is nowhere
     stays as it is.
     """
-    file, colon, member = reference.partition(":")
-    folder = folder.resolve()
-    places = (Path(place) / file for place in ("", folder, *folder.parents))
-    return f"{next((p for p in places if p.is_file()), file)}{colon}{member}"
+    named, folder = Reference.parse(reference), folder.resolve()
+    places = (Path(place) / named.file for place in ("", folder, *folder.parents))
+    found = next((p for p in places if p.is_file()), None)
+    return str(replace(named, file=found)) if found else reference
 
 
 def content_sha256(text: str) -> str:

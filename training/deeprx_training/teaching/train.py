@@ -19,18 +19,17 @@ from torch.utils.tensorboard import SummaryWriter
 
 from deeprx_common import report
 from deeprx_common.energy import find_meter
-from deeprx_common.shipped import shipped_models
 from deeprx_common.slot import MODULATIONS, SlotConfig
 
 from ..data.channels import SlotBatch
 from ..data.feed import SlotFeed, code_sha256
-from ..files import TrainingError, read_tensors, writable_folder, write_atomically
+from ..files import TrainingError, writable_folder, write_atomically
 from ..receivers import classical, realtime
 from ..receivers import nets as receivers
 from ..receivers.build import build
-from ..receivers.int8 import select_engine
 from ..receivers.nets import HybridRx, SeparableConv, bodies, last_hidden
-from ..receivers.realtime import RealtimeRx
+from ..reference import Reference
+from .checkpoint import damaged, load_receiver, read_checkpoint
 from .ledger import EnergyBill, Ledger
 from .losses import objective, sinr_weight
 from .recipe import Member, Recipe
@@ -45,84 +44,6 @@ def learning_rate(recipe: Recipe, step: int) -> float:
         return recipe.lr * (step + 1) / recipe.warmup
     flat = recipe.decay_from * recipe.steps
     return recipe.lr * min(1.0, (recipe.steps - step) / max(1.0, recipe.steps - flat))
-
-
-def load_receiver(reference: str, rebuild: bool = False) -> tuple[str, nn.Module]:
-    """(name, net in eval mode) from "CHECKPOINT[:MEMBER[@ROUNDS]]" of a training run, or an
-    exported "FILE.pt". ROUNDS cuts a RealtimeRx short.
-
-    Checkpoints are unpickled safely. A model file is a program that this runs: trusted files only.
-    It comes back as it was shipped, in its own precision, or with rebuild as a float32 net of its
-    weights. TrainingError says in one line what is wrong with the file.
-    """
-    path, _, member = reference.partition(":")
-    if not Path(path).is_file():
-        shipped = ", ".join(map(os.path.relpath, shipped_models()))
-        raise TrainingError(f"{path}: no such checkpoint or model file; shipped are {shipped}")
-    if path.endswith(".pt"):
-        return Path(path).stem, _from_model_file(path, rebuild)
-    state = _read_checkpoint(path)
-    specs = state["specs"]
-    member, _, rounds = member.partition("@")
-    member = member or next(iter(specs))
-    if member not in specs:
-        raise TrainingError(f"{path}: holds {', '.join(specs)}, not {member!r}")
-    try:
-        net = build(json.loads(specs[member]))
-        net.load_state_dict(state["nets"][member])
-    except (ValueError, KeyError, RuntimeError) as error:
-        raise TrainingError(_damaged(path, member, error)) from None
-    if not rounds:
-        return member, net.eval()
-    if not (isinstance(net, RealtimeRx) and rounds.isdecimal() and int(rounds) <= len(net.rounds)):
-        raise TrainingError(f"{path}: {member} cannot be cut to {rounds} rounds")
-    net.rounds = net.rounds[: int(rounds)]
-    return f"{member}@{rounds}", net.eval()
-
-
-def recipe_of(reference: str) -> str | None:
-    """SHA-256 of the recipe a checkpoint was trained by, hexadecimal; None for a model file."""
-    path = reference.partition(":")[0]
-    return None if path.endswith(".pt") else _read_checkpoint(path)["recipe_sha256"]
-
-
-def _read_checkpoint(path: str | Path) -> dict:
-    what = "a checkpoint of a training run"
-    state = read_tensors(Path(path), what)
-    if not (isinstance(state, dict) and {"specs", "nets", "recipe_sha256"} <= set(state)):
-        raise TrainingError(f"{path}: expected {what}, found other tensors")
-    if not state["specs"]:
-        raise TrainingError(f"{path}: expected {what}, found one without a net")
-    return state
-
-
-def _damaged(path: str | Path, member: str, error: Exception) -> str:
-    reason = str(error).splitlines()[-1].strip()
-    return f"{path}: the weights of {member} are not those of the net that it names: {reason}"
-
-
-def _from_model_file(path: str, rebuild: bool) -> nn.Module:
-    extra = {"deeprx.json": ""}
-    select_engine()
-    try:
-        script = torch.jit.load(path, map_location="cpu", _extra_files=extra)
-        metadata = json.loads(extra["deeprx.json"])
-        spec = (metadata.get("training") or {}).get("net")
-    except (RuntimeError, ValueError, AttributeError):
-        raise TrainingError(
-            f"{path}: expected a model file with deeprx.json, found something else"
-        ) from None
-    if not rebuild:
-        return script.eval()
-    if not spec:
-        raise TrainingError(
-            f"{path}: says not which net it is; a teacher is exported with --recipe"
-        )
-    net = build(spec)
-    if script.state_dict().keys() != net.state_dict().keys():
-        raise TrainingError(f"{path}: holds rounded weights; give the file it was made from")
-    net.load_state_dict(script.state_dict())
-    return net.eval()
 
 
 def bfloat16_is_safe(net: nn.Module) -> bool:
@@ -227,10 +148,10 @@ class Trainer:
             precision = "bfloat16" if self._has_bfloat16 else "float32"
             self.teacher = self.fabric.to_device(self._prepare(net, precision))
             self._try_teacher()
-            file, _, member = recipe.teacher.partition(":")
+            teacher = Reference.parse(recipe.teacher)
             code = code_sha256(classical, realtime, receivers)
-            what = f"{member} in {precision} by {code}".encode()
-            digest = hashlib.sha256(Path(file).read_bytes() + what).hexdigest()
+            what = f"{teacher.member}@{teacher.rounds} in {precision} by {code}".encode()
+            digest = hashlib.sha256(teacher.file.read_bytes() + what).hexdigest()
         self.feed = SlotFeed(
             recipe.plan,
             self.fabric.device,
@@ -255,7 +176,7 @@ class Trainer:
             try:
                 net.load_state_dict(trained.state_dict())
             except RuntimeError as error:
-                raise TrainingError(_damaged(member.start, member.name, error)) from None
+                raise TrainingError(damaged(member.start, member.name, error)) from None
         return net
 
     def _try_teacher(self) -> None:
@@ -413,7 +334,7 @@ class Trainer:
         """Go on from last.ckpt if there is one; TrainingError if another recipe made it."""
         if not self.checkpoint.exists():
             return
-        state = _read_checkpoint(self.checkpoint)
+        state = read_checkpoint(self.checkpoint)
         if state["recipe_sha256"] != self.recipe.sha256:
             raise TrainingError(
                 f"{self.checkpoint}: belongs to another recipe; choose another --out or delete it"
@@ -427,7 +348,7 @@ class Trainer:
             self.bill.load_state(state["bill"])
             self.feed.cached_llr_slots = state["cached_llr_slots"]
         except (ValueError, KeyError, RuntimeError, TypeError) as error:
-            raise TrainingError(_damaged(self.checkpoint, ", ".join(self.nets), error)) from None
+            raise TrainingError(damaged(self.checkpoint, ", ".join(self.nets), error)) from None
 
     def _distilling(self, step: int) -> bool:
         return self.teacher is not None and step < self.recipe.kd_until * self.recipe.steps

@@ -1,0 +1,387 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Experiments as their users run them: stopped, resumed on a cluster, within a given time, with a
+group that fails.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+import torch
+
+from deeprx_training.cli import main
+from deeprx_training.experiments.file import load
+from deeprx_training.teaching import recipe as recipes
+from deeprx_training.teaching.train import Trainer
+
+ROOT = Path(__file__).parents[2]
+RECIPE = """
+steps = 3
+batch = 4
+chunk = 2
+warmup = 2
+[[members]]
+name = "tiny"
+net = { net = "HybridRx", channels = 4, dilations = [[1, 1]] }
+[data]
+channels = ["TDL-B"]
+n_prb = 6
+"""
+EXAMINATION = """
+[[examination]]
+set = "validation"
+sinr_db = [6, 12]
+slots = 4
+"""
+GRIDS = """
+recipe = "r.toml"
+[teachers.good]
+recipe = "r.toml"
+"members.tiny.net.channels" = 8
+[teachers.bad]
+recipe = "r.toml"
+lr = 1e30
+[[grid]]
+steps = [300]
+[[grid]]
+teacher = ["good", "bad"]
+"members.*.loss" = [{ bce = 0.3, kl = 0.7 }]
+"members.tiny.temperature" = [2.0]
+[[examination]]
+set = "evaluation"
+sinr_db = [6, 12]
+slots = 4
+"""
+
+
+def write(folder, text=GRIDS + EXAMINATION, recipe=RECIPE):
+    (folder / "r.toml").write_text(recipe)
+    (folder / "s.toml").write_text(text)
+    return folder / "s.toml"
+
+
+def names(path, out="out"):
+    return [g.name for g in load(path, out).groups]
+
+
+# The experiment file
+
+
+def test_grids_expand_to_recipes_that_run_by_themselves(tmp_path):
+    """Values land at their dotted paths, teachers come first, equal trials are one."""
+    text = """
+recipe = "r.toml"
+[[grid]]
+seed = [1, 2]
+data.snr_db = [[0.0, 10.0]]
+"members.*.net.channels" = [4, 8]
+[[grid]]
+seed = [1]
+"data.snr_db" = [[0.0, 10.0]]
+members.tiny.net.channels = [4]
+"""
+    found = load(write(tmp_path, text + EXAMINATION), "out")
+    assert len(found.groups) == 4 and (found.n_prb, found.n_rx) == (6, 2)
+    assert all(len(g.name) < 130 for g in found.groups)
+    recipe = found.groups[-1].recipe
+    for line in ("seed = 2", "channels = 8", "snr_db = ["):
+        assert line in recipe
+    taught = load(write(tmp_path), "out").groups
+    assert [g.is_teacher for g in taught] == ["good", "bad", "", "", ""]
+    student = next(g for g in taught if g.taught_by == "good")
+    assert student.teacher == taught[0].name
+    assert f"out/{taught[0].name}/last.ckpt:tiny" in student.recipe
+
+
+def test_a_group_is_known_by_what_it_trains(tmp_path):
+    """Another base recipe or other weights of the teacher: other groups. A longer list: the same
+    and more.
+    """
+    taught = GRIDS.replace('teacher = ["good", "bad"]', f'teacher = ["{tmp_path}/t.ckpt"]')
+    taught = "\n".join(line for line in taught.splitlines() if "teachers" not in line)
+    taught = taught.replace('recipe = "r.toml"\n"members', '"x').replace("lr = 1e30\n", "")
+    taught = taught[: taught.index('"x')] + taught[taught.index("[[grid]]") :]
+    (tmp_path / "t.ckpt").write_bytes(b"weights")
+    first = names(write(tmp_path, taught))
+    longer = names(write(tmp_path, taught.replace("[300]", "[300, 500]")))
+    assert set(first) < set(longer)
+    (tmp_path / "t.ckpt").write_bytes(b"other weights")
+    retrained = names(write(tmp_path, taught))
+    assert len(set(first) & set(retrained)) == 1  # the one without a teacher
+    changed = names(write(tmp_path, taught, RECIPE.replace("batch = 4", "batch = 5")))
+    assert not set(retrained[1:]) & set(changed[1:])
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (lambda t: t.replace("[[grid]]\nsteps", "[[gird]]\nsteps"), "unknown key 'gird'"),
+        (lambda t: t.replace("steps = [300]", "stpes = [300]"), "grid stpes=300: unknown key"),
+        (lambda t: t.replace("steps = [300]", "steps = 300"), "steps: expected a list of values"),
+        (lambda t: t.replace("steps = [300]", "steps = []"), "steps: expected a list of values"),
+        (lambda t: t.replace("steps = [300]", '"members.tiny.net.x" = [1]'), "unknown key 'x'"),
+        (lambda t: t.replace('"members.*.loss"', '"members.big.loss"'), "members are tiny"),
+        (lambda t: t.replace("kl = 0.7", "lk = 0.7"), "or 'hint', found 'lk'"),
+        (lambda t: t.replace('"bad"]', '"gone.ckpt"]'), "teacher 'gone.ckpt' is neither"),
+        (lambda t: t.replace('["good", "bad"]', '["good"]'), "no group learns from [teachers.bad]"),
+        (lambda t: t.replace("slots = 4", "slots = 1"), "slots: expected 2 or more, found 1"),
+        (lambda t: t.replace("slots", "slot"), "unknown key 'slot'"),
+        (lambda t: t.replace("sinr_db = [6, 12]", "sinr_db = [6]"), "a list of at least 2"),
+        (lambda t: t.replace('"validation"', '"test"'), "or 'evaluation', found 'test'"),
+        (lambda t: t + "groups = ['nobody']", "no group 'nobody'"),
+        (lambda t: t + "rates = ['half']", "a code rate below 1"),
+        (lambda t: t + '[[group]]\nname = "x"', "members is missing"),
+        (
+            lambda t: t + '[[group]]\nname = "x"\nmembers = [["huge", "kd"]]',
+            "group x: expected one of",
+        ),
+        (lambda t: t + 'domains = ["space"]', "or 'time', found 'space'"),
+        (lambda t: t.replace('"r.toml"', '"no.toml"', 1), "no.toml: cannot read the recipe"),
+        (lambda t: t.replace("recipe =", "recipe", 1), "not a TOML file"),
+        (lambda t: 'recipe = "r.toml"\n[[grid]]\n' + EXAMINATION, "nothing to train"),
+        (lambda t: 'recipe = "r.toml"\ngrid = 3\n' + EXAMINATION, "grid: expected a list"),
+        (lambda t: 'recipe = "r.toml"\n[[grid]]\nseed = [1]', "examination is missing"),
+    ],
+)
+def test_bad_files_get_one_line(tmp_path, capsys, edit, says):
+    path = write(tmp_path, edit(GRIDS + EXAMINATION))
+    assert main(["experiment", str(path), "--out", str(tmp_path / "out")]) == 2
+    message = capsys.readouterr().err
+    assert says in message and message.count("\n") == 1, message
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_options_get_one_line(tmp_path, capsys):
+    path = write(tmp_path)
+    for options, says in [
+        (["--out", str(tmp_path / "out"), "--address", "127.0.0.1:9"], "no Ray cluster"),
+        (["--out", str(tmp_path / "out"), "--address", "somewhere"], "expected HOST:PORT"),
+        (["--out", str(tmp_path / "out"), "--cpus", "0"], "--cpus: expected at least 1"),
+        (["--out", str(tmp_path / "out"), "--gpus", "2"], "--gpus: expected a share"),
+        (["--out", str(path)], "s.toml"),
+    ]:
+        assert main(["experiment", str(path), *options]) == 2, options
+        message = capsys.readouterr().err
+        assert says in message and message.count("\n") == 1, message
+    for table, says in [("nowhere", "not there"), (str(path), "expected an experiment's results")]:
+        assert main(["plot", table]) == 2
+        message = capsys.readouterr().err
+        assert says in message and message.count("\n") == 1, message
+
+
+def test_shipped_experiments_are_valid_and_name_their_command(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    files = list(Path("training/experiments").glob("*.toml"))
+    assert files
+    for path in files:
+        assert path.read_text().startswith(f"# ./dev train experiment {path} --")
+        assert load(path, "runs/x").groups
+
+
+# An experiment on Ray
+
+
+def listening(root_pid):
+    """Local addresses, as /proc/net writes them, that a process and its descendants listen on."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+    family = {root_pid}
+    while more := {p for p, parent in parents.items() if parent in family} - family:
+        family |= more
+    sockets = set()
+    for pid in family:
+        for fd in Path(f"/proc/{pid}/fd").glob("*"):
+            try:
+                sockets.add(os.readlink(fd))
+            except OSError:
+                continue
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
+                found.add(fields[1].partition(":")[0])
+    return found
+
+
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+
+
+def test_grids_stop_resume_and_report_what_failed(tmp_path, capsys):
+    """Ctrl-C saves the half-trained group; the next run repeats no finished one, resumes that one
+    and reports the two that cannot succeed; without those the experiment is whole. The first run is
+    on a cluster's address, the second on this machine alone; neither listens beyond loopback.
+    """
+    from deeprx_training.experiments.cluster import cluster
+
+    path, out = write(tmp_path), tmp_path / "out"
+    groups = {g.name: g for g in load(path, out).groups}
+    long = out / next(n for n in groups if n.startswith("steps=300"))
+    taught = out / next(n for n, g in groups.items() if g.taught_by == "good")
+    # one group at a time: importing torch is most of the work here
+    options = ["--out", str(out), "--cpus", str(len(os.sched_getaffinity(0)))]
+
+    with cluster(None) as ray:
+        address = ray.get_runtime_context().gcs_address
+        command = [sys.executable, "-m", "deeprx_training.cli", "experiment", path, *options]
+        process = subprocess.Popen(
+            [*command, "--address", address],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        deadline = time.time() + 300
+        while not ((long / "log.jsonl").exists() and any(out.glob("*/result.parquet"))):
+            assert process.poll() is None and time.time() < deadline, process.communicate()[0]
+            time.sleep(0.1)
+        addresses = listening(os.getpid())
+        process.send_signal(signal.SIGINT)
+        text, _ = process.communicate(timeout=120)
+    assert process.returncode == 130 and "goes on from there" in text and "Traceback" not in text
+    assert addresses and addresses <= LOOPBACK
+    stopped_at = torch.load(long / "last.ckpt", weights_only=True)["step"]
+    assert 0 < stopped_at < 300 and not (long / "result.parquet").exists()
+    finished = {p: p.stat().st_mtime_ns for p in out.glob("*/result.parquet")}
+
+    assert main(["experiment", str(path), *options]) == 1
+    text, error = capsys.readouterr()
+    assert "the loss of tiny is not finite" in text and "its teacher failed: teacher=bad" in text
+    assert "2 of 5 groups failed" in error and error.count("\n") == 1
+    assert len(list(out.glob("*/failed.txt"))) == 2
+    assert all(p.stat().st_mtime_ns == t for p, t in finished.items())
+    steps = [json.loads(line)["step"] for line in (long / "log.jsonl").read_text().splitlines()]
+    assert steps == [100, 200, 300]
+    assert "teacher=good" in (taught / "recipe.toml").read_text()
+
+    healthy = GRIDS.replace('[teachers.bad]\nrecipe = "r.toml"\nlr = 1e30\n', "")
+    write(tmp_path, healthy.replace(', "bad"]', "]") + EXAMINATION)
+    assert main(["experiment", str(path), *options]) == 0  # all is finished
+    assert "3 of 3 groups" in capsys.readouterr().out
+    table = pa.parquet.read_table(out / "results.parquet")
+    assert pa.csv.read_csv(out / "results.csv").num_rows == table.num_rows
+    rows = table.to_pylist()
+    key = [(r["group"], r["receiver"], r["set"], r["domain"], r["sinr_db"]) for r in rows]
+    assert len(set(key)) == len(key)
+    kinds = {(r["kind"], r["receiver"]) for r in rows}
+    assert {("scratch", "tiny"), ("distilled", "tiny"), ("teacher", "good")} < kinds
+    assert {("baseline", "LS-LMMSE"), ("baseline", "perfect CSI")} < kinds
+    assert {r["set"] for r in rows} == {"validation", "evaluation"}
+    for r in rows:
+        assert sum(r["errors"]) == r["bit_errors"] and r["ber_low"] <= r["ber"] <= r["ber_high"]
+        if r["kind"] != "baseline":
+            assert min(r["params"], r["train_s"], r["train_flop"], r["train_j_modelled"]) > 0
+            assert (r["train_j"] is None) == (r["train_j_kind"] is None)
+        if r["kind"] == "distilled":
+            assert (r["teacher"], r["temperature"], r["loss_kl"]) == ("good", 2.0, 0.7)
+    assert main(["plot", str(out)]) == 0
+    assert (out / "ber-validation-frequency-16QAM.png").stat().st_size > 1000
+
+
+TIMED = """
+[recipe]
+steps = 3
+batch = 2
+chunk = 2
+distinct = 4
+data_seed = 1
+warmup = 2
+teacher = "{teacher}"
+[recipe.data]
+channels = ["TDL-B"]
+n_prb = 6
+[nets]
+tiny = {{ net = "HybridRx", channels = 4, dilations = [[1, 1]] }}
+[settings]
+scratch = {{}}
+T4 = {{ loss = {{ kl = 1.0 }}, temperature = 4.0 }}
+[[group]]
+name = "seed1"
+members = [["tiny", "scratch"], ["tiny", "T4"]]
+[[group]]
+name = "lost"
+lr = 1e30
+members = [["tiny", "T4"]]
+[[examination]]
+set = "evaluation"
+domains = ["time"]
+sinr_db = [9, 15]
+slots = 4
+[[examination]]
+set = "evaluation"
+sinr_db = [9, 12]
+slots = 4
+groups = ["seed1"]
+rates = ["1/2"]
+"""
+TEACHER = """
+steps = 1
+batch = 2
+[[members]]
+name = "teacher"
+net = { net = "HybridRx", channels = 4, dilations = [[1, 1]] }
+[data]
+channels = ["TDL-B"]
+n_prb = 6
+"""
+
+
+def test_groups_within_a_given_time(tmp_path, capfd):
+    """All at once from one cache, for as many steps; one that fails stops no other. It goes on
+    where it was stopped, and what was begun otherwise is not overwritten.
+    """
+    (tmp_path / "t.toml").write_text(TEACHER)
+    main([str(tmp_path / "t.toml"), "--out", str(tmp_path / "t"), "--device", "cpu"])
+    file, out = tmp_path / "s.toml", tmp_path / "out"
+    teacher = f"{tmp_path}/t/last.ckpt"
+    file.write_text(TIMED.format(teacher=teacher))
+    command = ["experiment", str(file), "--cache", str(tmp_path / "c"), "--out", str(out)]
+    command += ["--minutes", "3", "--gpus", "0"]
+    assert main(command) == 1
+    said = capfd.readouterr()
+    assert "2 of 2 groups ready" in said.out and "3 steps of" in said.out
+    assert "lost: " in said.err and "is not finite" in said.err and "1 of 3 groups" in said.err
+    record = json.loads((out / "seed1" / "run.json").read_text())
+    # the cache held every slot and the teacher's LLRs before training began
+    assert record["step"] == 3 and record["cached_llr_slots"] == 8
+    whole = torch.load(out / "seed1" / "last.ckpt", weights_only=True)["nets"]
+    assert set(whole) == {"tiny-scratch", "tiny-T4"}
+    rows = pa.parquet.read_table(out / "results.parquet").to_pylist()
+    kinds = {(r["kind"], r["receiver"]) for r in rows}
+    assert {("scratch", "tiny-scratch"), ("distilled", "tiny-T4"), ("teacher", teacher)} < kinds
+    assert {r["slots"] for r in rows} == {4} and {r["domain"] for r in rows} == {"time"}
+    coded = np.load(out / "evaluation-frequency-coded.npz")
+    names = {"seed1/tiny-scratch", "seed1/tiny-T4", f"teacher/{teacher}", "perfect CSI"}
+    assert {f"block_errors 1/2 {name}" for name in names} < set(coded.files)
+
+    (out / "seed1" / "last.ckpt").unlink()
+    (out / "seed1" / "result.parquet").unlink()
+    recipe = recipes.load(out / "seed1" / "recipe.toml")
+    trainer = Trainer(recipe, out / "seed1", "cpu", cache=tmp_path / "c")
+    trainer.fit(on_step=trainer.stop)
+    assert trainer.step == 1
+    assert main(command) == 1
+    assert "going on to step 3" in capfd.readouterr().out
+    assert json.loads((out / "seed1" / "run.json").read_text())["step"] == 3
+    assert main(["plot", str(out)]) == 0
+    assert "| distilled |" in (out / "tables.md").read_text()
+
+    before = (out / "seed1" / "last.ckpt").read_bytes()
+    (out / "seed1" / "result.parquet").unlink()
+    file.write_text(file.read_text().replace("warmup = 2", "warmup = 1"))
+    assert main(command) == 1
+    assert "last.ckpt: of another experiment; choose another --out" in capfd.readouterr().err
+    assert (out / "seed1" / "last.ckpt").read_bytes() == before

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""./dev train evaluate"""
+
+import argparse
+import hashlib
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+from deeprx_common import limits
+from deeprx_common.options import list_of, one_of
+from deeprx_common.slot import MODULATIONS
+
+from ..data import seeds
+from ..reference import Reference
+from .options import add_device, add_threads, device_of, set_threads
+
+FLOOR_DB = [18.0, 21.0, 24.0, 27.0, 30.0]
+
+
+def _sinr(text: str) -> list[float]:
+    return FLOOR_DB if text == "floor" else list_of(float)(text)
+
+
+def _rates(text: str) -> tuple[Fraction, ...]:
+    try:
+        return tuple(Fraction(r) for r in text.split(",") if r)
+    except (ValueError, ZeroDivisionError):
+        raise argparse.ArgumentTypeError(f"expected 1/2, 3/4 or the like, found {text!r}") from None
+
+
+def configure(parser) -> None:
+    parser.description = (
+        "Over TDL-A/E and CDL-A/E, which no recipe trains on, beside LS-LMMSE, the SURE-smoothed "
+        "LMMSE, an LMMSE that knows the channel's true statistics, and perfect CSI, all on the "
+        "same slots: bit error rates, paired differences, breakdowns by channel, delay spread and "
+        "Doppler, the LLRs' calibration and information, and block error rates behind the 5G LDPC "
+        "code. Every slot is an independent channel draw and a cluster of the intervals. Writes "
+        "report.json, results.csv, errors.npz, tables.md and pictures; Ctrl-C writes what was "
+        "counted so far."
+    )
+    add = parser.add_argument
+    add("receivers", nargs="+", metavar="RECEIVER")
+    add("--out", required=True, type=Path, metavar="DIR")
+    add(
+        "--sinr",
+        type=_sinr,
+        default=[0.0, 3.0, 6.0, 9.0, 12.0, 15.0, 18.0, 21.0],
+        metavar="DB,..",
+        help="SINR points, as -3,0 or 0:21:3 (the default), or floor: 18 to 30 dB",
+    )
+    add("--slots", type=int, default=512, help="slots per point (default: %(default)s)")
+    add(
+        "--domain",
+        choices=["frequency", "time"],
+        default="frequency",
+        help="time adds inter-carrier interference, residual timing and CFO (default: %(default)s)",
+    )
+    add("--modulation", type=one_of(MODULATIONS), default="16QAM", help="default: %(default)s")
+    add("--dmrs", type=list_of(int), default=[2, 11], metavar="SYMBOL,..", help="default: 2,11")
+    add(
+        "--channel",
+        type=list_of(one_of(seeds.EVALUATION_CHANNELS + seeds.TRAINING_CHANNELS)),
+        default=list(seeds.EVALUATION_CHANNELS),
+        metavar="NAME,..",
+        help=f"TDL-A to E, CDL-A to E (default: {','.join(seeds.EVALUATION_CHANNELS)})",
+    )
+    add(
+        "--delay-spread",
+        type=list_of(float),
+        default=[10e-9, 300e-9],
+        metavar="S[,S]",
+        help="seconds, or a range to draw from (default: 10e-9,300e-9)",
+    )
+    add(
+        "--doppler",
+        type=list_of(float),
+        default=[0.0, 500.0],
+        metavar="HZ[,HZ]",
+        help="or a range to draw from (default: 0,500)",
+    )
+    add("--n-rx", type=int, choices=[1, 2, 3, 4], default=2, help="default: %(default)s")
+    add(
+        "--code-rate",
+        type=_rates,
+        default=(),
+        metavar="R[,R]",
+        help="1/2, 3/4, ...: also count block errors behind 5G LDPC codes of these rates",
+    )
+    add(
+        "--reference",
+        default="LS-LMMSE",
+        metavar="RECEIVER",
+        help="whom the others are compared with, slot by slot (default: %(default)s)",
+    )
+    add("--seed", type=int, default=seeds.EVALUATION, help="default: the published %(default)s")
+    add_device(parser)
+    add_threads(parser)
+
+
+def _range(option: str, numbers: list[float], low: float, high: float) -> tuple[float, float]:
+    if len(numbers) > 2 or not all(low <= n <= high for n in numbers):
+        found = ",".join(f"{n:g}" for n in numbers)
+        raise ValueError(
+            f"{option}: expected one or two numbers from {low:g} to {high:g}, found {found}"
+        )
+    return min(numbers), max(numbers)
+
+
+def _sha256(reference: str) -> str | None:
+    named = Reference.parse(reference)
+    return hashlib.sha256(named.file.read_bytes()).hexdigest() if named.is_model_file else None
+
+
+def run(arguments) -> int:
+    from ..evaluation.evaluate import evaluate, evaluation_conditions
+    from ..evaluation.tables import ber_table, warnings, write
+    from ..files import writable_folder
+    from ..teaching.checkpoint import load_receiver
+
+    a = arguments
+    set_threads(a)
+    if a.slots < 2:
+        raise ValueError(f"--slots: expected 2 or more, found {a.slots}")
+    low, high = limits.SNR_DB
+    if not all(low <= s <= high for s in a.sinr):
+        raise ValueError(f"--sinr: expected {low} to {high} dB, found {max(a.sinr, key=abs):g}")
+    device = device_of(a)
+    conditions = evaluation_conditions(
+        a.domain,
+        channels=tuple(a.channel),
+        n_rx=a.n_rx,
+        modulations={a.modulation: 1.0},
+        dmrs={tuple(a.dmrs): 1.0},
+        delay_spread_s=_range("--delay-spread", a.delay_spread, *limits.DELAY_SPREAD_S),
+        doppler_hz=_range("--doppler", a.doppler, *limits.DOPPLER_HZ),
+    )
+    writable_folder(a.out)
+    nets = {}
+    for reference in a.receivers:
+        name, net = load_receiver(reference)
+        if name in nets:
+            raise ValueError(f"{reference}: a receiver named {name} was given already")
+        nets[name] = net
+    sinr_db = sorted(set(a.sinr))
+    report, counted, stopped = evaluate(
+        nets,
+        sinr_db=sinr_db,
+        slots=a.slots,
+        conditions=conditions,
+        seed=a.seed,
+        device=device,
+        shas={n: _sha256(r) for n, r in zip(nets, a.receivers, strict=True)},
+        rates=a.code_rate,
+        reference=a.reference,
+    )
+    files = write(report, counted, a.out)
+    print(ber_table(report))
+    for line in warnings(report):
+        print(f"warning: {line}")
+    print(f"{a.out}: {', '.join(files)}")
+    if stopped:
+        print(
+            f"stopped: {counted.slots} of {a.slots} slots at {len(counted.sinr_db)} of "
+            f"{len(sinr_db)} SINR points",
+            file=sys.stderr,
+        )
+    return 130 if stopped else 0

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""./dev train experiment"""
+
+import argparse
+import sys
+
+from .options import add_compile
+
+ABOUT = """\
+Trains every group of an experiment file and compares the receivers. A group is a process, whose
+members learn from the same slots; groups run side by side on Ray, on this machine unless --address
+names a cluster. Run again, the file changed or not, it repeats no finished group and resumes
+half-trained ones. A failed group stops no other; the next run tries it again. Ctrl-C lets running
+groups save their state. Writes results.csv and results.parquet, which `./dev train plot` draws: one
+row for each group, receiver, set of channels, domain and SINR.
+"""
+FILE = """\
+an experiment file:
+  recipe = "../recipes/student.toml"           what all groups start from, relative to the file; or
+                                               a table [recipe] without members
+  [nets]                                       [[group]] takes members from these two
+  29k = { net = "HybridRx", channels = 32, dilations = [[2, 3]] }
+  [settings]
+  scratch = {}
+  kd = { loss = { kl = 1.0 }, temperature = 4.0 }
+  [[group]]
+  name = "seed1"                               its folder
+  members = [["29k", "scratch"], ["29k", "kd"]]
+  seed = 1                                     whatever differs from the recipe
+  [[grid]]                                     every combination of the lists is a group; more
+  seed = [1, 2, 3]                             [[grid]] add theirs
+  teacher = ["large"]                          of [teachers], or CHECKPOINT[:MEMBER], or FILE.pt
+  "members.student.temperature" = [1.0, 2.0]   any key of the recipe; members.* means all members
+  "members.student.loss" = [{ bce = 0.3, kl = 0.7 }, { kl = 1.0 }]
+  [teachers.large]                             optional: teachers to train first, once each
+  recipe = "../recipes/teacher.toml"
+  "members.teacher.net.channels" = 128         whatever differs from that recipe
+  [[examination]]
+  set = "validation"                           training channels, a seed of its own: choose on it;
+                                               or evaluation, its channels and seed: to report
+  sinr_db = [6, 12, 18]
+  slots = 256                                  per SINR, each an independent channel
+  domains = ["frequency", "time"]
+  groups = ["seed1"]                           optional: only these
+  rates = ["1/2"]                              optional: block errors behind 5G LDPC codes
+"""
+
+
+def configure(parser) -> None:
+    parser.description, parser.epilog = ABOUT, FILE
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add = parser.add_argument
+    add("experiment", metavar="EXPERIMENT.toml", help="training/experiments/ has some")
+    add("--out", required=True, metavar="DIR", help="folder for the tables and the groups")
+    add(
+        "--minutes",
+        type=float,
+        help="train all groups at once for as many steps as fit into so much time, at most the "
+        "recipe's (default: each to its recipe's end, as many at once as there are cores for)",
+    )
+    add(
+        "--cache",
+        metavar="DIR",
+        help="as of a recipe, shared by all groups; 0.2 MB a slot: memory (/dev/shm) or a disk",
+    )
+    add(
+        "--cpus",
+        type=int,
+        metavar="N",
+        help="cores, and threads, of each group (default: 1; with --minutes an equal part)",
+    )
+    add(
+        "--gpus",
+        type=float,
+        metavar="SHARE",
+        help="of a GPU for each group, 0 to 1 (default: 1 where there are any, with --minutes an "
+        "equal part)",
+    )
+    add(
+        "--address",
+        metavar="HOST:PORT",
+        help="of a Ray cluster's head, whose machines share this folder, --out and --cache on one "
+        "disk (default: this machine alone, on loopback)",
+    )
+    add_compile(parser)
+
+
+def run(arguments) -> int:
+    from ..experiments.cluster import Means
+    from ..experiments.cluster import run as run_experiment
+    from ..experiments.file import load
+
+    a = arguments
+    experiment = load(a.experiment, a.out)
+    seconds = a.minutes and 60 * a.minutes
+    means = Means(a.address, a.cpus, a.gpus, a.cache, a.compile, seconds)
+    try:
+        failed = run_experiment(experiment, a.out, means)
+    except KeyboardInterrupt:
+        print(f"{a.out}: stopped; the same command goes on from there", file=sys.stderr)
+        return 130
+    groups = len(experiment.groups)
+    done = groups - len(failed)
+    print(f"{a.out}: results.csv, results.parquet of {done} of {groups} groups")
+    if failed:
+        print(
+            f"error: {len(failed)} of {groups} groups failed (failed.txt in {a.out}/GROUP says "
+            "more); the same command tries them again",
+            file=sys.stderr,
+        )
+        return 1
+    print(f"next: ./dev train plot {a.out}")
+    return 0

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""./dev train export"""
+
+from itertools import chain
+
+from .options import add_model_file, set_threads, write_model_file
+
+
+def configure(parser) -> None:
+    parser.description = (
+        "Writes TorchScript with its metadata (contract, FLOP, recipe, measured BER), then loads "
+        "the file again and compares its LLRs with eager PyTorch's. 'baseline' and 'baseline- "
+        "sure' name the classical receivers."
+    )
+    add = parser.add_argument
+    add("receiver", help="CHECKPOINT[:MEMBER], baseline or baseline-sure")
+    add(
+        "--precision",
+        choices=["float32", "bfloat16"],
+        default="float32",
+        help="of the convolutions",
+    )
+    add("--max-log", action="store_true", help="baselines: max-log instead of log-MAP LLRs")
+    add("--recipe", help="the recipe that trained it; goes into the file with its hash")
+    add(
+        "--settle",
+        type=int,
+        default=0,
+        metavar="SLOTS",
+        help="hybrid nets: average the batch norms' statistics anew over so many of the recipe's "
+        "slots of each modulation and DMRS pattern, e.g. 512 (default: keep those of the last "
+        "training batches)",
+    )
+    add_model_file(parser)
+
+
+def run(arguments) -> int:
+    from ..receivers.classical import Baseline
+    from ..teaching import recipe as recipes
+    from ..teaching.checkpoint import load_receiver, provenance
+
+    a = arguments
+    set_threads(a)
+    training, recipe = {}, None
+    if a.receiver in ("baseline", "baseline-sure"):
+        net = Baseline(a.max_log, sure=a.receiver == "baseline-sure")
+        kind, n_rx = "baseline", [1, 2, 3, 4]
+    else:
+        member, net = load_receiver(a.receiver)
+        kind, n_rx = a.kind, [getattr(net, "n_rx", 2)]
+        if a.recipe:
+            recipe = recipes.load(a.recipe)
+            training = provenance(recipe, a.recipe, member, a.receiver)
+    if a.settle:
+        training["settled_slots"] = _settle(net, recipe, a.settle)
+    write_model_file(a, net, kind, n_rx, a.precision, training)
+    return 0
+
+
+def _settle(net, recipe, slots: int) -> int:
+    from rich.progress import track
+
+    from ..data.channels import slots_of_every_kind
+    from ..receivers.norms import settle
+
+    if slots < 2:
+        raise ValueError(f"--settle: expected 2 slots or more, found {slots}")
+    if not recipe:
+        raise ValueError("--settle draws a recipe's slots: give a checkpoint's --recipe")
+    kinds = slots_of_every_kind(recipe.data, slots)
+    settle(net, chain.from_iterable(track(kinds, "settling batch norms", transient=True)))
+    return slots

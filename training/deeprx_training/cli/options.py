@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Options of several commands."""
+
+import argparse
+from pathlib import Path
+
+
+def add_device(parser) -> None:
+    parser.add_argument(
+        "--device",
+        choices=["auto", "cpu", "cuda"],
+        default="auto",
+        help="default: a GPU if there is one",
+    )
+
+
+def device_of(arguments) -> str:
+    """cpu or cuda. ValueError where a GPU was asked for and there is none."""
+    import torch
+
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device: a GPU was asked for, but torch finds none; use cpu")
+    return "cuda" if arguments.device != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def add_threads(parser) -> None:
+    parser.add_argument("--threads", type=_threads, help="CPU threads (default: all cores)")
+
+
+def _threads(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) <= 1024):
+        raise argparse.ArgumentTypeError(f"expected 1 to 1024, found {text!r}")
+    return int(text)
+
+
+def set_threads(arguments) -> None:
+    import torch
+
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+
+
+def add_compile(parser) -> None:
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="torch.compile the demapper of hybrid nets, where small ones spend most of a step: "
+        "half a minute more to start, less for each step",
+    )
+
+
+def add_model_file(parser) -> None:
+    """Options of what writes a model file."""
+    add = parser.add_argument
+    add("--out", required=True, metavar="FILE.pt")
+    add("--name", help="default: the file's name")
+    add("--kind", choices=["teacher", "student", "baseline"], default="student")
+    add(
+        "--openvino",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="carry the net as OpenVINO IR, too, for the block's faster engine (where OpenVINO can "
+        "express it: no complex numbers)",
+    )
+    add(
+        "--report",
+        action="append",
+        default=[],
+        metavar="report.json",
+        help="evaluation whose BER table goes into the file; may be given more than once",
+    )
+    add(
+        "--parity",
+        metavar="FILE.npz",
+        help="also write slots and this net's LLRs, for `./dev run deeprx parity` to check the "
+        "model file in the receiver block",
+    )
+    add_threads(parser)
+
+
+def write_model_file(arguments, net, kind: str, n_rx: list[int], precision: str, training: dict):
+    """The model file of a command with add_model_file()."""
+    from ..export.describe import trained_on
+    from ..export.export import ber_table, export
+    from ..teaching.recipe import conditions_of
+
+    out = arguments.out
+    name = arguments.name or Path(out).stem
+    metadata = export(
+        net,
+        out,
+        name,
+        kind,
+        n_rx,
+        precision=precision,
+        training=training,
+        ber=ber_table(arguments.report, name),
+        parity=arguments.parity,
+        openvino=arguments.openvino,
+        trained=trained_on(conditions_of(training["recipe"])) if training else None,
+    )
+    flop = metadata["flop_per_slot"]
+    print(
+        f"{out}: {name}, {metadata['params']} parameters, "
+        f"{(flop['matmul'] + flop['other']) / 1e9:.3f} GFLOP per {flop['n_prb']}-PRB slot, "
+        f"{Path(out).stat().st_size / 1e3:.0f} kB, LLRs checked against eager PyTorch"
+    )

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""./dev train quantise"""
+
+from .options import add_model_file, set_threads, write_model_file
+
+
+def configure(parser) -> None:
+    parser.description = (
+        "Chooses the int8 scales on slots of the recipe's channels, and compares with float32 on "
+        "others: where int8 needs over 0.1 dB more SINR for a BER of 1e-2 (16QAM), it is fine- "
+        "tuned with the rounding in place, on the float32 receiver's LLRs. Then as export. The "
+        "file needs a CPU with int8 instructions (VNNI or AMX)."
+    )
+    add = parser.add_argument
+    add("receiver", help="CHECKPOINT[:MEMBER[@ROUNDS]] of a RealtimeRx")
+    add("--recipe", required=True, help="the recipe that trained it")
+    add(
+        "--slots",
+        type=int,
+        default=256,
+        help="to choose scales on, and to compare on at each of three SINRs (default: %(default)s)",
+    )
+    add("--steps", type=int, default=300, help="of fine-tuning (default: %(default)s)")
+    add_model_file(parser)
+
+
+def run(arguments) -> int:
+    from ..export.quantise import SINR_DB, quantise
+    from ..teaching import recipe as recipes
+    from ..teaching.checkpoint import load_receiver, provenance
+
+    a = arguments
+    set_threads(a)
+    if min(a.slots, a.steps) < 2:
+        raise ValueError("--slots and --steps: expected 2 or more")
+    recipe = recipes.load(a.recipe)
+    member, net = load_receiver(a.receiver)
+    training = provenance(recipe, a.recipe, member, a.receiver)
+    net, done = quantise(net, recipe.data, a.slots, a.steps)
+    at = done["sinr_db_at_ber_1e-2"]
+    print(
+        f"BER 1e-2 at {at['float32']:.2f} dB in float32, {at['int8']:.2f} dB in int8 "
+        f"({', '.join(done['channels'])}; {a.slots} slots each at {len(SINR_DB)} SINRs)"
+    )
+    training["quantisation"] = done
+    write_model_file(a, net, a.kind, [net.n_rx], "int8", training)
+    return 0

@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The experiment file: one recipe, groups of receivers that are changes to it, teachers, and how to
+compare what comes out.
+
+A group is a recipe that would run by itself: its members learn from the same batches in one
+process. [[group]] names nets and settings; every point of a [[grid]] is a group, too. Choices are
+made on the set "validation": the channels that receivers train on, under a seed of its own. The set
+"evaluation" (other channels, the published seed) is for reporting what was chosen.
+"""
+
+import hashlib
+import itertools
+import re
+import tomllib
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import AfterValidator
+
+from deeprx_common import limits
+from deeprx_common.slot import MODULATIONS
+
+from ..reference import Reference
+from ..schema import Text, check, number, several, table_of, whole
+from ..teaching import recipe as recipes
+
+
+class ExperimentError(ValueError):
+    """An experiment that cannot be run; the message is one line."""
+
+
+def _rate(text: str) -> str:
+    try:
+        if 0 < Fraction(text) < 1:
+            return text
+    except (ValueError, ZeroDivisionError):
+        pass
+    raise ValueError(f'expected a code rate below 1, e.g. "1/2", found {text!r}')
+
+
+@table_of
+@dataclass(frozen=True)
+class Examination:
+    """What is counted of trained receivers: SINR points in dB, slots (independent channel draws) a
+    point, domains and modulation.
+
+    set: validation or evaluation; groups: of which [[group]], all if empty; rates: of LDPC codes
+    whose block errors are counted too.
+    """
+
+    set: Literal["validation", "evaluation"]
+    sinr_db: several(number(*limits.SNR_DB), least=2)
+    slots: whole(2) = 256
+    domains: several(Literal["frequency", "time"]) = ("frequency",)
+    modulation: Literal[*MODULATIONS] = "16QAM"
+    groups: tuple[Text, ...] = ()
+    rates: tuple[Annotated[Text, AfterValidator(_rate)], ...] = ()
+
+
+@table_of
+@dataclass(frozen=True)
+class _NamedGroup:
+    """A [[group]]: its members, pairs of [nets] and [settings], and what changes of the recipe."""
+
+    name: Text
+    members: several(tuple[Text, Text])
+    changes: dict[str, Any] = field(default_factory=dict)
+
+
+@table_of
+@dataclass(frozen=True)
+class _File:
+    """recipe: a file's name, relative to this one, or a table without members."""
+
+    recipe: Text | dict[str, Any]
+    examination: several(Examination)
+    nets: dict[str, dict[str, Any]] = field(default_factory=dict)
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    group: tuple[dict[str, Any], ...] = ()
+    grid: tuple[dict[str, Any], ...] = ()
+    teachers: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Group:
+    """One process of an experiment.
+
+    name: its folder; recipe: TOML text, or "" for a teacher that is only examined; teacher: name
+    of the group that trains its teacher, or ""; taught_by: what the table calls its teacher, or "";
+    is_teacher: what the table calls the group's receiver where others learn from it, or "";
+    reference: of a teacher's weights; axes: what the grid set.
+    """
+
+    name: str
+    recipe: str
+    teacher: str = ""
+    taught_by: str = ""
+    is_teacher: str = ""
+    reference: str = ""
+    axes: tuple[tuple[str, object], ...] = ()
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A file, expanded: teachers first in groups; their slots' antennas and PRBs."""
+
+    groups: tuple[Group, ...]
+    examinations: tuple[Examination, ...]
+    n_rx: int
+    n_prb: int
+
+    def of(self, group: Group) -> list[Examination]:
+        """The examinations of a group."""
+        every = group.is_teacher
+        return [e for e in self.examinations if every or not e.groups or group.name in e.groups]
+
+
+def load(path: str | Path, out: str | Path) -> Experiment:
+    """Read an experiment file, expand it and check every recipe it gives.
+
+    Raises ExperimentError with one line that names the file and what is wrong. out: the folder of
+    its results, where students will find teachers that it trains.
+    """
+    path = Path(path)
+    try:
+        return _Expansion(path, Path(out)).experiment()
+    except OSError as error:
+        raise ExperimentError(f"{path}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ExperimentError(f"{path}: not a TOML file: {error}") from None
+    except ValueError as error:
+        text = str(error)
+        raise ExperimentError(text if text.startswith(f"{path}") else f"{path}: {text}") from None
+
+
+class _Expansion:
+    def __init__(self, path: Path, out: Path):
+        self.path, self.out = path, out
+        self.file: _File = check(_File, tomllib.loads(path.read_text()))
+        self.teachers: dict[str, Group] = {}
+
+    def experiment(self) -> Experiment:
+        file = self.file
+        base = self._base(file.recipe, "recipe")
+        self.teachers = {label: self._teacher(label, t) for label, t in file.teachers.items()}
+        groups = [self._named(base, table) for table in file.group]
+        if len({g.name for g in groups}) < len(groups):
+            raise ValueError("group: two have one name")
+        points = itertools.chain.from_iterable(_points(grid) for grid in file.grid)
+        # points that come to the same are one
+        groups = list(
+            {g.name: g for g in (*groups, *(self._point(base, p) for p in points))}.values()
+        )
+        if not groups:
+            raise ValueError(
+                "nothing to train: expected [[group]], or [[grid]] with lists of values, such as "
+                "seed = [1, 2]"
+            )
+        used = {g.taught_by for g in groups}
+        if spare := [label for label in file.teachers if label not in used]:
+            raise ValueError(f"no group learns from [teachers.{spare[0]}]")
+        known = {g.name for g in groups}
+        for e in file.examination:
+            if unknown := set(e.groups) - known:
+                raise ValueError(f"examination: groups: no group {min(unknown)!r}")
+        data = recipes.parse(groups[0].recipe, str(self.path), self.path.parent).data
+        every = (*self.teachers.values(), *groups)
+        return Experiment(every, file.examination, data.n_rx, data.n_prb)
+
+    def _base(self, recipe: str | dict, where: str) -> dict:
+        if isinstance(recipe, dict):
+            return recipe
+        path = self.path.parent / recipe
+        recipes.load(path)
+        return tomllib.loads(path.read_text())
+
+    def _teacher(self, label: str, changes: dict) -> Group:
+        """A teacher that the experiment trains: its recipe's first member."""
+        where = f"[teachers.{label}]"
+        if not isinstance(changes.get("recipe"), str):
+            raise ValueError(f'{where}: expected recipe = "FILE", relative to this file')
+        recipe = deepcopy(self._base(changes["recipe"], where))
+        for key, value in _flat(changes):
+            if key != "recipe":
+                _set(recipe, key, value, where)
+        if recipe.get("teacher"):
+            raise ValueError(f"{where}: expected a recipe that needs no teacher itself")
+        group = self._group(f"teacher={label}-{_digest(recipe)}", recipe, where)
+        reference = f"{self.out / group.name / 'last.ckpt'}:{recipe['members'][0]['name']}"
+        return replace(group, is_teacher=label, reference=reference)
+
+    def _named(self, base: dict, table: dict) -> Group:
+        changes = {k: v for k, v in table.items() if k not in ("name", "members")}
+        named = check(_NamedGroup, {k: v for k, v in table.items() if k not in changes})
+        where = f"group {named.name}"
+        members = []
+        for net, setting in named.members:
+            for key, known in ((net, self.file.nets), (setting, self.file.settings)):
+                if key not in known:
+                    raise ValueError(f"{where}: expected one of {', '.join(known)}, found {key!r}")
+            member = {"name": f"{net}-{setting}", "net": self.file.nets[net]}
+            members.append(member | self.file.settings[setting])
+        recipe = deepcopy(base) | {"members": members}
+        for key, value in _flat(changes):
+            _set(recipe, key, value, where)
+        return self._taught(named.name, recipe, where)
+
+    def _point(self, base: dict, point: dict) -> Group:
+        recipe = deepcopy(base)
+        label = ",".join(f"{k.split('.')[-1]}={_label(v)}" for k, v in point.items())
+        for key, value in point.items():
+            _set(recipe, key, value, "[[grid]]")
+        return replace(self._taught("", recipe, f"grid {label}", label), axes=tuple(point.items()))
+
+    def _taught(self, name: str, recipe: dict, where: str, label: str = "") -> Group:
+        """A group of students; the name of a point ends in a hash of what it trains."""
+        called = recipe.get("teacher", "")
+        if called and called not in self.teachers:
+            self.teachers[called] = self._given_teacher(called)
+        teacher = self.teachers.get(called)
+        identity = _digest(recipe | {"teacher": teacher.name if teacher else ""})
+        if teacher:
+            recipe["teacher"] = teacher.reference
+        group = self._group(name or f"{label[:100]}-{identity}", recipe, where)
+        trained = teacher.name if teacher and teacher.recipe else ""
+        return replace(group, teacher=trained, taught_by=called)
+
+    def _group(self, name: str, recipe: dict, where: str) -> Group:
+        text = tomli_w.dumps(recipe)
+        recipes.parse(text, f"{self.path}: {where}", self.path.parent)
+        return Group(name, text)
+
+    def _given_teacher(self, called: str) -> Group:
+        """A teacher that was trained before: examined once, never trained."""
+        reference = recipes.located(called, self.path.parent)
+        named = Reference.parse(reference)
+        if not named.file.is_file():
+            raise ValueError(
+                f"teacher {called!r} is neither one of [teachers] nor a checkpoint or model file "
+                "that is there"
+            )
+        what = f"{named.member}@{named.rounds}".encode()
+        digest = hashlib.sha256(named.file.read_bytes() + what).hexdigest()[:8]
+        name = f"teacher={_label(called)}"[:100]
+        return Group(f"{name}-{digest}", "", is_teacher=called, reference=reference)
+
+
+def _flat(table: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Dotted paths of a table's values; a quoted "a.b" and nested tables come to the same."""
+    for key, value in table.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _points(grid: dict) -> Iterator[dict]:
+    """Every combination of a grid's lists, as {dotted path: value}."""
+    axes = dict(_flat(grid))
+    for key, values in axes.items():
+        if not isinstance(values, list) or not values:
+            raise ValueError(f"grid: {key}: expected a list of values to try, found {values!r}")
+    if axes:
+        for values in itertools.product(*axes.values()):
+            yield dict(zip(axes, values, strict=True))
+
+
+def _set(recipe: dict, key: str, value, where: str) -> None:
+    """Set a dotted path; "members.NAME.key" is one member's, "members.*.key" every member's."""
+    first, *rest = key.split(".")
+    places = [recipe]
+    if first == "members" and len(rest) > 1:
+        name, first, *rest = rest
+        places = [m for m in recipe.get("members", ()) if name in ("*", m["name"])]
+        if not places:
+            names = ", ".join(m["name"] for m in recipe.get("members", ()))
+            raise ValueError(f"{where}: {key}: the recipe's members are {names}, or * for all")
+    for place in places:
+        keys = [first, *rest]
+        for k in keys[:-1]:
+            place = place.setdefault(k, {})
+            if not isinstance(place, dict):
+                raise ValueError(f"{where}: {key}: {k} is no table of the recipe")
+        place[keys[-1]] = value
+
+
+def _label(value) -> str:
+    if isinstance(value, dict):
+        text = "+".join(f"{k}{_label(v)}" for k, v in value.items())
+    elif isinstance(value, list):
+        text = "-".join(_label(v) for v in value)
+    else:
+        text = str(value) or "none"
+    return re.sub(r"[^\w.+-]+", "-", text).strip("-")
+
+
+def _digest(table: dict) -> str:
+    return recipes.content_sha256(tomli_w.dumps(table))[:8]
