@@ -16,7 +16,7 @@ from deeprx_common.host import host, versions
 from deeprx_common.revision import git_revision
 from deeprx_common.shipped import shipped_models
 from deeprx_common.slot import SLOT_S
-from deeprx_common.terminal import make_console, number, table
+from deeprx_common.terminal import make_console, number, steps, table
 
 from ..measure.compare import PRECISIONS, REFERENCE, Comparison, Row, fastest
 from ..measure.contenders import CONTENDERS, OURS, bench_cores
