@@ -562,7 +562,7 @@ LIMIT = {
                 "delay spread 500 ns (TDL-C, 30 Hz, 18 dB): 1.55 times the errors of "
                 "baseline-sure [1.41, 1.7]",
             ],
-            ["TDL-B\", ", "errors_over"],
+            ['TDL-B", ', "errors_over"],
         ),
         ({"trained": {"sir_db": [0, 36]}}, ["SIR 0 to 36 dB"], ["channels", "worse", "DMRS sym"]),
         ({"trained": None, "limits": None}, [], ["trained", "worse"]),

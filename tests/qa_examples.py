@@ -281,7 +281,6 @@ class TestCompanion:
         assert last.startswith("replay_gui.py: error: block source: recording.sigmf-meta: ")
         assert "Traceback" not in ran.stderr
 
-
     def test_display_takes_the_qt_of_gnu_radio(self, tmp_path):
         (tmp_path / "PyQt6").mkdir()
         (tmp_path / "PyQt6" / "__init__.py").touch()

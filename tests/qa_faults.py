@@ -159,7 +159,7 @@ def test_a_message_that_no_receiver_sends_is_one_line_and_counting_goes_on(
         handler._post(pmt.intern("stats"), sent)
     deadline = threading.Event()
     for _ in range(200):
-        if (counted()["inference_s_per_slot"]["mean"] if kind == "probe" else 1 in heard):
+        if counted()["inference_s_per_slot"]["mean"] if kind == "probe" else 1 in heard:
             break
         deadline.wait(0.05)
     else:

@@ -29,7 +29,6 @@ net = { net = "RealtimeRx", channels = 16, pilot_channels = 16, fold = 12 }
 pytestmark = [needs("int8"), pytest.mark.filterwarnings("ignore:torch.quantize_per")]
 
 
-
 def test_libtorch_runs_int8_and_says_so(tmp_path):
     module = models.Int8Net()
     path = models.save(

@@ -30,7 +30,6 @@ def made(folder, receivers, contender="block", device="cpu"):
     points[-1]["model_sha256"] = None
     (folder / "report.json").write_text(json.dumps({"points": points}))
 
-
     def spent(ms):  # on a GPU the CPU waits, or does not
         cpu_s = ms / 1e3 if device == "cpu" else 3e-6
         return {"cpu_s": cpu_s, "cpu_s_quartiles": [cpu_s / 1.1, cpu_s / 0.9]}

@@ -51,9 +51,7 @@ def energy_sources(points: Sequence[Mapping]) -> list[str]:
         off = found["bound"] / value if kind in ("measured", "attributed") and value else 0.0
         bounds[source, model] = max(off, bounds.get((source, model), 0.0))
     return [
-        source
-        + (f", ±{100 * off:.2g} % by ticks" if off else "")
-        + f"; modelled: {model}"
+        source + (f", ±{100 * off:.2g} % by ticks" if off else "") + f"; modelled: {model}"
         for (source, model), off in bounds.items()
     ]
 
