@@ -28,7 +28,7 @@ struct model_info {
     double flop_per_prb; // of one slot at flop_n_rx antennas; 0: unknown
     int flop_n_rx;
     std::string trained; // ranges, in the field's terms; empty: the file names none
-    std::string sha256; // of the whole file
+    std::string sha256;  // of the whole file
 
     //! FLOP of one slot, which grow with the PRBs; 0 where other antennas were counted, or none.
     uint64_t flop_per_slot(int n_prb, int n_rx) const
