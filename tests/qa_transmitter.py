@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """slot_source and slot_transmitter: tags, the grid on the air, packets of a wrong length."""
 
+import gc
 import time
 
 import numpy as np
@@ -139,6 +140,29 @@ def test_a_flowgraph_starts_again_a_hundred_times(preamble):
     for at, index in sorted(indices.items())[:-1]:
         received = grid_of(samples[at + lead :], config)
         np.testing.assert_allclose(received, config.grid(config.bits(7, index), index), atol=3e-6)
+
+
+def test_a_block_that_nobody_names_starts_again():
+    """Made before others, connected later, and forgotten: its Python half stays."""
+
+    def build():
+        top, sink = gr.top_block(), blocks.null_sink(1)
+        source = deeprx.slot_source(n_prb=6)
+        for _ in range(3):
+            deeprx.slot_source(n_prb=6)
+        top.connect(source, sink)
+        return top, sink
+
+    top, sink = build()
+    for _ in range(3):
+        gc.collect()
+        top.start()
+        deadline = time.monotonic() + 20
+        while not sink.nitems_read(0):
+            assert time.monotonic() < deadline, "nothing passes"
+            time.sleep(0.001)
+        top.stop()
+        top.wait()
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ class Guarded:
 
 
 class SelfKeeping(Guarded):
-    """Guarded, and kept for as long as a flowgraph holds it.
+    """Guarded, and kept until it has run and no flowgraph holds it any more.
 
     A flowgraph owns only the C++ half of a block written in Python. Where nobody names the other
     half, as in ``top.connect(slot_source(), ...)``, the first call into it ends the process, be it
@@ -90,13 +90,16 @@ class SelfKeeping(Guarded):
     """
 
     _kept: ClassVar[set] = set()
+    _has_run = False
 
     def __init__(self, *args):
         super().__init__(*args)
-        self._kept.difference_update([b for b in self._kept if not in_flowgraph(b.gateway)])
+        gone = [b for b in self._kept if b._has_run and not in_flowgraph(b.gateway)]
+        self._kept.difference_update(gone)
         self._kept.add(self)
 
     def start(self):
+        self._has_run = True
         return True
 
     def stop(self):
