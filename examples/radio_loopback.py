@@ -15,8 +15,8 @@ import time
 from dataclasses import asdict
 
 from gnuradio import blocks, deeprx, filter, gr, soapy
-from gnuradio.deeprx.radio import transmit_scale
-from gnuradio.deeprx.radio_impairments import CHEAP_SDR
+from gnuradio.deeprx.radio.impairments import CHEAP_SDR
+from gnuradio.deeprx.radio.radio import transmit_scale
 from rich.console import Console
 
 from deeprx_common import report_view

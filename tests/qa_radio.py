@@ -20,7 +20,7 @@ from gnuradio.deeprx.blocks.slot_sinr import powers
 from gnuradio.deeprx.blocks.tdl import TdlFading
 from gnuradio.deeprx.cli import main
 from gnuradio.deeprx.cli import radio as command
-from gnuradio.deeprx.radio import (
+from gnuradio.deeprx.radio.radio import (
     SoftwareRadio,
     Tuning,
     UhdRadio,
@@ -29,8 +29,8 @@ from gnuradio.deeprx.radio import (
     timed_burst,
     transmit_scale,
 )
-from gnuradio.deeprx.recording import Recording
-from gnuradio.deeprx.recording_writer import RecordingWriter
+from gnuradio.deeprx.recording.recording import Recording
+from gnuradio.deeprx.recording.writer import RecordingWriter
 
 from deeprx_common import report
 from deeprx_common.slot import SlotConfig

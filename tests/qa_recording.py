@@ -17,8 +17,8 @@ import pytest
 import sigmf
 from gnuradio import blocks, deeprx, gr
 from gnuradio.deeprx.cli import main
-from gnuradio.deeprx.recording import Recording, SentSlots
-from gnuradio.deeprx.recording_writer import RecordingWriter
+from gnuradio.deeprx.recording.recording import Recording, SentSlots
+from gnuradio.deeprx.recording.writer import RecordingWriter
 from sigmf import validate
 
 from deeprx_common.slot import SlotConfig
@@ -401,7 +401,7 @@ class TestReading:
         script = f"""
 import resource
 from gnuradio import blocks, deeprx, gr
-from gnuradio.deeprx.recording import Recording
+from gnuradio.deeprx.recording.recording import Recording
 top = gr.top_block()
 source = deeprx.recording_source({str(meta)!r})
 for k in range(2):

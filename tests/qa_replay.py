@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from companion import environment
 from gnuradio.deeprx.cli import main
-from gnuradio.deeprx.recording import Recording
-from gnuradio.deeprx.recording_writer import RecordingWriter
+from gnuradio.deeprx.recording.recording import Recording
+from gnuradio.deeprx.recording.writer import RecordingWriter
 from replays import replayed
 from scipy.signal import resample_poly
 

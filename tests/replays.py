@@ -8,7 +8,7 @@ import pmt
 from gnuradio import blocks
 from gnuradio.deeprx.cli.replay import Replay, expected
 from gnuradio.deeprx.models.file import read_model_file
-from gnuradio.deeprx.recording import Recording
+from gnuradio.deeprx.recording.recording import Recording
 
 UNSAID = dict.fromkeys(("modulation", "n_prb", "dmrs", "cell_id", "seed", "burst"))
 

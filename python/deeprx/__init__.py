@@ -12,9 +12,9 @@ from .blocks.slot_source import slot_source
 from .blocks.slot_transmitter import slot_transmitter
 from .blocks.tdl_channel import tdl_channel
 from .deeprx_python import Engine, receiver
-from .radio_impairments import radio_impairments
-from .recording_sink import recording_sink
-from .recording_source import recording_source
+from .radio.impairments import radio_impairments
+from .recording.sink import recording_sink
+from .recording.source import recording_source
 
 __all__ = [
     "Engine",

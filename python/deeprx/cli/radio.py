@@ -23,7 +23,7 @@ from ..measure.flowgraph import Flowgraph, run_watched, stop_on_ctrl_c
 from ..measure.link import TAIL_SLOTS
 from ..measure.points import add_points, new_report
 from ..models.file import read_model_file
-from ..radio import (
+from ..radio.radio import (
     Radio,
     SoftwareRadio,
     Tuning,
@@ -34,8 +34,8 @@ from ..radio import (
     timed_burst,
     transmit_scale,
 )
-from ..recording import SentSlots
-from ..recording_sink import recording_sink
+from ..recording.recording import SentSlots
+from ..recording.sink import recording_sink
 from .options import METERING, SLOT, add_options, open_meter, out_folder, slot_config
 from .replay import CLUSTER_SLOTS
 from .results import conclude, seed_hint

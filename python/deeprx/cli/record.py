@@ -12,9 +12,9 @@ from deeprx_common.terminal import make_console, progress_bar
 from ..blocks.slot_stream import slot_keywords
 from ..measure.flowgraph import run_watched, stop_on_ctrl_c
 from ..measure.link import Link
-from ..recording import SentSlots
-from ..recording_sink import recording_sink
-from ..recording_writer import DATATYPES
+from ..recording.recording import SentSlots
+from ..recording.sink import recording_sink
+from ..recording.writer import DATATYPES
 from .options import FADING, SLOT, add_options, add_timing, single, slot_config
 
 FULL_SCALE = 8.0  # ci16_le: 9 dB above a sample's rms with noise of the same power: clips nothing

@@ -15,8 +15,8 @@ from ..blocks.llr_quality import llr_quality
 from ..measure.flowgraph import Flowgraph, run_watched, stop_on_ctrl_c
 from ..measure.points import add_points, new_report
 from ..models.file import ModelFile, read_model_file
-from ..recording import Recording, SentSlots
-from ..recording_source import recording_source
+from ..recording.recording import Recording, SentSlots
+from ..recording.source import recording_source
 from .options import METERING, REQUIRED, Unset, add_options, add_timing, open_meter, out_folder
 from .results import conclude, seed_hint
 

@@ -6,8 +6,8 @@ import numpy as np
 import pmt
 from gnuradio import gr
 
-from .blocks.slot_stream import SelfKeeping, slot_config, slot_starts
-from .recording_writer import RecordingWriter, SentSlots
+from ..blocks.slot_stream import SelfKeeping, slot_config, slot_starts
+from .writer import RecordingWriter, SentSlots
 
 
 class recording_sink(SelfKeeping, gr.sync_block):

@@ -21,9 +21,9 @@ from gnuradio import blocks, gr, soapy, uhd, zeromq
 
 from deeprx_common.slot import SlotConfig
 
-from .blocks.slot_stream import MessageError, SelfKeeping
-from .blocks.tdl_channel import tdl_channel
-from .radio_impairments import CHEAP_SDR, Impairments, radio_impairments
+from ..blocks.slot_stream import MessageError, SelfKeeping
+from ..blocks.tdl_channel import tdl_channel
+from .impairments import CHEAP_SDR, Impairments, radio_impairments
 
 TRANSMIT_RMS = 0.25  # 12 dB below full scale: one OFDM sample in ten million is clipped
 _START_S = 0.2  # from now until a timed burst begins

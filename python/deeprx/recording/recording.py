@@ -19,7 +19,7 @@ from sigmf.sigmffile import dtype_info
 
 from deeprx_common.slot import SlotConfig
 
-from .blocks.preamble import preamble_samples
+from ..blocks.preamble import preamble_samples
 
 NAMESPACE, VERSION = "deeprx", "1.0.0"
 CONDITIONS = {  # keys of a report's point that an annotation may carry: type

@@ -9,7 +9,7 @@ import numpy as np
 import pmt
 from gnuradio import analog, blocks, channels, filter, gr
 
-from .blocks.slot_stream import SelfKeeping
+from ..blocks.slot_stream import SelfKeeping
 
 _PHASE_NOISE_POLE = 0.01  # phase_noise_gen's: a bandwidth of 12 kHz at 7.68 MS/s
 

@@ -6,7 +6,7 @@ import numpy as np
 import pmt
 from gnuradio import gr
 
-from .blocks.slot_stream import INDEX_KEY, SelfKeeping
+from ..blocks.slot_stream import INDEX_KEY, SelfKeeping
 from .recording import Recording
 
 
