@@ -24,6 +24,12 @@ from deeprx_training.files import TrainingError
 WRITTEN = sorted((results.ROOT / "results").glob("*.json"))
 
 
+@pytest.mark.parametrize("part", results.PARTS)
+@pytest.mark.xfail(strict=True, reason="the campaign and a quiet machine are to come")
+def test_everything_was_measured(part):
+    assert part in {path.stem for path in WRITTEN}
+
+
 @pytest.mark.parametrize("path", WRITTEN, ids=lambda p: p.stem)
 def test_results_are_of_what_ships(path):
     """Of these programs and weights, and of all of them."""
@@ -100,19 +106,21 @@ CROSSINGS = [
     for r in "ab"
     for t, at in ((1e-2, 7.0), (1e-3, None))
 ]
-BER = {"tables": {"t": {"title": "", "points": POINTS, "crossings": CROSSINGS}}}
+ABOUT = {"command": "./dev results", "date": "today", "host": {"cpu": "Zen", "instructions": "X"}}
+BER = ABOUT | {"tables": {"t": {"title": "", "points": POINTS, "crossings": CROSSINGS}}}
 
 
 def test_tables_stand_between_their_marks(tmp_path):
     (tmp_path / "ber.json").write_text(json.dumps(BER))
     text = (
         "before\n<!-- results: ber table=t sinr=6 receivers=b,a -->\nold\n<!-- end results -->\n"
-        "between\n<!-- results: ber table=t -->\n<!-- end results -->\nafter\n"
+        "between\n<!-- results: ber table=t crossings=no -->\n<!-- end results -->\n"
+        "<!-- results: limits -->\nnot measured yet\n<!-- end results -->\nafter\n"
     )
     filled = quote.filled(text, tmp_path)
     lines = filled.splitlines()
     cells = [[c.strip() for c in line.split("|")[1:-1]] for line in lines if "|" in line]
-    assert cells[0] == ["receiver", "6 dB", "SINR at 0.01", "at 0.001"]
+    assert cells[0] == ["receiver", "6 dB", "SINR at 1e-2", "SINR at 1e-3"]
     assert cells[2] == ["b", "< 0", "7.00 [-inf, 7.00]", "-"]
     assert (
         cells[3][:2] == ["a", "0.02 ± 10%"]
@@ -120,6 +128,7 @@ def test_tables_stand_between_their_marks(tmp_path):
         and cells[4][1:3] == ["0 dB", "6 dB"]
     )
     assert lines[0] == "before" and "between" in lines and lines[-1] == "after"
+    assert "`./dev results`, today, Zen (X)" in lines and "not measured yet" in lines
     assert "old" not in filled and quote.filled(filled, tmp_path) == filled
 
 
@@ -129,11 +138,12 @@ def test_tables_stand_between_their_marks(tmp_path):
         ("ber table=u", "d.md: cannot fill 'ber table=u': 'u'"),
         ("ber table=t receivers=c", "no receiver 'c'; there are a, b"),
         ("ber", "cannot fill 'ber'"),
-        ("limits", r"limits\.json: No such file or directory; \./dev results writes it"),
+        ("time table=t", "cannot fill 'time table=t'"),
     ],
 )
 def test_a_mark_that_asks_for_what_is_not_there(tmp_path, mark, says):
     (tmp_path / "ber.json").write_text(json.dumps(BER))
+    (tmp_path / "time.json").write_text(json.dumps({"time": {"rows": []}}))
     with pytest.raises(TrainingError, match=says):
         quote.filled(f"<!-- results: {mark} -->\n<!-- end results -->", tmp_path, "d.md")
 

@@ -24,16 +24,17 @@ def configure(parser) -> None:
 
 
 def run(arguments) -> int:
-    from ..experiments import quote
+    import torch
+
+    from ..experiments import quote, results
 
     if arguments.write:
         for path in quote.write_all():
             print(f"{path}: written")
+        for part in results.PARTS:
+            if not (file := results.ROOT / "results" / f"{part}.json").exists():
+                print(f"{file}: not measured yet; its tables stay as they are")
         return 0
-    import torch
-
-    from ..experiments import results
-
     torch.set_num_threads(1)
     out = results.ROOT / ("build/results-quick" if arguments.quick else "results")
     kept = results.ROOT / "build/results-kept"

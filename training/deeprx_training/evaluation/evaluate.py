@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from scipy.stats import binomtest
 from torch import Tensor, nn
 
@@ -21,6 +20,7 @@ from deeprx_common.energy import energy_per_slot
 from deeprx_common.files import replacing
 from deeprx_common.slot import SlotConfig
 from deeprx_common.stats import error_rate, mean_ci95, sinr_at_ber, sinr_gain
+from deeprx_common.terminal import make_console, progress_bar
 
 from ..data import seeds
 from ..data.channels import EVALUATION_CHANNELS, Conditions, SlotBatch, SlotGenerator, seed_of
@@ -245,16 +245,9 @@ def evaluate(
     run = Evaluation(receivers, sinr_db, slots, conditions, seed, device, rates)
     if reference not in (names := [*run.flop, TRUE, PERFECT]):
         raise EvaluationError(f"reference: expected one of {', '.join(names)}, got {reference!r}")
-    columns = (
-        TextColumn("evaluating"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("slots"),
-        TimeRemainingColumn(),
-    )
     stopped = False
-    with Progress(*columns) as progress:
-        task = progress.add_task("", total=slots * len(sinr_db))
+    with progress_bar(make_console(), "{task.completed} of {task.total} slots") as progress:
+        task = progress.add_task("evaluating", total=slots * len(sinr_db))
         try:
             run.run(lambda n: progress.advance(task, n))
         except KeyboardInterrupt:

@@ -5,7 +5,8 @@
     ...
     <!-- end results -->
 
-ber table=NAME [sinr=DB,..] [receivers=NAME,..]; limits [receivers=NAME,..]; time; energy; models.
+ber table=NAME [sinr=DB,..] [receivers=NAME,..] [crossings=no]; limits [receivers=NAME,..]; time;
+energy; models.
 """
 
 import json
@@ -20,7 +21,7 @@ from deeprx_common.shipped import shipped_models
 from ..evaluation.tables import crossing_cell, markdown_table, rate_cell
 from ..export.describe import read
 from ..files import TrainingError
-from .results import ROOT
+from .results import PARTS, ROOT
 
 _MARK = re.compile(r"(<!-- results: ([^>]*?) -->\n).*?(<!-- end results -->)", re.DOTALL)
 
@@ -31,18 +32,27 @@ def documents() -> list[Path]:
 
 
 def filled(text: str, results: Path = ROOT / "results", where: str = "") -> str:
-    """A document's text with its tables as the results have them now; TrainingError where a mark
-    asks for what is not there.
+    """A document's text with its tables as the results have them now; what was not measured yet
+    stays as it is. TrainingError where a mark asks for what is not there.
     """
 
     def table(mark: re.Match) -> str:
         what, *options = mark[2].split()
+        file = results / f"{what}.json"
+        if what in PARTS and not file.exists():
+            return mark[0]
         try:
-            wanted = dict(option.split("=") for option in options)
-            made = TABLES[what](_read(results / f"{what}.json", what), **wanted)
+            found = json.loads(file.read_text()) if what in PARTS else {}
+            made = TABLES[what](found, **dict(option.split("=") for option in options))
         except (KeyError, ValueError, TypeError) as error:
             raise TrainingError(f"{where}: cannot fill {mark[2]!r}: {error}") from None
-        return f"{mark[1]}{made}\n{mark[3]}"
+        about = ""
+        if found:
+            host = found["host"]
+            about = (
+                f"\n\n`{found['command']}`, {found['date']}, {host['cpu']} ({host['instructions']})"
+            )
+        return f"{mark[1]}{made}{about}\n{mark[3]}"
 
     return _MARK.sub(table, text)
 
@@ -59,15 +69,6 @@ def write_all() -> list[Path]:
     return changed
 
 
-def _read(path: Path, what: str) -> dict:
-    if what == "models":
-        return {}
-    try:
-        return json.loads(path.read_text())
-    except OSError as error:
-        raise TrainingError(f"{path}: {error.strerror}; ./dev results writes it") from None
-
-
 def _names(points: list[dict], receivers: str) -> list[str]:
     known = list(dict.fromkeys(p["receiver"] for p in points))
     asked = receivers.split(",") if receivers else known
@@ -76,17 +77,20 @@ def _names(points: list[dict], receivers: str) -> list[str]:
     return asked
 
 
-def _ber(found: dict, table: str, sinr: str = "", receivers: str = "") -> str:
+def _ber(
+    found: dict, table: str, sinr: str = "", receivers: str = "", crossings: str = "yes"
+) -> str:
     table = found["tables"][table]
     points = {(p["receiver"], p["sinr_db"]): p for p in table["points"]}
-    crossings = {(c["receiver"], c["ber"]): c for c in table["crossings"]}
-    all_sinr, targets = sorted({s for _, s in points}), sorted({t for _, t in crossings})[::-1]
+    crossed = {(c["receiver"], c["ber"]): c for c in table["crossings"]}
+    all_sinr = sorted({s for _, s in points})
+    targets = sorted({t for _, t in crossed}, reverse=True) if crossings == "yes" else []
     chosen = [float(s) for s in sinr.split(",")] if sinr else all_sinr
     lines = []
     for name in _names(table["points"], receivers):
         cells = [rate_cell(points[name, s]["ber"], points[name, s]["ber_ci95"]) for s in chosen]
-        lines.append([name, *cells, *(crossing_cell(crossings[name, t]) for t in targets)])
-    head = [f"SINR at {targets[0]:g}", *(f"at {t:g}" for t in targets[1:])]
+        lines.append([name, *cells, *(crossing_cell(crossed[name, t]) for t in targets)])
+    head = [f"SINR at {t:.0e}".replace("e-0", "e-") for t in targets]
     return markdown_table(["receiver", *(f"{s:g} dB" for s in chosen), *head], lines)
 
 
