@@ -6,7 +6,7 @@
     <!-- end results -->
 
 ber table=NAME [sinr=DB,..] [receivers=NAME,..] [crossings=no]; limits [receivers=NAME,..]; time;
-energy; models.
+energy; models; receivers.
 """
 
 import json
@@ -21,7 +21,7 @@ from deeprx_common.shipped import shipped_models
 from ..evaluation.tables import crossing_cell, markdown_table, rate_cell
 from ..export.describe import read
 from ..files import TrainingError
-from .results import PARTS, ROOT
+from .results import ROOT
 
 _MARK = re.compile(r"(<!-- results: ([^>]*?) -->\n).*?(<!-- end results -->)", re.DOTALL)
 
@@ -37,21 +37,17 @@ def filled(text: str, results: Path = ROOT / "results", where: str = "") -> str:
     """
 
     def table(mark: re.Match) -> str:
-        what, *options = mark[2].split()
-        file = results / f"{what}.json"
-        if what in PARTS and not file.exists():
-            return mark[0]
+        kind, *options = mark[2].split()
         try:
-            found = json.loads(file.read_text()) if what in PARTS else {}
-            made = TABLES[what](found, **dict(option.split("=") for option in options))
+            parts, make = TABLES[kind]
+            files = [results / f"{part}.json" for part in parts]
+            if not all(file.exists() for file in files):
+                return mark[0]
+            found = [json.loads(file.read_text()) for file in files]
+            made = make(*found, **dict(option.split("=") for option in options))
         except (KeyError, ValueError, TypeError) as error:
             raise TrainingError(f"{where}: cannot fill {mark[2]!r}: {error}") from None
-        about = ""
-        if found:
-            host = found["host"]
-            about = (
-                f"\n\n`{found['command']}`, {found['date']}, {host['cpu']} ({host['instructions']})"
-            )
+        about = "".join(f"\n\n{_about(of)}" for of in found)
         return f"{mark[1]}{made}{about}\n{mark[3]}"
 
     return _MARK.sub(table, text)
@@ -67,6 +63,11 @@ def write_all() -> list[Path]:
                 Path(temporary).write_text(new)
             changed.append(path)
     return changed
+
+
+def _about(found: dict) -> str:
+    host = found["host"]
+    return f"`{found['command']}`, {found['date']}, {host['cpu']} ({host['instructions']})"
 
 
 def _names(points: list[dict], receivers: str) -> list[str]:
@@ -129,20 +130,48 @@ def _energy(found: dict) -> str:
     return markdown_table(["receiver", "mJ a slot", "which is"], lines)
 
 
-def _models(found: dict) -> str:
+def _models() -> str:
     lines = []
-    for about in sorted(map(read, shipped_models()), key=lambda m: m["flop_per_slot"]["matmul"]):
+    for about in _shipped():
         flop = about["flop_per_slot"]
         gflop = f"{(flop['matmul'] + flop['other']) / 1e9:.3g}"
-        size, ranges = f"{about['params']:,}".replace(",", " "), "nothing to train"
-        if trained := about["trained"]:
-            low, high = (round(1e9 * s) for s in trained["delay_spread_s"])
-            ranges = "{} to {} ns, {:g} to {:g} Hz".format(low, high, *trained["doppler_hz"])
-        lines.append([about["name"], size, gflop, about["precision"], ranges])
+        size = f"{about['params']:,}".replace(",", " ")
+        lines.append([about["name"], size, gflop, about["precision"], _trained(about)])
     head = ["receiver", "parameters", "GFLOP a slot", "precision", "trained on"]
     return markdown_table(head, lines)
 
 
-TABLES: dict[str, Callable[..., str]] = {
-    "ber": _ber, "limits": _limits, "time": _time, "energy": _energy, "models": _models
-}  # fmt: skip
+def _receivers(ber: dict, time: dict) -> str:
+    block = {r["receiver"]: r for r in time["time"]["rows"] if r["contender"] == "block"}
+    crossed = {c["receiver"]: c for c in ber["tables"]["16qam"]["crossings"] if c["ber"] == 1e-2}
+    lines = []
+    for about in _shipped():
+        name = about["name"]
+        cpu = block[name]["cpu_s"]
+        ms = f"{1e3 * cpu:.2g}" if cpu else "-"
+        lines.append([name, ms, crossing_cell(crossed[name]), _trained(about)])
+    head = ["receiver", "CPU ms a slot", "SINR in dB at BER 1e-2", "trained on"]
+    return markdown_table(head, lines)
+
+
+def _shipped() -> list[dict]:
+    """What the files say of themselves, cheapest first."""
+    return sorted(map(read, shipped_models()), key=lambda m: m["flop_per_slot"]["matmul"])
+
+
+def _trained(about: dict) -> str:
+    if not about["trained"]:
+        return "nothing to train"
+    low, high = (round(1e9 * s) for s in about["trained"]["delay_spread_s"])
+    return "{} to {} ns, {:g} to {:g} Hz".format(low, high, *about["trained"]["doppler_hz"])
+
+
+# what is read of results/, and what makes a table of it
+TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
+    "ber": (("ber",), _ber),
+    "limits": (("limits",), _limits),
+    "time": (("time",), _time),
+    "energy": (("energy",), _energy),
+    "models": ((), _models),
+    "receivers": (("ber", "time"), _receivers),
+}
