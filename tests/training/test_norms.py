@@ -14,7 +14,8 @@ from deeprx_training.receivers.nets import HybridRx, KindNorm
 from deeprx_training.receivers.norms import settle
 from deeprx_training.receivers.realtime import RealtimeRx
 from deeprx_training.teaching import recipe as recipes
-from deeprx_training.teaching.train import Trainer, batch_norms
+from deeprx_training.teaching.members import batch_norms
+from deeprx_training.teaching.train import Trainer
 
 TINY = """
 steps = 7

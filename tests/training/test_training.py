@@ -22,7 +22,9 @@ from deeprx_training.files import TrainingError
 from deeprx_training.receivers.build import build
 from deeprx_training.receivers.nets import DeepRx
 from deeprx_training.teaching import recipe as recipes
-from deeprx_training.teaching.train import Trainer, bfloat16_is_safe, learning_rate
+from deeprx_training.teaching.members import learning_rate
+from deeprx_training.teaching.precision import bfloat16_is_safe
+from deeprx_training.teaching.train import Trainer
 
 ROOT = Path(__file__).parents[2]
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}

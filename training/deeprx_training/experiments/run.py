@@ -37,7 +37,8 @@ from ..reference import Reference
 from ..teaching import recipe as recipes
 from ..teaching.checkpoint import load_receiver
 from ..teaching.losses import LOSSES
-from ..teaching.train import Trainer, share_classical
+from ..teaching.members import share_classical
+from ..teaching.train import Trainer
 from .file import Examination, Experiment, ExperimentError, Group
 
 WARM_STEPS = 24  # most likely with every modulation

@@ -1,94 +1,49 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The training loop: every member of a recipe on the same batches, resumable to the same result."""
 
-import hashlib
 import json
 import math
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
-from pytorch_optimizer import Lamb
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from deeprx_common import report
 from deeprx_common.energy import find_meter
-from deeprx_common.slot import MODULATIONS, SlotConfig
 
 from ..data.channels import SlotBatch
-from ..data.feed import SlotFeed, code_sha256
+from ..data.feed import SlotFeed
 from ..files import TrainingError, writable_folder, write_atomically
-from ..receivers import classical, realtime
-from ..receivers import nets as receivers
-from ..receivers.build import build
-from ..receivers.nets import HybridRx, SeparableConv, bodies, last_hidden
-from ..reference import Reference
-from .checkpoint import damaged, load_receiver, read_checkpoint
+from . import members, precision
+from .checkpoint import damaged, read_checkpoint
 from .ledger import EnergyBill, Ledger
 from .losses import objective, sinr_weight
+from .members import Features
 from .recipe import Member, Recipe
-
-# A batch has one modulation, so statistics that are to be held must come of many batches.
-HELD_MOMENTUM = 0.01
+from .teacher import Teacher
 
 
-def learning_rate(recipe: Recipe, step: int) -> float:
-    """Linear warm-up, flat, then linear to zero (the schedule of the DeepRx paper)."""
-    if step < recipe.warmup:
-        return recipe.lr * (step + 1) / recipe.warmup
-    flat = recipe.decay_from * recipe.steps
-    return recipe.lr * min(1.0, (recipe.steps - step) / max(1.0, recipe.steps - flat))
-
-
-def bfloat16_is_safe(net: nn.Module) -> bool:
-    """Whether a CPU computes this net's gradients rightly in bfloat16.
-
-    oneDNN (in torch 2.13) gives wrong weight gradients, up to NaN, for dilated convolutions in
-    channels-last order whose channels are not a multiple of 16.
-    """
-    dense = [(m, m) for m in net.modules() if isinstance(m, nn.Conv2d) and m.groups == 1]
-    dense += [tuple(m) for m in net.modules() if isinstance(m, SeparableConv)]
-    return not any(
-        max(first.dilation) > 1 and (first.in_channels % 16 or last.out_channels % 16)
-        for first, last in dense
-    )
-
-
-def batch_norms(net: nn.Module) -> list[nn.BatchNorm2d]:
-    return [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
-
-
-class _OncePerBatch:
-    """A net's classical part, computed for the first net that asks about a batch."""
-
-    def __init__(self, compute):
-        self._compute, self._y = compute, None
-
-    def __call__(self, y, p, bits):
-        if y is not self._y:
-            self._y, self._found = y, self._compute(y, p, bits)
-        return self._found
-
-
-def share_classical(nets: Iterable[nn.Module], compile_demapper: bool = False) -> None:
-    """Let hybrid nets share what has no weights: the demapper, and the classical part, which is
-    then computed once for a batch that all of them see.
-    """
-    shared: dict[bool, HybridRx] = {}
-    for net in nets:
-        if isinstance(net, HybridRx):
-            first = shared.setdefault(net.innovation, net)
-            if net is first:
-                net.classical = _OncePerBatch(net.classical)
-                if compile_demapper:
-                    net.demap.compile(dynamic=False)
-            net.classical, net.demap = first.classical, first.demap
+def _launch(accelerator: str) -> Fabric:
+    """This process on its device, or this of torchrun's processes."""
+    gpu = accelerator in ("cuda", "gpu") or (accelerator == "auto" and torch.cuda.is_available())
+    if gpu and not torch.cuda.is_available():
+        raise TrainingError(
+            "a GPU was asked for, but torch finds none: use --device cpu or check the driver"
+        )
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # as torchrun says
+    fabric = Fabric(accelerator="cuda" if gpu else "cpu", devices="auto" if gpu else processes)
+    fabric.launch()
+    if gpu:
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.benchmark = True
+    return fabric
 
 
 class Trainer:
@@ -109,56 +64,23 @@ class Trainer:
     ):
         self.recipe, self.out, self.save_every_s = recipe, Path(out), save_every_s
         writable_folder(self.out)
-        gpu = accelerator in ("cuda", "gpu") or (
-            accelerator == "auto" and torch.cuda.is_available()
-        )
-        if gpu and not torch.cuda.is_available():
-            raise TrainingError(
-                "a GPU was asked for, but torch finds none: use --device cpu or check the driver"
-            )
-        processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # as torchrun says
-        self.fabric = Fabric(
-            accelerator="cuda" if gpu else "cpu", devices="auto" if gpu else processes
-        )
-        self.fabric.launch()
-        if gpu:
-            torch.set_float32_matmul_precision("high")
-            torch.backends.cudnn.benchmark = True
+        self.fabric = _launch(accelerator)
+        gpu = self.fabric.device.type == "cuda"
         self.ledger = Ledger(gpu)
         self.bill = EnergyBill(find_meter(str(self.fabric.device) if gpu else "cpu"), gpu)
-        self.nets, self.optimizers, self.precision, self._features = {}, {}, {}, {}
-        built = []
-        for member in recipe.members:
-            torch.manual_seed(recipe.seed)  # equal nets start from equal weights
-            built.append(self._start(member))
-        share_classical(built, compile_nets)
-        for member, net in zip(recipe.members, built, strict=True):
-            self.precision[member.name] = self._precision(member.name, net)
-            net = self._prepare(net, self.precision[member.name])
-            optimizer = self._optimizer(net)
-            if member.loss.get("hint"):
-                self._watch(member.name, net)
-            self.nets[member.name], self.optimizers[member.name] = self.fabric.setup(net, optimizer)
-        self.teacher, digest = None, ""
-        if recipe.teacher:
-            net = load_receiver(recipe.teacher, rebuild=True)[1].requires_grad_(False)
-            if self._features:
-                self._watch("teacher", net)
-            # no gradients, so nothing that could go wrong in bfloat16
-            precision = "bfloat16" if self._has_bfloat16 else "float32"
-            self.teacher = self.fabric.to_device(self._prepare(net, precision))
-            self._try_teacher()
-            teacher = Reference.parse(recipe.teacher)
-            code = code_sha256(classical, realtime, receivers)
-            what = f"{teacher.member}@{teacher.rounds} in {precision} by {code}".encode()
-            digest = hashlib.sha256(teacher.file.read_bytes() + what).hexdigest()
+        self.nets, self.optimizers, self.precision = {}, {}, {}
+        self.features = Features() if any(m.loss.get("hint") for m in recipe.members) else None
+        self._make_nets(compile_nets)
+        self.teacher = Teacher(recipe, self.fabric.device) if recipe.teacher else None
+        if self.teacher and self.features:
+            self.features.watch("teacher", self.teacher.net)
         self.feed = SlotFeed(
             recipe.plan,
             self.fabric.device,
             self.ledger.phase,
             # hints need the teacher's features, not only its LLRs: then each step asks it
-            teach=self._teach if self.teacher is not None and not self._features else None,
-            teacher_sha256=digest,
+            teach=None if self.features else self.teacher,
+            teacher_sha256=self.teacher.sha256 if self.teacher else "",
             cache=cache,
             rank=self.fabric.global_rank,
             world=self.fabric.world_size,
@@ -166,80 +88,21 @@ class Trainer:
         self.step, self.wall_s = 0, 0.0
         self._stop = False
 
-    def _start(self, member: Member) -> nn.Module:
-        net = build(member.net, [self.recipe.folder])
-        if self.recipe.norm_until < 1:
-            for norm in batch_norms(net):
-                norm.momentum = HELD_MOMENTUM
-        if member.start:
-            trained = load_receiver(member.start, rebuild=True)[1]
+    def _make_nets(self, compile_nets: bool) -> None:
+        recipe, device = self.recipe, self.fabric.device
+        nets = [members.begin(member, recipe) for member in recipe.members]
+        members.share_classical(nets, compile_nets)
+        for member, net in zip(recipe.members, nets, strict=True):
             try:
-                net.load_state_dict(trained.state_dict())
-            except RuntimeError as error:
-                raise TrainingError(damaged(member.start, member.name, error)) from None
-        return net
-
-    def _try_teacher(self) -> None:
-        data, device = self.recipe.data, self.fabric.device
-        most = max(data.modulations, key=MODULATIONS.get)
-        config = SlotConfig(n_prb=data.n_prb, modulation=most, dmrs=next(iter(data.dmrs)))
-        p = torch.view_as_real(torch.from_numpy(config.pilots()))[None].to(device)
-        y = torch.ones(1, data.n_rx, *p.shape[1:], device=device)
-        try:
-            with torch.no_grad():
-                self.teacher(y, p, config.bits_per_symbol)
-        except RuntimeError as error:
-            raise TrainingError(
-                f"{self.recipe.teacher}: cannot receive {data.n_prb} PRB in {most} with "
-                f"{data.n_rx} antennas: {str(error).splitlines()[-1].strip()}"
-            ) from None
-
-    @property
-    def _has_bfloat16(self) -> bool:
-        if self.recipe.precision != "auto":
-            return self.recipe.precision == "bfloat16"
-        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        return self.ledger.gpu or native
-
-    def _precision(self, name: str, net: nn.Module) -> str:
-        if not self._has_bfloat16 or not bodies(net):
-            return "float32"
-        if self.ledger.gpu or bfloat16_is_safe(net):
-            return "bfloat16"
-        if self.recipe.precision == "bfloat16":
-            raise TrainingError(
-                f"member {name}: bfloat16 on a CPU needs dilated convolutions with a multiple of "
-                "16 channels; change channels, or precision to auto or float32"
-            )
-        return "float32"
-
-    def _prepare(self, net: nn.Module, precision: str) -> nn.Module:
-        """Only the convolutional body runs in bfloat16: the classical arithmetic around it needs
-        float32.
-        """
-        if precision == "bfloat16":
-            cast = torch.autocast(self.fabric.device.type, torch.bfloat16)
-            for body in bodies(net):
-                body.forward = cast(body.forward)
-        return net.to(memory_format=torch.channels_last)
-
-    def _optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
-        r = self.recipe
-        if r.optimizer == "lamb":
-            return Lamb(net.parameters(), lr=r.lr, weight_decay=r.weight_decay)
-        fused = {"fused": True} if self.fabric.device.type == "cuda" else {}
-        return torch.optim.AdamW(net.parameters(), lr=r.lr, weight_decay=r.weight_decay, **fused)
-
-    def _watch(self, name: str, net: nn.Module) -> None:
-        self._features[name] = None
-        last_hidden(net).register_forward_hook(
-            lambda _module, _input, output: self._features.__setitem__(name, output)
-        )
-
-    def _teach(self, batch: SlotBatch) -> torch.Tensor:
-        bits = batch.config.bits_per_symbol
-        with torch.no_grad():
-            return self.teacher(batch.y, batch.p, bits)[..., :bits].float()
+                kind = precision.of_training(net, recipe.precision, self.ledger.gpu)
+                if member.loss.get("hint"):
+                    self.features.watch(member.name, net)
+            except ValueError as error:
+                raise TrainingError(f"member {member.name}: {error}") from None
+            net = precision.cast(net, kind, device)
+            optimizer = members.optimizer_of(net, recipe, self.ledger.gpu)
+            self.precision[member.name] = kind
+            self.nets[member.name], self.optimizers[member.name] = self.fabric.setup(net, optimizer)
 
     @property
     def checkpoint(self) -> Path:
@@ -358,12 +221,12 @@ class Trainer:
         size = len(batch.y)
         if self.step >= self.recipe.norm_until * self.recipe.steps:
             for net in self.nets.values():
-                for norm in batch_norms(net):
+                for norm in members.batch_norms(net):
                     norm.eval()
         weight = sinr_weight(batch.sinr_db) if self.recipe.sinr_weight else None
-        if self._features and self._distilling(self.step):
+        if self.features and self._distilling(self.step):
             with self.ledger.phase("teacher", size):
-                taught = self._teach(batch)
+                taught = self.teacher(batch)
         return {
             m.name: self._train_member(m, batch, taught, weight, size) for m in self.recipe.members
         }
@@ -372,13 +235,13 @@ class Trainer:
         net, optimizer = self.nets[member.name], self.optimizers[member.name]
         bits = batch.config.bits_per_symbol
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(self.recipe, self.step)
+            group["lr"] = members.learning_rate(self.recipe, self.step)
         with self.ledger.phase("forward", size):
             llr = net(batch.y, batch.p, bits)[..., :bits].float()
             times = len(llr) // size  # a net may return the LLRs of several exits
             features = None
             if taught is not None and member.loss.get("hint"):
-                features = (self._features[member.name], self._features["teacher"])
+                features = (self.features.of(member.name), self.features.of("teacher"))
             total, named = objective(
                 llr,
                 batch.bits.repeat(times, 1, 1, 1),
@@ -422,7 +285,7 @@ class Trainer:
             with (self.out / "log.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")
             board.add_scalar("slots_per_s", rate, self.step)
-            board.add_scalar("lr", learning_rate(self.recipe, self.step - 1), self.step)
+            board.add_scalar("lr", members.learning_rate(self.recipe, self.step - 1), self.step)
             for name, named in values.items():
                 for part, value in named.items():
                     board.add_scalar(f"{part}/{name}", value, self.step)
