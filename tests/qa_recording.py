@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -281,6 +282,81 @@ class TestRecordingSink:
         assert [(c.start, c.n_samples) for c in recording.captures] == [(0, 700), (700, 300)]
         assert_valid(tmp_path / "a.sigmf-meta")
 
+    def recorded(self, path, tags, n=3000, **options):
+        """The captures of n samples with tags (sample, key, value)."""
+        tags = [
+            gr.tag_utils.python_to_tag((at, pmt.intern(key), value, pmt.PMT_F))
+            for at, key, value in tags
+        ]
+        top = gr.top_block()
+        sink = deeprx.recording_sink(path, 1e6, n_rx=1, datatype="cf32_le", n_prb=6, **options)
+        top.connect(blocks.vector_source_c(noise(1, n)[0].tolist(), False, 1, tags), sink)
+        top.run()
+        assert sink.error() is None
+        assert_valid(path.with_suffix(".sigmf-meta"))
+        assert Recording(path).n_samples == n
+        return json.loads(path.with_suffix(".sigmf-meta").read_text())["captures"]
+
+    def test_a_capture_at_zero_whenever_the_first_tag_comes(self, tmp_path):
+        first, second = self.recorded(
+            tmp_path / "a", [(1000, "rx_freq", pmt.from_double(2e9))], frequency_hz=1e9
+        )
+        assert (first["core:sample_start"], first["core:frequency"]) == (0, 1e9)
+        assert (second["core:sample_start"], second["core:frequency"]) == (1000, 2e9)
+        assert "core:datetime" in first and "core:datetime" not in second
+
+    @pytest.mark.parametrize("begun", [0, 1_800_000_000])
+    def test_a_clock_that_was_never_set_gives_no_date(self, tmp_path, begun):
+        """It tells what was lost nevertheless: 500 samples of 1 MS/s ahead of sample 2000."""
+        times = [(0, 0.25), (1000, 0.251), (2000, 0.2525)]
+        captures = self.recorded(
+            tmp_path / "a",
+            [
+                (at, "rx_time", pmt.make_tuple(pmt.from_uint64(begun), pmt.from_double(seconds)))
+                for at, seconds in times
+            ],
+        )
+        assert [c["core:global_index"] for c in captures] == [0, 1000, 2500]
+        dates = [c.get("core:datetime", "none")[:4] for c in captures]
+        this_year = time.strftime("%Y", time.gmtime())
+        assert dates == (["2027"] * 3 if begun else [this_year, "none", "none"])
+        assert [c.follows for c in Recording(tmp_path / "a").captures] == [False, True, False]
+
+    @pytest.mark.parametrize("options", [{}, {"archive": True}, {"collection": True}])
+    def test_lock_and_unlock_go_on_with_the_recording(self, tmp_path, options):
+        """Three times, a probe being connected each time; what was recorded before stays."""
+        slot = {"n_prb": 6, "modulation": "QPSK"}
+        top = gr.top_block()
+        source, transmitter = deeprx.slot_source(5, **slot), deeprx.slot_transmitter(**slot)
+        sink = deeprx.recording_sink(
+            tmp_path / "a", RATE, 1, "cf32_le", preamble=False, bit_seed=5, **slot, **options
+        )
+        top.connect(source, transmitter, sink)
+        top.start()
+        for _ in range(3):
+            before = sink.samples()
+            deadline = time.monotonic() + 20
+            while sink.samples() < before + 5 * SMALL.n_samples:
+                assert time.monotonic() < deadline and sink.error() is None
+                time.sleep(0.001)
+            top.lock()
+            top.connect(transmitter, blocks.null_sink(8))
+            top.unlock()
+        top.stop()
+        top.wait()
+        assert sink.error() is None
+        recording = Recording(sink.paths()[0])
+        recording.verify()
+        assert recording.n_samples == sink.samples()
+        assert [c.follows for c in recording.captures][:2] == [False, False]
+        runs = recording.runs
+        assert sum(run.n_slots for run in runs) >= 14
+        for run in runs:  # the first slot of each lies where it says
+            symbol = recording.read(run.start + SMALL.cp_lengths[0], SMALL.fft_size)[0]
+            spectrum = np.fft.fft(symbol, norm="ortho")[SMALL.carriers]
+            grid = SMALL.grid(SMALL.bits(5, run.first_slot), run.first_slot)
+            np.testing.assert_allclose(spectrum, grid[0], atol=1e-4)
+
     def test_slots_are_annotated_where_they_begin(self, tmp_path):
         slot = {"n_prb": 6, "modulation": "QPSK"}
         top = gr.top_block()
@@ -379,6 +455,45 @@ class TestReading:
         ]
         np.testing.assert_array_equal(recording.read(90, 50), samples[:, 90:140])
 
+    @pytest.mark.parametrize(
+        ("second", "follows"),
+        [
+            ({"core:datetime": "2026-01-01T00:00:00.001041667Z"}, True),
+            ({"core:datetime": "2026-01-01T00:00:00.001Z"}, True),
+            ({"core:datetime": "2026-01-01T00:00:00.001141667Z"}, False),
+            ({"core:datetime": "2026-01-01T00:00:00.001041667Z", "core:frequency": 2e9}, False),
+            ({"core:global_index": 2000}, True),
+            ({"core:global_index": 2001, "core:datetime": "2026-01-01T00:00:00.001Z"}, False),
+            ({}, True),
+        ],
+    )
+    def test_a_capture_that_loses_nothing_is_no_break(self, tmp_path, second, follows):
+        """2000 samples of 1.92 MS/s last 1.041667 ms."""
+        first = {"core:sample_start": 0, "core:datetime": "2026-01-01T00:00:00.000000000Z"}
+        captures = [first, {"core:sample_start": 2000} | second]
+        meta = put(tmp_path / "a", noise(1, 3000), "cf32_le", captures)
+        assert [c.follows for c in Recording(meta).captures] == [False, follows]
+        top = gr.top_block()
+        sink = blocks.vector_sink_c()
+        top.connect(deeprx.recording_source(meta, 1), sink)
+        top.run()
+        rates = [t.offset for t in sink.tags() if pmt.symbol_to_string(t.key) == "rx_rate"]
+        assert rates == ([0] if follows else [0, 2000])
+
+    def test_whole_numbers_may_be_written_with_a_fraction(self, tmp_path):
+        """As JSON Schema has it, and some programs write them."""
+        annotation = SENT.annotation(0, 3, 2)
+        annotation |= {key: float(value) for key, value in annotation.items()
+                       if isinstance(value, int) and not isinstance(value, bool)}  # fmt: skip
+        captures = [{"core:sample_start": 0.0}, {"core:sample_start": 1e2}]
+        meta = put(tmp_path / "a", noise(1, 2 * SENT.period), "cf32_le", captures, [annotation])
+        recording = Recording(meta)
+        (run,) = recording.runs
+        assert (run.first_slot, run.n_slots, run.sent.bit_seed) == (3, 2, 5)
+        assert all(type(n) is int for n in (run.start, run.n_samples, run.first_slot))
+        assert [c.start for c in recording.captures] == [0, 100]
+        assert recording.read(0, 200).shape == (1, 200)
+
     def test_positions_of_slots_count_from_the_first_sample(self, tmp_path):
         samples = noise(1, SENT.period + 20)
         meta = put(
@@ -455,6 +570,11 @@ class TestBadInput:
             ("global", {"core:sample_rate": None}, "not valid SigMF"),
             ("global", {"core:num_channels": 0}, "not valid SigMF"),
             ("global", {"core:metadata_only": True}, "expected a recording, found metadata only"),
+            ("global", {"core:sample_rate": float("inf")}, "finite numbers, found Infinity"),
+            ("global", {"core:sample_rate": float("nan")}, "finite numbers, found NaN"),
+            ("global", {"core:offset": 2**64}, "numbers below 2^64, found 18446744073709551616"),
+            ("global", {"core:trailing_bytes": 2**62}, "expected samples, found none"),
+            ("global", {"core:num_channels": "2"}, "not valid SigMF: '2' is not of type"),
             ("global", {"core:offset": 9}, "a capture starts before core:offset 9"),
             ("global", {"core:dataset": "nowhere.bin"}, "found no such file"),
             ("global", {"core:dataset": "../secret"}, "0/secret, found no such file"),
@@ -466,7 +586,12 @@ class TestBadInput:
             ),
             (
                 "global",
-                {"core:extensions": [{"name": "other", "version": "1.0.0", "optional": False}]},
+                {
+                    "core:extensions": [
+                        {"name": "deeprx", "version": "1.0.0", "optional": True},
+                        {"name": "other", "version": "1.0.0", "optional": False},
+                    ]
+                },
                 "needs the extension 'other', which is not known here",
             ),
         ],
@@ -485,6 +610,10 @@ class TestBadInput:
             (lambda a: a[0].update({"core:sample_count": 100}), "not a whole number of slots"),
             (lambda a: a[0].pop("core:sample_count"), "lacks 'core:sample_count'"),
             (lambda a: a[0].update({"deeprx:first_slot": -1}), "counts slots below zero"),
+            (lambda a: a[0].update({"deeprx:first_slot": 2**64 - 2}), "slot indices end at 2^64"),
+            (lambda a: a[0].update({"deeprx:snr_db": float("inf")}), "numbers, found Infinity"),
+            (lambda a: a[0].update({"deeprx:bit_seed": -(2**64)}), "numbers below 2^64"),
+            (lambda a: a[0].update({"deeprx:burst_slots": 2.5}), "burst_slots must be int"),
         ],
     )
     def test_annotations(self, good, capfd, change, says):
@@ -535,6 +664,19 @@ class TestBadInput:
         (tmp_path / "b.tar").rename(tmp_path / "b.sigmf")
         self.replay(tmp_path / "b.sigmf", "expected one recording in the archive", capfd)
         self.replay(tmp_path / "c.sigmf.gz", "unpack the archive first", capfd)
+
+    def test_archives_of_a_mac(self, tmp_path):
+        """tar keeps a file's attributes beside it, in ._NAME."""
+        write(tmp_path / "a", noise(2, 2000), archive=True)
+        with tarfile.open(tmp_path / "a.sigmf") as archive:
+            archive.extractall(tmp_path)
+        for path in list((tmp_path / "a").iterdir()):
+            path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7 attributes")
+        (tmp_path / "._a").write_bytes(b"attributes")
+        with tarfile.open(tmp_path / "b.sigmf", "w") as archive:
+            archive.add(tmp_path / "._a", "._a")
+            archive.add(tmp_path / "a", "a")
+        assert Recording(tmp_path / "b.sigmf").n_samples == 2000
 
     def test_collections(self, tmp_path, capfd):
         collection = tmp_path / "a.sigmf-collection"

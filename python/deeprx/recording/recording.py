@@ -8,7 +8,9 @@ import json
 import math
 import tarfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from deeprx_common.slot import SlotConfig
 
 from ..blocks.preamble import preamble_samples
 
+_EXACT = 1 << 53  # floats below hold every whole number
 NAMESPACE, VERSION = "deeprx", "1.0.0"
 CONDITIONS = {  # keys of a report's point that an annotation may carry: type
     "channel": str,
@@ -77,11 +80,16 @@ class SlotRun:
 
 @dataclass(frozen=True)
 class Capture:
-    """A stretch of samples recorded at one setting; start: its first sample."""
+    """A stretch of samples recorded at one setting.
+
+    start: its first sample. follows: whether that one came right after the last one of the capture
+    before, at the same frequency.
+    """
 
     start: int
     n_samples: int
     frequency_hz: float | None
+    follows: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,7 +142,7 @@ class Recording:
         self.n_rx = sum(layout.n_channels for layout in self._layouts)
         self.n_samples = min(layout.n_samples for layout in self._layouts)
         self.captures = [
-            Capture(c.start, min(c.n_samples, self.n_samples - c.start), c.frequency_hz)
+            replace(c, n_samples=min(c.n_samples, self.n_samples - c.start))
             for c in self._layouts[0].captures
             if c.start < self.n_samples
         ]
@@ -187,7 +195,7 @@ class _Layout:
         if starts[0] < 0:
             raise ValueError(f"{stream.where}: a capture starts before core:offset {offset}")
         end = stream.n_bytes - fields.get("core:trailing_bytes", 0)
-        headers = np.cumsum([c.get("core:header_bytes", 0) for c in found]).tolist()
+        headers = list(accumulate(c.get("core:header_bytes", 0) for c in found))
         total = max(0, end - headers[-1]) // self._frame  # a crash may leave part of a sample
         reach = max([starts[-1], *(_end(a) - offset for a in stream.metadata["annotations"])])
         if total and reach > total:
@@ -199,13 +207,16 @@ class _Layout:
         self.n_samples = max(0, total - first)
         self._file = open(stream.data, "rb")  # noqa: SIM115
         self.captures, self._places = [], []
+        before = None
         for capture, start, header, stop in zip(
             found, starts, headers, [*starts[1:], total], strict=True
         ):
             frequency = capture.get("core:frequency")
             if stop > start:
-                self.captures.append(Capture(start - first, stop - start, frequency))
+                follows = before is not None and _follows(before, capture, fields)
+                self.captures.append(Capture(start - first, stop - start, frequency, follows))
                 self._places.append(stream.first_byte + header + start * self._frame)
+                before = capture
 
     def read(self, start: int, count: int) -> np.ndarray:
         samples = np.empty((self.n_channels, count), np.complex64)
@@ -231,6 +242,35 @@ class _Layout:
         values -= np.float32(self._zero)
         values *= np.float32(self._scale)
         samples[:] = values.view(np.complex64)[..., 0].T
+
+
+def _follows(before: Mapping, capture: Mapping, fields: Mapping) -> bool:
+    """Whether nothing was lost between two captures, as far as their metadata say.
+
+    A global index says it to the sample, where there is none times do within their last digit. A
+    capture without either follows: SigMF takes the index for the sample's.
+    """
+    start, key = "core:sample_start", "core:global_index"
+    if before.get("core:frequency") != capture.get("core:frequency"):
+        return False
+    n_samples = capture[start] - before[start]
+    if key in before or key in capture:
+        return capture.get(key, capture[start]) - before.get(key, before[start]) == n_samples
+    times = [_time(c.get("core:datetime")) for c in (before, capture)]
+    if None in times:
+        return True
+    (first, digit), (second, other) = times
+    passed = (second - first).total_seconds()
+    return abs(passed - n_samples / fields["core:sample_rate"]) <= max(digit, other)
+
+
+def _time(text: str | None) -> tuple[datetime, float] | None:
+    """A core:datetime and the value of its last digit in seconds, None where it is none."""
+    try:
+        digits = text.rstrip("Z").partition(".")[2][:6]
+        return datetime.fromisoformat(text), max(10.0 ** -len(digits), 1e-6)
+    except (AttributeError, ValueError):
+        return None
 
 
 def _end(annotation: Mapping) -> int:
@@ -261,7 +301,7 @@ def _open_archive(path: Path) -> _Stream:
     """Metadata of an archive, and the place of the data within it."""
     try:
         with tarfile.open(path, "r:") as archive:
-            files = [member for member in archive if member.isfile()]
+            files = [m for m in archive if m.isfile() and not _is_apple_double(m.name)]
             metas = [f for f in files if f.name.endswith(".sigmf-meta")]
             datas = [f for f in files if f.name.endswith(".sigmf-data")]
             if len(metas) != 1 or len(datas) != 1:
@@ -278,10 +318,15 @@ def _open_archive(path: Path) -> _Stream:
     return _Stream(path, _metadata(text, path), path, data.offset_data, data.size)
 
 
+def _is_apple_double(name: str) -> bool:
+    """Whether a file is what a Mac's archives keep beside another, its attributes."""
+    return Path(name).name.startswith("._")
+
+
 def _open_collection(path: Path) -> list[_Stream]:
     text = _text(path)
     try:
-        collection = json.loads(text)["collection"]
+        collection = _json(text)["collection"]
         names = [(s["name"], s["hash"].lower()) for s in collection["core:streams"]]
     except (ValueError, TypeError, KeyError, AttributeError):
         raise ValueError(f"{path}: expected a SigMF collection with core:streams") from None
@@ -307,9 +352,27 @@ def _text(path: Path) -> str:
         raise ValueError(f"{path}: expected JSON in UTF-8, found something else") from None
 
 
+def _number(text: str) -> int | float:
+    """A JSON number with a fraction or exponent: JSON Schema takes 526080.0 for an integer."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"expected finite numbers, found {text}")
+    return int(value) if value.is_integer() and abs(value) < _EXACT else value
+
+
+def _integer(text: str) -> int:
+    if abs(value := int(text)) >= 1 << 64:
+        raise ValueError(f"expected numbers below 2^64, found {text}")
+    return value
+
+
+def _json(text: str):
+    return json.loads(text, parse_float=_number, parse_int=_integer, parse_constant=_number)
+
+
 def _metadata(text: str, where: Path) -> dict:
     try:
-        metadata = json.loads(text)
+        metadata = _json(text)
         sigmf.validate.validate(metadata)
     except ValidationError as error:
         found = error.message if len(error.message) < 160 else error.message[:160] + "..."
@@ -357,7 +420,7 @@ def _run(annotation: Mapping, origin: int, sample_rate: float) -> SlotRun:
             not isinstance(found, allowed) or isinstance(found, bool) != (kind is bool)
         ):
             raise ValueError(f"{NAMESPACE}:{key} must be {kind.__name__}, found {found!r}")
-        return found
+        return float(found) if kind is float and found is not None else found
 
     sent = SentSlots(
         config=SlotConfig(**annotation[f"{NAMESPACE}:slot"]),
@@ -375,4 +438,6 @@ def _run(annotation: Mapping, origin: int, sample_rate: float) -> SlotRun:
     start = annotation["core:sample_start"] - origin
     if start < 0 or first_slot < 0 or (sent.burst_slots is not None and sent.burst_slots < 1):
         raise ValueError("starts before the first capture, or counts slots below zero")
+    if first_slot + n_slots > 1 << 64:
+        raise ValueError(f"slot indices end at 2^64, found {n_slots} slots from {first_slot} on")
     return SlotRun(start, count, first_slot, n_slots, sent)

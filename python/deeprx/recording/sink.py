@@ -9,6 +9,8 @@ from gnuradio import gr
 from ..blocks.slot_stream import SelfKeeping, slot_config, slot_starts
 from .writer import RecordingWriter, SentSlots
 
+_CLOCK_SET = 946684800  # 2000-01-01: a device's clock that shows less was never set
+
 
 class recording_sink(SelfKeeping, gr.sync_block):
     """Writes antenna streams as a SigMF recording that carries its truth.
@@ -16,7 +18,11 @@ class recording_sink(SelfKeeping, gr.sync_block):
     Inputs: n_rx antennas, complex samples. Tags on input 0: slot_index, as slot_transmitter and
     tdl_channel give it, marks where a slot (with preamble, where there is one, its preamble)
     begins and becomes an annotation of the run of slots it belongs to; rx_freq and rx_time, as
-    radio sources give them, begin a new capture.
+    radio sources give them, begin a new capture. rx_time gives its core:global_index, which says
+    what was lost, and, where the device's clock was ever set, its core:datetime.
+
+    A flowgraph that starts again, as lock() and unlock() make it, goes on with the recording in a
+    capture of its own.
 
     path, sample_rate, datatype, full_scale, frequency_hz (0: unknown), hw, author, description,
     collection, archive: see RecordingWriter. preamble, bit_seed (None: unknown), conditions (of
@@ -63,19 +69,29 @@ class recording_sink(SelfKeeping, gr.sync_block):
             collection,
             archive,
         )
+        self._sample_rate = sample_rate
+        self._clock: tuple[int, int, float] | None = None  # sample and time of the first rx_time
+        self._lost = 0  # samples so far, by the rx_time tags
         self._error: OSError | None = None
+
+    def start(self):
+        self._writer.reopen()
+        self._clock = None
+        return super().start()
 
     def work(self, input_items, output_items):
         n = len(input_items[0])
         tags = self.get_tags_in_window(0, 0, n)
-        for at in sorted({tag.offset for tag in tags}):
-            here = {pmt.symbol_to_string(t.key): t.value for t in tags if t.offset == at}
+        ahead = self._writer.n_samples - self.nitems_read(0)  # recorded before this start
+        for offset in sorted({tag.offset for tag in tags}):
+            here = {pmt.symbol_to_string(t.key): t.value for t in tags if t.offset == offset}
             if "rx_freq" in here or "rx_time" in here:
                 frequency = here.get("rx_freq")
+                time = here.get("rx_time")
                 self._writer.capture(
-                    at,
+                    offset + ahead,
                     None if frequency is None else pmt.to_double(frequency),
-                    _iso(here.get("rx_time")),
+                    *(() if time is None else self._placed(offset + ahead, *pmt.to_python(time))),
                 )
         try:
             self._writer.write(input_items)
@@ -83,8 +99,20 @@ class recording_sink(SelfKeeping, gr.sync_block):
             self._error = error
             self.logger.error(f"{error.strerror}: the recording ends here")
         for at, index in sorted(slot_starts(tags).items()):
-            self._writer.slot(at, index)
+            self._writer.slot(at + ahead, index)
         return -1 if self._error else n
+
+    def _placed(self, at: int, whole: int, fraction: float) -> tuple[str | None, int]:
+        """Date and global index of a sample, from an rx_time tag's seconds."""
+        if self._clock is None:
+            self._clock = at, whole, fraction
+        first, begun, parts = self._clock
+        passed = round((whole - begun + fraction - parts) * self._sample_rate)
+        self._lost = max(self._lost, passed - (at - first))
+        if whole < _CLOCK_SET:
+            return None, at + self._lost
+        when = datetime.fromtimestamp(whole, UTC).isoformat()
+        return f"{when.removesuffix('+00:00')}.{int(fraction * 1e9):09d}Z", at + self._lost
 
     def stop(self):
         try:
@@ -112,12 +140,3 @@ class recording_sink(SelfKeeping, gr.sync_block):
     def clipped(self) -> int:
         """Real and imaginary parts beyond full_scale so far."""
         return self._writer.clipped
-
-
-def _iso(rx_time) -> str | None:
-    """A rx_time tag, whole and fractional seconds since 1970, as SigMF's core:datetime."""
-    if rx_time is None:
-        return None
-    whole, fraction = pmt.to_python(rx_time)
-    when = datetime.fromtimestamp(whole, UTC).isoformat()
-    return f"{when.removesuffix('+00:00')}.{int(fraction * 1e9):09d}Z"

@@ -14,7 +14,8 @@ class recording_source(SelfKeeping, gr.sync_block):
     """The antenna streams of a SigMF recording, read piece by piece.
 
     Outputs: n_rx antennas, complex samples at recording().sample_rate. Tags on output 0: rx_rate
-    and, where known, rx_freq at the start of each capture.
+    and, where known, rx_freq at the start of each capture that does not follow the one before
+    without a loss.
 
     aligned: put out nothing but the slots that the annotations place, without their preambles,
     each with its slot_index on the first sample, for aligned_front_end; the default is every
@@ -33,6 +34,7 @@ class recording_source(SelfKeeping, gr.sync_block):
         if aligned and not self._recording.runs:
             raise ValueError(f"{path}: expected annotations that place the slots, found none")
         super().__init__("Recording source", None, [np.complex64] * n_rx)
+        self._aligned = aligned
         self._pieces = self._slots() if aligned else self._captures()
         self._at = self._left = 0
         self._error: ValueError | None = None
@@ -44,6 +46,11 @@ class recording_source(SelfKeeping, gr.sync_block):
     def error(self) -> ValueError | None:
         """Why the samples ended early, or None."""
         return self._error
+
+    def start(self):
+        if self._aligned:
+            self._left = 0  # a slot whose first samples went with a stop is gone
+        return super().start()
 
     def work(self, input_items, output_items):
         room = len(output_items[0])
@@ -74,8 +81,8 @@ class recording_source(SelfKeeping, gr.sync_block):
         """First sample, number of samples and tags of what is put out."""
         rate = {"rx_rate": pmt.from_double(self._recording.sample_rate)}
         for capture in self._recording.captures:
-            tags = dict(rate)
-            if capture.frequency_hz is not None:
+            tags = {} if capture.follows else dict(rate)
+            if tags and capture.frequency_hz is not None:
                 tags["rx_freq"] = pmt.from_double(capture.frequency_hz)
             yield capture.start, capture.n_samples, tags
 

@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import tarfile
 import tempfile
 import threading
@@ -114,15 +115,36 @@ class RecordingWriter:
                 self._files.append(_File(path.with_name(name), channels, datatype))
                 undo.callback(os.unlink, self._files[-1].raw.name)
                 undo.callback(self._files[-1].raw.close)
-            self._reserve = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115
-            os.posix_fallocate(self._reserve.fileno(), 0, _RESERVE_BYTES)
+            self._reserve = self._reserved()
             self._lock = threading.Lock()
             self._journal()
             undo.pop_all()
+        self._journal_s = journal_s
+        self._keep_journals()
+
+    def _keep_journals(self) -> None:
         self._ended = threading.Event()
-        self._journalist = threading.Thread(target=self._keep_journal, args=(journal_s,))
+        self._journalist = threading.Thread(target=self._keep_journal, args=(self._journal_s,))
         self._journalist.daemon = True
         self._journalist.start()
+
+    def reopen(self) -> None:
+        """Go on behind the end, after close(), in a capture of its own."""
+        if not self._files[0].raw.closed:
+            return
+        if self._archive:
+            self._unpack()
+        for file in self._files:
+            file.raw = open(file.raw.name, "ab", buffering=0)  # noqa: SIM115
+        self._reserve = self._reserved()
+        self._begun = None
+        self.capture(self.n_samples, time=self.utc())
+        self._keep_journals()
+
+    def _reserved(self):
+        reserve = tempfile.TemporaryFile(dir=self._base.parent)  # noqa: SIM115
+        os.posix_fallocate(reserve.fileno(), 0, _RESERVE_BYTES)
+        return reserve
 
     @property
     def paths(self) -> list[Path]:
@@ -147,15 +169,36 @@ class RecordingWriter:
                 self._end_slot(at)
                 self._begun = (at, slot_index)
 
-    def capture(self, at: int, frequency_hz: float | None = None, time: str | None = None) -> None:
-        """From sample at on the radio has another frequency in Hz, or time (ISO 8601, UTC)."""
-        made = {"core:sample_start": at, "core:datetime": time or _utc()}
+    def capture(
+        self,
+        at: int,
+        frequency_hz: float | None = None,
+        time: str | None = None,
+        global_index: int | None = None,
+    ) -> None:
+        """From sample at on the radio has another frequency in Hz, or time (ISO 8601, UTC).
+
+        global_index: of the sample, those that were lost counted. A capture at 0 always begins a
+        recording, with this computer's time where none is given.
+        """
+        if at > 0 and not self._captures:
+            self.capture(0)
+        if at == 0:
+            time = time or self.utc()
+        made = {"core:sample_start": at}
+        made |= {} if time is None else {"core:datetime": time}
+        made |= {} if global_index is None else {"core:global_index": global_index}
         with self._lock:
             if frequency_hz is not None:
                 self._frequency_hz = frequency_hz
             if self._frequency_hz is not None:
                 made["core:frequency"] = self._frequency_hz
             self._captures.append(made)
+
+    @staticmethod
+    def utc() -> str:
+        """This computer's time, ISO 8601."""
+        return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def write(self, samples: list[np.ndarray]) -> None:
         """Append samples: for each antenna an array, complex64 [n]. Raises OSError when full."""
@@ -266,6 +309,11 @@ class RecordingWriter:
         file.meta.unlink()
         Path(file.raw.name).unlink()
 
-
-def _utc() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    def _unpack(self) -> None:
+        """The archive's data in a file of their own again, to be continued."""
+        (file,) = self._files
+        with tarfile.open(self.paths[0]) as archive, replacing(file.raw.name) as temporary:
+            member = archive.getmember(f"{self._base.name}/{Path(file.raw.name).name}")
+            with open(temporary, "wb") as data:
+                shutil.copyfileobj(archive.extractfile(member), data)
+        self.paths[0].unlink()
