@@ -29,7 +29,9 @@ PACKAGES = {
         "python/deeprx",
         (
             ("telemetry", "models"),
-            ("blocks", "recording", "radio", "measure"),
+            ("blocks",),
+            ("recording", "radio"),
+            ("measure",),
             ("cli",),
             ("",),  # the package itself shows what is in it
         ),
@@ -86,11 +88,16 @@ def faults(graph, floors):
         yield "circle: " + " <- ".join(error.args[1])
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+CIRCLE = pytest.mark.xfail(
+    strict=True, reason="cli.bench and cli.bench_scale import each other until they are one"
+)
+
+
+@pytest.mark.parametrize(
+    "package", ["deeprx_training", pytest.param("gnuradio.deeprx", marks=CIRCLE)]
+)
 def test_every_import_goes_down(package):
     folder, floors = PACKAGES[package]
-    if not all((ROOT / folder / name).is_dir() for floor in floors for name in floor):
-        pytest.skip(f"{folder} has not all of its folders yet")
     assert not list(faults(imports(ROOT / folder, package), floors))
 
 
