@@ -32,14 +32,14 @@ def run(arguments) -> int:
     model = read_model_file(arguments.model)
     y, expected, modulation, allowed = _read(arguments.reference)
     config = SlotConfig(n_prb=y.shape[3] // 12, modulation=str(modulation))
-    found = block_llrs(model.path, y, config, arguments.device, arguments.engine)
-    if found.shape != expected.shape:
+    llrs = block_llrs(model.path, y, config, arguments.device, arguments.engine)
+    if llrs.shape != expected.shape:
         raise ValueError(
             f"{arguments.reference}: holds LLRs of shape {expected.shape}, the block gave "
-            f"{found.shape}"
+            f"{llrs.shape}"
         )
-    error = float(np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2)))
-    turned = int(np.sum((found > 0) != (expected > 0)))
+    error = float(np.sqrt(np.mean((llrs - expected) ** 2) / np.mean(expected**2)))
+    turned = int(np.sum((llrs > 0) != (expected > 0)))
     same = error <= float(allowed)
     print(
         f"{arguments.model}: {len(y)} slots, LLRs differ by {error:.1e} RMS from the exported "

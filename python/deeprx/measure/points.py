@@ -63,15 +63,15 @@ def _comparisons(counts: list[tuple[dict, dict, bool]]) -> list[dict]:
     if not counts:
         return []
     reference = min(classical, key=lambda c: c[0]["ber"], default=counts[0])
-    made = []
+    compared = []
     for point, clusters, _ in counts:
         shared = [k for k in reference[1] if k in clusters and reference[1][k][1] == clusters[k][1]]
         if point is reference[0] or not shared:
             continue
         errors, bits = zip(*(reference[1][k] for k in shared), strict=True)
         others = [clusters[k][0] for k in shared]
-        made.append(report.comparison(point, reference[0], others, errors, bits))
-    return made
+        compared.append(report.comparison(point, reference[0], others, errors, bits))
+    return compared
 
 
 def _labels(models: list[ModelFile]) -> list[str]:
