@@ -17,8 +17,10 @@ from contextlib import contextmanager, suppress
 import pytest
 from gnuradio.deeprx.cli import main
 from gnuradio.deeprx.cli import monitor as monitor_command
-from gnuradio.deeprx.cli.monitor import STALE_S, Source, sparkline
+from gnuradio.deeprx.cli.monitor import sparkline
+from gnuradio.deeprx.telemetry.prometheus import Metrics
 from gnuradio.deeprx.telemetry.pubsub import SCHEMA, Message, Publisher, parse
+from gnuradio.deeprx.telemetry.source import STALE_S, Source
 from prometheus_client.parser import text_string_to_metric_families
 from telemetry_reports import free_port, made, until
 
@@ -300,6 +302,6 @@ def test_no_message_ends_the_monitor():
             assert "\n" not in monitor_command._line(source)
             monitor_command._panel(source, 80)
             monitor_command._as_json(source)
-            monitor_command._Metrics([source]).collect()
+            Metrics([source]).collect()
         shown += 1
     assert refused > 500 and shown > 100

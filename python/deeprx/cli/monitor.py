@@ -6,7 +6,6 @@ import math
 import os
 import sys
 import time
-from collections import deque
 
 import zmq
 from rich.console import Console, Group
@@ -17,12 +16,12 @@ from rich.text import Text
 
 from deeprx_common import report
 
-from ..telemetry.pubsub import Message, Subscription
+from ..telemetry.pubsub import Subscription
+from ..telemetry.source import Source
 
 PORT = "5599"
-HISTORY = 30  # messages of a sparkline
-STALE_S = 5.0  # of silence, at least, before a source counts as stale
 REDRAW_S = 0.25
+WAIT_S = 1.0  # for messages: Ctrl-C that strikes just before a wait is seen after it
 WIDTH = 100  # at most, of the terminal
 _BARS = "▁▂▃▄▅▆▇█"
 _COLOURS = {"live": "green", "stale": "yellow", "waiting": "yellow"}
@@ -48,47 +47,6 @@ def configure(parser) -> None:
     )
 
 
-class Source:
-    """One publisher as its messages tell of it. now: seconds of a clock that never goes back."""
-
-    def __init__(self, address: str):
-        self.address = address
-        self.message: Message | None = None
-        self.dropped = 0  # messages that came too fast for this subscriber
-        self.complaint = ""
-        self.restarts = 0
-        self.ber: deque[float | None] = deque(maxlen=HISTORY)  # between messages
-        self.slots_per_s: deque[float | None] = deque(maxlen=HISTORY)
-        self.p99_s: deque[float | None] = deque(maxlen=HISTORY)
-        self._heard = 0.0
-        self._pause = 0.0  # between the last two messages
-
-    def take(self, message: Message, now: float) -> None:
-        last, self.message = self.message, message
-        self._pause, self._heard = now - self._heard if last else 0.0, now
-        point = message.point
-        before = {"slots": 0, "bits": 0, "bit_errors": 0}
-        same_run = last is not None and last.run == message.run
-        self.restarts += last is not None and not same_run
-        if same_run and last.point["slots"] <= point["slots"]:  # else another point began
-            before = last.point
-        bits = point["bits"] - before["bits"]
-        self.ber.append((point["bit_errors"] - before["bit_errors"]) / bits if bits else None)
-        took = message.time_s - last.time_s if same_run else 0
-        self.slots_per_s.append((point["slots"] - before["slots"]) / took if took > 0 else None)
-        self.p99_s.append(point["inference_s_per_slot"]["p99"])
-
-    def status(self, now: float) -> str:
-        """waiting: nothing came yet; stale: silent for three times its pace; or live."""
-        if self.message is None:
-            return "waiting"
-        silent = now - self._heard
-        return "stale" if silent > max(STALE_S, 3 * self._pause) else "live"
-
-    def silent_s(self, now: float) -> float:
-        return now - self._heard
-
-
 def run(arguments) -> int:
     if arguments.timeout <= 0:
         raise ValueError(f"--timeout must be positive, got {arguments.timeout:g}")
@@ -99,7 +57,9 @@ def run(arguments) -> int:
         sources[subscription] = Source(subscription.address)
         poller.register(subscription.socket, zmq.POLLIN)
     if arguments.prometheus is not None:
-        _serve(arguments.prometheus, list(sources.values()))
+        from ..telemetry.prometheus import serve
+
+        serve(arguments.prometheus, list(sources.values()))
     try:
         if arguments.once:
             return _once(arguments, sources, poller)
@@ -151,7 +111,7 @@ def _follow(arguments, sources, poller) -> int:
     if arguments.json or not console.is_terminal:
         told = {}
         while True:
-            for source in _receive(sources, poller, wait_s=60):
+            for source in _receive(sources, poller, WAIT_S):
                 print(_as_json(source) if arguments.json else _line(source), flush=True)
             for source in sources.values():
                 if source.complaint != told.get(source, ""):
@@ -174,9 +134,9 @@ def _follow(arguments, sources, poller) -> int:
 
 
 def _as_json(source: Source) -> str:
-    made = source.message.report
+    sent = source.message.report
     received = {"address": source.address, "dropped_messages": source.dropped}
-    return json.dumps(made | {"telemetry": made["telemetry"] | received})
+    return json.dumps(sent | {"telemetry": sent["telemetry"] | received})
 
 
 def _plain(text: str) -> str:
@@ -195,7 +155,7 @@ def _fields(source: Source) -> dict[str, str]:
     joules, kind = report.energy_value(point["energy_per_slot_j"])
     interval = "" if point["ber"] is None else "  {:.1e} … {:.1e}".format(*point["ber_ci95"])
     slots = f"{point['slots']}, {_number(source.slots_per_s[-1], '{:.0f}')}/s"
-    made = {
+    fields = {
         "receiver": _plain(point["receiver"]),
         "BER": _number(point["ber"], "{:.2e}") + interval,
         "slots": f"{slots}, {point['missed_slots']} missed",
@@ -205,14 +165,14 @@ def _fields(source: Source) -> dict[str, str]:
         "energy": _number(joules, "{:.3g} mJ/slot, " + kind, 1e3),
     }
     if point["sinr_db"] is not None:
-        made["receiver"] += f" at {point['sinr_db']:.1f} dB"
+        fields["receiver"] += f" at {point['sinr_db']:.1f} dB"
     if models := point.get("slots_by_model"):
-        made["by model"] = _plain(", ".join(f"{name} {n}" for name, n in models.items()))
+        fields["by model"] = _plain(", ".join(f"{name} {n}" for name, n in models.items()))
     if source.dropped:
-        made["dropped"] = f"{source.dropped} messages: this monitor is too slow"
+        fields["dropped"] = f"{source.dropped} messages: this monitor is too slow"
     if source.restarts:
-        made["restarts"] = str(source.restarts)
-    return made
+        fields["restarts"] = str(source.restarts)
+    return fields
 
 
 def _line(source: Source) -> str:
@@ -272,87 +232,3 @@ def sparkline(values, logarithmic: bool = False) -> str:
         return _BARS[round(place * (len(_BARS) - 1))]
 
     return "".join(map(bar, values))
-
-
-class _Metrics:
-    """The sources as Prometheus asks for them."""
-
-    def __init__(self, sources: list[Source]):
-        self._sources = sources
-
-    def collect(self):
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-
-        def family(kind, name, explained, *labels):
-            made = kind(f"deeprx_{name}", explained, labels=["address", *labels])
-            families.append(made)
-            return made
-
-        families = []
-        up = family(GaugeMetricFamily, "up", "1 while reports come")
-        dropped = family(
-            CounterMetricFamily, "dropped_messages", "reports that this monitor was too slow for"
-        )
-        counters = {
-            key: family(CounterMetricFamily, key, explained, "receiver")
-            for key, explained in {
-                "slots": "slots received",
-                "missed_slots": "slots not received",
-                "bits": "bits compared with what was sent",
-                "bit_errors": "bits that differ from what was sent",
-            }.items()
-        }
-        ber = family(
-            GaugeMetricFamily,
-            "bit_error_ratio",
-            "uncoded: rate, and lower and upper end of its 95 % interval",
-            "receiver",
-            "value",
-        )
-        inference = family(
-            GaugeMetricFamily, "inference_seconds", "of one slot", "receiver", "quantile"
-        )
-        queue = family(GaugeMetricFamily, "queue_slots", "waiting for the receiver", "receiver")
-        energy = family(
-            GaugeMetricFamily,
-            "energy_joules_per_slot",
-            "measured, attributed or modelled",
-            "receiver",
-            "provenance",
-        )
-        now = time.monotonic()
-        for source in self._sources:
-            up.add_metric([source.address], source.status(now) == "live")
-            if (message := source.message) is None:
-                continue
-            point = message.point
-            own = [source.address, point["receiver"]]
-            dropped.add_metric([source.address], source.dropped)
-            for key, counter in counters.items():
-                counter.add_metric(own, point[key])
-            if point["ber"] is not None:
-                values = (point["ber"], *point["ber_ci95"])
-                for name, value in zip(("rate", "lower", "upper"), values, strict=True):
-                    ber.add_metric([*own, name], value)
-            for key, quantile in (("p50", "0.5"), ("p99", "0.99")):
-                if (seconds := point["inference_s_per_slot"][key]) is not None:
-                    inference.add_metric([*own, quantile], seconds)
-            if (waiting := point.get("queue_slots")) is not None:
-                queue.add_metric(own, waiting)
-            joules, kind = report.energy_value(point["energy_per_slot_j"])
-            if joules is not None:
-                energy.add_metric([*own, kind], joules)
-        return families
-
-
-def _serve(port: int, sources: list[Source]) -> None:
-    from prometheus_client import CollectorRegistry, start_http_server
-
-    registry = CollectorRegistry()
-    registry.register(_Metrics(sources))
-    if not 1 <= port <= 65535:
-        raise ValueError(f"--prometheus must be a port, 1 to 65535, got {port}")
-    try:
-        start_http_server(port, addr="127.0.0.1", registry=registry)
-    except OSError as error:
-        raise ValueError(f"cannot serve metrics at port {port}: {error.strerror}") from None
