@@ -28,9 +28,9 @@ from deeprx_training.evaluation.evaluate import (
     TRUE,
     Evaluation,
     EvaluationError,
-    evaluate,
     evaluation_conditions,
 )
+from deeprx_training.evaluation.report import evaluate
 from deeprx_training.receivers.classical import Baseline
 from deeprx_training.receivers.wiener import PathStatistics, TrueStatistics
 from deeprx_training.teaching import checkpoint

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from deeprx_training.evaluation import figures
+from deeprx_training.evaluation import curves, figures
 
 
 def row(kind, shift_db, sinr, seed=1, slots=60, **more):
@@ -40,15 +40,15 @@ def curve(kind, shifts, **more):
 def test_gain_is_the_shift_between_the_curves():
     """One dB ahead is one dB of gain, over seeds and over slots; seeds are paired."""
     rows = curve("scratch", (0.0, 0.1, -0.1)) + curve("distilled", (1.0, 1.2, 0.8), teacher="t")
-    some = figures.curves(rows)
+    some = curves.curves(rows)
     taught = next(c for c in some if c.facts["kind"] == "distilled")
-    found = figures.gain(taught, figures.scratch_of(taught, some), 1e-2)
+    found = curves.gain(taught, curves.scratch_of(taught, some), 1e-2)
     assert found.seeds == 3 and found.mean == pytest.approx(1.0, abs=0.05)
     # Student's t with 2 degrees of freedom: 4.303 standard errors of 0.1 / sqrt(3)
     assert found.over_seeds[1] - found.over_seeds[0] == pytest.approx(2 * 0.248, abs=0.1)
     low, high = found.over_slots
     assert low < found.mean < high and high - low < 0.7  # unpaired: about 1.5
-    never = figures.gain(taught, figures.scratch_of(taught, some), 1e-9)
+    never = curves.gain(taught, curves.scratch_of(taught, some), 1e-9)
     assert not np.isfinite(never.mean)
 
 
@@ -56,26 +56,26 @@ def test_what_was_measured_tells_no_curves_apart():
     """Also a column that is new; what a recipe or its [data] sets does."""
     rows = curve("scratch", (0.0, 0.1, -0.1))
     rows = [r | {"peak_memory_gib": k} for k, r in enumerate(rows)]
-    assert [c.errors.shape[0] for c in figures.curves(rows)] == [3]
+    assert [c.errors.shape[0] for c in curves.curves(rows)] == [3]
     for key in ("batch", "lr", "optimizer", "data.cfo_hz"):
         other = [r | {key: r["seed"]} for r in rows]
-        assert len(figures.curves(other)) == 3, key
+        assert len(curves.curves(other)) == 3, key
 
 
 def test_only_the_same_student_on_the_same_data_is_the_counterpart():
     rows = curve("distilled", (1.0,), teacher="t") + curve("scratch", (0.0,), batch=2)
     rows = [{"batch": 1} | r for r in rows]
-    some = figures.curves(rows)
-    assert figures.scratch_of(some[0], some) is None
-    some = figures.curves([{"batch": 1} | r for r in curve("scratch", (0.0,))] + rows)
+    some = curves.curves(rows)
+    assert curves.scratch_of(some[0], some) is None
+    some = curves.curves([{"batch": 1} | r for r in curve("scratch", (0.0,))] + rows)
     taught = next(c for c in some if c.facts["kind"] == "distilled")
-    assert figures.scratch_of(taught, some).facts["batch"] == 1
+    assert curves.scratch_of(taught, some).facts["batch"] == 1
 
 
 def test_curves_are_compared_on_the_seeds_that_all_have():
     rows = curve("distilled", (0.0, 1.0, 2.0), teacher="small")
     rows += [r for r in curve("distilled", (0.0, 1.0), teacher="large") if r["seed"] == 2]
-    some = figures.curves(rows)
+    some = curves.curves(rows)
     cut = figures._same_seeds(some)
     assert [len(c.errors) for c in some] == [3, 1] and [len(c.errors) for c in cut] == [1, 1]
     assert cut[0].crossing(1e-2, 1)[0] == pytest.approx(cut[1].crossing(1e-2, 1)[0])
@@ -112,7 +112,7 @@ def test_settings_are_chosen_on_validation_whatever_evaluation_says(tmp_path):
         for which in ("validation", "evaluation"):
             rows += curve("teacher", (2.0,), set=which, **teacher)
     of_set = [r for r in rows if r["set"] == "evaluation"]
-    evaluation = figures.curves(of_set, figures._scores(rows))
+    evaluation = curves.curves(of_set, curves.scores_of(rows))
     taught = [c for c in evaluation if c.facts["kind"] == "distilled"]
     best = figures._best(taught, lambda c: c.facts["params"])
     assert [(c.facts["teacher"], c.facts["temperature"]) for c in best.values()] == [

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from deeprx_common.stats import paired_difference
+from deeprx_training.evaluation.curves import Curve, gain
 from deeprx_training.evaluation.evaluate import PERFECT, SURE, Evaluation, evaluation_conditions
-from deeprx_training.evaluation.figures import Curve, gain
 from deeprx_training.teaching.checkpoint import load_receiver
 
 MODELS = Path(__file__).parents[2] / "models"

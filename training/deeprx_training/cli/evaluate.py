@@ -113,7 +113,8 @@ def _sha256(reference: str) -> str | None:
 
 
 def run(arguments) -> int:
-    from ..evaluation.evaluate import evaluate, evaluation_conditions
+    from ..evaluation.evaluate import evaluation_conditions
+    from ..evaluation.report import evaluate
     from ..evaluation.tables import ber_table, warnings, write
     from ..files import writable_folder
     from ..teaching.checkpoint import load_receiver

@@ -1,206 +1,38 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an experiment found, in pictures and tables: reads the table that it writes.
+"""Pictures and tables of the table that an experiment writes."""
 
-A curve is what remains of one or more groups when their seeds are pooled: all were examined on the
-same slots, so errors add up slot by slot, and the slots stay the clusters of the intervals.
-"""
-
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet
-from scipy.stats import t as student_t
 
 from deeprx_common.figure import curve_style, figure, rate_curve
 from deeprx_common.files import replacing
-from deeprx_common.stats import error_rate, paired_difference, sinr_at_ber, sinr_gain
+from deeprx_common.stats import paired_difference, sinr_at_ber
 
-from ..teaching.losses import LOSSES
-from ..teaching.recipe import Recipe
-from .evaluate import BER_TARGETS, BLER_TARGET, block_error_rate
-from .tables import markdown_table, rate_cell
-
-_DISTILLING = ("teacher", "temperature", "kd_until", *(f"loss_{k}" for k in LOSSES))
-_SEEDS = ("seed", "data_seed")
-_NUMBERS = tuple(
-    f.name
-    for f in fields(Recipe)
-    if isinstance(f.default, int | float | str)
-    and f.name not in (*_SEEDS, "sha256", "text", "folder")
+from .curves import (
+    Curve,
+    curves,
+    describe,
+    gain,
+    identity,
+    net_name,
+    read,
+    scores_of,
+    scratch_of,
+    seed_pairs,
 )
-# What tells curves apart, with every key of [data] that an experiment varies
-_IDENTITY = ("net", "params", "flop_per_slot", *_NUMBERS, *_DISTILLING)
-
-
-class PlotError(ValueError):
-    """A table that cannot be drawn; the message is one line."""
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One receiver over SINR: facts of its first row; sinr_db [P]; errors int64 [seeds, P, slots]
-    by seed; bits of a slot; score: mean log10 BER on the set validation, by which settings are
-    chosen, whatever the set that is drawn.
-    """
-
-    facts: dict
-    sinr_db: np.ndarray
-    errors: np.ndarray
-    bits: int
-    score: float = np.nan
-
-    def rates(self) -> list:
-        """An ErrorRate for each SINR, over slots."""
-        bits = [self.bits * len(self.errors)] * self.errors.shape[2]
-        return [error_rate(e, bits) for e in self.errors.sum(0)]
-
-    def crossing(self, target: float, resamples: int = 200) -> tuple[float, tuple[float, float]]:
-        """SINR in dB at a BER, and its interval over slots."""
-        bits = [self.bits * len(self.errors)] * self.errors.shape[2]
-        points = [(s, e, bits) for s, e in zip(self.sinr_db, self.errors.sum(0), strict=True)]
-        return sinr_at_ber(points, target, resamples)
-
-    def one(self, seed: int) -> "Curve":
-        return replace(self, errors=self.errors[seed : seed + 1])
-
-
-def _key(row: dict, *leave_out: str) -> tuple:
-    """What a row is of, whatever was measured and whatever the seeds."""
-    kept = {k for k in row if k in _IDENTITY or k.startswith("data.")}.difference(leave_out)
-    return tuple((k, row[k]) for k in sorted(kept))
-
-
-def _setting(row: dict) -> tuple:
-    return (*_key(row), (row["kind"], row["receiver"]))
-
-
-def _scores(rows: list[dict]) -> dict[tuple, float]:
-    logs: dict[tuple, list[float]] = {}
-    for row in rows:
-        if row["set"] == "validation":
-            rate = max(row["bit_errors"], 0.5) / row["bits"]
-            logs.setdefault(_setting(row), []).append(np.log10(rate))
-    return {setting: float(np.mean(values)) for setting, values in logs.items()}
-
-
-def curves(rows: list[dict], scores: dict[tuple, float] | None = None) -> list[Curve]:
-    """Rows of one set, domain and modulation as curves, seeds pooled."""
-    groups: dict[tuple, dict] = {}
-    for row in rows:
-        seed = (row["seed"], row["data_seed"], row["group"])
-        groups.setdefault(_setting(row), {}).setdefault(seed, {})[row["sinr_db"]] = row
-    made = []
-    for setting, seeds in groups.items():
-        first = next(iter(seeds.values()))
-        sinr = np.array(sorted(first))
-        errors = np.array([[by_sinr[s]["errors"] for s in sinr] for by_sinr in seeds.values()])
-        row = first[sinr[0]]
-        facts = row | {"seeds": [seed[:2] for seed in seeds]}
-        score = (scores or {}).get(setting, np.nan)
-        made.append(Curve(facts, sinr, errors, row["bits"] // row["slots"], score))
-    return made
-
-
-def scratch_of(curve: Curve, all_curves: list[Curve]) -> Curve | None:
-    """The same student from scratch: same net, data, steps and optimiser; the seeds both have."""
-    same = _key(curve.facts, *_DISTILLING)
-    for other in all_curves:
-        if other.facts["kind"] == "scratch" and _key(other.facts, *_DISTILLING) == same:
-            return other
-    return None
-
-
-@dataclass(frozen=True)
-class Gain:
-    """dB that a curve needs less SINR than another at a target BER, mean over the seeds that both
-    have; over_seeds: Student's 95 % interval of that mean (nan with one seed); over_slots: of the
-    paired bootstrap over slots. nan or inf where a curve does not cross the target.
-    """
-
-    seeds: int
-    mean: float
-    over_seeds: tuple[float, float]
-    over_slots: tuple[float, float]
-
-
-def _pairs(curve: Curve, other: Curve) -> list[tuple[Curve, Curve]]:
-    """Both curves, seed by seed, where both have it."""
-    own, theirs = curve.facts["seeds"], other.facts["seeds"]
-    return [(curve.one(own.index(s)), other.one(theirs.index(s))) for s in own if s in theirs]
-
-
-def gain(curve: Curve, other: Curve, target: float, resamples: int = 200) -> Gain:
-    """By how many dB curve is ahead of other; the same slots are resampled for both."""
-    pairs = _pairs(curve, other)
-    if not pairs:
-        return Gain(0, np.nan, (np.nan, np.nan), (np.nan, np.nan))
-    sides = (np.concatenate([pair[i].errors for pair in pairs]) for i in (0, 1))
-    found, over_slots = sinr_gain(curve.sinr_db, *sides, curve.bits, target, resamples)
-    n = len(found)
-    with np.errstate(invalid="ignore"):
-        mean = float(found.mean())
-        half = student_t.ppf(0.975, n - 1) * found.std(ddof=1) / np.sqrt(n) if n > 1 else np.nan
-    return Gain(n, mean, (mean - half, mean + half), over_slots)
-
-
-def read(path: str | Path) -> tuple[Path, list[dict]]:
-    """An experiment's folder and the rows of its results.parquet; PlotError where there is none."""
-    path = Path(path)
-    file = path / "results.parquet" if path.is_dir() else path
-    try:
-        rows = pa.parquet.read_table(file).to_pylist()
-    except FileNotFoundError:
-        raise PlotError(
-            f"{file}: not there; ./dev train experiment writes it when a group has finished"
-        ) from None
-    except (pa.ArrowInvalid, OSError) as error:
-        raise PlotError(f"{file}: expected an experiment's results.parquet ({error})") from None
-    if not rows or not {"kind", "set", "errors", "sinr_db"} <= set(rows[0]):
-        raise PlotError(f"{file}: expected an experiment's results.parquet, found another table")
-    return file.parent, rows
-
-
-def describe(curve: Curve, among: list[Curve], *leave_out: str) -> str:
-    """A short name: kind, and what sets the curve apart from others of its kind."""
-    facts = curve.facts
-    if facts["kind"] == "baseline":
-        return facts["receiver"]
-    if facts["kind"] == "teacher":
-        return f"teacher {_teacher_name(facts['receiver'])}"
-    peers = [c.facts for c in among if c.facts["kind"] == facts["kind"]]
-    parts = [facts["kind"]]
-    if len({p["net"] for p in peers}) > 1:
-        parts.append(f"{_net(curve)} {facts['params'] / 1e3:.0f} k")
-    if len({_loss(p) for p in peers}) > 1:
-        parts.append(_loss(facts))
-    losses = [f"loss_{k}" for k in LOSSES]
-    for key, value in _key(facts, "net", "params", "flop_per_slot", *losses, *leave_out):
-        if len({p[key] for p in peers}) > 1:
-            value = f"{value:g}" if isinstance(value, float) else value
-            short = {"temperature": "T", "kd_until": "until"}.get(key, key)
-            parts.append(f"{short} {_teacher_name(value) if key == 'teacher' else value}")
-    return ", ".join(parts)
-
-
-def _teacher_name(file: str) -> str:
-    return Path(file).stem if file.endswith(".pt") else file
-
-
-def _loss(facts: dict) -> str:
-    """As in 0.5 bce + 0.02 mse."""
-    weights = {k: facts[f"loss_{k}"] for k in LOSSES if facts[f"loss_{k}"]}
-    return " + ".join(k if w == 1 else f"{w:g} {k}" for k, w in weights.items())
+from .evaluate import BER_TARGETS, BLER_TARGET
+from .report import block_error_rate
+from .tables import markdown_table, rate_cell
 
 
 def draw(path: str | Path) -> list[Path]:
     """Write the pictures and tables.md of a table beside it; returns what was written."""
     folder, rows = read(path)
-    scores = _scores(rows)
+    scores = scores_of(rows)
     written, parts = [], [_ABOUT]
     for key in dict.fromkeys((r["set"], r["domain"], r["modulation"]) for r in rows):
         some = curves([r for r in rows if (r["set"], r["domain"], r["modulation"]) == key], scores)
@@ -257,7 +89,7 @@ def _gain_tables(some: list[Curve]) -> list[str]:
     paired, gains = [], []
     for curve in some:
         base = scratch_of(curve, some) if curve.facts["kind"] == "distilled" else None
-        if base is None or not _pairs(curve, base):
+        if base is None or not seed_pairs(curve, base):
             continue
         name = describe(curve, some)
         against = [_against(curve, base, i) for i in range(len(curve.sinr_db))]
@@ -348,7 +180,7 @@ def _ber(some: list[Curve], panels: Callable) -> bool:
             for k, curve in enumerate(reversed(_same_seeds(best))):
                 _line(axis, curve, curve.facts["kind"], **curve_style(k))
             first = students[0] if students else None
-            title = f"{_net(first)}, {first.facts['params']} parameters" if first else ""
+            title = f"{net_name(first)}, {first.facts['params']} parameters" if first else ""
             axis.set(xlabel="SINR per data RE and antenna, dB", title=title)
         axes[0].set_ylabel("uncoded BER")
     return True
@@ -372,10 +204,6 @@ def _same_seeds(some: list[Curve]) -> list[Curve]:
     return [replace(c, errors=c.errors[i], facts=c.facts | {"seeds": shared}) for c, i in cut]
 
 
-def _net(curve: Curve) -> str:
-    return json.loads(curve.facts["net"])["net"]
-
-
 def _flop(some: list[Curve], panels: Callable) -> bool:
     """The SINR that a BER takes over the receiver's FLOP, distilled and from scratch. Students
     behind the worst baseline are named, not drawn.
@@ -385,9 +213,9 @@ def _flop(some: list[Curve], panels: Callable) -> bool:
         return False
     with panels(len(BER_TARGETS)) as axes:
         lines: dict[str, list[Curve]] = {}
-        for net in dict.fromkeys(map(_net, students)):
+        for net in dict.fromkeys(map(net_name, students)):
             for kind in ("distilled", "scratch"):
-                own = [c for c in _students(some, kind) if _net(c) == net]
+                own = [c for c in _students(some, kind) if net_name(c) == net]
                 lines[f"{net}, {kind}"] = list(
                     _best(own, lambda c: c.facts["flop_per_slot"]).values()
                 )
@@ -422,41 +250,41 @@ def _flop(some: list[Curve], panels: Callable) -> bool:
 
 def _against(curve: Curve, base: Curve, i: int) -> tuple[float, float, float] | None:
     """BER less that of base at one SINR, in percent of it; its paired interval."""
-    pairs = _pairs(curve, base)
-    own, theirs = (sum(pair[k].errors[0, i] for pair in pairs) for k in (0, 1))
-    if not theirs.any():
+    pairs = seed_pairs(curve, base)
+    errors, others = (sum(pair[k].errors[0, i] for pair in pairs) for k in (0, 1))
+    if not others.any():
         return None
-    bits = np.full(len(own), curve.bits * len(pairs))
-    found = paired_difference(own, theirs, bits)
-    percent = 100 * bits.sum() / theirs.sum()
-    return tuple(percent * v for v in (found.difference, *found.ci95))
+    bits = np.full(len(errors), curve.bits * len(pairs))
+    paired = paired_difference(errors, others, bits)
+    percent = 100 * bits.sum() / others.sum()
+    return tuple(percent * v for v in (paired.difference, *paired.ci95))
 
 
-def _taught(some: list[Curve]) -> list[Curve]:
+def _distilled(some: list[Curve]) -> list[Curve]:
     """Distilled students that have a counterpart from scratch."""
     found = [(c, scratch_of(c, some)) for c in _students(some, "distilled")]
-    return [c for c, base in found if base is not None and _pairs(c, base)]
+    return [c for c, base in found if base is not None and seed_pairs(c, base)]
 
 
 def _distilling(some: list[Curve], panels: Callable) -> bool:
     """A panel for each student net: what each way of teaching does to its BER over SINR."""
-    nets = _by_net(_taught(some))
+    nets = _by_net(_distilled(some))
     if not nets:
         return False
     with panels(len(nets)) as axes:
-        for axis, taught in zip(axes, nets.values(), strict=True):
-            base = scratch_of(taught[0], some)
-            for k, curve in enumerate(sorted(_same_seeds(taught), key=lambda c: c.score)):
+        for axis, distilled in zip(axes, nets.values(), strict=True):
+            base = scratch_of(distilled[0], some)
+            for k, curve in enumerate(sorted(_same_seeds(distilled), key=lambda c: c.score)):
                 found = [_against(curve, base, i) for i in range(len(curve.sinr_db))]
                 drawn = [(s, *f) for s, f in zip(curve.sinr_db, found, strict=True) if f]
                 at, middle, low, high = np.array(drawn).T
-                name = describe(curve, taught).removeprefix("distilled, ")
+                name = describe(curve, distilled).removeprefix("distilled, ")
                 error = [middle - low, high - middle]
                 axis.errorbar(
                     at, middle, error, label=name, capsize=2, linewidth=1, **curve_style(k)
                 )
             axis.axhline(0, color="0.4", linestyle=":")
-            title = f"{_net(taught[0])}, {taught[0].facts['params']} parameters"
+            title = f"{net_name(distilled[0])}, {distilled[0].facts['params']} parameters"
             axis.set(xlabel="SINR per data RE and antenna, dB", title=title)
         axes[0].set_ylabel(
             "BER against the same student from scratch, %\n(below 0: distilling helps)"
@@ -468,9 +296,9 @@ def _teacher_size(some: list[Curve], panels: Callable) -> bool:
     """The gain over the teacher's parameters; students of a line differ in nothing else."""
     sizes = {c.facts["receiver"]: c.facts["params"] for c in some if c.facts["kind"] == "teacher"}
     groups: dict[tuple, list[Curve]] = {}
-    for curve in _taught(some):
+    for curve in _distilled(some):
         if curve.facts["teacher"] in sizes:
-            groups.setdefault(_key(curve.facts, "teacher"), []).append(curve)
+            groups.setdefault(identity(curve.facts, "teacher"), []).append(curve)
     groups = {k: g for k, g in groups.items() if len({sizes[c.facts["teacher"]] for c in g}) > 1}
     if not groups:
         return False

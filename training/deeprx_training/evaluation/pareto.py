@@ -13,8 +13,8 @@ import numpy as np
 from deeprx_common.figure import figure
 from deeprx_common.files import replacing
 
+from .curves import Curve, Gain, gain
 from .evaluate import BER_TARGETS, PERFECT
-from .figures import Curve, Gain, gain
 from .tables import markdown_table
 
 

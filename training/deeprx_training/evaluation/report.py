@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an evaluation says: a report with paired comparisons, breakdowns, crossings and gains."""
+
+from fractions import Fraction
+
+import numpy as np
+from scipy.stats import binomtest
+from torch import nn
+
+from deeprx_common import report
+from deeprx_common.energy import energy_per_slot
+from deeprx_common.stats import error_rate, mean_ci95, sinr_at_ber, sinr_gain
+from deeprx_common.terminal import make_console, progress_bar
+
+from ..data import seeds
+from ..data.channels import Conditions
+from . import soft_bits
+from .evaluate import (
+    BER_TARGETS,
+    BLER_TARGET,
+    LS,
+    PERFECT,
+    TRUE,
+    Counted,
+    Evaluation,
+    EvaluationError,
+)
+
+BINS = 4  # of delay spread and of Doppler, over their ranges
+
+
+def evaluate(
+    receivers: dict[str, nn.Module],
+    sinr_db: list[float],
+    slots: int,
+    conditions: Conditions,
+    seed: int = seeds.EVALUATION,
+    device: str = "cpu",
+    shas: dict[str, str | None] | None = None,
+    rates: tuple[Fraction, ...] = (),
+    reference: str = LS,
+) -> tuple[dict, Counted, bool]:
+    """An Evaluation with a progress bar: the report, what was counted, and whether Ctrl-C cut it
+    short.
+    """
+    run = Evaluation(receivers, sinr_db, slots, conditions, seed, device, rates)
+    if reference not in (names := [*run.flop, TRUE, PERFECT]):
+        raise EvaluationError(f"reference: expected one of {', '.join(names)}, got {reference!r}")
+    stopped = False
+    with progress_bar(make_console(), "{task.completed} of {task.total} slots") as progress:
+        task = progress.add_task("evaluating", total=slots * len(sinr_db))
+        try:
+            run.run(lambda n: progress.advance(task, n))
+        except KeyboardInterrupt:
+            stopped = True
+    counted = run.counted()
+    made = _report(counted, conditions, seed, device, run.flop, shas or {})
+    made["comparisons"] = _comparisons(counted, made["points"], reference, list(receivers))
+    made["below_perfect_csi"] = [
+        c for c in made["comparisons"] if c["b"] == PERFECT and c["ci95"][1] < 0
+    ]
+    made["breakdown"] = breakdown(counted, conditions)
+    made["crossings"] = crossings(counted, conditions)
+    made["gains"] = gains(counted, reference)
+    return made, counted, stopped
+
+
+def _report(counted, conditions, seed, device, flop, shas) -> dict:
+    import sionna
+
+    domain = "time" if conditions.time_domain else "frequency"
+    one = {"delay_spread_s": conditions.delay_spread_s, "doppler_hz": conditions.doppler_hz}
+    one = {k: low if low == high else None for k, (low, high) in one.items()}  # or drawn per slot
+    made = report.new(sionna=sionna.__version__)
+    made["conditions"] = {
+        "delay_spread_s": list(conditions.delay_spread_s),
+        "doppler_hz": list(conditions.doppler_hz),
+        "timing_samples": list(conditions.timing_samples),
+        "cfo_hz": conditions.cfo_hz,
+        "device": device,
+    }
+    for i, sinr in enumerate(counted.sinr_db):
+        for name, errors in counted.errors.items():
+            coded = {str(r): e[name][i] for r, e in counted.block_errors.items()}
+            made["points"].append(
+                report.point(
+                    receiver=name,
+                    model_sha256=shas.get(name),
+                    channel="+".join(conditions.channels),
+                    **one,
+                    domain=domain,
+                    modulation=counted.config.modulation,
+                    n_prb=conditions.n_prb,
+                    n_rx=conditions.n_rx,
+                    dmrs=list(counted.config.dmrs),
+                    sync=False,
+                    snr_db=sinr,
+                    seed=seed,
+                    slots=counted.slots,
+                    missed_slots=0,
+                    cluster_errors=errors[i],
+                    cluster_bits=counted.bits(counted.slots),
+                    inference_s=[],
+                    flop_per_slot=flop.get(name),
+                    energy_per_slot_j=energy_per_slot(source="none: not measured offline"),
+                    llr=_llr_quality(counted.margins[name][i]),
+                    coded={rate: block_error_rate(wrong) for rate, wrong in coded.items()},
+                )
+            )
+    return made
+
+
+def _llr_quality(margins: np.ndarray) -> dict:
+    """Of one point, margins [S, bins]: the interval is over slots."""
+    per_slot = soft_bits.information(margins)
+    total = margins.sum(0)
+    mean, ci95 = mean_ci95(per_slot)
+    scale, best = soft_bits.best_scale(total)
+    return {
+        "information": mean,
+        "information_ci95": ci95 and list(ci95),
+        "best_scale": scale,
+        "information_at_best_scale": best,
+        "p99": soft_bits.largest(total),
+        "reliability": soft_bits.reliability(total),
+    }
+
+
+def block_error_rate(wrong: np.ndarray) -> dict:
+    """Slots are independent: Clopper and Pearson, Biometrika 26(4), 1934."""
+    k, n = int(wrong.sum()), len(wrong)
+    low, high = binomtest(k, n).proportion_ci(0.95, "exact")
+    return {"blocks": n, "block_errors": k, "bler": k / n, "bler_ci95": [float(low), float(high)]}
+
+
+def _comparisons(counted: Counted, points: list[dict], reference: str, nets: list[str]) -> list:
+    """Everyone against the reference, and the nets against perfect CSI."""
+    made = []
+    by_key = {(p["receiver"], p["sinr_db"]): p for p in points}
+    pairs = [(name, reference) for name in counted.errors if name != reference]
+    pairs += [(name, PERFECT) for name in nets if reference != PERFECT]
+    for i, sinr in enumerate(counted.sinr_db):
+        for a, b in pairs:
+            errors = counted.errors[a][i], counted.errors[b][i]
+            pa, pb = by_key[a, sinr], by_key[b, sinr]
+            made.append(report.comparison(pa, pb, *errors, counted.bits(counted.slots)))
+    return made
+
+
+def _groups(counted: Counted, conditions: Conditions) -> list[tuple[str, str, np.ndarray]]:
+    """(what, bin, mask bool [P, S]) of each channel, delay spread and Doppler bin, where the run
+    drew from more than one.
+    """
+    made = []
+    if len(conditions.channels) > 1:
+        made += [("channel", c, counted.channel == c) for c in conditions.channels]
+    for what, values, (low, high), unit in (
+        ("delay spread", counted.delay_spread_s * 1e9, conditions.delay_spread_s, "ns"),
+        ("Doppler", counted.doppler_hz, conditions.doppler_hz, "Hz"),
+    ):
+        if low < high:
+            edges = np.linspace(low, high, BINS + 1) * (1e9 if unit == "ns" else 1)
+            index = np.clip(np.searchsorted(edges, values) - 1, 0, BINS - 1)
+            for k in range(BINS):
+                made.append((what, f"{edges[k]:.0f}-{edges[k + 1]:.0f} {unit}", index == k))
+    return made
+
+
+def breakdown(counted: Counted, conditions: Conditions) -> list[dict]:
+    """BER of each receiver and point within each channel, delay spread and Doppler bin."""
+    made = []
+    for what, value, mask in _groups(counted, conditions):
+        for i, sinr in enumerate(counted.sinr_db):
+            n = int(mask[i].sum())
+            for name, errors in counted.errors.items() if n else ():
+                found = error_rate(errors[i][mask[i]], counted.bits(n))
+                made.append(
+                    {"receiver": name, "sinr_db": sinr, "by": what, "bin": value, "slots": n}
+                    | {"bits": found.bits, "bit_errors": found.errors}
+                    | {"ber": found.rate, "ber_ci95": list(found.ci95)}
+                )
+    return made
+
+
+def gains(counted: Counted, reference: str) -> list[dict]:
+    """dB less SINR than the reference that everyone needs for a BER, paired over the slots; null
+    where one of both does not cross it.
+    """
+    made = []
+    if len(counted.sinr_db) < 2:
+        return made
+    base, bits = counted.errors[reference][None], counted.config.n_bits
+    for name, errors in counted.errors.items():
+        if name == reference:
+            continue
+        for target in BER_TARGETS:
+            found, ends = sinr_gain(counted.sinr_db, errors[None], base, bits, target)
+            db, low, high = (float(v) if np.isfinite(v) else None for v in (found[0], *ends))
+            pair = {"a": name, "b": reference, "target": target}
+            made.append(pair | {"db": db, "ci95": [low, high]})
+    return made
+
+
+def crossings(counted: Counted, conditions: Conditions) -> list[dict]:
+    """SINR in dB at which curves cross a BER or a block error rate, with its interval; null where
+    they do not. By channel, delay spread and Doppler bin at the first BER alone.
+    """
+    if len(counted.sinr_db) < 2:
+        return []
+    everything = ("", "", np.ones_like(counted.channel, bool))
+    made = []
+
+    def add(name, group, metric, target, errors, bits):
+        what, value, mask = group
+        points = [
+            (sinr, e[m], [bits] * int(m.sum()))
+            for sinr, e, m in zip(counted.sinr_db, errors, mask, strict=True)
+            if m.any()
+        ]
+        if len(points) > 1:
+            at, ends = sinr_at_ber(points, target)
+            at, low, high = (float(v) if np.isfinite(v) else None for v in (at, *ends))
+            made.append(
+                {"receiver": name, "by": what, "bin": value, "metric": metric, "target": target}
+                | {"sinr_db": at, "ci95": [low, high]}
+            )
+
+    for name, errors in counted.errors.items():
+        for target in BER_TARGETS:
+            add(name, everything, "ber", target, errors, counted.config.n_bits)
+        for rate, wrong in counted.block_errors.items():
+            add(name, everything, f"bler {rate}", BLER_TARGET, wrong[name], 1)
+        for group in _groups(counted, conditions):
+            add(name, group, "ber", BER_TARGETS[0], errors, counted.config.n_bits)
+    return made
