@@ -15,6 +15,8 @@ from gnuradio import deeprx
 from gnuradio.deeprx.cli import COMMANDS
 from gnuradio.deeprx.cli import main as deeprx_main
 
+from deeprx_common.shipped import shipped_models
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
 
@@ -185,7 +187,7 @@ def test_every_block_has_a_page_of_its_own_in_companion(name):
 FIRST_FLOWGRAPH = "from gnuradio import deeprx, gr\n"
 
 
-@pytest.mark.parametrize("page", ["docs/start/first-flowgraph.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/start/first-flowgraph.md"])
 def test_first_flowgraph_runs(page, tmp_path):
     blocks = re.findall(
         "^```python\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL
@@ -197,3 +199,24 @@ def test_first_flowgraph_runs(page, tmp_path):
     )
     assert ran.returncode == 0, ran.stderr
     assert 0.02 < float(ran.stdout.splitlines()[-1].removeprefix("BER ")) < 0.03
+
+
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+@pytest.mark.parametrize("page", PAGES[:3], ids=lambda p: p.name)
+def test_links_of_pages_beside_the_site_lead_somewhere(page):
+    """Those of the site: mkdocs looks."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if not target.startswith(("https://", "#")):
+            assert (page.parent / target.partition("#")[0]).exists(), target
+
+
+def test_readme_names_every_block_and_every_receiver():
+    text = (ROOT / "README.md").read_text()
+    assert [
+        name for name in deeprx.__all__ if name not in NO_BLOCKS and f"`{name}`" not in text
+    ] == []
+    ships = [Path(path).stem for path in shipped_models()]
+    assert [name for name in ships if f"| {name} |" not in text] == []
