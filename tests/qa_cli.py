@@ -410,10 +410,40 @@ def test_commands_load_when_they_are_called():
         "try: main(['--help'])\n"
         "except SystemExit: pass\n"
         "print(sorted(f'gnuradio.deeprx.cli.{c}' for c in COMMANDS if "
-        "f'gnuradio.deeprx.cli.{c}' in sys.modules), 'gnuradio.uhd' in sys.modules)"
+        "f'gnuradio.deeprx.cli.{c}' in sys.modules), "
+        "'gnuradio.gr' in sys.modules, 'gnuradio.deeprx.deeprx_python' in sys.modules)"
     )
     assert all(f"    {command} " in ran.stdout for command in COMMANDS)
-    assert ran.stdout.splitlines()[-1] == "[] False"
+    assert ran.stdout.splitlines()[-1] == "[] False False"
+
+
+def test_public_names_are_what_they_say():
+    """Loaded when used, also where their modules and folders were imported before."""
+    sources = Path(__file__).parents[1] / "python" / "deeprx"
+    folders = ("blocks", "recording", "radio", "telemetry", "models", "cli")
+    modules = [
+        ".".join(path.relative_to(sources).with_suffix("").parts)
+        for folder in folders
+        for path in (sources / folder).glob("*.py")
+    ]
+    ran = python(
+        "import importlib; from gnuradio import deeprx\n"
+        f"for name in {modules}: importlib.import_module('gnuradio.deeprx.' + name)\n"
+        "print([n for n in deeprx.__all__ if not callable(getattr(deeprx, n))],\n"
+        "      set(deeprx.__all__) - set(dir(deeprx)))\n"
+        "deeprx.nothing"
+    )
+    assert ran.stdout == "[] set()\n"
+    assert ran.stderr.endswith("module 'gnuradio.deeprx' has no attribute 'nothing'\n")
+
+
+def test_a_probe_needs_what_it_publishes_with_alone():
+    ran = python(
+        "import sys; sys.modules['zmq'] = None\n"
+        "from gnuradio import deeprx; print(deeprx.slot_probe(seed=1).name())\n"
+        "deeprx.slot_probe(seed=1, zmq_address='5999')"
+    )
+    assert ran.stdout == "slot_probe\n" and "zmq" in ran.stderr.splitlines()[-1]
 
 
 def test_a_machine_without_radio_drivers():

@@ -20,9 +20,6 @@ pytestmark = pytest.mark.skipif(
     reason="needs a build folder and cmake",
 )
 
-LAZY = pytest.mark.xfail(
-    strict=True, reason="importing gnuradio.deeprx imports what none of the asked-for blocks needs"
-)
 WATCH = """
 from companion import watch
 watch("loopback_gui", lambda top: len(top.points(slots=25)) == 2, lambda top: top.points(slots=25))
@@ -98,7 +95,6 @@ def generate(example: str, prefix: Path, folder: Path):
 
 @pytest.mark.skipif(not Path(SYSTEM_PYTHON).exists(), reason=f"needs {SYSTEM_PYTHON}")
 class TestSystemPython:
-    @LAZY
     def test_flowgraph(self, prefix, modules, tmp_path):
         generate("loopback", prefix, tmp_path)
         ran = run(SYSTEM_PYTHON, "-c", WATCH, cwd=tmp_path, PYTHONPATH=f"{modules}:{HERE}:.")
@@ -118,7 +114,6 @@ class TestSystemPython:
         assert "Traceback" not in ran.stderr
 
 
-@LAZY
 def test_pytorch_that_is_gone_is_one_line(prefix, tmp_path):
     shutil.copytree(prefix, tmp_path / "moved", symlinks=True)
     for library in (tmp_path / "moved").rglob("*.so*"):

@@ -1,35 +1,39 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Learned and classical OFDM receivers that turn slots into soft bits, and what surrounds them."""
+"""Learned and classical OFDM receivers that turn slots into soft bits, and what surrounds them.
+
+A name is loaded when it is first used: a flowgraph needs nothing that only other blocks need.
+"""
+
+from importlib import import_module
 
 from deeprx_common.shipped import model_path
 from deeprx_common.slot import SlotConfig
 
-from .blocks.front_end import aligned_front_end, sync_front_end
-from .blocks.receiver_controller import receiver_controller
-from .blocks.slot_equaliser import slot_equaliser
-from .blocks.slot_probe import slot_probe
-from .blocks.slot_source import slot_source
-from .blocks.slot_transmitter import slot_transmitter
-from .blocks.tdl_channel import tdl_channel
-from .deeprx_python import Engine, receiver
-from .radio.impairments import radio_impairments
-from .recording.sink import recording_sink
-from .recording.source import recording_source
+_HOMES = {
+    "Engine": "deeprx_python",
+    "aligned_front_end": "blocks.front_end",
+    "radio_impairments": "radio.impairments",
+    "receiver": "deeprx_python",
+    "receiver_controller": "blocks.receiver_controller",
+    "recording_sink": "recording.sink",
+    "recording_source": "recording.source",
+    "slot_equaliser": "blocks.slot_equaliser",
+    "slot_probe": "blocks.slot_probe",
+    "slot_source": "blocks.slot_source",
+    "slot_transmitter": "blocks.slot_transmitter",
+    "sync_front_end": "blocks.front_end",
+    "tdl_channel": "blocks.tdl_channel",
+}
+__all__ = ["SlotConfig", "model_path", *_HOMES]
 
-__all__ = [
-    "Engine",
-    "SlotConfig",
-    "aligned_front_end",
-    "model_path",
-    "radio_impairments",
-    "receiver",
-    "receiver_controller",
-    "recording_sink",
-    "recording_source",
-    "slot_equaliser",
-    "slot_probe",
-    "slot_source",
-    "slot_transmitter",
-    "sync_front_end",
-    "tdl_channel",
-]
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

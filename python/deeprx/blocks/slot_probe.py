@@ -11,7 +11,6 @@ from gnuradio import gr
 
 from deeprx_common import report
 
-from ..telemetry.pubsub import Publisher
 from ..telemetry.report_log import ReportLog
 from .slot_energy import SlotEnergy
 from .slot_statistics import SlotStatistics
@@ -181,7 +180,11 @@ class slot_probe(gr.hier_block2):
         self._seed = None if reference_input else seed
         self._conditions = dict(conditions or {})
         self._report = report.new(gnuradio=gr.version())
-        self._publisher = Publisher(zmq_address, zmq_keys) if zmq_address else None
+        self._publisher = None
+        if zmq_address:
+            from ..telemetry.pubsub import Publisher  # ZeroMQ, which others do not need
+
+            self._publisher = Publisher(zmq_address, zmq_keys)
         self._log = ReportLog(log) if log else None
         self._energy = SlotEnergy(device, config.n_bits, meter, idle_w, core_w)
 
