@@ -595,3 +595,22 @@ class TestBadInput:
         assert main(["radio", args]) == 2
         assert "Address already in use" in capfd.readouterr().err
         del sink
+
+
+def test_modules_that_a_machine_lacks_are_missed_where_they_are_used():
+    """Without gr-soapy, gr-uhd and gr-zeromq everything loads, and a radio says what it needs."""
+    script = """
+import sys
+sys.modules |= dict.fromkeys(("gnuradio.soapy", "gnuradio.uhd", "gnuradio.zeromq"))
+from gnuradio.deeprx.cli import main, radio
+from gnuradio.deeprx.radio.radio import Tuning, open_radio
+for args, use_uhd in (("driver=lime", False), ("type=b200", True), ("driver=software", False)):
+    try:
+        open_radio(args, 1.0, use_uhd).source(Tuning(7.68e6, 1e9, 0.0), 1)
+    except ValueError as error:
+        print(error)
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    for line, name in zip(ran.stdout.splitlines(), ("soapy", "uhd", "zeromq"), strict=True):
+        assert f"expected GNU Radio's module {name}" in line

@@ -6,6 +6,7 @@ one that gives n_rx of them; each is made once. What they set is checked against
 can do: ValueError with one line that says what was asked for and what there is.
 """
 
+import importlib
 import math
 import os
 import tempfile
@@ -17,7 +18,7 @@ from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 import pmt
-from gnuradio import blocks, gr, soapy, uhd, zeromq
+from gnuradio import blocks, gr
 
 from deeprx_common.slot import SlotConfig
 
@@ -115,21 +116,22 @@ class SoapyRadio(Radio):
         _key_values(args)
 
     def sink(self, tuning: Tuning) -> gr.basic_block:
-        block = self._make(soapy.sink, 1)
+        block = self._make("sink", 1)
         self._tune(block, tuning, 1)
         return block
 
     def source(self, tuning: Tuning, n_rx: int) -> gr.basic_block:
-        block = self._make(soapy.source, n_rx)
+        block = self._make("source", n_rx)
         self._tune(block, tuning, n_rx)
         for channel in range(n_rx):
             if block.has_dc_offset_mode(channel):
                 block.set_dc_offset_mode(channel, True)
         return block
 
-    def _make(self, kind, n_channels: int):
+    def _make(self, kind: str, n_channels: int):
+        make = getattr(_gnuradio_module("soapy"), kind)
         try:
-            return self._try(kind, self.args, "fc32", n_channels, "", "", [""], [""])
+            return self._try(make, self.args, "fc32", n_channels, "", "", [""], [""])
         except ValueError as error:
             if "no match" not in str(error):
                 raise
@@ -167,20 +169,24 @@ class UhdRadio(Radio):
         _key_values(args)
 
     def sink(self, tuning: Tuning) -> gr.basic_block:
-        block = self._make(uhd.usrp_sink, 1)
+        block = self._make("usrp_sink", 1)
         self._tune(block, tuning, 1)
-        block.set_time_now(uhd.time_spec(time.time()))
+        self._set_time(block)
         return block
 
     def source(self, tuning: Tuning, n_rx: int) -> gr.basic_block:
-        block = self._make(uhd.usrp_source, n_rx)
+        block = self._make("usrp_source", n_rx)
         self._tune(block, tuning, n_rx)
-        block.set_time_now(uhd.time_spec(time.time()))
+        self._set_time(block)
         return block
 
-    def _make(self, kind, n_channels: int):
+    def _make(self, kind: str, n_channels: int):
+        uhd = _gnuradio_module("uhd")
         stream = uhd.stream_args(cpu_format="fc32", channels=list(range(n_channels)))
-        return self._try(kind, self.args, stream)
+        return self._try(getattr(uhd, kind), self.args, stream)
+
+    def _set_time(self, block) -> None:
+        block.set_time_now(_gnuradio_module("uhd").time_spec(time.time()))
 
     def _tune(self, block, tuning: Tuning, n_channels: int) -> None:
         names = self._antennas(tuning, n_channels)
@@ -281,7 +287,7 @@ class _software_sink(gr.hier_block2):
         )
         gain = blocks.multiply_const_cc(10 ** (tuning.gain_db / 20))
         try:
-            socket = zeromq.push_sink(
+            socket = _gnuradio_module("zeromq").push_sink(
                 gr.sizeof_gr_complex, 1, address, _ZMQ_WAIT_MS, True, _ZMQ_QUEUE
             )
         except RuntimeError as error:
@@ -298,7 +304,7 @@ class _software_source(gr.hier_block2):
             gr.io_signature(n_rx, n_rx, gr.sizeof_gr_complex),
         )
         try:
-            socket = zeromq.pull_source(
+            socket = _gnuradio_module("zeromq").pull_source(
                 gr.sizeof_gr_complex, 1, radio.address, _ZMQ_WAIT_MS, True, _ZMQ_QUEUE
             )
         except RuntimeError as error:
@@ -455,6 +461,17 @@ class counting_marks:
                 self.events[event] += text.count(mark)
             last = some[-1:] if some[-1:] == b"s" else b""
         os.close(pipe)
+
+
+def _gnuradio_module(name: str):
+    """A module that not every installation of GNU Radio has; ValueError with what to install."""
+    try:
+        return importlib.import_module(f"gnuradio.{name}")
+    except ImportError as error:
+        raise ValueError(
+            f"expected GNU Radio's module {name}, which this radio needs: install gr-{name} "
+            f"(Debian's gnuradio package holds it), found: {error}"
+        ) from None
 
 
 def _key_values(args: str) -> dict[str, str]:
