@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from companion import environment
+from gnuradio import blocks, deeprx, gr
 from gnuradio.deeprx.cli import main
 from gnuradio.deeprx.recording.recording import Recording
+from gnuradio.deeprx.recording.resampling import resampling
 from gnuradio.deeprx.recording.writer import RecordingWriter
 from replays import replayed
 from scipy.signal import resample_poly
@@ -27,6 +29,7 @@ ROOT = Path(__file__).parents[1]
 BASELINE = str(ROOT / "models" / "baseline-lmmse.pt")
 SURE = str(ROOT / "models" / "baseline-sure.pt")
 STUDENT = str(ROOT / "models" / "deeprx-student.pt")
+REALTIME = str(ROOT / "models" / "deeprx-realtime-1.pt")
 GOLDEN = Path(__file__).parent / "golden"
 LINK = ["--n-prb", "12", "--sinr", "12", "--slots", "40", "--burst", "2", "--seed", "3"]
 
@@ -122,6 +125,22 @@ class TestSameBits:
         assert len(first) == 40
         np.testing.assert_array_equal(first, second)
 
+    @pytest.mark.parametrize("scale", [1e-7, 1e-6, 1e6])
+    @pytest.mark.parametrize("model", [BASELINE, SURE, REALTIME])
+    def test_at_any_scale(self, recorded, tmp_path, scale, model):
+        """LLRs near zero may fall to either side."""
+        recording = Recording(recorded)
+        samples = recording.read(0, recording.n_samples) * np.float32(scale)
+        writer = RecordingWriter(tmp_path / "b", 2, recording.sample_rate, "cf32_le")
+        writer.write(list(samples))
+        writer.close()
+        _, (llrs,) = replayed(recorded, model)
+        indices, (scaled,) = replayed(tmp_path / "b.sigmf-meta", model, n_prb=12)
+        assert indices == list(range(40))
+        differ = (llrs > 0) != (scaled > 0)
+        assert np.abs(llrs[differ]).max(initial=0) < 0.05
+        assert differ.mean() < 1e-3
+
     @pytest.mark.parametrize("name", ["ci16", "cf32"])
     def test_golden(self, name):
         """tests/golden/make.py made recordings and bits; LLRs near zero may fall to either side."""
@@ -183,6 +202,26 @@ class TestForeignRecordings:
         (theirs,) = replay(recorded)["points"]
         assert ours["slots"] == 40
         assert ours["bit_errors"] == pytest.approx(theirs["bit_errors"], rel=0.1)
+
+    @pytest.mark.parametrize("rate", [31.25e6, 3.8400384e6, 10e6 + 1])
+    def test_any_rate_within_a_tenth_of_a_ppm(self, rate):
+        """One that 1000ths of a ratio miss by 11 ppm, one 10 ppm beside, and an odd one."""
+        bridge, n = resampling(rate, 3.84e6), 30_000_000
+        top, sink = gr.top_block(), blocks.null_sink(8)
+        top.connect(blocks.null_source(8), blocks.head(8, n), *bridge, sink)
+        top.run()
+        assert sink.nitems_read(0) == pytest.approx(n / rate * 3.84e6, rel=2e-7, abs=60)
+
+    def test_an_odd_rate(self, recorded, tmp_path):
+        """100 ppm beside a ratio of small numbers: the arbitrary resampler's."""
+        ratio = Fraction(10001, 10000)
+        path = resampled(recorded, tmp_path / "b", ratio)
+        (ours,) = replay(path, *self.UNSAID, "--seed", "3")["points"]
+        (theirs,) = replay(recorded)["points"]
+        assert ours["slots"] == 40
+        assert ours["bit_errors"] == pytest.approx(theirs["bit_errors"], rel=0.1)
+        first, second = (replayed(path, BASELINE, chunk=c, n_prb=12)[1][0] for c in (None, 331))
+        np.testing.assert_array_equal(first, second)
 
     def test_several_captures_with_a_gap(self, recorded, tmp_path):
         """A third of the slots was not recorded; the radio was retuned meanwhile."""
@@ -302,6 +341,21 @@ def position(process, path):
     return max(reached)
 
 
+def test_annotated_index_above_32_bits(tmp_path):
+    """The header carries its lower half, the annotations the rest."""
+    sent = {"n_prb": 6, "modulation": "QPSK"}
+    first = 2**32 + 5
+    top = gr.top_block()
+    sink = deeprx.recording_sink(tmp_path / "a", 1.92e6, 1, "cf32_le", bit_seed=4, **sent)
+    top.connect(
+        deeprx.slot_source(4, first, 20, **sent), deeprx.slot_transmitter(True, **sent), sink
+    )
+    top.run()
+    for arguments in ([], ["--aligned"]):
+        (point,) = replay(tmp_path / "a.sigmf-meta", *arguments)["points"]
+        assert (point["slots"], point["missed_slots"], point["bit_errors"]) == (20, 0, 0)
+
+
 class TestMistakes:
     @pytest.mark.parametrize(
         ("change", "arguments", "says"),
@@ -312,6 +366,11 @@ class TestMistakes:
                 without_annotations,
                 ["--n-prb", "100"],
                 "slots of 100 PRB occupy 18 MHz: expected at least 20 million samples/s",
+            ),
+            (
+                lambda m: (without_annotations(m), m["global"].update({"core:sample_rate": 1e12})),
+                ["--n-prb", "12"],
+                "expected at most 3.84e+09 samples/s, found 1e+12",
             ),
             (None, ["--n-prb", "12", "--seed", "1"], "leave out --n-prb, --seed"),
             (

@@ -11,6 +11,7 @@ import pmt
 import pytest
 from gnuradio import blocks, deeprx, gr
 from gnuradio.deeprx.blocks.preamble import Preamble
+from gnuradio.deeprx.blocks.slot_equaliser import equalise
 from gnuradio.deeprx.blocks.synchroniser import MAX_CFO_HZ, Synchroniser
 from gnuradio.deeprx.blocks.tdl import INTERPOLATOR_DELAY, TdlFading
 
@@ -227,6 +228,23 @@ def test_symbol_clock_error_is_followed():
     drift = [s.start - s.slot_index * sync.period for s in slots]
     wanted = first_window(config) + 20e-6 * sync.period * slots[-1].slot_index
     assert drift[-1] == pytest.approx(wanted - 4, abs=5)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-7, 1e6])
+def test_any_scale(scale):
+    """Path gains of ray tracing: positions, offsets and slots are the same, times the scale."""
+    received = receive(transmitted(SlotConfig(), 10), 12, seed=7)
+    plain, scaled = (synchronise((received * f).astype(np.complex64))[0] for f in (1, scale))
+    assert [s.slot_index for s in scaled] == list(range(10))
+    for ours, theirs in zip(scaled, plain, strict=True):
+        assert (ours.start, ours.seen) == (theirs.start, theirs.seen)
+        assert ours.cfo_hz == pytest.approx(theirs.cfo_hz, abs=1e-2)
+        np.testing.assert_allclose(ours.symbols / scale, theirs.symbols, atol=2e-5)
+    pilots = SlotConfig().pilots(0)
+    channel = np.random.default_rng(1).standard_normal((2, *pilots.shape)) + 0j
+    np.testing.assert_allclose(
+        equalise(channel * scale, pilots), equalise(channel, pilots), rtol=1e-4
+    )
 
 
 def test_block_sizes_do_not_matter():

@@ -64,11 +64,11 @@ class _slot_synchroniser(SelfKeeping, gr.basic_block):
     alike; it neither follows the slots' period through a fade nor numbers them.
     """
 
-    def __init__(self, config: SlotConfig, n_rx: int):
+    def __init__(self, config: SlotConfig, n_rx: int, first_slot: int):
         super().__init__(
             "Slot synchroniser", [np.complex64] * n_rx, [(np.complex64, config.fft_size)] * n_rx
         )
-        self.synchroniser = Synchroniser(config, n_rx)
+        self.synchroniser = Synchroniser(config, n_rx, first_slot)
         self._spectra = unitary_fft(config.fft_size)
         self._reported = (0,) * 6
         self._begun: int | None = None  # where the stream was first tagged
@@ -141,12 +141,14 @@ class sync_front_end(gr.hier_block2):
     the next one; later ones are found where they then lie.
     NaN and Inf samples are set to zero and counted. Message port ``sync``: a dictionary of
     statistics(), every 100 slots and whenever something was missed, lost or locked to.
-    Keywords: see SlotConfig.
+
+    first_slot: about the index of the first slot, whose lower 32 bits the header carries. Other
+    keywords: see SlotConfig.
 
     Raises ValueError where a value is out of range.
     """
 
-    def __init__(self, n_rx: int = 2, **slot):
+    def __init__(self, n_rx: int = 2, first_slot: int = 0, **slot):
         _check_antennas(n_rx)
         config = self.config = slot_config(**slot)
         gr.hier_block2.__init__(
@@ -156,7 +158,7 @@ class sync_front_end(gr.hier_block2):
             gr.io_signature(n_rx, n_rx, gr.sizeof_gr_complex * config.fft_size),
         )
         self.message_port_register_hier_out("sync")
-        self._cutter = _slot_synchroniser(config, n_rx)
+        self._cutter = _slot_synchroniser(config, n_rx, first_slot)
         self.msg_connect(self._cutter, "sync", self, "sync")
         _wrap(self, self._cutter, n_rx)
 

@@ -29,7 +29,7 @@ def equalise(received: np.ndarray, pilots: np.ndarray) -> np.ndarray:
     if len(dmrs) == 2:
         weight = ((np.arange(N_SYMBOLS) - dmrs[0]) / (dmrs[1] - dmrs[0]))[:, None]
         channel = channel[:, :1] * (1 - weight) + channel[:, 1:] * weight
-    gain = np.sum(np.abs(channel) ** 2, axis=0) + 1e-12
+    gain = np.maximum(np.sum(np.abs(channel) ** 2, axis=0), np.finfo(float).tiny)
     return (np.sum(channel.conj() * (received * turn), axis=0) / gain).astype(np.complex64)
 
 

@@ -53,7 +53,8 @@ class Synchroniser:
 
     FFT windows start max(2, CP/8) samples ahead of the mean delay, which leaves a linear phase
     over frequency; each slot keeps a constant phase of its own. The CFO must be within +-105 kHz,
-    seven subcarrier spacings. The header carries 32 bits of the slot index; later ones continue it.
+    seven subcarrier spacings. The header carries 32 bits of the slot index: first_slot is about the
+    first one, and later ones continue it.
 
     Counters: found (slots returned), carried (of these, without a visible preamble), missed (gaps
     in the slot index), false_locks (candidates whose header did not hold), locks, slips (times
@@ -61,7 +62,7 @@ class Synchroniser:
     to zero).
     """
 
-    def __init__(self, config: SlotConfig, n_rx: int):
+    def __init__(self, config: SlotConfig, n_rx: int, first_slot: int = 0):
         self.config = config
         self.n_rx = n_rx
         self._preamble = Preamble(config)
@@ -84,7 +85,7 @@ class Synchroniser:
         self._base = 0  # stream position of _samples[:, 0]
         self._search_from = 0
         self._expected: int | None = None  # stream position of the next training symbol's window
-        self._next_index = 0
+        self._next_index = first_slot
         self._last_index: int | None = None
         self._fresh = False  # locked, not yet tracked
         self._jump: int | None = None  # from the expected to the received index, once

@@ -3,9 +3,8 @@
 
 import time
 from dataclasses import dataclass
-from fractions import Fraction
 
-from gnuradio import blocks, filter, gr
+from gnuradio import blocks
 
 from deeprx_common import energy
 from deeprx_common.slot import SUBCARRIER_SPACING_HZ, SlotConfig
@@ -16,11 +15,11 @@ from ..measure.flowgraph import Flowgraph, run_watched, stop_on_ctrl_c
 from ..measure.points import add_points, new_report
 from ..models.file import ModelFile, read_model_file
 from ..recording.recording import Recording, SentSlots
+from ..recording.resampling import PASSBAND, resampling
 from ..recording.source import recording_source
 from .options import METERING, REQUIRED, Unset, add_options, add_timing, open_meter, out_folder
 from .results import conclude, seed_hint
 
-PASSBAND = 0.45  # of the lower sample rate, that the resampler keeps; slots occupy up to 0.425
 CLUSTER_SLOTS = 100  # where a recording does not say how its channel changed
 
 
@@ -43,10 +42,14 @@ def configure(parser) -> None:
 
 @dataclass(frozen=True)
 class Expected:
-    """What there is to receive. slots: how many, None where unknown; end: index of the last + 1."""
+    """What there is to receive.
+
+    slots: how many, None where unknown; first, end: index of the first, and of the last + 1.
+    """
 
     sent: SentSlots
     slots: int | None
+    first: int
     end: int
 
 
@@ -65,7 +68,7 @@ def expected(recording: Recording, options) -> Expected:
     if not recording.runs:
         seed, burst = given.pop("seed", None), given.pop("burst", None)
         sent = SentSlots(SlotConfig(**given), preamble=True, bit_seed=seed, burst_slots=burst)
-        return Expected(sent, None, 0)
+        return Expected(sent, None, 0, 0)
     if given:
         raise ValueError(
             f"{recording.path}: says itself how its slots were sent: leave out "
@@ -87,6 +90,7 @@ def expected(recording: Recording, options) -> Expected:
     return Expected(
         SentSlots(sent.config, preamble, sent.bit_seed, same, sent.burst_slots),
         sum(run.n_slots for run in recording.runs),
+        recording.runs[0].first_slot,
         max(run.first_slot + run.n_slots for run in recording.runs),
     )
 
@@ -104,11 +108,11 @@ class Replay(Flowgraph):
         engine: str,
     ):
         sent = slots.sent
-        super().__init__("deeprx replay", models, sent.config, recording.n_rx, sync)
+        super().__init__("deeprx replay", models, sent.config, recording.n_rx, sync, slots.first)
         self.source = recording_source(recording.path, recording.n_rx, aligned=not sync)
         for antenna in range(recording.n_rx):
-            resampling = _resampling(recording, sent, sync)
-            self.connect((self.source, antenna), *resampling, (self.front_end, antenna))
+            bridge = _resampling(recording, sent, sync)
+            self.connect((self.source, antenna), *bridge, (self.front_end, antenna))
         known = sent.bit_seed is not None
         self.connect_receivers(
             device,
@@ -143,12 +147,10 @@ def _resampling(recording: Recording, sent: SentSlots, sync: bool) -> list:
             f"expected at least {occupied / (2 * PASSBAND) / 1e6:g} million samples/s, of which "
             f"the resampler keeps {2 * PASSBAND:.0%}, found {have / 1e6:g}"
         )
-    # within 1 ppm, which the synchroniser follows
-    ratio = Fraction(need / have).limit_denominator(1000)
-    resampler = filter.rational_resampler_ccc(ratio.numerator, ratio.denominator, [], PASSBAND)
-    # its first output is in the midst of its taps: without zeros ahead the first slot is cut short
-    ahead = blocks.delay(gr.sizeof_gr_complex, len(resampler.taps()) // ratio.numerator)
-    return [ahead, resampler]
+    try:
+        return resampling(have, need)
+    except ValueError as error:
+        raise ValueError(f"{recording.path}: {error}") from None
 
 
 def run(arguments) -> int:

@@ -23,12 +23,18 @@ class Flowgraph(gr.top_block):
     """
 
     def __init__(
-        self, name: str, models: list[ModelFile], config: SlotConfig, n_rx: int, sync: bool
+        self,
+        name: str,
+        models: list[ModelFile],
+        config: SlotConfig,
+        n_rx: int,
+        sync: bool,
+        first_slot: int = 0,
     ):
         super().__init__(name, catch_exceptions=True)
         self.models, self.config, self.n_rx, self.sync = models, config, n_rx, sync
         kind = sync_front_end if sync else aligned_front_end
-        self.front_end = kind(n_rx=n_rx, **slot_keywords(config))
+        self.front_end = kind(n_rx=n_rx, first_slot=first_slot, **slot_keywords(config))
         self.receivers, self.probes = [], []
 
     @property
