@@ -120,13 +120,13 @@ class Evaluation:
     def _flop(self, name: str, net: nn.Module) -> int:
         n_rx, n_prb = self._conditions.n_rx, self._conditions.n_prb
         try:
-            found = flop_per_slot(net, n_rx, n_prb, self.config.bits_per_symbol)
+            flop = flop_per_slot(net, n_rx, n_prb, self.config.bits_per_symbol)
         except (RuntimeError, IndexError):
             raise EvaluationError(
                 f"{name}: does not receive slots of {n_rx} antennas and {n_prb} PRB; --n-rx says "
                 "how many antennas there are"
             ) from None
-        return found["matmul"] + found["other"]
+        return flop["matmul"] + flop["other"]
 
     @torch.inference_mode()
     def run(self, on_batch: Callable[[int], None] = lambda slots: None) -> None:
@@ -188,10 +188,10 @@ class Evaluation:
             for i in begun
         ]
         slots = min(len(j["channel", ""]) for j in joined)
-        found = {k: np.stack([j[k][:slots] for j in joined]) for k in joined[0]}
+        arrays = {k: np.stack([j[k][:slots] for j in joined]) for k in joined[0]}
 
         def each(what):
-            return {name: found[what, name] for name in self._receivers}
+            return {name: arrays[what, name] for name in self._receivers}
 
         return Counted(
             sinr_db=[self.sinr_db[i] for i in begun],
@@ -199,9 +199,9 @@ class Evaluation:
             errors=each("errors"),
             margins=each("margins"),
             block_errors={block.rate: each(str(block.rate)) for block in self._blocks},
-            channel=found["channel", ""],
-            delay_spread_s=found["delay_spread_s", ""],
-            doppler_hz=found["doppler_hz", ""],
+            channel=arrays["channel", ""],
+            delay_spread_s=arrays["delay_spread_s", ""],
+            doppler_hz=arrays["doppler_hz", ""],
         )
 
 

@@ -128,12 +128,12 @@ def _coded_tables(file: Path) -> list[str]:
             if key.startswith("block_errors "):
                 _, rate, name = key.split(" ", 2)
                 wrong = counted[key]
-                found = [block_error_rate(w) for w in wrong]
+                rates_of = [block_error_rate(w) for w in wrong]
                 ones = np.ones(wrong.shape[1])
                 at = sinr_at_ber(
                     [(s, w, ones) for s, w in zip(sinr, wrong, strict=True)], BLER_TARGET, 200
                 )
-                line = [name, *(rate_cell(f["bler"], f["bler_ci95"]) for f in found)]
+                line = [name, *(rate_cell(f["bler"], f["bler_ci95"]) for f in rates_of)]
                 rates.setdefault(rate, []).append([*line, _crossing_cell(*at)])
     head = ["receiver", *(f"{s:g} dB" for s in sinr), f"SINR at {BLER_TARGET:.0%}"]
     return [
@@ -153,8 +153,8 @@ def _line(axis, curve: Curve, label: str, **style) -> None:
 
 
 def _students(some: list[Curve], *kinds: str) -> list[Curve]:
-    found = [c for c in some if c.facts["kind"] in (kinds or ("distilled", "scratch"))]
-    return sorted(found, key=lambda c: c.facts["params"])
+    students = [c for c in some if c.facts["kind"] in (kinds or ("distilled", "scratch"))]
+    return sorted(students, key=lambda c: c.facts["params"])
 
 
 def _by_net(students: list[Curve]) -> dict[str, list[Curve]]:
@@ -188,10 +188,10 @@ def _ber(some: list[Curve], panels: Callable) -> bool:
 
 def _best(some: list[Curve], by: Callable) -> dict:
     """The curve of each by(curve) that validation prefers, in ascending order of by."""
-    found: dict = {}
+    best: dict = {}
     for curve in sorted(some, key=lambda c: (by(c), c.score)):
-        found.setdefault(by(curve), curve)
-    return found
+        best.setdefault(by(curve), curve)
+    return best
 
 
 def _same_seeds(some: list[Curve]) -> list[Curve]:
@@ -215,9 +215,9 @@ def _flop(some: list[Curve], panels: Callable) -> bool:
         lines: dict[str, list[Curve]] = {}
         for net in dict.fromkeys(map(net_name, students)):
             for kind in ("distilled", "scratch"):
-                own = [c for c in _students(some, kind) if net_name(c) == net]
+                group = [c for c in _students(some, kind) if net_name(c) == net]
                 lines[f"{net}, {kind}"] = list(
-                    _best(own, lambda c: c.facts["flop_per_slot"]).values()
+                    _best(group, lambda c: c.facts["flop_per_slot"]).values()
                 )
         for teacher in _students(some, "teacher"):
             lines[describe(teacher, some)] = [teacher]
@@ -231,16 +231,16 @@ def _flop(some: list[Curve], panels: Callable) -> bool:
                     axis.axhline(at, label=describe(curve, some), **style)
             worst, beyond = max(known, default=np.inf), []
             for k, (name, line) in enumerate(lines.items()):
-                found = [(c, *c.crossing(target)) for c in line]
-                drawn = [f for f in found if -np.inf < f[1] < worst]
-                if len(drawn) < len(found):
+                crossings = [(c, *c.crossing(target)) for c in line]
+                drawn = [f for f in crossings if -np.inf < f[1] < worst]
+                if len(drawn) < len(crossings):
                     beyond.append(name)
                 if drawn:
-                    own, at, intervals = zip(*drawn, strict=True)
+                    shown, at, intervals = zip(*drawn, strict=True)
                     at, (low, high) = np.array(at), np.array(intervals).T
                     look = curve_style(k // 2) | {"linestyle": "--" if "scratch" in name else "-"}
                     look["markerfacecolor"] = "none" if "scratch" in name else look["color"]
-                    x = [c.facts["flop_per_slot"] for c in own]
+                    x = [c.facts["flop_per_slot"] for c in shown]
                     axis.errorbar(x, at, [at - low, high - at], label=name, capsize=2, **look)
             axis.set_xscale("log")
             title = f"above: {'; '.join(beyond)}" if beyond else ""
@@ -262,8 +262,8 @@ def _against(curve: Curve, base: Curve, i: int) -> tuple[float, float, float] | 
 
 def _distilled(some: list[Curve]) -> list[Curve]:
     """Distilled students that have a counterpart from scratch."""
-    found = [(c, scratch_of(c, some)) for c in _students(some, "distilled")]
-    return [c for c, base in found if base is not None and seed_pairs(c, base)]
+    pairs = [(c, scratch_of(c, some)) for c in _students(some, "distilled")]
+    return [c for c, base in pairs if base is not None and seed_pairs(c, base)]
 
 
 def _distilling(some: list[Curve], panels: Callable) -> bool:
@@ -275,8 +275,8 @@ def _distilling(some: list[Curve], panels: Callable) -> bool:
         for axis, distilled in zip(axes, nets.values(), strict=True):
             base = scratch_of(distilled[0], some)
             for k, curve in enumerate(sorted(_same_seeds(distilled), key=lambda c: c.score)):
-                found = [_against(curve, base, i) for i in range(len(curve.sinr_db))]
-                drawn = [(s, *f) for s, f in zip(curve.sinr_db, found, strict=True) if f]
+                gaps = [_against(curve, base, i) for i in range(len(curve.sinr_db))]
+                drawn = [(s, *f) for s, f in zip(curve.sinr_db, gaps, strict=True) if f]
                 at, middle, low, high = np.array(drawn).T
                 name = describe(curve, distilled).removeprefix("distilled, ")
                 error = [middle - low, high - middle]

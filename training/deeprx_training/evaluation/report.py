@@ -7,7 +7,7 @@ import numpy as np
 from scipy.stats import binomtest
 from torch import nn
 
-from deeprx_common import report
+from deeprx_common import report as reports
 from deeprx_common.energy import energy_per_slot
 from deeprx_common.stats import error_rate, mean_ci95, sinr_at_ber, sinr_gain
 from deeprx_common.terminal import make_console, progress_bar
@@ -54,15 +54,15 @@ def evaluate(
         except KeyboardInterrupt:
             stopped = True
     counted = run.counted()
-    made = _report(counted, conditions, seed, device, run.flop, shas or {})
-    made["comparisons"] = _comparisons(counted, made["points"], reference, list(receivers))
-    made["below_perfect_csi"] = [
-        c for c in made["comparisons"] if c["b"] == PERFECT and c["ci95"][1] < 0
+    report = _report(counted, conditions, seed, device, run.flop, shas or {})
+    report["comparisons"] = _comparisons(counted, report["points"], reference, list(receivers))
+    report["below_perfect_csi"] = [
+        c for c in report["comparisons"] if c["b"] == PERFECT and c["ci95"][1] < 0
     ]
-    made["breakdown"] = breakdown(counted, conditions)
-    made["crossings"] = crossings(counted, conditions)
-    made["gains"] = gains(counted, reference)
-    return made, counted, stopped
+    report["breakdown"] = breakdown(counted, conditions)
+    report["crossings"] = crossings(counted, conditions)
+    report["gains"] = gains(counted, reference)
+    return report, counted, stopped
 
 
 def _report(counted, conditions, seed, device, flop, shas) -> dict:
@@ -71,8 +71,8 @@ def _report(counted, conditions, seed, device, flop, shas) -> dict:
     domain = "time" if conditions.time_domain else "frequency"
     one = {"delay_spread_s": conditions.delay_spread_s, "doppler_hz": conditions.doppler_hz}
     one = {k: low if low == high else None for k, (low, high) in one.items()}  # or drawn per slot
-    made = report.new(sionna=sionna.__version__)
-    made["conditions"] = {
+    report = reports.new(sionna=sionna.__version__)
+    report["conditions"] = {
         "delay_spread_s": list(conditions.delay_spread_s),
         "doppler_hz": list(conditions.doppler_hz),
         "timing_samples": list(conditions.timing_samples),
@@ -82,8 +82,8 @@ def _report(counted, conditions, seed, device, flop, shas) -> dict:
     for i, sinr in enumerate(counted.sinr_db):
         for name, errors in counted.errors.items():
             coded = {str(r): e[name][i] for r, e in counted.block_errors.items()}
-            made["points"].append(
-                report.point(
+            report["points"].append(
+                reports.point(
                     receiver=name,
                     model_sha256=shas.get(name),
                     channel="+".join(conditions.channels),
@@ -107,7 +107,7 @@ def _report(counted, conditions, seed, device, flop, shas) -> dict:
                     coded={rate: block_error_rate(wrong) for rate, wrong in coded.items()},
                 )
             )
-    return made
+    return report
 
 
 def _llr_quality(margins: np.ndarray) -> dict:
@@ -135,7 +135,7 @@ def block_error_rate(wrong: np.ndarray) -> dict:
 
 def _comparisons(counted: Counted, points: list[dict], reference: str, nets: list[str]) -> list:
     """Everyone against the reference, and the nets against perfect CSI."""
-    made = []
+    comparisons = []
     by_key = {(p["receiver"], p["sinr_db"]): p for p in points}
     pairs = [(name, reference) for name in counted.errors if name != reference]
     pairs += [(name, PERFECT) for name in nets if reference != PERFECT]
@@ -143,17 +143,17 @@ def _comparisons(counted: Counted, points: list[dict], reference: str, nets: lis
         for a, b in pairs:
             errors = counted.errors[a][i], counted.errors[b][i]
             pa, pb = by_key[a, sinr], by_key[b, sinr]
-            made.append(report.comparison(pa, pb, *errors, counted.bits(counted.slots)))
-    return made
+            comparisons.append(reports.comparison(pa, pb, *errors, counted.bits(counted.slots)))
+    return comparisons
 
 
 def _groups(counted: Counted, conditions: Conditions) -> list[tuple[str, str, np.ndarray]]:
     """(what, bin, mask bool [P, S]) of each channel, delay spread and Doppler bin, where the run
     drew from more than one.
     """
-    made = []
+    groups = []
     if len(conditions.channels) > 1:
-        made += [("channel", c, counted.channel == c) for c in conditions.channels]
+        groups += [("channel", c, counted.channel == c) for c in conditions.channels]
     for what, values, (low, high), unit in (
         ("delay spread", counted.delay_spread_s * 1e9, conditions.delay_spread_s, "ns"),
         ("Doppler", counted.doppler_hz, conditions.doppler_hz, "Hz"),
@@ -162,43 +162,43 @@ def _groups(counted: Counted, conditions: Conditions) -> list[tuple[str, str, np
             edges = np.linspace(low, high, BINS + 1) * (1e9 if unit == "ns" else 1)
             index = np.clip(np.searchsorted(edges, values) - 1, 0, BINS - 1)
             for k in range(BINS):
-                made.append((what, f"{edges[k]:.0f}-{edges[k + 1]:.0f} {unit}", index == k))
-    return made
+                groups.append((what, f"{edges[k]:.0f}-{edges[k + 1]:.0f} {unit}", index == k))
+    return groups
 
 
 def breakdown(counted: Counted, conditions: Conditions) -> list[dict]:
     """BER of each receiver and point within each channel, delay spread and Doppler bin."""
-    made = []
+    rows = []
     for what, value, mask in _groups(counted, conditions):
         for i, sinr in enumerate(counted.sinr_db):
             n = int(mask[i].sum())
             for name, errors in counted.errors.items() if n else ():
-                found = error_rate(errors[i][mask[i]], counted.bits(n))
-                made.append(
+                rate = error_rate(errors[i][mask[i]], counted.bits(n))
+                rows.append(
                     {"receiver": name, "sinr_db": sinr, "by": what, "bin": value, "slots": n}
-                    | {"bits": found.bits, "bit_errors": found.errors}
-                    | {"ber": found.rate, "ber_ci95": list(found.ci95)}
+                    | {"bits": rate.bits, "bit_errors": rate.errors}
+                    | {"ber": rate.rate, "ber_ci95": list(rate.ci95)}
                 )
-    return made
+    return rows
 
 
 def gains(counted: Counted, reference: str) -> list[dict]:
     """dB less SINR than the reference that everyone needs for a BER, paired over the slots; null
     where one of both does not cross it.
     """
-    made = []
+    rows = []
     if len(counted.sinr_db) < 2:
-        return made
+        return rows
     base, bits = counted.errors[reference][None], counted.config.n_bits
     for name, errors in counted.errors.items():
         if name == reference:
             continue
         for target in BER_TARGETS:
-            found, ends = sinr_gain(counted.sinr_db, errors[None], base, bits, target)
-            db, low, high = (float(v) if np.isfinite(v) else None for v in (found[0], *ends))
+            db, ends = sinr_gain(counted.sinr_db, errors[None], base, bits, target)
+            db, low, high = (float(v) if np.isfinite(v) else None for v in (*db, *ends))
             pair = {"a": name, "b": reference, "target": target}
-            made.append(pair | {"db": db, "ci95": [low, high]})
-    return made
+            rows.append(pair | {"db": db, "ci95": [low, high]})
+    return rows
 
 
 def crossings(counted: Counted, conditions: Conditions) -> list[dict]:
@@ -208,7 +208,7 @@ def crossings(counted: Counted, conditions: Conditions) -> list[dict]:
     if len(counted.sinr_db) < 2:
         return []
     everything = ("", "", np.ones_like(counted.channel, bool))
-    made = []
+    rows = []
 
     def add(name, group, metric, target, errors, bits):
         what, value, mask = group
@@ -220,7 +220,7 @@ def crossings(counted: Counted, conditions: Conditions) -> list[dict]:
         if len(points) > 1:
             at, ends = sinr_at_ber(points, target)
             at, low, high = (float(v) if np.isfinite(v) else None for v in (at, *ends))
-            made.append(
+            rows.append(
                 {"receiver": name, "by": what, "bin": value, "metric": metric, "target": target}
                 | {"sinr_db": at, "ci95": [low, high]}
             )
@@ -232,4 +232,4 @@ def crossings(counted: Counted, conditions: Conditions) -> list[dict]:
             add(name, everything, f"bler {rate}", BLER_TARGET, wrong[name], 1)
         for group in _groups(counted, conditions):
             add(name, group, "ber", BER_TARGETS[0], errors, counted.config.n_bits)
-    return made
+    return rows

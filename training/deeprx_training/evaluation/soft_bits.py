@@ -44,9 +44,9 @@ def information(counts: np.ndarray, scale: float = 1.0) -> np.ndarray:
 
 def best_scale(counts: np.ndarray) -> tuple[float, float]:
     """The factor on all LLRs that gives most information, among SCALES, and that information."""
-    found = [float(information(counts, s)) for s in SCALES]
-    k = int(np.argmax(found))
-    return float(SCALES[k]), found[k]
+    values = [float(information(counts, s)) for s in SCALES]
+    k = int(np.argmax(values))
+    return float(SCALES[k]), values[k]
 
 
 def reliability(counts: np.ndarray, width: float = 1.0) -> list[dict]:
@@ -56,12 +56,12 @@ def reliability(counts: np.ndarray, width: float = 1.0) -> list[dict]:
     half = len(CENTRES) // 2
     right, wrong = counts[half:], counts[:half][::-1]
     size, promised = CENTRES[half:], 1 / (1 + np.exp(CENTRES[half:]))
-    made = []
+    bins = []
     for low in np.arange(0.0, SPAN, width):
         part = (size > low) & (size < low + width)
         bits = int((right + wrong)[part].sum())
         if bits:
-            made.append(
+            bins.append(
                 {
                     "llr": [float(low), float(low + width)],
                     "bits": bits,
@@ -69,7 +69,7 @@ def reliability(counts: np.ndarray, width: float = 1.0) -> list[dict]:
                     "promised": float(((right + wrong) * promised)[part].sum() / bits),
                 }
             )
-    return made
+    return bins
 
 
 def largest(counts: np.ndarray, share: float = 0.99) -> float:

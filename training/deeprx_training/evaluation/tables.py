@@ -24,13 +24,13 @@ def rows(report: dict) -> list[dict]:
     (bits per coded bit), "ber difference to RECEIVER", or "sinr_db at METRIC = TARGET", which has
     no sinr_db; by and bin are empty but in breakdowns. "gain on RECEIVER at ber = TARGET": dB less.
     """
-    made = []
+    lines = []
 
-    def row(found, metric, value, interval, slots="", **more):
+    def row(source, metric, value, interval, slots="", **more):
         low, high = interval or ("", "")
-        made.append(
+        lines.append(
             dict.fromkeys(COLUMNS, "")
-            | {k: found[k] for k in ("receiver", "sinr_db", "by", "bin") if k in found}
+            | {k: source[k] for k in ("receiver", "sinr_db", "by", "bin") if k in source}
             | {"metric": metric, "value": value, "low": low, "high": high, "slots": slots}
             | more
         )
@@ -52,7 +52,7 @@ def rows(report: dict) -> list[dict]:
     for g in report["gains"]:
         metric = f"gain on {g['b']} at ber = {g['target']:g}"
         row({}, metric, g["db"], g["ci95"], receiver=g["a"])
-    return made
+    return lines
 
 
 def write(report: dict, counted: Counted, folder: Path) -> list[str]:
@@ -110,14 +110,14 @@ def rate_cell(value: float, interval: list[float]) -> str:
     return f"{value:.3g} ± {half:.0%}"
 
 
-def crossing_cell(found: dict | None) -> str:
-    if found is None or found["sinr_db"] is None:
+def crossing_cell(crossing: dict | None) -> str:
+    if crossing is None or crossing["sinr_db"] is None:
         return "-"
     low, high = (
         end if v is None else f"{v:.2f}"
-        for v, end in zip(found["ci95"], ("-inf", "inf"), strict=True)
+        for v, end in zip(crossing["ci95"], ("-inf", "inf"), strict=True)
     )
-    return f"{found['sinr_db']:.2f} [{low}, {high}]"
+    return f"{crossing['sinr_db']:.2f} [{low}, {high}]"
 
 
 def _at(report: dict, receiver: str, metric: str, target: float, by="", value="") -> dict | None:
@@ -149,10 +149,10 @@ def ber_table(report: dict) -> str:
 def _paired_table(report: dict, reference: str) -> str:
     """Per cent of the reference's BER; dB less SINR than it at the BER targets."""
     points, sinrs = _points(report), _sinrs(report)
-    found = {(c["a"], c["sinr_db"]): c for c in report["comparisons"] if c["b"] == reference}
+    paired = {(c["a"], c["sinr_db"]): c for c in report["comparisons"] if c["b"] == reference}
 
     def cell(name, sinr):
-        c, base = found[name, sinr], points[reference, sinr]["ber"]
+        c, base = paired[name, sinr], points[reference, sinr]["ber"]
         if not base:
             return "-"
         low, high = (100 * v / base for v in c["ci95"])
@@ -166,7 +166,7 @@ def _paired_table(report: dict, reference: str) -> str:
             return "-"
         return f"{g['db']:+.2f} [{g['ci95'][0]:+.2f}, {g['ci95'][1]:+.2f}]"
 
-    names = [n for n in _receivers(report) if (n, sinrs[0]) in found]
+    names = [n for n in _receivers(report) if (n, sinrs[0]) in paired]
     return markdown_table(
         ["receiver", *(f"{s:g} dB" for s in sinrs), "gain at 1e-2, dB", "at 1e-3"],
         [
@@ -284,12 +284,12 @@ def plots(report: dict, folder: Path) -> list[str]:
     points, names = _points(report), _receivers(report)
     for what in dict.fromkeys(b["by"] for b in report["breakdown"]):
         file = f"ber_by_{what.replace(' ', '_')}.png".lower()
-        found: dict[str, dict[str, list]] = {}
+        panels: dict[str, dict[str, list]] = {}
         for b in report["breakdown"]:
             if b["by"] == what:
-                line = found.setdefault(f"{what} {b['bin']}", {}).setdefault(b["receiver"], [])
+                line = panels.setdefault(f"{what} {b['bin']}", {}).setdefault(b["receiver"], [])
                 line.append((b["sinr_db"], b["ber"], b["ber_ci95"]))
-        _plot_rates(found, "uncoded BER", folder / file)
+        _plot_rates(panels, "uncoded BER", folder / file)
         drawn.append(file)
     if rates := list(report["points"][0]["coded"]):
         coded = {

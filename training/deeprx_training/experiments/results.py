@@ -134,7 +134,7 @@ def count(
     """
     import sionna
 
-    receivers, found = nets(models), {}
+    receivers, tables_counted = nets(models), {}
     programs = [content_sha256(path) for path in models]
     for name, table in tables.items():
         conditions = evaluation_conditions(table.domain, **table.conditions)
@@ -158,8 +158,8 @@ def count(
             say(f"{name}: {done} of {total} slots")
 
         run.run(progress)
-        found[name] = table, run.counted()
-    return found
+        tables_counted[name] = table, run.counted()
+    return tables_counted
 
 
 def _points(table: Table, counted: Counted, receiver: str) -> list[dict]:
@@ -192,13 +192,13 @@ def _points(table: Table, counted: Counted, receiver: str) -> list[dict]:
 def _crossings(counted: Counted, receiver: str) -> list[dict]:
     bits = counted.bits(counted.slots)
     points = [(s, e, bits) for s, e in zip(counted.sinr_db, counted.errors[receiver], strict=True)]
-    found = []
+    crossings = []
     for target in BER_TARGETS:
         at, ends = sinr_at_ber(points, target)
         at, low, high = (v if abs(v) < float("inf") else None for v in (at, *map(float, ends)))
         name = CLASSICAL.get(receiver, receiver)
-        found.append({"receiver": name, "ber": target, "sinr_db": at, "ci95": [low, high]})
-    return found
+        crossings.append({"receiver": name, "ber": target, "sinr_db": at, "ci95": [low, high]})
+    return crossings
 
 
 def ber(models, kept, slots, say) -> dict:
@@ -239,8 +239,8 @@ def _measured(part: str, file: str, command: list[str], models) -> dict:
         done = subprocess.run(line)
         if done.returncode:
             raise TrainingError(f"./dev {shlex.join(command)}: ended with {done.returncode}")
-        found = json.loads((Path(folder) / file).read_text())
-    return heading(part, models) | {"measured_by": shlex.join(["./dev", *command]), part: found}
+        measured = json.loads((Path(folder) / file).read_text())
+    return heading(part, models) | {"measured_by": shlex.join(["./dev", *command]), part: measured}
 
 
 def time(models, kept, slots, say) -> dict:
@@ -263,5 +263,5 @@ def measure(parts: list[str], out: Path, kept: Path, slots: int | None, say: Cal
     """Write parts of PARTS into a folder, each when it is finished. slots: for a quick look."""
     models = shipped_models()
     for part in parts:
-        found = PARTS[part](models, kept, slots, say)
-        say(f"{write_json(found, out / f'{part}.json')}: written")
+        results = PARTS[part](models, kept, slots, say)
+        say(f"{write_json(results, out / f'{part}.json')}: written")

@@ -105,11 +105,11 @@ def describe(path: str | Path, results: str | Path | None = None) -> dict:
 
 def _measured(path, metadata: dict, file: Path, keys: Iterable[str]) -> list[dict]:
     try:
-        found = json.loads(file.read_text())
+        results = json.loads(file.read_text())
     except OSError as error:
         raise TrainingError(f"{file}: {error.strerror}; ./dev results writes it") from None
     name = metadata["name"]
-    if found["models"].get(name) != content_sha256(path):
+    if results["models"].get(name) != content_sha256(path):
         raise TrainingError(f"{file}: measured of another {name} than {path}; run ./dev results")
-    points = (p for table in found["tables"].values() for p in table["points"])
+    points = (p for table in results["tables"].values() for p in table["points"])
     return [{k: p[k] for k in keys} for p in points if p["receiver"] == name]

@@ -50,13 +50,13 @@ def to_precision(net: nn.Module, precision: str) -> nn.Module:
 
 def ber_table(reports: list[str], receiver: str) -> list[dict]:
     """What evaluations measured of a receiver: the model file's BER table, with intervals."""
-    found = []
+    rows = []
     for path in reports:
         points = [p for p in report.read(path)["points"] if p["receiver"] == receiver]
         if not points:
             raise ExportError(f"{path}: holds no point of {receiver}; evaluate it first")
-        found += [{k: p[k] for k in MEASURED} for p in points]
-    return found
+        rows += [{k: p[k] for k in MEASURED} for p in points]
+    return rows
 
 
 def export(
@@ -133,8 +133,8 @@ def export(
     def write(partial: Path) -> None:
         torch.jit.save(script, partial, _extra_files=extra)
         with torch.inference_mode():
-            found = torch.jit.freeze(torch.jit.load(str(partial)).eval())(y, p, bits)
-        error = _difference(found, expected, bits)
+            llr = torch.jit.freeze(torch.jit.load(str(partial)).eval())(y, p, bits)
+        error = _difference(llr, expected, bits)
         if not error <= PARITY[precision]:
             raise ExportError(
                 f"{path}: not written: LLRs differ from eager PyTorch's by {error:.1e} RMS, "
@@ -223,11 +223,11 @@ def _compiled(module: nn.Module, name: str) -> torch.jit.ScriptModule:
         where = next((line for line in lines if line.startswith("File ")), "")
         said = f"{lines[0] if lines else type(error).__name__} {where}".strip()
         raise ExportError(f"{name}: TorchScript does not compile it: {said}") from None
-    found = [str(argument.type) for argument in script.forward.schema.arguments[1:]]
-    if found != ["Tensor", "Tensor", "int"]:
+    types = [str(argument.type) for argument in script.forward.schema.arguments[1:]]
+    if types != ["Tensor", "Tensor", "int"]:
         raise ExportError(
             f"{name}: expected forward(y: Tensor, p: Tensor, bits: int), found arguments of "
-            f"{', '.join(found) or 'no type'}: annotate bits as int"
+            f"{', '.join(types) or 'no type'}: annotate bits as int"
         )
     return script
 
@@ -271,11 +271,11 @@ def _checked_ir(
     y, p = example(n_rx[0], 2 * n_prb, batch=2)  # no shape of the traced slot may stay in it
     try:
         files = ir_files(net, *example(n_rx[0], n_prb), all_bits)
-        found = {bits: run_ir(files, y, p, bits) for bits in all_bits}
+        llrs = {bits: run_ir(files, y, p, bits) for bits in all_bits}
     except IrError as error:
         print(f"{path}: TorchScript only: OpenVINO cannot run the net: {error}")
         return {}
-    for bits, llr in found.items():
+    for bits, llr in llrs.items():
         with torch.inference_mode():
             error = _difference(llr, net(y, p, bits), bits)
         if not error <= PARITY[precision]:
@@ -286,7 +286,7 @@ def _checked_ir(
     return files
 
 
-def _difference(found: torch.Tensor, expected: torch.Tensor, bits: int) -> float:
+def _difference(llr: torch.Tensor, expected: torch.Tensor, bits: int) -> float:
     """RMS of the LLRs' difference over their RMS."""
-    found, expected = found[..., :bits], expected[..., :bits]
-    return float((found - expected).square().mean().sqrt() / expected.square().mean().sqrt())
+    llr, expected = llr[..., :bits], expected[..., :bits]
+    return float((llr - expected).square().mean().sqrt() / expected.square().mean().sqrt())

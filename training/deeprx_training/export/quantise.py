@@ -38,20 +38,20 @@ def quantise(
             f"expected a RealtimeRx from a checkpoint to quantise, found a {type(net).__name__}"
         )
     net = copy.deepcopy(net).cpu().eval()
-    made = to_rounded(net)
-    calibrate(made, conditions, slots)
-    found = sinr_at_target({"float32": net, "int8": made}, conditions, slots)
-    tuned = found["int8"] - found["float32"] > MAX_LOSS_DB
+    rounded_net = to_rounded(net)
+    calibrate(rounded_net, conditions, slots)
+    sinr_db = sinr_at_target({"float32": net, "int8": rounded_net}, conditions, slots)
+    tuned = sinr_db["int8"] - sinr_db["float32"] > MAX_LOSS_DB
     if tuned:
-        print(f"int8 loses {found['int8'] - found['float32']:.2f} dB: fine-tuning")
-        fine_tune(made, net, conditions, steps)
-        found |= sinr_at_target({"int8": made}, conditions, slots)
-    return made, {
+        print(f"int8 loses {sinr_db['int8'] - sinr_db['float32']:.2f} dB: fine-tuning")
+        fine_tune(rounded_net, net, conditions, steps)
+        sinr_db |= sinr_at_target({"int8": rounded_net}, conditions, slots)
+    return rounded_net, {
         "weights": "int8, symmetric, a scale for each output channel",
         "activations": "8 bits, a scale for each tensor",
         "calibration_slots": slots,
         "fine_tuning_steps": steps if tuned else 0,
-        "sinr_db_at_ber_1e-2": found,
+        "sinr_db_at_ber_1e-2": sinr_db,
         "channels": list(conditions.channels),
         "slots_per_sinr": slots,
         "seed": seeds.INT8_VALIDATION,
@@ -69,13 +69,13 @@ def sinr_at_target(
     )
     seed = seeds.INT8_VALIDATION
     bits, errors = count_errors(nets, list(SINR_DB), slots, conditions=plain, seed=seed)
-    found = {}
+    sinr_db = {}
     for name in nets:
         points = [(s, e, [bits] * slots) for s, e in zip(SINR_DB, errors[name], strict=True)]
-        found[name] = sinr_at_ber(points, TARGET_BER)[0]
-        if not abs(found[name]) < float("inf"):
+        sinr_db[name] = sinr_at_ber(points, TARGET_BER)[0]
+        if not abs(sinr_db[name]) < float("inf"):
             raise TrainingError(
                 f"{name}: does not cross BER 1e-2 between {SINR_DB[0]:g} and "
                 f"{SINR_DB[-1]:g} dB; train it further"
             )
-    return found
+    return sinr_db

@@ -40,8 +40,8 @@ def rounded(x: Tensor, step: float, limits: tuple[int, int]) -> Tensor:
 def best_step(x: Tensor, limits: tuple[int, int]) -> float:
     """The step of least squared error for values like these; it may saturate the largest."""
     ends = [float(end) / limit for end, limit in zip(x.aminmax(), limits, strict=True) if limit]
-    tried = [max(*ends, 1e-8) * 0.97**i for i in range(60)]
-    return min(tried, key=lambda step: float((rounded(x, step, limits) - x).square().mean()))
+    steps = [max(*ends, 1e-8) * 0.97**i for i in range(60)]
+    return min(steps, key=lambda step: float((rounded(x, step, limits) - x).square().mean()))
 
 
 class RoundedConv(nn.Module):
@@ -91,13 +91,13 @@ class RoundedBody(nn.Module):
 
     def activations(self, x: Tensor) -> list[Tensor]:
         """What the convolutions see, in the order of steps."""
-        found = [self._rounded(x, 0)]
-        found.append(self._rounded(F.relu(self.first(found[0])), 1))
+        seen = [self._rounded(x, 0)]
+        seen.append(self._rounded(F.relu(self.first(seen[0])), 1))
         for first, second in self.blocks:
-            x = found[-1]
-            found.append(self._rounded(F.relu(first(x)), len(found)))
-            found.append(self._rounded(F.relu(x + second(found[-1])), len(found)))
-        return found
+            x = seen[-1]
+            seen.append(self._rounded(F.relu(first(x)), len(seen)))
+            seen.append(self._rounded(F.relu(x + second(seen[-1])), len(seen)))
+        return seen
 
     def _rounded(self, x: Tensor, i: int) -> Tensor:
         if self.steps is None:
