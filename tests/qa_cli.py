@@ -354,7 +354,7 @@ class TestOptions:
 
 
 # what is not yet as in other commands
-NOT_YET = {"out": ("profile",), "channel": ("energy",), "seconds": ("energy", "profile", "bench")}
+NOT_YET = {"channel": ("energy",), "seconds": ("energy", "bench")}
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ def test_engine_is_the_blocks_unless_a_precision_is_asked_for(tmp_path, capsys):
 def test_a_profile_gives_estimates_and_no_price(models, tmp_path):
     path = tmp_path / "machine.json"
     write_profile(machine(machine=machine_name("cpu")), path)
-    small, large = run(models, tmp_path, "--profile", path)
+    small, large = run(models, tmp_path, "--machine", path)
     for p in (small, large):
         joules = p["energy_per_slot_j"]
         assert joules["modelled"] == pytest.approx(energy.CORE_W * p["cpu_s_per_slot"])
@@ -217,8 +217,15 @@ def test_ctrl_c_keeps_the_rounds_so_far(models, tmp_path, monkeypatch, capsys):
         (["--precision", "float32", "--engine", "openvino"], "leave out --engine openvino"),
         (["--engine", "openvino"], 'engine="openvino"'),
         (["--report", "nowhere.json"], "cannot read report nowhere.json"),
-        (["--profile", "nowhere.json"], "cannot read the profile nowhere.json"),
-        (["--profile", "OTHER"], "the profile was measured on machine (cpu, 1 threads)"),
+        (["--calibrate", "0"], "--calibrate must be above 0 s and at most 600, got 0"),
+        (["--threads", "0"], "--threads must be at least 1, got 0"),
+        (["--core-power", "-1"], "watts of a busy core must be above 0, got -1"),
+        (["--meter", "sun"], "unknown meter 'sun'"),
+        (["--receiver", "nowhere.pt"], "nowhere.pt: no such model file; those that ship: "),
+        (["--n-rx", "5"], "n_rx"),
+        (["--device", "tpu"], "device must be"),
+        (["--machine", "nowhere.json"], "cannot read the profile nowhere.json"),
+        (["--machine", "OTHER"], "the profile was measured on machine (cpu, 1 threads)"),
         (["--receiver", "HOSTILE"], "hostile.pt': refused"),
         (["--modulation", "QPSK"], "the model takes [16QAM]"),
     ],

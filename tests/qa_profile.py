@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What models cost by count, what a machine's rates predict, and deeprx profile."""
+"""What models cost by count, what a machine's rates predict, and energy --calibrate."""
 
 import json
 import subprocess
@@ -17,9 +17,9 @@ from gnuradio.deeprx.measure.machine import MachineBenchmarks, find_power, machi
 from gnuradio.deeprx.models.cost import count_operators
 from gnuradio.deeprx.models.file import read_model_file
 from gnuradio.deeprx.models.runner import EngineRunner, TorchScriptRunner
-from receiver_models import ConvNet, Echo, ReadsFile, WritesFileOnLoading, ir_of, save
+from receiver_models import ConvNet, ReadsFile, WritesFileOnLoading, ir_of, save
 
-from deeprx_common import energy
+from deeprx_common import energy, report
 from deeprx_common.energy import windows
 from deeprx_common.energy.machine import (
     ARITHMETIC,
@@ -155,7 +155,7 @@ def test_files_that_are_no_profile(tmp_path, change, says):
 def test_the_profile_of_another_machine_is_refused():
     machine().require("machine", "cpu", 1)
     for other in (("another", "cpu", 1), ("machine", "cuda", 1), ("machine", "cpu", 2)):
-        with pytest.raises(ValueError, match="run `deeprx profile` here"):
+        with pytest.raises(ValueError, match="run `deeprx energy --calibrate` here"):
             machine().require(*other)
 
 
@@ -264,7 +264,7 @@ class CpuTimeMeter(energy.Meter):
 def benchmark(meter, seconds=0.5, **power):
     torch.set_num_threads(1)
     benchmarks = MachineBenchmarks("cpu", 1, meter, find_power("cpu", 1, meter, **power), seconds)
-    assert len(list(benchmarks.run_round())) == len(benchmarks)
+    assert 3 * len(list(benchmarks.run_round())) == benchmarks.steps
     return benchmarks.profile()
 
 
@@ -291,7 +291,7 @@ def test_clock_is_steady_under_load():
 
 def test_what_a_counter_counts_is_attributed(monkeypatch):
     monkeypatch.setattr(windows, "cpu_busy_s", time.process_time)  # nobody else is there
-    profile = benchmark(CpuTimeMeter(), idle_w=0.0)
+    profile = benchmark(CpuTimeMeter(), idle=energy.Idle(0.0))
     assert (profile.power_kind, profile.idle_w) == ("attributed", 0.0)
     assert profile.busy_w() == pytest.approx(10, rel=0.5)
     assert profile.power_source == "fake (cpu packages)"
@@ -310,44 +310,48 @@ def test_a_round_left_unfinished_does_not_count():
     assert benchmarks.rounds == 0
 
 
-@pytest.mark.parametrize(
-    "meter", [CpuTimeMeter(), energy.NoMeter("test")], ids=["counted", "modelled"]
-)
-def test_idle_power_below_nothing(meter):
-    with pytest.raises(ValueError, match="idle power must be 0 W or more, got -1"):
-        find_power("cpu", 1, meter, -1.0)
+def test_a_counter_that_gave_no_power_at_rest():
+    with pytest.raises(OSError, match="fake: power at rest could not be measured"):
+        find_power("cpu", 1, CpuTimeMeter())
 
 
 def test_power_without_a_counter_is_the_price_of_modelled_joules():
     meter = energy.find_meter("cpu", "none", 5.0)
-    power = find_power("cpu", 4, meter, 8.0)
+    power = find_power("cpu", 4, meter, energy.Idle(8.0))
     assert (power.idle.watts, power.busy_w, power.kind) == (8.0, 20.0, "modelled")
     assert power.source.startswith("CPU time x 5 W a busy core, given; 8 W at rest, given")
     assert find_power("cpu", 4, meter).idle.watts == 5.0
 
 
+QUICK = ("--calibrate", "0.5", "--rounds", "1", "--seconds", "0.01")
+
+
 @pytest.fixture
-def tiny(tmp_path, monkeypatch):
-    monkeypatch.setattr("gnuradio.deeprx.cli.profile.MODEL_WINDOW_S", 0.01)
+def tiny(tmp_path):
     return save(ConvNet(), tmp_path / "tiny.pt", name="tiny", bits=4, modulations=["16QAM"])
 
 
 def test_command_measures_the_machine_and_explains_receivers(tiny, tmp_path, capsys):
-    out = tmp_path / "new" / "machine.json"
-    assert main(["profile", "--receiver", tiny, "--seconds", "0.5", "--out", str(out)]) == 0
+    out = tmp_path / "new"
+    assert main(["energy", "--receiver", tiny, *QUICK, "--out", str(out)]) == 0
     text = capsys.readouterr().out
     for shown in ("FLOP/", "copy, 64 MiB", "clock under load", "Roofline", "tiny: FLOP alone"):
         assert shown in text
+    assert "Estimates of the energy of one slot in mJ beside what is modelled" in text
     for line in text.splitlines():
-        if "mJ" in line or "GFLOP/s/W" in line or "at rest" in line:
+        if "in mJ" in line or "GFLOP/s/W" in line or "at rest" in line:
             assert "modelled" in line
-    found = json.loads(out.read_text())
+    found = json.loads((out / "machine.json").read_text())
+    (point,) = report.read(out / "report.json")["points"]
     (model,) = found["models"]
-    assert model["receiver"] == "tiny" and model["measured"]["joules"] is None
-    assert model["measured"]["seconds"] > 0
+    joules = point["energy_per_slot_j"]
+    assert model["receiver"] == "tiny" and model["measured"]["seconds"] > 0
+    assert model["measured"]["joules"] == joules["modelled"]  # its price, never an estimate
+    assert joules["modelled"] == pytest.approx(energy.CORE_W * point["cpu_s_per_slot"])
+    assert joules["estimates"]["traffic"] == model["predicted"]["traffic_j"]
     assert model["predicted"]["flop"] == sum(o["flop"] for o in model["operators"])
     assert sum(model["share_of_time"].values()) == pytest.approx(1)
-    profile = read_profile(out)
+    profile = read_profile(out / "machine.json")
     profile.require(machine_name("cpu"), "cpu", 1)
 
 
@@ -369,16 +373,15 @@ def test_runner_times_the_engine_of_the_block(tmp_path):
 
 
 @pytest.mark.skipif(len(engines()) < 2, reason="gr-deeprx was built without OpenVINO")
-def test_estimates_of_a_fused_engine_are_said_to_be_torchscripts(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("gnuradio.deeprx.cli.profile.MODEL_WINDOW_S", 0.01)
+def test_estimates_of_a_fused_engine_are_said_to_be_torchscripts(tmp_path, capsys):
     module = ConvNet()
     path = save(module, tmp_path / "m.pt", ir_of(module), name="carrying", bits=8)
     found = {}
     for engine in ("auto", "torchscript"):
-        out = tmp_path / f"{engine}.json"
-        given = ["--receiver", path, "--engine", engine, "--seconds", "0.3", "--out", str(out)]
-        assert main(["profile", *given]) == 0
-        (found[engine],) = json.loads(out.read_text())["models"]
+        out = tmp_path / engine
+        given = ["--receiver", path, "--engine", engine, *QUICK, "--out", str(out)]
+        assert main(["energy", *given]) == 0
+        (found[engine],) = json.loads((out / "machine.json").read_text())["models"]
         text = capsys.readouterr().out
         assert f"carrying: {found[engine]['engine']}" in text
         assert ("operators, which this engine fuses" in text) == (engine == "auto")
@@ -396,42 +399,22 @@ def test_ctrl_c_keeps_the_machine(tiny, tmp_path, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(energy.Comparison, "run_round", interrupt)
-    out = tmp_path / "machine.json"
-    assert main(["profile", "--receiver", tiny, "--seconds", "0.3", "--out", str(out)]) == 130
-    assert str(out) in capsys.readouterr().err
-    read_profile(out)
-    out.unlink()
+    given = ["energy", "--receiver", tiny, *QUICK, "--out", str(tmp_path / "a")]
+    assert main(given) == 130
+    assert str(tmp_path / "a" / "machine.json") in capsys.readouterr().err
+    read_profile(tmp_path / "a" / "machine.json")
     monkeypatch.setattr(MachineBenchmarks, "run_round", interrupt)
-    assert main(["profile", "--receiver", tiny, "--seconds", "0.3", "--out", str(out)]) == 130
+    given[-1] = str(tmp_path / "b")
+    assert main(given) == 130
     assert "nothing was measured" in capsys.readouterr().err
-    assert not out.exists()
+    assert not list((tmp_path / "b").iterdir())
 
 
 def test_hostile_models_are_refused_before_they_run(tmp_path, capsys):
     target = tmp_path / "written"
     for module in (WritesFileOnLoading(str(target)), ReadsFile()):
         path = save(module, tmp_path / "hostile.pt")
-        assert main(["profile", "--receiver", path, "--out", str(tmp_path / "x.json")]) == 2
+        assert main(["energy", "--receiver", path, *QUICK, "--out", str(tmp_path / "x")]) == 2
         text = capsys.readouterr().err
         assert "hostile.pt': refused" in text and text.count("\n") == 1
     assert not target.exists()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["--seconds", "0"], "--seconds must be above 0 and at most 600, got 0"),
-        (["--threads", "0"], "--threads must be at least 1, got 0"),
-        (["--core-power", "-1"], "watts of a busy core must be above 0, got -1"),
-        (["--meter", "sun"], "unknown meter 'sun'"),
-        (["--receiver", "nowhere.pt"], "nowhere.pt: no such model file; those that ship: "),
-        (["--n-rx", "3"], "the model takes n_rx of"),
-        (["--device", "tpu"], "device must be"),
-    ],
-)
-def test_mistakes_get_one_line(tmp_path, capsys, arguments, says):
-    model = save(Echo(), tmp_path / "echo.pt", n_rx=[2])
-    given = [] if "--receiver" in arguments else ["--receiver", model]
-    assert main(["profile", *given, "--out", str(tmp_path / "x.json"), *arguments]) == 2
-    text = capsys.readouterr().err
-    assert says in text and text.count("\n") == 1

@@ -23,7 +23,6 @@ COMMANDS = {
     "info": "what a model file says of itself",
     "doctor": "what this machine has for receivers, and what is slow or wrong",
     "parity": "the receiver block's LLRs against those of the net that was exported",
-    "profile": "this machine's rates and power, and whether they explain what receivers take",
     "energy": "joules and time per slot of receivers, in turns, against their error rates",
     "bench": "receivers beside ONNX Runtime, OpenVINO, torch.compile and others, in turns",
     "monitor": "a live view of what slot probes publish (their zmq_address)",

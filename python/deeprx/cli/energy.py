@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 
 from deeprx_common import energy, report, report_view
-from deeprx_common.energy.machine import MachineProfile, Prediction, read_profile
+from deeprx_common.energy.machine import read_profile, write_profile
 from deeprx_common.files import replacing
 from deeprx_common.options import list_of, one_of
 from deeprx_common.slot import SlotConfig
@@ -22,6 +22,7 @@ from deeprx_common.stats import mean_ci95
 from deeprx_common.terminal import make_console, number, steps, table
 
 from ..measure.points import new_report
+from .estimates import count, show, show_machine
 from .options import add_options, open_meter, out_folder, single
 from .runners import (
     add_receivers,
@@ -32,6 +33,7 @@ from .runners import (
 )
 
 if TYPE_CHECKING:
+    from ..measure.machine import MachineBenchmarks
     from ..models.runner import ModelRunner
 
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -60,7 +62,16 @@ def configure(parser) -> None:
     )
     add("--rounds", type=int, default=5, help="(5)")
     add("--seconds", type=float, default=1.0, help="of a window, two a receiver and round (1)")
-    add("--profile", type=Path, metavar="FILE", help="of `deeprx profile`, for its estimates")
+    add(
+        "--calibrate",
+        type=float,
+        nargs="?",
+        const=20.0,
+        metavar="S",
+        help="measure this machine's rates, clock and power first (20 s), write machine.json, and "
+        "set the study's estimates of time and energy beside what is measured",
+    )
+    add("--machine", type=Path, metavar="FILE", help="the same with a machine.json made before")
     add("--report", type=Path, metavar="FILE", help="report.json that holds error rates")
     add_options(parser, sinr=[12.0])
     add("--channel", help="of the error rates, where a report holds several")
@@ -77,40 +88,64 @@ def run(arguments) -> int:
     a.sinr = single(a.sinr, "--sinr")
     if not a.seconds > 0:
         raise ValueError(f"--seconds must be above 0, got {a.seconds:g}")
-    profile = None
-    if a.profile:
+    if a.calibrate is not None and not 0 < a.calibrate <= 600:
+        raise ValueError(f"--calibrate must be above 0 s and at most 600, got {a.calibrate:g}")
+    profile = read_profile(a.machine) if a.machine else None
+    if profile:
         from ..measure.machine import machine_name
 
-        profile = read_profile(a.profile)
         profile.require(machine_name(a.device), a.device, a.threads)
     counted = report.read(a.report)["points"] if a.report else None
     set_threads(a.threads)
     runners = make_runners(a, a.batch, a.precision)
     rates = [error_rate(runner, counted, a) for runner in runners]
-    predictions = _predict(runners, profile, a.n_rx)
+    meter, idle = open_meter(a)
     folder = out_folder(a)
     console = make_console()
-    meter, idle = open_meter(a)
+    machine = _benchmarks(a, meter, idle) if a.calibrate else None
     comparison = compare(runners, meter, idle, a.seconds)
     stopped = False
     try:
-        with steps(console, a.rounds) as advance:
+        with steps(console, a.rounds + (machine.steps if machine else 0)) as advance:
+            for what in machine.run() if machine else ():
+                advance(what)
             for k in range(a.rounds):
                 advance(f"round {k + 1} of {a.rounds}")
                 comparison.run_round()
     except KeyboardInterrupt:
         stopped = True
+    if machine and machine.rounds:
+        profile = machine.profile()
+        show_machine(profile, console)
     if not comparison.rounds:
-        print("deeprx: stopped; nothing was measured", file=sys.stderr)
+        kept = "nothing was measured"
+        if profile and machine:
+            kept = f"what was measured: {write_profile(profile, folder / 'machine.json')}"
+        print(f"deeprx: stopped; {kept}", file=sys.stderr)
         return 130
     made = new_report()
     made["points"] = [
-        _point(runner, a, meter, comparison, prediction, rate)
-        for runner, prediction, rate in zip(runners, predictions, rates, strict=True)
+        _point(runner, a, meter, comparison, rate)
+        for runner, rate in zip(runners, rates, strict=True)
     ]
+    kind = _kind(made["points"])
+    models = []
+    for runner, point in zip(runners, made["points"] if profile else (), strict=False):
+        joules = point["energy_per_slot_j"]
+        models.append(count(runner, profile, joules.get(kind)))
+        predicted = models[-1].predicted
+        joules["estimates"] = {
+            "flop": predicted.flop_j,
+            "flop_per_clock": predicted.clock_j,
+            "traffic": predicted.traffic_j,
+        }
     report.write(made, folder / "report.json")
     _show(made["points"], runners, comparison, meter, console)
     where = [str(folder / "report.json")]
+    if profile:
+        show(models, profile, kind, console)
+        more = [model.as_dict() for model in models]
+        where.append(str(write_profile(profile, folder / "machine.json", models=more)))
     if frontier(made["points"], folder / "frontier.png"):
         where.append(str(folder / "frontier.png"))
     unknown = [runner.name for runner, rate in zip(runners, rates, strict=True) if not rate]
@@ -180,27 +215,15 @@ def _of_table(measured: dict, config: SlotConfig) -> dict:
     }
 
 
-def _predict(
-    runners: Sequence[ModelRunner], profile: MachineProfile | None, n_rx: int
-) -> list[Prediction | None]:
-    """Of TorchScript's operators on one slot, whatever the batch."""
-    from ..models.cost import count_operators
-    from ..models.runner import TorchScriptRunner
+def _benchmarks(arguments, meter: energy.Meter, idle: energy.Idle | None) -> MachineBenchmarks:
+    from ..measure.machine import MachineBenchmarks, find_power
 
-    made: dict[tuple, Prediction] = {}
-    if profile is None:
-        return [None] * len(runners)
-    for runner in runners:
-        key = runner.model.path, runner.converted_to
-        if key not in made:
-            alone = TorchScriptRunner(
-                runner.model, runner.config, n_rx, precision=runner.converted_to
-            )
-            made[key] = profile.predict(count_operators(alone.infer))
-    return [made[runner.model.path, runner.converted_to] for runner in runners]
+    a = arguments
+    power = find_power(a.device, a.threads, meter, idle)
+    return MachineBenchmarks(a.device, a.threads, meter, power, a.calibrate)
 
 
-def _point(runner, a, meter, comparison, prediction, rate) -> dict:
+def _point(runner, a, meter, comparison, rate) -> dict:
     name, config = runner.name, runner.config
     windows = [window for found in comparison.rounds for window in found[name]]
     served = sum(window.slots for window in windows)
@@ -219,7 +242,7 @@ def _point(runner, a, meter, comparison, prediction, rate) -> dict:
         dmrs=list(config.dmrs),
         cpu_s_per_slot=cpu_s,
         flop_per_slot=runner.model.flop_per_slot(config.n_prb, a.n_rx),
-        energy_per_slot_j=_energy(name, busy_s, a.device, meter, comparison, prediction),
+        energy_per_slot_j=_energy(name, busy_s, a.device, meter, comparison),
         **_NO_RATE,
     )
     seconds, ci95 = mean_ci95(_seconds_per_slot(comparison, name))
@@ -246,18 +269,12 @@ def _seconds_per_slot(comparison, name: str) -> list[float]:
     ]
 
 
-def _energy(name, busy_s, device, meter, comparison, prediction) -> dict:
+def _energy(name, busy_s, device, meter, comparison) -> dict:
     """energy_per_slot_j, with the interval over rounds where a meter counted. busy_s: of a slot."""
     made = energy.energy_per_slot(source=meter.source) | {
         "modelled": meter.price.joules(busy_s),
         "model": str(meter.price),
     }
-    if prediction:
-        made["estimates"] = {
-            "flop": prediction.flop_j,
-            "flop_per_clock": prediction.clock_j,
-            "traffic": prediction.traffic_j,
-        }
     if meter.kind == "none":
         return made
     gross, net = comparison.energy(name), comparison.energy(name, net=True)

@@ -21,7 +21,6 @@ from ..deeprx_python import core_clock_hz
 
 ROUNDS = 3
 CALL_S = {"cpu": 1e-3, "cuda": 20e-3}  # of one call: short, so that few are disturbed
-IDLE_S = 3.0
 
 
 _Measured = tuple[float, float]  # seconds and joules of an iteration
@@ -181,30 +180,24 @@ class Power:
 
 
 def find_power(
-    device: str,
-    threads: int,
-    meter: energy.Meter,
-    idle_w: float | None = None,
+    device: str, threads: int, meter: energy.Meter, idle: energy.Idle | None = None
 ) -> Power:
     """What joules of a profile come from: the meter's counter, or else its price.
 
-    idle_w: at rest; None: measured where there is a counter (for IDLE_S), else a part of the power
-    under load, IDLE_PART.
-
-    Raises ValueError where it is below 0, OSError where the counter fails.
+    idle: at rest, as it was given or measured; where there is no counter None takes a part of the
+    power under load, IDLE_PART. Raises OSError where the counter gave no power at rest.
     """
     if meter.kind == "measured":
-        idle = energy.Idle(idle_w) if idle_w is not None else energy.measure_idle(meter, IDLE_S)
         if idle is None:
             raise OSError(f"{meter.source}: power at rest could not be measured {meter.fault}")
         kind = "attributed" if device == "cpu" else "measured"
         return Power(idle, None, kind, f"{meter.source} ({meter.scope})")
-    busy_w = meter.price.watts * (threads if device == "cpu" else 1)
-    known = "given"
-    if idle_w is None:
-        idle_w, known = busy_w * IDLE_PART[device.partition(":")[0]], "assumed"
-    source = f"{meter.price}; {idle_w:g} W at rest, {known} ({meter.source})"
-    return Power(energy.Idle(idle_w), busy_w, "modelled", source)
+    busy_w, known = meter.price.watts * (threads if device == "cpu" else 1), "given"
+    if idle is None:
+        idle = energy.Idle(busy_w * IDLE_PART[device.partition(":")[0]])
+        known = "assumed"
+    source = f"{meter.price}; {idle.watts:g} W at rest, {known} ({meter.source})"
+    return Power(idle, busy_w, "modelled", source)
 
 
 class MachineBenchmarks:
@@ -229,9 +222,15 @@ class MachineBenchmarks:
     def rounds(self) -> int:
         return len(self._rounds)
 
-    def __len__(self) -> int:
-        """Steps of a round."""
-        return len(self._timed)
+    @property
+    def steps(self) -> int:
+        """Of run()."""
+        return ROUNDS * len(self._timed)
+
+    def run(self) -> Iterator[str]:
+        """ROUNDS rounds; says what it measured, benchmark by benchmark."""
+        for _ in range(ROUNDS):
+            yield from self.run_round()
 
     def run_round(self) -> Iterator[str]:
         """One round, a benchmark a step; says what it measured. Left unfinished, it does not

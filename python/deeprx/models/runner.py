@@ -28,8 +28,9 @@ class ModelRunner(ABC):
     description: str
     converted_to: str | None = None
 
-    def __init__(self, model: ModelFile, config: SlotConfig, device: str, batch: int):
-        self.model, self.config, self.device, self.batch = model, config, device, batch
+    def __init__(self, model: ModelFile, config: SlotConfig, n_rx: int, device: str, batch: int):
+        self.model, self.config, self.n_rx = model, config, n_rx
+        self.device, self.batch = device, batch
         self.precision = model.metadata.get("precision", "float32")
         self.name = model.name
         self.seconds: list[float] = []
@@ -63,7 +64,7 @@ class EngineRunner(ModelRunner):
         batch: int = 1,
         engine: str = "auto",
     ):
-        super().__init__(model, config, device, batch)
+        super().__init__(model, config, n_rx, device, batch)
         self._engine = Engine(
             str(model.path),
             n_prb=config.n_prb,
@@ -101,7 +102,7 @@ class TorchScriptRunner(ModelRunner):
         batch: int = 1,
         precision: str | None = None,
     ):
-        super().__init__(model, config, device, batch)
+        super().__init__(model, config, n_rx, device, batch)
         if precision and precision != self.precision:
             self.precision = self.converted_to = precision
         self.description = f"{engines()[0]}, {self.precision}"

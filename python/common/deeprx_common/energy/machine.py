@@ -118,7 +118,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class MachineProfile:
-    """What `deeprx profile` measured of a machine.
+    """What `deeprx energy --calibrate` measured of a machine.
 
     machine: its processor or GPU by name. clock_hz: under load; None where unknown. idle_w: power
     at rest. power_kind: "measured", "attributed" or "modelled", which then all joules are.
@@ -237,7 +237,7 @@ class MachineProfile:
             texts = [f"{m} ({d}, {t} threads)" for m, d, t in (there, here)]
             raise ValueError(
                 f"the profile was measured on {texts[0]}, this is {texts[1]}: "
-                "run `deeprx profile` here"
+                "run `deeprx energy --calibrate` here"
             )
 
     def as_dict(self) -> dict:
@@ -301,6 +301,6 @@ def read_profile(path: str | os.PathLike) -> MachineProfile:
         raise ValueError(f"{path} is not a machine's profile: {error}") from error
 
 
-def write_profile(profile: MachineProfile, path: str | os.PathLike, **more) -> None:
-    """Put a profile, and further keys, at path as JSON, whole or not at all."""
-    write_json(profile.as_dict() | more, path)
+def write_profile(profile: MachineProfile, path: str | os.PathLike, **more) -> Path:
+    """Put a profile, and further keys, at path as JSON, whole or not at all; returns path."""
+    return write_json(profile.as_dict() | more, path)

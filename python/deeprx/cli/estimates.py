@@ -1,49 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""deeprx profile: this machine's rates and power, and what they predict of receivers beside what is
-measured of them.
+"""What a machine's rates say of receivers, beside what is measured of them: estimates of time and
+energy, and what they miss.
 """
 
 import statistics
-import sys
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from rich.console import Console
 
-from deeprx_common import energy
-from deeprx_common.energy.machine import KINDS, MachineProfile, Operator, Prediction, write_profile
-from deeprx_common.terminal import make_console, number, steps, table
-
-from .runners import (
-    add_receivers,
-    compare,
-    make_runners,
-    set_threads,
-    show_engines,
-)
-
-MODEL_ROUNDS, MODEL_WINDOW_S = 3, 0.5
-
-
-def configure(parser) -> None:
-    parser.description = (
-        "Measures matrix products, convolutions, copies and calls, the clock and the "
-        "power (modelled where there is no counter). Then counts FLOP and bytes of receivers, "
-        "TorchScript operator by operator, and compares three estimates with what is measured of "
-        "the engine that the receiver block runs."
-    )
-    add = parser.add_argument
-    add_receivers(parser)
-    add("--out", type=Path, default=Path("machine.json"), metavar="FILE", help="(machine.json)")
-    add("--seconds", type=float, default=20.0, help="of measuring the machine (20)")
+from deeprx_common.energy.machine import KINDS, MachineProfile, Operator, Prediction
+from deeprx_common.terminal import number, table
 
 
 @dataclass(frozen=True)
 class ModelCost:
     """What a receiver takes of a machine: counted, predicted from its profile, measured.
 
-    engine: what was measured. operators, predicted: always TorchScript's. seconds: of an inference,
-    CPU time where it has one thread. joules: of a slot, where there is a counter.
+    engine: what was measured. operators, predicted: always TorchScript's. seconds: of a slot, CPU
+    time where it has one thread. joules: of a slot, of the strongest kind there is.
     """
 
     name: str
@@ -52,7 +26,7 @@ class ModelCost:
     operators: list[Operator]
     predicted: Prediction
     seconds: float
-    joules: energy.Estimate | None
+    joules: float | None
 
     @property
     def fused(self) -> bool:
@@ -68,7 +42,7 @@ class ModelCost:
         return parts
 
     def as_dict(self) -> dict:
-        measured = {"seconds": self.seconds, "joules": self.joules and asdict(self.joules)}
+        measured = {"seconds": self.seconds, "joules": self.joules}
         return {
             "receiver": self.name,
             "model_sha256": self.sha256,
@@ -80,69 +54,28 @@ class ModelCost:
         }
 
 
-def run(arguments) -> int:
-    from ..measure.machine import ROUNDS, MachineBenchmarks, find_power
-
-    a = arguments
-    if not 0 < a.seconds <= 600:
-        raise ValueError(f"--seconds must be above 0 and at most 600, got {a.seconds:g}")
-    console = make_console()
-    set_threads(a.threads)
-    runners = make_runners(a)
-    meter = energy.find_meter(a.device, a.meter, a.core_power)
-    power = find_power(a.device, a.threads, meter, a.idle_power)
-    a.out.parent.mkdir(parents=True, exist_ok=True)
-    benchmarks = MachineBenchmarks(a.device, a.threads, meter, power, a.seconds)
-    comparison = compare(runners, meter, power.idle, MODEL_WINDOW_S)
-    stopped = False
-    try:
-        with steps(console, ROUNDS * len(benchmarks) + MODEL_ROUNDS) as advance:
-            for _ in range(ROUNDS):
-                for what in benchmarks.run_round():
-                    advance(what)
-            for _ in range(MODEL_ROUNDS):
-                advance("receivers in turns")
-                comparison.run_round()
-    except KeyboardInterrupt:
-        stopped = True
-    if benchmarks.rounds == 0:
-        print("deeprx: stopped; nothing was measured", file=sys.stderr)
-        return 130
-    profile = benchmarks.profile()
-    models = [_cost(r, a, profile, comparison) for r in runners if comparison.rounds]
-    write_profile(profile, a.out, models=[m.as_dict() for m in models])
-    _show_machine(profile, console)
-    if models:
-        _show_models(models, profile, console)
-        show_engines(runners, console)
-    if stopped:
-        print(f"deeprx: stopped; what was measured: {a.out}", file=sys.stderr)
-        return 130
-    console.print(f"profile: {a.out}", soft_wrap=True)
-    return 0
-
-
-def _cost(runner, arguments, profile: MachineProfile, comparison) -> ModelCost:
+def count(runner, profile: MachineProfile, joules: float | None) -> ModelCost:
+    """Of a runner: its operators on a CPU, where they are not fused and their time is theirs."""
     from ..models.cost import count_operators
     from ..models.runner import TorchScriptRunner
 
-    a = arguments
-    # on a CPU, where operators are not fused, and their time is their own
-    operators = count_operators(TorchScriptRunner(runner.model, runner.config, a.n_rx).infer)
-    alone = a.device == "cpu" and a.threads == 1
-    joules = comparison.energy(runner.name) if profile.power_kind != "modelled" else None
+    alone = TorchScriptRunner(
+        runner.model, runner.config, runner.n_rx, precision=runner.converted_to
+    )
+    operators = count_operators(alone.infer)
+    lone = profile.device == "cpu" and profile.threads == 1
     return ModelCost(
         runner.name,
         runner.model.sha256,
         runner.description,
         operators,
         profile.predict(operators),
-        statistics.median(runner.cpu_seconds if alone else runner.seconds),
+        statistics.median(runner.cpu_seconds if lone else runner.seconds) / runner.batch,
         joules,
     )
 
 
-def _show_machine(profile: MachineProfile, console: Console) -> None:
+def show_machine(profile: MachineProfile, console: Console) -> None:
     p = profile
     joules = p.power_kind
     where = f"{p.machine}, {p.device}, {p.threads} {'thread' if p.threads == 1 else 'threads'}"
@@ -185,7 +118,8 @@ def _against(estimate: float, measured: float | None) -> str:
     return f"{number(estimate, 1e3)}{error}"
 
 
-def _show_models(models: list[ModelCost], profile: MachineProfile, console: Console) -> None:
+def show(models: list[ModelCost], profile: MachineProfile, kind: str, console: Console) -> None:
+    """kind: of the models' joules."""
     roofline = table(
         "Roofline of one slot",
         "\nreceiver", "\nMFLOP", "\nMB moved", "FLOP/\nbyte", "bound\nby",
@@ -196,8 +130,8 @@ def _show_models(models: list[ModelCost], profile: MachineProfile, console: Cons
         "receiver", "measured", "FLOP only", "FLOP/clock", "with traffic and calls",
     )  # fmt: skip
     joules = table(
-        f"Energy of one slot in mJ, {profile.power_kind}",
-        "receiver", "measured", "FLOP only", "FLOP/clock", "with traffic, calls, idle",
+        f"Estimates of the energy of one slot in mJ beside what is {kind}, and each one's error",
+        "receiver", kind, "FLOP/W", "FLOP/clock", "with traffic, calls, idle",
     )  # fmt: skip
     parts = table(
         "What explains the measured time",
@@ -219,11 +153,10 @@ def _show_models(models: list[ModelCost], profile: MachineProfile, console: Cons
             number(m.seconds, 1e3),
             *(_against(s, m.seconds) for s in (p.flop_s, p.clock_s, p.traffic_s)),
         )
-        counted = m.joules and m.joules.mean
         joules.add_row(
             m.name,
-            number(counted, 1e3),
-            *(_against(j, counted) for j in (p.flop_j, p.clock_j, p.traffic_j)),
+            number(m.joules, 1e3),
+            *(_against(j, m.joules) for j in (p.flop_j, p.clock_j, p.traffic_j)),
         )
         parts.add_row(m.name, *map(_percent, m.share_of_time.values()))
         kinds.add_row(m.name, *(_of_kind(m, profile, kind) for kind in KINDS))
