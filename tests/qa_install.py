@@ -124,3 +124,18 @@ def test_pytorch_that_is_gone_is_one_line(prefix, tmp_path):
     assert ran.returncode != 0
     assert ran.stderr.count("\n") == 1
     assert "PyTorch that gr-deeprx was built with" in ran.stderr
+
+
+def test_blocks_need_neither_radio_drivers_nor_what_other_blocks_need(prefix, modules):
+    program = """
+import sys
+hidden = ("gnuradio.uhd", "gnuradio.soapy", "gnuradio.zeromq", "matplotlib", "openvino")
+hidden += ("prometheus_client", "pynvml", "rich", "sigmf", "torch")
+sys.modules.update(dict.fromkeys(hidden))
+from gnuradio import deeprx
+for name in deeprx.__all__:
+    if not name.startswith("recording"):
+        getattr(deeprx, name)
+"""
+    ran = run(sys.executable, "-c", program, PYTHONPATH=modules)
+    assert (ran.returncode, ran.stderr) == (0, "")
