@@ -20,15 +20,11 @@ from gnuradio.deeprx.blocks.slot_sinr import powers
 from gnuradio.deeprx.blocks.tdl import TdlFading
 from gnuradio.deeprx.cli import main
 from gnuradio.deeprx.cli import radio as command
-from gnuradio.deeprx.radio.radio import (
-    SoftwareRadio,
-    Tuning,
-    UhdRadio,
-    counting_marks,
-    radio_monitor,
-    timed_burst,
-    transmit_scale,
-)
+from gnuradio.deeprx.radio.monitor import radio_monitor
+from gnuradio.deeprx.radio.radio import Tuning, transmit_scale
+from gnuradio.deeprx.radio.soapy import counting_marks
+from gnuradio.deeprx.radio.software import SoftwareRadio
+from gnuradio.deeprx.radio.uhd import UhdRadio, timed_burst
 from gnuradio.deeprx.recording.recording import Recording
 from gnuradio.deeprx.recording.writer import RecordingWriter
 
@@ -603,7 +599,8 @@ def test_modules_that_a_machine_lacks_are_missed_where_they_are_used():
 import sys
 sys.modules |= dict.fromkeys(("gnuradio.soapy", "gnuradio.uhd", "gnuradio.zeromq"))
 from gnuradio.deeprx.cli import main, radio
-from gnuradio.deeprx.radio.radio import Tuning, open_radio
+from gnuradio.deeprx.radio.devices import open_radio
+from gnuradio.deeprx.radio.radio import Tuning
 for args, use_uhd in (("driver=lime", False), ("type=b200", True), ("driver=software", False)):
     try:
         open_radio(args, 1.0, use_uhd).source(Tuning(7.68e6, 1e9, 0.0), 1)

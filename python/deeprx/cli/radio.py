@@ -23,17 +23,12 @@ from ..measure.flowgraph import Flowgraph, run_watched, stop_on_ctrl_c
 from ..measure.link import TAIL_SLOTS
 from ..measure.points import add_points, new_report
 from ..models.file import read_model_file
-from ..radio.radio import (
-    Radio,
-    SoftwareRadio,
-    Tuning,
-    UhdRadio,
-    counting_marks,
-    open_radio,
-    radio_monitor,
-    timed_burst,
-    transmit_scale,
-)
+from ..radio.devices import open_radio
+from ..radio.monitor import radio_monitor
+from ..radio.radio import Radio, Tuning, transmit_scale
+from ..radio.soapy import counting_marks
+from ..radio.software import SoftwareRadio
+from ..radio.uhd import UhdRadio, timed_burst
 from ..recording.recording import SentSlots
 from ..recording.sink import recording_sink
 from .options import METERING, SLOT, add_options, open_meter, out_folder, slot_config

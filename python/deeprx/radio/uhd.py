@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""USRPs through gr-uhd, and bursts at a time of theirs."""
+
+import time
+from collections import Counter
+
+import numpy as np
+import pmt
+from gnuradio import gr
+
+from ..blocks.slot_stream import MessageError, SelfKeeping
+from .radio import Radio, Tuning, gnuradio_module, key_values
+
+_START_S = 0.2  # from now until a timed burst begins
+
+
+class UhdRadio(Radio):
+    """A USRP, through gr-uhd.
+
+    args: UHD device arguments, e.g. "type=b200". The source tags rx_time at its start and after an
+    overflow; the sink waits for the tx_time of a burst and reports underflows on its message port
+    async_msgs.
+    """
+
+    def __init__(self, args: str):
+        super().__init__(args, "UHD")
+        key_values(args)
+
+    def sink(self, tuning: Tuning) -> gr.basic_block:
+        block = self._make("usrp_sink", 1)
+        self._tune(block, tuning, 1)
+        self._set_time(block)
+        return block
+
+    def source(self, tuning: Tuning, n_rx: int) -> gr.basic_block:
+        block = self._make("usrp_source", n_rx)
+        self._tune(block, tuning, n_rx)
+        self._set_time(block)
+        return block
+
+    def _make(self, kind: str, n_channels: int):
+        uhd = gnuradio_module("uhd")
+        stream = uhd.stream_args(cpu_format="fc32", channels=list(range(n_channels)))
+        return self._try(getattr(uhd, kind), self.args, stream)
+
+    def _set_time(self, block) -> None:
+        block.set_time_now(gnuradio_module("uhd").time_spec(time.time()))
+
+    def _tune(self, block, tuning: Tuning, n_channels: int) -> None:
+        names = self._antennas(tuning, n_channels)
+        self._try(block.set_samp_rate, tuning.sample_rate)
+        self._check_rate(tuning, block.get_samp_rate())
+        for channel in range(n_channels):
+            band, gains = block.get_freq_range(channel), block.get_gain_range(channel)
+            self._check("frequency", tuning.frequency_hz, [(band.start(), band.stop())], "Hz")
+            self._try(block.set_center_freq, tuning.frequency_hz, channel)
+            self._check("gain", tuning.gain_db, [(gains.start(), gains.stop())], "dB")
+            self._try(block.set_gain, tuning.gain_db, channel)
+            if names:
+                self._check_antenna(names[channel], block.get_antennas(channel))
+                self._try(block.set_antenna, names[channel], channel)
+
+
+class timed_burst(SelfKeeping, gr.sync_block):
+    """Makes n_samples samples one timed burst of a usrp_sink: tx_sob, tx_time, tx_eob.
+
+    Not its length tags: each slot would be a burst, and the radio would stop in between. n_samples:
+    0 for no end. clock: the sink, asked for the time when the first sample comes. Message port
+    async_msgs: the sink's; what it reports is counted in events.
+    """
+
+    def __init__(self, n_samples: int, clock):
+        super().__init__("Timed burst", [np.complex64], [np.complex64])
+        self._last, self._clock = n_samples - 1, clock
+        self.events: Counter[str] = Counter()
+        self.message_port_register_in(pmt.intern("async_msgs"))
+        self.set_msg_handler(pmt.intern("async_msgs"), self._on_async)
+
+    def work(self, input_items, output_items):
+        n, first = len(input_items[0]), self.nitems_read(0)
+        output_items[0][:] = input_items[0]
+        if first == 0:
+            now = self._clock.get_time_now()
+            whole, fraction = divmod(now.get_frac_secs() + _START_S, 1)
+            when = pmt.from_uint64(now.get_full_secs() + int(whole)), pmt.from_double(fraction)
+            self.add_item_tag(0, 0, pmt.intern("tx_sob"), pmt.PMT_T)
+            self.add_item_tag(0, 0, pmt.intern("tx_time"), pmt.make_tuple(*when))
+        if first <= self._last < first + n:
+            self.add_item_tag(0, self._last, pmt.intern("tx_eob"), pmt.PMT_T)
+        return n
+
+    def _on_async(self, message):
+        try:
+            if not pmt.eq(pmt.car(message), pmt.intern("uhd_async_msg")):
+                return
+            codes = pmt.dict_ref(pmt.cdr(message), pmt.intern("event_code"), pmt.PMT_NIL)
+            names = [pmt.symbol_to_string(pmt.nth(k, codes)) for k in range(pmt.length(codes))]
+        except (ValueError, RuntimeError):  # PMT's
+            raise MessageError(f"expected what a usrp_sink says, found {message!s:.80}") from None
+        self.events.update(name for name in names if name != "burst_ack")
