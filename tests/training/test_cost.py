@@ -14,12 +14,12 @@ NET = {"net": "HybridRx", "channels": 4, "dilations": [[1, 1]]}
 WIDE = NET | {"channels": 8}
 
 
-def run(taught, **members):
+def run(students, **members):
     phase = {"slots": 0, "s": 1.0, "flop": 0.0, "joules": None, "modelled_j": 0.0}
     return {
         "schema": "deeprx.training/1",
         "members": members,
-        "taught": taught,
+        "students": students,
         "cached_llr_slots": 30,
         "device": "cpu",
         "wall_s": 5.0,

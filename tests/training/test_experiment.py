@@ -96,8 +96,8 @@ members.tiny.net.channels = [4]
     for line in ("seed = 2", "channels = 8", "snr_db = ["):
         assert line in recipe
     taught = load(write(tmp_path), "out").groups
-    assert [g.is_teacher for g in taught] == ["good", "bad", "", "", ""]
-    student = next(g for g in taught if g.taught_by == "good")
+    assert [g.label for g in taught] == ["good", "bad", "", "", ""]
+    student = next(g for g in taught if g.teacher_label == "good")
     assert student.teacher == taught[0].name
     assert f"out/{taught[0].name}/last.ckpt:tiny" in student.recipe
 
@@ -230,7 +230,7 @@ def test_grids_stop_resume_and_report_what_failed(tmp_path, capsys):
     path, out = write(tmp_path), tmp_path / "out"
     groups = {g.name: g for g in load(path, out).groups}
     long = out / next(n for n in groups if n.startswith("steps=300"))
-    taught = out / next(n for n, g in groups.items() if g.taught_by == "good")
+    taught = out / next(n for n, g in groups.items() if g.teacher_label == "good")
     # one group at a time: importing torch is most of the work here
     options = ["--out", str(out), "--cpus", str(len(os.sched_getaffinity(0)))]
 
@@ -385,3 +385,32 @@ def test_groups_within_a_given_time(tmp_path, capfd):
     assert main(command) == 1
     assert "last.ckpt: of another experiment; choose another --out" in capfd.readouterr().err
     assert (out / "seed1" / "last.ckpt").read_bytes() == before
+
+
+def test_ctrl_c_within_a_given_time_saves_the_groups(tmp_path):
+    """They train in processes that no signal reaches."""
+    (tmp_path / "t.toml").write_text(TEACHER)
+    main([str(tmp_path / "t.toml"), "--out", str(tmp_path / "t"), "--device", "cpu"])
+    file, group = tmp_path / "s.toml", tmp_path / "out" / "seed1"
+    text = TIMED.format(teacher=f"{tmp_path}/t/last.ckpt")
+    start = text.index('[[group]]\nname = "lost"')
+    text = text[:start] + text[text.index("[[examination]]") :]
+    file.write_text(text.replace("steps = 3", "steps = 100000"))
+    command = [sys.executable, "-m", "deeprx_training.cli", "experiment", file]
+    command += ["--out", str(tmp_path / "out"), "--minutes", "8", "--gpus", "0"]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
+    deadline = time.time() + 300
+    while not (group / "log.jsonl").exists():
+        assert process.poll() is None and time.time() < deadline, process.communicate()[0]
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 130 and "goes on from there" in said and "Traceback" not in said
+    assert torch.load(group / "last.ckpt", weights_only=True)["step"] >= 100

@@ -31,10 +31,10 @@ def several(each: type, least: int = 1) -> type:
 def pair(each: type) -> type:
     """Of numbers, the smaller first."""
 
-    def ordered(found):
-        if found[0] > found[1]:
+    def ordered(values):
+        if values[0] > values[1]:
             raise ValueError("expected the smaller number first")
-        return found
+        return values
 
     return Annotated[tuple[each, each], AfterValidator(ordered)]
 
@@ -42,10 +42,10 @@ def pair(each: type) -> type:
 def weights(key: type) -> type:
     """A table of weights, not all zero."""
 
-    def some(found):
-        if not sum(found.values()) > 0:
+    def some(table):
+        if not sum(table.values()) > 0:
             raise ValueError("expected a weight above 0")
-        return found
+        return table
 
     return Annotated[dict[key, number(0)], AfterValidator(some)]
 

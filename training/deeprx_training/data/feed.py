@@ -128,9 +128,9 @@ class SlotCache:
     @staticmethod
     def _keep(path: Path, make: Callable[[], list]) -> list:
         if not path.exists():
-            made = make()
-            write_atomically(path, lambda temporary: torch.save(made, temporary))
-            return made
+            values = make()
+            write_atomically(path, lambda temporary: torch.save(values, temporary))
+            return values
         return read_tensors(path, "cached slots", mapped=True)
 
     def chunk(self, key: int, draw: Callable[[], list[SlotBatch]], device) -> list[SlotBatch]:
@@ -138,7 +138,7 @@ class SlotCache:
         stored = self._keep(self.slots / f"{key:06d}.pt", lambda: [_pack(b) for b in draw()])
         return [_unpack(s, device) for s in stored]
 
-    def taught(self, key: int, teach: Callable[[], list[Tensor]]) -> list[Tensor]:
+    def llrs_of(self, key: int, teach: Callable[[], list[Tensor]]) -> list[Tensor]:
         """The teacher's LLRs on that chunk."""
         return self._keep(self.llrs / f"{key:06d}.pt", lambda: [t.cpu() for t in teach()])
 
@@ -188,7 +188,7 @@ class SlotFeed:
         with self.phase("data", p.batch * p.chunk):
             return self.cache.chunk(key, draw, self.device) if self.cache else draw()
 
-    def _taught(self, key: int, batches: list[SlotBatch]) -> list[Tensor]:
+    def _llrs(self, key: int, batches: list[SlotBatch]) -> list[Tensor]:
         slots = self.plan.batch * self.plan.chunk
         self.cached_llr_slots += slots
 
@@ -197,7 +197,7 @@ class SlotFeed:
             with self.phase("teacher", slots):
                 return [self.teach(b).half() for b in batches]
 
-        llrs = self.cache.taught(key, teach) if self.cache else teach()
+        llrs = self.cache.llrs_of(key, teach) if self.cache else teach()
         return [t.to(self.device, non_blocking=True) for t in llrs]
 
     def fill(self, part: int = 0, parts: int = 1) -> Iterator[int]:
@@ -207,7 +207,7 @@ class SlotFeed:
         for key in range(part, self.plan.distinct // self.plan.chunk, parts):
             drawn = self._draw(key)
             if self.teach is not None:
-                self._taught(key, drawn)
+                self._llrs(key, drawn)
             yield key
 
     def batches(self, step: int, distilling: Callable[[int], bool]) -> Iterator:
@@ -220,7 +220,7 @@ class SlotFeed:
                 drawn = coming.result()
                 coming = thread.submit(self._draw, self.key(index + 1))
                 asked = self.teach is not None and distilling(index * chunk)
-                llrs = self._taught(self.key(index), drawn) if asked else [None] * chunk
+                llrs = self._llrs(self.key(index), drawn) if asked else [None] * chunk
                 for i in range(step - index * chunk, chunk):
                     yield drawn[i], llrs[i]
                 index, step = index + 1, (index + 1) * chunk

@@ -21,7 +21,8 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from deeprx_common.terminal import make_console, progress_bar
 
 from ..files import TrainingError
 from ..teaching import recipe as recipes
@@ -205,13 +206,7 @@ class _Queue(_Groups):
     def _watch(self, names: dict) -> dict[str, str]:
         """Show progress until every group has ended."""
         groups = {g.name: g for g in self.todo}
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-        )
-        with Progress(*columns) as progress:
+        with progress_bar(make_console(), "{task.completed:.0f}/{task.total:.0f}") as progress:
             every = len(self.experiment.groups)
             whole = progress.add_task("groups", total=every, completed=every - len(groups))
             bars = {}

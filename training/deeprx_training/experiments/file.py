@@ -91,16 +91,16 @@ class Group:
     """One process of an experiment.
 
     name: its folder; recipe: TOML text, or "" for a teacher that is only examined; teacher: name
-    of the group that trains its teacher, or ""; taught_by: what the table calls its teacher, or "";
-    is_teacher: what the table calls the group's receiver where others learn from it, or "";
-    reference: of a teacher's weights; axes: what the grid set.
+    of the group that trains its teacher, or ""; teacher_label: what the table calls its teacher, or
+    ""; label: of a teacher, what the table calls it; reference: of a teacher's weights; axes: what
+    the grid set.
     """
 
     name: str
     recipe: str
     teacher: str = ""
-    taught_by: str = ""
-    is_teacher: str = ""
+    teacher_label: str = ""
+    label: str = ""
     reference: str = ""
     axes: tuple[tuple[str, object], ...] = ()
 
@@ -116,7 +116,7 @@ class Experiment:
 
     def of(self, group: Group) -> list[Examination]:
         """The examinations of a group."""
-        every = group.is_teacher
+        every = group.label
         return [e for e in self.examinations if every or not e.groups or group.name in e.groups]
 
 
@@ -161,7 +161,7 @@ class _Expansion:
                 "nothing to train: expected [[group]], or [[grid]] with lists of values, such as "
                 "seed = [1, 2]"
             )
-        used = {g.taught_by for g in groups}
+        used = {g.teacher_label for g in groups}
         if spare := [label for label in file.teachers if label not in used]:
             raise ValueError(f"no group learns from [teachers.{spare[0]}]")
         known = {g.name for g in groups}
@@ -192,7 +192,7 @@ class _Expansion:
             raise ValueError(f"{where}: expected a recipe that needs no teacher itself")
         group = self._group(f"teacher={label}-{_digest(recipe)}", recipe, where)
         reference = f"{self.out / group.name / 'last.ckpt'}:{recipe['members'][0]['name']}"
-        return replace(group, is_teacher=label, reference=reference)
+        return replace(group, label=label, reference=reference)
 
     def _named(self, base: dict, table: dict) -> Group:
         changes = {k: v for k, v in table.items() if k not in ("name", "members")}
@@ -208,16 +208,18 @@ class _Expansion:
         recipe = deepcopy(base) | {"members": members}
         for key, value in _flat(changes):
             _set(recipe, key, value, where)
-        return self._taught(named.name, recipe, where)
+        return self._students(named.name, recipe, where)
 
     def _point(self, base: dict, point: dict) -> Group:
         recipe = deepcopy(base)
         label = ",".join(f"{k.split('.')[-1]}={_label(v)}" for k, v in point.items())
         for key, value in point.items():
             _set(recipe, key, value, "[[grid]]")
-        return replace(self._taught("", recipe, f"grid {label}", label), axes=tuple(point.items()))
+        return replace(
+            self._students("", recipe, f"grid {label}", label), axes=tuple(point.items())
+        )
 
-    def _taught(self, name: str, recipe: dict, where: str, label: str = "") -> Group:
+    def _students(self, name: str, recipe: dict, where: str, label: str = "") -> Group:
         """A group of students; the name of a point ends in a hash of what it trains."""
         called = recipe.get("teacher", "")
         if called and called not in self.teachers:
@@ -228,7 +230,7 @@ class _Expansion:
             recipe["teacher"] = teacher.reference
         group = self._group(name or f"{label[:100]}-{identity}", recipe, where)
         trained = teacher.name if teacher and teacher.recipe else ""
-        return replace(group, teacher=trained, taught_by=called)
+        return replace(group, teacher=trained, teacher_label=called)
 
     def _group(self, name: str, recipe: dict, where: str) -> Group:
         text = tomli_w.dumps(recipe)
@@ -247,7 +249,7 @@ class _Expansion:
         what = f"{named.member}@{named.rounds}".encode()
         digest = hashlib.sha256(named.file.read_bytes() + what).hexdigest()[:8]
         name = f"teacher={_label(called)}"[:100]
-        return Group(f"{name}-{digest}", "", is_teacher=called, reference=reference)
+        return Group(f"{name}-{digest}", "", label=called, reference=reference)
 
 
 def _flat(table: dict, prefix: str = "") -> Iterator[tuple[str, object]]:

@@ -197,11 +197,11 @@ class GroupRun:
             for member in recipe.members:
                 nets[member.name] = load_receiver(f"{self.folder}/last.ckpt:{member.name}")[1]
                 facts[member.name] = _member_facts(group, recipe, member) | spent
-        if group.is_teacher:
+        if group.label:
             net = load_receiver(group.reference, rebuild=True)[1]
             known = facts.get(Reference.parse(group.reference).member, {"group": group.name})
-            nets = {group.is_teacher: net}
-            facts = {group.is_teacher: known | {"kind": "teacher"}}
+            nets = {group.label: net}
+            facts = {group.label: known | {"kind": "teacher"}}
         for name, net in nets.items():
             flop = flop_per_slot(net, self.experiment.n_rx, self.experiment.n_prb)
             facts[name] |= {
@@ -245,7 +245,7 @@ class GroupRun:
         return run.counted()
 
     def _write_block_errors(self, examination: Examination, domain: str, counted: Counted) -> None:
-        whose = "teacher" if self.group.is_teacher else self.group.name
+        whose = "teacher" if self.group.label else self.group.name
         wrong = {
             f"block_errors {rate} {name if name in BASELINES else f'{whose}/{name}'}": slots
             for rate, of in counted.block_errors.items()
@@ -265,14 +265,14 @@ def _member_facts(group: Group, recipe: recipes.Recipe, member: recipes.Member) 
     """What the table says of a member besides what was measured."""
     plain = {k: v for k, v in vars(recipe).items() if isinstance(v, int | float | str)}
     del plain["text"], plain["sha256"], plain["folder"]
-    taught = group.taught_by and any(w for k, w in member.loss.items() if k != "bce")
+    teacher = group.teacher_label if member.lessons else ""
     return {
         "group": group.name,
-        "kind": "distilled" if taught else "scratch",
+        "kind": "distilled" if teacher else "scratch",
         "net": json.dumps(member.net),
         **plain,
-        "teacher": group.taught_by if taught else "",
-        "temperature": float(member.temperature) if taught else None,
+        "teacher": teacher,
+        "temperature": float(member.temperature) if teacher else None,
         **{f"loss_{k}": float(member.loss.get(k, 0.0)) for k in LOSSES},
         **{k: json.dumps(v) for k, v in group.axes if k.startswith("data.")},
         "recipe_sha256": recipe.sha256,
@@ -322,10 +322,10 @@ def _stamp(experiment: Experiment, group: Group) -> bytes:
 def is_finished(folder: Path, experiment: Experiment, group: Group) -> bool:
     """Whether the group was trained and counted as the experiment has it now."""
     try:
-        found = pa.parquet.read_schema(folder / "result.parquet").metadata or {}
+        metadata = pa.parquet.read_schema(folder / "result.parquet").metadata or {}
     except (OSError, pa.ArrowInvalid):
         return False
-    return found.get(b"examinations") == _stamp(experiment, group)
+    return metadata.get(b"examinations") == _stamp(experiment, group)
 
 
 def gather(experiment: Experiment, out: Path) -> pa.Table | None:
@@ -337,8 +337,8 @@ def gather(experiment: Experiment, out: Path) -> pa.Table | None:
     for group in experiment.groups:
         folder = out / group.name
         for file in sorted(folder.glob("*-coded.npz")):
-            with np.load(file) as found:
-                coded.setdefault(file.name, {}).update(found)
+            with np.load(file) as arrays:
+                coded.setdefault(file.name, {}).update(arrays)
         if not (folder / "result.parquet").exists():
             continue
         for row in pa.parquet.read_table(folder / "result.parquet").to_pylist():

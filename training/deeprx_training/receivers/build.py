@@ -70,7 +70,7 @@ def _foreign(name: str, arguments: dict, folders) -> nn.Module:
     path = list(sys.path)
     sys.path[:0] = [os.fspath(f) for f in folders] + [os.getcwd()]
     try:
-        found = getattr(importlib.import_module(module), kind, None)
+        net = getattr(importlib.import_module(module), kind, None)
     except ImportError as error:
         raise ValueError(
             f"{name}: {error}; modules are sought beside the recipe, in the working directory "
@@ -78,9 +78,9 @@ def _foreign(name: str, arguments: dict, folders) -> nn.Module:
         ) from None
     finally:
         sys.path[:] = path
-    if not (inspect.isclass(found) and issubclass(found, nn.Module)):
+    if not (inspect.isclass(net) and issubclass(net, nn.Module)):
         raise ValueError(f"{name}: expected a torch.nn.Module of that name in {module}.py")
     try:
-        return found(**arguments)
+        return net(**arguments)
     except TypeError as error:
         raise ValueError(f"{name}: {error}") from None

@@ -53,8 +53,8 @@ def read_run(folder: str | Path) -> dict:
             raise KeyError("schema")
         if not all("joules" in run["phases"][name] for name in PHASES):
             raise KeyError("joules")
-        if not set(run["taught"]) <= set(run["members"]):
-            raise KeyError("taught")
+        if not set(run["students"]) <= set(run["members"]):
+            raise KeyError("students")
         return run
     except FileNotFoundError:
         raise TrainingError(
@@ -91,7 +91,7 @@ def teacher_cost(reference: str) -> tuple[float, float]:
 
 def payback(run: dict, teacher: tuple[float, float]) -> list[Payback]:
     """For every member of a run. They share the data equally, forward and backward passes by their
-    nets' FLOP; those that were taught also share the teacher's passes (cached ones included, as if
+    nets' FLOP; students also share the teacher's passes (cached ones included, as if
     they had been run), and each is billed the whole of the teacher's training.
     """
     trained, served = teacher
@@ -99,15 +99,15 @@ def payback(run: dict, teacher: tuple[float, float]) -> list[Payback]:
     phases = run["phases"]
     asked = phases["teacher"]["slots"]
     per_slot = phases["teacher"]["flop"] / asked if asked else served
-    taught = run["taught"]
-    passes = (asked + run["cached_llr_slots"]) * per_slot / max(1, len(taught))
+    students = run["students"]
+    passes = (asked + run["cached_llr_slots"]) * per_slot / max(1, len(students))
     nets = phases["forward"]["flop"] + phases["backward"]["flop"]
     return [
         Payback(
             student=name,
             own_flop=nets * f / sum(flop.values()) + phases["data"]["flop"] / len(flop),
-            teacher_forward_flop=passes if name in taught else 0.0,
-            teacher_training_flop=trained if name in taught else 0.0,
+            teacher_forward_flop=passes if name in students else 0.0,
+            teacher_training_flop=trained if name in students else 0.0,
             saved_flop_per_slot=served - f,
         )
         for name, f in flop.items()
@@ -136,7 +136,7 @@ def phase_table(run: dict) -> Table:
     return table
 
 
-def payback_table(found: list[Payback]) -> Table:
+def payback_table(paybacks: list[Payback]) -> Table:
     """TFLOP spent on each student and the slots that pay it back."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("student")
@@ -149,7 +149,7 @@ def payback_table(found: list[Payback]) -> Table:
         "without the teacher's training",
     ):
         table.add_column(column, justify="right")
-    for p in found:
+    for p in paybacks:
         alone = p.own_flop + p.teacher_forward_flop
         table.add_row(
             p.student,

@@ -117,12 +117,12 @@ class EnergyBill:
         """
         joules, reason = self._joules, self._reason
         if self._window:
-            found = self._window.read()
+            energy = self._window.read()
             if not self.gpu:
                 cpu_s = time.process_time() - self._cpu_s
-                found = found.served(slots=1, cpu_s=cpu_s).attributed()
-            joules += found.joules or 0.0
-            reason = reason or found.reason
+                energy = energy.served(slots=1, cpu_s=cpu_s).attributed()
+            joules += energy.joules or 0.0
+            reason = reason or energy.reason
         return {"joules": joules, "reason": reason}
 
     def load_state(self, state: dict) -> None:

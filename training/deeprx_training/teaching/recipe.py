@@ -41,6 +41,11 @@ class Member:
     temperature: number(0, 1000, above=True) = 1.0
     start: Text = ""
 
+    @property
+    def lessons(self) -> list[str]:
+        """Its losses that ask a teacher."""
+        return [name for name, weight in self.loss.items() if weight and name != "bce"]
+
 
 @table_of
 @dataclass(frozen=True)
@@ -111,8 +116,8 @@ def located(reference: str, folder: Path) -> str:
     """
     named, folder = Reference.parse(reference), folder.resolve()
     places = (Path(place) / named.file for place in ("", folder, *folder.parents))
-    found = next((p for p in places if p.is_file()), None)
-    return str(replace(named, file=found)) if found else reference
+    file = next((p for p in places if p.is_file()), None)
+    return str(replace(named, file=file)) if file else reference
 
 
 def content_sha256(text: str) -> str:
@@ -143,8 +148,8 @@ def parse(text: str, where: str, folder: Path = Path()) -> Recipe:
     """
     try:
         table = tomllib.loads(text)
-        if made := {"sha256", "text", "folder"} & set(table):
-            raise ValueError(f"unknown key {min(made)!r}")
+        if set_here := {"sha256", "text", "folder"} & set(table):
+            raise ValueError(f"unknown key {min(set_here)!r}")
         recipe = check(Recipe, table)
         recipe = replace(
             recipe,
@@ -196,15 +201,15 @@ def _check(recipe: Recipe, folder: Path) -> None:
         except ValueError as error:
             raise ValueError(f"members {m.name}: net: {error}") from None
         for key, usual, needed in (("n_rx", 2, data.n_rx), ("bits", MAX_BITS, bits)):
-            found = m.net.get(key, usual)
+            given = m.net.get(key, usual)
             if type(net) in NETS.values() and (
-                found < needed or (key == "n_rx" and found != needed)
+                given < needed or (key == "n_rx" and given != needed)
             ):
                 raise ValueError(
-                    f"members {m.name}: {key}: expected {needed}, as [data] has it, found {found}"
+                    f"members {m.name}: {key}: expected {needed}, as [data] has it, found {given}"
                 )
-        if not recipe.teacher and (taught := [n for n in m.loss if n != "bce" and m.loss[n]]):
+        if m.lessons and not recipe.teacher:
             raise ValueError(
-                f"members {m.name} learns from a teacher ({', '.join(taught)}), but the recipe "
+                f"members {m.name} learns from a teacher ({', '.join(m.lessons)}), but the recipe "
                 "names none"
             )

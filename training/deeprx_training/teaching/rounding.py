@@ -47,7 +47,7 @@ def _some(x: Tensor, most: int = 50_000) -> Tensor:
 def fine_tune(
     net: RealtimeRx, teacher: RealtimeRx, conditions: Conditions, steps: int, lr: float = 2e-4
 ) -> None:
-    """Train net, which rounds, to the sent bits and the LLRs of the net it was made from."""
+    """Train net, which rounds, to the sent bits and the LLRs of the net that it rounds."""
     generator = SlotGenerator(conditions)
     optimizer = torch.optim.AdamW(net.parameters(), lr=lr)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
@@ -55,13 +55,13 @@ def fine_tune(
         batch = generator.batch(BATCH, seeds.TUNING, step)
         bits = batch.config.bits_per_symbol
         with torch.no_grad():
-            taught = teacher(batch.y, batch.p, bits)
+            teacher_llr = teacher(batch.y, batch.p, bits)
         loss, _ = objective(
             net(batch.y, batch.p, bits),
             batch.bits,
             batch.data,
             {"bce": 0.5, "kl": 0.5},
-            taught,
+            teacher_llr,
             sinr_weight(batch.sinr_db),
         )
         optimizer.zero_grad(set_to_none=True)

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from deeprx_common import report
 from deeprx_common.energy import find_meter
+from deeprx_common.terminal import make_console, progress_bar
 
 from ..data.channels import SlotBatch
 from ..data.feed import SlotFeed
@@ -151,7 +151,7 @@ class Trainer:
         """
         r, gpu, price = self.recipe, self.ledger.gpu, self.bill.meter.price
         busy = 1 if gpu else torch.get_num_threads()
-        found = report.new()
+        made_by = report.new()
         joules, reason = self.bill.joules()
         shares = self.ledger.shares()
         phases = {
@@ -166,8 +166,8 @@ class Trainer:
         }
         return {
             "schema": "deeprx.training/1",
-            "host": found["host"],
-            "versions": found["versions"],
+            "host": made_by["host"],
+            "versions": made_by["versions"],
             "device": torch.cuda.get_device_name() if gpu else "cpu",
             "threads": torch.get_num_threads(),
             "processes": self.fabric.world_size,
@@ -175,9 +175,7 @@ class Trainer:
             "recipe_sha256": r.sha256,
             "teacher": r.teacher or None,
             "members": {m.name: m.net for m in r.members},
-            "taught": [
-                m.name for m in r.members if any(w for n, w in m.loss.items() if n != "bce")
-            ],
+            "students": [m.name for m in r.members if m.lessons],
             "step": self.step,
             "slots": self.step * r.batch * self.fabric.world_size,
             "wall_s": self.wall_s,
@@ -194,7 +192,7 @@ class Trainer:
         }
 
     def resume(self) -> None:
-        """Go on from last.ckpt if there is one; TrainingError if another recipe made it."""
+        """Go on from last.ckpt if there is one; TrainingError if it is of another recipe."""
         if not self.checkpoint.exists():
             return
         state = read_checkpoint(self.checkpoint)
@@ -216,7 +214,7 @@ class Trainer:
     def _distilling(self, step: int) -> bool:
         return self.teacher is not None and step < self.recipe.kd_until * self.recipe.steps
 
-    def _train_step(self, batch: SlotBatch, taught: torch.Tensor | None) -> dict:
+    def _train_step(self, batch: SlotBatch, teacher_llr: torch.Tensor | None) -> dict:
         """One step of every member; returns its losses by name, as tensors."""
         size = len(batch.y)
         if self.step >= self.recipe.norm_until * self.recipe.steps:
@@ -226,12 +224,13 @@ class Trainer:
         weight = sinr_weight(batch.sinr_db) if self.recipe.sinr_weight else None
         if self.features and self._distilling(self.step):
             with self.ledger.phase("teacher", size):
-                taught = self.teacher(batch)
+                teacher_llr = self.teacher(batch)
         return {
-            m.name: self._train_member(m, batch, taught, weight, size) for m in self.recipe.members
+            m.name: self._train_member(m, batch, teacher_llr, weight, size)
+            for m in self.recipe.members
         }
 
-    def _train_member(self, member: Member, batch, taught, weight, size) -> dict:
+    def _train_member(self, member: Member, batch, teacher_llr, weight, size) -> dict:
         net, optimizer = self.nets[member.name], self.optimizers[member.name]
         bits = batch.config.bits_per_symbol
         for group in optimizer.param_groups:
@@ -240,14 +239,14 @@ class Trainer:
             llr = net(batch.y, batch.p, bits)[..., :bits].float()
             times = len(llr) // size  # a net may return the LLRs of several exits
             features = None
-            if taught is not None and member.loss.get("hint"):
+            if teacher_llr is not None and member.loss.get("hint"):
                 features = (self.features.of(member.name), self.features.of("teacher"))
             total, named = objective(
                 llr,
                 batch.bits.repeat(times, 1, 1, 1),
                 batch.data,
-                member.loss if taught is not None else {"bce": 1.0},
-                None if taught is None else taught.repeat(times, 1, 1, 1),
+                member.loss if teacher_llr is not None else {"bce": 1.0},
+                None if teacher_llr is None else teacher_llr.repeat(times, 1, 1, 1),
                 None if weight is None else weight.repeat(times),
                 member.temperature,
                 features,
@@ -322,24 +321,20 @@ class Trainer:
         self.bill.start()
         for net in self.nets.values():
             net.train()
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
+        console = make_console()
+        console.quiet = not first
         board = None
         if first and self.step < recipe.steps:
             board = SummaryWriter(self.out / "tensorboard", purge_step=self.step + 1)
         batches = self.feed.batches(self.step, self._distilling)
         try:
-            with Progress(*columns, disable=not first) as progress:
+            with progress_bar(console, "{task.completed:.0f}/{task.total:.0f} steps") as progress:
                 task = progress.add_task("training", total=recipe.steps, completed=self.step)
                 stopped = False
                 while self.step < recipe.steps and not stopped:
                     on_step()
-                    batch, taught = next(batches)
-                    parts = self._train_step(batch, taught)
+                    batch, teacher_llr = next(batches)
+                    parts = self._train_step(batch, teacher_llr)
                     self.step += 1
                     now = time.monotonic()
                     self.wall_s = before_s + now - begin
