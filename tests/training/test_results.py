@@ -24,9 +24,14 @@ from deeprx_training.files import TrainingError
 WRITTEN = sorted((results.ROOT / "results").glob("*.json"))
 
 
+TO_COME = {"ber", "limits", "time", "energy"}
+
+
 @pytest.mark.parametrize("part", results.PARTS)
-@pytest.mark.xfail(strict=True, reason="the campaign and a quiet machine are to come")
-def test_everything_was_measured(part):
+def test_everything_was_measured(request, part):
+    if part in TO_COME:
+        reason = "the campaign and a quiet machine are to come"
+        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
     assert part in {path.stem for path in WRITTEN}
 
 

@@ -68,18 +68,19 @@ def content_sha256(path: str | Path) -> str:
 
 def rewrite(path: str | Path, metadata: dict) -> None:
     """Give a model file another deeprx.json."""
-    records = _records(path)
 
     def write(partial: str) -> None:
-        with zipfile.ZipFile(partial, "w") as archive:
-            for name, data in records.items():
-                if name.endswith(RECORD):
+        with zipfile.ZipFile(path) as old, zipfile.ZipFile(partial, "w") as new:
+            for record in old.infolist():
+                data = old.read(record)
+                if record.filename.endswith(RECORD):
                     data = json.dumps(metadata, indent=1).encode()
-                info = zipfile.ZipInfo(name)
-                start = archive.fp.tell() + 30 + len(name.encode()) + 4
+                info = zipfile.ZipInfo(record.filename)
+                info.compress_type = record.compress_type
+                start = new.fp.tell() + 30 + len(record.filename.encode()) + 4
                 pad = -start % ALIGNED
                 info.extra = struct.pack("<2sH", b"FB", pad) + b"Z" * pad  # as LibTorch pads
-                archive.writestr(info, data)
+                new.writestr(info, data)
 
     write_atomically(Path(path), write)
 
