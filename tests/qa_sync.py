@@ -106,6 +106,20 @@ def test_any_offset_up_to_seven_subcarriers(cfo_hz):
     assert sync.cfo_hz == pytest.approx(cfo_hz, abs=150)
 
 
+@pytest.mark.parametrize(("snr_db", "bound_hz"), [(3, 20), (-4, 60)])
+def test_offset_is_estimated_without_bias(snr_db, bound_hz):
+    """3 kHz, mean over 6 runs of 60 slots, the first 20 of each left out."""
+    samples = transmitted(SlotConfig(), 60)
+    errors = [
+        slot.cfo_hz - 3000
+        for seed in range(6)
+        for slot in synchronise(receive(samples, snr_db, 1000 + seed, cfo_hz=3000.0))[0]
+        if slot.slot_index >= 20
+    ]
+    assert len(errors) > 200
+    assert abs(np.mean(errors)) < bound_hz
+
+
 def test_documents_agree_on_the_offset():
     root = Path(__file__).parents[1]
     documents = [root / "grc" / "deeprx_sync_front_end.block.yml", *root.glob("docs/**/radio.md")]
