@@ -3,16 +3,12 @@ import numpy as np
 import pmt
 from gnuradio import gr
 
+from deeprx_common.checks import check_range
 from deeprx_common.slot import N_SYMBOLS, SlotConfig
 
 from ..deeprx_python import slot_cutter, unitary_fft
 from .slot_stream import SelfKeeping, add_slot_tags, slot_config
 from .synchroniser import Synchroniser
-
-
-def _check_antennas(n_rx: int) -> None:
-    if not 1 <= n_rx <= 4:
-        raise ValueError(f"n_rx must be 1 to 4 antennas, got {n_rx}")
 
 
 def _wrap(front_end: gr.hier_block2, cutter: gr.basic_block, n_rx: int) -> None:
@@ -39,7 +35,7 @@ class aligned_front_end(gr.hier_block2):
     """
 
     def __init__(self, n_rx: int = 2, offset_samples: int = 0, first_slot: int = 0, **slot):
-        _check_antennas(n_rx)
+        check_range("n_rx", n_rx, 1, 4, "antennas")
         config = self.config = slot_config(**slot)
         gr.hier_block2.__init__(
             self,
@@ -149,7 +145,7 @@ class sync_front_end(gr.hier_block2):
     """
 
     def __init__(self, n_rx: int = 2, first_slot: int = 0, **slot):
-        _check_antennas(n_rx)
+        check_range("n_rx", n_rx, 1, 4, "antennas")
         config = self.config = slot_config(**slot)
         gr.hier_block2.__init__(
             self,

@@ -2,6 +2,7 @@
 import numpy as np
 from gnuradio import gr
 
+from deeprx_common.checks import check_range
 from deeprx_common.slot import N_SYMBOLS
 
 from .slot_stream import SelfKeeping, add_slot_tags, slot_config, slot_starts
@@ -50,10 +51,8 @@ class slot_equaliser(SelfKeeping, gr.basic_block):
 
     def __init__(self, n_rx: int = 2, every: int = 1, **slot):
         config = self.config = slot_config(**slot)
-        if not 1 <= n_rx <= 4:
-            raise ValueError(f"n_rx must be 1 to 4 antennas, got {n_rx}")
-        if every < 1:
-            raise ValueError(f"every must be 1 or more slots, got {every}")
+        check_range("n_rx", n_rx, 1, 4, "antennas")
+        check_range("every", every, 1)
         super().__init__("Slot equaliser", [(np.complex64, config.fft_size)] * n_rx, [np.complex64])
         self._every = every
         self._bins = config.fft_size // 2 + config.carriers

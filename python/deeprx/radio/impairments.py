@@ -9,6 +9,8 @@ import numpy as np
 import pmt
 from gnuradio import analog, blocks, channels, filter, gr
 
+from deeprx_common.checks import check_above, check_range
+
 from ..blocks.slot_stream import SelfKeeping
 
 _PHASE_NOISE_POLE = 0.01  # phase_noise_gen's: a bandwidth of 12 kHz at 7.68 MS/s
@@ -42,17 +44,12 @@ class Impairments:
         for name, value in asdict(self).items():
             if not math.isfinite(value):
                 raise ValueError(f"{name} must be finite, got {value}")
-        if abs(self.clock_ppm) > 100:
-            raise ValueError(f"clock_ppm must be -100 to 100, got {self.clock_ppm}")
-        if self.adc_bits != 0 and not 2 <= self.adc_bits <= 16:
-            raise ValueError(f"adc_bits must be 2 to 16, or 0 for none, got {self.adc_bits}")
-        if self.drop_every_s < 0 or self.drop_samples < 1:
-            raise ValueError(
-                "drop_every_s must be 0 or more and drop_samples at least 1, got "
-                f"{self.drop_every_s} and {self.drop_samples}"
-            )
-        if self.gain_step_s <= 0:
-            raise ValueError(f"gain_step_s must be above 0, got {self.gain_step_s}")
+        check_range("clock_ppm", self.clock_ppm, -100, 100)
+        if self.adc_bits != 0:
+            check_range("adc_bits", self.adc_bits, 2, 16, "bits, or 0 for none")
+        check_range("drop_every_s", self.drop_every_s, 0)
+        check_range("drop_samples", self.drop_samples, 1)
+        check_above("gain_step_s", self.gain_step_s, 0)
 
 
 # An 8-bit converter, a plain crystal oscillator, no calibration, a computer that is now and then

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import sigmf
 
+from deeprx_common.checks import check_above, check_one_of
 from deeprx_common.files import replacing
 
 from .recording import NAMESPACE, VERSION, SentSlots
@@ -72,10 +73,8 @@ class RecordingWriter:
         archive: bool = False,
         journal_s: float = 1.0,
     ):
-        if datatype not in DATATYPES:
-            raise ValueError(f"datatype must be one of {', '.join(DATATYPES)}, got {datatype!r}")
-        if not 0 < full_scale < float("inf"):
-            raise ValueError(f"full_scale must be above 0, got {full_scale}")
+        check_one_of("datatype", datatype, DATATYPES)
+        check_above("full_scale", full_scale, 0)
         if collection and archive:
             raise ValueError("an archive holds one recording: leave out archive or collection")
         path = Path(path)
