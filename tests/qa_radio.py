@@ -19,7 +19,7 @@ from gnuradio import blocks, deeprx, gr, uhd
 from gnuradio.deeprx.blocks.slot_sinr import powers
 from gnuradio.deeprx.blocks.tdl import TdlFading
 from gnuradio.deeprx.cli import main
-from gnuradio.deeprx.cli import radio as command
+from gnuradio.deeprx.measure import radio_link
 from gnuradio.deeprx.radio.monitor import radio_monitor
 from gnuradio.deeprx.radio.radio import Tuning, transmit_scale
 from gnuradio.deeprx.radio.soapy import counting_marks
@@ -316,7 +316,7 @@ class TestSoftwareRadio:
         assert made["points"][0]["slots"] >= 15
 
     def test_no_signal(self, tmp_path, capfd, monkeypatch):
-        monkeypatch.setattr(command, "_QUIET_S", 0.5)
+        monkeypatch.setattr(radio_link, "_QUIET_S", 0.5)
         options = ["--args=driver=software,snr_db=-30", "--slots=20", "--receiver=baseline-sure"]
         made = run_radio(tmp_path, *options, status=1)
         assert [(p["slots"], p["missed_slots"]) for p in made["points"]] == [(0, 20)] * 2
@@ -325,7 +325,7 @@ class TestSoftwareRadio:
         assert "no slot was received from software radio" in said.err.splitlines()[-1]
 
     def test_ctrl_c_keeps_what_was_measured(self, tmp_path, capfd, monkeypatch):
-        slots = command.Receiver.slots
+        slots = radio_link.Receiver.slots
 
         def interrupt(receiver):
             if (n := slots.fget(receiver)) >= 5:
@@ -333,7 +333,7 @@ class TestSoftwareRadio:
                 monkeypatch.undo()
             return n
 
-        monkeypatch.setattr(command.Receiver, "slots", property(interrupt))
+        monkeypatch.setattr(radio_link.Receiver, "slots", property(interrupt))
         made = run_radio(tmp_path, "--args=driver=software", "--slots=100000", status=130)
         assert 5 <= made["points"][0]["slots"] < 10_000
         assert "what was measured" in capfd.readouterr().err
@@ -455,7 +455,7 @@ class TestUhd:
         sink = _UsrpSink()
         assert all(hasattr(uhd.usrp_sink, name) for name in ("get_time_now", "has_msg_port"))
         monkeypatch.setattr(UhdRadio, "sink", lambda *_: sink)
-        transmitter = command.Transmitter(
+        transmitter = radio_link.Transmitter(
             UhdRadio("type=b200"), Tuning(RATE, 1e9, 0.0), SlotConfig(), 5, seed=1
         )
         transmitter.run()

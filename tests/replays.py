@@ -6,7 +6,8 @@ import argparse
 import numpy as np
 import pmt
 from gnuradio import blocks
-from gnuradio.deeprx.cli.replay import Replay, expected
+from gnuradio.deeprx.cli.replay import expected
+from gnuradio.deeprx.measure.replay import Replay
 from gnuradio.deeprx.models.file import read_model_file
 from gnuradio.deeprx.recording.recording import Recording
 

@@ -2,25 +2,18 @@
 """deeprx replay: receivers side by side on the slots of a SigMF recording."""
 
 import time
-from dataclasses import dataclass
-
-from gnuradio import blocks
 
 from deeprx_common import energy
-from deeprx_common.slot import SUBCARRIER_SPACING_HZ, SlotConfig
+from deeprx_common.slot import SlotConfig
 from deeprx_common.terminal import make_console, progress_bar
 
-from ..blocks.llr_quality import llr_quality
-from ..measure.flowgraph import Flowgraph, run_watched, stop_on_ctrl_c
+from ..measure.flowgraph import CLUSTER_SLOTS, run_watched, stop_on_ctrl_c
 from ..measure.points import add_points, new_report
-from ..models.file import ModelFile, read_model_file
+from ..measure.replay import ExpectedSlots, Replay
+from ..models.file import read_model_file
 from ..recording.recording import Recording, SentSlots
-from ..recording.resampling import PASSBAND, resampling
-from ..recording.source import recording_source
 from .options import METERING, REQUIRED, Unset, add_options, add_timing, open_meter, out_folder
 from .results import conclude, seed_hint
-
-CLUSTER_SLOTS = 100  # where a recording does not say how its channel changed
 
 
 def configure(parser) -> None:
@@ -40,20 +33,7 @@ def configure(parser) -> None:
     )
 
 
-@dataclass(frozen=True)
-class Expected:
-    """What there is to receive.
-
-    slots: how many, None where unknown; first, end: index of the first, and of the last + 1.
-    """
-
-    sent: SentSlots
-    slots: int | None
-    first: int
-    end: int
-
-
-def expected(recording: Recording, options) -> Expected:
+def expected(recording: Recording, options) -> ExpectedSlots:
     """What a recording's annotations, else the options, say of its slots.
 
     Raises ValueError where the annotations contradict each other or the options.
@@ -68,7 +48,7 @@ def expected(recording: Recording, options) -> Expected:
     if not recording.runs:
         seed, burst = given.pop("seed", None), given.pop("burst", None)
         sent = SentSlots(SlotConfig(**given), preamble=True, bit_seed=seed, burst_slots=burst)
-        return Expected(sent, None, 0, 0)
+        return ExpectedSlots(sent, None, 0, 0)
     if given:
         raise ValueError(
             f"{recording.path}: says itself how its slots were sent: leave out "
@@ -87,70 +67,12 @@ def expected(recording: Recording, options) -> Expected:
         if all(run.sent.conditions[key] == value for run in recording.runs)
     }
     preamble = all(run.sent.preamble for run in recording.runs)
-    return Expected(
+    return ExpectedSlots(
         SentSlots(sent.config, preamble, sent.bit_seed, same, sent.burst_slots),
         sum(run.n_slots for run in recording.runs),
         recording.runs[0].first_slot,
         max(run.first_slot + run.n_slots for run in recording.runs),
     )
-
-
-class Replay(Flowgraph):
-    """A recording's source, front end and receivers. Raises ValueError where they do not fit."""
-
-    def __init__(
-        self,
-        recording: Recording,
-        slots: Expected,
-        models: list[ModelFile],
-        sync: bool,
-        device: str,
-        engine: str,
-    ):
-        sent = slots.sent
-        super().__init__("deeprx replay", models, sent.config, recording.n_rx, sync, slots.first)
-        self.source = recording_source(recording.path, recording.n_rx, aligned=not sync)
-        for antenna in range(recording.n_rx):
-            bridge = _resampling(recording, sent, sync)
-            self.connect((self.source, antenna), *bridge, (self.front_end, antenna))
-        known = sent.bit_seed is not None
-        self.connect_receivers(
-            device,
-            engine,
-            seed=sent.bit_seed,
-            reference_input=not known,
-            cluster_slots=sent.burst_slots or CLUSTER_SLOTS,
-            n_slots=slots.end,
-        )
-        self.qualities = []
-        for block, probe in zip(self.receivers, self.probes, strict=True):
-            self.qualities.append(llr_quality())
-            self.connect(block, self.qualities[-1])
-            if not known:  # nothing to compare with
-                self.connect(blocks.vector_source_b([]), (probe, 1))
-
-
-def _resampling(recording: Recording, sent: SentSlots, sync: bool) -> list:
-    """The blocks of one antenna that bring a recording to the slots' sample rate, if any."""
-    have, need = recording.sample_rate, sent.config.sample_rate
-    if have == need:
-        return []
-    if not sync:
-        raise ValueError(
-            f"{recording.path}: expected {need:g} samples/s, found {have:g}: resampling moves the "
-            "annotated slots: leave out --aligned"
-        )
-    occupied = sent.config.n_sc * SUBCARRIER_SPACING_HZ
-    if occupied > 2 * PASSBAND * have:
-        raise ValueError(
-            f"{recording.path}: slots of {sent.config.n_prb} PRB occupy {occupied / 1e6:g} MHz: "
-            f"expected at least {occupied / (2 * PASSBAND) / 1e6:g} million samples/s, of which "
-            f"the resampler keeps {2 * PASSBAND:.0%}, found {have / 1e6:g}"
-        )
-    try:
-        return resampling(have, need)
-    except ValueError as error:
-        raise ValueError(f"{recording.path}: {error}") from None
 
 
 def run(arguments) -> int:

@@ -15,6 +15,8 @@ from ..blocks.slot_stream import raise_failure, slot_keywords
 from ..deeprx_python import receiver
 from ..models.file import ModelFile
 
+CLUSTER_SLOTS = 100  # where nothing says how the channel changes
+
 
 class Flowgraph(gr.top_block):
     """A flowgraph of one operating point: a front end, and a receiver of its slots for each model.
