@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from deeprx_common import report
+from deeprx_common.checks import check_range
 from deeprx_common.slot import SlotConfig
 
 PENDING_SLOTS = 4096  # slots of one side that wait for the other: 8 MiB of 16QAM at 26 PRB
@@ -29,8 +30,7 @@ class SlotStatistics:
         reference: Callable[[int], np.ndarray] | None = None,
         n_slots: int = 0,
     ):
-        if cluster_slots < 1:
-            raise ValueError(f"cluster_slots must be at least 1, got {cluster_slots}")
+        check_range("cluster_slots", cluster_slots, 1)
         self._config = config
         self._cluster_slots = cluster_slots
         self._reference = reference

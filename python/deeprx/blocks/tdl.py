@@ -3,6 +3,8 @@
 
 import numpy as np
 
+from deeprx_common.checks import check_above, check_range
+
 from ..deeprx_python import tdl_fading
 
 # (delay in units of the rms delay spread, power in dB), tables 7.7.2-1 to 7.7.2-5.
@@ -105,10 +107,8 @@ class TdlFading(tdl_fading):
             ("n_sinusoids", n_sinusoids, 4),
             ("seed", seed, 0),
         ):
-            if not low <= value < np.inf:
-                raise ValueError(f"{name} must be at least {low}, got {value}")
-        if not 0 < sample_rate < np.inf:
-            raise ValueError(f"sample_rate must be above 0 samples/s, got {sample_rate}")
+            check_range(name, value, low)
+        check_above("sample_rate", sample_rate, 0, "samples/s")
         if doppler_hz > sample_rate / 64:
             raise ValueError(
                 f"doppler_hz must be at most sample_rate / 64 = {sample_rate / 64:g}, "
