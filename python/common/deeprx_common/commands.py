@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A command line of several commands, a module each, loaded when it is called.
+
+A module has configure(parser), which adds its options, and run(arguments), which returns the exit
+status.
+"""
+
+import argparse
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+
+from . import packages
+from .options import Parser
+from .stopping import stop_on_sigterm
+
+BUG = 70  # exit status: sysexits.h calls it an internal software error
+
+
+class _CommandParser(Parser):
+    """Loads the command's module when it parses."""
+
+    module: str
+
+    def parse_known_args(self, args=None, namespace=None):
+        module = import_module(self.module)
+        module.configure(self)
+        self.set_defaults(run=module.run)
+        return super().parse_known_args(args, namespace)
+
+
+def add_commands(parser: Parser, commands: Mapping[str, str], package: str) -> None:
+    """Commands {name: what it does}, each a module of the package."""
+    added = parser.add_subparsers(
+        dest="command",
+        required=True,
+        metavar="COMMAND",
+        parser_class=_CommandParser,
+        prog=parser.prog,
+    )
+    for name, about in commands.items():
+        added.add_parser(name, help=about, description=about).module = f"{package}.{name}"
+
+
+def run_command(
+    parser: argparse.ArgumentParser,
+    argv: Sequence[str],
+    prepare: Callable[[], None] = lambda: None,
+) -> int:
+    """Run what argv says; returns the exit status: the command's, 2 for a user's mistake, 130 for
+    Ctrl-C and for SIGTERM, which service managers and schedulers send, BUG for an error of the
+    program's own. prepare() is called before the command.
+    """
+    stop_on_sigterm()
+    debug = "--debug" in argv
+    try:
+        arguments = parser.parse_args(argv)
+        prepare()
+        return arguments.run(arguments)
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if debug:
+            traceback.print_exception(error)
+        expected = isinstance(error, ValueError | RuntimeError | OSError | ImportError)
+        line = _one_line(error) if expected else f"{type(error).__name__}: {_one_line(error)}"
+        hint = "" if debug or _is_told(error) else " (--debug shows where)"
+        print(f"{parser.prog}: error: {line}{hint}", file=sys.stderr)
+        return 2 if expected else BUG
+
+
+def _is_told(error: Exception) -> bool:
+    """Whether an error tells what was wrong with what was asked. A ValueError that no statement
+    raised may be what NumPy found in its arguments: a bug.
+    """
+    raised = traceback.extract_tb(error.__traceback__)[-1].line or ""
+    return isinstance(error, OSError | RuntimeError | ImportError) or (
+        isinstance(error, ValueError) and raised.startswith("raise ")
+    )
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, ImportError):
+        return packages.advice(error)
+    return " ".join(str(error).split())
