@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from gnuradio.deeprx.cli import bench_scale, main
+from gnuradio.deeprx.cli import bench, main
 from gnuradio.deeprx.measure import compare, scale
 from gnuradio.deeprx.measure.compare import Row, measured
 from gnuradio.deeprx.measure.contenders import ContenderError, Group, Worker, bench_cores, make_kit
@@ -320,7 +320,7 @@ def test_memory_that_grows_is_told(tmp_path, monkeypatch, capsys):
     assert main(["bench", "memory", "--out", str(tmp_path)]) == 1
     assert "+50 bytes a slot: it grows" in capsys.readouterr().out
     found = json.loads((tmp_path / "memory.json").read_text())
-    assert found["schema"] == bench_scale.MEMORY_SCHEMA and len(found["samples"]) == 10
+    assert found["schema"] == bench.MEMORY_SCHEMA and len(found["samples"]) == 10
     assert found["bytes_per_slot"] == pytest.approx(50)
     assert bytes_per_slot([(1, 1), (2, 2)]) is None
 

@@ -88,14 +88,7 @@ def faults(graph, floors):
         yield "circle: " + " <- ".join(error.args[1])
 
 
-CIRCLE = pytest.mark.xfail(
-    strict=True, reason="cli.bench and cli.bench_scale import each other until they are one"
-)
-
-
-@pytest.mark.parametrize(
-    "package", ["deeprx_training", pytest.param("gnuradio.deeprx", marks=CIRCLE)]
-)
+@pytest.mark.parametrize("package", ["deeprx_training", "gnuradio.deeprx"])
 def test_every_import_goes_down(package):
     folder, floors = PACKAGES[package]
     assert not list(faults(imports(ROOT / folder, package), floors))

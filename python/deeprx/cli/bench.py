@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""deeprx bench: receivers beside what else could run them, in turns."""
+"""deeprx bench: what a slot takes, by contender, at other sizes, and over many slots."""
 
 import argparse
+import csv
 import sys
-from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from gnuradio import gr
@@ -15,17 +15,20 @@ from deeprx_common.files import replacing, write_json
 from deeprx_common.host import host, versions
 from deeprx_common.revision import git_revision
 from deeprx_common.shipped import shipped_models
-from deeprx_common.slot import SLOT_S
-from deeprx_common.terminal import make_console, number, steps, table
+from deeprx_common.terminal import make_console, steps
 
-from ..measure.compare import PRECISIONS, REFERENCE, Comparison, Row, fastest
+from ..measure.compare import Comparison
 from ..measure.contenders import CONTENDERS, OURS, bench_cores
+from ..measure.scale import SETTLING, Memory, Scale, bytes_per_slot
 from ..measure.worker import Job
-from ..models.file import read_model_file
+from ..models.file import ModelFile, read_model_file
+from .bench_view import plot, plot_scale, show, show_scale, show_sharing
 from .options import Unset, add_options, out_folder
 
 SCHEMA = "deeprx.bench/1"
-SHARED = 0.05  # of the wall time without the core, above which the run says so
+SCALE_SCHEMA = "deeprx.bench-scale/1"
+MEMORY_SCHEMA = "deeprx.bench-memory/1"
+LEAK = 16.0  # bytes a slot, above which memory is not flat: a message is larger
 
 DESCRIPTION = """\
 deeprx bench           every receiver by every contender: our block in a running flowgraph, its
@@ -62,8 +65,6 @@ def configure(parser) -> None:
 
 
 def run(arguments) -> int:
-    from . import bench_scale
-
     a = arguments
     if not 0.1 <= a.seconds <= 1e5:
         raise ValueError(f"--seconds must be 0.1 to 100000, got {a.seconds:g}")
@@ -83,9 +84,9 @@ def run(arguments) -> int:
     base.config  # noqa: B018  raises where a value is out of range
     a.out = out_folder(a)
     if a.what == "scale":
-        return bench_scale.run(a, base)
+        return run_scale(a, base)
     if a.what == "memory":
-        return bench_scale.run_memory(a, base)
+        return run_memory(a, base)
     return compare(a, base)
 
 
@@ -134,6 +135,118 @@ def results(comparison: Comparison, base: Job, stopped: bool) -> dict:
     }
 
 
+def default_models() -> list[ModelFile]:
+    """A baseline and the student of the fewest FLOP."""
+    students = [
+        m for m in map(read_model_file, shipped_models()) if m.metadata.get("kind") == "student"
+    ]
+    students.sort(key=lambda model: model.flop_per_slot(26, 2) or float("inf"))
+    return [read_model_file("baseline-lmmse.pt"), *students[:1]]
+
+
+def run_scale(arguments, base: Job) -> int:
+    """The block at other sizes."""
+    a = arguments
+    models = [read_model_file(path) for path in a.receiver] if a.receiver else default_models()
+    devices = ["cpu", *_gpu()] if a.device == "cpu" else [a.device]
+    console, stopped = make_console(), False
+    scale = Scale(models, replace(base, device=devices[0]), devices, a.seconds)
+    try:
+        with progress(console, scale.steps) as advance:
+            for what in scale.run():
+                advance(what)
+    except KeyboardInterrupt:
+        stopped = True
+    finally:
+        scale.close()
+    if not scale.points:
+        print("deeprx: stopped; nothing was measured", file=sys.stderr)
+        return 130
+    rows = [asdict(point) for point in scale.points]
+    where = write_json(heading(SCALE_SCHEMA, stopped) | {"points": rows}, a.out / "scale.json")
+    with (
+        replacing(a.out / "scale.csv") as temporary,
+        Path(temporary).open("w", newline="") as file,
+    ):
+        flat = [_flat(row) for row in rows]
+        writer = csv.DictWriter(file, flat[0])
+        writer.writeheader()
+        writer.writerows(flat)
+    show_scale(scale.points, console)
+    alone = [p for p in scale.points if p.device == "cpu" and p.threads == 1]
+    show_sharing([p.busy for p in alone if p.busy], console)
+    plot_scale(scale.points, a.out / "scale.png")
+    if stopped:
+        print(f"deeprx: stopped; what was measured: {where}", file=sys.stderr)
+        return 130
+    console.print(f"results: {where}, scale.csv, scale.png", soft_wrap=True)
+    return 0
+
+
+def _flat(row: dict) -> dict:
+    """A point without lists and dictionaries in it."""
+    least, most = row["cpu_s_spread"] or (None, None)
+    call = row["call_s"] or {"mean": None, "p50": None, "p99": None}
+    kept = {key: value for key, value in row.items() if key not in ("cpu_s_spread", "call_s")}
+    return (
+        kept | {"cpu_s_least": least, "cpu_s_most": most} | {f"call_s_{k}": call[k] for k in call}
+    )
+
+
+def _gpu() -> list[str]:
+    import torch
+
+    return ["cuda"] if torch.cuda.is_available() else []
+
+
+def run_memory(arguments, base: Job) -> int:
+    """Exit status 1 where memory grows."""
+    a = arguments
+    if a.slots is None:
+        a.slots = 100_000
+    if a.slots < 1:
+        raise ValueError(f"--slots must be at least 1, got {a.slots}")
+    if a.receiver and len(a.receiver) > 1:
+        raise ValueError(f"deeprx bench memory takes one --receiver, got {len(a.receiver)}")
+    model = read_model_file((a.receiver or ["baseline-lmmse.pt"])[0])
+    console, stopped = make_console(), False
+    memory, done = Memory(model, base, a.slots), 0
+    try:
+        with progress(console, a.slots) as advance:
+            for slots in memory.run():
+                advance(f"slots: {slots} of {a.slots}", slots - done)
+                done = slots
+    except KeyboardInterrupt:
+        stopped = True
+    finally:
+        memory.close()
+    slope = bytes_per_slot(memory.samples)
+    if slope is None:
+        if stopped:
+            print("deeprx: stopped; too few slots to say how memory goes", file=sys.stderr)
+            return 130
+        raise ValueError(f"--slots: {a.slots} are too few to say how memory goes")
+    made = heading(MEMORY_SCHEMA, stopped) | {
+        "receiver": model.name,
+        "model_sha256": model.sha256,
+        "n_prb": base.n_prb,
+        "n_rx": base.n_rx,
+        "bytes_per_slot": slope,
+        "samples": [{"slots": slots, "bytes": used} for slots, used in memory.samples],
+    }
+    where = write_json(made, a.out / "memory.json")
+    used = [b for slots, b in memory.samples if slots > SETTLING * done]
+    flat = slope <= LEAK
+    console.print(
+        f"{model.name}, {base.n_prb} PRB: {done} slots, {min(used) / 2**20:.1f} to "
+        f"{max(used) / 2**20:.1f} MiB resident after the first {SETTLING:.0%}, "
+        f"{slope:+.2g} bytes a slot: {'flat' if flat else 'it grows'}",
+        soft_wrap=True,
+    )
+    console.print(f"results: {where}", soft_wrap=True)
+    return 130 if stopped else 0 if flat else 1
+
+
 @contextmanager
 def progress(console: Console, total: int):
     """As steps(); in a file, a line for each new part before a colon."""
@@ -162,127 +275,3 @@ def heading(schema: str, stopped: bool) -> dict:
         "git": git_revision(),
         "command": sys.argv[1:],
     }
-
-
-def show(
-    rows: Sequence[Row], gemm_flop_per_s: Mapping[str, float], base: Job, console: Console
-) -> None:
-    """A table for each receiver, why contenders are missing, and whether the core was shared."""
-    clock = "CPU" if base.device == "cpu" else "wall"
-    threads = f"{base.threads} thread" + ("s" if base.threads > 1 else "")
-    slot = f"{base.n_prb} PRB, {base.modulation}, {base.n_rx} RX, {threads}, {base.device}"
-    for receiver in dict.fromkeys(row.receiver for row in rows):
-        found = [row for row in rows if row.receiver == receiver]
-        made = table(
-            f"{receiver}: {slot}" if found[0].model_sha256 else receiver,
-            "\ncontender", "\nprecision", "CPU ms\na slot", "\nquartiles",
-            f"{clock} ms a\ncall: p50", "\np99", "\nslots/s", "real-time\nfactor", "\nGFLOP/s",
-            "of GEMM\npeak", "peak\nMiB", "start\ns", f"CPU against\n{REFERENCE}", "LLRs\ndiffer",
-            left=2,
-        )  # fmt: skip
-        for row in found:
-            if row.cpu_s is not None:
-                made.add_row(*_cells(row))
-        if made.row_count:
-            console.print(made)
-        for row in found:
-            if row.contender in ("block", "watched-block") and row.description:
-                console.print(f"{row.contender}: {row.description}{_above(row)}", markup=False)
-            if row.why:
-                console.print(
-                    f"{receiver}, {row.contender}: {row.why}", markup=False, soft_wrap=True
-                )
-        if said := fastest(found, base.device):
-            console.print(said, markup=False)
-        console.print()
-    peaks = ", ".join(
-        f"{number(gemm_flop_per_s[p], 1e-9)} in {p}" for p in PRECISIONS if p in gemm_flop_per_s
-    )
-    console.print(f"matrix products, GFLOP/s: {peaks or 'not measured'}")
-    if base.device == "cpu" and base.threads == 1:
-        show_sharing([row.busy for row in rows if row.busy], console)
-
-
-def show_sharing(busy: Sequence[float], console: Console) -> None:
-    """busy: CPU time over wall time of processes that one thread keeps busy."""
-    lost = 1 - min(busy, default=1.0)
-    if lost > SHARED:
-        console.print(
-            f"the core was shared: up to {lost:.0%} of the wall time went to others. CPU times and "
-            "ratios stand, slots/s do not: run again on a quiet machine",
-            soft_wrap=True,
-        )
-
-
-def _above(row: Row) -> str:
-    found = {"work()": row.work_above_engine_s, "with the scheduler": row.above_engine_s}
-    told = [
-        "{} {:+.0f} µs [{:+.0f}, {:+.0f}]".format(what, *(1e6 * seconds for seconds in interval))
-        for what, interval in found.items()
-        if interval
-    ]
-    above = f"; above its engine alone: {', '.join(told)}" if told else ""
-    if row.own_s:
-        own = [1e6 * seconds for seconds in row.own_s]
-        above += "; work() without its inference {1:.0f} µs, quartiles {0:.0f} {2:.0f}".format(*own)
-    return above
-
-
-def _cells(row: Row) -> list[str]:
-    low, high = row.cpu_s_quartiles
-    calls = row.call_s
-    against = "-"
-    if row.against:
-        against = "{1:.2f} [{0:.2f}, {2:.2f}]".format(*row.against)
-    return [
-        row.contender,
-        row.precision,
-        number(row.cpu_s, 1e3),
-        f"{number(low, 1e3)} {number(high, 1e3)}",
-        number(calls["p50"], 1e3),
-        number(calls["p99"], 1e3),
-        number(row.slots_per_s),
-        number(row.real_time),
-        number(row.flop_per_s, 1e-9),
-        "-" if row.of_peak is None else f"{row.of_peak:.0%}",
-        f"{row.peak_bytes / 2**20:.0f}",
-        number(row.startup_s),
-        against,
-        "-" if row.llr_difference is None else f"{row.llr_difference:.0e}".replace("0e+00", "0"),
-    ]
-
-
-def plot(rows: Sequence[Row], path: Path) -> None:
-    """CPU time of a slot, a panel for each receiver, quartiles as whiskers."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    shown = [row for row in rows if row.cpu_s is not None and row.model_sha256]
-    receivers = list(dict.fromkeys(row.receiver for row in shown))
-    if not receivers:
-        return
-    counts = [sum(row.receiver == r for row in shown) for r in receivers]
-    figure, axes = pyplot.subplots(
-        len(receivers), 1, figsize=(8, 1 + 0.32 * sum(counts) + 0.5 * len(receivers)),
-        height_ratios=counts, squeeze=False,
-    )  # fmt: skip
-    for axis, receiver in zip(axes[:, 0], receivers, strict=True):
-        found = [row for row in shown if row.receiver == receiver]
-        names = [row.contender for row in found]
-        milli = [1e3 * row.cpu_s for row in found]
-        spread = [
-            (m - 1e3 * row.cpu_s_quartiles[0], 1e3 * row.cpu_s_quartiles[1] - m)
-            for m, row in zip(milli, found, strict=True)
-        ]
-        colours = [f"C{list(CONTENDERS).index(name)}" for name in names]
-        axis.barh(names, milli, xerr=list(zip(*spread, strict=True)), color=colours, capsize=3)
-        axis.axvline(1e3 * SLOT_S, color="k", linestyle=":")
-        axis.invert_yaxis()
-        axis.set_title(f"{receiver}, {found[0].precision}", fontsize="small", loc="left")
-    axes[-1, 0].set_xlabel("CPU time a slot, ms (dotted: the slot's own 1 ms)")
-    figure.tight_layout()
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120)
-    pyplot.close(figure)
