@@ -18,8 +18,8 @@ from gnuradio.deeprx.cli import bench, main
 from gnuradio.deeprx.measure import compare, scale
 from gnuradio.deeprx.measure.compare import Row, measured
 from gnuradio.deeprx.measure.contenders import ContenderError, Group, Worker, bench_cores, make_kit
+from gnuradio.deeprx.measure.job import Job, Turn, traced
 from gnuradio.deeprx.measure.scale import Memory, bytes_per_slot
-from gnuradio.deeprx.measure.worker import Job, Turn, traced
 from gnuradio.deeprx.models.file import read_model_file
 from receiver_models import ConvNet, WritesFileOnLoading, save
 from torch import nn

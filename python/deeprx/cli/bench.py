@@ -19,8 +19,8 @@ from deeprx_common.terminal import make_console, steps
 
 from ..measure.compare import Comparison
 from ..measure.contenders import CONTENDERS, OURS, bench_cores
+from ..measure.job import Job
 from ..measure.scale import SETTLING, Memory, Scale, bytes_per_slot
-from ..measure.worker import Job
 from ..models.file import ModelFile, read_model_file
 from .bench_view import plot, plot_scale, show, show_scale, show_sharing
 from .options import Unset, add_options, out_folder

@@ -13,8 +13,8 @@ from deeprx_common.terminal import number, table
 
 from ..measure.compare import PRECISIONS, REFERENCE, Row, fastest
 from ..measure.contenders import CONTENDERS
+from ..measure.job import Job
 from ..measure.scale import Point
-from ..measure.worker import Job
 
 SHARED = 0.05  # of the wall time without the core, above which the run says so
 

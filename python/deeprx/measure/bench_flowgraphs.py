@@ -15,7 +15,7 @@ from deeprx_common.slot import N_SYMBOLS, SlotConfig, constellation
 
 from ..blocks.slot_stream import Guarded
 from ..deeprx_python import receiver
-from .worker import WARM_UP, Job, Turn, load_model
+from .job import WARM_UP, Job, Turn, load_model
 
 SAMPLING_S = 2e-3  # between calls of work() that are looked at
 

@@ -16,7 +16,7 @@ from deeprx_common.slot import SLOT_S
 from ..deeprx_python import instructions
 from ..models.file import ModelFile
 from .contenders import OURS, Group, Kit, Worker, labels, make_kit
-from .worker import Job, Turn
+from .job import Job, Turn
 
 TURN_S = 0.2
 REFERENCE = "torchscript"  # what others are compared with, round by round

@@ -20,7 +20,7 @@ from deeprx_common.slot import SlotConfig
 
 from ..deeprx_python import Engine, check_model
 from ..models.file import ModelFile
-from .worker import Job, Turn
+from .job import Job, Turn
 
 HERE = Path(__file__).resolve().parent
 START_S = 300.0  # at most, until a contender is ready: torch.compile takes a minute or two

@@ -16,7 +16,7 @@ from deeprx_common.report import summarise_s
 
 from ..models.file import ModelFile
 from .contenders import ContenderError, Kit, Worker, bench_cores, labels, make_kit
-from .worker import Job, Turn
+from .job import Job, Turn
 
 TURNS = 3
 SETTLING = 0.2  # of a run's slots, before memory counts: buffers and caches fill

@@ -9,7 +9,7 @@ import json
 import sys
 
 import torch
-from worker import Job, traced
+from job import Job, traced
 
 from deeprx_common.examples import received_slots
 

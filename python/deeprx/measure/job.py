@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a contender is told, what it answers, and how a model file is loaded for it.
+
+It imports NumPy and deeprx_common only: start-up time and memory are those of the contender alone.
+"""
+
+from dataclasses import dataclass, field
+
+from deeprx_common.examples import received_slots
+from deeprx_common.slot import SlotConfig
+
+WARM_UP = 0.2  # of a turn, before what is counted: other contenders had the caches
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a contender does. model: its file, in the form the contender takes.
+
+    batch: slots of an inference, in the block the most of one. queued: slots that the block's input
+    holds at least; 0: as GNU Radio sizes it. cores: the process may use. llr: where the LLRs of the
+    first batch go; "": nowhere. quantized_engine: that the file needs of LibTorch.
+    """
+
+    contender: str
+    model: str
+    n_prb: int
+    n_rx: int
+    modulation: str
+    dmrs: list[int]
+    cores: list[int]
+    precision: str = "float32"
+    device: str = "cpu"
+    threads: int = 1
+    batch: int = 1
+    queued: int = 0
+    llr: str = ""
+    quantized_engine: str = ""
+
+    @property
+    def config(self) -> SlotConfig:
+        return SlotConfig(n_prb=self.n_prb, modulation=self.modulation, dmrs=tuple(self.dmrs))
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a contender did in its turn.
+
+    busy_s: CPU time of the process. receiver_s: CPU time of what receives, worker threads included.
+    calls_s: of each inference, per slot: CPU time on a CPU, wall time on a GPU. own_s: CPU time of
+    the watched block's calls without their inference. queued: mean slots that waited behind a
+    batch; batch: mean slots of one.
+    """
+
+    slots: int
+    seconds: float
+    busy_s: float
+    receiver_s: float
+    calls_s: list[float]
+    own_s: list[float] = field(default_factory=list)
+    queued: float = 0.0
+    batch: float = 1.0
+
+
+def load_model(job: Job):
+    """The model file as a torch.jit.ScriptModule, and what it needs set in this process."""
+    import torch
+
+    torch.set_num_threads(job.threads)
+    if job.quantized_engine:
+        torch.backends.quantized.engine = job.quantized_engine
+    return torch.jit.load(job.model, map_location="cpu").eval().to(job.device)
+
+
+def traced(job: Job, convolutions=None):
+    """The operators that a model file runs on a batch of this shape, as a torch.fx.GraphModule that
+    takes y and p.
+
+    convolutions: their dtype; None: as the file has them.
+    """
+    import torch
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    y, p = (
+        torch.from_numpy(a).to(job.device) for a in received_slots(job.config, job.n_rx, job.batch)
+    )
+    receiver = load_model(job)
+    for part in receiver.modules():
+        if convolutions and part.original_name.startswith("Conv"):
+            part.to(convolutions)
+    receiver = torch.jit.freeze(receiver)
+    with torch.no_grad():
+        bits = job.config.bits_per_symbol
+        return make_fx(lambda y, p: receiver(y, p, bits))(y, p)
