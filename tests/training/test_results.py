@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from deeprx_common.model_schema import LIMIT, MEASURED
 from deeprx_common.shipped import shipped_models
 from deeprx_common.stats import paired_ratio
 from deeprx_training import cli
@@ -18,7 +19,7 @@ from deeprx_training.evaluation.evaluate import (
     evaluation_conditions,
 )
 from deeprx_training.experiments import quote, results
-from deeprx_training.export.describe import content_sha256, read
+from deeprx_training.export.describe import content_sha256, measured, read
 from deeprx_training.files import TrainingError
 
 WRITTEN = sorted((results.ROOT / "results").glob("*.json"))
@@ -27,19 +28,35 @@ WRITTEN = sorted((results.ROOT / "results").glob("*.json"))
 TO_COME = {"ber", "limits", "time", "energy"}
 
 
-@pytest.mark.parametrize("part", results.PARTS)
-def test_everything_was_measured(request, part):
+def _expect_to_come(request, part):
     if part in TO_COME:
         reason = "the campaign and a quiet machine are to come"
         request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+
+
+@pytest.mark.parametrize("part", results.PARTS)
+def test_everything_was_measured(request, part):
+    _expect_to_come(request, part)
     assert part in {path.stem for path in WRITTEN}
+
+
+@pytest.mark.parametrize("part", ["ber", "limits"])
+def test_model_files_hold_the_results(request, part):
+    _expect_to_come(request, part)
+    fields = {"ber": MEASURED, "limits": LIMIT}[part]
+    for path in shipped_models():
+        about = read(path)
+        file = results.ROOT / "results" / f"{part}.json"
+        assert about[part] == measured(path, about, file, fields), (
+            "./dev train describe models/*.pt --results results mends it"
+        )
 
 
 @pytest.mark.parametrize("path", WRITTEN, ids=lambda p: p.stem)
 def test_results_are_of_what_ships(path):
     """Of these programs and weights, and of all of them."""
-    measured = json.loads(path.read_text())["models"]
-    assert measured == {read(p)["name"]: content_sha256(p) for p in shipped_models()}, (
+    programs = json.loads(path.read_text())["models"]
+    assert programs == {read(p)["name"]: content_sha256(p) for p in shipped_models()}, (
         "./dev results measures anew"
     )
 
@@ -174,3 +191,23 @@ def test_quick_results_are_measured_and_kept(tmp_path, monkeypatch, capsys):
     found = {p["receiver"]: p for p in limits["tables"]["sir-0"]["points"]}
     assert found[found["deeprx-slim-0"]["classical"]]["errors_over_classical"] == 1.0
     assert found["deeprx-slim-0"]["sinr_db"] == pytest.approx(-0.043, abs=1e-3)
+
+
+def test_time_is_what_the_benchmark_says(tmp_path, monkeypatch, capsys):
+    """With a benchmark of the test's own: what it is asked, what is kept, what its failure says."""
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    dev = tmp_path / "dev"
+    dev.write_text('#!/bin/sh\nwhile [ "$1" != --out ]; do echo "$1"; shift; done >"$0.said"\n')
+    dev.chmod(0o755)
+    assert cli.main(["results", "--quick", "--only", "time"]) != 0  # it wrote nothing
+    assert capsys.readouterr().err.count("\n") == 1
+    with dev.open("a") as script:
+        script.write('echo \'{"rows": []}\' >"$2/bench.json"\n')
+    assert cli.main(["results", "--quick", "--only", "time"]) == 0
+    found = json.loads((tmp_path / "build/results-quick/time.json").read_text())
+    assert found["time"] == {"rows": []} and found["measured_by"].startswith("./dev bench --cont")
+    asked = (tmp_path / "dev.said").read_text().split()
+    assert asked[:3] == ["bench", "--contender", "block"] and asked[-2:] == ["--seconds", "0.2"]
+    dev.write_text("#!/bin/sh\nexit 3\n")
+    assert cli.main(["results", "--quick", "--only", "time"]) == 2
+    assert "./dev bench " in (error := capsys.readouterr().err) and "ended with 3" in error

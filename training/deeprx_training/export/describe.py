@@ -97,14 +97,17 @@ def describe(path: str | Path, results: str | Path | None = None) -> dict:
         metadata["trained"] = trained_on(recipes.conditions_of(text))
         metadata["training"]["recipe_sha256"] = recipes.content_sha256(text)
     if results:
-        metadata["ber"] = _measured(path, metadata, Path(results) / "ber.json", MEASURED)
-        metadata["limits"] = _measured(path, metadata, Path(results) / "limits.json", LIMIT)
+        metadata["ber"] = measured(path, metadata, Path(results) / "ber.json", MEASURED)
+        metadata["limits"] = measured(path, metadata, Path(results) / "limits.json", LIMIT)
     check(metadata, MODEL, f"{path}: deeprx.json")
     rewrite(path, metadata)
     return metadata
 
 
-def _measured(path, metadata: dict, file: Path, keys: Iterable[str]) -> list[dict]:
+def measured(
+    path: str | Path, metadata: dict, file: Path, keys: Iterable[str]
+) -> list[dict[str, object]]:
+    """What a file of results says of a model file; TrainingError where it is of another program."""
     try:
         results = json.loads(file.read_text())
     except OSError as error:
