@@ -46,7 +46,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="deeprx",
         description="Learned OFDM receivers in GNU Radio: measure and inspect them.",
-        epilog="Exit status: 0; 1 where what was asked for was not found to be so, as no slot "
+        epilog="Lists are comma-separated; of numbers they may hold ranges: 6:18:3, or 6:12, by 1. "
+        "Exit status: 0; 1 where what was asked for was not found to be so, as no slot "
         "received; 2 for a mistake in what was asked; 130 for Ctrl-C; 70 for an error of deeprx.",
     )
     parser.add_argument(

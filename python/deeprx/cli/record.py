@@ -7,6 +7,7 @@ import time
 
 from gnuradio import blocks, gr
 
+from deeprx_common.options import one_of
 from deeprx_common.terminal import make_console, progress_bar
 
 from ..blocks.slot_stream import slot_keywords
@@ -26,7 +27,8 @@ def configure(parser) -> None:
     add_options(parser, "channel", sinr=[12.0], slots=200)
     add_options(parser, *SLOT, "n_rx", *FADING, "seed")
     add_timing(parser, sync=True)
-    add("--datatype", choices=DATATYPES, default="ci16_le", help="(ci16_le)")
+    about = f"{' or '.join(DATATYPES)} (ci16_le)"
+    add("--datatype", type=one_of(DATATYPES), metavar="NAME", default="ci16_le", help=about)
     add("--collection", action="store_true", help="a file for each antenna")
     add("--archive", action="store_true", help="FILE.sigmf alone")
     add("--author", metavar="NAME", default=_login(), help="(the login name)")
