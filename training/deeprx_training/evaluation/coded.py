@@ -79,8 +79,8 @@ class TransportBlock:
             for _ in range(ITERATIONS // STAGE):
                 if not len(left):
                     break
-                found, state = self._decoder(llr[left], msg_v2c=state)
-                still = (found != sent[left]).any(1)
+                decoded, state = self._decoder(llr[left], msg_v2c=state)
+                still = (decoded != sent[left]).any(1)
                 wrong[left[~still]] = False
                 left, state = left[still], state[still]
         return wrong

@@ -58,7 +58,7 @@ def draw(path: str | Path) -> list[Path]:
     return [*written, folder / "tables.md"]
 
 
-_ABOUT = """# What was found
+_ABOUT = """# Results
 
 Intervals are 95 % over slots, each a channel of its own; seeds are pooled. A distilled student is
 compared with the same student from scratch (same slots, steps, optimiser and seeds): its BER less

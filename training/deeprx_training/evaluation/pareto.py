@@ -60,7 +60,7 @@ def read(evaluation: str | Path, bench: str | Path, contender: str) -> list[Cand
         for row in measured["rows"]
         if row["contender"] == contender and row["real_time"]
     }
-    found = []
+    candidates = []
     for name, sha256 in counted.items():
         row = times.get(sha256)
         if row is None:
@@ -71,24 +71,24 @@ def read(evaluation: str | Path, bench: str | Path, contender: str) -> list[Cand
             quartiles = tuple(1e3 * s for s in row["cpu_s_quartiles"])
         gflop = 1e-12 * row["flop_per_s"] * ms if row["flop_per_s"] else np.nan
         behind = tuple(gain(best, curves[name], target) for target in BER_TARGETS)
-        found.append(Candidate(name, ms, quartiles, gflop, behind))
-    if not found:
+        candidates.append(Candidate(name, ms, quartiles, gflop, behind))
+    if not candidates:
         raise FrontError(
             f"{folder} and {bench}: no model file is in both, with times as {contender!r}"
         )
-    return sorted(found, key=lambda c: c.ms)
+    return sorted(candidates, key=lambda c: c.ms)
 
 
 def _json(path: Path) -> dict:
     try:
-        found = json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except OSError as error:
         raise FrontError(f"{path}: {error.strerror}") from None
     except ValueError:
         raise FrontError(f"{path}: not JSON") from None
-    if not isinstance(found, dict):
-        raise FrontError(f"{path}: expected a JSON object, found a {type(found).__name__}")
-    return found
+    if not isinstance(content, dict):
+        raise FrontError(f"{path}: expected a JSON object, found a {type(content).__name__}")
+    return content
 
 
 def _curve(errors: dict[str, np.ndarray], name: str) -> Curve:

@@ -48,11 +48,11 @@ def decisions(x: Tensor, bits: int) -> list[Tensor]:
     folding the axis at one bit's threshold leaves the next bit's.
     """
     u = -x
-    found = [u]
+    sides = [u]
     for i in range(1, bits // 2):
         u = u.abs() - 2.0 ** (bits // 2 - i) * level_spacing(bits)
-        found.append(u)
-    return found
+        sides.append(u)
+    return sides
 
 
 def demap(x: Tensor, sinr: Tensor, bits: int) -> Tensor:
@@ -238,12 +238,12 @@ class RealtimeRx(nn.Module):
         seen = (z * power.rsqrt()).flatten(1, 2).view(b, 2 * planes, prbs, 6).transpose(2, 3)
         loudness = (0.1 * power.log()).expand(-1, -1, -1, prbs)
         seen = torch.cat([seen.reshape(b, 12 * planes, 1, prbs), loudness], 1)
-        found = self.pilot_net(seen)  # [B, 36 planes + 3 n, 1, prbs]
+        numbers = self.pilot_net(seen)  # [B, 36 planes + 3 n, 1, prbs]
         windows, margin = self.windows[:, None], self.windows.size(1) // 2
         smooth = torch.conv1d(z.reshape(-1, 1, p), windows, padding=margin)
         smooth = smooth / torch.conv1d(torch.ones_like(z[:1, :1, 0]), windows, padding=margin)
         smooth = smooth.view(b, planes, n, prbs, 6).permute(0, 3, 2, 1, 4).reshape(b, prbs, n, -1)
-        mix = found[:, 36 * planes :, 0].transpose(1, 2).reshape(b, prbs, 3, n) + self.mix
+        mix = numbers[:, 36 * planes :, 0].transpose(1, 2).reshape(b, prbs, 3, n) + self.mix
         h = (
             (mix @ smooth)
             .view(b, prbs, 3, planes, 6)
@@ -252,7 +252,7 @@ class RealtimeRx(nn.Module):
         )
         after = torch.cat([h[..., 1:], h[..., -1:]], -1)
         h = torch.stack([h, (h + after) / 2], -1).flatten(-2)
-        more = found[:, : 36 * planes].view(b, planes, 3, 12, prbs).transpose(3, 4)
+        more = numbers[:, : 36 * planes].view(b, planes, 3, 12, prbs).transpose(3, 4)
         h = torch.addcmul(h, more.reshape(b, planes, 3, 12 * prbs), power.sqrt())
         t = torch.arange(n_sym, device=z.device, dtype=z.dtype)
         two = (last > first).to(z.dtype)  # DMRS symbols, or the channel stays as at the only one
@@ -308,8 +308,8 @@ class RealtimeRx(nn.Module):
         exits = [h]
         for net in self.rounds:
             seen, size = self.seen(y, h.detach(), p, bits)
-            found = net(seen).view(b, -1, self.fold, n_sym, k // self.fold).permute(0, 1, 3, 4, 2)
-            h = torch.addcmul(h, found.reshape(h.shape), size)
+            change = net(seen).view(b, -1, self.fold, n_sym, k // self.fold).permute(0, 1, 3, 4, 2)
+            h = torch.addcmul(h, change.reshape(h.shape), size)
             exits.append(h)
         if not self.training:
             return self.llrs(y, h, bits)

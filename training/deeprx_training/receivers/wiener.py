@@ -91,10 +91,10 @@ class PathStatistics:
         t = (torch.arange(_DIRECTIONS, dtype=torch.float64) + 0.5) * math.pi / _DIRECTIONS
         g = self._zenith[..., None]  # [P, rays, 1]
         x = x[..., None, None, None]
-        found = torch.special.bessel_j0(x * (torch.sin(g) * torch.sin(t))) * torch.cos(
+        correlation = torch.special.bessel_j0(x * (torch.sin(g) * torch.sin(t))) * torch.cos(
             x * (torch.cos(g) * torch.cos(t))
         )
-        return found.mean((-1, -2)).to(torch.complex128)
+        return correlation.mean((-1, -2)).to(torch.complex128)
 
 
 class TrueStatistics:
