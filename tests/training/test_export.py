@@ -122,3 +122,10 @@ def test_what_is_no_receiver_gets_one_line_and_no_file(tmp_path, module, says):
         save_receiver(module, tmp_path / "mine.pt", n_rx=[1, 2])
     assert says in str(error.value) and "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_it_was_trained_on_must_be_complete(tmp_path):
+    """The block and deeprx info show it."""
+    with pytest.raises(ValueError, match="trained lacks 'delay_spread_s'"):
+        save_receiver(Mine(), tmp_path / "mine.pt", trained={"channels": ["TDL-A"]})
+    assert not list(tmp_path.iterdir())

@@ -14,7 +14,7 @@ from torch import nn
 
 from deeprx_common import report
 from deeprx_common.files import replacing
-from deeprx_common.model_schema import CONTRACT, MEASURED, MODEL
+from deeprx_common.model_schema import CONTRACT, MEASURED, MODEL, TRAINED
 from deeprx_common.revision import git_revision
 from deeprx_common.schema import check
 from deeprx_common.slot import MODULATIONS, N_SYMBOLS, SlotConfig
@@ -85,6 +85,8 @@ def export(
     the exported file's LLRs differ from the float32 net's (for int8, from what that rounds to) by
     more than PARITY.
     """
+    if trained is not None:
+        check(trained, TRAINED, "trained")
     net = net.cpu().eval().to(memory_format=torch.contiguous_format)
     if prb_multiple_of is None:
         fold = net.net.fold if isinstance(getattr(net, "net", None), FoldedNet) else 1
