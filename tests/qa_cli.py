@@ -126,6 +126,7 @@ def test_synchronised_loopback_counts_every_slot(models, tmp_path):
 
 
 def test_no_slot_found(models, tmp_path, capsys):
+    (tmp_path / "ber.png").write_bytes(b"of another run")
     two = ["--receiver", models[0], "--receiver", models[1], "--out", str(tmp_path)]
     assert main(["loopback", *two, "--sync", "--sinr", "-30", "--slots", "10"]) == 1
     points = report.read(tmp_path / "report.json")["points"]
@@ -135,7 +136,7 @@ def test_no_slot_found(models, tmp_path, capsys):
     ]
     said = capsys.readouterr()
     assert "synchronisation: 0 slots found" in said.out
-    assert "no slot was received from 10 slots" in said.err and said.err.count("\n") == 1
+    assert "deeprx: 10 slots: no slot was received" in said.err and said.err.count("\n") == 1
     assert not (tmp_path / "ber.png").exists()
 
 

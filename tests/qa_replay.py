@@ -295,7 +295,7 @@ class TestForeignRecordings:
         said = capsys.readouterr()
         assert "baseline-lmmse" in said.out and "baseline-sure" in said.out
         assert "0 slots found" in said.out
-        assert "no slot was received from b.sigmf-meta" in said.err
+        assert "b.sigmf-meta: no slot was received" in said.err
 
     def test_another_seed_than_the_transmitter_s(self, copied, capsys):
         rewrite(copied, without_annotations)

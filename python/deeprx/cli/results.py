@@ -30,9 +30,12 @@ def conclude(
     """
     points, files = measured["points"], [folder / "report.json"]
     report.write(measured, files[0])
+    picture = folder / "ber.png"
     if any(p["ber"] is not None and p["sinr_db"] is not None for p in points):
-        files.append(folder / "ber.png")
-        report_view.plot(points, files[1])
+        files.append(picture)
+        report_view.plot(points, picture)
+    else:  # another run's would pass for this one's
+        picture.unlink(missing_ok=True)
     show(measured, console)
     for note in notes:
         print(note)
@@ -43,7 +46,7 @@ def conclude(
         print(f"deeprx: stopped after {took:.0f} s; {kept}", file=sys.stderr)
         return 130
     if not any(p["slots"] for p in points):
-        print(f"deeprx: no slot was received from {what}; report: {where}", file=sys.stderr)
+        print(f"deeprx: {what}: no slot was received; report: {where}", file=sys.stderr)
         return 1
     console.print(f"{what} in {took:.0f} s: {where}", markup=False, soft_wrap=True)
     return 0
