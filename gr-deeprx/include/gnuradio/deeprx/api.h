@@ -2,10 +2,5 @@
 
 #pragma once
 
-#include <gnuradio/attributes.h>
-
-#ifdef gnuradio_deeprx_EXPORTS
-#define DEEPRX_API __GR_ATTR_EXPORT
-#else
-#define DEEPRX_API __GR_ATTR_IMPORT
-#endif
+//! What libgnuradio-deeprx.so shows; all else is hidden.
+#define DEEPRX_API __attribute__((visibility("default")))
