@@ -2,10 +2,11 @@
 
 #include "ir_vetting.h"
 
-#include <cctype>
+#include <pugixml.hpp>
+
 #include <charconv>
-#include <map>
 #include <stdexcept>
+#include <string>
 #include <unordered_set>
 
 namespace gr::deeprx {
@@ -55,106 +56,6 @@ const std::unordered_set<std::string> allowed_elements{ "boolean", "bf16", "f16"
     throw std::runtime_error("the OpenVINO IR is refused, " + what + " is not allowed in it");
 }
 
-bool is_name(char c)
-{
-    return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '-' || c == '.';
-}
-
-/*
- * Opening tags of an XML text in order, of the plain kind that OpenVINO writes: what XML has beside
- * them (comments, CDATA, processing instructions, document types), behind which a layer could hide,
- * is refused.
- */
-class tag_reader
-{
-public:
-    explicit tag_reader(const std::string& xml) : d_at(xml.data()), d_end(d_at + xml.size())
-    {
-        const size_t first_end = xml.find('>'); // of the XML declaration
-        if (xml.rfind("<?xml ", 0) != 0 || first_end == std::string::npos ||
-            xml[first_end - 1] != '?')
-            refuse("what is no XML");
-        d_at += first_end + 1;
-    }
-
-    //! Moves to the next opening tag; false at the end.
-    bool next()
-    {
-        while (true) {
-            while (d_at < d_end && *d_at != '<')
-                d_at++;
-            if (d_at == d_end)
-                return false;
-            d_at++;
-            if (peek() == '/') {
-                while (d_at < d_end && *d_at != '>')
-                    d_at++;
-                continue;
-            }
-            read_tag();
-            return true;
-        }
-    }
-
-    const std::string& name() const { return d_name; }
-
-    //! Empty: none.
-    const std::string& operator[](const std::string& attribute) { return d_attributes[attribute]; }
-
-private:
-    char peek() const { return d_at < d_end ? *d_at : '\0'; }
-
-    void skip_space()
-    {
-        while (std::isspace(static_cast<unsigned char>(peek())))
-            d_at++;
-    }
-
-    std::string read_name()
-    {
-        const char* first = d_at;
-        while (is_name(peek()))
-            d_at++;
-        if (d_at == first)
-            refuse("XML other than plain tags");
-        return { first, d_at };
-    }
-
-    void read_tag()
-    {
-        d_name = read_name();
-        d_attributes.clear();
-        for (skip_space(); peek() != '>'; skip_space()) {
-            if (peek() == '/') {
-                d_at++;
-                if (peek() != '>')
-                    refuse("XML other than plain tags");
-                break;
-            }
-            const std::string key = read_name();
-            skip_space();
-            if (peek() != '=')
-                refuse("XML other than plain tags");
-            d_at++;
-            skip_space();
-            const char quote = peek();
-            if (quote != '"' && quote != '\'')
-                refuse("XML other than plain tags");
-            const char* first = ++d_at;
-            while (d_at < d_end && *d_at != quote)
-                d_at++;
-            if (d_at == d_end || !d_attributes.emplace(key, std::string(first, d_at)).second)
-                refuse("XML other than plain tags");
-            d_at++;
-        }
-    }
-
-    const char* d_at;
-    const char* const d_end;
-    std::string d_name;
-    std::map<std::string, std::string> d_attributes;
-};
-
 size_t to_size(const std::string& text)
 {
     size_t value = 0;
@@ -164,34 +65,68 @@ size_t to_size(const std::string& text)
     return value;
 }
 
+//! Refuses what no plain IR has, behind which a layer could hide from one of two readers.
+class vetting : public pugi::xml_tree_walker
+{
+public:
+    explicit vetting(size_t weights) : d_weights(weights) {}
+
+private:
+    bool for_each(pugi::xml_node& node) override
+    {
+        const auto type = node.type();
+        if (type == pugi::node_declaration || type == pugi::node_pcdata)
+            return true;
+        if (type != pugi::node_element)
+            refuse("XML other than plain tags");
+        std::unordered_set<std::string> attributes;
+        for (const auto& attribute : node.attributes())
+            if (!attributes.insert(attribute.name()).second)
+                refuse("XML other than plain tags");
+
+        const auto text = [](const pugi::xml_node& of, const char* attribute) {
+            return std::string(of.attribute(attribute).value());
+        };
+        const std::string name = node.name();
+        if (name == "layer") {
+            const std::string layer = text(node, "type"), opset = text(node, "version");
+            if (opset.rfind("opset", 0) != 0)
+                refuse("the layer " + layer + " of " + opset);
+            if (!allowed_layers.count(layer))
+                refuse("the layer " + layer);
+        } else if (name == "data" && text(node.parent(), "type") == "Const") {
+            const size_t offset = to_size(text(node, "offset")), size = to_size(text(node, "size"));
+            if (offset > d_weights || size > d_weights - offset)
+                refuse("a constant outside its weights");
+            if (!allowed_elements.count(text(node, "element_type")))
+                refuse("a constant of type '" + text(node, "element_type") + "'");
+        }
+        return true;
+    }
+
+    const size_t d_weights;
+};
+
 } // namespace
 
 void vet_ir(const std::string& xml, size_t weights)
 {
     if (xml.size() > max_xml_bytes)
         refuse("an XML of " + std::to_string(xml.size()) + " bytes");
-    if (xml.find('\0') != std::string::npos)
+    if (xml.rfind("<?xml ", 0) != 0 || xml.find("?>") + 1 != xml.find('>') ||
+        xml.find('\0') != std::string::npos)
         refuse("what is no XML");
-    tag_reader tag(xml);
-    if (!tag.next() || tag.name() != "net" || (tag["version"] != "10" && tag["version"] != "11"))
+    // The parser that OpenVINO has, too; but what is written, not what it may stand for
+    pugi::xml_document document;
+    constexpr unsigned raw = pugi::parse_full & ~pugi::parse_escapes;
+    if (!document.load_buffer(xml.data(), xml.size(), raw, pugi::encoding_utf8))
+        refuse("XML other than plain tags");
+    const auto net = document.document_element();
+    const std::string version = net.attribute("version").value();
+    if (net.name() != std::string("net") || (version != "10" && version != "11"))
         refuse("another format than that of IR 10 and 11");
-    std::string layer;
-    while (tag.next()) {
-        if (tag.name() == "layer") {
-            layer = tag["type"];
-            const std::string& opset = tag["version"];
-            if (opset.rfind("opset", 0) != 0)
-                refuse("the layer " + layer + " of " + opset);
-            if (!allowed_layers.count(layer))
-                refuse("the layer " + layer);
-        } else if (tag.name() == "data" && layer == "Const") {
-            const size_t offset = to_size(tag["offset"]), size = to_size(tag["size"]);
-            if (offset > weights || size > weights - offset)
-                refuse("a constant outside its weights");
-            if (!allowed_elements.count(tag["element_type"]))
-                refuse("a constant of type '" + tag["element_type"] + "'");
-        }
-    }
+    vetting rules(weights);
+    document.traverse(rules);
 }
 
 } // namespace gr::deeprx

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include "model_archive.h"
-#include "sha256.h"
 #include "torchscript_vetting.h"
 
 #include <ATen/Context.h>
@@ -9,8 +8,10 @@
 #include <caffe2/serialize/inline_container.h>
 
 #include <boost/crc.hpp>
+#include <openssl/evp.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -138,7 +139,18 @@ size_t model_archive::read(uint64_t pos, void* buf, size_t n, const char*) const
     return n;
 }
 
-std::string model_archive::sha256() const { return gr::deeprx::sha256(d_bytes); }
+std::string model_archive::sha256() const
+{
+    std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
+    unsigned size = 0;
+    if (!EVP_Digest(d_bytes.data(), d_bytes.size(), digest.data(), &size, EVP_sha256(), nullptr))
+        throw std::runtime_error("OpenSSL has no SHA-256 here");
+    std::string hex;
+    for (unsigned i = 0; i < size; i++)
+        for (const int digit : { digest[i] >> 4, digest[i] & 15 })
+            hex += "0123456789abcdef"[digit];
+    return hex;
+}
 
 model_info vetted_info(const std::shared_ptr<model_archive>& archive,
                        const slot_geometry& slot,
