@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <mutex>
 #include <stdexcept>
 #include <string>
@@ -41,9 +42,14 @@ void unitary_fft::destroy_plan::operator()(fftwf_plan_s* plan) const
 unitary_fft::unitary_fft(int size) : d_size(size), d_in(make_buffer(size)), d_out(make_buffer(size))
 {
     const std::lock_guard<std::mutex> lock(gr::fft::planner::mutex());
-    fftwf_forget_wisdom(); // what other plans were timed at decides this one, too, if it is known
+    // What other plans were timed at would decide this one, too: wisdom is put aside meanwhile.
+    const std::unique_ptr<char, decltype(&std::free)> wisdom(fftwf_export_wisdom_to_string(),
+                                                             &std::free);
+    fftwf_forget_wisdom();
     d_plan.reset(
         fftwf_plan_dft_1d(size, fftw(d_in.get()), fftw(d_out.get()), FFTW_FORWARD, FFTW_ESTIMATE));
+    if (wisdom)
+        fftwf_import_wisdom_from_string(wisdom.get());
 }
 
 void unitary_fft::operator()(const std::complex<float>* samples, std::complex<float>* spectrum)
