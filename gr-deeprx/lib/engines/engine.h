@@ -17,7 +17,23 @@ namespace gr::deeprx {
  * \brief A loaded receiver: received grids and pilots in, LLRs out.
  *
  * Owns its input buffers, so that a batch is written where the inference reads it (pinned memory
- * for a GPU). Loaded on one thread and used on another is fine; used by two at once is not.
+ * for a GPU).
+ *
+ * Which call follows which:
+ * 1. load_engine() gives an engine whose buffers hold something to warm up with.
+ * 2. stay_bound(), if its inferences shall, on the thread that has the cores.
+ * 3. warm_up() with every batch size that will be asked for; another size works, but slower.
+ * 4. For each batch, grid() and pilots() of its slots are written, then submit() starts it: from
+ *    then on these two are those of the next batch. While fewer than depth() are under way, another
+ *    may be written and submitted. A submit() that threw started nothing.
+ * 5. collect() ends the oldest batch, one call for each submit(), also where one of them threw. Its
+ *    LLRs stay until the next submit(), collect() or infer().
+ * infer() is a submit() with its collect(), while nothing is under way.
+ *
+ * Calls may come from one thread and later from another, but not from two at once: a receiver block
+ * loads on one thread, and warms up where its scheduler works, as LibTorch's threads belong to the
+ * thread that calls it. A model that is to take over is warmed up on the thread that loads it.
+ * After device_lost, calls that need the device throw it again.
  */
 class engine
 {
@@ -38,7 +54,7 @@ public:
 
     /*!
      * \brief Receives the first \p batch slots; complete when it returns.
-     * \return LLRs, float32 [batch][14][n_subcarriers][llr_stride()], valid until the next call
+     * \return LLRs, float32 [batch][14][n_subcarriers][llr_stride()]
      * \throws std::runtime_error one line
      */
     virtual const float* infer(int batch) = 0;
@@ -49,10 +65,10 @@ public:
     //! How many batches may be under way at once.
     virtual int depth() const { return 1; }
 
-    //! Starts infer(); grid() and pilots() are those of another batch from then on.
+    //! Starts the first \p batch slots. \throws as infer()
     virtual void submit(int batch) { d_llr = infer(batch); }
 
-    //! Waits for the oldest batch that was submitted. \return see infer()
+    //! Waits for the oldest batch under way. \return and \throws as infer()
     virtual const float* collect() { return d_llr; }
 
     //! From now on inferences stay on the cores that the thread which calls them is bound to.
