@@ -2,13 +2,13 @@
 
 #include "receiver_impl.h"
 #include "cpu_instructions.h"
+#include "samples.h"
 
 #include <gnuradio/io_signature.h>
 #include <gnuradio/thread/thread.h>
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <mutex>
 #include <set>
 #include <stdexcept>
@@ -68,41 +68,6 @@ try {
     return std::nullopt;
 }
 
-// GNU Radio is built for every x86-64; this file's one hot loop is chosen at run time.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define DEEPRX_ANY_X86 __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define DEEPRX_ANY_X86
-#endif
-
-//! Copies n floats times \p factor. \return the largest magnitude, no finite one if any is not
-DEEPRX_ANY_X86 float copy_scaled(const float* from, int n, float factor, float* to)
-{
-    uint32_t largest = 0; // as bits: NaN and infinity are above all others
-    for (int i = 0; i < n; i++) {
-        const float value = from[i] * factor;
-        uint32_t bits;
-        std::memcpy(&bits, &value, sizeof(bits));
-        largest = std::max(largest, bits & 0x7fffffff);
-        to[i] = value;
-    }
-    float magnitude;
-    std::memcpy(&magnitude, &largest, sizeof(magnitude));
-    return magnitude;
-}
-
-/*
- * What brings a slot whose largest sample is \p peak to about unit power, where models keep their
- * smallest numbers far from it: 3 to 6, as slots of unit power have it. A power of two changes no
- * digit of a sample.
- */
-float to_unit_power(float peak)
-{
-    int exponent = 0;
-    std::frexp(peak / 3.0f, &exponent);
-    return std::ldexp(1.0f, std::clamp(1 - exponent, -126, 127));
-}
-
 } // namespace
 
 receiver::sptr receiver::make(const std::string& model,
@@ -145,12 +110,12 @@ receiver_impl::receiver_impl(const std::string& model,
       d_slot(parameters.slot), d_parameters(parameters),
       d_max_latency(max_latency_ms > 0.0 ? max_latency_ms * 1e-3 : HUGE_VAL),
       d_len_tag_key(pmt::intern(len_tag_key)), d_llr_sign(static_cast<float>(llr_sign)),
-      d_n_bits(pmt::from_long(parameters.slot.n_bits())), d_threads(parameters.threads)
+      d_n_bits(pmt::from_long(parameters.slot.n_bits())), d_threads(parameters.threads),
+      d_model(load(model)), d_about(about(*d_model))
 {
     for (int size = 1; size < parameters.max_batch; size *= 2)
         d_batch_sizes.push_back(size);
     d_batch_sizes.push_back(parameters.max_batch);
-    d_model = load(model, 0);
     d_batches.resize(d_model->receiver->depth()); // every model's, on one device
     for (batch_in_work& batch : d_batches)
         batch.slots.resize(parameters.max_batch);
@@ -172,20 +137,23 @@ receiver_impl::receiver_impl(const std::string& model,
     set_msg_handler(loaded_port, [this](const pmt::pmt_t& message) { handle_loaded(message); });
 }
 
-std::shared_ptr<receiver_impl::loaded_model> receiver_impl::load(const std::string& path,
-                                                                 uint64_t at_slot) const
+loaded_model receiver_impl::load(const std::string& path) const
 {
     set_inference_threads(d_parameters.threads);
     auto receiver = load_engine(path, d_parameters);
-    const model_info& info = receiver->info();
+    say_once(receiver->info(), receiver->description());
+    return { std::move(receiver), {} };
+}
+
+pmt::pmt_t receiver_impl::about(const loaded_model& model) const
+{
+    const model_info& info = model.receiver->info();
     auto about = pmt::dict_add(pmt::make_dict(), model_key, pmt::intern(info.name));
     about = pmt::dict_add(about, model_sha256_key, pmt::intern(info.sha256));
-    about = pmt::dict_add(about, engine_key, pmt::intern(receiver->description()));
-    about = pmt::dict_add(about,
-                          flop_per_slot_key,
-                          pmt::from_uint64(info.flop_per_slot(d_slot.n_prb(), d_parameters.n_rx)));
-    say_once(info, receiver->description());
-    return std::make_shared<loaded_model>(loaded_model{ std::move(receiver), {}, at_slot, about });
+    about = pmt::dict_add(about, engine_key, pmt::intern(model.receiver->description()));
+    return pmt::dict_add(about,
+                         flop_per_slot_key,
+                         pmt::from_uint64(info.flop_per_slot(d_slot.n_prb(), d_parameters.n_rx)));
 }
 
 //! Once in a process: who measures many points makes as many flowgraphs.
@@ -239,7 +207,7 @@ bool receiver_impl::stop()
 {
     // What is under way was not consumed, and no later start finds it.
     if (d_under_way > 0)
-        d_next_index = d_batches[0].slots[0].index;
+        d_finder.expect(d_batches[0].slots[0].index);
     for (; d_under_way > 0; d_under_way--) {
         try {
             d_model->receiver->collect();
@@ -267,41 +235,30 @@ void receiver_impl::handle_model(const pmt::pmt_t& message)
                       pmt::write_string(message));
         return;
     }
-    d_background.post([this, file = request->path, first = request->at_slot, bound = d_bound] {
-        load_result result;
-        try {
-            result.model = load(file, first);
-            warm_up(*result.model, bound);
-        } catch (const std::exception& e) {
-            result = { nullptr, e.what() };
-        }
-        {
-            std::lock_guard<std::mutex> lock(d_loaded_mutex);
-            d_loaded.push_back(std::move(result));
-        }
-        _post(loaded_port, pmt::PMT_NIL);
-    });
+    d_model.load(
+        [this, path = request->path, bound = d_bound] {
+            loaded_model model = load(path);
+            warm_up(model, bound);
+            return model;
+        },
+        request->at_slot,
+        [this] { _post(loaded_port, pmt::PMT_NIL); });
 }
 
 void receiver_impl::handle_loaded(const pmt::pmt_t&)
 {
-    std::vector<load_result> loaded;
-    {
-        std::lock_guard<std::mutex> lock(d_loaded_mutex);
-        loaded.swap(d_loaded);
-    }
-    for (auto& [model, error] : loaded) {
+    for (const auto& [model, error] : d_model.take_answers()) {
         if (!model) {
             publish_error(error);
             continue;
         }
-        const auto from = [about = model->about](const pmt::pmt_t& key) {
-            return pmt::dict_ref(about, key, pmt::PMT_NIL);
+        const auto all = about(*model);
+        const auto of = [&all](const pmt::pmt_t& key) {
+            return pmt::dict_ref(all, key, pmt::PMT_NIL);
         };
-        auto answer = pmt::dict_add(pmt::make_dict(), model_loaded_key, from(model_key));
+        auto answer = pmt::dict_add(pmt::make_dict(), model_loaded_key, of(model_key));
         for (const auto& key : { model_sha256_key, engine_key })
-            answer = pmt::dict_add(answer, key, from(key));
-        d_next_model = std::move(model);
+            answer = pmt::dict_add(answer, key, of(key));
         message_port_pub(stats_port, answer);
     }
 }
@@ -373,14 +330,14 @@ bool receiver_impl::submit(int available, int space, const gr_vector_const_void_
         slot_in_work& slot = batch.slots[batch.n];
         if (!next_slot(slot, d_offset, available))
             break;
-        if (d_next_model && slot.index >= d_next_model->at_slot) {
+        if (d_model.due(slot.index)) {
             if (batch.n > 0 || d_under_way > 0) { // the old model receives these first
                 d_offset = slot.offset;
-                d_next_index = slot.index;
+                d_finder.expect(slot.index);
                 break;
             }
-            d_background.post([retired = std::move(d_model)] {});
-            d_model = std::move(d_next_model);
+            d_model.change();
+            d_about = about(*d_model);
         }
         if (gather(slot, batch.n, in))
             batch.n++;
@@ -426,67 +383,52 @@ int receiver_impl::batch_limit(int waiting) const
  */
 bool receiver_impl::next_slot(slot_in_work& slot, int& offset, int available)
 {
-    auto& tags = slot.tags;
     while (available - offset >= n_symbols) {
-        tags.clear();
-        int length_at = n_symbols; // of the first length tag of stream 0, then of the second
-        int length_after = n_symbols;
-        int misaligned = -1;
-        pmt::pmt_t length;
-        for (int port = 0; port < d_parameters.n_rx; port++) {
-            const uint64_t first = nitems_read(port) + offset;
-            get_tags_in_range(d_found_tags, port, first, first + n_symbols);
-            for (const auto& tag : d_found_tags) {
-                const int at = static_cast<int>(tag.offset - first);
-                if (!pmt::eq(tag.key, d_len_tag_key)) {
-                    const bool repeated = std::any_of(tags.begin(), tags.end(), [&](auto& other) {
-                        return pmt::eq(tag.key, other.key) && pmt::equal(tag.value, other.value);
-                    });
-                    if (port == 0 || !repeated)
-                        tags.push_back(tag);
-                } else if (port > 0) {
-                    misaligned = at > 0 ? port : misaligned;
-                } else if (at == 0) {
-                    length = tag.value;
-                    length_at = 0;
-                } else {
-                    length_after = std::min(length_after, at);
-                }
-            }
-        }
-
-        uint64_t index = d_next_index;
-        for (const auto& tag : tags)
-            if (pmt::eq(tag.key, slot_index_key))
-                index = to_unsigned(tag.value).value_or(index);
-
-        std::string reason;
-        if (length_at != 0)
-            reason = "no length tag on the first symbol";
-        else if (!pmt::is_integer(length) || pmt::to_long(length) != n_symbols)
-            reason = "packet of " + pmt::write_string(length) + " symbols, a slot has 14";
-        else if (length_after < n_symbols)
-            reason = "length tag inside a slot, after " + std::to_string(length_after) + " symbols";
-        else if (misaligned >= 0)
-            reason = "input " + std::to_string(misaligned) + " is not aligned to input 0";
-        if (reason.empty()) {
-            slot.index = index;
-            slot.offset = offset;
-            offset += n_symbols;
-            d_next_index = index + 1;
-            d_searching = false;
+        const auto slot_index = read_tags(slot.tags, offset);
+        const auto place = d_finder.look(d_length_tags, slot_index);
+        slot.index = place.slot_index;
+        slot.offset = offset;
+        offset += place.symbols;
+        if (place.is_slot)
             return true;
-        }
-
-        // A run of symbols that belong to no slot is one drop, however long it is.
-        if (length_at == 0 || !d_searching)
-            drop(index, reason);
-        if (length_at == 0)
-            d_next_index = index + 1;
-        d_searching = true;
-        offset += length_after;
+        if (!place.dropped.empty())
+            drop(place.slot_index, place.dropped);
     }
     return false;
+}
+
+/*
+ * Tags of the 14 symbols at offset: length tags for the finder, all others that a slot there takes
+ * along. \return its slot_index, if tagged
+ */
+std::optional<uint64_t> receiver_impl::read_tags(std::vector<tag_t>& tags, int offset)
+{
+    std::optional<uint64_t> slot_index;
+    tags.clear();
+    d_length_tags.clear();
+    for (int port = 0; port < d_parameters.n_rx; port++) {
+        const uint64_t first = nitems_read(port) + offset;
+        get_tags_in_range(d_port_tags, port, first, first + n_symbols);
+        for (const auto& tag : d_port_tags) {
+            if (pmt::eq(tag.key, d_len_tag_key)) {
+                const bool fits =
+                    pmt::is_integer(tag.value) && pmt::to_long(tag.value) == n_symbols;
+                d_length_tags.push_back({ port,
+                                          static_cast<int>(tag.offset - first),
+                                          fits ? "" : pmt::write_string(tag.value) });
+                continue;
+            }
+            if (pmt::eq(tag.key, slot_index_key))
+                if (const auto index = to_unsigned(tag.value))
+                    slot_index = index;
+            const bool repeated = std::any_of(tags.begin(), tags.end(), [&](auto& other) {
+                return pmt::eq(tag.key, other.key) && pmt::equal(tag.value, other.value);
+            });
+            if (port == 0 || !repeated)
+                tags.push_back(tag);
+        }
+    }
+    return slot_index;
 }
 
 bool receiver_impl::gather(const slot_in_work& slot,
@@ -577,7 +519,7 @@ void receiver_impl::publish_stats(const batch_in_work& batch, uint64_t wall_ns, 
     const auto with = [](const pmt::pmt_t& dict, const pmt::pmt_t& key, const pmt::pmt_t& value) {
         return pmt::dcons(pmt::cons(key, value), dict);
     };
-    auto stats = with(d_model->about, inference_ns_key, pmt::from_uint64(wall_ns / batch.n));
+    auto stats = with(d_about, inference_ns_key, pmt::from_uint64(wall_ns / batch.n));
     stats = with(stats, cpu_ns_key, pmt::from_uint64(cpu_ns / batch.n));
     stats = with(stats, engine_cpu_ns_key, pmt::from_uint64(batch.engine_cpu_ns / batch.n));
     stats = with(stats, queue_depth_key, pmt::from_long(batch.queued));

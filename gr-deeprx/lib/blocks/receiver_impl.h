@@ -2,16 +2,16 @@
 
 #pragma once
 
-#include "background_worker.h"
 #include "engine.h"
+#include "model_swap.h"
 #include "parameters.h"
+#include "slot_finder.h"
 #include "slot_geometry.h"
 
 #include <gnuradio/deeprx/receiver.h>
 
 #include <atomic>
 #include <chrono>
-#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -42,20 +42,6 @@ public:
                      gr_vector_void_star& output_items) override;
 
 private:
-    //! A model and what goes with it: all that a swap exchanges.
-    struct loaded_model {
-        std::unique_ptr<engine> receiver;
-        std::vector<double> batch_seconds; // measured, by position in d_batch_sizes
-        uint64_t at_slot;                  // first slot to receive with it
-        pmt::pmt_t about;                  // the part of stats that is the same for every slot
-    };
-
-    //! What the background thread hands over: a model, or why there is none.
-    struct load_result {
-        std::shared_ptr<loaded_model> model;
-        std::string error;
-    };
-
     //! A slot of the input buffers, on its way.
     struct slot_in_work {
         uint64_t index = 0;
@@ -76,9 +62,10 @@ private:
         std::chrono::steady_clock::time_point start;
     };
 
-    std::shared_ptr<loaded_model> load(const std::string& path, uint64_t at_slot) const;
+    loaded_model load(const std::string& path) const;
     void say_once(const model_info& info, const std::string& engine) const;
     void warm_up(loaded_model& model, bool bound) const;
+    pmt::pmt_t about(const loaded_model& model) const;
     void handle_model(const pmt::pmt_t& message);
     void handle_loaded(const pmt::pmt_t& message);
     void publish_error(const std::string& why);
@@ -86,6 +73,7 @@ private:
 
     int batch_limit(int waiting) const;
     bool next_slot(slot_in_work& slot, int& offset, int available);
+    std::optional<uint64_t> read_tags(std::vector<tag_t>& tags, int offset);
     bool gather(const slot_in_work& slot, int place, const gr_vector_const_void_star& in) const;
     bool submit(int available, int space, const gr_vector_const_void_star& in);
     int collect(uint64_t cpu_start, float* out);
@@ -108,11 +96,9 @@ private:
     const thread_claim d_threads;
     std::vector<int> d_batch_sizes; // ascending
 
-    std::shared_ptr<loaded_model> d_model;
-    std::shared_ptr<loaded_model> d_next_model; // waits for its slot
-    std::vector<tag_t> d_found_tags;            // kept for its memory
-    uint64_t d_next_index = 0;                  // of a slot that has no slot_index tag
-    bool d_searching = false;                   // between slots, and reported so
+    slot_finder d_finder;
+    std::vector<slot_finder::length_tag> d_length_tags; // these two are kept for their memory
+    std::vector<tag_t> d_port_tags;
 
     // Batches are consumed when their LLRs are out: at the end of the stream, those under way are
     // still waiting input, and the scheduler calls again.
@@ -124,15 +110,13 @@ private:
     mutable std::mutex d_error_mutex;
     std::string d_error; // that ended it
 
-    std::mutex d_loaded_mutex;
-    std::vector<load_result> d_loaded;
-
     std::atomic<uint64_t> d_slots{ 0 };
     std::atomic<uint64_t> d_dropped{ 0 };
     std::chrono::steady_clock::time_point d_last_warning{};
     uint64_t d_unlogged = 0; // drops since then
 
-    background_worker d_background; // last: stops before what its jobs use goes away
+    model_swap d_model; // last: its thread stops before what it uses goes away
+    pmt::pmt_t d_about; // d_model: the part of stats that is the same for every slot
 };
 
 } // namespace gr::deeprx

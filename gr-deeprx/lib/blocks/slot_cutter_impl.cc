@@ -6,8 +6,6 @@
 
 #include <algorithm>
 #include <map>
-#include <stdexcept>
-#include <string>
 
 namespace gr::deeprx {
 
@@ -36,27 +34,16 @@ slot_cutter_impl::slot_cutter_impl(int fft_size,
     : gr::block("Slot cutter",
                 gr::io_signature::make(n_rx, n_rx, sizeof(gr_complex)),
                 gr::io_signature::make(n_rx, n_rx, fft_size * sizeof(gr_complex))),
-      d_fft(fft_size), d_slot_index(first_slot)
+      d_slot(fft_size, cp_lengths, offset_samples), d_fft(fft_size), d_slot_index(first_slot)
 {
-    const int earliest = -*std::min_element(cp_lengths.begin(), cp_lengths.end());
-    if (offset_samples < earliest || offset_samples > fft_size)
-        throw std::invalid_argument("offset_samples must be " + std::to_string(earliest) +
-                                    " (the cyclic prefix) to " + std::to_string(fft_size) +
-                                    ", got " + std::to_string(offset_samples));
-    for (const int prefix : cp_lengths) {
-        d_symbol_starts.push_back(d_length);
-        d_window_starts.push_back(d_length + prefix + offset_samples);
-        d_length += prefix + fft_size;
-    }
-    d_lookahead = std::max(d_length, d_window_starts.back() + fft_size);
     set_tag_propagation_policy(TPP_DONT);
     set_output_multiple(static_cast<int>(cp_lengths.size()));
-    set_relative_rate(cp_lengths.size(), d_lookahead);
+    set_relative_rate(cp_lengths.size(), d_slot.lookahead);
 }
 
 void slot_cutter_impl::forecast(int, gr_vector_int& ninput_items_required)
 {
-    std::fill(ninput_items_required.begin(), ninput_items_required.end(), d_lookahead);
+    std::fill(ninput_items_required.begin(), ninput_items_required.end(), d_slot.lookahead);
 }
 
 int slot_cutter_impl::general_work(int noutput_items,
@@ -64,7 +51,7 @@ int slot_cutter_impl::general_work(int noutput_items,
                                    gr_vector_const_void_star& input_items,
                                    gr_vector_void_star& output_items)
 {
-    const int n_symbols = static_cast<int>(d_symbol_starts.size());
+    const int n_symbols = static_cast<int>(d_slot.symbols.size());
     const int available = *std::min_element(ninput_items.begin(), ninput_items.end());
     std::vector<tag_t> tags;
     get_tags_in_window(tags, 0, 0, available);
@@ -74,9 +61,9 @@ int slot_cutter_impl::general_work(int noutput_items,
             indices[static_cast<int>(tag.offset - nitems_read(0))] = pmt::to_uint64(tag.value);
 
     int read = 0, written = 0;
-    while (available - read >= d_lookahead && noutput_items - written >= n_symbols) {
+    while (available - read >= d_slot.lookahead && noutput_items - written >= n_symbols) {
         const auto next = indices.upper_bound(read);
-        if (next != indices.end() && next->first < read + d_length) {
+        if (next != indices.end() && next->first < read + d_slot.length) {
             // the next slot starts early: samples of this one were lost
             d_dropped_samples += next->first - read;
             read = next->first;
@@ -87,14 +74,14 @@ int slot_cutter_impl::general_work(int noutput_items,
         for (size_t antenna = 0; antenna < input_items.size(); antenna++) {
             const auto* in = static_cast<const gr_complex*>(input_items[antenna]) + read;
             auto* out = static_cast<gr_complex*>(output_items[antenna]) + written * d_fft.size();
-            for (const int start : d_window_starts) {
+            for (const int start : d_slot.windows) {
                 d_fft(in + start, out);
                 out += d_fft.size();
             }
         }
         tag_slot(tags, nitems_read(0) + read, nitems_written(0) + written);
         d_slot_index++;
-        read += d_length;
+        read += d_slot.length;
         written += n_symbols;
     }
     consume_each(read);
@@ -104,15 +91,13 @@ int slot_cutter_impl::general_work(int noutput_items,
 //! The slot's own tags, and other tags on the symbol that they fall into.
 void slot_cutter_impl::tag_slot(const std::vector<tag_t>& tags, uint64_t start, uint64_t offset)
 {
-    add_item_tag(0, offset, packet_len_key, pmt::from_long(d_symbol_starts.size()), alias_pmt());
+    add_item_tag(0, offset, packet_len_key, pmt::from_long(d_slot.symbols.size()), alias_pmt());
     add_item_tag(0, offset, slot_index_key, pmt::from_uint64(d_slot_index), alias_pmt());
     for (tag_t tag : tags) {
-        if (tag.offset < start || tag.offset >= start + d_length ||
+        if (tag.offset < start || tag.offset >= start + d_slot.length ||
             pmt::eq(tag.key, packet_len_key) || pmt::eq(tag.key, slot_index_key))
             continue;
-        const auto next = std::upper_bound(
-            d_symbol_starts.begin(), d_symbol_starts.end(), static_cast<int>(tag.offset - start));
-        tag.offset = offset + (next - d_symbol_starts.begin()) - 1;
+        tag.offset = offset + d_slot.symbol_of(static_cast<int>(tag.offset - start));
         add_item_tag(0, tag);
     }
 }

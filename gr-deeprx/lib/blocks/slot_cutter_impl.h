@@ -2,6 +2,8 @@
 
 #pragma once
 
+#include "slot_windows.h"
+
 #include <gnuradio/deeprx/slot_cutter.h>
 #include <gnuradio/deeprx/unitary_fft.h>
 
@@ -29,10 +31,7 @@ public:
 private:
     void tag_slot(const std::vector<tag_t>& tags, uint64_t start, uint64_t offset);
 
-    std::vector<int> d_symbol_starts;
-    std::vector<int> d_window_starts;
-    int d_length = 0; // samples of a slot
-    int d_lookahead;  // samples that a slot's windows reach over
+    const slot_windows d_slot;
     unitary_fft d_fft;
     uint64_t d_slot_index;
     std::atomic<uint64_t> d_dropped_samples{ 0 };

@@ -37,11 +37,11 @@ int bits_of(const std::string& modulation)
     static const std::map<std::string, int> bits{
         { "QPSK", 2 }, { "16QAM", 4 }, { "64QAM", 6 }, { "256QAM", 8 }
     };
-    const auto found = bits.find(modulation);
-    if (found == bits.end())
+    const auto entry = bits.find(modulation);
+    if (entry == bits.end())
         throw std::invalid_argument("modulation must be one of QPSK, 16QAM, 64QAM, 256QAM, got '" +
                                     modulation + "'");
-    return found->second;
+    return entry->second;
 }
 
 } // namespace
@@ -60,11 +60,11 @@ slot_geometry::slot_geometry(int n_prb,
     std::sort(d_dmrs.begin(), d_dmrs.end());
     if (d_dmrs.empty() || d_dmrs.size() > 2 || d_dmrs.front() < 0 || d_dmrs.back() >= n_symbols ||
         std::adjacent_find(d_dmrs.begin(), d_dmrs.end()) != d_dmrs.end()) {
-        std::string found;
+        std::string list;
         for (const int symbol : dmrs)
-            found += (found.empty() ? "" : ", ") + std::to_string(symbol);
+            list += (list.empty() ? "" : ", ") + std::to_string(symbol);
         throw std::invalid_argument("dmrs must name 1 or 2 different symbols of 0 to 13, got [" +
-                                    found + "]");
+                                    list + "]");
     }
 
     if (slot_number >= 0)

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#include "samples.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+// GNU Radio is built for every x86-64; this one hot loop is chosen at run time.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define DEEPRX_ANY_X86 __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define DEEPRX_ANY_X86
+#endif
+
+namespace gr::deeprx {
+
+DEEPRX_ANY_X86 float copy_scaled(const float* from, int n, float factor, float* to)
+{
+    uint32_t largest = 0; // as bits: NaN and infinity are above all others
+    for (int i = 0; i < n; i++) {
+        const float value = from[i] * factor;
+        uint32_t bits;
+        std::memcpy(&bits, &value, sizeof(bits));
+        largest = std::max(largest, bits & 0x7fffffff);
+        to[i] = value;
+    }
+    float magnitude;
+    std::memcpy(&magnitude, &largest, sizeof(magnitude));
+    return magnitude;
+}
+
+float to_unit_power(float peak)
+{
+    int exponent = 0;
+    std::frexp(peak / 3.0f, &exponent);
+    return std::ldexp(1.0f, std::clamp(1 - exponent, -126, 127));
+}
+
+} // namespace gr::deeprx
