@@ -63,9 +63,9 @@ bool cpu_has(const std::string& flag)
 cpu_instructions cpu_instructions_for(const std::string& precision)
 {
     const char* plain = best_of(float32);
-    const auto found = reduced.find(precision);
-    const char* native = found == reduced.end() ? plain : best_of(found->second);
-    if (native || found == reduced.end())
+    const auto entry = reduced.find(precision);
+    const char* native = entry == reduced.end() ? plain : best_of(entry->second);
+    if (native || entry == reduced.end())
         return { native ? native : "scalar", true };
     return { plain ? plain : "scalar", false };
 }

@@ -10,16 +10,16 @@ namespace gr::deeprx {
 
 std::vector<std::string> engines()
 {
-    std::vector<std::string> found{ "TorchScript " + torchscript_version() };
+    std::vector<std::string> names{ "TorchScript " + torchscript_version() };
     if (!openvino_version().empty())
-        found.push_back("OpenVINO " + openvino_version());
-    return found;
+        names.push_back("OpenVINO " + openvino_version());
+    return names;
 }
 
 std::string instructions(const std::string& precision)
 {
-    const auto found = cpu_instructions_for(precision);
-    return found.native ? found.name : "";
+    const auto best = cpu_instructions_for(precision);
+    return best.native ? best.name : "";
 }
 
 } // namespace gr::deeprx

@@ -54,17 +54,17 @@ void expect_same_llrs(engine& reference, engine& other, const engine_parameters&
     write_example(reference, p.slot, p.n_rx);
     write_example(other, p.slot, p.n_rx);
     const float* expected = reference.infer(1);
-    const float* found = other.infer(1);
+    const float* actual = other.infer(1);
     double error = 0.0, power = 0.0;
     for (int symbol = 0; symbol < slot_geometry::n_symbols; symbol++)
         for (int k = 0; k < p.slot.n_subcarriers(); k++) {
             const bool data = !p.slot.is_dmrs(symbol) || k % 2;
             for (int bit = 0; data && bit < p.slot.bits_per_symbol(); bit++) {
-                error += std::pow(double(found[bit]) - expected[bit], 2);
+                error += std::pow(double(actual[bit]) - expected[bit], 2);
                 power += std::pow(double(expected[bit]), 2);
             }
             expected += reference.llr_stride();
-            found += other.llr_stride();
+            actual += other.llr_stride();
         }
     const double allowed = reference.info().precision == "float32" ? 1e-3 : 5e-2;
     if (!(std::sqrt(error) <= allowed * std::sqrt(power))) {

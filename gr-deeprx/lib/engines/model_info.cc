@@ -27,10 +27,10 @@ constexpr const char* contract = "deeprx.model/1";
 
 const json& member(const json& object, const std::string& key)
 {
-    const auto found = object.find(key);
-    if (found == object.end())
+    const auto entry = object.find(key);
+    if (entry == object.end())
         throw std::runtime_error("deeprx.json has no \"" + key + "\"");
-    return *found;
+    return *entry;
 }
 
 template <typename T>
@@ -106,10 +106,10 @@ std::string trained_ranges(const json& trained)
         refuse("trained");
     std::ostringstream out;
     for (const auto& [key, name, scale, unit] : ranges) {
-        const auto found = trained.find(key);
-        if (found == trained.end() || found->is_null())
+        const auto entry = trained.find(key);
+        if (entry == trained.end() || entry->is_null())
             continue;
-        const auto limits = list<double>(*found, key);
+        const auto limits = list<double>(*entry, key);
         if (limits.size() != 2 || limits[0] > limits[1])
             refuse(key);
         out << (out.tellp() > 0 ? ", " : "") << name << ' ' << limits[0] * scale << " to "
@@ -123,9 +123,9 @@ std::string trained_ranges(const json& trained)
 model_info parse_model_info(const std::string& text)
 {
     const json metadata = parse(text);
-    const auto found = value<std::string>(member(metadata, "contract"), "contract");
-    if (found != contract)
-        throw std::runtime_error("contract is \"" + found + "\", this receiver reads \"" +
+    const auto version = value<std::string>(member(metadata, "contract"), "contract");
+    if (version != contract)
+        throw std::runtime_error("contract is \"" + version + "\", this receiver reads \"" +
                                  contract + "\"");
 
     model_info info;

@@ -41,8 +41,8 @@ std::string last_line(std::string text)
 
 std::string text(const ov::AnyMap& about, const std::string& key)
 {
-    const auto found = about.find(key);
-    return found == about.end() ? "" : found->second.as<std::string>();
+    const auto entry = about.find(key);
+    return entry == about.end() ? "" : entry->second.as<std::string>();
 }
 
 //! Precision and instructions of most of the layers that multiply.
@@ -59,9 +59,9 @@ std::string arithmetic(const ov::CompiledModel& compiled)
         const std::string layer = text(about, "layerType");
         if (layer != "Convolution" && layer != "FullyConnected" && layer != "Deconvolution")
             continue;
-        const std::string found = text(about, "runtimePrecision");
-        const auto known = precisions.find(found);
-        const std::string precision = known == precisions.end() ? found : known->second;
+        const std::string runtime = text(about, "runtimePrecision");
+        const auto known = precisions.find(runtime);
+        const std::string precision = known == precisions.end() ? runtime : known->second;
         const std::string primitive = text(about, "primitiveType"); // "brgconv_avx512_bf16", ...
         const std::string best = cpu_instructions_for(precision).name;
         const char* sign = best == "AMX" ? "amx" : "avx512"; // "..._avx512_amx" where AMX does it
@@ -157,9 +157,9 @@ private:
 
     sized& sized_for(int batch)
     {
-        const auto found = d_sized.find(batch);
-        return found == d_sized.end() ? d_sized.emplace(batch, compile(batch)).first->second
-                                      : found->second;
+        const auto entry = d_sized.find(batch);
+        return entry == d_sized.end() ? d_sized.emplace(batch, compile(batch)).first->second
+                                      : entry->second;
     }
 
     sized compile(size_t batch)
@@ -173,8 +173,8 @@ private:
         for (const auto& input : model->inputs())
             shapes[input.get_any_name()] = tensors.at(input.get_any_name()).get_shape();
         model->reshape(shapes);
-        sized made;
-        made.compiled = core().compile_model(
+        sized result;
+        result.compiled = core().compile_model(
             model,
             "CPU",
             ov::hint::performance_mode(ov::hint::PerformanceMode::LATENCY),
@@ -183,7 +183,7 @@ private:
             ov::num_streams(1),
             ov::inference_num_threads(1),
             ov::AnyMap::value_type("EXCLUSIVE_ASYNC_REQUESTS", d_bound)); // no arena of its own
-        const auto output = made.compiled.output();
+        const auto output = result.compiled.output();
         const ov::Shape& llr = output.get_shape();
         if (llr.size() != 4 || llr[0] != batch || llr[1] != slot_geometry::n_symbols ||
             llr[2] != d_grid_shape[3] || llr[3] < d_bits ||
@@ -192,10 +192,10 @@ private:
                 "the OpenVINO IR must give float32 LLRs [" + std::to_string(batch) + ", 14, " +
                 std::to_string(d_grid_shape[3]) + ", >= " + std::to_string(d_bits) + "], gives " +
                 output.get_element_type().get_type_name() + " " + llr.to_string());
-        made.request = made.compiled.create_infer_request();
-        for (const auto& input : made.compiled.inputs())
-            made.request.set_tensor(input, tensors.at(input.get_any_name()));
-        return made;
+        result.request = result.compiled.create_infer_request();
+        for (const auto& input : result.compiled.inputs())
+            result.request.set_tensor(input, tensors.at(input.get_any_name()));
+        return result;
     }
 
     const model_info d_info;

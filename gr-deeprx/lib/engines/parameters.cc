@@ -15,10 +15,10 @@ int claimed_threads = 0;
 
 } // namespace
 
-void expect(bool fine, const std::string& expected, const std::string& found)
+void expect(bool fine, const std::string& expected, const std::string& actual)
 {
     if (!fine)
-        throw std::invalid_argument(expected + ", got " + found);
+        throw std::invalid_argument(expected + ", got " + actual);
 }
 
 void check_range(const engine_parameters& p)

@@ -8,8 +8,8 @@
 
 namespace gr::deeprx {
 
-//! \throws std::invalid_argument "<expected>, got <found>", unless fine
-void expect(bool fine, const std::string& expected, const std::string& found);
+//! \throws std::invalid_argument "<expected>, got <actual>", unless fine
+void expect(bool fine, const std::string& expected, const std::string& actual);
 
 //! \throws std::invalid_argument a number is out of range
 void check_range(const engine_parameters& parameters);

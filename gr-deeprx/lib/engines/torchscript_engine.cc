@@ -30,11 +30,11 @@ c10::Device parse_device(const std::string& text)
     if (index < 0)
         throw std::invalid_argument("device must be \"cpu\", \"cuda\" or \"cuda:<n>\", got \"" +
                                     text + "\"");
-    const auto found = static_cast<int>(torch::cuda::device_count());
-    if (index >= found)
+    const auto devices = static_cast<int>(torch::cuda::device_count());
+    if (index >= devices)
         throw std::runtime_error("device \"" + text +
                                  "\" is not there: LibTorch " TORCH_VERSION " finds " +
-                                 std::to_string(found) +
+                                 std::to_string(devices) +
                                  " CUDA devices; a torch wheel with CUDA and an NVIDIA driver are "
                                  "needed");
     return c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(index));
@@ -179,17 +179,17 @@ uint64_t inference_cpu_ns()
 {
     // LibTorch's workers belong to the thread that calls it: ask each of them for its CPU clock.
     thread_local const std::vector<clockid_t> clocks = [] {
-        std::vector<clockid_t> found;
+        std::vector<clockid_t> all;
         std::mutex mutex;
         const int threads = at::get_num_threads();
         at::parallel_for(0, threads, 1, [&](int64_t, int64_t) {
             clockid_t clock;
             if (pthread_getcpuclockid(pthread_self(), &clock) == 0) {
                 std::lock_guard<std::mutex> lock(mutex);
-                found.push_back(clock);
+                all.push_back(clock);
             }
         });
-        return found;
+        return all;
     }();
     uint64_t total = 0;
     for (const clockid_t clock : clocks) {

@@ -86,12 +86,12 @@ private:
                 std::to_string(batch));
     }
 
-    static void expect(const char* name, const floats& found, const std::vector<py::ssize_t>& shape)
+    static void expect(const char* name, const floats& array, const std::vector<py::ssize_t>& shape)
     {
-        if (std::vector<py::ssize_t>(found.shape(), found.shape() + found.ndim()) != shape)
+        if (std::vector<py::ssize_t>(array.shape(), array.shape() + array.ndim()) != shape)
             throw std::invalid_argument(
                 py::str("{} must have shape {}, got {}")
-                    .format(name, py::tuple(py::cast(shape)), found.attr("shape")));
+                    .format(name, py::tuple(py::cast(shape)), array.attr("shape")));
     }
 
     const std::vector<py::ssize_t> d_slot; // n_rx, symbols, subcarriers, (re, im)

@@ -27,10 +27,11 @@ complex_array spectra(unitary_fft& fft, const complex_array& symbols)
     if (symbols.ndim() == 0 || symbols.shape(symbols.ndim() - 1) != fft.size())
         throw std::invalid_argument("the last axis of symbols must have " +
                                     std::to_string(fft.size()) + " samples");
-    complex_array made(std::vector<py::ssize_t>(symbols.shape(), symbols.shape() + symbols.ndim()));
+    complex_array result(
+        std::vector<py::ssize_t>(symbols.shape(), symbols.shape() + symbols.ndim()));
     for (py::ssize_t at = 0; at < symbols.size(); at += fft.size())
-        fft(symbols.data() + at, made.mutable_data() + at);
-    return made;
+        fft(symbols.data() + at, result.mutable_data() + at);
+    return result;
 }
 
 } // namespace
