@@ -41,12 +41,6 @@ def run_with_two_lanes(*arguments):
     return run(sys.executable, *arguments, cwd=TESTS, env=os.environ | {"LD_PRELOAD": str(library)})
 
 
-def test_pipeline():
-    """Batches that overlap, recordings, errors: the cases of qa_device_engine.cc."""
-    found = run(BUILT_TESTS / "qa_device_engine")
-    assert found.returncode == 0, found.stdout + found.stderr
-
-
 def test_block_receives_alike_with_two_batches_under_way():
     """The block's own tests of LLRs, order, tags, statistics, drops and hot swaps."""
     chosen = "(llrs or tag or tags or stats or batches or dropped or drops or swap)"

@@ -3,17 +3,17 @@
 // The GPU's path without a GPU: a thread that works through its queue in its own time takes the
 // place of the stream, and what it was told later would be seen in the LLRs.
 
-#define BOOST_TEST_MODULE device_engine
-#include <boost/test/included/unit_test.hpp>
-
 #include "device_engine.h"
 #include "thread_queue.h"
 
 #include <ATen/ATen.h>
+#include <boost/test/unit_test.hpp>
 
 #include <chrono>
 
 using namespace gr::deeprx;
+
+BOOST_AUTO_TEST_SUITE(device_engine_suite)
 
 namespace {
 
@@ -162,3 +162,5 @@ BOOST_AUTO_TEST_CASE(an_error_is_that_of_its_batch)
     f.write(1, 5.0f);
     f.check(f.engine.infer(1), 1, 5.0f);
 }
+
+BOOST_AUTO_TEST_SUITE_END()

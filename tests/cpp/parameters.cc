@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#include "parameters.h"
+#include "cpu_instructions.h"
+#include "raises.h"
+
+#include <boost/test/data/test_case.hpp>
+#include <boost/test/unit_test.hpp>
+
+#include <ostream>
+
+using namespace gr::deeprx;
+
+BOOST_AUTO_TEST_SUITE(parameters_suite)
+
+namespace {
+
+struct wrong {
+    int n_rx;
+    int threads;
+    int max_batch;
+    const char* engine;
+    const char* words;
+};
+
+std::ostream& operator<<(std::ostream& out, const wrong& w) { return out << w.words; }
+
+const wrong wrongs[]{ { 0, 1, 1, "auto", "n_rx must be 1 to 4, got 0" },
+                      { 5, 1, 1, "auto", "n_rx must be 1 to 4, got 5" },
+                      { 2, 0, 1, "auto", "threads must be 1 or more, got 0" },
+                      { 2, 1, 0, "auto", "max_batch must be 1 to 256, got 0" },
+                      { 2, 1, 257, "auto", "max_batch must be 1 to 256, got 257" },
+                      { 2, 1, 1, "abacus", "got \"abacus\"" } };
+
+} // namespace
+
+BOOST_DATA_TEST_CASE(numbers_out_of_range_are_refused, boost::unit_test::data::make(wrongs), w)
+{
+    const slot_geometry slot(6, "QPSK", { 2 }, 1, 0);
+    check_raises<std::invalid_argument>(
+        [&] {
+            check_range({ slot, w.n_rx, "cpu", w.threads, w.max_batch, w.engine });
+        },
+        w.words);
+    check_range({ slot, 4, "cpu", 8, 256, "openvino" });
+}
+
+BOOST_AUTO_TEST_CASE(threads_are_one_number_as_long_as_anybody_claims_it)
+{
+    {
+        const thread_claim one(2), two(2);
+        check_raises<std::invalid_argument>([] { thread_claim other(3); },
+                                            "another receiver in it has threads=2, got 3");
+    }
+    const thread_claim later(3);
+    BOOST_CHECK(true);
+}
+
+BOOST_AUTO_TEST_CASE(float32_has_instructions_everywhere)
+{
+    BOOST_TEST(cpu_instructions_for("float32").native);
+    BOOST_TEST(!cpu_instructions_for("float32").name.empty());
+    BOOST_TEST(!cpu_has("warp_drive"));
+    for (const char* precision : { "bfloat16", "int8" }) // its own, or those of float32
+        BOOST_TEST((cpu_instructions_for(precision).native ||
+                    cpu_instructions_for(precision).name == cpu_instructions_for("float32").name));
+}
+
+BOOST_AUTO_TEST_SUITE_END()

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#include "samples.h"
+
+#include <boost/test/data/test_case.hpp>
+#include <boost/test/unit_test.hpp>
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+using namespace gr::deeprx;
+
+BOOST_AUTO_TEST_SUITE(samples_suite)
+
+namespace {
+
+constexpr float inf = std::numeric_limits<float>::infinity();
+constexpr float nan = std::numeric_limits<float>::quiet_NaN();
+
+} // namespace
+
+BOOST_DATA_TEST_CASE(the_largest_magnitude_is_that_of_any_place,
+                     boost::unit_test::data::xrange(37),
+                     place)
+{
+    std::vector<float> from(37, -0.5f), to(37);
+    from[place] = -3.0f;
+    BOOST_TEST(copy_scaled(from.data(), 37, -2.0f, to.data()) == 6.0f);
+    for (int i = 0; i < 37; i++)
+        BOOST_TEST(to[i] == -2.0f * from[i]);
+    for (const float bad : { nan, -nan, inf, -inf }) {
+        from[place] = bad;
+        BOOST_TEST(!std::isfinite(copy_scaled(from.data(), 37, 1.0f, to.data())));
+    }
+}
+
+BOOST_DATA_TEST_CASE(any_scale_becomes_the_same,
+                     boost::unit_test::data::xrange(-120, 120, 7),
+                     exponent)
+{
+    for (const float peak : { 3.0f, 3.1f, 4.5f, 5.999f }) {
+        BOOST_TEST(to_unit_power(peak) == 1.0f);
+        BOOST_TEST(std::ldexp(peak, exponent) * to_unit_power(std::ldexp(peak, exponent)) == peak);
+    }
+}
+
+BOOST_AUTO_TEST_CASE(the_factor_is_finite_for_the_smallest_and_the_largest)
+{
+    for (const float peak : { 0.0f, 1e-45f, 1e-38f, 3.4e38f }) {
+        const float factor = to_unit_power(peak);
+        BOOST_TEST((std::isfinite(factor) && factor > 0.0f && std::isfinite(peak * factor)));
+    }
+}
+
+BOOST_AUTO_TEST_SUITE_END()
