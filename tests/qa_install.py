@@ -139,3 +139,35 @@ for name in deeprx.__all__:
 """
     ran = run(sys.executable, "-c", program, PYTHONPATH=modules)
     assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_another_module_finds_and_uses_the_library(prefix, tmp_path):
+    """find_package(gnuradio-deeprx) of a CMake project that knows the prefix only."""
+    source = HERE / "other_module"
+    run("cmake", "-S", source, "-B", tmp_path, f"-DCMAKE_PREFIX_PATH={prefix}")
+    built = run("cmake", "--build", tmp_path)
+    assert built.returncode == 0, built.stdout + built.stderr
+    model = prefix / "share" / "gr-deeprx" / "models" / "baseline-lmmse.pt"
+    ran = run(tmp_path / "other_module", model)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines()[-1].startswith("deeprx_receiver, TorchScript ")
+
+
+@pytest.mark.parametrize("openvino", [True, False])
+def test_configuring_says_which_engines_it_has(tmp_path, openvino):
+    """OpenVINO is looked for beside the torch that was named, too."""
+    source = tmp_path / "source"
+    source.mkdir()
+    for entry in HERE.parent.iterdir():
+        if entry.name not in (".venv", "build"):
+            (source / entry.name).symlink_to(entry)
+    torch = Path(sys.prefix) / "lib" / f"python3.{sys.version_info.minor}" / "site-packages/torch"
+    without = [] if openvino else ["-DCMAKE_DISABLE_FIND_PACKAGE_OpenVINO=ON"]
+    ran = run("cmake", "-S", source, "-B", tmp_path / "build", f"-DTORCH_ROOT={torch}", *without)
+    assert ran.returncode == 0, ran.stderr
+    torchscript, other = [line for line in ran.stdout.splitlines() if "Engine: " in line]
+    assert "TorchScript 2." in torchscript and str(torch) in torchscript
+    if not openvino:
+        assert "no OpenVINO" in other and "-DOpenVINO_DIR=" in other
+    elif (torch.parent / "openvino").is_dir():
+        assert "Engine: OpenVINO 20" in other and str(torch.parent) in other
