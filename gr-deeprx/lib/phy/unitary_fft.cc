@@ -48,6 +48,7 @@ unitary_fft::unitary_fft(int size) : d_size(size), d_in(make_buffer(size)), d_ou
     fftwf_forget_wisdom();
     d_plan.reset(
         fftwf_plan_dft_1d(size, fftw(d_in.get()), fftw(d_out.get()), FFTW_FORWARD, FFTW_ESTIMATE));
+    fftwf_forget_wisdom(); // this plan's, which is no measurement
     if (wisdom)
         fftwf_import_wisdom_from_string(wisdom.get());
 }
