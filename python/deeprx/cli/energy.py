@@ -15,7 +15,7 @@ from rich.console import Console
 
 from deeprx_common import energy, report, report_view
 from deeprx_common.energy.machine import read_profile, write_profile
-from deeprx_common.files import replacing
+from deeprx_common.figure import curve_style, figure
 from deeprx_common.options import list_of, one_of
 from deeprx_common.slot import SlotConfig
 from deeprx_common.stats import mean_ci95
@@ -341,47 +341,33 @@ def frontier(points: Sequence[dict], path: Path) -> bool:
 
     False, and no file, where no receiver has both.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     kind = _kind(points)
     known = [p for p in points if p["ber"] and p["energy_per_slot_j"].get(kind)]
     if not known:
         return False
     known.sort(key=lambda p: p["energy_per_slot_j"][kind])
-    figure, axis = pyplot.subplots(figsize=(7, 5))
     joules = np.array([p["energy_per_slot_j"][kind] for p in known]) * 1e3
     ber = np.array([p["ber"] for p in known])
-    best = np.minimum.accumulate(ber)
-    axis.step(joules, best, where="post", color="0.6", linestyle="--", zorder=0, label="frontier")
-    for k, p in enumerate(known):
-        across = p["energy_per_slot_j"].get("ci95")
-        low, high = p["ber_ci95"]
-        axis.errorbar(
-            joules[k], ber[k], [[ber[k] - low], [high - ber[k]]],
-            None if not across else [[joules[k] - across[0] * 1e3], [across[1] * 1e3 - joules[k]]],
-            marker="osDv^<>pP*"[k % 10], color=f"C{k % 10}", capsize=3, label=p["receiver"],
-        )  # fmt: skip
     p = known[0]
     where = [p["channel"], f"{p['sinr_db']:g} dB", p["modulation"], f"{p['n_prb']} PRB"]
-    axis.set(
-        xscale="log",
-        yscale="log",
-        xlabel=f"energy of one slot, mJ ({kind})",
-        ylabel="uncoded BER",
-        title=", ".join(part for part in where if part),
-    )
-    for which in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
-        which(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "125" else "")
-    axis.title.set_fontsize("small")
-    axis.grid(True, which="both", alpha=0.3)
-    axis.legend(fontsize="small", title="95 % intervals", title_fontsize="small")
-    source = "\n".join(report_view.energy_sources([p]))
-    figure.text(0.01, 0.005, f"energy: {source}", fontsize=5, color="0.4", wrap=True)
-    figure.tight_layout(rect=(0, 0.03, 1, 1))
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120)
-    pyplot.close(figure)
+    source = "; ".join(report_view.energy_sources([p]))
+    with figure(path, size=(6.5, 4.5), title=f"energy: {source}") as (axis,):
+        best = np.minimum.accumulate(ber)
+        axis.step(joules, best, where="post", color="0.6", ls="--", zorder=0, label="frontier")
+        for k, p in enumerate(known):
+            ends = p["energy_per_slot_j"].get("ci95")
+            across = ends and [[joules[k] - ends[0] * 1e3], [ends[1] * 1e3 - joules[k]]]
+            low, high = p["ber_ci95"]
+            up = [[ber[k] - low], [high - ber[k]]]
+            style = curve_style(k) | {"capsize": 3, "label": p["receiver"]}
+            axis.errorbar(joules[k], ber[k], up, across, **style)
+        axis.set(
+            xscale="log",
+            yscale="log",
+            xlabel=f"energy of one slot, mJ ({kind}), 95 % intervals",
+            ylabel="uncoded BER",
+            title=", ".join(part for part in where if part),
+        )
+        for which in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
+            which(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "125" else "")
     return True

@@ -51,7 +51,7 @@ def make_runners(
                     runner = TorchScriptRunner(*slots, precision)
                     runner.name += f", {precision}"
                 else:
-                    runner = EngineRunner(*slots, a.engine)
+                    runner = EngineRunner(*slots, a.engine, a.threads)
                 runner.name += f", batch {batch}" if batch > 1 else ""
                 made.append(runner)
     for k, runner in enumerate(made):

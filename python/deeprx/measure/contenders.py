@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from deeprx_common.slot import SlotConfig
+from deeprx_common.turns import in_turns
 
 from ..deeprx_python import Engine, check_model
 from ..models.file import ModelFile
@@ -176,11 +177,8 @@ class Group:
         """A turn of each, every other time backwards; names who has had it. A round left unfinished
         does not count.
         """
-        order = [name for name in self.workers if name not in self.failures]
-        if self._rounds % 2:
-            order.reverse()
         found = {}
-        for name in order:
+        for name in in_turns([n for n in self.workers if n not in self.failures], self._rounds):
             try:
                 found[name] = self.workers[name].turn(seconds)
             except ContenderError as error:

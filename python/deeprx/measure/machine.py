@@ -16,6 +16,7 @@ from deeprx_common.energy.machine import (
     MachineProfile,
 )
 from deeprx_common.host import host
+from deeprx_common.turns import in_turns
 
 from ..deeprx_python import core_clock_hz
 
@@ -236,9 +237,8 @@ class MachineBenchmarks:
         """One round, a benchmark a step; says what it measured. Left unfinished, it does not
         count.
         """
-        order = self._timed if self.rounds % 2 == 0 else self._timed[::-1]
         found = {}
-        for timed in order:
+        for timed in in_turns(self._timed, self.rounds):
             timed.seconds.clear()
             window = energy.measure(self._meter, timed, self._window_s, self._power.idle)
             if self._device == "cpu":

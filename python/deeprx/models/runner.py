@@ -3,17 +3,21 @@
 it costs.
 """
 
+from __future__ import annotations
+
 import io
 import time
 from abc import ABC, abstractmethod
-
-import torch
+from typing import TYPE_CHECKING
 
 from deeprx_common.examples import received_slots
 from deeprx_common.slot import SlotConfig
 
 from ..deeprx_python import Engine, check_model, engines
 from .file import ModelFile
+
+if TYPE_CHECKING:
+    import torch
 
 
 class ModelRunner(ABC):
@@ -63,6 +67,7 @@ class EngineRunner(ModelRunner):
         device: str = "cpu",
         batch: int = 1,
         engine: str = "auto",
+        threads: int = 1,
     ):
         super().__init__(model, config, n_rx, device, batch)
         self._engine = Engine(
@@ -72,7 +77,7 @@ class EngineRunner(ModelRunner):
             modulation=config.modulation,
             dmrs=list(config.dmrs),
             device=device,
-            threads=torch.get_num_threads(),
+            threads=threads,
             max_batch=batch,
             engine=engine,
         )
@@ -102,7 +107,10 @@ class TorchScriptRunner(ModelRunner):
         batch: int = 1,
         precision: str | None = None,
     ):
+        import torch  # takes seconds, which EngineRunner does without
+
         super().__init__(model, config, n_rx, device, batch)
+        self._inference_mode = torch.inference_mode
         if precision and precision != self.precision:
             self.precision = self.converted_to = precision
         self.description = f"{engines()[0]}, {self.precision}"
@@ -137,7 +145,7 @@ class TorchScriptRunner(ModelRunner):
 
     def _receive(self) -> tuple[float, float]:
         start, cpu_start = time.perf_counter(), time.thread_time()
-        with torch.inference_mode():
+        with self._inference_mode():
             self.infer()
         return time.perf_counter() - start, time.thread_time() - cpu_start
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..stats import mean_ci95
+from ..turns import in_turns
 from .meters import Meter
 from .price import Price
 
@@ -332,9 +333,7 @@ class Comparison:
 
     def run_round(self) -> None:
         """Two windows of every receiver; an interrupted round leaves nothing behind."""
-        order = list(self._works)
-        if len(self.rounds) % 2:
-            order.reverse()
+        order = in_turns(self._works, len(self.rounds))
         windows: dict[str, list[Window]] = {name: [] for name in self._works}
         for name in order + order[::-1]:
             found = measure(
