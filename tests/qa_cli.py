@@ -378,6 +378,17 @@ def test_results_of_two_commands_never_mix(models, tmp_path, monkeypatch):
     assert folders == {"deeprx-loopback-now", "deeprx-loopback-now-2", "deeprx-replay-now"}
 
 
+def test_a_mistake_leaves_no_folder(models, tmp_path):
+    """Found when the model is loaded, after the folder was made."""
+    command = [sys.executable, "-m", "gnuradio.deeprx", "loopback", "--receiver", models[0]]
+    ran = subprocess.run(
+        [*command, "--modulation", "QPSK", "--meter", "none"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_clone_stays_clean():
     """What Companion generates from the examples, recordings and results are not for git."""
     root = Path(__file__).parents[1]

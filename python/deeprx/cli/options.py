@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The options of several commands, each defined once: a name means the same in every command."""
 
+import atexit
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -155,7 +157,14 @@ def out_folder(arguments) -> Path:
             folder.mkdir()
         except FileExistsError:
             continue
+        atexit.register(_remove_empty, folder.absolute())
         return folder
+
+
+def _remove_empty(folder: Path) -> None:
+    """What a mistake, found later, leaves."""
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def open_meter(arguments) -> tuple[energy.Meter, energy.Idle | None]:
