@@ -18,7 +18,11 @@ import pynvml
 import pytest
 
 from deeprx_common import energy
-from deeprx_common.energy import meters, windows
+from deeprx_common.energy import hwmon as hwmon_meters
+from deeprx_common.energy import meter as meters
+from deeprx_common.energy import nvml as nvml_meters
+from deeprx_common.energy import rapl as rapl_meters
+from deeprx_common.energy import windows
 
 UUID = "GPU-01020304-0506-0708-090a-0b0c0d0e0f10"
 
@@ -155,14 +159,14 @@ class Powercap:
 @pytest.fixture
 def powercap(tmp_path, monkeypatch):
     made = Powercap(tmp_path)
-    monkeypatch.setattr(meters, "POWERCAP", tmp_path)
+    monkeypatch.setattr(rapl_meters, "POWERCAP", tmp_path)
     return made
 
 
 @pytest.fixture
 def no_counters(tmp_path, monkeypatch):
-    monkeypatch.setattr(meters, "POWERCAP", tmp_path / "powercap")
-    monkeypatch.setattr(meters, "HWMON", tmp_path / "hwmon")
+    monkeypatch.setattr(rapl_meters, "POWERCAP", tmp_path / "powercap")
+    monkeypatch.setattr(hwmon_meters, "HWMON", tmp_path / "hwmon")
 
 
 @pytest.fixture
@@ -201,14 +205,14 @@ def nvml(monkeypatch):
     }
     for name, call in calls.items():
         monkeypatch.setattr(pynvml, name, call)
-    monkeypatch.setattr(meters, "cuda_uuid", lambda ordinal: [UUID][ordinal])
+    monkeypatch.setattr(nvml_meters, "cuda_uuid", lambda ordinal: [UUID][ordinal])
     return board
 
 
 @pytest.fixture
 def hwmon(tmp_path, monkeypatch):
     """add(chip, name, files) makes a chip of /sys/class/hwmon."""
-    monkeypatch.setattr(meters, "HWMON", tmp_path)
+    monkeypatch.setattr(hwmon_meters, "HWMON", tmp_path)
 
     def add(chip, name, **files):
         (tmp_path / chip).mkdir()
@@ -330,10 +334,10 @@ class TestNvml:
         cuda = SimpleNamespace(
             cuInit=lambda flags: 0, cuDeviceGet=device_of, cuDeviceGetUuid=uuid_of
         )
-        monkeypatch.setattr(meters.ctypes, "CDLL", lambda name: cuda)
-        assert meters.cuda_uuid(1) == "GPU-08080808-0808-0808-0808-080808080808"
+        monkeypatch.setattr(nvml_meters.ctypes, "CDLL", lambda name: cuda)
+        assert nvml_meters.cuda_uuid(1) == "GPU-08080808-0808-0808-0808-080808080808"
         with pytest.raises(OSError, match=r"CUDA has no device 2 \(driver error 101\)"):
-            meters.cuda_uuid(2)
+            nvml_meters.cuda_uuid(2)
 
     @pytest.mark.parametrize("choice", ["nvml", "nvml-power"])
     def test_gpu_lost_during_a_window(self, nvml, enter, choice):

@@ -10,6 +10,7 @@ from importlib import metadata
 import torch
 
 from deeprx_common import energy
+from deeprx_common.energy import nvml
 from deeprx_common.energy.machine import (
     IDLE_PART,
     Benchmark,
@@ -163,7 +164,7 @@ def _clock_hz(device: str) -> float | None:
 
     try:
         pynvml.nvmlInit()
-        uuid = energy.meters.cuda_uuid(torch.device(device).index or 0)
+        uuid = nvml.cuda_uuid(torch.device(device).index or 0)
         handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
         return pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM) * 1e6
     except (pynvml.NVMLError, OSError):

@@ -13,18 +13,13 @@ find_meter() then gives a NoMeter, whose windows say why and hold no number. *Mo
 time at a stated Price, never stand in for the others.
 """
 
-from .meters import (
-    METERS,
-    HwmonMeter,
-    Meter,
-    NoMeter,
-    NvmlMeter,
-    NvmlPowerMeter,
-    RaplMeter,
-    find_meter,
-)
+from .hwmon import HwmonMeter
+from .meter import Meter, NoMeter
+from .meters import METERS, find_meter
+from .nvml import NvmlMeter, NvmlPowerMeter
 from .per_slot import energy_per_slot
 from .price import BOARD_W, CORE_W, Price
+from .rapl import RaplMeter
 from .windows import (
     Comparison,
     EnergyWindow,

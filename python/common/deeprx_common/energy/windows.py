@@ -16,7 +16,7 @@ import numpy as np
 
 from ..stats import mean_ci95
 from ..turns import in_turns
-from .meters import Meter
+from .meter import Meter
 from .price import Price
 
 SLEEP_LIMIT_S = 0.5  # clocks with and without a machine's sleep apart by more: it slept
