@@ -16,6 +16,7 @@ from pathlib import Path
 
 from deeprx_common.files import replacing
 from deeprx_common.report import energy_value
+from deeprx_common.report_view import energy_sources
 from deeprx_common.shipped import shipped_models
 
 from ..evaluation.tables import crossing_cell, markdown_table, rate_cell
@@ -127,7 +128,8 @@ def _energy(found: dict) -> str:
     for point in found["energy"]["points"]:
         joules, kind = energy_value(point["energy_per_slot_j"])
         lines.append([point["receiver"], "-" if joules is None else f"{1e3 * joules:.3g}", kind])
-    return markdown_table(["receiver", "mJ a slot", "which is"], lines)
+    sources = "; ".join(energy_sources(found["energy"]["points"]))
+    return markdown_table(["receiver", "mJ a slot", "which is"], lines) + f"\n\nEnergy: {sources}."
 
 
 def _models() -> str:
