@@ -70,7 +70,7 @@ class TestOnce:
         shown = capsys.readouterr().out
         for text in (
             f"127.0.0.1:{port}", "roof", "live", "deeprx-student at 12.0 dB", "3 missed",
-            "p99 7.98 ms", "queue 2", "57.8 mJ/slot, modelled", "BER",
+            "p99 7.98 ms", "queue 2", "57.8 mJ/slot, modelled: CPU time x 4 W", "BER",
             "baseline-sure 300, deeprx-student 100",
         ):  # fmt: skip
             assert text in shown

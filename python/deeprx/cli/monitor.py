@@ -153,6 +153,8 @@ def _fields(source: Source) -> dict[str, str]:
     point = source.message.point
     times = point["inference_s_per_slot"]
     joules, kind = report.energy_value(point["energy_per_slot_j"])
+    if kind == "modelled":
+        kind += f": {point['energy_per_slot_j']['model']}"
     interval = "" if point["ber"] is None else "  {:.1e} … {:.1e}".format(*point["ber_ci95"])
     slots = f"{point['slots']}, {_number(source.slots_per_s[-1], '{:.0f}')}/s"
     fields = {
@@ -162,7 +164,7 @@ def _fields(source: Source) -> dict[str, str]:
         "inference": f"{_number(times['p50'], '{:.2f}', 1e3)} ms, "
         f"p99 {_number(times['p99'], '{:.2f}', 1e3)} ms, "
         f"queue {_number(point.get('queue_slots'), '{}')}",
-        "energy": _number(joules, "{:.3g} mJ/slot, " + kind, 1e3),
+        "energy": _plain(_number(joules, "{:.3g} mJ/slot, ", 1e3) + kind),
     }
     if point["sinr_db"] is not None:
         fields["receiver"] += f" at {point['sinr_db']:.1f} dB"

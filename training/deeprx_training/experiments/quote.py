@@ -127,6 +127,8 @@ def _energy(found: dict) -> str:
     lines = []
     for point in found["energy"]["points"]:
         joules, kind = energy_value(point["energy_per_slot_j"])
+        if kind == "modelled":
+            kind += f": {point['energy_per_slot_j']['model']}"
         lines.append([point["receiver"], "-" if joules is None else f"{1e3 * joules:.3g}", kind])
     sources = "; ".join(energy_sources(found["energy"]["points"]))
     return markdown_table(["receiver", "mJ a slot", "which is"], lines) + f"\n\nEnergy: {sources}."
