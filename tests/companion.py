@@ -98,8 +98,10 @@ class Companion:
 
     def __enter__(self):
         try:
-            self._until(lambda: self._log.read_text().count(">>> Done") == self._n_pages, 60)
-            self._window = self._until(lambda: self.windows("gnuradio-companion", "--class"), 60)[0]
+            self._until(lambda: self._log.read_text().count(">>> Done") == self._n_pages, 100)
+            self._window = self._until(lambda: self.windows("gnuradio-companion", "--class"), 100)[
+                0
+            ]
         except BaseException:
             self.__exit__()
             raise
@@ -118,7 +120,7 @@ class Companion:
     def press(self, key: str) -> None:
         self._xdotool("windowfocus", "--sync", self._window, "key", key)
 
-    def run(self, shows: str | None, seconds: float = 3, limit: float = 60) -> str:
+    def run(self, shows: str | None, seconds: float = 3, limit: float = 100) -> str:
         """F6 on the page in front, then its page is closed; what the flowgraph said until its end.
 
         That end is its own, or F7's, `seconds` after a window of the title `shows` has opened or
