@@ -220,3 +220,17 @@ def test_readme_names_every_block_and_every_receiver():
     ] == []
     ships = [Path(path).stem for path in shipped_models()]
     assert [name for name in ships if f"| {name} |" not in text] == []
+
+
+def test_messages_of_the_troubleshooting_page_are_in_the_code():
+    page = (ROOT / "docs/how-to/troubleshooting.md").read_text()
+    tables = re.findall("^\\| message contains .*?\n\n", page + "\n", re.MULTILINE | re.DOTALL)
+    messages = re.findall("^\\| `([^`]+)`", "".join(tables), re.MULTILINE)
+    assert len(messages) > 15
+    code = [
+        re.sub(r'"\s*(?:f?")|\s+', lambda m: " " if m[0].isspace() else "", path.read_text())
+        for folder in ("gr-deeprx", "python")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in (".cc", ".py")
+    ]
+    assert [m for m in messages if not any(m in text for text in code)] == []
