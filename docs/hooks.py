@@ -4,6 +4,7 @@
 import html
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
@@ -167,7 +168,10 @@ def _training(script: str, *arguments: str) -> list | dict:
     if not TRAINING_PYTHON.exists():
         raise PluginError("the training environment is missing: ./dev docs makes it")
     ran = subprocess.run(
-        [TRAINING_PYTHON, ROOT / "docs" / script, *arguments], capture_output=True, text=True
+        [TRAINING_PYTHON, ROOT / "docs" / script, *arguments],
+        env=os.environ | {"PYTHONPATH": f"{ROOT}/training:{ROOT}/python/common"},
+        capture_output=True,
+        text=True,
     )
     if ran.returncode:
         raise PluginError(f"docs/{script} in the training environment: {ran.stderr}")
@@ -185,20 +189,32 @@ def train_command_line() -> str:
     )
 
 
-def recipes() -> str:
-    lines = [
-        "# Recipes",
-        "",
-        "One TOML file says everything about a training run: `./dev train` takes it, and the model "
-        "file that comes of it carries it. An unknown key, or a value out of range, is refused in "
-        "one line. [Train a receiver](../how-to/train.md).",
-        "",
-    ]
-    for name, (about, keys) in _training("recipe_keys.py").items():
+def _keys(page: str, title: str, intro: str) -> str:
+    lines = [f"# {title}", "", intro, ""]
+    for name, (about, keys) in _training("recipe_keys.py")[page].items():
         rows = [[_code(k["key"]), k["may be"], _code(k["default"]), k["meaning"]] for k in keys]
-        lines += [f"## {name or 'The file'}", "", about, ""]
+        lines += [f"## {name}", "", about, ""]
         lines += _table(["key", "may be", "default", ""], rows)
     return "\n".join(lines)
+
+
+def recipes() -> str:
+    return _keys(
+        "recipes",
+        "Recipes",
+        "One TOML file says everything about a training run: `./dev train RECIPE.toml` takes it, "
+        "and the model file that comes of it carries it. An unknown key, or a value out of range, "
+        "is refused in one line. [Train a receiver](../how-to/train.md).",
+    )
+
+
+def experiments() -> str:
+    return _keys(
+        "experiments",
+        "Experiment files",
+        "One TOML file says which receivers `./dev train experiment` trains and what is counted of "
+        "them: [many runs, compared](../how-to/train.md#many-runs-compared).",
+    )
 
 
 def report() -> str:
@@ -251,6 +267,7 @@ PAGES = {
     "command-line": command_line,
     "train-command-line": train_command_line,
     "recipes": recipes,
+    "experiments": experiments,
     "report": report,
 }
 INSERTS = {"deeprx.json": model_json}

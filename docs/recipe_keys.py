@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every key of a recipe, as JSON, out of the dataclasses that check it: what it may be, what it is
-without being written, and what its class's docstring says of it. Runs in the training environment.
+"""Every key of a recipe and of an experiment file, as JSON, out of the dataclasses that check it:
+what it may be, what it is without being written, and what its class's docstring says of it. Runs in
+the training environment.
 """
 
 import dataclasses
@@ -12,10 +13,14 @@ import sys
 from pydantic import TypeAdapter
 
 from deeprx_training.data.channels import Conditions
+from deeprx_training.experiments.file import Examination, File, NamedGroup
 from deeprx_training.teaching.recipe import Member, Recipe
 
-TABLES = {"": Recipe, "[[members]]": Member, "[data]": Conditions}
-OF_THE_FILE = {"sha256", "text", "folder"}  # not written by anybody
+PAGES = {
+    "recipes": {"The file": Recipe, "[[members]]": Member, "[data]": Conditions},
+    "experiments": {"The file": File, "[[group]]": NamedGroup, "[[examination]]": Examination},
+}
+DERIVED = {"sha256", "text", "folder", "changes"}  # no keys of a file
 
 
 def meanings(docstring: str) -> dict[str, str]:
@@ -38,7 +43,8 @@ def words(schema: dict, definitions: dict) -> str:
         "object": "table", "array": "list",
     }.get(schema.get("type"), "value")  # fmt: skip
     if kind == "list" and "prefixItems" in schema:
-        return f"two: {words(schema['prefixItems'][0], definitions)}, the smaller first"
+        each = words(schema["prefixItems"][0], definitions)
+        return f"two: {each}" + ("" if each == "text" else ", the smaller first")
     if kind == "list" and "items" in schema:
         return f"list: {words(schema['items'], definitions)}"
     if kind == "table" and isinstance(schema.get("propertyNames"), dict):
@@ -78,12 +84,16 @@ def keys(kind: type) -> list[dict]:
             "meaning": said.get(field.name, ""),
         }
         for field in dataclasses.fields(kind)
-        if field.name not in OF_THE_FILE
+        if field.name not in DERIVED
     ]
 
 
 if __name__ == "__main__":
     found = {
-        name: [inspect.getdoc(kind).partition("\n")[0], keys(kind)] for name, kind in TABLES.items()
+        page: {
+            name: [" ".join(inspect.getdoc(kind).partition("\n\n")[0].split()), keys(kind)]
+            for name, kind in tables.items()
+        }
+        for page, tables in PAGES.items()
     }
     json.dump(found, sys.stdout)

@@ -46,11 +46,16 @@ def _rate(text: str) -> str:
 @table_of
 @dataclass(frozen=True)
 class Examination:
-    """What is counted of trained receivers: SINR points in dB, slots (independent channel draws) a
-    point, domains and modulation.
+    """What is counted of trained receivers.
 
-    set: validation or evaluation; groups: of which [[group]], all if empty; rates: of LDPC codes
-    whose block errors are counted too.
+    set: validation: training channels under a held-out seed, to choose settings by; evaluation:
+        the evaluation channels, which only report.
+    sinr_db: points.
+    slots: a point, each an independent channel draw.
+    domains: of the channel.
+    modulation: of the slots.
+    groups: names of the [[group]] whose receivers are counted; empty: all.
+    rates: of LDPC codes behind which block errors are counted, too, e.g. "1/2".
     """
 
     set: Literal["validation", "evaluation"]
@@ -64,8 +69,13 @@ class Examination:
 
 @table_of
 @dataclass(frozen=True)
-class _NamedGroup:
-    """A [[group]]: its members, pairs of [nets] and [settings], and what changes of the recipe."""
+class NamedGroup:
+    """Receivers that are trained in one process on the same slots; any other key is one of the
+    recipe's, and changes it.
+
+    name: of the group, and of its folder.
+    members: pairs of a name in [nets] and one in [settings].
+    """
 
     name: Text
     members: several(tuple[Text, Text])
@@ -74,8 +84,19 @@ class _NamedGroup:
 
 @table_of
 @dataclass(frozen=True)
-class _File:
-    """recipe: a file's name, relative to this one, or a table without members."""
+class File:
+    """What is trained and counted: groups that are named, and every point of the grids.
+
+    recipe: what all start from: a file, relative to this one, or a table without members.
+    examination: what is counted of the receivers, one table [[examination]] each.
+    nets: nets by name, as a recipe's members have them.
+    settings: by name what else a recipe's members have: loss, temperature, start.
+    group: receivers trained together, one table [[group]] each.
+    grid: lists of values by dotted path, as "members.*.temperature" = [1.0, 4.0]; every combination
+        is a group.
+    teachers: recipe and changes of teachers that are trained first, by the name that
+        teacher = "NAME" in a grid gives them.
+    """
 
     recipe: Text | dict[str, Any]
     examination: several(Examination)
@@ -141,7 +162,7 @@ def load(path: str | Path, out: str | Path) -> Experiment:
 class _Expansion:
     def __init__(self, path: Path, out: Path):
         self.path, self.out = path, out
-        self.file: _File = check(_File, tomllib.loads(path.read_text()))
+        self.file: File = check(File, tomllib.loads(path.read_text()))
         self.teachers: dict[str, Group] = {}
 
     def experiment(self) -> Experiment:
@@ -196,7 +217,7 @@ class _Expansion:
 
     def _named(self, base: dict, table: dict) -> Group:
         changes = {k: v for k, v in table.items() if k not in ("name", "members")}
-        named = check(_NamedGroup, {k: v for k, v in table.items() if k not in changes})
+        named = check(NamedGroup, {k: v for k, v in table.items() if k not in changes})
         where = f"group {named.name}"
         members = []
         for net, setting in named.members:
