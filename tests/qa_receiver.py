@@ -10,6 +10,7 @@ import re
 import struct
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from pathlib import Path
@@ -21,6 +22,7 @@ import receiver_models as models
 import torch
 from gnuradio import blocks, deeprx, gr
 from gnuradio.deeprx import deeprx_python
+from gnuradio.deeprx.measure.flowgraph import run_watched
 
 FLOP = {"n_prb": 26, "n_rx": 2, "matmul": 100, "other": 10}
 
@@ -415,6 +417,15 @@ def test_a_receiver_that_cannot_start_ends_the_flowgraph(tmp_path):
     flowgraph.wait()
     assert flowgraph.receiver.slots() == 0
     assert flowgraph.receiver.error() == "test: one slot only"
+
+
+def test_a_receiver_that_ends_early_ends_its_command(tmp_path):
+    path = models.save(models.OneSlot(), tmp_path / "model.pt")
+    symbols = random_symbols(deeprx.SlotConfig(), 1, 4)
+    flowgraph = Flowgraph(path, symbols, slot_tags(4), repeat=True, max_batch=4)
+    flowgraph.receivers = [flowgraph.receiver]
+    with pytest.raises(RuntimeError, match="test: one slot only"):
+        run_watched(flowgraph, threading.Event())
 
 
 # Model files

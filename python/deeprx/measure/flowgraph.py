@@ -94,6 +94,9 @@ def run_watched(
         if stop.is_set():
             flowgraph.stop()
     raise_failure(flowgraph)
+    for block in getattr(flowgraph, "receivers", ()):
+        if block.error():
+            raise RuntimeError(block.error())
 
 
 @contextmanager
