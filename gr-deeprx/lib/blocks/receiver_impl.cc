@@ -3,6 +3,7 @@
 #include "receiver_impl.h"
 #include "cpu_instructions.h"
 #include "samples.h"
+#include "tags.h"
 
 #include <gnuradio/io_signature.h>
 #include <gnuradio/thread/thread.h>
@@ -25,7 +26,6 @@ const pmt::pmt_t model_port = pmt::mp("model");
 // thread touches the block's state.
 const pmt::pmt_t loaded_port = pmt::mp("loaded");
 
-const pmt::pmt_t slot_index_key = pmt::mp("slot_index");
 const pmt::pmt_t inference_ns_key = pmt::mp("inference_ns");
 const pmt::pmt_t cpu_ns_key = pmt::mp("cpu_ns");
 const pmt::pmt_t engine_cpu_ns_key = pmt::mp("engine_cpu_ns");
@@ -39,15 +39,6 @@ const pmt::pmt_t model_loaded_key = pmt::mp("model_loaded");
 const pmt::pmt_t dropped_key = pmt::mp("dropped");
 const pmt::pmt_t path_key = pmt::mp("path");
 const pmt::pmt_t at_slot_key = pmt::mp("at_slot");
-
-std::optional<uint64_t> to_unsigned(const pmt::pmt_t& value)
-{
-    if (pmt::is_uint64(value))
-        return pmt::to_uint64(value);
-    if (pmt::is_integer(value) && pmt::to_long(value) >= 0)
-        return static_cast<uint64_t>(pmt::to_long(value));
-    return std::nullopt;
-}
 
 //! What a message to the port model asks for.
 struct model_request {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include "slot_cutter_impl.h"
+#include "tags.h"
 
 #include <gnuradio/io_signature.h>
 
@@ -8,13 +9,6 @@
 #include <map>
 
 namespace gr::deeprx {
-
-namespace {
-
-const pmt::pmt_t packet_len_key = pmt::mp("packet_len");
-const pmt::pmt_t slot_index_key = pmt::mp("slot_index");
-
-} // namespace
 
 slot_cutter::sptr slot_cutter::make(int fft_size,
                                     const std::vector<int>& cp_lengths,
@@ -57,8 +51,8 @@ int slot_cutter_impl::general_work(int noutput_items,
     get_tags_in_window(tags, 0, 0, available);
     std::map<int, uint64_t> indices; // of the slots that start here, by samples ahead
     for (const auto& tag : tags)
-        if (pmt::eq(tag.key, slot_index_key))
-            indices[static_cast<int>(tag.offset - nitems_read(0))] = pmt::to_uint64(tag.value);
+        if (const auto index = to_unsigned(tag.value); index && pmt::eq(tag.key, slot_index_key))
+            indices[static_cast<int>(tag.offset - nitems_read(0))] = *index;
 
     int read = 0, written = 0;
     while (available - read >= d_slot.lookahead && noutput_items - written >= n_symbols) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include "slot_gate_impl.h"
+#include "tags.h"
 
 #include <gnuradio/io_signature.h>
 
@@ -9,13 +10,6 @@
 #include <string>
 
 namespace gr::deeprx {
-
-namespace {
-
-const pmt::pmt_t packet_len_key = pmt::mp("packet_len");
-const pmt::pmt_t slot_index_key = pmt::mp("slot_index");
-
-} // namespace
 
 slot_gate::sptr slot_gate::make(int n_bits, const std::map<std::string, long>& lengths)
 {
@@ -57,20 +51,21 @@ int slot_gate_impl::general_work(int noutput_items,
     const int available = ninput_items[0];
     std::vector<tag_t> tags;
     get_tags_in_window(tags, 0, 0, available);
-    std::map<int, long> lengths;     // of the packets that start here
+    std::map<int, uint64_t> lengths; // of the packets that start here; 0: tagged with no number
     std::map<int, uint64_t> indices; // of the slots
     for (const auto& tag : tags) {
         const int at = static_cast<int>(tag.offset - nitems_read(0));
         if (pmt::eq(tag.key, packet_len_key))
-            lengths[at] = pmt::to_long(tag.value);
-        else if (pmt::eq(tag.key, slot_index_key))
-            indices[at] = pmt::to_uint64(tag.value);
+            lengths[at] = to_unsigned(tag.value).value_or(0);
+        else if (const auto index = to_unsigned(tag.value);
+                 index && pmt::eq(tag.key, slot_index_key))
+            indices[at] = *index;
     }
 
     int read = 0, written = 0;
     while (read < available) {
         const auto length = lengths.find(read);
-        if (length == lengths.end() || length->second != d_n_bits) {
+        if (length == lengths.end() || length->second != uint64_t(d_n_bits)) {
             drop(length == lengths.end() ? std::nullopt : std::optional(length->second));
             const auto next = lengths.upper_bound(read);
             read = next == lengths.end() ? available : next->first;
@@ -93,7 +88,7 @@ int slot_gate_impl::general_work(int noutput_items,
     return written;
 }
 
-void slot_gate_impl::drop(std::optional<long> length)
+void slot_gate_impl::drop(std::optional<uint64_t> length)
 {
     if (!length && d_in_dropped)
         return;

@@ -28,7 +28,7 @@ public:
                      gr_vector_void_star& output_items) override;
 
 private:
-    void drop(std::optional<long> length);
+    void drop(std::optional<uint64_t> length);
 
     const int d_n_bits;
     std::map<pmt::pmt_t, pmt::pmt_t> d_tags; // of every slot that leaves

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include "tdl_fader_impl.h"
+#include "tags.h"
 
 #include <gnuradio/io_signature.h>
 
@@ -8,12 +9,6 @@
 #include <vector>
 
 namespace gr::deeprx {
-
-namespace {
-
-const pmt::pmt_t slot_index_key = pmt::mp("slot_index");
-
-} // namespace
 
 tdl_fader::sptr tdl_fader::make(std::shared_ptr<tdl_fading> fading, uint64_t burst_slots, bool tags)
 {
@@ -51,7 +46,8 @@ int tdl_fader_impl::work(int noutput_items,
         get_tags_in_window(starts, 0, 0, noutput_items, slot_index_key);
         std::sort(starts.begin(), starts.end(), tag_t::offset_compare);
         for (const auto& start : starts) {
-            const uint64_t draw = pmt::to_uint64(start.value) / d_burst_slots;
+            const auto index = to_unsigned(start.value);
+            const uint64_t draw = index ? *index / d_burst_slots : d_draw;
             if (draw == d_draw)
                 continue;
             const int at = static_cast<int>(start.offset - nitems_read(0));
