@@ -8,13 +8,14 @@ import sys
 import time
 
 import zmq
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from deeprx_common import report
+from deeprx_common.terminal import make_console
 
 from ..telemetry.pubsub import Subscription
 from ..telemetry.source import Source
@@ -90,7 +91,7 @@ def _once(arguments, sources, poller) -> int:
     while silent and (left := end - time.monotonic()) > 0:
         for _ in _receive(sources, poller, left):
             silent = [source for source in silent if source.message is None]
-    console = Console(highlight=False)
+    console = make_console()
     for source in sources.values():
         if source.message is not None:
             print(_as_json(source)) if arguments.json else console.print(
@@ -107,7 +108,7 @@ def _once(arguments, sources, poller) -> int:
 
 
 def _follow(arguments, sources, poller) -> int:
-    console = Console(highlight=False)
+    console = make_console()
     if arguments.json or not console.is_terminal:
         told = {}
         while True:
