@@ -140,12 +140,12 @@ class _Groups:
         self.ray, self.experiment, self.out, self.means = ray, experiment, out, means
         self.todo, self.failed = todo, {}
         nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
-        at_once = len([g for g in todo if g.recipe]) if means.seconds else 1
+        at_once = len(todo) if means.seconds else 1
         self.cpus, self.gpus = means.cpus or 1, means.gpus
         if means.cpus is None and means.seconds:
-            self.cpus = min(1.0, sum(n.get("CPU", 0) for n in nodes) / max(1, at_once))
+            self.cpus = min(1.0, sum(n.get("CPU", 0) for n in nodes) / at_once)
         if self.gpus is None:
-            self.gpus = min(1.0, sum(n.get("GPU", 0.0) for n in nodes) / max(1, at_once))
+            self.gpus = min(1.0, sum(n.get("GPU", 0.0) for n in nodes) / at_once)
         if not any(n.get("CPU", 0) >= self.cpus and n.get("GPU", 0) >= self.gpus for n in nodes):
             most = max(nodes, key=lambda n: n.get("CPU", 0))
             raise ExperimentError(
@@ -254,17 +254,11 @@ class _Timed(_Groups):
         self.say = lambda text: print(f"{time.time() - begin:5.0f} s  {text}", flush=True)
         options = {"num_cpus": self.cpus, "num_gpus": self.gpus, "max_restarts": 0}
         actor = self.ray.remote(GroupRun).options(**options)
-        self.workers = {g.name: actor.remote(*self.about(g)) for g in self.todo if g.recipe}
+        self.workers = {g.name: actor.remote(*self.about(g)) for g in self.todo}
         try:
-            self._train()
-            names = list(self.workers)
-            slots = self._ask({n: ("examine", self.end) for n in names}, self.end + PATIENCE_S)
-            for group in self.todo:  # teachers that are only examined
-                if not group.recipe:
-                    self.workers = {group.name: actor.remote(*self.about(group))}
-                    order = {group.name: ("examine", self.end)}
-                    slots |= self._ask(order, self.end + PATIENCE_S)
-            if slots:
+            self._train({g.name: self._text(g) for g in self.todo if g.recipe})
+            orders = {n: ("examine", self.end) for n in self.workers}
+            if slots := self._ask(orders, self.end + PATIENCE_S):
                 self.say(f"{min(slots.values())} slots a point counted")
         finally:
             for worker in self.workers.values():
@@ -302,13 +296,17 @@ class _Timed(_Groups):
                     self.ray.kill(self.workers.pop(name))
         return results
 
-    def _train(self) -> None:
-        texts = {g.name: self._text(g) for g in self.todo if g.recipe}
-        self._ask({n: ("open", texts[n]) for n in self.workers}, self.counting)
-        self.say(f"{len(self.workers)} of {len(texts)} groups ready")
-        if not self.workers:
+    def _train(self, texts: dict[str, str]) -> None:
+        """The groups of these recipes; teachers that are only examined wait."""
+
+        def left() -> list[str]:
+            return [name for name in texts if name in self.workers]
+
+        self._ask({n: ("open", texts[n]) for n in left()}, self.counting)
+        self.say(f"{len(left())} of {len(texts)} groups ready")
+        if not left():
             return
-        first, *others = self.workers
+        first, *others = left()
         self._fill(first, others, texts)
         self.say("cache filled")
         self._ask({n: ("warm",) for n in others if n in self.workers}, self.counting)
@@ -318,8 +316,9 @@ class _Timed(_Groups):
         if steps := max((recipes.load(file).steps for file in begun), default=0):
             self.say(f"going on to step {steps}")
         else:
-            steps = self._fitting(min(recipes.parse(t, n).steps for n, t in texts.items()))
-        orders = {n: ("train", with_steps(texts[n], steps), self.counting) for n in self.workers}
+            most = min(recipes.parse(t, n).steps for n, t in texts.items())
+            steps = self._fitting(left(), most)
+        orders = {n: ("train", with_steps(texts[n], steps), self.counting) for n in left()}
         done = self._ask(orders, self.counting + 20)
         short = [f"{n} only {s}" for n, s in done.items() if s < steps]
         self.say(f"{len(done)} groups trained" + (f"; {', '.join(short)}" if short else ""))
@@ -352,10 +351,10 @@ class _Timed(_Groups):
             self._ask({n: o for n, o in orders.items() if n in self.workers}, self.counting)
             orders = {}
 
-    def _fitting(self, most: int) -> int:
+    def _fitting(self, names: list[str], most: int) -> int:
         """As many steps as fit, and at most so many."""
         seconds = min(PROBE_S, PROBE_SHARE * self.means.seconds)
-        pace = self._ask({n: ("probe", seconds) for n in self.workers}, self.counting)
+        pace = self._ask({n: ("probe", seconds) for n in names}, self.counting)
         if not pace:
             return 1
         # between groups that wait for one GPU (the mean) and groups that do not wait at all (the
