@@ -77,7 +77,7 @@ def names(path, out="out"):
 
 
 def test_grids_expand_to_recipes_that_run_by_themselves(tmp_path):
-    """Values land at their dotted paths, teachers come first, equal trials are one."""
+    """Values land at their dotted paths, teachers come first, equal points are one."""
     text = """
 recipe = "r.toml"
 [[grid]]
@@ -387,6 +387,7 @@ def test_groups_within_a_given_time(tmp_path, capfd):
     assert (out / "seed1" / "last.ckpt").read_bytes() == before
 
 
+@pytest.mark.slow  # what fits is measured first
 def test_ctrl_c_within_a_given_time_saves_the_groups(tmp_path):
     """They train in processes that no signal reaches."""
     (tmp_path / "t.toml").write_text(TEACHER)

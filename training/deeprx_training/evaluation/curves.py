@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What remains of trials when their seeds are pooled: a receiver over SINR, compared with others.
+"""What remains of groups when their seeds are pooled: a receiver over SINR, compared with others.
 
-All trials of a table were examined on the same slots, so errors add up slot by slot, and the slots
+All groups of a table were examined on the same slots, so errors add up slot by slot, and the slots
 stay the clusters of the intervals.
 """
 
