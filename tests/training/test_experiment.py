@@ -20,6 +20,7 @@ import torch
 
 from deeprx_training.cli import main
 from deeprx_training.experiments.file import load
+from deeprx_training.experiments.run import GroupRun
 from deeprx_training.teaching import recipe as recipes
 from deeprx_training.teaching.train import Trainer
 
@@ -185,6 +186,35 @@ def test_shipped_experiments_are_valid_and_name_their_command(monkeypatch):
     for path in files:
         assert path.read_text().startswith(f"# ./dev train experiment {path} --")
         assert load(path, "runs/x").groups
+
+
+MINE = """
+from deeprx_training.receivers.nets import HybridRx
+class Mine(HybridRx):
+    def __init__(self):
+        super().__init__(channels=4, dilations=((1, 1),))
+"""
+
+
+def test_files_and_modules_are_sought_from_where_they_are_named(tmp_path, monkeypatch):
+    """A teacher beside the recipe that names it, a module beside the experiment."""
+    for folder in ("recipes", "experiments", "away"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "recipes" / "t.ckpt").write_bytes(b"weights")
+    (tmp_path / "recipes" / "r.toml").write_text('teacher = "t.ckpt"\n' + RECIPE)
+    (tmp_path / "experiments" / "mine_of_an_experiment.py").write_text(MINE)
+    file = tmp_path / "experiments" / "s.toml"
+    grid = '[[grid]]\nteacher = [""]\n"members.tiny.net" = [{ net = "mine_of_an_experiment:Mine" }]'
+    file.write_text(f'recipe = "../recipes/r.toml"\n[[grid]]\nseed = [1]\n{grid}\n{EXAMINATION}')
+    monkeypatch.chdir(tmp_path / "away")
+    experiment = load(file, "out")
+    assert experiment.groups[0].reference == f"{tmp_path}/recipes/t.ckpt"
+    group = experiment.groups[-1]
+    (tmp_path / "away" / "out" / group.name).mkdir(parents=True)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    threads = torch.get_num_threads()
+    run = GroupRun(group, experiment, "out", str(tmp_path / "away"), threads, 0, None, False)
+    assert run.train(group.recipe) == 3 and run.examine() == 4
 
 
 # An experiment on Ray

@@ -128,12 +128,15 @@ class Group:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A file, expanded: teachers first in groups; their slots' antennas and PRBs."""
+    """A file, expanded: teachers first in groups; their slots' antennas and PRBs; the file's
+    folder, where modules of nets may lie.
+    """
 
     groups: tuple[Group, ...]
     examinations: tuple[Examination, ...]
     n_rx: int
     n_prb: int
+    folder: str
 
     def of(self, group: Group) -> list[Examination]:
         """The examinations of a group."""
@@ -191,14 +194,21 @@ class _Expansion:
                 raise ValueError(f"examination: groups: no group {min(unknown)!r}")
         data = recipes.parse(groups[0].recipe, str(self.path), self.path.parent).data
         every = (*self.teachers.values(), *groups)
-        return Experiment(every, file.examination, data.n_rx, data.n_prb)
+        folder = str(self.path.parent.resolve())
+        return Experiment(every, file.examination, data.n_rx, data.n_prb, folder)
 
     def _base(self, recipe: str | dict, where: str) -> dict:
         if isinstance(recipe, dict):
             return recipe
         path = self.path.parent / recipe
-        recipes.load(path)
-        return tomllib.loads(path.read_text())
+        loaded, table = recipes.load(path), tomllib.loads(path.read_text())
+        # files that the recipe names are sought from where it lies
+        if loaded.teacher:
+            table["teacher"] = loaded.teacher
+        for member, resolved in zip(table["members"], loaded.members, strict=True):
+            if resolved.start:
+                member["start"] = resolved.start
+        return table
 
     def _teacher(self, label: str, changes: dict) -> Group:
         """A teacher that the experiment trains: its recipe's first member."""

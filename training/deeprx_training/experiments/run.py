@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import socket
+import sys
 import time
 import tomllib
 from contextlib import suppress
@@ -77,6 +78,7 @@ class GroupRun:
                 f"{self.folder} is not there on {socket.gethostname()}: on a cluster, run the "
                 "experiment from, and with --out on, a disk that all its machines share"
             ) from None
+        sys.path.append(experiment.folder)  # modules that recipes name
         self.group, self.experiment, self.share = group, experiment, share
         self.device = "cuda" if share else "cpu"
         self.cache, self.compile = cache and Path(cache), compile_nets
