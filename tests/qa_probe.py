@@ -508,6 +508,9 @@ def test_display_shows_counted_and_modelled_energy_and_their_source_in_a_small_w
         made = report.new()
         made["points"].append(statistics().point(used, receiver=name))
         lines.append(json.dumps(made))
+    early = report.new()  # by time, before the first slot: no row
+    early["points"].append(statistics().point(used))
+    lines.insert(0, json.dumps(early))
     shown = subprocess.run(
         [sys.executable, "-c", DISPLAY],
         input="\n".join(lines),

@@ -95,6 +95,8 @@ class _Widget(QtWidgets.QWidget):
 
     def _show(self, made: dict) -> None:
         for point in made["points"]:
+            if point["receiver"] == "unknown" and not point["slots"]:
+                continue  # a probe learns its receiver's name from the first slot
             self._latest[point["receiver"]] = point
             if point["sinr_db"] is not None and point["ber"] is not None:
                 curve = self._points.setdefault(point["receiver"], {})
