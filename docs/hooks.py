@@ -60,27 +60,27 @@ def _sections(documentation: str) -> dict[str, str]:
     """What a block's documentation says, under "" and SECTIONS."""
     found, section = {"": ""}, ""
     for line in documentation.splitlines():
-        if line.rstrip(":") in SECTIONS and line.endswith(":"):
-            section = line.rstrip(":")
-            found[section] = ""
+        if line.endswith(":") and line.startswith(SECTIONS):
+            section = next(name for name in SECTIONS if line.startswith(name))
+            line = line.removeprefix(section).strip(" :")
+            found[section] = f"{line}\n" if line else ""
         else:
             found[section] += line + "\n"
     return found
 
 
-def _parameter_texts(block: dict, text: str) -> dict[str, str]:
-    """What "Parameters:" says of each, by label; a paragraph may be of several, or of none."""
-    labels = [p["label"] for p in block["parameters"]]
-    texts, current = {}, None
-    for line in text.splitlines():
-        head = line.partition(":")[0]
-        of = [name for name in labels if name in head.split(", ") or name == head]
-        if of and ":" in line:
-            current = of
-            line = line.partition(":")[2]
-        for label in current or ():
-            texts[label] = f"{texts.get(label, '')} {line.strip()}".strip()
-    return texts
+def parameter_texts(block: dict) -> dict[str, str]:
+    """What a block's documentation says of each parameter, "Label: text", by its label."""
+    text = " ".join(_sections(block["documentation"]).get("Parameters", "").split())
+    names = {}  # with and without the unit
+    for label in (p["label"] for p in block["parameters"]):
+        names |= {label.partition(" (")[0]: label, label: label}
+    one = "|".join(sorted(map(re.escape, names), key=len, reverse=True))
+    parts = re.split(rf"(?:^|(?<=\W))((?:{one})(?:, (?:{one}))*): ", text)
+    found = {}
+    for said, about in zip(parts[1::2], parts[2::2], strict=True):
+        found |= {names[name]: about.strip() for name in re.findall(one, said)}
+    return found
 
 
 def blocks() -> str:
@@ -98,7 +98,7 @@ def blocks() -> str:
         for section in ("Input", "Output"):
             if section in said:
                 lines += [f"**{section}.** {said[section]}", ""]
-        texts = _parameter_texts(block, said.get("Parameters", ""))
+        texts = parameter_texts(block)
         rows = [
             [
                 p["label"],

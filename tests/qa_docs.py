@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from gnuradio import deeprx
 from gnuradio.deeprx.cli import COMMANDS
 from gnuradio.deeprx.cli import main as deeprx_main
@@ -28,6 +29,7 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 NO_BLOCKS = ("Engine", "SlotConfig", "model_path")
+BLOCKS = {path.name.partition(".")[0]: path for path in (ROOT / "grc").glob("*.block.yml")}
 PROGRAMS = ("./dev", "deeprx", ".ci/run")
 
 
@@ -175,7 +177,7 @@ def test_site_builds_without_a_dead_link(tmp_path):
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     blocks = (tmp_path / "reference/blocks.html").read_text()
-    for path in (ROOT / "grc").glob("*.block.yml"):
+    for path in BLOCKS.values():
         label = re.search("^label: (.*)$", path.read_text(), re.MULTILINE)[1]
         assert f">{label}<" in blocks
     options = (tmp_path / "reference/command-line.html").read_text()
@@ -240,3 +242,13 @@ def test_messages_of_the_troubleshooting_page_are_in_the_code():
         if path.suffix in (".cc", ".py")
     ]
     assert [m for m in messages if not any(m in text for text in code)] == []
+
+
+@pytest.mark.parametrize("name", sorted(BLOCKS))
+def test_every_parameter_of_a_block_is_explained(name):
+    pytest.importorskip("mkdocs", reason="./dev docs installs it")
+    from hooks import parameter_texts
+
+    block = yaml.safe_load(BLOCKS[name].read_text())
+    labels = {parameter["label"] for parameter in block["parameters"]}
+    assert labels - set(parameter_texts(block)) == set()
