@@ -27,11 +27,11 @@ at::Tensor echo(const at::Tensor& y, const at::Tensor& p)
 }
 
 struct fixture {
-    explicit fixture(device_engine::receiver receiver = echo)
+    explicit fixture(device_engine::module module = echo)
         : slot(6, "16QAM", { 2, 11 }, 1, 0),
           engine({},
                  "test",
-                 std::move(receiver),
+                 std::move(module),
                  c10::kCPU,
                  [this] { return std::make_unique<thread_queue>(device); },
                  { slot, 1, "cuda", 1, max_batch, "torchscript" })

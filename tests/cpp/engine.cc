@@ -6,6 +6,7 @@
 #include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
 
+#include <algorithm>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -22,6 +23,17 @@ BOOST_AUTO_TEST_CASE(warming_up_runs_every_size_and_times_it)
         BOOST_TEST((s >= 0.0 && s < 1.0));
     for (const int size : { 1, 2, 5 }) // twice to compile, twice or more to time
         BOOST_TEST(std::count(engine.batches.begin(), engine.batches.end(), size) >= 4);
+}
+
+BOOST_AUTO_TEST_CASE(noise_fills_every_slot)
+{
+    const slot_geometry slot(6, "QPSK", { 2 }, 1, 3);
+    const auto& of_slot = slot.pilots(0);
+    std::vector<float> grids(3 * 2 * of_slot.size()), pilots(3 * of_slot.size());
+    write_noise({ slot, 2, "cpu", 1, 3, "auto" }, grids.data(), pilots.data());
+    BOOST_TEST(std::count(grids.begin(), grids.end(), 0.0f) < 3);
+    for (int i = 0; i < 3; i++)
+        BOOST_CHECK(std::equal(of_slot.begin(), of_slot.end(), &pilots[i * of_slot.size()]));
 }
 
 BOOST_AUTO_TEST_CASE(without_a_queue_a_batch_is_complete_when_submitted)

@@ -48,7 +48,7 @@ struct fixture {
             changed.wait_for(lock, std::chrono::seconds(20), [&] { return answers >= n; }));
     }
 
-    std::string current() const { return models->receiver->info().name; }
+    std::string current() const { return models->engine->info().name; }
 
     std::atomic<int> alive{ 0 };
     std::mutex mutex;
@@ -67,7 +67,7 @@ BOOST_FIXTURE_TEST_CASE(a_model_takes_over_at_its_slot, fixture)
     BOOST_TEST(!models.due(10)); // nobody has taken the answer
     const auto taken = models.take_answers();
     BOOST_REQUIRE(taken.size() == 1u);
-    BOOST_TEST(taken[0].model->receiver->info().name == "second");
+    BOOST_TEST(taken[0].model->engine->info().name == "second");
     BOOST_CHECK(loader != std::this_thread::get_id());
     BOOST_TEST(!models.due(9));
     BOOST_TEST(models.due(10));

@@ -94,7 +94,7 @@ BOOST_AUTO_TEST_CASE(other_plans_do_not_change_a_digit)
     unitary_fft first(360);
     first(samples.data(), before.data());
     auto* data = reinterpret_cast<fftwf_complex*>(scratch.data());
-    const auto plan = fftwf_plan_dft_1d(360, data, data, FFTW_FORWARD, FFTW_PATIENT);
+    const auto plan = fftwf_plan_dft_1d(360, data, data, FFTW_FORWARD, FFTW_MEASURE);
     unitary_fft second(360);
     second(samples.data(), after.data());
     BOOST_TEST(before == after);

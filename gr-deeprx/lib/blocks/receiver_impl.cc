@@ -107,7 +107,7 @@ receiver_impl::receiver_impl(const std::string& model,
     for (int size = 1; size < parameters.max_batch; size *= 2)
         d_batch_sizes.push_back(size);
     d_batch_sizes.push_back(parameters.max_batch);
-    d_batches.resize(d_model->receiver->depth()); // every model's, on one device
+    d_batches.resize(d_model->engine->depth()); // every model's, on one device
     for (batch_in_work& batch : d_batches)
         batch.slots.resize(parameters.max_batch);
 
@@ -131,17 +131,17 @@ receiver_impl::receiver_impl(const std::string& model,
 loaded_model receiver_impl::load(const std::string& path) const
 {
     set_inference_threads(d_parameters.threads);
-    auto receiver = load_engine(path, d_parameters);
-    say_once(receiver->info(), receiver->description());
-    return { std::move(receiver), {} };
+    auto engine = load_engine(path, d_parameters);
+    say_once(engine->info(), engine->description());
+    return { std::move(engine), {} };
 }
 
 pmt::pmt_t receiver_impl::about(const loaded_model& model) const
 {
-    const model_info& info = model.receiver->info();
+    const model_info& info = model.engine->info();
     auto about = pmt::dict_add(pmt::make_dict(), model_key, pmt::intern(info.name));
     about = pmt::dict_add(about, model_sha256_key, pmt::intern(info.sha256));
-    about = pmt::dict_add(about, engine_key, pmt::intern(model.receiver->description()));
+    about = pmt::dict_add(about, engine_key, pmt::intern(model.engine->description()));
     return pmt::dict_add(about,
                          flop_per_slot_key,
                          pmt::from_uint64(info.flop_per_slot(d_slot.n_prb(), d_parameters.n_rx)));
@@ -171,8 +171,8 @@ void receiver_impl::say_once(const model_info& info, const std::string& engine) 
 void receiver_impl::warm_up(loaded_model& model, bool bound) const
 {
     if (bound)
-        model.receiver->stay_bound();
-    model.batch_seconds = model.receiver->warm_up(d_batch_sizes);
+        model.engine->stay_bound();
+    model.batch_seconds = model.engine->warm_up(d_batch_sizes);
 }
 
 bool receiver_impl::start()
@@ -189,7 +189,7 @@ bool receiver_impl::start()
         warm_up(*d_model, d_bound);
         d_started = true;
     } catch (const std::exception& e) { // from here it would end the thread, and nothing else
-        fail(d_model->receiver->info().name + ": " + e.what());
+        fail(d_model->engine->info().name + ": " + e.what());
     }
     return block::start();
 }
@@ -201,7 +201,7 @@ bool receiver_impl::stop()
         d_finder.expect(d_batches[0].slots[0].index);
     for (; d_under_way > 0; d_under_way--) {
         try {
-            d_model->receiver->collect();
+            d_model->engine->collect();
         } catch (const std::exception&) {
         }
     }
@@ -348,7 +348,7 @@ bool receiver_impl::submit(int available, int space, const gr_vector_const_void_
     batch.start = std::chrono::steady_clock::now();
     try {
         const uint64_t before = d_watched ? inference_cpu_ns() : 0;
-        d_model->receiver->submit(*size);
+        d_model->engine->submit(*size);
         batch.engine_cpu_ns = d_watched ? inference_cpu_ns() - before : 0;
         d_under_way++;
     } catch (const device_lost&) {
@@ -428,7 +428,7 @@ bool receiver_impl::gather(const slot_in_work& slot,
 {
     const int n_floats = 2 * d_slot.n_subcarriers();
     const int fft_size = d_slot.fft_size();
-    float* grid = d_model->receiver->grid(place);
+    float* grid = d_model->engine->grid(place);
     float* const first = grid;
     bool finite = true;
     float peak = 0.0f;
@@ -449,7 +449,7 @@ bool receiver_impl::gather(const slot_in_work& slot,
     for (const int symbol : d_slot.dmrs())
         std::copy_n(&pilots[symbol * n_floats],
                     n_floats,
-                    d_model->receiver->pilots(place) + symbol * n_floats);
+                    d_model->engine->pilots(place) + symbol * n_floats);
     return finite;
 }
 
@@ -457,13 +457,13 @@ bool receiver_impl::gather(const slot_in_work& slot,
 int receiver_impl::collect(uint64_t cpu_start, float* out)
 {
     using clock = std::chrono::steady_clock;
-    engine& receiver = *d_model->receiver;
+    auto& engine = *d_model->engine;
     batch_in_work& batch = d_batches[0];
     d_under_way--;
     const int done = d_under_way > 0 ? static_cast<int>(batch.end - nitems_read(0)) : d_offset;
     const float* llr = nullptr;
     try {
-        llr = receiver.collect();
+        llr = engine.collect();
     } catch (const device_lost&) {
         throw;
     } catch (const std::exception& e) {
@@ -481,7 +481,7 @@ int receiver_impl::collect(uint64_t cpu_start, float* out)
         if (batch.alone)
             usual = std::min(std::chrono::duration<double>(elapsed).count(), 1.01 * usual);
 
-        const int llrs_per_slot = n_symbols * d_slot.n_subcarriers() * receiver.llr_stride();
+        const int llrs_per_slot = n_symbols * d_slot.n_subcarriers() * engine.llr_stride();
         for (int i = 0; i < batch.n; i++) {
             slot_in_work& slot = batch.slots[i];
             slot.received = scatter(llr + i * llrs_per_slot, out + produced);
@@ -525,7 +525,7 @@ bool receiver_impl::scatter(const float* llr, float* out) const
 {
     const int n_sc = d_slot.n_subcarriers();
     const int bits = d_slot.bits_per_symbol();
-    const int stride = d_model->receiver->llr_stride();
+    const int stride = d_model->engine->llr_stride();
     bool finite = true;
     for (int symbol = 0; symbol < n_symbols; symbol++, llr += n_sc * stride) {
         const float* from = llr;

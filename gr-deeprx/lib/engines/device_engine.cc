@@ -17,7 +17,7 @@ constexpr int runs_until_compiled = 4; // the executor profiles, compiles, and c
 
 device_engine::device_engine(model_info info,
                              std::string description,
-                             receiver forward,
+                             module forward,
                              c10::Device device,
                              const queue_factory& make_queue,
                              const engine_parameters& p)
@@ -27,18 +27,13 @@ device_engine::device_engine(model_info info,
     const auto there = at::TensorOptions().dtype(at::kFloat).device(device);
     constexpr int n_sym = slot_geometry::n_symbols;
     const int n_sc = p.slot.n_subcarriers();
-    const auto& pilots = p.slot.pilots(0);
-    const auto noise = at::make_generator<at::CPUGeneratorImpl>(1);
     for (lane& lane : d_lanes) {
         lane.queue = make_queue();
         lane.grid = at::empty({ p.max_batch, p.n_rx, n_sym, n_sc, 2 }, host);
         lane.pilots = at::empty({ p.max_batch, n_sym, n_sc, 2 }, host);
         lane.grid_there = at::empty(lane.grid.sizes(), there);
         lane.pilots_there = at::empty(lane.pilots.sizes(), there);
-        // Something to warm up with: noise, and the pilots of slot 0.
-        lane.grid.normal_(0.0, 1.0, noise);
-        for (int slot = 0; slot < p.max_batch; slot++)
-            std::copy(pilots.begin(), pilots.end(), lane.pilots[slot].data_ptr<float>());
+        write_noise(p, lane.grid.data_ptr<float>(), lane.pilots.data_ptr<float>());
     }
 
     int64_t stride = 0;

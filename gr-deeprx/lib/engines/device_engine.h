@@ -26,7 +26,7 @@ class device_engine : public engine
 {
 public:
     //! LLRs [batch, 14, n_sc, >= bits] of grids and pilots, all on the device.
-    using receiver = std::function<at::Tensor(const at::Tensor& grid, const at::Tensor& pilots)>;
+    using module = std::function<at::Tensor(const at::Tensor& grid, const at::Tensor& pilots)>;
     using queue_factory = std::function<std::unique_ptr<device_queue>()>;
 
     /*!
@@ -36,7 +36,7 @@ public:
      */
     device_engine(model_info info,
                   std::string description,
-                  receiver forward,
+                  module forward,
                   c10::Device device,
                   const queue_factory& make_queue,
                   const engine_parameters& parameters);
@@ -69,7 +69,7 @@ private:
 
     const model_info d_info;
     const std::string d_description;
-    const receiver d_forward;
+    const module d_forward;
     std::string d_not_recorded; // why, where the model cannot be
     std::array<lane, 2> d_lanes;
     int d_next = 0;      // lane of the next batch

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <random>
 #include <unistd.h>
 
 namespace gr::deeprx {
@@ -19,6 +20,16 @@ void expect_same_process()
             " after a model had been loaded there, and the inference libraries' threads do not "
             "survive fork(): start it anew (multiprocessing's \"spawn\"), or load models only "
             "behind the fork");
+}
+
+void write_noise(const engine_parameters& p, float* grids, float* pilots)
+{
+    std::minstd_rand bits;
+    std::normal_distribution<float> noise;
+    const auto& of_slot = p.slot.pilots(0);
+    std::generate_n(grids, p.max_batch * p.n_rx * of_slot.size(), [&] { return noise(bits); });
+    for (int slot = 0; slot < p.max_batch; slot++)
+        pilots = std::copy(of_slot.begin(), of_slot.end(), pilots);
 }
 
 void engine::prepare(int batch)

@@ -127,6 +127,13 @@ void check_torchscript_model(const std::string& bytes,
 std::string torchscript_version();
 
 /*!
+ * \brief Something to warm up with in buffers of max_batch slots: noise, and the pilots of slot 0.
+ * \param grids float32 [max_batch][n_rx][14][n_subcarriers][2]
+ * \param pilots float32 [max_batch][14][n_subcarriers][2]
+ */
+void write_noise(const engine_parameters& parameters, float* grids, float* pilots);
+
+/*!
  * \brief Refuses to go on in a fork() of the process that first came here, when a model was loaded:
  * OpenVINO's and LibTorch's threads are not there, and waiting for them would never end.
  * \throws std::runtime_error one line

@@ -16,7 +16,7 @@ namespace gr::deeprx {
 
 //! A model, warmed up.
 struct loaded_model {
-    std::unique_ptr<engine> receiver;
+    std::unique_ptr<gr::deeprx::engine> engine;
     std::vector<double> batch_seconds; // that each batch size takes
 };
 

@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <map>
-#include <random>
 #include <stdexcept>
 #include <unordered_set>
 #include <utility>
@@ -111,14 +110,7 @@ public:
                 throw std::runtime_error("the OpenVINO IR must have the inputs y and p, has " +
                                          input.get_node()->get_friendly_name());
 
-        // Something to warm up with: noise, and the pilots of slot 0.
-        std::minstd_rand bits;
-        std::normal_distribution<float> noise;
-        for (float& sample : d_grid)
-            sample = noise(bits);
-        const auto& pilots = p.slot.pilots(0);
-        for (int slot = 0; slot < p.max_batch; slot++)
-            std::copy(pilots.begin(), pilots.end(), &d_pilots[slot * pilots.size()]);
+        write_noise(p, d_grid.data(), d_pilots.data());
         d_stride = sized_for(1).compiled.output().get_shape()[3];
         d_description = "OpenVINO " + openvino_version() + ", " + arithmetic(sized_for(1).compiled);
     }

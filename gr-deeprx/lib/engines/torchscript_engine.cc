@@ -41,12 +41,12 @@ c10::Device parse_device(const std::string& text)
 }
 
 //! A module in \p device's memory, ready to run; what it gives is checked.
-class torchscript_receiver
+class torchscript_module
 {
 public:
-    torchscript_receiver(const std::shared_ptr<model_archive>& archive,
-                         c10::Device device,
-                         const slot_geometry& slot)
+    torchscript_module(const std::shared_ptr<model_archive>& archive,
+                       c10::Device device,
+                       const slot_geometry& slot)
         : d_bits(slot.bits_per_symbol()), d_n_sc(slot.n_subcarriers())
     {
         // In this order: a frozen module no longer moves.
@@ -90,21 +90,15 @@ class torchscript_engine : public engine
 public:
     torchscript_engine(model_info info,
                        std::string description,
-                       torchscript_receiver receiver,
+                       torchscript_module module,
                        const engine_parameters& p)
         : d_info(std::move(info)), d_description(std::move(description)),
-          d_receiver(std::move(receiver))
+          d_forward(std::move(module))
     {
         const int n_sc = p.slot.n_subcarriers();
         d_grid = at::empty({ p.max_batch, p.n_rx, slot_geometry::n_symbols, n_sc, 2 });
         d_pilots = at::empty({ p.max_batch, slot_geometry::n_symbols, n_sc, 2 });
-
-        // Something to warm up with: noise, and the pilots of slot 0.
-        auto generator = at::make_generator<at::CPUGeneratorImpl>(1);
-        d_grid.normal_(0.0, 1.0, generator);
-        for (int slot = 0; slot < p.max_batch; slot++)
-            std::copy(
-                p.slot.pilots(0).begin(), p.slot.pilots(0).end(), d_pilots[slot].data_ptr<float>());
+        write_noise(p, d_grid.data_ptr<float>(), d_pilots.data_ptr<float>());
         infer(1);
     }
 
@@ -117,7 +111,7 @@ public:
     const float* infer(int batch) override
     try {
         c10::InferenceMode guard;
-        d_llr = d_receiver(d_grid.narrow(0, 0, batch), d_pilots.narrow(0, 0, batch)).contiguous();
+        d_llr = d_forward(d_grid.narrow(0, 0, batch), d_pilots.narrow(0, 0, batch)).contiguous();
         return d_llr.data_ptr<float>();
     } catch (const std::exception& e) {
         throw std::runtime_error(one_line(e));
@@ -126,7 +120,7 @@ public:
 private:
     const model_info d_info;
     const std::string d_description;
-    torchscript_receiver d_receiver;
+    torchscript_module d_forward;
     at::Tensor d_grid;   // float32 [max_batch, n_rx, 14, n_sc, 2]
     at::Tensor d_pilots; // float32 [max_batch, 14, n_sc, 2]
     at::Tensor d_llr;    // float32 [batch, 14, n_sc, >= bits]
@@ -142,11 +136,11 @@ std::unique_ptr<engine> make_torchscript_engine(const std::shared_ptr<model_arch
     const auto device = parse_device(parameters.device);
     auto info = vetted_info(archive, parameters.slot, parameters.n_rx, device.is_cuda());
     auto description = "TorchScript " TORCH_VERSION ", " + info.precision;
-    torchscript_receiver receiver(archive, device, parameters.slot);
+    torchscript_module module(archive, device, parameters.slot);
     if (device.is_cpu()) {
         description += ", " + cpu_instructions_for(info.precision).name;
         return std::make_unique<torchscript_engine>(
-            std::move(info), std::move(description), std::move(receiver), parameters);
+            std::move(info), std::move(description), std::move(module), parameters);
     }
     at::globalContext().setBenchmarkCuDNN(true); // the shapes of a slot never change
     // It compiles for longer, and nothing runs faster for it (docs/how-to/gpu.md). On the CPU it
@@ -155,7 +149,7 @@ std::unique_ptr<engine> make_torchscript_engine(const std::shared_ptr<model_arch
     return std::make_unique<device_engine>(
         std::move(info),
         description + ", " + device.str(),
-        std::move(receiver),
+        std::move(module),
         device,
         [device] { return make_stream_queue(device); },
         parameters);

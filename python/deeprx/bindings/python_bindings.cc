@@ -8,7 +8,6 @@
 #include "core_clock.h"
 
 #include <gnuradio/deeprx/bare_engine.h>
-#include <gnuradio/deeprx/check_model.h>
 #include <gnuradio/deeprx/engines.h>
 #include <gnuradio/deeprx/receiver.h>
 

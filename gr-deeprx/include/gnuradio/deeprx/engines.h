@@ -19,4 +19,22 @@ DEEPRX_API std::vector<std::string> engines();
  */
 DEEPRX_API std::string instructions(const std::string& precision);
 
+/*!
+ * \brief Checks a model file as the receiver does before it runs anything of it.
+ *
+ * For programs that run models by other means than the receiver block. TorchScript is a program:
+ * its operators are compared with an allow-list, its deeprx.json with the parameters (see
+ * receiver).
+ *
+ * \param bytes the whole file: what was checked is then what is loaded
+ * \throws std::invalid_argument if a parameter is out of range
+ * \throws std::runtime_error one line: what was expected and what was found
+ */
+DEEPRX_API void check_model(const std::string& bytes,
+                            int n_prb,
+                            int n_rx,
+                            const std::string& modulation,
+                            const std::vector<int>& dmrs,
+                            const std::string& device);
+
 } // namespace gr::deeprx
