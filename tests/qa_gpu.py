@@ -41,6 +41,7 @@ def run_with_two_lanes(*arguments):
     return run(sys.executable, *arguments, cwd=TESTS, env=os.environ | {"LD_PRELOAD": str(library)})
 
 
+@pytest.mark.slow  # half of qa_receiver.py once more
 def test_block_receives_alike_with_two_batches_under_way():
     """The block's own tests of LLRs, order, tags, statistics, drops and hot swaps."""
     chosen = "(llrs or tag or tags or stats or batches or dropped or drops or swap)"
