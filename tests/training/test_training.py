@@ -558,6 +558,9 @@ def test_a_recipe_names_a_net_of_ones_own(tmp_path, monkeypatch, capsys):
     (tmp_path / "mine_of_a_test.py").write_text(MINE)
     importlib.invalidate_caches()
     assert main(run) == 0
+    sys.modules.pop("mine_of_a_test")  # as in a process of its own
+    assert main(["evaluate", str(tmp_path / "run/last.ckpt"), "--out", str(tmp_path / "e")]) == 2
+    assert "last.ckpt: tiny: mine_of_a_test:Mine: No module named" in capsys.readouterr().err
     monkeypatch.chdir(tmp_path)
     evaluate = ["evaluate", "run/last.ckpt", "--sinr", "12", "--slots", "2", "--out", "e"]
     assert main([*evaluate, "--device", "cpu"]) == 0

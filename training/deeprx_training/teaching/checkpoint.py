@@ -41,8 +41,11 @@ def load_receiver(reference: str, rebuild: bool = False) -> tuple[str, nn.Module
         raise TrainingError(f"{path}: holds {', '.join(specs)}, not {member!r}")
     try:
         net = build(json.loads(specs[member]))
+    except ValueError as error:
+        raise TrainingError(f"{path}: {member}: {error}") from None
+    try:
         net.load_state_dict(state["nets"][member])
-    except (ValueError, KeyError, RuntimeError) as error:
+    except (KeyError, RuntimeError) as error:
         raise TrainingError(damaged(path, member, error)) from None
     if not rounds:
         return member, net.eval()
