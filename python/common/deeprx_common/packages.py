@@ -13,7 +13,7 @@ def advice(error: ImportError) -> str:
         package = PACKAGES.get(module, module)
         return (
             f"{sys.executable} lacks the Python package {package}: "
-            f"{sys.executable} -m pip install {package}, or run it with a Python that has it"
+            "install it there, or run this with a Python that has it, as .venv's of a clone"
         )
     if "libtorch" in str(error) or "libc10" in str(error):
         return (
