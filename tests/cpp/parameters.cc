@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include "parameters.h"
+#include "batch_sizes.h"
 #include "cpu_instructions.h"
 #include "raises.h"
 
@@ -64,6 +65,22 @@ BOOST_AUTO_TEST_CASE(float32_has_instructions_everywhere)
     for (const char* precision : { "bfloat16", "int8" }) // its own, or those of float32
         BOOST_TEST((cpu_instructions_for(precision).native ||
                     cpu_instructions_for(precision).name == cpu_instructions_for("float32").name));
+}
+
+BOOST_AUTO_TEST_CASE(batches_are_greedy_and_bounded)
+{
+    const batch_sizes sizes(6);
+    BOOST_TEST(sizes.all() == (std::vector<int>{ 1, 2, 4, 6 }), boost::test_tools::per_element());
+    BOOST_TEST(batch_sizes(1).all() == (std::vector<int>{ 1 }), boost::test_tools::per_element());
+    const std::vector<double> seconds{ 1.0, 2.0, 4.0, 3.0 };
+    for (const auto& [waiting, most] :
+         { std::pair(0, 1), { 1, 1 }, { 2, 2 }, { 3, 2 }, { 4, 4 }, { 5, 4 }, { 6, 6 }, { 99, 6 } })
+        BOOST_TEST(sizes.most(waiting, seconds, 10.0) == most);
+    BOOST_TEST(sizes.most(99, seconds, 3.5) == 6); // faster than a smaller one
+    BOOST_TEST(sizes.most(5, seconds, 3.5) == 2);
+    BOOST_TEST(sizes.most(99, seconds, 0.1) == 1); // one slot always
+    for (const auto& [n, position] : { std::pair(1, 0), { 2, 1 }, { 3, 2 }, { 5, 3 }, { 6, 3 } })
+        BOOST_TEST(sizes.position(n) == position);
 }
 
 BOOST_AUTO_TEST_SUITE_END()

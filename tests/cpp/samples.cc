@@ -53,4 +53,27 @@ BOOST_AUTO_TEST_CASE(the_factor_is_finite_for_the_smallest_and_the_largest)
     }
 }
 
+//! LLRs that say where they lie, at the modulation's stride and a wider one.
+BOOST_DATA_TEST_CASE(llrs_come_in_transmit_order, boost::unit_test::data::make({ 4, 8 }), stride)
+{
+    const slot_geometry slot(6, "16QAM", { 2, 11 }, 1, 0);
+    const int n_sc = slot.n_subcarriers();
+    std::vector<float> llr(14 * n_sc * stride), out(slot.n_bits()), expected;
+    for (int symbol = 0; symbol < 14; symbol++)
+        for (int k = 0; k < n_sc; k++)
+            for (int bit = 0; bit < stride; bit++) {
+                const float value = 1000.0f * symbol + 10.0f * k + bit;
+                llr[(symbol * n_sc + k) * stride + bit] = value;
+                if (bit < 4 && (k % 2 || (symbol != 2 && symbol != 11)))
+                    expected.push_back(-value);
+            }
+    BOOST_TEST(copy_llrs(slot, llr.data(), stride, -1.0f, out.data()));
+    BOOST_CHECK(out == expected);
+    llr[5 * n_sc * stride] = nan;
+    BOOST_TEST(!copy_llrs(slot, llr.data(), stride, 1.0f, out.data()));
+    llr[5 * n_sc * stride] = 0.0f;
+    llr[2 * n_sc * stride] = nan; // of a pilot
+    BOOST_TEST(copy_llrs(slot, llr.data(), stride, 1.0f, out.data()));
+}
+
 BOOST_AUTO_TEST_SUITE_END()

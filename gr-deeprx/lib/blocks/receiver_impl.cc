@@ -102,11 +102,8 @@ receiver_impl::receiver_impl(const std::string& model,
       d_max_latency(max_latency_ms > 0.0 ? max_latency_ms * 1e-3 : HUGE_VAL),
       d_len_tag_key(pmt::intern(len_tag_key)), d_llr_sign(static_cast<float>(llr_sign)),
       d_n_bits(pmt::from_long(parameters.slot.n_bits())), d_threads(parameters.threads),
-      d_model(load(model)), d_about(about(*d_model))
+      d_batch_sizes(parameters.max_batch), d_model(load(model)), d_about(about(*d_model))
 {
-    for (int size = 1; size < parameters.max_batch; size *= 2)
-        d_batch_sizes.push_back(size);
-    d_batch_sizes.push_back(parameters.max_batch);
     d_batches.resize(d_model->engine->depth()); // every model's, on one device
     for (batch_in_work& batch : d_batches)
         batch.slots.resize(parameters.max_batch);
@@ -172,7 +169,7 @@ void receiver_impl::warm_up(loaded_model& model, bool bound) const
 {
     if (bound)
         model.engine->stay_bound();
-    model.batch_seconds = model.engine->warm_up(d_batch_sizes);
+    model.batch_seconds = model.engine->warm_up(d_batch_sizes.all());
 }
 
 bool receiver_impl::start()
@@ -315,7 +312,8 @@ bool receiver_impl::submit(int available, int space, const gr_vector_const_void_
         return false;
 
     batch_in_work& batch = d_batches[d_under_way];
-    const int limit = batch_limit(std::min((available - d_offset) / n_symbols, space));
+    const int waiting = std::min((available - d_offset) / n_symbols, space);
+    const int limit = d_batch_sizes.most(waiting, d_model->batch_seconds, d_max_latency);
     batch.n = 0;
     while (batch.n < limit) {
         slot_in_work& slot = batch.slots[batch.n];
@@ -340,15 +338,14 @@ bool receiver_impl::submit(int available, int space, const gr_vector_const_void_
 
     // Dropped slots may have left a batch of a size that was not warmed up: receive the next larger
     // one, with old slots behind the new.
-    const auto size = std::lower_bound(d_batch_sizes.begin(), d_batch_sizes.end(), batch.n);
-    batch.size = static_cast<int>(size - d_batch_sizes.begin());
+    batch.size = d_batch_sizes.position(batch.n);
     batch.end = nitems_read(0) + d_offset;
     batch.queued = (available - d_offset) / n_symbols;
     batch.alone = d_under_way == 0;
     batch.start = std::chrono::steady_clock::now();
     try {
         const uint64_t before = d_watched ? inference_cpu_ns() : 0;
-        d_model->engine->submit(*size);
+        d_model->engine->submit(d_batch_sizes.all()[batch.size]);
         batch.engine_cpu_ns = d_watched ? inference_cpu_ns() - before : 0;
         d_under_way++;
     } catch (const device_lost&) {
@@ -357,15 +354,6 @@ bool receiver_impl::submit(int available, int space, const gr_vector_const_void_
         drop(batch, std::string("inference failed: ") + e.what());
     }
     return true;
-}
-
-int receiver_impl::batch_limit(int waiting) const
-{
-    int limit = 1;
-    for (size_t i = 0; i < d_batch_sizes.size(); i++)
-        if (d_batch_sizes[i] <= waiting && d_model->batch_seconds[i] <= d_max_latency)
-            limit = d_batch_sizes[i];
-    return limit;
 }
 
 /*
@@ -484,7 +472,8 @@ int receiver_impl::collect(uint64_t cpu_start, float* out)
         const int llrs_per_slot = n_symbols * d_slot.n_subcarriers() * engine.llr_stride();
         for (int i = 0; i < batch.n; i++) {
             slot_in_work& slot = batch.slots[i];
-            slot.received = scatter(llr + i * llrs_per_slot, out + produced);
+            slot.received = copy_llrs(
+                d_slot, llr + i * llrs_per_slot, engine.llr_stride(), d_llr_sign, out + produced);
             if (slot.received) {
                 forward_tags(slot, nitems_written(0) + produced);
                 produced += d_slot.n_bits();
@@ -519,27 +508,6 @@ void receiver_impl::publish_stats(const batch_in_work& batch, uint64_t wall_ns, 
         if (batch.slots[i].received)
             message_port_pub(stats_port,
                              with(stats, slot_index_key, pmt::from_uint64(batch.slots[i].index)));
-}
-
-bool receiver_impl::scatter(const float* llr, float* out) const
-{
-    const int n_sc = d_slot.n_subcarriers();
-    const int bits = d_slot.bits_per_symbol();
-    const int stride = d_model->engine->llr_stride();
-    bool finite = true;
-    for (int symbol = 0; symbol < n_symbols; symbol++, llr += n_sc * stride) {
-        const float* from = llr;
-        const bool dmrs = d_slot.is_dmrs(symbol);
-        const int n = (dmrs ? n_sc / 2 : n_sc) * bits;
-        if (dmrs || stride != bits) {
-            from = out;
-            for (int k = dmrs ? 1 : 0, i = 0; i < n; k += dmrs ? 2 : 1, i += bits)
-                std::copy_n(llr + k * stride, bits, out + i);
-        }
-        finite &= std::isfinite(copy_scaled(from, n, d_llr_sign, out));
-        out += n;
-    }
-    return finite;
 }
 
 void receiver_impl::forward_tags(slot_in_work& slot, uint64_t out_offset)

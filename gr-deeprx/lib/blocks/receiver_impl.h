@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include "batch_sizes.h"
 #include "engine.h"
 #include "model_swap.h"
 #include "parameters.h"
@@ -71,13 +72,11 @@ private:
     void publish_error(const std::string& why);
     void fail(const std::string& why);
 
-    int batch_limit(int waiting) const;
     bool next_slot(slot_in_work& slot, int& offset, int available);
     std::optional<uint64_t> read_tags(std::vector<tag_t>& tags, int offset);
     bool gather(const slot_in_work& slot, int place, const gr_vector_const_void_star& in) const;
     bool submit(int available, int space, const gr_vector_const_void_star& in);
     int collect(uint64_t cpu_start, float* out);
-    bool scatter(const float* llr, float* out) const;
     void forward_tags(slot_in_work& slot, uint64_t out_offset);
     void publish_stats(const batch_in_work& batch, uint64_t wall_ns, uint64_t cpu_start);
     void drop(uint64_t slot_index, const std::string& reason);
@@ -94,7 +93,7 @@ private:
     bool d_started = false;
     bool d_watched = false; // somebody listens to the statistics
     const thread_claim d_threads;
-    std::vector<int> d_batch_sizes; // ascending
+    const batch_sizes d_batch_sizes;
 
     slot_finder d_finder;
     std::vector<slot_finder::length_tag> d_length_tags; // these two are kept for their memory

@@ -38,4 +38,24 @@ float to_unit_power(float peak)
     return std::ldexp(1.0f, std::clamp(1 - exponent, -126, 127));
 }
 
+bool copy_llrs(const slot_geometry& slot, const float* llr, int stride, float sign, float* out)
+{
+    const int n_sc = slot.n_subcarriers();
+    const int bits = slot.bits_per_symbol();
+    bool finite = true;
+    for (int symbol = 0; symbol < slot_geometry::n_symbols; symbol++, llr += n_sc * stride) {
+        const float* from = llr;
+        const bool dmrs = slot.is_dmrs(symbol);
+        const int n = (dmrs ? n_sc / 2 : n_sc) * bits;
+        if (dmrs || stride != bits) {
+            from = out;
+            for (int k = dmrs ? 1 : 0, i = 0; i < n; k += dmrs ? 2 : 1, i += bits)
+                std::copy_n(llr + k * stride, bits, out + i);
+        }
+        finite &= std::isfinite(copy_scaled(from, n, sign, out));
+        out += n;
+    }
+    return finite;
+}
+
 } // namespace gr::deeprx

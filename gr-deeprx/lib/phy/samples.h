@@ -2,6 +2,8 @@
 
 #pragma once
 
+#include "slot_geometry.h"
+
 namespace gr::deeprx {
 
 //! Copies n floats times \p factor. \return the largest magnitude, no finite one if any is not
@@ -13,5 +15,15 @@ float copy_scaled(const float* from, int n, float factor, float* to);
  * \return a power of two, which changes no digit; 1 for peaks of 3 to 6, as unit power has them
  */
 float to_unit_power(float peak);
+
+/*!
+ * \brief A slot's LLRs in transmit bit order: symbol by symbol, subcarriers ascending, pilots left
+ * out.
+ * \param llr as an engine gives them, float32 [14][n_subcarriers][stride]
+ * \param sign 1 or -1, that they are multiplied by
+ * \param out float32 [n_bits]
+ * \return whether all are finite
+ */
+bool copy_llrs(const slot_geometry& slot, const float* llr, int stride, float sign, float* out);
 
 } // namespace gr::deeprx
