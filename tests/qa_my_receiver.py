@@ -4,6 +4,8 @@
 import csv
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -62,3 +64,23 @@ def test_is_evaluated_by_the_training_command_line(folder):
     found = {(r["receiver"], float(r["sinr_db"])): float(r["value"]) for r in rows}
     assert found["my_receiver", 12.0] < found["my_receiver", 6.0] < 0.2
     assert found["perfect CSI", 12.0] < found["my_receiver", 12.0]
+
+
+def test_is_trained_by_the_recipe_of_the_page(tmp_path):
+    if not TRAINING_PYTHON.exists():
+        pytest.skip("no training environment (./dev train --help makes it)")
+    page = (ROOT / "docs/how-to/own-receiver.md").read_text()
+    (recipe,) = re.findall("^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "mine.toml").write_text(re.sub("steps = .*", "steps = 8\nbatch = 8", recipe))
+    shutil.copy(ROOT / "examples/my_receiver.py", tmp_path)
+    for arguments in (
+        ("mine.toml", "--out", "run"),
+        ("export", "run/last.ckpt", "--recipe", "mine.toml", "--out", "mine.pt"),
+    ):
+        said = run(
+            tmp_path, TRAINING_PYTHON, "-c", "from deeprx_training.cli import main; exit(main())",
+            *arguments, PYTHONPATH=f"{ROOT}/training:{ROOT}/python/common:{tmp_path}",
+        )  # fmt: skip
+    assert "mine.pt: mine, 221 parameters" in said
+    info = run(tmp_path, sys.executable, "-m", "gnuradio.deeprx", "info", "mine.pt")
+    assert "trained for" in info and "16QAM" in info
