@@ -605,15 +605,24 @@ class TestBadInput:
         [
             (overlapping, f"annotation at sample {SENT.period}: overlaps the one before"),
             (spoiled, "annotation at sample 0: n_prb must be 6 to 273 PRB, got 3"),
-            (lambda a: a[0]["deeprx:slot"].update(colour=1), "unexpected keyword argument"),
+            (lambda a: a[0]["deeprx:slot"].update(colour=1), "a key of deeprx:slot must be one of"),
             (lambda a: a[0].update({"deeprx:bit_seed": "x"}), "deeprx:bit_seed must be int"),
             (lambda a: a[0].update({"core:sample_count": 100}), "not a whole number of slots"),
             (lambda a: a[0].pop("core:sample_count"), "lacks 'core:sample_count'"),
-            (lambda a: a[0].update({"deeprx:first_slot": -1}), "counts slots below zero"),
+            (lambda a: a[0].update({"deeprx:first_slot": -1}), "first_slot must be at least 0"),
             (lambda a: a[0].update({"deeprx:first_slot": 2**64 - 2}), "slot indices end at 2^64"),
             (lambda a: a[0].update({"deeprx:snr_db": float("inf")}), "numbers, found Infinity"),
             (lambda a: a[0].update({"deeprx:bit_seed": -(2**64)}), "numbers below 2^64"),
             (lambda a: a[0].update({"deeprx:burst_slots": 2.5}), "burst_slots must be int"),
+            (lambda a: a[0].update({"deeprx:burst_slots": 0}), "burst_slots must be at least 1"),
+            (lambda a: a[0].update({"deeprx:slot": []}), "deeprx:slot must be an object, found []"),
+            (lambda a: a[0]["deeprx:slot"].update(modulation=["QPSK"]), "of a wrong type"),
+            (lambda a: a[0]["deeprx:slot"].update(n_prb="26"), "of a wrong type"),
+            (lambda a: a[0]["deeprx:slot"].update(dmrs=2), "of a wrong type"),
+            (lambda a: a[0].update({"deeprx:channel": "a\x1b[31m"}), "channel must be printable"),
+            (lambda a: a[0].update({"deeprx:doppler_hz": -1}), "doppler_hz must be 0 to 10000.0"),
+            (lambda a: a[0].update({"deeprx:delay_spread_s": 3}), "delay_spread_s must be 0 to"),
+            (lambda a: a[0].update({"deeprx:snr_db": 1e9}), "snr_db must be -50 to 100, got"),
         ],
     )
     def test_annotations(self, good, capfd, change, says):
@@ -643,6 +652,7 @@ class TestBadInput:
             (b"[]", "not valid SigMF"),
             (b'{"global": {}}', "not valid SigMF"),
             (b"\xff\xfe", "expected JSON in UTF-8"),
+            (b"[" * 100_000, "not SigMF metadata: nested too deeply"),
         ],
     )
     def test_other_files(self, good, capfd, content, says):

@@ -8,7 +8,7 @@ import json
 import math
 import tarfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from itertools import accumulate
 from pathlib import Path
@@ -19,6 +19,8 @@ from jsonschema.exceptions import ValidationError
 from sigmf.hashing import calculate_sha512
 from sigmf.sigmffile import dtype_info
 
+from deeprx_common.checks import check_one_of, check_range
+from deeprx_common.limits import DELAY_SPREAD_S, DOPPLER_HZ, SNR_DB
 from deeprx_common.slot import SlotConfig
 
 from ..blocks.preamble import preamble_samples
@@ -31,6 +33,12 @@ CONDITIONS = {  # keys of a report's point that an annotation may carry: type
     "doppler_hz": float,
     "snr_db": float,
     "sir_db": float,
+}
+_CONDITION_LIMITS = {
+    "delay_spread_s": DELAY_SPREAD_S,
+    "doppler_hz": DOPPLER_HZ,
+    "snr_db": SNR_DB,
+    "sir_db": SNR_DB,
 }
 
 
@@ -379,6 +387,8 @@ def _metadata(text: str, where: Path) -> dict:
         raise ValueError(f"{where}: not valid SigMF: {found} ({error.json_path})") from None
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{where}: not SigMF metadata: {error}") from None
+    except RecursionError:
+        raise ValueError(f"{where}: not SigMF metadata: nested too deeply") from None
     for extension in metadata["global"].get("core:extensions", []):
         name, version = extension["name"], extension["version"]
         if name == NAMESPACE and version.partition(".")[0] != VERSION.partition(".")[0]:
@@ -422,11 +432,17 @@ def _run(annotation: Mapping, origin: int, sample_rate: float) -> SlotRun:
             raise ValueError(f"{NAMESPACE}:{key} must be {kind.__name__}, found {found!r}")
         return float(found) if kind is float and found is not None else found
 
+    conditions = {key: value(key, kind, None) for key, kind in CONDITIONS.items()}
+    for key, limits in _CONDITION_LIMITS.items():
+        if conditions[key] is not None:
+            check_range(f"{NAMESPACE}:{key}", conditions[key], *limits)
+    if not (conditions["channel"] or "").isprintable():  # terminals obey control characters
+        raise ValueError(f"{NAMESPACE}:channel must be printable, found {conditions['channel']!r}")
     sent = SentSlots(
-        config=SlotConfig(**annotation[f"{NAMESPACE}:slot"]),
+        config=_slot_config(annotation[f"{NAMESPACE}:slot"]),
         preamble=bool(value("preamble", bool, False)),
         bit_seed=value("bit_seed", int, None),
-        conditions={key: value(key, kind, None) for key, kind in CONDITIONS.items()},
+        conditions=conditions,
         burst_slots=value("burst_slots", int, None),
     )
     first_slot = value("first_slot", int, 0)
@@ -436,8 +452,24 @@ def _run(annotation: Mapping, origin: int, sample_rate: float) -> SlotRun:
     if n_slots < 1 or abs(count - n_slots * period) > 1:
         raise ValueError(f"{count} samples are not a whole number of slots of {period:g} samples")
     start = annotation["core:sample_start"] - origin
-    if start < 0 or first_slot < 0 or (sent.burst_slots is not None and sent.burst_slots < 1):
-        raise ValueError("starts before the first capture, or counts slots below zero")
+    if start < 0:
+        raise ValueError("starts before the first capture")
+    check_range(f"{NAMESPACE}:first_slot", first_slot, 0)
+    if sent.burst_slots is not None:
+        check_range(f"{NAMESPACE}:burst_slots", sent.burst_slots, 1)
     if first_slot + n_slots > 1 << 64:
         raise ValueError(f"slot indices end at 2^64, found {n_slots} slots from {first_slot} on")
     return SlotRun(start, count, first_slot, n_slots, sent)
+
+
+def _slot_config(slot) -> SlotConfig:
+    """Of an annotation's dictionary, whose values may be of any type."""
+    if not isinstance(slot, Mapping):
+        raise ValueError(f"{NAMESPACE}:slot must be an object, found {slot!r}")
+    names = [f.name for f in fields(SlotConfig)]
+    for name in slot:
+        check_one_of(f"a key of {NAMESPACE}:slot", name, names)
+    try:
+        return SlotConfig(**slot)
+    except TypeError:
+        raise ValueError(f"{NAMESPACE}:slot has values of a wrong type: {dict(slot)}") from None
