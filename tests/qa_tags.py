@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Tags with other values than they should have: anybody may tag a stream. Blocks go on."""
 
+import json
+
 import numpy as np
 import pmt
 import pytest
-from gnuradio import blocks, gr
+from gnuradio import blocks, deeprx, gr
 from gnuradio.deeprx import deeprx_python
+from gnuradio.deeprx.blocks.slot_stream import raise_failure
+from gnuradio.deeprx.radio.monitor import radio_monitor
+
+from deeprx_common.slot import SlotConfig
 
 VALUES = [
     pmt.PMT_NIL,
@@ -24,6 +30,7 @@ def output(source, block, sink):
     flowgraph = gr.top_block()
     flowgraph.connect(source, block, sink)
     flowgraph.run()
+    raise_failure(flowgraph)
     return np.array(sink.data())
 
 
@@ -61,3 +68,69 @@ def test_tdl_fader_keeps_its_draw(value):
         return output(source, fader, blocks.vector_sink_c())
 
     np.testing.assert_array_equal(faded(tags("slot_index", value, [100])), faded([]))
+
+
+@pytest.mark.parametrize("value", VALUES, ids=str)
+@pytest.mark.parametrize("kind", ["probe", "controller"])
+def test_slot_probe_and_controller_count_on(kind, value):
+    slot = {"n_prb": 6, "modulation": "QPSK"}
+    n = SlotConfig(**slot).n_bits
+    good = tags("packet_len", pmt.from_long(n), [0, n, 3 * n])
+    wrong = tags("packet_len", value, [2 * n]) + tags("slot_index", value, [n])
+    source = blocks.vector_source_f([1.0] * 4 * n, False, 1, good + wrong)
+    if kind == "probe":
+        block = deeprx.slot_probe(meter="none", every_slots=0, **slot)
+    else:
+        block = deeprx.receiver_controller(["baseline-lmmse.pt", "baseline-sure.pt"])
+        rated = []
+        block._pair = rated.append
+    flowgraph = gr.top_block()
+    flowgraph.connect(source, block)
+    flowgraph.run()
+    raise_failure(flowgraph)
+    if kind == "probe":
+        assert block.report()["points"][0]["slots"] == 3
+    else:
+        assert rated == [0, 1, 2]
+
+
+RADIO_VALUES = [
+    *VALUES,
+    pmt.from_complex(1j),
+    pmt.make_tuple(pmt.from_uint64(1)),
+    pmt.make_tuple(pmt.intern("a"), pmt.from_double(0)),
+    pmt.make_tuple(pmt.from_uint64(1), pmt.from_double(float("nan"))),
+    pmt.make_tuple(pmt.from_uint64(1), pmt.intern("b")),
+]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (key, value)
+        for key in ("rx_freq", "rx_time", "slot_index")
+        for value in RADIO_VALUES
+        if key != "rx_freq" or not pmt.is_integer(value)  # a frequency may be an integer
+    ],
+    ids=str,
+)
+def test_recording_sink_records_on(key, value, tmp_path):
+    sink = deeprx.recording_sink(tmp_path / "a", 1e6, n_rx=1, n_prb=6)
+    flowgraph = gr.top_block()
+    flowgraph.connect(blocks.vector_source_c([0.1] * 500, False, 1, tags(key, value, [100])), sink)
+    flowgraph.run()
+    raise_failure(flowgraph)
+    sink.stop()
+    assert sink.samples() == 500
+    assert len(json.loads((tmp_path / "a.sigmf-meta").read_text())["captures"]) == 1
+
+
+@pytest.mark.parametrize("value", RADIO_VALUES, ids=str)
+def test_a_radio_is_watched_on(value):
+    watched = radio_monitor(1e6)
+    flowgraph = gr.top_block()
+    source = blocks.vector_source_c([0.1] * 500, False, 1, tags("rx_time", value, [100, 300]))
+    flowgraph.connect(source, watched)
+    flowgraph.run()
+    raise_failure(flowgraph)
+    assert (watched.samples, watched.overflows) == (500, 0)

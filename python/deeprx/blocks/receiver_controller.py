@@ -10,7 +10,7 @@ from gnuradio import gr
 from scipy.special import expit
 
 from ..models.file import read_model_file
-from .slot_stream import LENGTH_KEY, SelfKeeping, read_stats, slot_starts
+from .slot_stream import LENGTH_KEY, SelfKeeping, read_stats, slot_starts, unsigned_tags
 
 MOST_PAUSE = 32  # windows between two trials of a model that failed
 PENDING_SLOTS = 1000  # that wait for their other half, LLRs or stats
@@ -138,8 +138,8 @@ class receiver_controller(SelfKeeping, gr.sync_block):
         llrs = input_items[0]
         first = self.nitems_read(0)
         tags = self.get_tags_in_window(0, 0, len(llrs))
-        key, indices = pmt.intern(LENGTH_KEY), slot_starts(tags)
-        starts = {t.offset - first: pmt.to_long(t.value) for t in tags if pmt.eq(t.key, key)}
+        indices = slot_starts(tags)
+        starts = {at - first: n for at, n in unsigned_tags(tags, LENGTH_KEY).items()}
         position = 0
         for start in [*sorted(starts), len(llrs)]:
             self._take(llrs[position:start])

@@ -14,9 +14,8 @@ from deeprx_common import report
 from ..telemetry.report_log import ReportLog
 from .slot_energy import SlotEnergy
 from .slot_statistics import SlotStatistics
-from .slot_stream import INDEX_KEY, LENGTH_KEY, Guarded, read_stats, slot_config
+from .slot_stream import LENGTH_KEY, Guarded, read_stats, slot_config, slot_starts, unsigned_tags
 
-_SLOT_INDEX = pmt.intern(INDEX_KEY)
 LONG_S = 0.02  # a report that takes longer, of very many clusters, may take a twentieth of the time
 
 
@@ -37,7 +36,7 @@ class _slot_sink(Guarded, gr.sync_block):
     def __init__(self, name, item_type, n_bits, to_bits, on_slot, len_tag_key):
         super().__init__(name, [item_type], None)
         self._n_bits, self._to_bits, self._on_slot = n_bits, to_bits, on_slot
-        self._len_tag_key = pmt.intern(len_tag_key)
+        self._len_tag_key = len_tag_key
         self._slot = np.empty(n_bits, np.uint8)
         self._fill = n_bits  # n_bits: between slots
         self._index = -1
@@ -47,17 +46,14 @@ class _slot_sink(Guarded, gr.sync_block):
     def work(self, input_items, output_items):
         items = input_items[0]
         first = self.nitems_read(0)
-        starts, indices = [], {}
-        for tag in self.get_tags_in_window(0, 0, len(items)):
-            if pmt.equal(tag.key, _SLOT_INDEX):
-                indices[tag.offset - first] = pmt.to_uint64(tag.value)
-            elif pmt.equal(tag.key, self._len_tag_key):
-                starts.append((tag.offset - first, pmt.to_long(tag.value)))
+        tags = self.get_tags_in_window(0, 0, len(items))
+        indices = slot_starts(tags)
         position = 0
-        for start, length in sorted(starts):
+        for offset, length in sorted(unsigned_tags(tags, self._len_tag_key).items()):
+            start = offset - first
             self._take(items[position:start])
             position = start
-            self._begin(length, indices.get(start, self._index + 1))
+            self._begin(length, indices.get(offset, self._index + 1))
         self._take(items[position:])
         return len(items)
 

@@ -170,10 +170,34 @@ def add_slot_tags(block: gr.basic_block, offset: int, length: int, slot_index: i
     block.add_item_tag(0, offset, pmt.intern(INDEX_KEY), pmt.from_uint64(slot_index))
 
 
+def unsigned_tags(tags, name: str) -> dict[int, int]:
+    """Value by stream offset of the tags of this name that are integers of 0 or more: anybody may
+    tag a stream with anything.
+    """
+    key = pmt.intern(name)
+    values = {}
+    for tag in tags:
+        if pmt.eq(tag.key, key) and (pmt.is_uint64(tag.value) or pmt.is_integer(tag.value)):
+            value = pmt.to_python(tag.value)
+            if value >= 0:
+                values[tag.offset] = value
+    return values
+
+
 def slot_starts(tags) -> dict[int, int]:
     """Slot index by stream offset, of the slot_index tags among these."""
-    key = pmt.intern(INDEX_KEY)
-    return {tag.offset: pmt.to_uint64(tag.value) for tag in tags if pmt.eq(tag.key, key)}
+    return unsigned_tags(tags, INDEX_KEY)
+
+
+def device_time(value) -> tuple[int, float] | None:
+    """Whole and further seconds of an rx_time tag's value, None where it is no time."""
+    if not pmt.is_tuple(value) or pmt.length(value) != 2:
+        return None
+    whole, fraction = pmt.tuple_ref(value, 0), pmt.tuple_ref(value, 1)
+    if not pmt.is_uint64(whole) or not pmt.is_real(fraction):
+        return None
+    seconds = pmt.to_double(fraction)
+    return (pmt.to_uint64(whole), seconds) if 0 <= seconds < 1 else None
 
 
 def reserve_output(block: gr.block, n_items: int, n_outputs: int = 1) -> None:

@@ -3,7 +3,7 @@ import numpy as np
 import pmt
 from gnuradio import gr
 
-from ..blocks.slot_stream import SelfKeeping
+from ..blocks.slot_stream import SelfKeeping, device_time
 
 _FULL_SCALE = 0.999  # of a converter of 8 bits or more: 1 - 1 / 128 and what rounds to it
 
@@ -29,7 +29,10 @@ class radio_monitor(SelfKeeping, gr.sync_block):
         self._clipped += int(np.count_nonzero(np.abs(parts) >= _FULL_SCALE))
         self.samples += len(samples)
         for tag in self.get_tags_in_window(0, 0, len(samples), pmt.intern("rx_time")):
-            whole, fraction = pmt.to_python(tag.value)
+            time = device_time(tag.value)
+            if time is None:
+                continue
+            whole, fraction = time
             if self._reference is not None:
                 at, first, begun = self._reference
                 passed = (whole - first + fraction - begun) * self._rate

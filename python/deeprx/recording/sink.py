@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -6,7 +7,7 @@ import numpy as np
 import pmt
 from gnuradio import gr
 
-from ..blocks.slot_stream import SelfKeeping, slot_config, slot_starts
+from ..blocks.slot_stream import SelfKeeping, device_time, slot_config, slot_starts
 from .writer import RecordingWriter, SentSlots
 
 _CLOCK_SET = 946684800  # 2000-01-01: a device's clock that shows less was never set
@@ -19,7 +20,8 @@ class recording_sink(SelfKeeping, gr.sync_block):
     tdl_channel give it, marks where a slot (with preamble, where there is one, its preamble)
     begins and becomes an annotation of the run of slots it belongs to; rx_freq and rx_time, as
     radio sources give them, begin a new capture. rx_time gives its core:global_index, which says
-    what was lost, and, where the device's clock was ever set, its core:datetime.
+    what was lost, and, where the device's clock was ever set, its core:datetime. Tags of other
+    values are passed over.
 
     A flowgraph that starts again, as lock() and unlock() make it, goes on with the recording in a
     capture of its own.
@@ -85,14 +87,11 @@ class recording_sink(SelfKeeping, gr.sync_block):
         ahead = self._writer.n_samples - self.nitems_read(0)  # recorded before this start
         for offset in sorted({tag.offset for tag in tags}):
             here = {pmt.symbol_to_string(t.key): t.value for t in tags if t.offset == offset}
-            if "rx_freq" in here or "rx_time" in here:
-                frequency = here.get("rx_freq")
-                time = here.get("rx_time")
-                self._writer.capture(
-                    offset + ahead,
-                    None if frequency is None else pmt.to_double(frequency),
-                    *(() if time is None else self._placed(offset + ahead, *pmt.to_python(time))),
-                )
+            frequency = _frequency(here.get("rx_freq", pmt.PMT_NIL))
+            time = device_time(here.get("rx_time", pmt.PMT_NIL))
+            if frequency is not None or time is not None:
+                at = offset + ahead
+                self._writer.capture(at, frequency, *(self._placed(at, *time) if time else ()))
         try:
             self._writer.write(input_items)
         except OSError as error:
@@ -140,3 +139,9 @@ class recording_sink(SelfKeeping, gr.sync_block):
     def clipped(self) -> int:
         """Real and imaginary parts beyond full_scale so far."""
         return self._writer.clipped
+
+
+def _frequency(value) -> float | None:
+    """Of an rx_freq tag, in Hz; None where it is none."""
+    hz = pmt.to_double(value) if pmt.is_number(value) and not pmt.is_complex(value) else math.nan
+    return hz if math.isfinite(hz) else None
