@@ -302,9 +302,15 @@ class TestForeignRecordings:
         (point,) = replay(copied, *self.UNSAID, "--seed", "4")["points"]
         assert (point["slots"], point["missed_slots"]) == (40, 0)
         assert point["ber"] == pytest.approx(0.5, abs=0.01)
-        assert "are --seed 4 and --cell-id 1 the transmitter's?" in capsys.readouterr().out
+        assert "is --seed 4 the transmitter's?" in capsys.readouterr().out
         replay(copied, *self.UNSAID, "--seed", "3")
         assert "transmitter's?" not in capsys.readouterr().out
+
+    def test_another_seed_in_the_recording_than_the_transmitter_s(self, copied, capsys):
+        rewrite(copied, lambda m: [a.update({"deeprx:bit_seed": 4}) for a in m["annotations"]])
+        replay(copied)
+        said = "is the recording's deeprx:bit_seed 4 the transmitter's?"
+        assert said in capsys.readouterr().out
 
 
 def test_ctrl_c_keeps_what_was_measured(copied):

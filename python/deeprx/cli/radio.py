@@ -120,7 +120,7 @@ def run(arguments) -> int:
         a.slots if tx_args else None,
         bool(stop.is_set() or broken),
     )
-    notes = [f"radio: {_heard(heard)}", *seed_hint(points, a.seed, a.cell_id)]
+    notes = [f"radio: {_heard(heard)}", *seed_hint(points, f"--seed {a.seed}")]
     if receiver.recording and not broken:
         notes.append(f"recorded: {receiver.recording.paths()[0]} (replay it with --seed {a.seed})")
     status = conclude(measured, folder, console, started, radio.name, stop.is_set(), notes)

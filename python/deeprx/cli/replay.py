@@ -120,8 +120,8 @@ def run(arguments) -> int:
         stop.is_set(),
     )
     notes = _quality(points)
-    if a.seed is not None:
-        notes += seed_hint(points, a.seed, slots.sent.config.cell_id)
+    seed = "the recording's deeprx:bit_seed" if a.seed is None else "--seed"
+    notes += seed_hint(points, f"{seed} {slots.sent.bit_seed}")
     name = recording.path.name
     return conclude(measured, folder, console, started, name, stop.is_set(), notes)
 

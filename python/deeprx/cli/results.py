@@ -89,12 +89,9 @@ def _synchronised(p: dict) -> str:
     )
 
 
-def seed_hint(points: Sequence[dict], seed: int, cell_id: int) -> list[str]:
-    """A line where bits look as if others had been sent."""
+def seed_hint(points: Sequence[dict], seed: str) -> list[str]:
+    """A line where bits look as if others had been sent; seed: what named it, and its value."""
     known = [p["ber"] for p in points if p["ber"] is not None]
     if not known or min(known) < CHANCE:
         return []
-    return [
-        f"slots were received, but half of their bits are wrong: are --seed {seed} and --cell-id "
-        f"{cell_id} the transmitter's?"
-    ]
+    return [f"slots were received, but half of their bits are wrong: is {seed} the transmitter's?"]
