@@ -245,9 +245,8 @@ def test_ctrl_c_keeps_whole_curves(tmp_path, monkeypatch, capsys):
 
 
 def test_evaluate_writes_everything(tmp_path, capsys):
-    model = str(ROOT / "models" / "baseline-sure.pt")
     command = (
-        f"evaluate {model} --sinr 6,9,18 --slots 24 --code-rate 3/4 --reference SURE-LMMSE "
+        f"evaluate baseline-sure --sinr 6,9,18 --slots 24 --code-rate 3/4 --reference SURE-LMMSE "
         f"--seed 3 --out {tmp_path} --device cpu"
     )
     assert cli.main(command.split()) == 0
@@ -329,6 +328,12 @@ def test_bad_options_get_one_line(tmp_path, capsys, options, says):
     assert status == 2
     error = capsys.readouterr().err
     assert says in error and error.count("\n") == 1, error
+
+
+def test_a_wrong_name_lists_the_right_ones(tmp_path, capsys):
+    assert cli.main(["evaluate", "deeprx-none", "--out", str(tmp_path), "--device", "cpu"]) == 2
+    error = capsys.readouterr().err
+    assert "deeprx-none: no such checkpoint or model file; those that ship: baseline-lmmse" in error
 
 
 RUNTIME = ROOT / ".venv" / "bin" / "python"

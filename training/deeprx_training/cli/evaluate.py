@@ -9,6 +9,7 @@ from pathlib import Path
 
 from deeprx_common import limits
 from deeprx_common.options import list_of, one_of
+from deeprx_common.shipped import model_path
 from deeprx_common.slot import MODULATIONS
 
 from ..data import seeds
@@ -40,7 +41,13 @@ def configure(parser) -> None:
         "counted so far."
     )
     add = parser.add_argument
-    add("receivers", nargs="+", metavar="RECEIVER")
+    add(
+        "receivers",
+        nargs="+",
+        type=model_path,
+        metavar="RECEIVER",
+        help="CHECKPOINT[:MEMBER[@ROUNDS]], a model file, or the name of one that ships",
+    )
     add("--out", required=True, type=Path, metavar="DIR")
     add(
         "--sinr",

@@ -2,14 +2,13 @@
 """Trained receivers out of checkpoints and model files."""
 
 import json
-import os
 import sys
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from deeprx_common.shipped import shipped_models
+from deeprx_common.shipped import shipped_names
 
 from ..files import TrainingError, read_tensors
 from ..receivers.build import build
@@ -30,8 +29,9 @@ def load_receiver(reference: str, rebuild: bool = False) -> tuple[str, nn.Module
     named = Reference.parse(reference)
     path = named.file
     if not path.is_file():
-        shipped = ", ".join(map(os.path.relpath, shipped_models()))
-        raise TrainingError(f"{path}: no such checkpoint or model file; shipped are {shipped}")
+        raise TrainingError(
+            f"{path}: no such checkpoint or model file; those that ship: {shipped_names()}"
+        )
     if named.is_model_file:
         return path.stem, _from_model_file(path, rebuild)
     state = read_checkpoint(path)
