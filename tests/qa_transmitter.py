@@ -171,8 +171,17 @@ def test_a_block_that_nobody_names_starts_again():
         ({"n_prb": 5}, "n_prb must be 6 to 273 PRB, got 5"),
         ({"modulation": "8PSK"}, "modulation must be one of"),
         ({"n_slots": -1}, "must not be negative"),
+        ({"first_slot": 2**64 - 3, "n_slots": 4}, "slots stay below 2\\^64, got"),
     ],
 )
 def test_bad_parameters_are_one_line(arguments, message):
     with pytest.raises(ValueError, match=message):
         deeprx.slot_source(**arguments)
+
+
+@pytest.mark.parametrize("first_slot", [-1, 2**64, 1.5, "a"])
+@pytest.mark.parametrize("block", ["slot_source", "aligned_front_end", "sync_front_end"])
+def test_a_slot_index_is_a_whole_number_of_64_bits(block, first_slot):
+    with pytest.raises(ValueError, match=f"^first_slot must be a whole .*, got {first_slot}$"):
+        getattr(deeprx, block)(first_slot=first_slot)
+    getattr(deeprx, block)(first_slot=2**64 - 1)

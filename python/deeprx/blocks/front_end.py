@@ -7,7 +7,7 @@ from deeprx_common.checks import check_range
 from deeprx_common.slot import N_SYMBOLS, SlotConfig
 
 from ..deeprx_python import slot_cutter, unitary_fft
-from .slot_stream import SelfKeeping, add_slot_tags, slot_config
+from .slot_stream import SelfKeeping, add_slot_tags, check_first_slot, slot_config
 from .synchroniser import Synchroniser
 
 
@@ -36,6 +36,7 @@ class aligned_front_end(gr.hier_block2):
 
     def __init__(self, n_rx: int = 2, offset_samples: int = 0, first_slot: int = 0, **slot):
         check_range("n_rx", n_rx, 1, 4, "antennas")
+        check_first_slot(first_slot)
         config = self.config = slot_config(**slot)
         gr.hier_block2.__init__(
             self,
@@ -146,6 +147,7 @@ class sync_front_end(gr.hier_block2):
 
     def __init__(self, n_rx: int = 2, first_slot: int = 0, **slot):
         check_range("n_rx", n_rx, 1, 4, "antennas")
+        check_first_slot(first_slot)
         config = self.config = slot_config(**slot)
         gr.hier_block2.__init__(
             self,

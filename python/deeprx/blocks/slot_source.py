@@ -2,7 +2,7 @@
 import numpy as np
 from gnuradio import gr
 
-from .slot_stream import SelfKeeping, add_slot_tags, reserve_output, slot_config
+from .slot_stream import SelfKeeping, add_slot_tags, check_first_slot, reserve_output, slot_config
 
 
 class slot_source(SelfKeeping, gr.sync_block):
@@ -21,10 +21,9 @@ class slot_source(SelfKeeping, gr.sync_block):
 
     def __init__(self, seed: int = 1, first_slot: int = 0, n_slots: int = 0, **slot):
         self.config = slot_config(**slot)
-        if first_slot < 0 or n_slots < 0:
-            raise ValueError(
-                f"first_slot and n_slots must not be negative, got {first_slot} and {n_slots}"
-            )
+        if n_slots < 0:
+            raise ValueError(f"n_slots must not be negative, got {n_slots}")
+        check_first_slot(first_slot, n_slots)
         super().__init__("Slot source", None, [np.uint8])
         self._seed = seed
         self._next = first_slot

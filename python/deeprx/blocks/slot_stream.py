@@ -6,6 +6,7 @@ import re
 import threading
 import traceback
 from functools import wraps
+from numbers import Integral
 from pathlib import Path
 from typing import ClassVar
 
@@ -162,6 +163,14 @@ def slot_config(slot_number: int | None = 0, **slot) -> SlotConfig:
 def slot_keywords(config: SlotConfig) -> dict:
     """The slot parameters of a block, from a SlotConfig."""
     return {field: getattr(config, field) for field in config.__dataclass_fields__}
+
+
+def check_first_slot(first_slot: int, n_slots: int = 1) -> None:
+    """ValueError unless the slots from this one on have indices of 64 bits."""
+    if not isinstance(first_slot, Integral) or not 0 <= first_slot <= (1 << 64) - max(1, n_slots):
+        raise ValueError(
+            f"first_slot must be a whole number, from which slots stay below 2^64, got {first_slot}"
+        )
 
 
 def add_slot_tags(block: gr.basic_block, offset: int, length: int, slot_index: int) -> None:
