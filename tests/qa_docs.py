@@ -183,6 +183,11 @@ def test_site_builds_without_a_dead_link(tmp_path):
     options = (tmp_path / "reference/command-line.html").read_text()
     for command in COMMANDS:
         assert f">deeprx {command}<" in options
+    words = {
+        page.name: re.sub("<[^>]*>", "", page.read_text()) for page in tmp_path.rglob("*.html")
+    }
+    assert "class MyReceiver" in words["own-receiver.html"]
+    assert [name for name, text in words.items() if "--8" in text] == []
 
 
 @pytest.mark.parametrize(
