@@ -322,6 +322,18 @@ class TestRecordingSink:
         assert dates == (["2027"] * 3 if begun else [this_year, "none", "none"])
         assert [c.follows for c in Recording(tmp_path / "a").captures] == [False, True, False]
 
+    def test_what_comes_after_a_stop_follows_nothing(self, tmp_path, monkeypatch):
+        """Not even where this computer's times say that nothing was lost."""
+        times = iter(["2026-11-25T12:00:00.000Z", "2026-11-25T12:00:00.001Z"])
+        monkeypatch.setattr(RecordingWriter, "utc", staticmethod(lambda: next(times)))
+        writer = RecordingWriter(tmp_path / "a", 1, RATE)
+        for _ in range(2):
+            writer.reopen()
+            writer.write(noise(1, round(RATE / 1000)))
+            writer.close()
+        assert_valid(tmp_path / "a.sigmf-meta")
+        assert [c.follows for c in Recording(tmp_path / "a").captures] == [False, False]
+
     @pytest.mark.parametrize("options", [{}, {"archive": True}, {"collection": True}])
     def test_lock_and_unlock_go_on_with_the_recording(self, tmp_path, options):
         """Three times, a probe being connected each time; what was recorded before stays."""

@@ -27,6 +27,7 @@ from ..blocks.preamble import preamble_samples
 
 _EXACT = 1 << 53  # floats below hold every whole number
 NAMESPACE, VERSION = "deeprx", "1.0.0"
+RESTART = f"{NAMESPACE}:restart"  # of a capture: the recorder was stopped before it
 CONDITIONS = {  # keys of a report's point that an annotation may carry: type
     "channel": str,
     "delay_spread_s": float,
@@ -259,7 +260,7 @@ def _follows(before: Mapping, capture: Mapping, fields: Mapping) -> bool:
     capture without either follows: SigMF takes the index for the sample's.
     """
     start, key = "core:sample_start", "core:global_index"
-    if before.get("core:frequency") != capture.get("core:frequency"):
+    if capture.get(RESTART) or before.get("core:frequency") != capture.get("core:frequency"):
         return False
     n_samples = capture[start] - before[start]
     if key in before or key in capture:

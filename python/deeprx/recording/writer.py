@@ -19,7 +19,7 @@ import sigmf
 from deeprx_common.checks import check_above, check_one_of
 from deeprx_common.files import replacing
 
-from .recording import NAMESPACE, VERSION, SentSlots
+from .recording import NAMESPACE, RESTART, VERSION, SentSlots
 
 DATATYPES = ("ci16_le", "cf32_le")
 _RESERVE_BYTES = 1 << 20  # disk space kept back, so that a full disk still takes the metadata
@@ -138,6 +138,7 @@ class RecordingWriter:
         self._reserve = self._reserved()
         self._begun = None
         self.capture(self.n_samples, time=self.utc())
+        self._captures[-1][RESTART] = True
         self._keep_journals()
 
     def _reserved(self):
