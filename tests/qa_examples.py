@@ -321,7 +321,7 @@ class TestSlotEqualiser:
 
     @pytest.mark.parametrize(
         ("options", "says"),
-        [({"every": 0}, "every must be 1"), ({"n_rx": 5}, "n_rx must be 1 to 4")],
+        [({"every": 0}, "every must be at least 1"), ({"n_rx": 5}, "n_rx must be 1 to 4")],
     )
     def test_bad_parameters_say_what_is_wrong(self, options, says):
         with pytest.raises(ValueError, match=says):

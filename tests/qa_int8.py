@@ -71,7 +71,7 @@ def test_quantised_file_in_both_engines(tmp_path):
         assert done.returncode == 0, done.stdout[-500:] + done.stderr[-2000:]
         return done.stdout
 
-    train("student", "small.toml", "--out", "run")
+    train("small.toml", "--out", "run")
     command = "quantise run/last.ckpt --recipe small.toml --slots 32 --steps 2 --parity slots.npz"
     said = train(*command.split(), "--out", "small-int8.pt")
     assert "BER 1e-2 at" in said and "small-int8.pt: small-int8," in said

@@ -294,6 +294,7 @@ def test_latency_bound_forbids_slow_batches(model):
     assert {s["batch"] for s in flowgraph.stats()} == {1}
 
 
+@pytest.mark.timing  # the bound is seven tenths of what a batch took a moment ago
 def test_batches_end_where_the_latency_bound_does(tmp_path):
     config = deeprx.SlotConfig(n_prb=51)
     path = models.save(models.ConvNet(), tmp_path / "m.pt")
@@ -476,9 +477,12 @@ def test_model_for_other_parameters_is_refused(tmp_path, metadata, parameters, w
     ],
 )
 def test_load_message_says_what_the_model_was_trained_for(tmp_path, capfd, trained, says):
+    level = gr.logging().default_level()
+    gr.logging().set_default_level(gr.log_levels.info)  # commands of other tests leave less
     name = f"net {len(trained)}"
     path = models.save(models.Constant(1.0), tmp_path / "m.pt", name=name, trained=trained)
     deeprx.receiver(model=path)
+    gr.logging().set_default_level(level)
     for _ in range(100):  # the logger has a thread of its own
         if name in (text := "".join(capfd.readouterr())):
             break
