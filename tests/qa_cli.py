@@ -294,7 +294,7 @@ class TestOptions:
         for command, parser in commands.items():
             importlib.import_module(f"gnuradio.deeprx.cli.{command}").configure(parser)
             for action in parser._actions:
-                if action.option_strings and command not in NOT_YET.get(action.dest, ()):
+                if action.option_strings:
                     yield command, action
 
     def test_one_meaning(self):
@@ -352,10 +352,6 @@ class TestOptions:
         found = make_parser().parse_args(given)
         assert found.channel == ["TDL-A", "TDL-E"]
         assert (found.modulation, found.engine) == ("16QAM", "auto")
-
-
-# what is not yet as in other commands
-NOT_YET = {"channel": ("energy",), "seconds": ("energy", "bench")}
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def models(tmp_path_factory):
 
 def run(models, out, *arguments, receivers=("small", "large")):
     given = [part for name in receivers for part in ("--receiver", models[name])]
-    quick = ["--rounds", "2", "--seconds", "0.01", "--out", str(out)]
+    quick = ["--rounds", "2", "--window", "0.01", "--out", str(out)]
     assert main(["energy", *given, *quick, *map(str, arguments)]) == 0
     return report.read(out / "report.json")["points"]
 
@@ -74,7 +74,7 @@ def test_without_a_counter_all_joules_are_modelled(models, tmp_path, capsys):
 
 @pytest.mark.timing
 def test_the_smaller_one_is_faster(models, tmp_path):
-    small, large = run(models, tmp_path, "--rounds", 3, "--seconds", 0.1)
+    small, large = run(models, tmp_path, "--rounds", 3, "--window", 0.1)
     assert small["cpu_s_per_slot"] < large["cpu_s_per_slot"]
 
 
@@ -88,7 +88,7 @@ def test_the_price_is_named_with_its_watts(models, tmp_path, capsys):
 
 def test_what_a_counter_counts_is_attributed(models, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(energy, "find_meter", lambda *_: CpuTimeMeter())
-    points = run(models, tmp_path, "--seconds", 0.2, "--idle-power", 0)
+    points = run(models, tmp_path, "--window", 0.2, "--idle-power", 0)
     for p in points:
         joules = p["energy_per_slot_j"]
         assert joules["measured"] is None and joules["source"] == "fake"
@@ -147,8 +147,8 @@ def test_a_report_of_several_channels_needs_one_named(models, tmp_path, capsys):
     given = ["energy", "--receiver", models["small"], "--report", path, "--sinr", "9"]
     assert main([*given, "--out", str(tmp_path)]) == 2
     text = capsys.readouterr().err
-    assert "found 2 (TDL-A, TDL-E): name a --channel" in text and text.count("\n") == 1
-    points = run(models, tmp_path, "--report", path, "--sinr", 9, "--channel", "TDL-E")
+    assert "found 2 (TDL-A, TDL-E): name a --ber-channel" in text and text.count("\n") == 1
+    points = run(models, tmp_path, "--report", path, "--sinr", 9, "--ber-channel", "TDL-E")
     assert {p["channel"] for p in points} == {"TDL-E"}
 
 
@@ -201,7 +201,7 @@ def test_ctrl_c_keeps_the_rounds_so_far(models, tmp_path, monkeypatch, capsys):
         run_round(self)
 
     monkeypatch.setattr(energy.Comparison, "run_round", interrupted)
-    given = ["energy", "--receiver", models["small"], "--seconds", "0.01", "--out", str(tmp_path)]
+    given = ["energy", "--receiver", models["small"], "--window", "0.01", "--out", str(tmp_path)]
     assert main(given) == 130
     assert str(tmp_path / "report.json") in capsys.readouterr().err
     assert report.read(tmp_path / "report.json")["points"][0]["energy_slots"] > 0
@@ -212,7 +212,7 @@ def test_ctrl_c_keeps_the_rounds_so_far(models, tmp_path, monkeypatch, capsys):
     [
         (["--rounds", "0"], "--rounds and --batch must be at least 1, got 0 and 1"),
         (["--batch", "0"], "--rounds and --batch must be at least 1, got 5 and 0"),
-        (["--seconds", "0"], "--seconds must be above 0, got 0"),
+        (["--window", "0"], "--window must be above 0 s, got 0"),
         (["--precision", "int4"], "found 'int4'"),
         (["--precision", "float32", "--engine", "openvino"], "leave out --engine openvino"),
         (["--engine", "openvino"], 'engine="openvino"'),

@@ -323,7 +323,7 @@ def test_power_without_a_counter_is_the_price_of_modelled_joules():
     assert find_power("cpu", 4, meter).idle.watts == 5.0
 
 
-QUICK = ("--calibrate", "0.5", "--rounds", "1", "--seconds", "0.01")
+QUICK = ("--calibrate", "0.5", "--rounds", "1", "--window", "0.01")
 
 
 @pytest.fixture

@@ -61,7 +61,13 @@ def configure(parser) -> None:
         "them)",
     )
     add("--rounds", type=int, default=5, help="(5)")
-    add("--seconds", type=float, default=1.0, help="of a window, two a receiver and round (1)")
+    add(
+        "--window",
+        type=float,
+        default=1.0,
+        metavar="S",
+        help="seconds of one, two a receiver and round (1)",
+    )
     add(
         "--calibrate",
         type=float,
@@ -74,7 +80,7 @@ def configure(parser) -> None:
     add("--machine", type=Path, metavar="FILE", help="the same with a machine.json made before")
     add("--report", type=Path, metavar="FILE", help="report.json that holds error rates")
     add_options(parser, sinr=[12.0])
-    add("--channel", help="of the error rates, where a report holds several")
+    add("--ber-channel", metavar="NAME", help="of the error rates, where a report holds several")
     add("--domain", default="frequency", help="of the model files' tables (frequency)")
     add_options(parser, "out")
 
@@ -86,8 +92,8 @@ def run(arguments) -> int:
             f"--rounds and --batch must be at least 1, got {a.rounds} and {min(a.batch)}"
         )
     a.sinr = single(a.sinr, "--sinr")
-    if not a.seconds > 0:
-        raise ValueError(f"--seconds must be above 0, got {a.seconds:g}")
+    if not a.window > 0:
+        raise ValueError(f"--window must be above 0 s, got {a.window:g}")
     if a.calibrate is not None and not 0 < a.calibrate <= 600:
         raise ValueError(f"--calibrate must be above 0 s and at most 600, got {a.calibrate:g}")
     profile = read_profile(a.machine) if a.machine else None
@@ -103,7 +109,7 @@ def run(arguments) -> int:
     folder = out_folder(a)
     console = make_console()
     machine = _benchmarks(a, meter, idle) if a.calibrate else None
-    comparison = compare(runners, meter, idle, a.seconds)
+    comparison = compare(runners, meter, idle, a.window)
     stopped = False
     try:
         with steps(console, a.rounds + (machine.steps if machine else 0)) as advance:
@@ -193,13 +199,13 @@ def error_rate(runner: ModelRunner, counted: Sequence[dict] | None, arguments) -
         and list(p["dmrs"]) == list(runner.config.dmrs)
         and p["sinr_db"] is not None
         and abs(p["sinr_db"] - a.sinr) < 1e-6
-        and a.channel in (None, p["channel"])
+        and a.ber_channel in (None, p["channel"])
     ]
     if len(found) > 1:
         where = ", ".join(str(p["channel"]) for p in found)
         raise ValueError(
             f"expected one error rate of {model.name} at {a.sinr:g} dB, found {len(found)} "
-            f"({where}): name a --channel"
+            f"({where}): name a --ber-channel"
         )
     return {key: found[0].get(key) for key in _RATE} if found else {}
 

@@ -252,7 +252,7 @@ def time(models, kept, slots, say) -> dict:
 
 def energy(models, kept, slots, say) -> dict:
     """Joules a slot."""
-    rounds = ["--rounds", "1", "--seconds", "0.2"] if slots else []
+    rounds = ["--rounds", "1", "--window", "0.2"] if slots else []
     return _measured("energy", "report.json", ["run", "deeprx", "energy", *rounds], models)
 
 
