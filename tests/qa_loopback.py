@@ -30,6 +30,7 @@ def test_synchronised_within_half_a_db_of_aligned(tmp_path):
     assert all(s < a for s, a in zip(synchronised, aligned, strict=True)), (synchronised, aligned)
 
 
+@pytest.mark.timing
 @pytest.mark.skipif(not instructions("bfloat16"), reason="no bfloat16 instructions: slower")
 def test_the_smallest_student_keeps_up_with_the_slots(tmp_path):
     """A slot of 26 PRB lasts 1 ms; the best of three runs, as other programs make them longer."""
