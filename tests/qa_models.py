@@ -40,9 +40,9 @@ def received(config, n_rx, n_slots, snr_db):
 
 
 def test_the_promised_models_are_there():
-    names = {path.stem for path in MODELS}
-    assert {"baseline-lmmse", "baseline-sure", "deeprx-student", "deeprx-teacher"} <= names
-    assert {"deeprx-slim-0", "deeprx-slim-1"} | {f"deeprx-realtime-{i}" for i in (1, 3)} <= names
+    baselines = {"baseline-lmmse", "baseline-sure"}
+    nets = {"teacher", "student", "realtime-1", "realtime-3", "slim-0", "slim-1"}
+    assert {path.stem for path in MODELS} == baselines | {f"deeprx-{net}" for net in nets}
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda p: p.stem)
