@@ -59,7 +59,7 @@ def test_every_contender_receives_the_same(tiny, tmp_path, capsys):
     found = benched(tiny, out, names)
     text = capsys.readouterr().out
     assert (out / "bench.png").stat().st_size > 1000
-    assert (found["schema"], found["complete"]) == ("deeprx.bench/1", True)
+    assert (found["schema"], found["complete"]) == ("deeprx.bench/2", True)
     assert {"host", "versions", "git", "slot", "device", "threads", "cores"} < set(found)
     peaks = found["gemm_flop_per_s"]
     assert set(peaks) == {p for p in compare.PRECISIONS if compare.native(p, "cpu")}
@@ -94,12 +94,12 @@ def test_every_contender_receives_the_same(tiny, tmp_path, capsys):
         ("block", "work_above_engine_s"),
         ("watched-block", "above_engine_s"),
     ):
-        middle, low, high = rows[name][key]
+        low, middle, high = rows[name][key]
         assert low <= middle <= high
         assert f"{1e6 * middle:+.0f} µs [{1e6 * low:+.0f}, {1e6 * high:+.0f}]" in text
     assert rows["engine"]["above_engine_s"] is rows["watched-block"]["work_above_engine_s"] is None
-    low, middle, high = rows["watched-block"]["own_s"]
-    assert 0 < low <= middle <= high and rows["block"]["own_s"] is None
+    low, middle, high = rows["watched-block"]["work_overhead_s"]
+    assert 0 < low <= middle <= high and rows["block"]["work_overhead_s"] is None
     assert f"work() without its inference {1e6 * middle:.0f} µs" in text
 
 
@@ -111,9 +111,9 @@ def test_times_are_those_of_a_tiny_net(tiny, tmp_path):
         assert row["cpu_s_quartiles"][1] < 0.1 and row["startup_s"] < 60
         assert 1 < row["slots_per_s"] < 1e5 and row["busy"] < 1.2
     for key in ("above_engine_s", "work_above_engine_s"):
-        assert abs(rows["block"][key][0]) < 0.05
-    assert abs(rows["watched-block"]["above_engine_s"][0]) < 0.05
-    assert rows["watched-block"]["own_s"][2] < 1e-3
+        assert abs(rows["block"][key][1]) < 0.05
+    assert abs(rows["watched-block"]["above_engine_s"][1]) < 0.05
+    assert rows["watched-block"]["work_overhead_s"][2] < 1e-3
 
 
 def test_a_contender_that_dies_stops_no_other(tiny, tmp_path):
@@ -155,13 +155,20 @@ def test_traced_operators_do_what_the_file_does(tiny):
 
 def test_interval_of_a_median():
     """Order statistics of the binomial distribution: of 20 values the 6th and the 15th."""
-    assert compare.median_interval([3.0, 1.0, 2.0]) == [2.0, 1.0, 3.0]
-    assert compare.median_interval(range(1, 21)) == [10.5, 6.0, 15.0]
+    assert compare.median_interval([3.0, 1.0, 2.0]) == (1.0, 2.0, 3.0)
+    assert compare.median_interval(range(1, 21)) == (6.0, 10.5, 15.0)
     random = np.random.default_rng(1)
-    held = [low <= 0 <= high for _, low, high in (
+    held = [low <= 0 <= high for low, _, high in (
         compare.median_interval(draw) for draw in random.standard_normal((2000, 20))
     )]  # fmt: skip
     assert 0.94 < np.mean(held) < 0.98  # 0.959 exactly
+
+
+def test_intervals_have_one_order():
+    for interval in (compare.median_interval, compare.median_quartiles):
+        found = interval([4.0, 0.0, 1.0, 3.0, 2.0])
+        assert type(found) is compare.Interval and found._fields == ("low", "median", "high")
+        assert found.low < found.median == 2.0 < found.high
 
 
 def without_bfloat16(precision):

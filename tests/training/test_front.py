@@ -42,7 +42,7 @@ def made(folder, receivers, contender="block", device="cpu"):
         for name, (_, ms, gflop) in receivers.items()
     ]  # fmt: skip
     bench = folder / "bench.json"
-    bench.write_text(json.dumps({"schema": "deeprx.bench/1", "device": device, "rows": rows}))
+    bench.write_text(json.dumps({"schema": "deeprx.bench/2", "device": device, "rows": rows}))
     return bench
 
 

@@ -25,7 +25,7 @@ from ..models.file import ModelFile, read_model_file
 from .bench_view import plot, plot_scale, show, show_scale, show_sharing
 from .options import Unset, add_options, out_folder
 
-SCHEMA = "deeprx.bench/1"
+SCHEMA = "deeprx.bench/2"
 SCALE_SCHEMA = "deeprx.bench-scale/1"
 MEMORY_SCHEMA = "deeprx.bench-memory/1"
 LEAK = 16.0  # bytes a slot, above which memory is not flat: a message is larger
@@ -124,7 +124,7 @@ def compare(arguments, base: Job) -> int:
 
 
 def results(comparison: Comparison, base: Job, stopped: bool) -> dict:
-    """The file: schema "deeprx.bench/1"; times in seconds, memory in bytes."""
+    """The file: schema "deeprx.bench/2"; times in seconds, memory in bytes."""
     return heading(SCHEMA, stopped) | {
         "slot": {key: getattr(base, key) for key in ("n_prb", "n_rx", "modulation", "dmrs")},
         "device": base.device,

@@ -72,14 +72,16 @@ def show_sharing(busy: Sequence[float], console: Console) -> None:
 def _above(row: Row) -> str:
     found = {"work()": row.work_above_engine_s, "with the scheduler": row.above_engine_s}
     told = [
-        "{} {:+.0f} µs [{:+.0f}, {:+.0f}]".format(what, *(1e6 * seconds for seconds in interval))
-        for what, interval in found.items()
-        if interval
+        f"{what} {1e6 * s.median:+.0f} µs [{1e6 * s.low:+.0f}, {1e6 * s.high:+.0f}]"
+        for what, s in found.items()
+        if s
     ]
     above = f"; above its engine alone: {', '.join(told)}" if told else ""
-    if row.own_s:
-        own = [1e6 * seconds for seconds in row.own_s]
-        above += "; work() without its inference {1:.0f} µs, quartiles {0:.0f} {2:.0f}".format(*own)
+    if s := row.work_overhead_s:
+        above += (
+            f"; work() without its inference {1e6 * s.median:.0f} µs, "
+            f"quartiles {1e6 * s.low:.0f} {1e6 * s.high:.0f}"
+        )
     return above
 
 
@@ -87,8 +89,8 @@ def _cells(row: Row) -> list[str]:
     low, high = row.cpu_s_quartiles
     calls = row.call_s
     against = "-"
-    if row.against:
-        against = "{1:.2f} [{0:.2f}, {2:.2f}]".format(*row.against)
+    if a := row.against:
+        against = f"{a.median:.2f} [{a.low:.2f}, {a.high:.2f}]"
     return [
         row.contender,
         row.precision,

@@ -188,7 +188,9 @@ class WatchedFlowgraph(BlockFlowgraph):
 
         return {
             "calls_s": column(self._call, 1e-9),
-            "own_s": np.subtract(column("cpu_ns", 1e-9), column("engine_cpu_ns", 1e-9)).tolist(),
+            "work_overhead_s": np.subtract(
+                column("cpu_ns", 1e-9), column("engine_cpu_ns", 1e-9)
+            ).tolist(),
             "queued": float(np.mean(column("queue_depth") or [0])),
             "batch": float(np.mean(column("batch") or [0])),
         }

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import binom
@@ -23,6 +24,14 @@ REFERENCE = "torchscript"  # what others are compared with, round by round
 PRECISIONS = ("float32", "bfloat16", "int8")
 
 
+class Interval(NamedTuple):
+    """A median between two bounds, in this order in a file, too."""
+
+    low: float
+    median: float
+    high: float
+
+
 @dataclass(frozen=True)
 class Row:
     """One contender with one receiver.
@@ -34,13 +43,13 @@ class Row:
     process's CPU time over wall time. real_time: the 1 ms of a slot over cpu_s. flop_per_s: the
     file's FLOP over cpu_s; of_peak: over the rate of a matrix product in the same arithmetic.
     precision: what ran; "by conversion" where the processor lacks its instructions. against:
-    cpu_s over that of "torchscript" in the same round: quartile, median, quartile. llr_difference:
+    cpu_s over that of "torchscript" in the same round: median and quartiles. llr_difference:
     RMS against "torchscript", over its RMS. above_engine_s: of a block, cpu_s above that of
     "engine" in the same round: median, and its 95 % interval over rounds. work_above_engine_s: of
     "block", calls of work() above calls of "engine", likewise, the fastest tenth of each: what else
-    runs on the machine makes calls longer, never shorter. own_s: of "watched-block" on a CPU, what
-    work() takes besides the inference in it, up to its message: quartile, median, quartile over
-    calls. On a GPU cpu_s gives way to call_s's median.
+    runs on the machine makes calls longer, never shorter. work_overhead_s: of "watched-block" on
+    a CPU, what work() takes besides the inference in it, up to its message: median and quartiles
+    over calls. On a GPU cpu_s gives way to call_s's median.
     """
 
     receiver: str
@@ -61,11 +70,11 @@ class Row:
     real_time: float | None = None
     flop_per_s: float | None = None
     of_peak: float | None = None
-    against: list[float] | None = None
+    against: Interval | None = None
     llr_difference: float | None = None
-    above_engine_s: list[float] | None = None
-    work_above_engine_s: list[float] | None = None
-    own_s: list[float] | None = None
+    above_engine_s: Interval | None = None
+    work_above_engine_s: Interval | None = None
+    work_overhead_s: Interval | None = None
 
 
 def per_slot(turns: Sequence[Turn]) -> list[float]:
@@ -78,22 +87,23 @@ def quickest(turns: Sequence[Turn]) -> list[float]:
     return [float(np.quantile(turn.calls_s, 0.1)) for turn in turns]
 
 
-def _above(own: Sequence[float], other: Sequence[float]) -> list[float]:
-    return median_interval([a - b for a, b in zip(own, other, strict=False)])
+def _above(values: Sequence[float], others: Sequence[float]) -> Interval:
+    return median_interval([a - b for a, b in zip(values, others, strict=False)])
 
 
-def _quartiles(values: Sequence[float]) -> list[float]:
-    return [float(q) for q in np.quantile(values, [0.25, 0.5, 0.75])]
+def median_quartiles(values: Sequence[float]) -> Interval:
+    """Median of values and the quartiles around it."""
+    return Interval(*map(float, np.quantile(values, [0.25, 0.5, 0.75])))
 
 
-def median_interval(values: Sequence[float]) -> list[float]:
+def median_interval(values: Sequence[float]) -> Interval:
     """Median of independent values and its 95 % interval, the order statistics around it; of fewer
     than six values the interval is all they span.
     """
     below = binom.ppf(0.025, len(values), 0.5)
     ordered = np.sort(values)
     rank = max(0, int(below) - 1)
-    return [float(np.median(values)), float(ordered[rank]), float(ordered[-1 - rank])]
+    return Interval(float(ordered[rank]), float(np.median(values)), float(ordered[-1 - rank]))
 
 
 class Comparison:
@@ -190,7 +200,7 @@ class Comparison:
             row = measured(row, worker, turns, flop, self.gemm_flop_per_s)
             if reference := group.turns.get(REFERENCE):
                 pairs = zip(per_slot(turns), per_slot(reference), strict=False)
-                row = replace(row, against=_quartiles([own / other for own, other in pairs]))
+                row = replace(row, against=median_quartiles([a / b for a, b in pairs]))
             if name.endswith("block") and (engine := group.turns.get("engine")):
                 row = replace(row, above_engine_s=_above(per_slot(turns), per_slot(engine)))
                 if name == "block":
@@ -233,14 +243,15 @@ def _took(row: Row, device: str) -> float:
 
 def measured(row: Row, worker: Worker, turns: Sequence[Turn], flop: int | None, peak: dict) -> Row:
     """row with what the turns say."""
-    cpu = _quartiles(per_slot(turns))
+    cpu = median_quartiles(per_slot(turns))
     calls = summarise_s([call for turn in turns for call in turn.calls_s])
-    took = cpu[1] if worker.job.device == "cpu" else calls["p50"]
+    on_cpu = worker.job.device == "cpu"
+    took = cpu.median if on_cpu else calls["p50"]
     flop_per_s = flop / took if flop else None
     ran = precision_of(worker.description) or worker.job.precision
     converted = not native(ran, worker.job.device)
     limit = peak.get("float32" if converted else ran)
-    own = [call for turn in turns for call in turn.own_s] if worker.job.device == "cpu" else []
+    overhead = [call for turn in turns for call in turn.work_overhead_s] if on_cpu else []
     return replace(
         row,
         description=worker.description,
@@ -250,14 +261,14 @@ def measured(row: Row, worker: Worker, turns: Sequence[Turn], flop: int | None, 
         startup_s=worker.startup_s,
         peak_bytes=worker.peak_bytes,
         call_s=calls,
-        cpu_s=cpu[1],
-        cpu_s_quartiles=[cpu[0], cpu[2]],
+        cpu_s=cpu.median,
+        cpu_s_quartiles=[cpu.low, cpu.high],
         slots_per_s=statistics.median(turn.slots / turn.seconds for turn in turns),
         busy=statistics.median(turn.busy_s / turn.seconds for turn in turns),
         real_time=SLOT_S / took,
         flop_per_s=flop_per_s,
         of_peak=flop_per_s / limit if flop_per_s and limit else None,
-        own_s=_quartiles(own) if own else None,
+        work_overhead_s=median_quartiles(overhead) if overhead else None,
     )
 
 

@@ -46,9 +46,9 @@ class Turn:
     """What a contender did in its turn.
 
     busy_s: CPU time of the process. receiver_s: CPU time of what receives, worker threads included.
-    calls_s: of each inference, per slot: CPU time on a CPU, wall time on a GPU. own_s: CPU time of
-    the watched block's calls without their inference. queued: mean slots that waited behind a
-    batch; batch: mean slots of one.
+    calls_s: of each inference, per slot: CPU time on a CPU, wall time on a GPU. work_overhead_s:
+    CPU time of the watched block's calls without their inference. queued: mean slots that waited
+    behind a batch; batch: mean slots of one.
     """
 
     slots: int
@@ -56,7 +56,7 @@ class Turn:
     busy_s: float
     receiver_s: float
     calls_s: list[float]
-    own_s: list[float] = field(default_factory=list)
+    work_overhead_s: list[float] = field(default_factory=list)
     queued: float = 0.0
     batch: float = 1.0
 
