@@ -40,12 +40,12 @@ def test_payback_by_hand():
         run(["small", "wide"], small=NET, wide=WIDE, alone=NET), teacher=(1e6, a + 100.0)
     )
     small, wide, alone = found
-    assert small.own_flop == pytest.approx(900 * a / (2 * a + b) + 4 / 3)
+    assert small.student_training_flop == pytest.approx(900 * a / (2 * a + b) + 4 / 3)
     # 10 slots asked and 30 from the cache at 50 FLOP each, shared by two students
     assert small.teacher_forward_flop == wide.teacher_forward_flop == 40 * 50 / 2
-    assert small.slots == pytest.approx((small.own_flop + 1000 + 1e6) / 100)
+    assert small.slots == pytest.approx((small.student_training_flop + 1000 + 1e6) / 100)
     # one from scratch owes the teacher nothing
-    assert alone.own_flop == small.own_flop and alone.spent_flop == alone.own_flop
+    assert alone.student_training_flop == small.student_training_flop == alone.spent_flop
     assert wide.slots is None  # a slot of it costs more than the teacher's
 
 

@@ -149,9 +149,9 @@ def comparison(
     }
 
 
-def new(**made_by: str) -> dict:
-    """A report without points. made_by: further versions, of what is no Python package."""
-    found = versions("numpy", "torch") | made_by
+def new(**others: str) -> dict:
+    """A report without points. others: further versions, of what is no Python package."""
+    found = versions("numpy", "torch") | others
     return {"schema": SCHEMA, "host": host(), "versions": found, "points": []}
 
 

@@ -29,14 +29,14 @@ class Payback:
     """
 
     student: str
-    own_flop: float
+    student_training_flop: float
     teacher_forward_flop: float
     teacher_training_flop: float
     saved_flop_per_slot: float
 
     @property
     def spent_flop(self) -> float:
-        return self.own_flop + self.teacher_forward_flop + self.teacher_training_flop
+        return self.student_training_flop + self.teacher_forward_flop + self.teacher_training_flop
 
     @property
     def slots(self) -> float | None:
@@ -102,10 +102,11 @@ def payback(run: dict, teacher: tuple[float, float]) -> list[Payback]:
     students = run["students"]
     passes = (asked + run["cached_llr_slots"]) * per_slot / max(1, len(students))
     nets = phases["forward"]["flop"] + phases["backward"]["flop"]
+    data = phases["data"]["flop"]
     return [
         Payback(
             student=name,
-            own_flop=nets * f / sum(flop.values()) + phases["data"]["flop"] / len(flop),
+            student_training_flop=nets * f / sum(flop.values()) + data / len(flop),
             teacher_forward_flop=passes if name in students else 0.0,
             teacher_training_flop=trained if name in students else 0.0,
             saved_flop_per_slot=served - f,
@@ -141,7 +142,7 @@ def payback_table(paybacks: list[Payback]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("student")
     for column in (
-        "own TFLOP",
+        "student's TFLOP",
         "teacher's passes",
         "teacher's training",
         "saved GFLOP/slot",
@@ -150,10 +151,10 @@ def payback_table(paybacks: list[Payback]) -> Table:
     ):
         table.add_column(column, justify="right")
     for p in paybacks:
-        alone = p.own_flop + p.teacher_forward_flop
+        alone = p.student_training_flop + p.teacher_forward_flop
         table.add_row(
             p.student,
-            f"{p.own_flop / 1e12:.1f}",
+            f"{p.student_training_flop / 1e12:.1f}",
             f"{p.teacher_forward_flop / 1e12:.1f}",
             f"{p.teacher_training_flop / 1e12:.0f}",
             f"{p.saved_flop_per_slot / 1e9:.3f}",

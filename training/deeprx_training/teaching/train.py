@@ -151,7 +151,7 @@ class Trainer:
         """
         r, gpu, price = self.recipe, self.ledger.gpu, self.bill.meter.price
         busy = 1 if gpu else torch.get_num_threads()
-        made_by = report.new()
+        header = report.new()
         joules, reason = self.bill.joules()
         shares = self.ledger.shares()
         phases = {
@@ -166,8 +166,8 @@ class Trainer:
         }
         return {
             "schema": "deeprx.training/1",
-            "host": made_by["host"],
-            "versions": made_by["versions"],
+            "host": header["host"],
+            "versions": header["versions"],
             "device": torch.cuda.get_device_name() if gpu else "cpu",
             "threads": torch.get_num_threads(),
             "processes": self.fabric.world_size,
