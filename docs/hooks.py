@@ -83,6 +83,29 @@ def parameter_texts(block: dict) -> dict[str, str]:
     return found
 
 
+def _call(name: str, function) -> list[str]:
+    """How a function of the bindings is called: their docstrings begin with it."""
+    signature = function.__doc__.strip().partition("\n")[0]
+    arguments = signature.partition("(self: ")[2].partition(", " if ", " in signature else ")")[2]
+    return ["```python", f"{name}({arguments}", "```", ""]
+
+
+def engine() -> str:
+    from gnuradio.deeprx import Engine
+
+    lines = [*_call("deeprx.Engine", Engine.__init__), html.escape(inspect.getdoc(Engine)), ""]
+    for name, member in vars(Engine).items():
+        if name.startswith("_"):
+            continue
+        lines += [f"#### `{name}`", ""]
+        text = inspect.getdoc(member)
+        if callable(member):
+            lines += _call(f"engine.{name}", member)
+            text = text.partition("\n\n")[2]
+        lines += [html.escape(text), ""]
+    return "\n".join(lines)
+
+
 def blocks() -> str:
     from gnuradio import deeprx
 
@@ -113,9 +136,8 @@ def blocks() -> str:
         if python is not None:
             module = python.__module__.removeprefix("gnuradio.")
             if module.endswith("deeprx_python"):  # C++: bindings have no source to read
-                call = python.__init__.__doc__.partition("(self")[2].partition(", ")[2]
-                lines += [f"### `deeprx.{name}`", "", "```python", f"deeprx.{name}({call.strip()}"]
-                lines += ["```", "", html.escape(inspect.getdoc(python)), ""]
+                lines += [f"### `deeprx.{name}`", "", *_call(f"deeprx.{name}", python.__init__)]
+                lines += [html.escape(inspect.getdoc(python)), ""]
             else:
                 lines += [f"::: {module}.{python.__name__}", "    options:"]
                 lines += [f'      heading: "deeprx.{name}"', "      members: false", ""]
@@ -270,4 +292,4 @@ PAGES = {
     "experiments": experiments,
     "report": report,
 }
-INSERTS = {"deeprx.json": model_json}
+INSERTS = {"deeprx.json": model_json, "deeprx.Engine": engine}

@@ -166,6 +166,15 @@ def test_every_option_is_explained(command):
     assert [option.names for option in command.options if not option.text] == []
 
 
+def test_every_training_option_is_explained():
+    if not TRAINING_PYTHON.exists():
+        pytest.skip("no training environment (./dev train --help makes it)")
+    commands = in_training(ROOT / "docs/command_lines.py")
+    assert len(commands) > 5
+    assert [c["words"] for c in commands if not c["description"]] == []
+    assert [(c["words"], o["names"]) for c in commands for o in c["options"] if not o["text"]] == []
+
+
 def test_site_builds_without_a_dead_link(tmp_path):
     pytest.importorskip("mkdocs", reason="./dev docs installs it")
     if not TRAINING_PYTHON.exists():
@@ -188,6 +197,7 @@ def test_site_builds_without_a_dead_link(tmp_path):
     }
     assert "class MyReceiver" in words["own-receiver.html"]
     assert [name for name, text in words.items() if "--8" in text] == []
+    assert "engine.infer(y: " in words["python.html"]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ def configure(parser) -> None:
         "and with --results its bit error rates and limits as measured. Program, weights and "
         "OpenVINO IR stay byte for byte as they are; the file's SHA-256 changes."
     )
-    parser.add_argument("files", nargs="+", metavar="FILE.pt")
+    parser.add_argument("files", nargs="+", metavar="FILE.pt", help="a model file to change")
     parser.add_argument(
         "--results", metavar="DIR", help="with the ber.json and limits.json of ./dev results"
     )

@@ -48,7 +48,7 @@ def configure(parser) -> None:
         metavar="RECEIVER",
         help="CHECKPOINT[:MEMBER[@ROUNDS]], a model file, or the name of one that ships",
     )
-    add("--out", required=True, type=Path, metavar="DIR")
+    add("--out", required=True, type=Path, metavar="DIR", help="folder of what it writes")
     add(
         "--sinr",
         type=_sinr,

@@ -52,9 +52,14 @@ def add_compile(parser) -> None:
 def add_model_file(parser) -> None:
     """Options of what writes a model file."""
     add = parser.add_argument
-    add("--out", required=True, metavar="FILE.pt")
+    add("--out", required=True, metavar="FILE.pt", help="the model file to write")
     add("--name", help="default: the file's name")
-    add("--kind", choices=["teacher", "student", "baseline"], default="student")
+    add(
+        "--kind",
+        choices=["teacher", "student", "baseline"],
+        default="student",
+        help="what the file says it is (default: %(default)s)",
+    )
     add(
         "--openvino",
         action=argparse.BooleanOptionalAction,
