@@ -9,6 +9,7 @@ command `deeprx loopback` does the same for many channels and SINRs.
 import argparse
 
 from gnuradio import deeprx, gr
+from gnuradio.deeprx.blocks.slot_stream import raise_failure
 from rich.console import Console
 
 from deeprx_common import report_view
@@ -60,9 +61,10 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         flowgraph = Loopback(arguments.snr, arguments.slots)
+        flowgraph.run()
+        raise_failure(flowgraph)
     except (RuntimeError, ValueError) as error:
         parser.error(str(error))
-    flowgraph.run()
     points = [probe.report()["points"][0] for probe in flowgraph.probes]
     for table in report_view.tables(points):
         Console(width=160, highlight=False).print(table)

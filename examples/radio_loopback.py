@@ -15,6 +15,7 @@ import time
 from dataclasses import asdict
 
 from gnuradio import blocks, deeprx, filter, gr, soapy
+from gnuradio.deeprx.blocks.slot_stream import raise_failure
 from gnuradio.deeprx.radio.impairments import CHEAP_SDR
 from gnuradio.deeprx.radio.radio import transmit_scale
 from rich.console import Console
@@ -77,6 +78,20 @@ class Loopback(gr.top_block):
         return min(p.slots() + p.statistics.missed_slots for p in self.probes)
 
 
+def run(flowgraph: Loopback, slots: int) -> None:
+    """Until so many slots have passed, or Ctrl-C."""
+    flowgraph.start()
+    try:
+        while flowgraph.passed() < slots:
+            time.sleep(0.1)
+            raise_failure(flowgraph)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        flowgraph.stop()
+        flowgraph.wait()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--args", help="SoapySDR device, e.g. driver=lime (default: none)")
@@ -89,16 +104,9 @@ def main() -> None:
         parser.error(f"--slots must be at least 1, got {arguments.slots}")
     try:
         flowgraph = Loopback(arguments)
+        run(flowgraph, arguments.slots)
     except (RuntimeError, ValueError) as error:
         parser.error(str(error))
-    flowgraph.start()
-    try:
-        while flowgraph.passed() < arguments.slots:
-            time.sleep(0.1)
-    except KeyboardInterrupt:
-        pass
-    flowgraph.stop()
-    flowgraph.wait()
     points = [probe.report()["points"][0] for probe in flowgraph.probes]
     for table in report_view.tables(points):
         Console(width=160, highlight=False).print(table)

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from gnuradio import deeprx, gr
+from gnuradio.deeprx.blocks.slot_stream import raise_failure
 from rich.console import Console
 
 from deeprx_common import report_view
@@ -83,12 +84,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         try:
             recording = Record(Path(folder) / "slots", arguments.slots)
+            recording.run()
+            raise_failure(recording)
+            print(f"recorded {recording.sink.slots()} slots")
+            replay = Replay(recording.sink.paths()[0])
+            replay.run()
+            raise_failure(replay)
         except (RuntimeError, ValueError) as error:
             parser.error(str(error))
-        recording.run()
-        print(f"recorded {recording.sink.slots()} slots")
-        replay = Replay(recording.sink.paths()[0])
-        replay.run()
     points = [probe.report()["points"][0] for probe in replay.probes]
     for table in report_view.tables(points):
         Console(width=160, highlight=False).print(table)

@@ -20,6 +20,7 @@ import tempfile
 import time
 
 from gnuradio import blocks, deeprx, gr, zeromq
+from gnuradio.deeprx.blocks.slot_stream import raise_failure
 from rich.console import Console
 
 from deeprx_common import report_view
@@ -104,6 +105,7 @@ def receive(arguments, others=()) -> None:
     try:
         while not all(probe.complete() for probe in flowgraph.probes):
             time.sleep(0.1)
+            raise_failure(flowgraph)
             if any(process.poll() is not None for process in others):
                 raise RuntimeError("the transmitter or the channel ended")
     except KeyboardInterrupt:
@@ -133,9 +135,14 @@ def together(arguments) -> None:
                 process.wait()
 
 
+def run(flowgraph: gr.top_block) -> None:
+    flowgraph.run()
+    raise_failure(flowgraph)
+
+
 ROLES = {
-    "transmitter": lambda arguments: Transmitter(arguments).run(),
-    "channel": lambda arguments: Channel(arguments).run(),
+    "transmitter": lambda arguments: run(Transmitter(arguments)),
+    "channel": lambda arguments: run(Channel(arguments)),
     "receiver": receive,
     None: together,
 }

@@ -11,6 +11,7 @@ import argparse
 
 import numpy as np
 from gnuradio import analog, blocks, deeprx, digital, fft, gr
+from gnuradio.deeprx.blocks.slot_stream import raise_failure
 from rich.console import Console
 
 from deeprx_common import report_view
@@ -191,9 +192,10 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         flowgraph = StockOfdm(arguments.snr, arguments.slots, arguments.cfo)
+        flowgraph.run()
+        raise_failure(flowgraph)
     except (RuntimeError, ValueError) as error:
         parser.error(str(error))
-    flowgraph.run()
     points = flowgraph.probe.report()["points"]
     for table in report_view.tables(points):
         Console(width=160, highlight=False).print(table)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from gnuradio import blocks, deeprx, gr
+from gnuradio.deeprx.blocks.slot_stream import raise_failure
 from rich.console import Console
 
 from deeprx_common import report_view
@@ -89,9 +90,10 @@ def main() -> None:
         parser.error(f"--slots must be at least 2, got {arguments.slots}")
     try:
         flowgraph = Switching(arguments.ladder, arguments.slots, arguments.target)
+        flowgraph.run()
+        raise_failure(flowgraph)
     except (RuntimeError, ValueError) as error:
         parser.error(str(error))
-    flowgraph.run()
     points = [probe.report()["points"][0] for probe in flowgraph.probes]
     for table in report_view.tables(points):
         Console(width=160, highlight=False).print(table)

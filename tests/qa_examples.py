@@ -24,6 +24,10 @@ EXAMPLES = ROOT / "examples"
 # The other examples are tested with what they show: recordings, remote, switching, ...
 FLOWGRAPHS = [EXAMPLES / "loopback.grc", EXAMPLES / "synchronised.grc"]
 SCRIPTS = [EXAMPLES / "loopback.py", EXAMPLES / "remote.py"]
+HEADLESS = [
+    EXAMPLES / f"{name}.py"
+    for name in ("loopback", "radio_loopback", "record_replay", "remote", "stock_ofdm", "switching")
+]
 BLOCKS = {
     path.name.removesuffix(".block.yml"): yaml.safe_load(path.read_text())
     for path in sorted((ROOT / "grc").glob("*.block.yml"))
@@ -46,6 +50,17 @@ def found(top):
     return [top.display.widget.findChild(Qt.QTableWidget).rowCount(), top.points(slots=25)]
 
 watch(sys.argv[1], enough, found, seconds=30)
+"""
+
+# Runs an example whose probes fail at their first slot.
+FAILS = """
+import runpy
+import sys
+from gnuradio.deeprx.blocks.slot_statistics import SlotStatistics
+
+SlotStatistics.add_slot = lambda *_: 1 / 0
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
@@ -190,6 +205,17 @@ class TestExamples:
         )  # fmt: skip
         assert ran.returncode == 2
         assert "must not be negative" in ran.stderr.splitlines()[-1]
+        assert "Traceback" not in ran.stderr
+
+    @pytest.mark.parametrize("path", HEADLESS, ids=lambda p: p.stem)
+    def test_script_of_a_block_that_fails_has_a_status(self, path, tmp_path):
+        ran = subprocess.run(
+            [sys.executable, "-c", FAILS, str(path), "--slots", "20"],
+            env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert ran.returncode == 2, ran.stderr
+        line = ran.stderr.splitlines()[-1]
+        assert line.startswith(f"{path.name}: error: slot_probe: ZeroDivisionError: division by")
         assert "Traceback" not in ran.stderr
 
 
