@@ -55,7 +55,8 @@ def test_flowgraph_compiles_and_receives(tmp_path):
         env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=90,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
-    (point,) = json.loads(ran.stdout.splitlines()[-1])
+    (line,) = [line for line in ran.stdout.splitlines() if line.startswith("[{")]  # beside the log
+    (point,) = json.loads(line)
     check(point, 100)
 
 

@@ -465,7 +465,7 @@ def test_bad_files_get_one_line(tmp_path, capsys):
             "expected a checkpoint",
         ),
         (["evaluate", str(tmp_path / "junk.pt"), "--out", out], "expected a model file"),
-        (["evaluate", "models/deeprx-slim.pt", "--out", out], "models/deeprx-slim-0.pt, "),
+        (["evaluate", "models/deeprx-slim.pt", "--out", out], "deeprx-slim-0, "),
         (["evaluate", str(tmp_path / "torn.ckpt"), "--out", out], "torn.ckpt: "),
         (["evaluate", str(tmp_path / "wider.ckpt"), "--out", out], "are not those of the net"),
         (["evaluate", str(tmp_path / "empty.ckpt"), "--out", out], "found one without a net"),

@@ -90,15 +90,15 @@ def _trained(ranges: dict) -> str:
 
 def _limits(conditions: list[dict]) -> str:
     return "\n".join(
-        f"{c['condition']}: {c['errors_over_classical']:g} times the errors of {c['classical']} "
-        f"[{c['ci95'][0]:g}, {c['ci95'][1]:g}]"
+        f"{c['condition']}: {c['errors_over_classical']:.2f} times the errors of {c['classical']} "
+        f"[{c['ci95'][0]:.2f}, {c['ci95'][1]:.2f}]"
         for c in conditions
     )
 
 
 _WORDS = {
     "trained": ("trained for", _trained),
-    "limits": ("worse than classical", _limits),
+    "limits": ("errors over classical", _limits),
 }
 
 
