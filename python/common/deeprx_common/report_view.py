@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A report's points as tables and as a picture."""
+"""A report's points as tables and as pictures."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -136,3 +136,46 @@ def plot(points: Sequence[Mapping], path: str | os.PathLike) -> None:
                     rate_curve(axis, *columns, name, **curve_style(k))
             axis.set(yscale="log", xlabel="SINR per data RE and antenna, dB", title=title)
         axes[0].set_ylabel("uncoded BER")
+
+
+def strongest_kind(points: Sequence[Mapping]) -> str:
+    """The strongest kind of joules there is: others are never shown beside it."""
+    kinds = {energy_value(p["energy_per_slot_j"])[1] for p in points}
+    return next((k for k in ("measured", "attributed", "modelled") if k in kinds), "none")
+
+
+def frontier(points: Sequence[Mapping], path: str | os.PathLike) -> bool:
+    """Plot BER over joules per slot with 95 % intervals, and the line below which nobody is.
+
+    False, and no file, where no receiver has both.
+    """
+    kind = strongest_kind(points)
+    known = [p for p in points if p["ber"] and p["energy_per_slot_j"].get(kind)]
+    if not known:
+        return False
+    known.sort(key=lambda p: p["energy_per_slot_j"][kind])
+    joules = np.array([p["energy_per_slot_j"][kind] for p in known]) * 1e3
+    ber = np.array([p["ber"] for p in known])
+    p = known[0]
+    where = [p["channel"], f"{p['sinr_db']:g} dB", p["modulation"], f"{p['n_prb']} PRB"]
+    source = "; ".join(energy_sources([p]))
+    with figure(path, size=(6.5, 4.5), title=f"energy: {source}") as (axis,):
+        best = np.minimum.accumulate(ber)
+        axis.step(joules, best, where="post", color="0.6", ls="--", zorder=0, label="frontier")
+        for k, p in enumerate(known):
+            ends = p["energy_per_slot_j"].get("ci95")
+            across = ends and [[joules[k] - ends[0] * 1e3], [ends[1] * 1e3 - joules[k]]]
+            low, high = p["ber_ci95"]
+            up = [[ber[k] - low], [high - ber[k]]]
+            style = curve_style(k) | {"capsize": 3, "label": p["receiver"]}
+            axis.errorbar(joules[k], ber[k], up, across, **style)
+        axis.set(
+            xscale="log",
+            yscale="log",
+            xlabel=f"energy of one slot, mJ ({kind}), 95 % intervals",
+            ylabel="uncoded BER",
+            title=", ".join(part for part in where if part),
+        )
+        for which in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
+            which(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "125" else "")
+    return True

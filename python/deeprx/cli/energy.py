@@ -15,7 +15,6 @@ from rich.console import Console
 
 from deeprx_common import energy, report, report_view
 from deeprx_common.energy.machine import read_profile, write_profile
-from deeprx_common.figure import curve_style, figure
 from deeprx_common.options import list_of, one_of
 from deeprx_common.slot import SlotConfig
 from deeprx_common.stats import mean_ci95
@@ -134,7 +133,7 @@ def run(arguments) -> int:
         _point(runner, a, meter, comparison, rate)
         for runner, rate in zip(runners, rates, strict=True)
     ]
-    kind = _kind(made["points"])
+    kind = report_view.strongest_kind(made["points"])
     models = []
     for runner, point in zip(runners, made["points"] if profile else (), strict=False):
         joules = point["energy_per_slot_j"]
@@ -152,7 +151,7 @@ def run(arguments) -> int:
         show(models, profile, kind, console)
         more = [model.as_dict() for model in models]
         where.append(str(write_profile(profile, folder / "machine.json", models=more)))
-    if frontier(made["points"], folder / "frontier.png"):
+    if report_view.frontier(made["points"], folder / "frontier.png"):
         where.append(str(folder / "frontier.png"))
     unknown = [runner.name for runner, rate in zip(runners, rates, strict=True) if not rate]
     if unknown:
@@ -294,18 +293,12 @@ def _energy(name, busy_s, device, meter, comparison) -> dict:
     }
 
 
-def _kind(points: Sequence[dict]) -> str:
-    """The strongest kind of joules there is: others are never shown beside it."""
-    found = {report.energy_value(p["energy_per_slot_j"])[1] for p in points}
-    return next((k for k in ("measured", "attributed", "modelled") if k in found), "none")
-
-
 def _range(ci95: Sequence[float] | None, scale: float) -> str:
     return "-" if ci95 is None else "{} {}".format(*(number(end, scale) for end in ci95))
 
 
 def _show(points: list[dict], runners, comparison, meter, console: Console) -> None:
-    kind = _kind(points)
+    kind = report_view.strongest_kind(points)
     rows = table(
         f"Time and energy of one slot, receivers in turns, {len(comparison.rounds)} rounds",
         "\nreceiver", "ms a\nslot", "\n95 % interval", "slots\n/s", "CPU\nms",
@@ -340,40 +333,3 @@ def _show(points: list[dict], runners, comparison, meter, console: Console) -> N
     show_engines(runners, console)
     for line in report_view.energy_sources(points):
         console.print(f"energy: {line}", markup=False)
-
-
-def frontier(points: Sequence[dict], path: Path) -> bool:
-    """Plot BER over joules per slot with 95 % intervals, and the line below which nobody is.
-
-    False, and no file, where no receiver has both.
-    """
-    kind = _kind(points)
-    known = [p for p in points if p["ber"] and p["energy_per_slot_j"].get(kind)]
-    if not known:
-        return False
-    known.sort(key=lambda p: p["energy_per_slot_j"][kind])
-    joules = np.array([p["energy_per_slot_j"][kind] for p in known]) * 1e3
-    ber = np.array([p["ber"] for p in known])
-    p = known[0]
-    where = [p["channel"], f"{p['sinr_db']:g} dB", p["modulation"], f"{p['n_prb']} PRB"]
-    source = "; ".join(report_view.energy_sources([p]))
-    with figure(path, size=(6.5, 4.5), title=f"energy: {source}") as (axis,):
-        best = np.minimum.accumulate(ber)
-        axis.step(joules, best, where="post", color="0.6", ls="--", zorder=0, label="frontier")
-        for k, p in enumerate(known):
-            ends = p["energy_per_slot_j"].get("ci95")
-            across = ends and [[joules[k] - ends[0] * 1e3], [ends[1] * 1e3 - joules[k]]]
-            low, high = p["ber_ci95"]
-            up = [[ber[k] - low], [high - ber[k]]]
-            style = curve_style(k) | {"capsize": 3, "label": p["receiver"]}
-            axis.errorbar(joules[k], ber[k], up, across, **style)
-        axis.set(
-            xscale="log",
-            yscale="log",
-            xlabel=f"energy of one slot, mJ ({kind}), 95 % intervals",
-            ylabel="uncoded BER",
-            title=", ".join(part for part in where if part),
-        )
-        for which in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
-            which(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "125" else "")
-    return True
