@@ -6,7 +6,7 @@
     <!-- end results -->
 
 ber table=NAME [sinr=DB,..] [receivers=NAME,..] [crossings=no]; limits [receivers=NAME,..]; time;
-energy; models; receivers.
+cost; models; receivers. Pictures are drawn from the same files: PICTURES.
 """
 
 import json
@@ -14,15 +14,17 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from deeprx_common.figure import curve_style, figure, rate_curve
 from deeprx_common.files import replacing
 from deeprx_common.report import energy_value
-from deeprx_common.report_view import energy_sources
+from deeprx_common.report_view import energy_sources, frontier
 from deeprx_common.shipped import shipped_models
 
+from ..evaluation.evaluate import SURE
 from ..evaluation.tables import crossing_cell, markdown_table, rate_cell
 from ..export.describe import read
 from ..files import TrainingError
-from .results import ROOT
+from .results import CLASSICAL, ROOT
 
 _MARK = re.compile(r"(<!-- results: ([^>]*?) -->\n).*?(<!-- end results -->)", re.DOTALL)
 
@@ -55,13 +57,17 @@ def filled(text: str, results: Path = ROOT / "results", where: str = "") -> str:
 
 
 def write_all() -> list[Path]:
-    """Fill every document; those that changed."""
+    """Fill every document and draw the pictures; those that changed."""
     changed = []
     for path in documents():
         text = path.read_text()
         if (new := filled(text, where=str(path))) != text:
             with replacing(path) as temporary:
                 Path(temporary).write_text(new)
+            changed.append(path)
+    for name, (part, draw) in PICTURES.items():
+        if (file := ROOT / "results" / f"{part}.json").exists():
+            draw(json.loads(file.read_text()), path := ROOT / "docs/images" / name)
             changed.append(path)
     return changed
 
@@ -123,15 +129,29 @@ def _time(found: dict) -> str:
     )
 
 
-def _energy(found: dict) -> str:
+def _cost(energy: dict, time: dict) -> str:
+    points, rates = energy["energy"]["points"], time["time"]["gemm_flop_per_s"]
     lines = []
-    for point in found["energy"]["points"]:
-        joules, kind = energy_value(point["energy_per_slot_j"])
-        if kind == "modelled":
-            kind += f": {point['energy_per_slot_j']['model']}"
-        lines.append([point["receiver"], "-" if joules is None else f"{1e3 * joules:.3g}", kind])
-    sources = "; ".join(energy_sources(found["energy"]["points"]))
-    return markdown_table(["receiver", "mJ a slot", "which is"], lines) + f"\n\nEnergy: {sources}."
+    for point in sorted(points, key=lambda p: p["seconds_per_slot"]):
+        joules = point["energy_per_slot_j"]
+        ms, low, high = (
+            1e3 * s for s in (point["seconds_per_slot"], *point["seconds_per_slot_ci95"])
+        )
+        flop_s = point["flop_per_slot"] / rates[point["precision"]]
+        value, kind = energy_value(joules)
+        lines.append(
+            [
+                point["receiver"],
+                " ".join(point["engine"].split()[:2]).rstrip(","),
+                f"{ms:.3g} [{low:.3g}, {high:.3g}]",
+                f"{1e3 * value:.3g} ({kind})",
+                rate_cell(point["ber"], point["ber_ci95"]),
+                f"{100 * flop_s / point['seconds_per_slot']:.2g} %",
+            ]
+        )
+    head = ["receiver", "engine", "ms a slot", "mJ a slot", "BER", "FLOP alone explain"]
+    sources = "; ".join(energy_sources(points))
+    return markdown_table(head, lines) + f"\n\nEnergy: {sources}."
 
 
 def _models() -> str:
@@ -175,7 +195,33 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "ber": (("ber",), _ber),
     "limits": (("limits",), _limits),
     "time": (("time",), _time),
-    "energy": (("energy",), _energy),
+    "cost": (("energy", "time"), _cost),
     "models": ((), _models),
     "receivers": (("ber", "time"), _receivers),
+}
+
+
+def _draw_ber(results: dict, path: Path) -> None:
+    """BER over SINR, and the errors over those of the best classical receiver."""
+    points = results["tables"]["16qam"]["points"]
+    names = _names(points, "")
+    curves = {name: [p for p in points if p["receiver"] == name] for name in names}
+    best = {p["sinr_db"]: p["ber"] for p in curves[CLASSICAL[SURE]]}
+    about = "left: 95 % intervals over slots"
+    with figure(path, 2, size=(5.5, 4.5), title=about) as (rates, ratios):
+        for k, (name, curve) in enumerate(curves.items()):
+            sinr, ber, ci95 = ([p[key] for p in curve] for key in ("sinr_db", "ber", "ber_ci95"))
+            rate_curve(rates, sinr, ber, ci95, name, **curve_style(k))
+            over = [b / best[s] for s, b in zip(sinr, ber, strict=True)]
+            ratios.plot(sinr, over, label=name, **curve_style(k))
+        of = "TDL-A, TDL-E, CDL-A, CDL-E, 16QAM, 26 PRB, 2 antennas"
+        x = "SINR per data RE and antenna, dB"
+        rates.set(xlabel=x, ylabel="uncoded BER", title=of)
+        ratios.set(xlabel=x, yscale="log", title=f"errors over those of {CLASSICAL[SURE]}")
+
+
+# what results/ part.json is drawn as, in docs/images
+PICTURES: dict[str, tuple[str, Callable]] = {
+    "evaluation.png": ("ber", _draw_ber),
+    "cost.png": ("energy", lambda results, path: frontier(results["energy"]["points"], path)),
 }
