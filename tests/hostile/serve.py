@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Both ends of a process that tries model files: a test or a campaign survives what it does not.
+
+Each line to it is a JSON request {"way": a name, "path": a model file}, each line from it
+{"verdict": "accepted", "refused" or "failed", "said": text, "rss": bytes that its memory grew by}.
+"""
+
+import contextlib
+import io
+import json
+import os
+import resource
+import select
+import subprocess
+import sys
+from pathlib import Path
+
+
+class Refused(Exception):
+    """The user's one line."""
+
+
+def run_command(main, arguments):
+    """A command line in this process."""
+    says = io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(says):
+        code = main(arguments)
+    if code:
+        raise Refused(says.getvalue().rstrip("\n"))
+
+
+def _peak():
+    fields = Path("/proc/self/status").read_text().split()
+    return 1024 * int(fields[fields.index("VmHWM:") + 1])
+
+
+def _answer(way, path):
+    try:
+        return {"verdict": "accepted", "said": way(path) or ""}
+    except Refused as refusal:
+        return {"verdict": "refused", "said": str(refusal)}
+    except Exception as error:  # the asker's to judge
+        return {"verdict": "failed", "said": f"{type(error).__name__}: {error}"}
+
+
+def serve(ways, harmless):
+    """Answers until the input ends.
+
+    ways: name: function of a path that raises Refused, or returns a text. harmless: a file.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a library prints is no answer
+    known = set()
+    for line in sys.stdin:
+        request = json.loads(line)
+        way = ways[request["way"]]
+        if way not in known:  # what every model needs is no model's
+            _answer(way, harmless)
+            known.add(way)
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        before = _peak()
+        said = _answer(way, request["path"])
+        print(json.dumps(said | {"rss": _peak() - before}), file=answers, flush=True)
+    os._exit(0)  # a flowgraph may run
+
+
+class Gone(AssertionError):
+    """It died, or says nothing."""
+
+
+class Victim:
+    """A process of a script that serves; another one where the last is gone.
+
+    log: file of what it prints.
+    """
+
+    def __init__(self, script: Path, log: Path):
+        self.script, self.log = script, log
+        self.process = None
+
+    def ask(self, way: str, path, seconds: float) -> dict:
+        if self.process is None:
+            self.process = subprocess.Popen(
+                [sys.executable, self.script], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=self.log.open("w"), text=True,
+            )  # fmt: skip
+            self._ask(way, "no such file", 120)  # imports take their time
+        return self._ask(way, path, seconds)
+
+    def _ask(self, way, path, seconds):
+        print(json.dumps({"way": way, "path": str(path)}), file=self.process.stdin, flush=True)
+        line = None
+        if select.select([self.process.stdout], [], [], seconds)[0]:
+            line = self.process.stdout.readline()
+        if line:
+            return json.loads(line)
+        code = None if line is None else self.process.wait()
+        self.end()
+        raise Gone(f"no answer within {seconds} s" if code is None else f"it died: {code}")
+
+    def end(self):
+        if self.process:
+            self.process.kill()
+            self.process.communicate()
+        self.process = None

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Model files whose programs attack: one line at most, nothing written, the process goes on."""
+
+from pathlib import Path
+
+import pytest
+from hostile.files import ENDLESS, FILES, REFUSED
+from hostile.serve import Victim
+
+MEMORY = 1 << 30  # of the process that asked; the programs take four times as much
+
+# Known holes: an entry goes when it is mended
+HOLES = {
+    "int_writes", "long_folder_writes", "storage_reads", "storage_overwrites", "vetting_endless",
+    "vetting_memory", "load_endless", "load_memory", "first_batch_endless", "first_batch_memory",
+    "warm_up_endless", "warm_up_memory", "inference_endless", "inference_memory",
+    "remainder_by_0", "division_by_0", "floordiv_least", "round_to_zero_least", "remainder_least",
+    "batch_norm_sizes", "attention_0_heads", "deep_parentheses", "deep_minus", "deep_type",
+    "long_sum", "ir_gather_nd_outside", "ir_attention", "ir_memory", "ir_mod_by_0_folded",
+    "ir_mod_least_folded", "ir_division_least_folded",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def victim(tmp_path_factory):
+    log = tmp_path_factory.mktemp("victim") / "said"
+    victim = Victim(Path(__file__).with_name("hostile") / "victim.py", log)
+    yield victim
+    victim.end()
+
+
+# One of each kind also through a message in every run
+KINDS = {
+    "int_writes", "long_folder_writes", "setstate_writes", "storage_overwrites", "load_memory",
+    "inference_memory", "first_batch_endless", "inference_endless", "remainder_by_0",
+    "batch_norm_sizes", "cast_of_class", "deep_parentheses", "ir_mod_least_folded",
+    "ir_gather_nd_outside", "two_deeprx_json",
+}  # fmt: skip
+
+
+def cases(way, holes):
+    for name in FILES:
+        marks = [pytest.mark.xfail(strict=True, reason="known hole")] if name in holes else []
+        if way == "message" and name not in KINDS:
+            marks.append(pytest.mark.slow)
+        yield pytest.param(way, name, marks=marks, id=f"{way}-{name}")
+
+
+@pytest.mark.parametrize(
+    ("way", "name"), [*cases("engine", HOLES), *cases("message", HOLES), *cases("info", ())]
+)
+def test_one_line_at_most_nothing_written_and_alive(way, name, victim, tmp_path):
+    (tmp_path / "written").mkdir()
+    file = tmp_path / "hostile.pt"
+    FILES[name](str(file), tmp_path / "written" / "by_the_program")
+    answer = victim.ask(way, file, 5 if name in ENDLESS else 30)
+    assert answer["verdict"] in ("accepted", "refused"), answer
+    if way != "info" and name in REFUSED:
+        assert answer["verdict"] == "refused"
+    assert answer["said"].isprintable()  # one line, nothing for a terminal
+    assert "Traceback" not in victim.log.read_text()
+    assert not list((tmp_path / "written").iterdir())
+    assert answer["rss"] < MEMORY
