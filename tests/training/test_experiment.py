@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Experiments as their users run them: stopped, resumed on a cluster, within a given time, with a
-group that fails.
-"""
+"""Experiments as their users run them: stopped, resumed on a cluster, with a group that fails."""
 
 import json
 import os
@@ -9,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +19,7 @@ import torch
 
 from deeprx_training.cli import main
 from deeprx_training.experiments.file import load
-from deeprx_training.experiments.run import GroupRun
-from deeprx_training.teaching import recipe as recipes
-from deeprx_training.teaching.train import Trainer
+from deeprx_training.experiments.group import Job, run_group
 
 ROOT = Path(__file__).parents[2]
 RECIPE = """
@@ -70,8 +67,8 @@ def write(folder, text=GRIDS + EXAMINATION, recipe=RECIPE):
     return folder / "s.toml"
 
 
-def names(path, out="out"):
-    return [g.name for g in load(path, out).groups]
+def names(path):
+    return [g.name for g in load(path, Path("out")).groups]
 
 
 # The experiment file
@@ -90,35 +87,58 @@ seed = [1]
 "data.snr_db" = [[0.0, 10.0]]
 members.tiny.net.channels = [4]
 """
-    found = load(write(tmp_path, text + EXAMINATION), "out")
-    assert len(found.groups) == 4 and (found.n_prb, found.n_rx) == (6, 2)
-    assert all(len(g.name) < 130 for g in found.groups)
-    recipe = found.groups[-1].recipe
-    for line in ("seed = 2", "channels = 8", "snr_db = ["):
-        assert line in recipe
-    taught = load(write(tmp_path), "out").groups
-    assert [g.label for g in taught] == ["good", "bad", "", "", ""]
-    student = next(g for g in taught if g.teacher_label == "good")
-    assert student.teacher == taught[0].name
-    assert f"out/{taught[0].name}/last.ckpt:tiny" in student.recipe
+    experiment = load(write(tmp_path, text + EXAMINATION), Path("out"))
+    assert (experiment.n_prb, experiment.n_rx) == (6, 2)
+    assert all(len(g.name) < 130 for g in experiment.groups)
+    groups = [tomllib.loads(g.recipe) for g in experiment.groups]
+    # what differs in members alone learns from the same slots in one process
+    trained = [(g["seed"], [m["net"]["channels"] for m in g["members"]]) for g in groups]
+    assert trained == [(1, [4, 8]), (2, [4, 8])]
+    assert [m["name"] for m in groups[1]["members"]] == ["tiny-channels=4", "tiny-channels=8"]
+    assert all(g["data"]["snr_db"] == [0.0, 10.0] for g in groups)
+    groups = load(write(tmp_path), Path("out")).groups
+    assert [g.label for g in groups] == ["good", "bad", "", "", ""]
+    student = next(g for g in groups if g.teacher_label == "good")
+    assert student.teacher == groups[0].name
+    assert f"out/{groups[0].name}/last.ckpt:tiny" in student.recipe
+
+
+def test_a_grid_names_members_by_what_it_sets_in_them(tmp_path):
+    """Of two members one is changed: the other is trained once. A value that is not the same under
+    one name is a mistake.
+    """
+    two = RECIPE.replace("[data]", '[[members]]\nname = "b"\nnet = { net = "HybridRx" }\n[data]')
+    text = 'recipe = "r.toml"\n[[grid]]\n"members.tiny.temperature" = [1.0, 2.0]\n' + EXAMINATION
+    (group,) = load(write(tmp_path, text, two), Path("out")).groups
+    members = [m["name"] for m in tomllib.loads(group.recipe)["members"]]
+    assert members == ["tiny-temperature=1.0", "b", "tiny-temperature=2.0"]
+    more = '[[grid]]\n"members.tiny.net.channels" = [8]\n'
+    more += '[[grid]]\n"members.tiny.net.channels" = [8]\n"members.b.net.channels" = [4]\n'
+    (group,) = load(write(tmp_path, text + more, two), Path("out")).groups
+    assert group.name.startswith("grid-") and len(tomllib.loads(group.recipe)["members"]) == 5
 
 
 def test_a_group_is_known_by_what_it_trains(tmp_path):
     """Another base recipe or other weights of the teacher: other groups. A longer list: the same
     and more.
     """
-    taught = GRIDS.replace('teacher = ["good", "bad"]', f'teacher = ["{tmp_path}/t.ckpt"]')
-    taught = "\n".join(line for line in taught.splitlines() if "teachers" not in line)
-    taught = taught.replace('recipe = "r.toml"\n"members', '"x').replace("lr = 1e30\n", "")
-    taught = taught[: taught.index('"x')] + taught[taught.index("[[grid]]") :]
+    text = f'''
+recipe = "r.toml"
+[[grid]]
+steps = [300]
+[[grid]]
+steps = [300]
+teacher = ["{tmp_path}/t.ckpt"]
+"members.*.loss" = [{{ kl = 1.0 }}]
+'''
     (tmp_path / "t.ckpt").write_bytes(b"weights")
-    first = names(write(tmp_path, taught))
-    longer = names(write(tmp_path, taught.replace("[300]", "[300, 500]")))
+    first = names(write(tmp_path, text + EXAMINATION))
+    longer = names(write(tmp_path, text.replace("[300]", "[300, 500]") + EXAMINATION))
     assert set(first) < set(longer)
     (tmp_path / "t.ckpt").write_bytes(b"other weights")
-    retrained = names(write(tmp_path, taught))
+    retrained = names(write(tmp_path, text + EXAMINATION))
     assert len(set(first) & set(retrained)) == 1  # the one without a teacher
-    changed = names(write(tmp_path, taught, RECIPE.replace("batch = 4", "batch = 5")))
+    changed = names(write(tmp_path, text + EXAMINATION, RECIPE.replace("batch = 4", "batch = 5")))
     assert not set(retrained[1:]) & set(changed[1:])
 
 
@@ -185,7 +205,7 @@ def test_shipped_experiments_are_valid_and_name_their_command(monkeypatch):
     assert files
     for path in files:
         assert path.read_text().startswith(f"# ./dev train experiment {path} --")
-        assert load(path, "runs/x").groups
+        assert load(path, Path("runs/x")).groups
 
 
 MINE = """
@@ -207,14 +227,15 @@ def test_files_and_modules_are_sought_from_where_they_are_named(tmp_path, monkey
     grid = '[[grid]]\nteacher = [""]\n"members.tiny.net" = [{ net = "mine_of_an_experiment:Mine" }]'
     file.write_text(f'recipe = "../recipes/r.toml"\n[[grid]]\nseed = [1]\n{grid}\n{EXAMINATION}')
     monkeypatch.chdir(tmp_path / "away")
-    experiment = load(file, "out")
+    experiment = load(file, Path("out"))
     assert experiment.groups[0].reference == f"{tmp_path}/recipes/t.ckpt"
     group = experiment.groups[-1]
     (tmp_path / "away" / "out" / group.name).mkdir(parents=True)
     monkeypatch.setattr(sys, "path", list(sys.path))
     threads = torch.get_num_threads()
-    run = GroupRun(group, experiment, "out", str(tmp_path / "away"), threads, 0, None, False)
-    assert run.train(group.recipe) == 3 and run.examine() == 4
+    run_group(Job(group, experiment, Path("out"), str(tmp_path / "away"), threads))
+    rows = pa.parquet.read_table(Path("out") / group.name / "result.parquet").to_pylist()
+    assert {r["slots"] for r in rows} == {4} and "scratch" in {r["kind"] for r in rows}
 
 
 # An experiment on Ray
@@ -238,13 +259,13 @@ def listening(root_pid):
                 sockets.add(os.readlink(fd))
             except OSError:
                 continue
-    found = set()
+    addresses = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in Path(table).read_text().splitlines()[1:]:
             fields = line.split()
             if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
-                found.add(fields[1].partition(":")[0])
-    return found
+                addresses.add(fields[1].partition(":")[0])
+    return addresses
 
 
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
@@ -260,7 +281,7 @@ def test_grids_stop_resume_and_report_what_failed(tmp_path, capsys):
     path, out = write(tmp_path), tmp_path / "out"
     groups = {g.name: g for g in load(path, out).groups}
     long = out / next(n for n in groups if n.startswith("steps=300"))
-    taught = out / next(n for n, g in groups.items() if g.teacher_label == "good")
+    student = out / next(n for n, g in groups.items() if g.teacher_label == "good")
     # one group at a time: importing torch is most of the work here
     options = ["--out", str(out), "--cpus", str(len(os.sched_getaffinity(0)))]
 
@@ -295,7 +316,7 @@ def test_grids_stop_resume_and_report_what_failed(tmp_path, capsys):
     assert all(p.stat().st_mtime_ns == t for p, t in finished.items())
     steps = [json.loads(line)["step"] for line in (long / "log.jsonl").read_text().splitlines()]
     assert steps == [100, 200, 300]
-    assert "teacher=good" in (taught / "recipe.toml").read_text()
+    assert "teacher=good" in (student / "recipe.toml").read_text()
 
     healthy = GRIDS.replace('[teachers.bad]\nrecipe = "r.toml"\nlr = 1e30\n', "")
     write(tmp_path, healthy.replace(', "bad"]', "]") + EXAMINATION)
@@ -307,7 +328,8 @@ def test_grids_stop_resume_and_report_what_failed(tmp_path, capsys):
     key = [(r["group"], r["receiver"], r["set"], r["domain"], r["sinr_db"]) for r in rows]
     assert len(set(key)) == len(key)
     kinds = {(r["kind"], r["receiver"]) for r in rows}
-    assert {("scratch", "tiny"), ("distilled", "tiny"), ("teacher", "good")} < kinds
+    name = "tiny-loss=bce0.3+kl0.7-temperature=2.0"
+    assert {("scratch", "tiny"), ("distilled", name), ("teacher", "good")} < kinds
     assert {("baseline", "LS-LMMSE"), ("baseline", "perfect CSI")} < kinds
     assert {r["set"] for r in rows} == {"validation", "evaluation"}
     for r in rows:
@@ -321,7 +343,7 @@ def test_grids_stop_resume_and_report_what_failed(tmp_path, capsys):
     assert (out / "ber-validation-frequency-16QAM.png").stat().st_size > 1000
 
 
-TIMED = """
+NAMED = """
 [recipe]
 steps = 3
 batch = 2
@@ -369,26 +391,26 @@ n_prb = 6
 """
 
 
-def test_groups_within_a_given_time(tmp_path, capfd):
-    """All at once from one cache, for as many steps; one that fails stops no other. It goes on
-    where it was stopped, and what was begun otherwise is not overwritten.
+def test_named_groups_share_slots_and_teacher(tmp_path, capfd):
+    """The members of a group ask the teacher about a slot once; groups share a cache; one that
+    fails stops no other.
     """
     (tmp_path / "t.toml").write_text(TEACHER)
     main([str(tmp_path / "t.toml"), "--out", str(tmp_path / "t"), "--device", "cpu"])
     file, out = tmp_path / "s.toml", tmp_path / "out"
     teacher = f"{tmp_path}/t/last.ckpt"
-    file.write_text(TIMED.format(teacher=teacher))
+    file.write_text(NAMED.format(teacher=teacher))
     command = ["experiment", str(file), "--cache", str(tmp_path / "c"), "--out", str(out)]
-    command += ["--minutes", "3", "--gpus", "0"]
+    command += ["--gpus", "0", "--cpus", str(len(os.sched_getaffinity(0)))]  # one after another
     assert main(command) == 1
     said = capfd.readouterr()
-    assert "2 of 2 groups ready" in said.out and "3 steps of" in said.out
-    assert "lost: " in said.err and "is not finite" in said.err and "1 of 3 groups" in said.err
+    assert "failed lost: " in said.out and "is not finite" in said.out
+    assert "1 of 3 groups failed" in said.err
     record = json.loads((out / "seed1" / "run.json").read_text())
-    # the cache held every slot and the teacher's LLRs before training began
-    assert record["step"] == 3 and record["cached_llr_slots"] == 8
-    whole = torch.load(out / "seed1" / "last.ckpt", weights_only=True)["nets"]
-    assert set(whole) == {"tiny-scratch", "tiny-T4"}
+    assert record["step"] == 3 and record["slots"] == 6
+    assert record["phases"]["teacher"]["slots"] + record["cached_llr_slots"] == 8  # by chunks
+    weights = torch.load(out / "seed1" / "last.ckpt", weights_only=True)["nets"]
+    assert set(weights) == {"tiny-scratch", "tiny-T4"}
     rows = pa.parquet.read_table(out / "results.parquet").to_pylist()
     kinds = {(r["kind"], r["receiver"]) for r in rows}
     assert {("scratch", "tiny-scratch"), ("distilled", "tiny-T4"), ("teacher", teacher)} < kinds
@@ -396,16 +418,6 @@ def test_groups_within_a_given_time(tmp_path, capfd):
     coded = np.load(out / "evaluation-frequency-coded.npz")
     names = {"seed1/tiny-scratch", "seed1/tiny-T4", f"teacher/{teacher}", "perfect CSI"}
     assert {f"block_errors 1/2 {name}" for name in names} < set(coded.files)
-
-    (out / "seed1" / "last.ckpt").unlink()
-    (out / "seed1" / "result.parquet").unlink()
-    recipe = recipes.load(out / "seed1" / "recipe.toml")
-    trainer = Trainer(recipe, out / "seed1", "cpu", cache=tmp_path / "c")
-    trainer.fit(on_step=trainer.stop)
-    assert trainer.step == 1
-    assert main(command) == 1
-    assert "going on to step 3" in capfd.readouterr().out
-    assert json.loads((out / "seed1" / "run.json").read_text())["step"] == 3
     assert main(["plot", str(out)]) == 0
     assert "| distilled |" in (out / "tables.md").read_text()
 
@@ -413,35 +425,5 @@ def test_groups_within_a_given_time(tmp_path, capfd):
     (out / "seed1" / "result.parquet").unlink()
     file.write_text(file.read_text().replace("warmup = 2", "warmup = 1"))
     assert main(command) == 1
-    assert "last.ckpt: of another experiment; choose another --out" in capfd.readouterr().err
+    assert "last.ckpt: belongs to another recipe; choose another --out" in capfd.readouterr().out
     assert (out / "seed1" / "last.ckpt").read_bytes() == before
-
-
-@pytest.mark.slow  # what fits is measured first
-def test_ctrl_c_within_a_given_time_saves_the_groups(tmp_path):
-    """They train in processes that no signal reaches."""
-    (tmp_path / "t.toml").write_text(TEACHER)
-    main([str(tmp_path / "t.toml"), "--out", str(tmp_path / "t"), "--device", "cpu"])
-    file, group = tmp_path / "s.toml", tmp_path / "out" / "seed1"
-    text = TIMED.format(teacher=f"{tmp_path}/t/last.ckpt")
-    start = text.index('[[group]]\nname = "lost"')
-    text = text[:start] + text[text.index("[[examination]]") :]
-    file.write_text(text.replace("steps = 3", "steps = 100000"))
-    command = [sys.executable, "-m", "deeprx_training.cli", "experiment", file]
-    command += ["--out", str(tmp_path / "out"), "--minutes", "8", "--gpus", "0"]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        start_new_session=True,
-    )
-    deadline = time.time() + 300
-    while not (group / "log.jsonl").exists():
-        assert process.poll() is None and time.time() < deadline, process.communicate()[0]
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 130 and "goes on from there" in said and "Traceback" not in said
-    assert torch.load(group / "last.ckpt", weights_only=True)["step"] >= 100

@@ -3,6 +3,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from .options import add_compile
 
@@ -27,8 +28,8 @@ an experiment file:
   name = "seed1"                               its folder
   members = [["29k", "scratch"], ["29k", "kd"]]
   seed = 1                                     whatever differs from the recipe
-  [[grid]]                                     every combination of the lists is a group; more
-  seed = [1, 2, 3]                             [[grid]] add theirs
+  [[grid]]                                     every combination of the lists; those that differ in
+  seed = [1, 2, 3]                             members alone are one group; more [[grid]] add theirs
   teacher = ["large"]                          of [teachers], or CHECKPOINT[:MEMBER], or FILE.pt
   "members.student.temperature" = [1.0, 2.0]   any key of the recipe; members.* means all members
   "members.student.loss" = [{ bce = 0.3, kl = 0.7 }, { kl = 1.0 }]
@@ -51,15 +52,10 @@ def configure(parser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
     add("experiment", metavar="EXPERIMENT.toml", help="training/experiments/ has some")
-    add("--out", required=True, metavar="DIR", help="folder for the tables and the groups")
-    add(
-        "--minutes",
-        type=float,
-        help="train all groups at once for as many steps as fit into so much time, at most the "
-        "recipe's (default: each to its recipe's end, as many at once as there are cores for)",
-    )
+    add("--out", required=True, type=Path, metavar="DIR", help="folder of the tables and groups")
     add(
         "--cache",
+        type=Path,
         metavar="DIR",
         help="as of a recipe, shared by all groups; 0.2 MB a slot: memory (/dev/shm) or a disk",
     )
@@ -67,14 +63,13 @@ def configure(parser) -> None:
         "--cpus",
         type=int,
         metavar="N",
-        help="cores, and threads, of each group (default: 1; with --minutes an equal part)",
+        help="cores, and threads, of each group (default: an equal part)",
     )
     add(
         "--gpus",
         type=float,
         metavar="SHARE",
-        help="of a GPU for each group, 0 to 1 (default: 1 where there are any, with --minutes an "
-        "equal part)",
+        help="of a GPU for each group, 0 to 1 (default: 1 where there are any)",
     )
     add(
         "--address",
@@ -92,8 +87,7 @@ def run(arguments) -> int:
 
     a = arguments
     experiment = load(a.experiment, a.out)
-    seconds = a.minutes and 60 * a.minutes
-    means = Means(a.address, a.cpus, a.gpus, a.cache, a.compile, seconds)
+    means = Means(a.address, a.cpus, a.gpus, a.cache, a.compile)
     try:
         failed = run_experiment(experiment, a.out, means)
     except KeyboardInterrupt:

@@ -200,16 +200,6 @@ class SlotFeed:
         llrs = self.cache.llrs_of(key, teach) if self.cache else teach()
         return [t.to(self.device, non_blocking=True) for t in llrs]
 
-    def fill(self, part: int = 0, parts: int = 1) -> Iterator[int]:
-        """Draw and teach this part of the distinct chunks into the cache, ahead of training; yields
-        each chunk's key.
-        """
-        for key in range(part, self.plan.distinct // self.plan.chunk, parts):
-            drawn = self._draw(key)
-            if self.teach is not None:
-                self._llrs(key, drawn)
-            yield key
-
     def batches(self, step: int, distilling: Callable[[int], bool]) -> Iterator:
         """From this step on; distilling(step) says whether the teacher is asked."""
         chunk = self.plan.chunk

@@ -3,9 +3,10 @@
 compare what comes out.
 
 A group is a recipe that would run by itself: its members learn from the same batches in one
-process. [[group]] names nets and settings; every point of a [[grid]] is a group, too. Choices are
-made on the set "validation": the channels that receivers train on, under a seed of its own. The set
-"evaluation" (other channels, the published seed) is for reporting what was chosen.
+process. [[group]] names nets and settings; the points of [[grid]]s that differ in their members
+alone are the members of one group. Choices are made on the set "validation": the channels that
+receivers train on, under a seed of its own. The set "evaluation" (other channels, the published
+seed) is for reporting what was chosen.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -85,7 +86,7 @@ class NamedGroup:
 @table_of
 @dataclass(frozen=True)
 class File:
-    """What is trained and counted: groups that are named, and every point of the grids.
+    """What is trained and counted: groups that are named, and the points of the grids.
 
     recipe: what all start from: a file, relative to this one, or a table without members.
     examination: what is counted of the receivers, one table [[examination]] each.
@@ -93,7 +94,7 @@ class File:
     settings: by name what else a recipe's members have: loss, temperature, start.
     group: receivers trained together, one table [[group]] each.
     grid: lists of values by dotted path, as "members.*.temperature" = [1.0, 4.0]; every combination
-        is a group.
+        is trained, and those that differ in their members alone together, as one group.
     teachers: recipe and changes of teachers that are trained first, by the name that
         teacher = "NAME" in a grid gives them.
     """
@@ -111,19 +112,20 @@ class File:
 class Group:
     """One process of an experiment.
 
-    name: its folder; recipe: TOML text, or "" for a teacher that is only examined; teacher: name
-    of the group that trains its teacher, or ""; teacher_label: what the table calls its teacher, or
-    ""; label: of a teacher, what the table calls it; reference: of a teacher's weights; axes: what
-    the grid set.
+    name: its folder; recipe: TOML text, or "" for a teacher that is only counted; steps: of the
+    recipe; changes: what the file sets in it but for members; teacher: name of the group that
+    trains its teacher, or ""; teacher_label: what the table calls its teacher, or ""; label: of a
+    teacher, what the table calls it; reference: of a teacher's weights.
     """
 
     name: str
-    recipe: str
+    recipe: str = ""
+    steps: int = 0
+    changes: tuple[tuple[str, Any], ...] = ()
     teacher: str = ""
     teacher_label: str = ""
     label: str = ""
     reference: str = ""
-    axes: tuple[tuple[str, object], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -170,39 +172,33 @@ class _Expansion:
 
     def experiment(self) -> Experiment:
         file = self.file
-        base = self._base(file.recipe, "recipe")
         self.teachers = {label: self._teacher(label, t) for label, t in file.teachers.items()}
-        groups = [self._named(base, table) for table in file.group]
-        if len({g.name for g in groups}) < len(groups):
-            raise ValueError("group: two have one name")
-        points = itertools.chain.from_iterable(_points(grid) for grid in file.grid)
-        # points that come to the same are one
-        groups = list(
-            {g.name: g for g in (*groups, *(self._point(base, p) for p in points))}.values()
-        )
+        base = self._recipe(file.recipe)
+        groups = [*(self._named(base, table) for table in file.group), *self._points(base)]
+        known = {g.name for g in groups}
         if not groups:
             raise ValueError(
                 "nothing to train: expected [[group]], or [[grid]] with lists of values, such as "
                 "seed = [1, 2]"
             )
-        used = {g.teacher_label for g in groups}
-        if spare := [label for label in file.teachers if label not in used]:
-            raise ValueError(f"no group learns from [teachers.{spare[0]}]")
-        known = {g.name for g in groups}
+        if len(known) < len(groups):
+            raise ValueError("group: two have one name")
+        if spare := set(file.teachers) - {g.teacher_label for g in groups}:
+            raise ValueError(f"no group learns from [teachers.{min(spare)}]")
         for e in file.examination:
             if unknown := set(e.groups) - known:
                 raise ValueError(f"examination: groups: no group {min(unknown)!r}")
-        data = recipes.parse(groups[0].recipe, str(self.path), self.path.parent).data
-        every = (*self.teachers.values(), *groups)
+        data = self._check(tomllib.loads(groups[0].recipe), groups[0].name).data
+        every = (*(t for t in self.teachers.values() if t.name), *groups)
         folder = str(self.path.parent.resolve())
         return Experiment(every, file.examination, data.n_rx, data.n_prb, folder)
 
-    def _base(self, recipe: str | dict, where: str) -> dict:
+    def _recipe(self, recipe: str | dict) -> dict:
+        """A recipe's table, of a file with what it names sought from where it lies."""
         if isinstance(recipe, dict):
             return recipe
         path = self.path.parent / recipe
         loaded, table = recipes.load(path), tomllib.loads(path.read_text())
-        # files that the recipe names are sought from where it lies
         if loaded.teacher:
             table["teacher"] = loaded.teacher
         for member, resolved in zip(table["members"], loaded.members, strict=True):
@@ -215,15 +211,29 @@ class _Expansion:
         where = f"[teachers.{label}]"
         if not isinstance(changes.get("recipe"), str):
             raise ValueError(f'{where}: expected recipe = "FILE", relative to this file')
-        recipe = deepcopy(self._base(changes["recipe"], where))
-        for key, value in _flat(changes):
-            if key != "recipe":
-                _set(recipe, key, value, where)
+        changes = dict(changes)
+        recipe = _changed(self._recipe(changes.pop("recipe")), dict(_flat(changes)), where)
         if recipe.get("teacher"):
             raise ValueError(f"{where}: expected a recipe that needs no teacher itself")
-        group = self._group(f"teacher={label}-{_digest(recipe)}", recipe, where)
-        reference = f"{self.out / group.name / 'last.ckpt'}:{recipe['members'][0]['name']}"
-        return replace(group, label=label, reference=reference)
+        name = f"teacher={label}-{_digest(recipe)}"
+        reference = f"{self.out / name / 'last.ckpt'}:{recipe['members'][0]['name']}"
+        return self._group(name, recipe, where, label=label, reference=reference)
+
+    def _given_teacher(self, label: str) -> Group:
+        """A teacher that was trained before: counted once, never trained. Of no label: nobody."""
+        if not label:
+            return Group("")
+        reference = recipes.located(label, self.path.parent)
+        named = Reference.parse(reference)
+        if not named.file.is_file():
+            raise ValueError(
+                f"teacher {label!r} is neither one of [teachers] nor a checkpoint or model file "
+                "that is there"
+            )
+        what = f"{named.member}@{named.rounds}".encode()
+        digest = hashlib.sha256(named.file.read_bytes() + what).hexdigest()[:8]
+        name = f"teacher={_label(label)}"[:100]
+        return Group(f"{name}-{digest}", label=label, reference=reference)
 
     def _named(self, base: dict, table: dict) -> Group:
         changes = {k: v for k, v in table.items() if k not in ("name", "members")}
@@ -236,51 +246,47 @@ class _Expansion:
                     raise ValueError(f"{where}: expected one of {', '.join(known)}, found {key!r}")
             member = {"name": f"{net}-{setting}", "net": self.file.nets[net]}
             members.append(member | self.file.settings[setting])
-        recipe = deepcopy(base) | {"members": members}
-        for key, value in _flat(changes):
-            _set(recipe, key, value, where)
-        return self._students(named.name, recipe, where)
+        changes = dict(_flat(changes))
+        recipe = _changed(base | {"members": members}, changes, where)
+        return self._students(recipe, changes, where, named.name)
 
-    def _point(self, base: dict, point: dict) -> Group:
-        recipe = deepcopy(base)
-        label = ",".join(f"{k.split('.')[-1]}={_label(v)}" for k, v in point.items())
-        for key, value in point.items():
-            _set(recipe, key, value, "[[grid]]")
-        return replace(
-            self._students("", recipe, f"grid {label}", label), axes=tuple(point.items())
-        )
+    def _points(self, base: dict) -> Iterator[Group]:
+        """The points of all grids, those that differ in their members alone together."""
+        groups: dict[str, tuple[dict, dict]] = {}
+        for point in itertools.chain.from_iterable(map(_combinations, self.file.grid)):
+            changes = {k: v for k, v in point.items() if not k.startswith("members.")}
+            recipe = _changed(base, point, "[[grid]]")
+            self._check(recipe, f"grid {','.join(_labels(point))}")
+            for member in recipe["members"]:
+                of_it = (f"members.{member['name']}.", "members.*.")
+                labels = _labels({k: v for k, v in point.items() if k.startswith(of_it)})
+                member["name"] = "-".join([member["name"], *labels])
+            others = _digest({k: v for k, v in recipe.items() if k != "members"})
+            members = groups.setdefault(others, (changes, recipe))[1]["members"]
+            members += [m for m in recipe["members"] if m not in members]
+        for changes, recipe in groups.values():
+            label = ",".join(_labels(changes)) or "grid"
+            yield self._students(recipe, changes, f"grid {label}", label=label)
 
-    def _students(self, name: str, recipe: dict, where: str, label: str = "") -> Group:
-        """A group of students; the name of a point ends in a hash of what it trains."""
+    def _students(
+        self, recipe: dict, changes: dict, where: str, name: str = "", label: str = ""
+    ) -> Group:
+        """A group of students; without a name, a hash of what it trains ends its label."""
         called = recipe.get("teacher", "")
-        if called and called not in self.teachers:
+        if called not in self.teachers:
             self.teachers[called] = self._given_teacher(called)
-        teacher = self.teachers.get(called)
-        identity = _digest(recipe | {"teacher": teacher.name if teacher else ""})
-        if teacher:
+        teacher = self.teachers[called]
+        name = name or f"{label[:100]}-{_digest(recipe | {'teacher': teacher.name})}"
+        more = {"teacher": teacher.name if teacher.recipe else "", "teacher_label": called}
+        if called:
             recipe["teacher"] = teacher.reference
-        group = self._group(name or f"{label[:100]}-{identity}", recipe, where)
-        trained = teacher.name if teacher and teacher.recipe else ""
-        return replace(group, teacher=trained, teacher_label=called)
+        return self._group(name, recipe, where, changes=tuple(changes.items()), **more)
 
-    def _group(self, name: str, recipe: dict, where: str) -> Group:
-        text = tomli_w.dumps(recipe)
-        recipes.parse(text, f"{self.path}: {where}", self.path.parent)
-        return Group(name, text)
+    def _group(self, name: str, recipe: dict, where: str, **more) -> Group:
+        return Group(name, tomli_w.dumps(recipe), self._check(recipe, where).steps, **more)
 
-    def _given_teacher(self, called: str) -> Group:
-        """A teacher that was trained before: examined once, never trained."""
-        reference = recipes.located(called, self.path.parent)
-        named = Reference.parse(reference)
-        if not named.file.is_file():
-            raise ValueError(
-                f"teacher {called!r} is neither one of [teachers] nor a checkpoint or model file "
-                "that is there"
-            )
-        what = f"{named.member}@{named.rounds}".encode()
-        digest = hashlib.sha256(named.file.read_bytes() + what).hexdigest()[:8]
-        name = f"teacher={_label(called)}"[:100]
-        return Group(f"{name}-{digest}", "", label=called, reference=reference)
+    def _check(self, recipe: dict, where: str) -> recipes.Recipe:
+        return recipes.parse(tomli_w.dumps(recipe), f"{self.path}: {where}", self.path.parent)
 
 
 def _flat(table: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
@@ -292,7 +298,7 @@ def _flat(table: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
             yield prefix + key, value
 
 
-def _points(grid: dict) -> Iterator[dict]:
+def _combinations(grid: dict) -> Iterator[dict]:
     """Every combination of a grid's lists, as {dotted path: value}."""
     axes = dict(_flat(grid))
     for key, values in axes.items():
@@ -303,23 +309,32 @@ def _points(grid: dict) -> Iterator[dict]:
             yield dict(zip(axes, values, strict=True))
 
 
-def _set(recipe: dict, key: str, value, where: str) -> None:
-    """Set a dotted path; "members.NAME.key" is one member's, "members.*.key" every member's."""
-    first, *rest = key.split(".")
-    places = [recipe]
-    if first == "members" and len(rest) > 1:
-        name, first, *rest = rest
-        places = [m for m in recipe.get("members", ()) if name in ("*", m["name"])]
-        if not places:
-            names = ", ".join(m["name"] for m in recipe.get("members", ()))
-            raise ValueError(f"{where}: {key}: the recipe's members are {names}, or * for all")
-    for place in places:
-        keys = [first, *rest]
-        for k in keys[:-1]:
-            place = place.setdefault(k, {})
-            if not isinstance(place, dict):
-                raise ValueError(f"{where}: {key}: {k} is no table of the recipe")
-        place[keys[-1]] = value
+def _changed(recipe: dict, changes: dict, where: str) -> dict:
+    """A copy with values set by dotted path; "members.NAME.key" is one member's, "members.*.key"
+    every member's.
+    """
+    recipe = deepcopy(recipe)
+    for key, value in changes.items():
+        first, *rest = key.split(".")
+        tables = [recipe]
+        if first == "members" and len(rest) > 1:
+            name, first, *rest = rest
+            tables = [m for m in recipe.get("members", ()) if name in ("*", m["name"])]
+            if not tables:
+                names = ", ".join(m["name"] for m in recipe.get("members", ()))
+                raise ValueError(f"{where}: {key}: the recipe's members are {names}, or * for all")
+        *above, last = first, *rest
+        for table in tables:
+            for k in above:
+                table = table.setdefault(k, {})
+                if not isinstance(table, dict):
+                    raise ValueError(f"{where}: {key}: {k} is no table of the recipe")
+            table[last] = deepcopy(value)
+    return recipe
+
+
+def _labels(changes: dict) -> list[str]:
+    return [f"{key.split('.')[-1]}={_label(value)}" for key, value in changes.items()]
 
 
 def _label(value) -> str:

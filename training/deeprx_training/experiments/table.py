@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The table of an experiment: one row for each group, receiver, set, domain and SINR.
+
+DIR/GROUP/result.parquet holds a group's rows and, beside it, are the block errors of examinations
+with codes. DIR/results.parquet and results.csv gather the groups that have finished.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from deeprx_common.files import replacing
+from deeprx_common.stats import error_rate
+
+from ..evaluation.evaluate import LS, PERFECT, SURE, Counted
+from .file import Examination, Experiment, Group
+
+BASELINES = (LS, SURE, PERFECT)
+
+
+def ber_rows(facts: dict, counted: Counted, examination: Examination, domain: str) -> list[dict]:
+    """The rows of what was counted; facts: what the table says of a receiver, by name."""
+    rows = []
+    for receiver, errors in counted.errors.items():
+        row = {"receiver": receiver} | facts.get(receiver, {"group": "", "kind": "baseline"})
+        row |= {"set": examination.set, "domain": domain, "modulation": examination.modulation}
+        for sinr, per_slot in zip(counted.sinr_db, errors, strict=True):
+            rate = error_rate(per_slot, counted.bits(counted.slots))
+            rows.append(
+                row
+                | {"sinr_db": float(sinr), "errors": per_slot.tolist(), "slots": counted.slots}
+                | {"bit_errors": rate.errors, "bits": rate.bits}
+                | {"ber": rate.rate, "ber_low": rate.ci95[0], "ber_high": rate.ci95[1]}
+            )
+    return rows
+
+
+def write_group(folder: Path, experiment: Experiment, group: Group, rows: list[dict]) -> None:
+    table = _as_table(rows).replace_schema_metadata({"examinations": _stamp(experiment, group)})
+    with replacing(folder / "result.parquet") as temporary:
+        pa.parquet.write_table(table, temporary)
+
+
+def write_block_errors(
+    folder: Path, group: Group, examination: Examination, domain: str, counted: Counted
+) -> None:
+    whose = "teacher" if group.label else group.name
+    wrong = {
+        f"block_errors {rate} {name if name in BASELINES else f'{whose}/{name}'}": slots
+        for rate, of in counted.block_errors.items()
+        for name, slots in of.items()
+    }
+    with replacing(folder / f"{examination.set}-{domain}-coded.npz") as temporary:
+        np.savez_compressed(temporary, sinr_db=counted.sinr_db, **wrong)
+
+
+def is_finished(folder: Path, experiment: Experiment, group: Group) -> bool:
+    """Whether the group was trained and counted as the experiment has it now."""
+    try:
+        metadata = pa.parquet.read_schema(folder / "result.parquet").metadata or {}
+    except (OSError, pa.ArrowInvalid):
+        return False
+    return metadata.get(b"examinations") == _stamp(experiment, group)
+
+
+def _stamp(experiment: Experiment, group: Group) -> bytes:
+    return json.dumps([asdict(e) for e in experiment.of(group)]).encode()
+
+
+def gather(experiment: Experiment, out: Path) -> None:
+    """Write results.parquet, results.csv (without the errors of each slot) and the block errors of
+    all groups that have finished, where there are any.
+    """
+    rows, baselines, coded = [], set(), {}
+    for group in experiment.groups:
+        folder = out / group.name
+        if not is_finished(folder, experiment, group):
+            continue
+        for file in sorted(folder.glob("*-coded.npz")):
+            with np.load(file) as arrays:
+                coded.setdefault(file.name, {}).update(arrays)
+        for row in pa.parquet.read_table(folder / "result.parquet").to_pylist():
+            key = tuple(row[k] for k in ("set", "domain", "modulation", "receiver", "sinr_db"))
+            if row["kind"] != "baseline" or key not in baselines:
+                rows.append(row)
+            baselines.add(key)
+    for name, arrays in coded.items():
+        with replacing(out / name) as temporary:
+            np.savez_compressed(temporary, **arrays)
+    if rows:
+        table = _as_table(rows)
+        with replacing(out / "results.parquet") as temporary:
+            pa.parquet.write_table(table, temporary)
+        with replacing(out / "results.csv") as temporary:
+            pa.csv.write_csv(table.drop_columns("errors"), temporary)
+
+
+def _as_table(rows: list[dict]) -> pa.Table:
+    keys = dict.fromkeys(k for row in rows for k in row)
+    return pa.table({k: [row.get(k) for row in rows] for k in keys})
