@@ -9,7 +9,7 @@ command `deeprx loopback` does the same for many channels and SINRs.
 import argparse
 
 from gnuradio import deeprx, gr
-from gnuradio.deeprx.blocks.slot_stream import raise_failure
+from gnuradio.deeprx.blocks.guarded import raise_failure
 from rich.console import Console
 
 from deeprx_common import report_view

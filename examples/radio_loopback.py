@@ -15,7 +15,7 @@ import time
 from dataclasses import asdict
 
 from gnuradio import blocks, deeprx, filter, gr, soapy
-from gnuradio.deeprx.blocks.slot_stream import raise_failure
+from gnuradio.deeprx.blocks.guarded import raise_failure
 from gnuradio.deeprx.radio.impairments import CHEAP_SDR
 from gnuradio.deeprx.radio.radio import transmit_scale
 from rich.console import Console

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from gnuradio import deeprx, gr
-from gnuradio.deeprx.blocks.slot_stream import raise_failure
+from gnuradio.deeprx.blocks.guarded import raise_failure
 from rich.console import Console
 
 from deeprx_common import report_view

@@ -20,7 +20,7 @@ import tempfile
 import time
 
 from gnuradio import blocks, deeprx, gr, zeromq
-from gnuradio.deeprx.blocks.slot_stream import raise_failure
+from gnuradio.deeprx.blocks.guarded import raise_failure
 from rich.console import Console
 
 from deeprx_common import report_view

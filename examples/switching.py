@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from gnuradio import blocks, deeprx, gr
-from gnuradio.deeprx.blocks.slot_stream import raise_failure
+from gnuradio.deeprx.blocks.guarded import raise_failure
 from rich.console import Console
 
 from deeprx_common import report_view

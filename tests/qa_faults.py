@@ -7,8 +7,8 @@ import numpy as np
 import pmt
 import pytest
 from gnuradio import blocks, deeprx, gr
+from gnuradio.deeprx.blocks.guarded import SelfKeeping, raise_failure
 from gnuradio.deeprx.blocks.slot_statistics import SlotStatistics
-from gnuradio.deeprx.blocks.slot_stream import SelfKeeping, raise_failure
 from gnuradio.deeprx.cli import main
 
 from deeprx_common.slot import SlotConfig

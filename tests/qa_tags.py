@@ -8,7 +8,7 @@ import pmt
 import pytest
 from gnuradio import blocks, deeprx, gr
 from gnuradio.deeprx import deeprx_python
-from gnuradio.deeprx.blocks.slot_stream import raise_failure
+from gnuradio.deeprx.blocks.guarded import raise_failure
 from gnuradio.deeprx.radio.monitor import radio_monitor
 
 from deeprx_common.slot import SlotConfig

@@ -7,7 +7,8 @@ from deeprx_common.checks import check_range
 from deeprx_common.slot import N_SYMBOLS, SlotConfig
 
 from ..deeprx_python import slot_cutter, unitary_fft
-from .slot_stream import SelfKeeping, add_slot_tags, check_first_slot, slot_config
+from .guarded import SelfKeeping
+from .slot_stream import add_slot_tags, check_first_slot, slot_config
 from .synchroniser import Synchroniser
 
 

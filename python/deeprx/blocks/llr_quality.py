@@ -2,8 +2,8 @@
 import numpy as np
 from gnuradio import gr
 
+from .guarded import SelfKeeping
 from .receiver_controller import expected_error_rate
-from .slot_stream import SelfKeeping
 
 
 class llr_quality(SelfKeeping, gr.sync_block):

@@ -10,7 +10,8 @@ from gnuradio import gr
 from scipy.special import expit
 
 from ..models.file import read_model_file
-from .slot_stream import LENGTH_KEY, SelfKeeping, read_stats, slot_starts, unsigned_tags
+from .guarded import SelfKeeping
+from .slot_stream import LENGTH_KEY, read_stats, slot_starts, unsigned_tags
 
 MOST_PAUSE = 32  # windows between two trials of a model that failed
 PENDING_SLOTS = 1000  # that wait for their other half, LLRs or stats

@@ -13,7 +13,7 @@ import pyqtgraph
 
 from deeprx_common import report, report_view
 
-from .slot_stream import MessageError, SelfKeeping
+from .guarded import MessageError, SelfKeeping
 
 _COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf")
 _MARKERS = ("o", "s", "t1", "d")

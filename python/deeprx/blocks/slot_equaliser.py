@@ -5,7 +5,8 @@ from gnuradio import gr
 from deeprx_common.checks import check_range
 from deeprx_common.slot import N_SYMBOLS
 
-from .slot_stream import SelfKeeping, add_slot_tags, slot_config, slot_starts
+from .guarded import SelfKeeping
+from .slot_stream import add_slot_tags, slot_config, slot_starts
 
 
 def equalise(received: np.ndarray, pilots: np.ndarray) -> np.ndarray:

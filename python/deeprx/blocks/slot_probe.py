@@ -12,9 +12,10 @@ from gnuradio import gr
 from deeprx_common import report
 
 from ..telemetry.report_log import ReportLog
+from .guarded import Guarded
 from .slot_energy import SlotEnergy
 from .slot_statistics import SlotStatistics
-from .slot_stream import LENGTH_KEY, Guarded, read_stats, slot_config, slot_starts, unsigned_tags
+from .slot_stream import LENGTH_KEY, read_stats, slot_config, slot_starts, unsigned_tags
 
 LONG_S = 0.02  # a report that takes longer, of very many clusters, may take a twentieth of the time
 

@@ -8,7 +8,8 @@ from gnuradio import gr
 
 from deeprx_common.slot import N_SYMBOLS, SlotConfig
 
-from .slot_stream import SelfKeeping, slot_starts
+from .guarded import SelfKeeping
+from .slot_stream import slot_starts
 
 _EVERY = 5  # slots: a mean needs no more
 

@@ -2,7 +2,8 @@
 import numpy as np
 from gnuradio import gr
 
-from .slot_stream import SelfKeeping, add_slot_tags, check_first_slot, reserve_output, slot_config
+from .guarded import SelfKeeping
+from .slot_stream import add_slot_tags, check_first_slot, reserve_output, slot_config
 
 
 class slot_source(SelfKeeping, gr.sync_block):

@@ -5,16 +5,10 @@ from gnuradio import blocks, digital, gr
 from deeprx_common.slot import N_SYMBOLS, SlotConfig, constellation
 
 from ..deeprx_python import slot_gate
+from .guarded import SelfKeeping
 from .preamble import N_SYMBOLS as PREAMBLE_SYMBOLS
 from .preamble import Preamble
-from .slot_stream import (
-    LENGTH_KEY,
-    SelfKeeping,
-    reserve_output,
-    slot_config,
-    slot_starts,
-    unitary_ifft,
-)
+from .slot_stream import LENGTH_KEY, reserve_output, slot_config, slot_starts, unitary_ifft
 
 _DATA, _SYMBOLS = "n_data_re", "n_symbols"  # length tags of the blocks that need one
 

@@ -13,7 +13,7 @@ from gnuradio import blocks, digital, gr
 from deeprx_common.examples import received_slots
 from deeprx_common.slot import N_SYMBOLS, SlotConfig, constellation
 
-from ..blocks.slot_stream import Guarded
+from ..blocks.guarded import Guarded
 from ..deeprx_python import receiver
 from .job import WARM_UP, Job, Turn, load_model
 

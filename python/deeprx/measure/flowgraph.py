@@ -10,8 +10,9 @@ from gnuradio import gr
 from deeprx_common.slot import SlotConfig
 
 from ..blocks.front_end import aligned_front_end, sync_front_end
+from ..blocks.guarded import raise_failure
 from ..blocks.slot_probe import slot_probe
-from ..blocks.slot_stream import raise_failure, slot_keywords
+from ..blocks.slot_stream import slot_keywords
 from ..deeprx_python import receiver
 from ..models.file import ModelFile
 

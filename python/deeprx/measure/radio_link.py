@@ -11,9 +11,10 @@ from gnuradio import blocks, filter, gr
 
 from deeprx_common.slot import SlotConfig
 
+from ..blocks.guarded import raise_failure
 from ..blocks.slot_sinr import slot_sinr
 from ..blocks.slot_source import slot_source
-from ..blocks.slot_stream import raise_failure, slot_keywords
+from ..blocks.slot_stream import slot_keywords
 from ..blocks.slot_transmitter import slot_transmitter
 from ..models.file import ModelFile
 from ..radio.monitor import radio_monitor

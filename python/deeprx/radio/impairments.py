@@ -11,7 +11,7 @@ from gnuradio import analog, blocks, channels, filter, gr
 
 from deeprx_common.checks import check_above, check_range
 
-from ..blocks.slot_stream import SelfKeeping
+from ..blocks.guarded import SelfKeeping
 
 _PHASE_NOISE_POLE = 0.01  # phase_noise_gen's: a bandwidth of 12 kHz at 7.68 MS/s
 

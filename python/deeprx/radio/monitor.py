@@ -3,7 +3,8 @@ import numpy as np
 import pmt
 from gnuradio import gr
 
-from ..blocks.slot_stream import SelfKeeping, device_time
+from ..blocks.guarded import SelfKeeping
+from ..blocks.slot_stream import device_time
 
 _FULL_SCALE = 0.999  # of a converter of 8 bits or more: 1 - 1 / 128 and what rounds to it
 

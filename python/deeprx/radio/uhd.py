@@ -8,7 +8,7 @@ import numpy as np
 import pmt
 from gnuradio import gr
 
-from ..blocks.slot_stream import MessageError, SelfKeeping
+from ..blocks.guarded import MessageError, SelfKeeping
 from .radio import Radio, Tuning, gnuradio_module, key_values
 
 _START_S = 0.2  # from now until a timed burst begins

@@ -7,7 +7,8 @@ import numpy as np
 import pmt
 from gnuradio import gr
 
-from ..blocks.slot_stream import SelfKeeping, device_time, slot_config, slot_starts
+from ..blocks.guarded import SelfKeeping
+from ..blocks.slot_stream import device_time, slot_config, slot_starts
 from .writer import RecordingWriter, SentSlots
 
 _CLOCK_SET = 946684800  # 2000-01-01: a device's clock that shows less was never set

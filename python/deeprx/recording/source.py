@@ -6,7 +6,8 @@ import numpy as np
 import pmt
 from gnuradio import gr
 
-from ..blocks.slot_stream import INDEX_KEY, SelfKeeping
+from ..blocks.guarded import SelfKeeping
+from ..blocks.slot_stream import INDEX_KEY
 from .recording import Recording
 
 

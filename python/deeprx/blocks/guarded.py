@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How blocks written in Python fail: with a line, and never in silence."""
+
+import gc
+import re
+import threading
+import traceback
+from functools import wraps
+from pathlib import Path
+from typing import ClassVar
+
+from gnuradio import gr
+
+from ..deeprx_python import in_flowgraph
+
+
+class MessageError(ValueError):
+    """A message that a port cannot use; one line. Raised by a handler, it is logged, no more."""
+
+
+def _guarded(result):
+    """A block's method whose exception ends the flowgraph; it then returns result."""
+
+    def guard(method):
+        @wraps(method)
+        def call(self, *args):
+            try:
+                return method(self, *args)
+            except Exception as error:
+                _end_flowgraph(self, error)
+                return result
+
+        return call
+
+    return guard
+
+
+class Guarded:
+    """Mixin, first base of a block written in Python, which does not let it fail in silence.
+
+    An exception in work(), start(), stop() or a message handler would end the block's thread alone,
+    and its flowgraph would wait for ever: here it ends the flowgraph, with a line in the log, and
+    raise_failure() says it again.
+    """
+
+    _complaint = ""  # about a message, the last one
+
+    def __init_subclass__(cls, **keywords):
+        super().__init_subclass__(**keywords)
+        for name in ("start", "stop"):
+            if name in cls.__dict__:
+                setattr(cls, name, _guarded(False)(cls.__dict__[name]))
+
+    @_guarded(-1)
+    def handle_general_work(self, *args):
+        """What GNU Radio calls, around work() or general_work()."""
+        return super().handle_general_work(*args)
+
+    def set_msg_handler(self, port, handler):
+        """As gr.basic_block's, for a handler that may raise MessageError."""
+
+        @wraps(handler)
+        def handle(message):
+            try:
+                handler(message)
+            except MessageError as error:
+                if str(error) != self._complaint:
+                    self._complaint = str(error)
+                    self.logger.error(f"message ignored: {error}")
+            except Exception as error:
+                _end_flowgraph(self, error)
+
+        setattr(self, handler.__name__, handle)  # GNU Radio calls it by its name
+        super().set_msg_handler(port, handle)
+
+
+class SelfKeeping(Guarded):
+    """Guarded, and kept until it has run and no flowgraph holds it any more.
+
+    A flowgraph owns only the C++ half of a block written in Python. Where nobody names the other
+    half, as in ``top.connect(slot_source(), ...)``, the first call into it ends the process, be it
+    when the flowgraph starts for a second time.
+    """
+
+    _kept: ClassVar[set] = set()
+    _has_run = False
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        gone = [b for b in self._kept if b._has_run and not in_flowgraph(b.gateway)]
+        self._kept.difference_update(gone)
+        self._kept.add(self)
+
+    def start(self):
+        self._has_run = True
+        return True
+
+    def stop(self):
+        return True
+
+
+def _end_flowgraph(block: gr.basic_block, error: Exception) -> None:
+    """Log what struck a block, and stop the top block that it is in."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    line = f"{block.name()}: {what} ({Path(frame.filename).name}, line {frame.lineno})"
+    block.logger.error(f"{line}; the flowgraph ends here")
+    block.logger.debug("".join(traceback.format_exception(error)))
+    for top in (o for o in gc.get_objects() if issubclass(type(o), gr.top_block)):
+        edges = top.edge_list() + top.msg_edge_list()
+        if block.alias() in re.findall(r"(?:^|->)(.*?):", edges, re.MULTILINE):
+            top.deeprx_failure = getattr(top, "deeprx_failure", line)  # others follow from it
+            threading.Thread(target=top.stop, daemon=True).start()  # this one is to be stopped
+
+
+def raise_failure(top: gr.top_block) -> None:
+    """RuntimeError with one line where a Python block's exception ended this flowgraph."""
+    if line := getattr(top, "deeprx_failure", None):
+        raise RuntimeError(line)
