@@ -9,7 +9,6 @@ command `deeprx loopback` does the same for many channels and SINRs.
 import argparse
 
 from gnuradio import deeprx, gr
-from gnuradio.deeprx.blocks.guarded import raise_failure
 from rich.console import Console
 
 from deeprx_common import report_view
@@ -61,8 +60,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         flowgraph = Loopback(arguments.snr, arguments.slots)
-        flowgraph.run()
-        raise_failure(flowgraph)
+        deeprx.run_flowgraph(flowgraph)
     except (RuntimeError, ValueError) as error:
         parser.error(str(error))
     points = [probe.report()["points"][0] for probe in flowgraph.probes]

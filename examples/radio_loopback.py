@@ -11,11 +11,9 @@ The command `deeprx radio` does the same with more choices and counts what was l
 """
 
 import argparse
-import time
 from dataclasses import asdict
 
 from gnuradio import blocks, deeprx, filter, gr, soapy
-from gnuradio.deeprx.blocks.guarded import raise_failure
 from gnuradio.deeprx.radio.impairments import CHEAP_SDR
 from gnuradio.deeprx.radio.radio import transmit_scale
 from rich.console import Console
@@ -78,20 +76,6 @@ class Loopback(gr.top_block):
         return min(p.slots() + p.statistics.missed_slots for p in self.probes)
 
 
-def run(flowgraph: Loopback, slots: int) -> None:
-    """Until so many slots have passed, or Ctrl-C."""
-    flowgraph.start()
-    try:
-        while flowgraph.passed() < slots:
-            time.sleep(0.1)
-            raise_failure(flowgraph)
-    except KeyboardInterrupt:
-        pass
-    finally:
-        flowgraph.stop()
-        flowgraph.wait()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--args", help="SoapySDR device, e.g. driver=lime (default: none)")
@@ -104,7 +88,7 @@ def main() -> None:
         parser.error(f"--slots must be at least 1, got {arguments.slots}")
     try:
         flowgraph = Loopback(arguments)
-        run(flowgraph, arguments.slots)
+        deeprx.run_flowgraph(flowgraph, lambda: flowgraph.passed() >= arguments.slots)
     except (RuntimeError, ValueError) as error:
         parser.error(str(error))
     points = [probe.report()["points"][0] for probe in flowgraph.probes]

@@ -11,7 +11,6 @@ import tempfile
 from pathlib import Path
 
 from gnuradio import deeprx, gr
-from gnuradio.deeprx.blocks.guarded import raise_failure
 from rich.console import Console
 
 from deeprx_common import report_view
@@ -84,12 +83,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         try:
             recording = Record(Path(folder) / "slots", arguments.slots)
-            recording.run()
-            raise_failure(recording)
+            deeprx.run_flowgraph(recording)
             print(f"recorded {recording.sink.slots()} slots")
             replay = Replay(recording.sink.paths()[0])
-            replay.run()
-            raise_failure(replay)
+            deeprx.run_flowgraph(replay)
         except (RuntimeError, ValueError) as error:
             parser.error(str(error))
     points = [probe.report()["points"][0] for probe in replay.probes]

@@ -17,10 +17,8 @@ import argparse
 import subprocess
 import sys
 import tempfile
-import time
 
 from gnuradio import blocks, deeprx, gr, zeromq
-from gnuradio.deeprx.blocks.guarded import raise_failure
 from rich.console import Console
 
 from deeprx_common import report_view
@@ -101,18 +99,13 @@ class Receiver(gr.top_block):
 def receive(arguments, others=()) -> None:
     """Run the receiver until its last slot has come, or Ctrl-C, and print the table."""
     flowgraph = Receiver(arguments)
-    flowgraph.start()
-    try:
-        while not all(probe.complete() for probe in flowgraph.probes):
-            time.sleep(0.1)
-            raise_failure(flowgraph)
-            if any(process.poll() is not None for process in others):
-                raise RuntimeError("the transmitter or the channel ended")
-    except KeyboardInterrupt:
-        pass
-    finally:
-        flowgraph.stop()
-        flowgraph.wait()
+
+    def done() -> bool:
+        if any(process.poll() is not None for process in others):
+            raise RuntimeError("the transmitter or the channel ended")
+        return all(probe.complete() for probe in flowgraph.probes)
+
+    deeprx.run_flowgraph(flowgraph, done)
     points = [probe.report()["points"][0] for probe in flowgraph.probes]
     for table in report_view.tables(points):
         Console(width=160, highlight=False).print(table)
@@ -135,14 +128,9 @@ def together(arguments) -> None:
                 process.wait()
 
 
-def run(flowgraph: gr.top_block) -> None:
-    flowgraph.run()
-    raise_failure(flowgraph)
-
-
 ROLES = {
-    "transmitter": lambda arguments: run(Transmitter(arguments)),
-    "channel": lambda arguments: run(Channel(arguments)),
+    "transmitter": lambda arguments: deeprx.run_flowgraph(Transmitter(arguments)),
+    "channel": lambda arguments: deeprx.run_flowgraph(Channel(arguments)),
     "receiver": receive,
     None: together,
 }

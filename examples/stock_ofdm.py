@@ -11,7 +11,6 @@ import argparse
 
 import numpy as np
 from gnuradio import analog, blocks, deeprx, digital, fft, gr
-from gnuradio.deeprx.blocks.guarded import raise_failure
 from rich.console import Console
 
 from deeprx_common import report_view
@@ -192,8 +191,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         flowgraph = StockOfdm(arguments.snr, arguments.slots, arguments.cfo)
-        flowgraph.run()
-        raise_failure(flowgraph)
+        deeprx.run_flowgraph(flowgraph)
     except (RuntimeError, ValueError) as error:
         parser.error(str(error))
     points = flowgraph.probe.report()["points"]

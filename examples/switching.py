@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 from gnuradio import blocks, deeprx, gr
-from gnuradio.deeprx.blocks.guarded import raise_failure
 from rich.console import Console
 
 from deeprx_common import report_view
@@ -90,8 +89,7 @@ def main() -> None:
         parser.error(f"--slots must be at least 2, got {arguments.slots}")
     try:
         flowgraph = Switching(arguments.ladder, arguments.slots, arguments.target)
-        flowgraph.run()
-        raise_failure(flowgraph)
+        deeprx.run_flowgraph(flowgraph)
     except (RuntimeError, ValueError) as error:
         parser.error(str(error))
     points = [probe.report()["points"][0] for probe in flowgraph.probes]

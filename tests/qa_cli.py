@@ -477,8 +477,8 @@ def test_version(capsys):
     ("bug", "says", "status"),
     [
         (lambda _: np.zeros(3) + np.zeros(4), "operands could not be broadcast", 2),
-        (lambda _: {}["there"], "KeyError: 'there'", 70),
-        (lambda _: 1 / 0, "ZeroDivisionError: division by zero", 70),
+        (lambda _: {}["there"], "KeyError: 'there'", 3),
+        (lambda _: 1 / 0, "ZeroDivisionError: division by zero", 3),
     ],
 )
 def test_a_bug_can_be_traced(monkeypatch, capsys, bug, says, status):

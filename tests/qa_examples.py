@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import receiver_models as models
 import yaml
 from companion import Companion, environment
 from gnuradio import blocks, deeprx, gr
@@ -52,16 +53,29 @@ def found(top):
 watch(sys.argv[1], enough, found, seconds=30)
 """
 
-# Runs an example whose probes fail at their first slot.
-FAILS = """
+# Runs an example in which something fails.
+RUN = """
 import runpy
 import sys
-from gnuradio.deeprx.blocks.slot_statistics import SlotStatistics
 
-SlotStatistics.add_slot = lambda *_: 1 / 0
 del sys.argv[0]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
+PROBES_FAIL = """
+from gnuradio.deeprx.blocks.slot_statistics import SlotStatistics
+
+SlotStatistics.add_slot = lambda *_: 1 / 0
+"""
+RECEIVERS_FAIL = """
+from gnuradio import deeprx
+
+receiver = deeprx.receiver
+deeprx.receiver = lambda *_, **given: receiver(**given | {"model": "one_slot.pt", "max_batch": 4})
+"""
+FAILURES = {
+    "probe": (PROBES_FAIL + RUN, "slot_probe: ZeroDivisionError: division by"),
+    "receiver": (RECEIVERS_FAIL + RUN, "test: one slot only"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -208,14 +222,16 @@ class TestExamples:
         assert "Traceback" not in ran.stderr
 
     @pytest.mark.parametrize("path", HEADLESS, ids=lambda p: p.stem)
-    def test_script_of_a_block_that_fails_has_a_status(self, path, tmp_path):
+    @pytest.mark.parametrize(("fails", "says"), FAILURES.values(), ids=FAILURES)
+    def test_script_of_a_block_that_fails_has_a_status(self, path, fails, says, tmp_path):
+        models.save(models.OneSlot(), tmp_path / "one_slot.pt", n_rx=[1, 2])
         ran = subprocess.run(
-            [sys.executable, "-c", FAILS, str(path), "--slots", "20"],
+            [sys.executable, "-c", fails, str(path), "--slots", "20"],
             env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=60,
         )  # fmt: skip
         assert ran.returncode == 2, ran.stderr
         line = ran.stderr.splitlines()[-1]
-        assert line.startswith(f"{path.name}: error: slot_probe: ZeroDivisionError: division by")
+        assert line.startswith(f"{path.name}: error: {says}")
         assert "Traceback" not in ran.stderr
 
 

@@ -6,11 +6,12 @@ import threading
 import numpy as np
 import pmt
 import pytest
-from gnuradio import blocks, deeprx, gr
+from gnuradio import blocks, deeprx, digital, gr
 from gnuradio.deeprx.blocks.guarded import SelfKeeping, raise_failure
 from gnuradio.deeprx.blocks.slot_statistics import SlotStatistics
 from gnuradio.deeprx.cli import main
 
+from deeprx_common.commands import Failure
 from deeprx_common.slot import SlotConfig
 
 SLOT = {"n_prb": 6, "modulation": "QPSK"}
@@ -90,6 +91,27 @@ def test_an_exception_in_a_handler_ends_the_flowgraph():
     ends(top, "Listener: KeyError: 'nowhere'")
 
 
+@pytest.mark.parametrize("alone", [True, False])
+def test_an_exception_in_a_stock_block_ends_the_flowgraph(alone):
+    """The flowgraph that GNU Radio leaves waits for ever."""
+    serialiser = digital.ofdm_serializer_vcc(8, [[1, 2]], "nowhere", "", 0, "", True)
+    top = gr.top_block(catch_exceptions=True)
+    top.connect(blocks.null_source(64), serialiser, blocks.null_sink(8))
+    if not alone:
+        endless(top, blocks.copy(4))
+    with pytest.raises(Failure, match="ofdm_serializer_vcc: Missing length tag") as caught:
+        deeprx.run_flowgraph(top)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_flowgraph_that_nothing_fails_in_runs_to_its_end():
+    top = gr.top_block()
+    head = blocks.head(4, 100_000)
+    top.connect(blocks.null_source(4), head, blocks.null_sink(4))
+    deeprx.run_flowgraph(top)
+    assert head.nitems_written(0) == 100_000
+
+
 def test_an_exception_in_start_ends_the_flowgraph():
     top = endless(gr.top_block(), Unstartable())
     top.start()
@@ -100,10 +122,14 @@ def test_an_exception_in_start_ends_the_flowgraph():
 def test_a_command_ends_with_the_line_and_a_status(method, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(SlotStatistics, method, lambda *_: 1 / 0)
     given = ["--receiver", "baseline-lmmse.pt", "--n-prb", "6", "--sinr", "9", "--slots", "100000"]
-    assert main(["loopback", *given, "--out", str(tmp_path)]) == 2
+    assert main(["loopback", *given, "--out", str(tmp_path)]) == 3
     err = capsys.readouterr().err
     assert "slot_probe: ZeroDivisionError: division by zero (qa_faults.py" in err
-    assert err.count("\n") == 1
+    assert err.count("\n") == 1 and err.endswith(" (--debug shows where)\n")
+    assert main(["loopback", *given, "--out", str(tmp_path), "--debug"]) == 3
+    *trace, line = capsys.readouterr().err.splitlines()
+    assert line.startswith("deeprx: error: slot_probe: ZeroDivisionError")
+    assert any("<lambda>" in part for part in trace)
 
 
 def stats(**fields):

@@ -10,7 +10,6 @@ import re
 import struct
 import subprocess
 import sys
-import threading
 import time
 import zipfile
 from pathlib import Path
@@ -22,7 +21,7 @@ import receiver_models as models
 import torch
 from gnuradio import blocks, deeprx, gr
 from gnuradio.deeprx import deeprx_python
-from gnuradio.deeprx.measure.flowgraph import run_watched
+from gnuradio.deeprx.blocks.guarded import run_flowgraph
 
 FLOP = {"n_prb": 26, "n_rx": 2, "matmul": 100, "other": 10}
 
@@ -424,9 +423,8 @@ def test_a_receiver_that_ends_early_ends_its_command(tmp_path):
     path = models.save(models.OneSlot(), tmp_path / "model.pt")
     symbols = random_symbols(deeprx.SlotConfig(), 1, 4)
     flowgraph = Flowgraph(path, symbols, slot_tags(4), repeat=True, max_batch=4)
-    flowgraph.receivers = [flowgraph.receiver]
     with pytest.raises(RuntimeError, match="test: one slot only"):
-        run_watched(flowgraph, threading.Event())
+        run_flowgraph(flowgraph)
 
 
 # Model files

@@ -17,6 +17,7 @@ _HOMES = {
     "receiver_controller": "blocks.receiver_controller",
     "recording_sink": "recording.sink",
     "recording_source": "recording.source",
+    "run_flowgraph": "blocks.guarded",
     "slot_equaliser": "blocks.slot_equaliser",
     "slot_probe": "blocks.slot_probe",
     "slot_source": "blocks.slot_source",

@@ -15,7 +15,11 @@ from . import packages
 from .options import Parser
 from .stopping import stop_on_sigterm
 
-BUG = 70  # exit status: sysexits.h calls it an internal software error
+FAILED = 3  # exit status of what is nobody's mistake but the program's
+
+
+class Failure(RuntimeError):
+    """A part of the program failed while it ran; one line. Its cause, if any, has the trace."""
 
 
 class _CommandParser(Parser):
@@ -49,7 +53,7 @@ def run_command(
     prepare: Callable[[], None] = lambda: None,
 ) -> int:
     """Run what argv says; returns the exit status: the command's, 2 for a user's mistake, 130 for
-    Ctrl-C and for SIGTERM, which service managers and schedulers send, BUG for an error of the
+    Ctrl-C and for SIGTERM, which service managers and schedulers send, FAILED for an error of the
     program's own. prepare() is called before the command.
     """
     stop_on_sigterm()
@@ -63,17 +67,19 @@ def run_command(
     except Exception as error:
         if debug:
             traceback.print_exception(error)
-        expected = isinstance(error, ValueError | RuntimeError | OSError | ImportError)
-        line = _one_line(error) if expected else f"{type(error).__name__}: {_one_line(error)}"
+        known = isinstance(error, ValueError | RuntimeError | OSError | ImportError)
+        line = _one_line(error) if known else f"{type(error).__name__}: {_one_line(error)}"
         hint = "" if debug or _is_told(error) else " (--debug shows where)"
         print(f"{parser.prog}: error: {line}{hint}", file=sys.stderr)
-        return 2 if expected else BUG
+        return 2 if known and not isinstance(error, Failure) else FAILED
 
 
 def _is_told(error: Exception) -> bool:
     """Whether an error tells what was wrong with what was asked. A ValueError that no statement
     raised may be what NumPy found in its arguments: a bug.
     """
+    if isinstance(error, Failure):
+        return error.__cause__ is None
     raised = traceback.extract_tb(error.__traceback__)[-1].line or ""
     return isinstance(error, OSError | RuntimeError | ImportError) or (
         isinstance(error, ValueError) and raised.startswith("raise ")

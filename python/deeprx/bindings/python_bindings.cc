@@ -251,6 +251,7 @@ Used by one thread, the one that made it. Parameters and exceptions are the rece
         "Check a model file's bytes as the receiver does before it runs anything of it.\n\n"
         "Raises ValueError where a parameter is out of range, RuntimeError with one line where the "
         "file is damaged, hostile or made for other parameters.");
+    bind_failures(m);
     bind_slots(m);
     bind_tdl(m);
     m.def("engines",

@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How blocks written in Python fail: with a line, and never in silence."""
+"""How blocks fail: with a line, and never in silence; and how flowgraphs are run."""
 
 import gc
 import re
 import threading
 import traceback
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import ClassVar
 
 from gnuradio import gr
 
-from ..deeprx_python import in_flowgraph
+from deeprx_common.commands import Failure
+
+from ..deeprx_python import block_failure, in_flowgraph
+
+_STOP_S = 5.0  # that blocks may take to stop
 
 
 class MessageError(ValueError):
@@ -105,15 +110,66 @@ def _end_flowgraph(block: gr.basic_block, error: Exception) -> None:
     what = " ".join(f"{type(error).__name__}: {error}".split())
     line = f"{block.name()}: {what} ({Path(frame.filename).name}, line {frame.lineno})"
     block.logger.error(f"{line}; the flowgraph ends here")
-    block.logger.debug("".join(traceback.format_exception(error)))
+    failure = Failure(line)
+    failure.__cause__ = error
     for top in (o for o in gc.get_objects() if issubclass(type(o), gr.top_block)):
-        edges = top.edge_list() + top.msg_edge_list()
-        if block.alias() in re.findall(r"(?:^|->)(.*?):", edges, re.MULTILINE):
-            top.deeprx_failure = getattr(top, "deeprx_failure", line)  # others follow from it
+        if block.alias() in _aliases(top):
+            top.deeprx_failure = getattr(top, "deeprx_failure", failure)  # others follow from it
             threading.Thread(target=top.stop, daemon=True).start()  # this one is to be stopped
 
 
+def _aliases(top: gr.top_block) -> set[str]:
+    """The blocks of a flowgraph that runs."""
+    edges = top.edge_list() + top.msg_edge_list()
+    return set(re.findall(r"(?:^|->)(.*?):", edges, re.MULTILINE))
+
+
+def _failure(top: gr.top_block, aliases: set[str]) -> Failure | None:
+    if failure := getattr(top, "deeprx_failure", None):
+        return failure
+    line = next(filter(None, map(block_failure, aliases)), "")
+    return Failure(line) if line else None
+
+
 def raise_failure(top: gr.top_block) -> None:
-    """RuntimeError with one line where a Python block's exception ended this flowgraph."""
-    if line := getattr(top, "deeprx_failure", None):
-        raise RuntimeError(line)
+    """Failure with one line where an exception has ended a block of a flowgraph that runs: one of
+    ours, in Python or in C++, or GNU Radio's.
+    """
+    if failure := _failure(top, _aliases(top)):
+        raise failure
+
+
+def run_flowgraph(
+    top: gr.top_block,
+    stopped: Callable[[], bool] = lambda: False,
+    progress: Callable[[], None] = lambda: None,
+    every_s: float = 0.2,
+) -> None:
+    """Run a flowgraph to its end, or until Ctrl-C or stopped() ends it, and call progress() now and
+    then.
+
+    Where an exception ends a block, top_block.run() may wait for ever; here the flowgraph is
+    stopped, and Failure raised with one line.
+    """
+    top.start()
+    aliases = _aliases(top)  # which are forgotten at the end
+    waiter = threading.Thread(target=top.wait, daemon=True)
+    waiter.start()
+    interrupted = False
+    try:
+        while waiter.is_alive():
+            try:
+                waiter.join(every_s)
+                progress()
+                if interrupted or stopped() or _failure(top, aliases):
+                    top.stop()
+            except KeyboardInterrupt:
+                if interrupted or stopped():  # the second one, which a block that hangs needs
+                    raise
+                interrupted = True
+    except BaseException:
+        top.stop()
+        waiter.join(_STOP_S)
+        raise
+    if failure := _failure(top, aliases):
+        raise failure

@@ -6,7 +6,8 @@ import time
 from deeprx_common import energy
 from deeprx_common.terminal import make_console, progress_bar
 
-from ..measure.flowgraph import Flowgraph, run_watched, stop_on_ctrl_c
+from ..blocks.guarded import run_flowgraph
+from ..measure.flowgraph import Flowgraph, stop_on_ctrl_c
 from ..measure.link import Link
 from ..measure.points import add_points, new_report
 from ..models.file import ModelFile, read_model_file
@@ -100,7 +101,7 @@ def _measure(models: list[ModelFile], links: list[Link], arguments) -> int:
                 progress.update(task, completed=slots, rate=f"{rate:.0f}/s")
 
             window = energy.EnergyWindow(meter, idle)
-            run_watched(flowgraph, stop, advance, every_s=0.05 if budgets else 0.2)
+            run_flowgraph(flowgraph, stop.is_set, advance, 0.05 if budgets else 0.2)
             add_points(
                 measured,
                 flowgraph,

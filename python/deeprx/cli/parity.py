@@ -8,6 +8,7 @@ from gnuradio import blocks, gr
 
 from deeprx_common.slot import N_SYMBOLS, SlotConfig
 
+from ..blocks.guarded import run_flowgraph
 from ..deeprx_python import receiver
 from ..models.file import read_model_file
 from .options import add_options
@@ -71,7 +72,7 @@ def block_llrs(
     first = config.fft_size // 2 - 6 * config.n_prb
     grids = y.view(np.complex64)[..., 0].swapaxes(0, 1)
     symbols[..., first : first + config.n_sc] = grids
-    flowgraph = gr.top_block("parity", catch_exceptions=False)
+    flowgraph = gr.top_block("parity", catch_exceptions=True)
     block = receiver(
         model=str(model),
         n_rx=n_rx,
@@ -93,5 +94,5 @@ def block_llrs(
         else:
             flowgraph.connect(source, (block, antenna))
     flowgraph.connect(block, sink)
-    flowgraph.run()
+    run_flowgraph(flowgraph)
     return np.array(sink.data(), np.float32).reshape(-1, config.n_bits)

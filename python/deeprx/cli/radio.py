@@ -10,7 +10,8 @@ from deeprx_common import energy
 from deeprx_common.options import list_of
 from deeprx_common.terminal import make_console, progress_bar
 
-from ..measure.flowgraph import run_watched, stop_on_ctrl_c
+from ..blocks.guarded import run_flowgraph
+from ..measure.flowgraph import stop_on_ctrl_c
 from ..measure.points import add_points, new_report
 from ..measure.radio_link import Exchange, Receiver, Transmitter, heard_and_lost
 from ..models.file import read_model_file
@@ -101,9 +102,11 @@ def run(arguments) -> int:
                 exchange.advance()
 
             window = energy.EnergyWindow(meter, idle)
-            run_watched(receiver, stop, advance)
+            run_flowgraph(receiver, stop.is_set, advance)
             counted = window.read()
             exchange.end()
+    if exchange.failure:
+        raise exchange.failure
     if exchange.error and not stop.is_set():
         raise ValueError(f"{radio.args}: {exchange.error}")
     measured = new_report()
@@ -152,7 +155,7 @@ def _check(a, tx_args: str | None, rx_args: str | None) -> None:
 def _transmit(transmitter: Transmitter) -> int:
     with stop_on_ctrl_c() as stop:
         print("sending; Ctrl-C ends it", flush=True)
-        run_watched(transmitter, stop)
+        run_flowgraph(transmitter, stop.is_set)
     return 130 if stop.is_set() else 0
 
 

@@ -10,8 +10,9 @@ from gnuradio import blocks, gr
 from deeprx_common.options import one_of
 from deeprx_common.terminal import make_console, progress_bar
 
+from ..blocks.guarded import run_flowgraph
 from ..blocks.slot_stream import slot_keywords
-from ..measure.flowgraph import run_watched, stop_on_ctrl_c
+from ..measure.flowgraph import stop_on_ctrl_c
 from ..measure.link import Link
 from ..recording.recording import SentSlots
 from ..recording.sink import recording_sink
@@ -85,7 +86,7 @@ def run(arguments) -> int:
     bar = progress_bar(make_console(), "{task.completed:.0f}/{task.total:.0f} slots")
     with stop_on_ctrl_c() as stop, bar as progress:
         task = progress.add_task("recording", total=a.slots)
-        run_watched(flowgraph, stop, lambda: progress.update(task, completed=sink.slots()))
+        run_flowgraph(flowgraph, stop.is_set, lambda: progress.update(task, completed=sink.slots()))
     recorded = f"{sink.slots()} slots, {sink.samples()} samples of {a.n_rx} antennas"
     if sink.clipped():
         recorded += f", {sink.clipped()} values clipped"

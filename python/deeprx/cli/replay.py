@@ -7,7 +7,8 @@ from deeprx_common import energy
 from deeprx_common.slot import SlotConfig
 from deeprx_common.terminal import make_console, progress_bar
 
-from ..measure.flowgraph import CLUSTER_SLOTS, run_watched, stop_on_ctrl_c
+from ..blocks.guarded import run_flowgraph
+from ..measure.flowgraph import CLUSTER_SLOTS, stop_on_ctrl_c
 from ..measure.points import add_points, new_report
 from ..measure.replay import ExpectedSlots, Replay
 from ..models.file import read_model_file
@@ -98,7 +99,7 @@ def run(arguments) -> int:
             progress.update(task, completed=flowgraph.source.position, slots=flowgraph.slots)
 
         window = energy.EnergyWindow(meter, idle)
-        run_watched(flowgraph, stop, advance)
+        run_flowgraph(flowgraph, stop.is_set, advance)
         counted = window.read()
     if flowgraph.source.error():
         raise flowgraph.source.error()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A flowgraph whose slots are measured, and how it is run."""
+"""A flowgraph whose slots are measured, and how Ctrl-C ends it."""
 
 import signal
 import threading
@@ -10,7 +10,6 @@ from gnuradio import gr
 from deeprx_common.slot import SlotConfig
 
 from ..blocks.front_end import aligned_front_end, sync_front_end
-from ..blocks.guarded import raise_failure
 from ..blocks.slot_probe import slot_probe
 from ..blocks.slot_stream import slot_keywords
 from ..deeprx_python import receiver
@@ -76,28 +75,6 @@ class Flowgraph(gr.top_block):
             self.msg_connect(block, "stats", counter, "stats")
             self.receivers.append(block)
             self.probes.append(counter)
-
-
-def run_watched(
-    flowgraph: gr.top_block, stop: threading.Event, progress=lambda: None, every_s: float = 0.2
-) -> None:
-    """Run to the end or until stop is set, and call progress() now and then.
-
-    Raises RuntimeError with one line where an exception in a block ended it.
-    """
-    flowgraph.handle_sigint = False
-    waiter = threading.Thread(target=flowgraph.wait, daemon=True)
-    flowgraph.start()
-    waiter.start()
-    while waiter.is_alive():
-        waiter.join(every_s)
-        progress()
-        if stop.is_set():
-            flowgraph.stop()
-    raise_failure(flowgraph)
-    for block in getattr(flowgraph, "receivers", ()):
-        if block.error():
-            raise RuntimeError(block.error())
 
 
 @contextmanager

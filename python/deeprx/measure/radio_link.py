@@ -9,9 +9,10 @@ from pathlib import Path
 
 from gnuradio import blocks, filter, gr
 
+from deeprx_common.commands import Failure
 from deeprx_common.slot import SlotConfig
 
-from ..blocks.guarded import raise_failure
+from ..blocks.guarded import run_flowgraph
 from ..blocks.slot_sinr import slot_sinr
 from ..blocks.slot_source import slot_source
 from ..blocks.slot_stream import slot_keywords
@@ -120,14 +121,13 @@ class Exchange:
         self._began = time.monotonic()
         self._changed, self._state = self._began, ()
         self.error: str | None = None
+        self.failure: Failure | None = None  # of the transmitter
 
     def _send(self) -> None:
-        self._transmitter.start()
-        self._transmitter.wait()
         try:
-            raise_failure(self._transmitter)
-        except RuntimeError as error:
-            self.error = str(error)
+            run_flowgraph(self._transmitter)
+        except Failure as failure:
+            self.failure = failure
 
     def advance(self) -> None:
         """Start to send once samples come in; stop the receiver when it has all there is."""
@@ -149,7 +149,7 @@ class Exchange:
             all_through = last is not None and last >= self._n_slots - 1
             quiet = not self._sending.is_alive() and now - self._changed > _QUIET_S
             done = quiet or (all_through and receiver.slots >= receiver.sinr.slots)
-        if done or self.error:
+        if done or self.error or self.failure:
             receiver.stop()
 
     def end(self) -> None:

@@ -38,7 +38,7 @@ def _parser() -> Parser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 where part of what was asked for failed, 2 for
-    a user's mistake, 130 for Ctrl-C and for SIGTERM, which schedulers send, 70 for a bug.
+    a user's mistake, 130 for Ctrl-C and for SIGTERM, which schedulers send, 3 for a bug.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv and argv[0].endswith(".toml"):

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#include "bindings.h"
+
+#include <pybind11/stl.h>
+
+#include <gnuradio/deeprx/receiver.h>
+
+#include <gnuradio/block_registry.h> // needs a block's header before it
+#include <gnuradio/logger.h>
+
+#include <spdlog/sinks/base_sink.h>
+
+#include <map>
+#include <mutex>
+#include <string>
+
+namespace py = pybind11;
+
+namespace {
+
+/*
+ * What ended the threads of C++ blocks. GNU Radio logs an exception in work() or in a handler, and
+ * the flowgraph around that block waits for ever: nobody but the log is told.
+ */
+class thread_failures : public spdlog::sinks::base_sink<std::mutex>
+{
+public:
+    //! \return what ended a block's thread; empty: nothing
+    std::string of(const std::string& identifier)
+    {
+        std::lock_guard<std::mutex> lock(mutex_);
+        const auto failure = d_failures.find(identifier);
+        return failure == d_failures.end() ? "" : failure->second;
+    }
+
+private:
+    // "ERROR thread[thread-per-block[1]: <block NAME(ID)>]: WHAT"
+    void sink_it_(const spdlog::details::log_msg& message) override
+    {
+        if (fmt::string_view(message.logger_name) != fmt::string_view("thread_body_wrapper"))
+            return;
+        const std::string line(message.payload.data(), message.payload.size());
+        const auto name = line.find("<block "), end = line.find(">]: ");
+        if (line.rfind("ERROR thread[", 0) == 0 && name != line.npos && end != line.npos)
+            d_failures[line.substr(name + 7, end - name - 7)] = line.substr(end + 4);
+    }
+    void flush_() override {}
+
+    std::map<std::string, std::string> d_failures;
+};
+
+std::string block_failure(const std::string& alias)
+try {
+    static const auto failures = [] {
+        auto sink = std::make_shared<thread_failures>();
+        gr::logging::singleton().add_default_sink(sink);
+        return sink;
+    }();
+    const auto block = global_block_registry.block_lookup(pmt::intern(alias));
+    if (const auto receiver = std::dynamic_pointer_cast<gr::deeprx::receiver>(block))
+        if (const auto error = receiver->error(); !error.empty())
+            return error;
+    const auto failure = failures->of(block->identifier());
+    return failure.empty() ? "" : block->name() + ": " + failure;
+} catch (const std::runtime_error&) { // no block of this name is left
+    return "";
+}
+
+} // namespace
+
+void bind_failures(py::module& m)
+{
+    block_failure(""); // from now on the log is listened to
+    m.def("block_failure",
+          block_failure,
+          py::arg("alias"),
+          "What ended a C++ block while it ran, in one line; empty: nothing did.");
+}
