@@ -41,7 +41,7 @@ def recipe(folder, more="", member="", channels=4, name="r.toml"):
 def trained(folder, path):
     trainer = Trainer(recipes.load(path), folder, accelerator="cpu")
     trainer.fit()
-    return trainer.nets["tiny"].module
+    return trainer.members.plain("tiny")
 
 
 def test_every_modulation_and_dmrs_pattern_is_a_kind():

@@ -240,7 +240,7 @@ def test_nets_that_bfloat16_would_break_train_in_float32(tmp_path, capsys):
     path.write_text(text)
     assert bfloat16_is_safe(DeepRx()) and not bfloat16_is_safe(DeepRx(width=0.3))
     trainer = Trainer(recipes.load(odd), tmp_path / "run", "cpu")
-    assert trainer.precision == {"tiny": "float32"}
+    assert trainer.members.precision == {"tiny": "float32"}
     path.write_text("precision = 'bfloat16'\n" + text)
     assert main([odd, "--out", str(tmp_path / "other"), "--device", "cpu"]) == 2
     assert "needs dilated convolutions with a multiple of 16" in capsys.readouterr().err
@@ -254,7 +254,7 @@ from deeprx_training.teaching import train
 fit = train.Trainer.fit
 def told(self, **options):
     done = fit(self, **options)
-    (net,) = self.nets.values()
+    (net,) = self.members.nets.values()
     weights = b"".join(p.detach().numpy().tobytes() for p in net.parameters())
     Path(__file__).with_name("weights" + os.environ["RANK"]).write_bytes(weights)
     return done
@@ -351,7 +351,7 @@ def test_a_diverging_loss_stops_and_keeps_the_last_good_state(tmp_path, capsys):
     path = recipe(tmp_path, steps=3)
     trainer = Trainer(recipes.load(path), tmp_path / "run", "cpu")
     trainer.save()
-    next(iter(trainer.nets.values())).module.net.first.weight.data.fill_(torch.nan)
+    trainer.members.plain("tiny").net.first.weight.data.fill_(torch.nan)
     with pytest.raises(TrainingError, match=r"step 3 the loss of tiny is not finite; .* earlier"):
         trainer.fit()
     assert all(v.isfinite().all() for v in weights(tmp_path / "run").values())
@@ -360,8 +360,8 @@ def test_a_diverging_loss_stops_and_keeps_the_last_good_state(tmp_path, capsys):
 def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     """A last step may break them after its loss was fine."""
     trainer = Trainer(recipes.load(recipe(tmp_path, steps=1)), tmp_path / "run", "cpu")
-    trainer.optimizers["tiny"].register_step_post_hook(
-        lambda *_: next(iter(trainer.nets["tiny"].parameters())).data.fill_(torch.nan)
+    trainer.members.optimizers["tiny"].register_step_post_hook(
+        lambda *_: next(iter(trainer.members.nets["tiny"].parameters())).data.fill_(torch.nan)
     )
     with pytest.raises(TrainingError, match=r"step 1 a weight of tiny .* nothing was saved before"):
         trainer.fit()
@@ -653,7 +653,7 @@ def test_members_share_first_weights_and_the_classical_part(tmp_path):
     for compiled in (False, True):
         out = tmp_path / f"compiled-{compiled}"
         trainer = Trainer(recipes.load(path), out, "cpu", compile_nets=compiled)
-        seen, once = [], trainer._plain(trainer.nets["tiny"]).classical
+        seen, once = [], trainer.members.plain("tiny").classical
         compute = once._compute
         once._compute = lambda y, p, bits, f=compute, s=seen: (s.append(y), f(y, p, bits))[1]
         assert trainer.fit() and len(seen) == 3

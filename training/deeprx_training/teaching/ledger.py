@@ -132,3 +132,35 @@ class EnergyBill:
         """(joules so far or None, why there are none)."""
         state = self.state()
         return (None if state["reason"] else state["joules"]), state["reason"]
+
+
+def spent(ledger: Ledger, bill: EnergyBill) -> dict:
+    """What a run has taken so far, as run.json has it: phases, with slots, seconds, FLOP and
+    joules, and energy_j.
+
+    A slot that several members train on counts for each in `forward` and `backward`. A phase's
+    `joules` are its share of the run's by time, `modelled_j` its time at the price of a busy GPU,
+    or of as many busy cores as there are threads.
+    """
+    joules, reason = bill.joules()
+    price, busy = bill.meter.price, 1 if bill.gpu else torch.get_num_threads()
+    shares = ledger.shares()
+    phases = {
+        name: {
+            "slots": p.slots,
+            "s": p.seconds,
+            "flop": p.flop,
+            "joules": None if joules is None else joules * shares[name],
+            "modelled_j": price.joules(p.seconds * busy),
+        }
+        for name, p in ledger.phases.items()
+    }
+    energy = {
+        "kind": "measured" if bill.gpu else "attributed",
+        "joules": joules,
+        "source": bill.meter.source,
+        "invalid": reason or None,
+        "modelled": sum(p["modelled_j"] for p in phases.values()),
+        "model": str(price) + ("" if bill.gpu else f"; {busy} threads, all of the time"),
+    }
+    return {"phases": phases, "energy_j": energy}

@@ -1,23 +1,122 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The nets of a recipe as they begin, and what steps their weights."""
+"""The nets of a recipe: as they begin, and one step of each."""
 
 from collections.abc import Iterable
 
 import torch
+from lightning_fabric import Fabric
 from pytorch_optimizer import Lamb
-from torch import nn
+from torch import Tensor, nn
 
+from ..data.channels import SlotBatch
 from ..files import TrainingError
 from ..receivers.build import build
 from ..receivers.nets import HybridRx, last_hidden
+from . import precision
 from .checkpoint import damaged, load_receiver
+from .ledger import Ledger
+from .losses import objective, sinr_weight
 from .recipe import Member, Recipe
 
 # A batch has one modulation, so statistics that are to be held must come of many batches.
 HELD_MOMENTUM = 0.01
 
 
-def begin(member: Member, recipe: Recipe) -> nn.Module:
+class Members:
+    """The nets of a recipe with their optimisers, by name, on a fabric's device.
+
+    features: of their last hidden layers, where a hint asks for them, or None.
+    """
+
+    def __init__(self, recipe: Recipe, fabric: Fabric, ledger: Ledger, compile_nets: bool = False):
+        self.recipe, self.fabric, self.ledger = recipe, fabric, ledger
+        self.nets, self.optimizers, self.precision = {}, {}, {}
+        self.features = Features() if any(m.loss.get("hint") for m in recipe.members) else None
+        nets = [_begin(member, recipe) for member in recipe.members]
+        share_classical(nets, compile_nets)
+        for member, net in zip(recipe.members, nets, strict=True):
+            try:
+                kind = precision.of_training(net, recipe.precision, ledger.gpu)
+                if member.loss.get("hint"):
+                    self.features.watch(member.name, net)
+            except ValueError as error:
+                raise TrainingError(f"member {member.name}: {error}") from None
+            net = precision.cast(net, kind, fabric.device)
+            optimizer = _optimizer_of(net, recipe, ledger.gpu)
+            self.precision[member.name] = kind
+            self.nets[member.name], self.optimizers[member.name] = fabric.setup(net, optimizer)
+
+    def plain(self, name: str) -> nn.Module:
+        """A net without what the fabric has put around it."""
+        net = self.nets[name]
+        while hasattr(net, "module"):
+            net = net.module
+        return net
+
+    def state(self) -> dict:
+        return {
+            "nets": {name: self.plain(name).state_dict() for name in self.nets},
+            "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
+        }
+
+    def load_state(self, state: dict) -> None:
+        for name in self.nets:
+            self.plain(name).load_state_dict(state["nets"][name])
+            self.optimizers[name].load_state_dict(state["optimizers"][name])
+
+    def step(
+        self, step: int, batch: SlotBatch, teacher_llr: Tensor | None
+    ) -> dict[str, dict[str, Tensor]]:
+        """Each member's next step; its losses by part. teacher_llr: None where no teacher is
+        asked.
+        """
+        recipe = self.recipe
+        if step >= recipe.norm_until * recipe.steps:
+            for net in self.nets.values():
+                for norm in batch_norms(net):
+                    norm.eval()
+        rate = learning_rate(recipe, step)
+        weight = sinr_weight(batch.sinr_db) if recipe.sinr_weight else None
+        return {m.name: self._step(m, rate, batch, teacher_llr, weight) for m in recipe.members}
+
+    def _step(
+        self,
+        member: Member,
+        rate: float,
+        batch: SlotBatch,
+        teacher_llr: Tensor | None,
+        weight: Tensor | None,
+    ) -> dict[str, Tensor]:
+        net, optimizer = self.nets[member.name], self.optimizers[member.name]
+        size, bits = len(batch.y), batch.config.bits_per_symbol
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        with self.ledger.phase("forward", size):
+            llr = net(batch.y, batch.p, bits)[..., :bits].float()
+            times = len(llr) // size  # a net may return the LLRs of several exits
+            features = None
+            if teacher_llr is not None and member.loss.get("hint"):
+                features = (self.features.of(member.name), self.features.of("teacher"))
+            total, parts = objective(
+                llr,
+                batch.bits.repeat(times, 1, 1, 1),
+                batch.data,
+                member.loss if teacher_llr is not None else {"bce": 1.0},
+                None if teacher_llr is None else teacher_llr.repeat(times, 1, 1, 1),
+                None if weight is None else weight.repeat(times),
+                member.temperature,
+                features,
+            )
+        with self.ledger.phase("backward", size):
+            optimizer.zero_grad(set_to_none=True)
+            self.fabric.backward(total)
+            clip = self.recipe.clip_grad
+            self.fabric.clip_gradients(net, optimizer, max_norm=clip, error_if_nonfinite=False)
+            optimizer.step()
+        return parts
+
+
+def _begin(member: Member, recipe: Recipe) -> nn.Module:
     """A member's net; members that are equal begin with equal weights."""
     torch.manual_seed(recipe.seed)
     net = build(member.net, [recipe.folder])
@@ -37,7 +136,7 @@ def batch_norms(net: nn.Module) -> list[nn.BatchNorm2d]:
     return [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
 
 
-def optimizer_of(net: nn.Module, recipe: Recipe, gpu: bool) -> torch.optim.Optimizer:
+def _optimizer_of(net: nn.Module, recipe: Recipe, gpu: bool) -> torch.optim.Optimizer:
     options = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
     if recipe.optimizer == "lamb":
         return Lamb(net.parameters(), **options)
