@@ -53,6 +53,52 @@ BOOST_AUTO_TEST_CASE(the_factor_is_finite_for_the_smallest_and_the_largest)
     }
 }
 
+//! Samples that say where they lie, behind another slot.
+BOOST_DATA_TEST_CASE(a_grid_is_what_lies_on_the_subcarriers,
+                     boost::unit_test::data::make({ 1, 2 }),
+                     n_rx)
+{
+    const slot_geometry slot(6, "16QAM", { 2, 11 }, 1, 0);
+    const int n_sc = slot.n_subcarriers(), fft = slot.fft_size();
+    const auto value = [&](int rx, int symbol, int bin, int axis) {
+        return 3.0f + float(((rx * 14 + symbol) * fft + bin) * 2 + axis) / float(60 * fft);
+    };
+    std::vector<std::vector<float>> samples(n_rx);
+    std::vector<const void*> streams;
+    for (int rx = 0; rx < n_rx; rx++) {
+        samples[rx].assign(14 * fft * 2, nan); // the slot before does not matter
+        for (int i = 0; i < 14 * fft * 2; i++)
+            samples[rx].push_back(value(rx, i / 2 / fft, i / 2 % fft, i % 2));
+        streams.push_back(samples[rx].data());
+    }
+    std::vector<float> grid(n_rx * 14 * n_sc * 2);
+    BOOST_TEST(copy_grid(slot, streams, 14, grid.data()));
+    size_t i = 0;
+    for (int rx = 0; rx < n_rx; rx++)
+        for (int symbol = 0; symbol < 14; symbol++)
+            for (int k = 0; k < n_sc; k++)
+                for (int axis = 0; axis < 2; axis++)
+                    BOOST_REQUIRE(grid[i++] == value(rx, symbol, slot.first_bin() + k, axis));
+
+    samples[0][(14 + 3) * fft * 2] = inf; // in the guard band
+    BOOST_TEST(copy_grid(slot, streams, 14, grid.data()));
+    samples[n_rx - 1][((14 + 13) * fft + slot.first_bin() + n_sc) * 2 - 1] = nan;
+    BOOST_TEST(!copy_grid(slot, streams, 14, grid.data()));
+}
+
+BOOST_DATA_TEST_CASE(only_symbols_with_pilots_are_written,
+                     boost::unit_test::data::make({ 0, 3, 11 }),
+                     index)
+{
+    const slot_geometry slot(6, "16QAM", { 2, 11 }, 1, -1);
+    std::vector<float> pilots(14 * slot.n_subcarriers() * 2);
+    copy_pilots(slot, index, pilots.data());
+    BOOST_TEST(pilots == slot.pilots(index), boost::test_tools::per_element());
+    std::fill(pilots.begin(), pilots.end(), 5.0f);
+    copy_pilots(slot, index, pilots.data());
+    BOOST_TEST(pilots[0] == 5.0f);
+}
+
 //! LLRs that say where they lie, at the modulation's stride and a wider one.
 BOOST_DATA_TEST_CASE(llrs_come_in_transmit_order, boost::unit_test::data::make({ 4, 8 }), stride)
 {

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include "receiver_impl.h"
-#include "cpu_instructions.h"
 #include "samples.h"
 #include "tags.h"
 
@@ -10,8 +9,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <mutex>
-#include <set>
 #include <stdexcept>
 
 namespace gr::deeprx {
@@ -25,39 +22,6 @@ const pmt::pmt_t model_port = pmt::mp("model");
 // Not for users: the background thread says here that it has loaded a model, so that only the work
 // thread touches the block's state.
 const pmt::pmt_t loaded_port = pmt::mp("loaded");
-
-const pmt::pmt_t inference_ns_key = pmt::mp("inference_ns");
-const pmt::pmt_t cpu_ns_key = pmt::mp("cpu_ns");
-const pmt::pmt_t engine_cpu_ns_key = pmt::mp("engine_cpu_ns");
-const pmt::pmt_t queue_depth_key = pmt::mp("queue_depth");
-const pmt::pmt_t batch_key = pmt::mp("batch");
-const pmt::pmt_t model_key = pmt::mp("model");
-const pmt::pmt_t model_sha256_key = pmt::mp("model_sha256");
-const pmt::pmt_t engine_key = pmt::mp("engine");
-const pmt::pmt_t flop_per_slot_key = pmt::mp("flop_per_slot");
-const pmt::pmt_t model_loaded_key = pmt::mp("model_loaded");
-const pmt::pmt_t dropped_key = pmt::mp("dropped");
-const pmt::pmt_t path_key = pmt::mp("path");
-const pmt::pmt_t at_slot_key = pmt::mp("at_slot");
-
-//! What a message to the port model asks for.
-struct model_request {
-    std::string path;
-    uint64_t at_slot;
-};
-
-std::optional<model_request> to_request(const pmt::pmt_t& message)
-try {
-    if (pmt::is_symbol(message))
-        return model_request{ pmt::symbol_to_string(message), 0 };
-    const auto path = pmt::dict_ref(message, path_key, pmt::PMT_NIL);
-    const auto at_slot = to_unsigned(pmt::dict_ref(message, at_slot_key, pmt::from_uint64(0)));
-    if (!at_slot)
-        return std::nullopt;
-    return model_request{ pmt::symbol_to_string(path), *at_slot };
-} catch (const std::exception&) {
-    return std::nullopt;
-}
 
 } // namespace
 
@@ -98,20 +62,17 @@ receiver_impl::receiver_impl(const std::string& model,
                                        parameters.n_rx,
                                        sizeof(gr_complex) * parameters.slot.fft_size()),
                 gr::io_signature::make(1, 1, sizeof(float))),
-      d_slot(parameters.slot), d_parameters(parameters),
+      d_slot(parameters.slot), d_n_rx(parameters.n_rx), d_threads(parameters.threads),
       d_max_latency(max_latency_ms > 0.0 ? max_latency_ms * 1e-3 : HUGE_VAL),
-      d_len_tag_key(pmt::intern(len_tag_key)), d_llr_sign(static_cast<float>(llr_sign)),
-      d_n_bits(pmt::from_long(parameters.slot.n_bits())), d_threads(parameters.threads),
-      d_batch_sizes(parameters.max_batch), d_model(load(model)), d_about(about(*d_model))
+      d_llr_sign(static_cast<float>(llr_sign)), d_n_bits(pmt::from_long(parameters.slot.n_bits())),
+      d_claim(parameters.threads), d_loader(parameters, d_logger), d_tags(pmt::intern(len_tag_key)),
+      d_model(d_loader.load(model)), d_messages(messages(*d_model)),
+      d_batches(d_model->engine->depth(), parameters.max_batch) // every model's, on one device
 {
-    d_batches.resize(d_model->engine->depth()); // every model's, on one device
-    for (batch_in_work& batch : d_batches)
-        batch.slots.resize(parameters.max_batch);
-
     set_tag_propagation_policy(TPP_DONT);
     set_output_multiple(d_slot.n_bits());
     // Room for what is under way, and for as much on its way to and from other blocks.
-    const int most = static_cast<int>(d_batches.size()) * parameters.max_batch; // slots
+    const int most = d_model->engine->depth() * parameters.max_batch; // slots
     if (most > 1)
         set_min_output_buffer(2 * most * d_slot.n_bits());
     // Nothing here runs at this rate: the scheduler sizes the input buffers by it, to hold twice
@@ -125,51 +86,9 @@ receiver_impl::receiver_impl(const std::string& model,
     set_msg_handler(loaded_port, [this](const pmt::pmt_t& message) { handle_loaded(message); });
 }
 
-loaded_model receiver_impl::load(const std::string& path) const
+receiver_messages receiver_impl::messages(const loaded_model& model) const
 {
-    set_inference_threads(d_parameters.threads);
-    auto engine = load_engine(path, d_parameters);
-    say_once(engine->info(), engine->description());
-    return { std::move(engine), {} };
-}
-
-pmt::pmt_t receiver_impl::about(const loaded_model& model) const
-{
-    const model_info& info = model.engine->info();
-    auto about = pmt::dict_add(pmt::make_dict(), model_key, pmt::intern(info.name));
-    about = pmt::dict_add(about, model_sha256_key, pmt::intern(info.sha256));
-    about = pmt::dict_add(about, engine_key, pmt::intern(model.engine->description()));
-    return pmt::dict_add(about,
-                         flop_per_slot_key,
-                         pmt::from_uint64(info.flop_per_slot(d_slot.n_prb(), d_parameters.n_rx)));
-}
-
-//! Once in a process: who measures many points makes as many flowgraphs.
-void receiver_impl::say_once(const model_info& info, const std::string& engine) const
-{
-    static std::mutex mutex;
-    static std::set<std::string> said;
-    std::string line = info.name + ": " + engine;
-    if (!info.trained.empty())
-        line += "; trained for " + info.trained + ": beyond, a classical receiver can be better";
-    std::lock_guard<std::mutex> lock(mutex);
-    if (!said.insert(line).second)
-        return;
-    d_logger->info("{:s}", line);
-    const auto instructions = cpu_instructions_for(info.precision);
-    if (d_parameters.device == "cpu" && !instructions.native)
-        d_logger->warn("{:s} is made for {:s}, and this processor has no instructions for that: "
-                       "{:s} does it instead, slowly",
-                       info.name,
-                       info.precision,
-                       instructions.name);
-}
-
-void receiver_impl::warm_up(loaded_model& model, bool bound) const
-{
-    if (bound)
-        model.engine->stay_bound();
-    model.batch_seconds = model.engine->warm_up(d_batch_sizes.all());
+    return { model.engine->info(), model.engine->description(), d_slot.n_prb(), d_n_rx };
 }
 
 bool receiver_impl::start()
@@ -180,10 +99,10 @@ bool receiver_impl::start()
     d_name = alias_pmt();
     if (d_bound)
         gr::thread::thread_bind_to_processor(processor_affinity());
-    set_inference_threads(d_parameters.threads);
+    set_inference_threads(d_threads);
     d_started = false;
     try {
-        warm_up(*d_model, d_bound);
+        d_loader.warm_up(*d_model, d_bound);
         d_started = true;
     } catch (const std::exception& e) { // from here it would end the thread, and nothing else
         fail(d_model->engine->info().name + ": " + e.what());
@@ -194,29 +113,27 @@ bool receiver_impl::start()
 bool receiver_impl::stop()
 {
     // What is under way was not consumed, and no later start finds it.
-    if (d_under_way > 0)
-        d_finder.expect(d_batches[0].slots[0].index);
-    for (; d_under_way > 0; d_under_way--) {
+    if (!d_batches.empty())
+        d_finder.expect(d_batches.oldest().slots[0].index);
+    for (; !d_batches.empty(); d_batches.release()) {
         try {
             d_model->engine->collect();
         } catch (const std::exception&) {
         }
     }
-    d_offset = 0;
+    d_batches.clear();
     return block::stop();
 }
 
 void receiver_impl::set_model(const std::string& model, int64_t at_slot)
 {
-    auto message = pmt::dict_add(pmt::make_dict(), path_key, pmt::intern(model));
-    if (at_slot >= 0)
-        message = pmt::dict_add(message, at_slot_key, pmt::from_uint64(at_slot));
-    _post(model_port, message);
+    const uint64_t first = at_slot < 0 ? 0 : static_cast<uint64_t>(at_slot);
+    _post(model_port, to_message({ model, first }));
 }
 
 void receiver_impl::handle_model(const pmt::pmt_t& message)
 {
-    const auto request = to_request(message);
+    const auto request = to_model_request(message);
     if (!request) {
         publish_error("a message to the port model must be the path of a model file (symbol), or a "
                       "dictionary with path and at_slot (uint64), got " +
@@ -224,9 +141,9 @@ void receiver_impl::handle_model(const pmt::pmt_t& message)
         return;
     }
     d_model.load(
-        [this, path = request->path, bound = d_bound] {
-            loaded_model model = load(path);
-            warm_up(model, bound);
+        [loader = d_loader, path = request->path, bound = d_bound] {
+            loaded_model model = loader.load(path);
+            loader.warm_up(model, bound);
             return model;
         },
         request->at_slot,
@@ -236,26 +153,17 @@ void receiver_impl::handle_model(const pmt::pmt_t& message)
 void receiver_impl::handle_loaded(const pmt::pmt_t&)
 {
     for (const auto& [model, error] : d_model.take_answers()) {
-        if (!model) {
+        if (model)
+            message_port_pub(stats_port, messages(*model).model_loaded());
+        else
             publish_error(error);
-            continue;
-        }
-        const auto all = about(*model);
-        const auto of = [&all](const pmt::pmt_t& key) {
-            return pmt::dict_ref(all, key, pmt::PMT_NIL);
-        };
-        auto answer = pmt::dict_add(pmt::make_dict(), model_loaded_key, of(model_key));
-        for (const auto& key : { model_sha256_key, engine_key })
-            answer = pmt::dict_add(answer, key, of(key));
-        message_port_pub(stats_port, answer);
     }
 }
 
 void receiver_impl::publish_error(const std::string& why)
 {
     d_logger->error("{:s}; the running model stays", why);
-    message_port_pub(stats_port,
-                     pmt::dict_add(pmt::make_dict(), pmt::mp("model_error"), pmt::intern(why)));
+    message_port_pub(stats_port, receiver_messages::model_error(why));
 }
 
 void receiver_impl::forecast(int, gr_vector_int& ninput_items_required)
@@ -275,10 +183,9 @@ try {
     const int available = *std::min_element(ninput_items.begin(), ninput_items.end());
     while (submit(available, noutput_items / d_slot.n_bits(), input_items)) {
     }
-    if (d_under_way > 0)
+    if (!d_batches.empty())
         return collect(cpu_start, static_cast<float*>(output_items[0]));
-    consume_each(d_offset);
-    d_offset = 0;
+    consume_each(d_batches.clear());
     return 0;
 } catch (const std::exception& e) { // from here it would end the thread, and nothing else
     fail(e.what());
@@ -304,50 +211,49 @@ std::string receiver_impl::error() const
  */
 bool receiver_impl::submit(int available, int space, const gr_vector_const_void_star& in)
 {
-    if (d_under_way == static_cast<int>(d_batches.size()))
-        return false;
-    for (int i = 0; i < d_under_way; i++)
-        space -= d_batches[i].n;
-    if (space < 1)
+    space -= d_batches.slots();
+    if (d_batches.full() || space < 1)
         return false;
 
-    batch_in_work& batch = d_batches[d_under_way];
-    const int waiting = std::min((available - d_offset) / n_symbols, space);
-    const int limit = d_batch_sizes.most(waiting, d_model->batch_seconds, d_max_latency);
+    batch_in_work& batch = d_batches.next();
+    const auto& sizes = d_loader.sizes();
+    int& offset = d_batches.offset;
+    const int waiting = std::min((available - offset) / n_symbols, space);
+    const int limit = sizes.most(waiting, d_model->batch_seconds, d_max_latency);
     batch.n = 0;
     while (batch.n < limit) {
         slot_in_work& slot = batch.slots[batch.n];
-        if (!next_slot(slot, d_offset, available))
+        if (!next_slot(slot, available))
             break;
         if (d_model.due(slot.index)) {
-            if (batch.n > 0 || d_under_way > 0) { // the old model receives these first
-                d_offset = slot.offset;
+            if (batch.n > 0 || !d_batches.empty()) { // the old model receives these first
+                offset = slot.offset;
                 d_finder.expect(slot.index);
                 break;
             }
             d_model.change();
-            d_about = about(*d_model);
+            d_messages = messages(*d_model);
         }
-        if (gather(slot, batch.n, in))
-            batch.n++;
-        else
+        if (!copy_grid(d_slot, in, slot.offset, d_model->engine->grid(batch.n))) {
             drop(slot.index, "NaN or infinite samples");
+            continue;
+        }
+        copy_pilots(d_slot, slot.index, d_model->engine->pilots(batch.n));
+        batch.n++;
     }
     if (batch.n == 0)
         return false;
 
     // Dropped slots may have left a batch of a size that was not warmed up: receive the next larger
     // one, with old slots behind the new.
-    batch.size = d_batch_sizes.position(batch.n);
-    batch.end = nitems_read(0) + d_offset;
-    batch.queued = (available - d_offset) / n_symbols;
-    batch.alone = d_under_way == 0;
-    batch.start = std::chrono::steady_clock::now();
+    batch.size = sizes.position(batch.n);
+    batch.queued = (available - offset) / n_symbols;
+    const auto start = std::chrono::steady_clock::now();
     try {
         const uint64_t before = d_watched ? inference_cpu_ns() : 0;
-        d_model->engine->submit(d_batch_sizes.all()[batch.size]);
+        d_model->engine->submit(sizes.all()[batch.size]);
         batch.engine_cpu_ns = d_watched ? inference_cpu_ns() - before : 0;
-        d_under_way++;
+        d_batches.submitted(start);
     } catch (const device_lost&) {
         throw;
     } catch (const std::exception& e) {
@@ -356,15 +262,13 @@ bool receiver_impl::submit(int available, int space, const gr_vector_const_void_
     return true;
 }
 
-/*
- * The slot at offset (in items behind the read pointer), or the first one behind it: what lies
- * between is dropped. Moves offset to its end.
- */
-bool receiver_impl::next_slot(slot_in_work& slot, int& offset, int available)
+//! The next slot of the input; what lies before it is dropped.
+bool receiver_impl::next_slot(slot_in_work& slot, int available)
 {
+    int& offset = d_batches.offset;
     while (available - offset >= n_symbols) {
-        const auto slot_index = read_tags(slot.tags, offset);
-        const auto place = d_finder.look(d_length_tags, slot_index);
+        read_tags(slot.tags, offset);
+        const auto place = d_finder.look(d_tags.lengths(), d_tags.slot_index());
         slot.index = place.slot_index;
         slot.offset = offset;
         offset += place.symbols;
@@ -376,99 +280,38 @@ bool receiver_impl::next_slot(slot_in_work& slot, int& offset, int available)
     return false;
 }
 
-/*
- * Tags of the 14 symbols at offset: length tags for the finder, all others that a slot there takes
- * along. \return its slot_index, if tagged
- */
-std::optional<uint64_t> receiver_impl::read_tags(std::vector<tag_t>& tags, int offset)
+//! Those of the 14 symbols at offset. \param others gets what travels with a slot there
+void receiver_impl::read_tags(std::vector<tag_t>& others, int offset)
 {
-    std::optional<uint64_t> slot_index;
-    tags.clear();
-    d_length_tags.clear();
-    for (int port = 0; port < d_parameters.n_rx; port++) {
-        const uint64_t first = nitems_read(port) + offset;
-        get_tags_in_range(d_port_tags, port, first, first + n_symbols);
-        for (const auto& tag : d_port_tags) {
-            if (pmt::eq(tag.key, d_len_tag_key)) {
-                const bool fits =
-                    pmt::is_integer(tag.value) && pmt::to_long(tag.value) == n_symbols;
-                d_length_tags.push_back({ port,
-                                          static_cast<int>(tag.offset - first),
-                                          fits ? "" : pmt::write_string(tag.value) });
-                continue;
-            }
-            if (pmt::eq(tag.key, slot_index_key))
-                if (const auto index = to_unsigned(tag.value))
-                    slot_index = index;
-            const bool repeated = std::any_of(tags.begin(), tags.end(), [&](auto& other) {
-                return pmt::eq(tag.key, other.key) && pmt::equal(tag.value, other.value);
-            });
-            if (port == 0 || !repeated)
-                tags.push_back(tag);
-        }
+    others.clear();
+    d_tags.clear();
+    for (int stream = 0; stream < d_n_rx; stream++) {
+        const uint64_t first = nitems_read(stream) + offset;
+        get_tags_in_range(d_stream_tags, stream, first, first + n_symbols);
+        d_tags.add(stream, first, d_stream_tags, others);
     }
-    return slot_index;
-}
-
-bool receiver_impl::gather(const slot_in_work& slot,
-                           int place,
-                           const gr_vector_const_void_star& in) const
-{
-    const int n_floats = 2 * d_slot.n_subcarriers();
-    const int fft_size = d_slot.fft_size();
-    float* grid = d_model->engine->grid(place);
-    float* const first = grid;
-    bool finite = true;
-    float peak = 0.0f;
-    for (int port = 0; port < d_parameters.n_rx; port++) {
-        const auto* symbols = static_cast<const gr_complex*>(in[port]) + slot.offset * fft_size;
-        for (int symbol = 0; symbol < n_symbols; symbol++, grid += n_floats) {
-            const gr_complex* row = symbols + symbol * fft_size + d_slot.first_bin();
-            const float largest =
-                copy_scaled(reinterpret_cast<const float*>(row), n_floats, 1.0f, grid);
-            finite &= std::isfinite(largest);
-            peak = std::max(peak, largest);
-        }
-    }
-    if (const float factor = to_unit_power(peak); finite && factor != 1.0f)
-        copy_scaled(first, static_cast<int>(grid - first), factor, first);
-    // All other symbols have none, in the engine's buffer too: whole grids would flush the caches.
-    const auto& pilots = d_slot.pilots(slot.index);
-    for (const int symbol : d_slot.dmrs())
-        std::copy_n(&pilots[symbol * n_floats],
-                    n_floats,
-                    d_model->engine->pilots(place) + symbol * n_floats);
-    return finite;
 }
 
 //! LLRs of the oldest batch that is under way. \return how many
 int receiver_impl::collect(uint64_t cpu_start, float* out)
 {
-    using clock = std::chrono::steady_clock;
     auto& engine = *d_model->engine;
-    batch_in_work& batch = d_batches[0];
-    d_under_way--;
-    const int done = d_under_way > 0 ? static_cast<int>(batch.end - nitems_read(0)) : d_offset;
+    batch_in_work& batch = d_batches.oldest();
     const float* llr = nullptr;
     try {
         llr = engine.collect();
     } catch (const device_lost&) {
+        d_batches.release(); // stop() must not collect it again
         throw;
     } catch (const std::exception& e) {
         drop(batch, std::string("inference failed: ") + e.what());
     }
-    // Of the time that two batches were under way, each has its part.
-    const auto now = clock::now();
-    const auto elapsed = now - std::max(batch.start, d_collected);
-    d_collected = now;
+    const auto took = d_batches.collected(std::chrono::steady_clock::now());
 
     int produced = 0;
     if (llr) {
-        // A slow minimum: one disturbed inference must not forbid its batch size for ever.
-        double& usual = d_model->batch_seconds[batch.size];
         if (batch.alone)
-            usual = std::min(std::chrono::duration<double>(elapsed).count(), 1.01 * usual);
-
+            d_model->took(batch.size, std::chrono::duration<double>(took).count());
         const int llrs_per_slot = n_symbols * d_slot.n_subcarriers() * engine.llr_stride();
         for (int i = 0; i < batch.n; i++) {
             slot_in_work& slot = batch.slots[i];
@@ -482,62 +325,37 @@ int receiver_impl::collect(uint64_t cpu_start, float* out)
                 drop(slot.index, "the model gave NaN or infinite LLRs");
             }
         }
-        const auto wall_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(elapsed).count();
+        const auto wall_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(took).count();
         if (d_watched)
             publish_stats(batch, wall_ns, cpu_start);
     }
-    consume_each(done);
-    d_offset -= done;
-    std::rotate(d_batches.begin(), d_batches.begin() + 1, d_batches.end());
+    consume_each(d_batches.release());
     return produced;
 }
 
 void receiver_impl::publish_stats(const batch_in_work& batch, uint64_t wall_ns, uint64_t cpu_start)
 {
-    const uint64_t cpu_ns = inference_cpu_ns() - cpu_start;
-    // dict_add would look for the key first
-    const auto with = [](const pmt::pmt_t& dict, const pmt::pmt_t& key, const pmt::pmt_t& value) {
-        return pmt::dcons(pmt::cons(key, value), dict);
-    };
-    auto stats = with(d_about, inference_ns_key, pmt::from_uint64(wall_ns / batch.n));
-    stats = with(stats, cpu_ns_key, pmt::from_uint64(cpu_ns / batch.n));
-    stats = with(stats, engine_cpu_ns_key, pmt::from_uint64(batch.engine_cpu_ns / batch.n));
-    stats = with(stats, queue_depth_key, pmt::from_long(batch.queued));
-    stats = with(stats, batch_key, pmt::from_long(batch.n));
+    const auto about = d_messages.about(
+        { batch.n, wall_ns, inference_cpu_ns() - cpu_start, batch.engine_cpu_ns, batch.queued });
     for (int i = 0; i < batch.n; i++)
         if (batch.slots[i].received)
-            message_port_pub(stats_port,
-                             with(stats, slot_index_key, pmt::from_uint64(batch.slots[i].index)));
+            message_port_pub(stats_port, receiver_messages::slot(about, batch.slots[i].index));
 }
 
 void receiver_impl::forward_tags(slot_in_work& slot, uint64_t out_offset)
 {
-    bool has_index = false;
-    for (tag_t& tag : slot.tags) {
-        has_index |= pmt::eq(tag.key, slot_index_key);
-        tag.offset = out_offset;
+    d_tags.to_llrs(slot.tags, out_offset, slot.index, d_n_bits, d_name);
+    for (const tag_t& tag : slot.tags)
         add_item_tag(0, tag);
-    }
-    if (!has_index)
-        add_item_tag(0, out_offset, slot_index_key, pmt::from_uint64(slot.index), d_name);
-    add_item_tag(0, out_offset, d_len_tag_key, d_n_bits, d_name);
 }
 
 void receiver_impl::drop(uint64_t slot_index, const std::string& reason)
 {
     d_dropped++;
-    d_unlogged++;
-    const auto now = std::chrono::steady_clock::now();
-    if (now - d_last_warning >= std::chrono::seconds(1)) {
-        d_logger->warn("slot {:d} dropped: {:s} ({:d} since the last warning)",
-                       slot_index,
-                       reason,
-                       d_unlogged);
-        d_last_warning = now;
-        d_unlogged = 0;
-    }
-    auto stats = pmt::dict_add(pmt::make_dict(), slot_index_key, pmt::from_uint64(slot_index));
-    message_port_pub(stats_port, pmt::dict_add(stats, dropped_key, pmt::intern(reason)));
+    if (const uint64_t n = d_drop_lines.count())
+        d_logger->warn(
+            "slot {:d} dropped: {:s} ({:d} since the last warning)", slot_index, reason, n);
+    message_port_pub(stats_port, receiver_messages::dropped(slot_index, reason));
 }
 
 void receiver_impl::drop(const batch_in_work& batch, const std::string& reason)

@@ -5,6 +5,7 @@
 #include "background_worker.h"
 #include "engine.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -18,6 +19,12 @@ namespace gr::deeprx {
 struct loaded_model {
     std::unique_ptr<gr::deeprx::engine> engine;
     std::vector<double> batch_seconds; // that each batch size takes
+
+    //! A slow minimum: one disturbed inference must not forbid its batch size for ever.
+    void took(int size, double seconds)
+    {
+        batch_seconds[size] = std::min(seconds, 1.01 * batch_seconds[size]);
+    }
 };
 
 /*!

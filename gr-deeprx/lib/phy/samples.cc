@@ -38,6 +38,40 @@ float to_unit_power(float peak)
     return std::ldexp(1.0f, std::clamp(1 - exponent, -126, 127));
 }
 
+bool copy_grid(const slot_geometry& slot,
+               const std::vector<const void*>& streams,
+               int first,
+               float* grid)
+{
+    const int n_floats = 2 * slot.n_subcarriers();
+    const size_t stride = 2 * slot.fft_size();
+    const size_t start = first * stride + 2 * slot.first_bin();
+    float* const to = grid;
+    bool finite = true;
+    float peak = 0.0f;
+    for (const void* stream : streams) {
+        const float* from = static_cast<const float*>(stream) + start;
+        for (int symbol = 0; symbol < slot_geometry::n_symbols; symbol++) {
+            const float largest = copy_scaled(from, n_floats, 1.0f, grid);
+            finite &= std::isfinite(largest);
+            peak = std::max(peak, largest);
+            from += stride;
+            grid += n_floats;
+        }
+    }
+    if (const float factor = to_unit_power(peak); finite && factor != 1.0f)
+        copy_scaled(to, static_cast<int>(grid - to), factor, to);
+    return finite;
+}
+
+void copy_pilots(const slot_geometry& slot, uint64_t slot_index, float* pilots)
+{
+    const int n_floats = 2 * slot.n_subcarriers();
+    const auto& from = slot.pilots(slot_index); // copied whole they would flush the caches
+    for (const int symbol : slot.dmrs())
+        std::copy_n(&from[symbol * n_floats], n_floats, pilots + symbol * n_floats);
+}
+
 bool copy_llrs(const slot_geometry& slot, const float* llr, int stride, float sign, float* out)
 {
     const int n_sc = slot.n_subcarriers();

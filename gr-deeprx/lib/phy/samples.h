@@ -4,6 +4,9 @@
 
 #include "slot_geometry.h"
 
+#include <cstdint>
+#include <vector>
+
 namespace gr::deeprx {
 
 //! Copies n floats times \p factor. \return the largest magnitude, no finite one if any is not
@@ -15,6 +18,21 @@ float copy_scaled(const float* from, int n, float factor, float* to);
  * \return a power of two, which changes no digit; 1 for peaks of 3 to 6, as unit power has them
  */
 float to_unit_power(float peak);
+
+/*!
+ * \brief A slot as engines take it: its subcarriers only, at about unit power.
+ * \param streams of OFDM symbols, one an antenna, complex64 [symbols][fft_size], DC in the middle
+ * \param first symbol of the slot in them
+ * \param grid float32 [n_rx][14][n_subcarriers][2]
+ * \return whether all samples are finite
+ */
+bool copy_grid(const slot_geometry& slot,
+               const std::vector<const void*>& streams,
+               int first,
+               float* grid);
+
+//! A slot's pilots, into float32 [14][n_subcarriers][2] whose symbols without pilots are zero.
+void copy_pilots(const slot_geometry& slot, uint64_t slot_index, float* pilots);
 
 /*!
  * \brief A slot's LLRs in transmit bit order: symbol by symbol, subcarriers ascending, pilots left

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#include "model_loader.h"
+#include "cpu_instructions.h"
+
+#include <mutex>
+#include <set>
+#include <utility>
+
+namespace gr::deeprx {
+
+model_loader::model_loader(const engine_parameters& parameters, gr::logger_ptr logger)
+    : d_parameters(parameters), d_sizes(parameters.max_batch), d_logger(std::move(logger))
+{
+}
+
+loaded_model model_loader::load(const std::string& path) const
+{
+    set_inference_threads(d_parameters.threads);
+    auto engine = load_engine(path, d_parameters);
+    say_once(engine->info(), engine->description());
+    return { std::move(engine), {} };
+}
+
+void model_loader::warm_up(loaded_model& model, bool bound) const
+{
+    if (bound)
+        model.engine->stay_bound();
+    model.batch_seconds = model.engine->warm_up(d_sizes.all());
+}
+
+//! Once in a process: who measures many points makes as many flowgraphs.
+void model_loader::say_once(const model_info& info, const std::string& engine) const
+{
+    static std::mutex mutex;
+    static std::set<std::string> said;
+    std::string line = info.name + ": " + engine;
+    if (!info.trained.empty())
+        line += "; trained for " + info.trained + ": beyond, a classical receiver can be better";
+    std::lock_guard<std::mutex> lock(mutex);
+    if (!said.insert(line).second)
+        return;
+    d_logger->info("{:s}", line);
+    const auto instructions = cpu_instructions_for(info.precision);
+    if (d_parameters.device == "cpu" && !instructions.native)
+        d_logger->warn("{:s} is made for {:s}, and this processor has no instructions for that: "
+                       "{:s} does it instead, slowly",
+                       info.name,
+                       info.precision,
+                       instructions.name);
+}
+
+} // namespace gr::deeprx

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#pragma once
+
+#include "batch_sizes.h"
+#include "engine.h"
+#include "model_swap.h"
+
+#include <gnuradio/logger.h>
+
+#include <string>
+
+namespace gr::deeprx {
+
+//! Loads and warms up a block's models, and logs what they are. Copies are for other threads.
+class model_loader
+{
+public:
+    model_loader(const engine_parameters& parameters, gr::logger_ptr logger);
+
+    const batch_sizes& sizes() const { return d_sizes; }
+
+    //! \throws as load_engine() does
+    loaded_model load(const std::string& path) const;
+
+    /*!
+     * \param bound whether it stays on the cores of the calling thread
+     * \throws std::runtime_error one line
+     */
+    void warm_up(loaded_model& model, bool bound) const;
+
+private:
+    void say_once(const model_info& info, const std::string& engine) const;
+
+    engine_parameters d_parameters;
+    batch_sizes d_sizes;
+    gr::logger_ptr d_logger;
+};
+
+} // namespace gr::deeprx
