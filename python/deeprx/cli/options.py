@@ -15,6 +15,7 @@ from deeprx_common.options import list_of, one_of
 from deeprx_common.slot import MODULATIONS, SlotConfig
 
 from ..blocks.tdl import PROFILES
+from ..measure.link import Link
 
 IDLE_S = 3.0  # of nothing running, before the first flowgraph
 ENGINES = ("auto", "torchscript", "openvino")
@@ -134,6 +135,25 @@ def slot_config(arguments) -> SlotConfig:
     """The slot that was asked for. Raises ValueError where there is none such."""
     a = arguments
     return SlotConfig(n_prb=a.n_prb, modulation=a.modulation, dmrs=tuple(a.dmrs), cell_id=a.cell_id)
+
+
+def link_of(arguments, channel: str, sinr_db: float) -> Link:
+    """The simulated link that was asked for, over one channel at one SINR."""
+    a = arguments
+    return Link(
+        config=slot_config(a),
+        n_rx=a.n_rx,
+        channel=channel,
+        delay_spread_s=a.delay_spread,
+        doppler_hz=a.doppler,
+        sinr_db=sinr_db,
+        sir_db=a.sir,
+        cfo_hz=a.cfo,
+        slots=a.slots,
+        burst=a.burst,
+        preamble=a.sync,
+        seed=a.seed,
+    )
 
 
 def single(values: Sequence, option: str):

@@ -3,24 +3,20 @@
 
 import math
 import sys
-import time
 from pathlib import Path
 
-from deeprx_common import energy
 from deeprx_common.options import list_of
-from deeprx_common.terminal import make_console, progress_bar
 
 from ..blocks.guarded import run_flowgraph
 from ..measure.flowgraph import stop_on_ctrl_c
-from ..measure.points import add_points, new_report
 from ..measure.radio_link import Exchange, Receiver, Transmitter, heard_and_lost
 from ..models.file import read_model_file
 from ..radio.devices import open_radio
 from ..radio.radio import Tuning, transmit_scale
 from ..radio.soapy import counting_marks
 from ..radio.software import SoftwareRadio
-from .options import METERING, SLOT, add_options, open_meter, out_folder, slot_config
-from .results import conclude, seed_hint
+from .options import METERING, SLOT, add_options, slot_config
+from .results import Session, seed_hint
 
 
 def configure(parser) -> None:
@@ -70,8 +66,7 @@ def run(arguments) -> int:
     if not rx_args:
         return _transmit(Transmitter(radios[tx_args], sending, config, a.slots, a.seed))
     models = [read_model_file(name) for name in a.receiver]
-    meter, idle = open_meter(a)
-    n_slots = a.slots if tx_args else 0
+    session = Session(a, "{task.completed:.0f}/{task.total:.0f} slots")
     radio = radios[rx_args]
     with counting_marks() as marks:
         receiver = Receiver(
@@ -81,7 +76,7 @@ def run(arguments) -> int:
             models,
             n_rx=a.n_rx,
             seed=a.seed,
-            n_slots=n_slots,
+            n_slots=a.slots if tx_args else 0,
             device=a.device,
             engine=a.engine,
             record=a.record,
@@ -90,43 +85,30 @@ def run(arguments) -> int:
         if tx_args:
             transmitter = Transmitter(radios[tx_args], sending, config, a.slots, a.seed)
         exchange = Exchange(transmitter, receiver, a.slots, not radio.free_running)
-        folder = out_folder(a)
-        console = make_console()
-        started = time.monotonic()
-        bar = progress_bar(console, "{task.completed:.0f}/{task.total:.0f} slots")
-        with stop_on_ctrl_c() as stop, bar as progress:
-            task = progress.add_task(radio.args, total=a.slots)
+        with session:
+            task = session.progress.add_task(radio.args, total=a.slots)
 
             def advance():
-                progress.update(task, completed=receiver.slots)
+                session.progress.update(task, completed=receiver.slots)
                 exchange.advance()
 
-            window = energy.EnergyWindow(meter, idle)
-            run_flowgraph(receiver, stop.is_set, advance)
-            counted = window.read()
+            window = session.run(receiver, advance)
             exchange.end()
     if exchange.failure:
         raise exchange.failure
-    if exchange.error and not stop.is_set():
+    if exchange.error and not session.stop.is_set():
         raise ValueError(f"{radio.args}: {exchange.error}")
-    measured = new_report()
-    heard = measured["radio"] = heard_and_lost(radio, receiver, transmitter, marks.events)
+    heard = session.report["radio"] = heard_and_lost(radio, receiver, transmitter, marks.events)
     heard |= {"frequency_hz": a.freq, "sample_rate": rate}
     heard |= {"tx_gain_db": a.tx_gain, "rx_gain_db": a.rx_gain}
     broken = receiver.recording and receiver.recording.error()
     known = radio.conditions | receiver.synchronisation | {"seed": a.seed}
-    points = add_points(
-        measured,
-        receiver,
-        counted,
-        [known] * len(models),
-        a.slots if tx_args else None,
-        bool(stop.is_set() or broken),
-    )
+    sent = a.slots if tx_args and not broken else None
+    points = session.add_points(receiver, window, [known] * len(models), sent)
     notes = [f"radio: {_heard(heard)}", *seed_hint(points, f"--seed {a.seed}")]
     if receiver.recording and not broken:
         notes.append(f"recorded: {receiver.recording.paths()[0]} (replay it with --seed {a.seed})")
-    status = conclude(measured, folder, console, started, radio.name, stop.is_set(), notes)
+    status = session.conclude(radio.name, notes)
     if broken:
         kept = receiver.recording.paths()[0]
         print(f"deeprx: error: {broken.strerror}: it all ends here; kept: {kept}", file=sys.stderr)

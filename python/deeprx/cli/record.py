@@ -13,11 +13,10 @@ from deeprx_common.terminal import make_console, progress_bar
 from ..blocks.guarded import run_flowgraph
 from ..blocks.slot_stream import slot_keywords
 from ..measure.flowgraph import stop_on_ctrl_c
-from ..measure.link import Link
 from ..recording.recording import SentSlots
 from ..recording.sink import recording_sink
 from ..recording.writer import DATATYPES
-from .options import FADING, SLOT, add_options, add_timing, single, slot_config
+from .options import FADING, SLOT, add_options, add_timing, link_of, single
 
 FULL_SCALE = 8.0  # ci16_le: 9 dB above a sample's rms with noise of the same power: clips nothing
 
@@ -44,20 +43,7 @@ def _login() -> str:
 
 def run(arguments) -> int:
     a = arguments
-    link = Link(
-        config=slot_config(a),
-        n_rx=a.n_rx,
-        channel=single(a.channel, "--channel"),
-        delay_spread_s=a.delay_spread,
-        doppler_hz=a.doppler,
-        sinr_db=single(a.sinr, "--sinr"),
-        sir_db=a.sir,
-        cfo_hz=a.cfo,
-        slots=a.slots,
-        burst=a.burst,
-        preamble=a.sync,
-        seed=a.seed,
-    )
+    link = link_of(a, single(a.channel, "--channel"), single(a.sinr, "--sinr"))
     flowgraph = gr.top_block("deeprx record", catch_exceptions=True)
     fading = link.connect(flowgraph)
     sink = recording_sink(

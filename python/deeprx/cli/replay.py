@@ -1,20 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """deeprx replay: receivers side by side on the slots of a SigMF recording."""
 
-import time
-
-from deeprx_common import energy
 from deeprx_common.slot import SlotConfig
-from deeprx_common.terminal import make_console, progress_bar
 
-from ..blocks.guarded import run_flowgraph
-from ..measure.flowgraph import CLUSTER_SLOTS, stop_on_ctrl_c
-from ..measure.points import add_points, new_report
+from ..measure.flowgraph import CLUSTER_SLOTS
 from ..measure.replay import ExpectedSlots, Replay
 from ..models.file import read_model_file
 from ..recording.recording import Recording, SentSlots
-from .options import METERING, REQUIRED, Unset, add_options, add_timing, open_meter, out_folder
-from .results import conclude, seed_hint
+from .options import METERING, REQUIRED, Unset, add_options, add_timing
+from .results import Session, seed_hint
 
 
 def configure(parser) -> None:
@@ -84,27 +78,20 @@ def run(arguments) -> int:
     slots = expected(recording, a)
     if a.sync and not slots.sent.preamble:
         raise ValueError(f"{recording.path}: its slots have no preamble: give --aligned")
-    console = make_console()
-    folder = out_folder(a)
-    meter, idle = open_meter(a)
-    flowgraph = Replay(recording, slots, models, a.sync, a.device, a.engine)
-    started = time.monotonic()
-    bar = progress_bar(console, "{task.percentage:.0f} %  {task.fields[slots]} slots")
-    with stop_on_ctrl_c() as stop, bar as progress:
-        task = progress.add_task("sha512", total=recording.n_samples, slots=0)
+    with Session(a, "{task.percentage:.0f} %  {task.fields[slots]} slots") as session:
+        flowgraph = Replay(recording, slots, models, a.sync, a.device, a.engine)
+        task = session.progress.add_task("sha512", total=recording.n_samples, slots=0)
         recording.verify()
-        progress.update(task, description=recording.path.name)
+        session.progress.update(task, description=recording.path.name)
 
         def advance():
-            progress.update(task, completed=flowgraph.source.position, slots=flowgraph.slots)
+            read, received = flowgraph.source.position, flowgraph.slots
+            session.progress.update(task, completed=read, slots=received)
 
-        window = energy.EnergyWindow(meter, idle)
-        run_flowgraph(flowgraph, stop.is_set, advance)
-        counted = window.read()
+        window = session.run(flowgraph, advance)
     if flowgraph.source.error():
         raise flowgraph.source.error()
-    measured = new_report()
-    measured["recording"] = {
+    session.report["recording"] = {
         "name": recording.path.name,
         "datatype": recording.datatype,
         "sample_rate": recording.sample_rate,
@@ -112,19 +99,11 @@ def run(arguments) -> int:
         "sha512": recording.sha512,
     }
     known = slots.sent.conditions | flowgraph.synchronisation | {"seed": slots.sent.bit_seed}
-    points = add_points(
-        measured,
-        flowgraph,
-        counted,
-        [known | {"llr_quality": quality.estimate()} for quality in flowgraph.qualities],
-        slots.slots,
-        stop.is_set(),
-    )
-    notes = _quality(points)
+    fields = [known | {"llr_quality": quality.estimate()} for quality in flowgraph.qualities]
+    points = session.add_points(flowgraph, window, fields, slots.slots)
     seed = "the recording's deeprx:bit_seed" if a.seed is None else "--seed"
-    notes += seed_hint(points, f"{seed} {slots.sent.bit_seed}")
-    name = recording.path.name
-    return conclude(measured, folder, console, started, name, stop.is_set(), notes)
+    notes = _quality(points) + seed_hint(points, f"{seed} {slots.sent.bit_seed}")
+    return session.conclude(recording.path.name, notes)
 
 
 def _quality(points: list[dict]) -> list[str]:

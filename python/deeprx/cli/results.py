@@ -1,55 +1,100 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How loopback, replay and radio end: the report, its tables, and what the tables do not show."""
+"""What loopback, replay and radio do alike: they run, and end with the report, its tables, and what
+the tables do not show.
+"""
 
 import sys
 import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
 from rich.console import Console
 
-from deeprx_common import report, report_view
+from deeprx_common import energy, report, report_view
+from deeprx_common.terminal import make_console, progress_bar
+
+from ..blocks.guarded import run_flowgraph
+from ..measure.flowgraph import Flowgraph, stop_on_ctrl_c
+from ..measure.points import add_points, new_report
+from .options import open_meter, out_folder
 
 CHANCE = 0.45  # BER of bits that have nothing to do with those sent, and nearly so
 
 
-def conclude(
-    measured: dict,
-    folder: Path,
-    console: Console,
-    started: float,
-    what: str,
-    stopped: bool,
-    notes: Sequence[str] = (),
-) -> int:
-    """Write report.json, and ber.png where bit error rates are known over SINR; show tables, notes
-    and what the slots tell of themselves; say where all is. Returns the exit status: 130 where it
-    was stopped, 1 where no receiver received any slot, else 0.
+class Session:
+    """A report that grows with every flowgraph that runs.
 
-    started: time.monotonic() of the beginning. what: what was measured, for the last line.
+    counts: what the progress bar shows of a task. Raises what open_meter() raises. Entering makes
+    the folder for the results, shows the bar, and lets Ctrl-C set stop.
     """
-    points, files = measured["points"], [folder / "report.json"]
-    report.write(measured, files[0])
-    picture = folder / "ber.png"
-    if any(p["ber"] is not None and p["sinr_db"] is not None for p in points):
-        files.append(picture)
-        report_view.plot(points, picture)
-    else:  # another run's would pass for this one's
-        picture.unlink(missing_ok=True)
-    show(measured, console)
-    for note in notes:
-        print(note)
-    took = time.monotonic() - started
-    where = ", ".join(map(str, files))
-    if stopped:
-        kept = f"what was measured: {where}" if points else "nothing was measured"
-        print(f"deeprx: stopped after {took:.0f} s; {kept}", file=sys.stderr)
-        return 130
-    if not any(p["slots"] for p in points):
-        print(f"deeprx: {what}: no slot was received; report: {where}", file=sys.stderr)
-        return 1
-    console.print(f"{what} in {took:.0f} s: {where}", markup=False, soft_wrap=True)
-    return 0
+
+    def __init__(self, arguments, counts: str):
+        self._arguments = arguments
+        self._meter, self._idle = open_meter(arguments)
+        self.console = make_console()
+        self.report = new_report()
+        self.progress = progress_bar(self.console, counts)
+
+    @property
+    def seconds(self) -> float:
+        """Since its beginning."""
+        return time.monotonic() - self._started
+
+    def __enter__(self) -> "Session":
+        self._folder = out_folder(self._arguments)
+        self._started = time.monotonic()
+        with ExitStack() as entered:
+            self.stop = entered.enter_context(stop_on_ctrl_c())
+            entered.enter_context(self.progress)
+            self._entered = entered.pop_all()
+        return self
+
+    def __exit__(self, *error):
+        self._entered.close()
+
+    def run(
+        self, flowgraph: Flowgraph, advance: Callable[[], None], every_s: float = 0.2
+    ) -> energy.Window:
+        """Run to the end or until Ctrl-C, calling advance() now and then; returns what the meter
+        counted. Raises as run_flowgraph() does.
+        """
+        window = energy.EnergyWindow(self._meter, self._idle)
+        run_flowgraph(flowgraph, self.stop.is_set, advance, every_s)
+        return window.read()
+
+    def add_points(self, flowgraph: Flowgraph, window: energy.Window, fields, slots) -> list[dict]:
+        """See measure.points.add_points()."""
+        return add_points(self.report, flowgraph, window, fields, slots, self.stop.is_set())
+
+    def conclude(self, what: str, notes: Sequence[str] = ()) -> int:
+        """Write report.json, and ber.png where bit error rates are known over SINR; show tables,
+        notes and what the slots tell of themselves; say where all is. Returns the exit status: 130
+        where it was stopped, 1 where no receiver received any slot, else 0.
+
+        what: was measured, for the last line.
+        """
+        points, files = self.report["points"], [self._folder / "report.json"]
+        report.write(self.report, files[0])
+        picture = self._folder / "ber.png"
+        if any(p["ber"] is not None and p["sinr_db"] is not None for p in points):
+            files.append(picture)
+            report_view.plot(points, picture)
+        else:  # another run's would pass for this one's
+            picture.unlink(missing_ok=True)
+        show(self.report, self.console)
+        for note in notes:
+            print(note)
+        where = ", ".join(map(str, files))
+        if self.stop.is_set():
+            kept = f"what was measured: {where}" if points else "nothing was measured"
+            print(f"deeprx: stopped after {self.seconds:.0f} s; {kept}", file=sys.stderr)
+            return 130
+        if not any(p["slots"] for p in points):
+            print(f"deeprx: {what}: no slot was received; report: {where}", file=sys.stderr)
+            return 1
+        line = f"{what} in {self.seconds:.0f} s: {where}"
+        self.console.print(line, markup=False, soft_wrap=True)
+        return 0
 
 
 def show(measured: dict, console: Console) -> None:
