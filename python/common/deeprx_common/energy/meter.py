@@ -80,14 +80,7 @@ class Meter(ABC):
 
         Raises OSError with one line where the counter stands still.
         """
-        start = time.monotonic()
-        last, steps = self.joules(), []
-        while len(steps) <= TICKS_SEEN and (now := time.monotonic()) - start < TICK_LIMIT_S:
-            if (joules := self.joules()) != last:
-                last = joules
-                steps.append(now)
-            time.sleep(0.0002)
-        ticks = sorted(b - a for a, b in pairwise(steps))
+        ticks = _ticks(self.joules, 0.0002)
         if not ticks:
             raise OSError(f"{self.source}: the counter stood still for {TICK_LIMIT_S:g} s")
         self.tick_s, self.edge_s = ticks[len(ticks) // 2], ticks[-1]
@@ -107,13 +100,25 @@ class Meter(ABC):
         ).start()
 
 
+def _ticks(read: Callable[[], float], pause_s: float) -> list[float]:
+    """Seconds between changes of what is read, ascending, of up to TICKS_SEEN and TICK_LIMIT_S."""
+    start = time.monotonic()
+    last, changes = read(), []
+    while len(changes) <= TICKS_SEEN and (now := time.monotonic()) - start < TICK_LIMIT_S:
+        if (value := read()) != last:
+            last = value
+            changes.append(now)
+        time.sleep(pause_s)
+    return sorted(b - a for a, b in pairwise(changes))
+
+
 def _read_until(meter: Callable[[], Meter | None], stop: threading.Event, period_s: float) -> None:
     while not stop.wait(period_s):
-        if (found := meter()) is None:
+        if (alive := meter()) is None:
             return
         with suppress(OSError):  # the meter keeps it as a fault
-            found.joules()
-        del found
+            alive.joules()
+        del alive
 
 
 class Counter(Meter):
@@ -179,14 +184,7 @@ class PowerSensor(Meter):
 
     def measure_tick(self):
         """As Meter's; a power that happens to be steady leaves the period of the sampling."""
-        start = time.monotonic()
-        last, changes = self._watts(), []
-        while len(changes) <= TICKS_SEEN and (now := time.monotonic()) - start < TICK_LIMIT_S:
-            if (watts := self._watts()) != last:
-                last = watts
-                changes.append(now)
-            time.sleep(0.001)
-        ticks = sorted(b - a for a, b in pairwise(changes))
+        ticks = _ticks(self._watts, 0.001)
         self.tick_s = ticks[len(ticks) // 2] if ticks else SAMPLE_S
         self.resolution_j = self._resolution_w * self.tick_s
 

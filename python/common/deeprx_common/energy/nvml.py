@@ -9,35 +9,37 @@ from .meter import Counter, PowerSensor
 from .price import Price
 
 
-class _NvidiaGpu:
+class _Board:
     """One GPU by what CUDA calls it or by its UUID; NVML counts differently than CUDA."""
 
-    def __init__(self, device: str):
+    def __init__(self, device: str, source: str):
         try:
             import pynvml
         except ImportError as error:
             raise OSError("nvidia-ml-py is not installed") from error
-        self.nvml = pynvml
+        self._nvml = pynvml
         try:
             pynvml.nvmlInit()
             uuid = device if device.startswith("GPU-") else cuda_uuid(ordinal(device))
-            self.handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+            self._handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
         except pynvml.NVMLError as error:
             raise OSError(f"NVML: {error}") from error
+        super().__init__(source, "gpu board", 1e-3)
+        self.price = Price(device)
 
-    def ask(self, function: str, *arguments):
+    def _ask(self, function: str, *arguments):
         try:
-            return getattr(self.nvml, function)(self.handle, *arguments)
-        except self.nvml.NVMLError as error:
+            return getattr(self._nvml, function)(self._handle, *arguments)
+        except self._nvml.NVMLError as error:
             raise OSError(f"NVML: {error}") from error
 
     def disturbance(self) -> str:
         try:
-            found = self.nvml.nvmlDeviceGetComputeRunningProcesses(self.handle)
-        except self.nvml.NVMLError:
+            running = self._ask("nvmlDeviceGetComputeRunningProcesses")
+        except OSError:
             return ""
-        others = [p.pid for p in found if p.pid != os.getpid()]
-        if len(others) == len(found):  # in a container NVML knows us by a number that we do not
+        others = [p.pid for p in running if p.pid != os.getpid()]
+        if len(others) == len(running):  # in a container NVML knows us by a number that we do not
             others = others[1:]
         if not others:
             return ""
@@ -73,7 +75,7 @@ def cuda_uuid(index: int) -> str:
     return "GPU-" + "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
 
 
-class NvmlMeter(Counter):
+class NvmlMeter(_Board, Counter):
     """One NVIDIA board through NVML's total-energy counter (Volta and later).
 
     device: "cuda", "cuda:1" or a UUID "GPU-...". Raises OSError with one line where there is no
@@ -81,32 +83,20 @@ class NvmlMeter(Counter):
     """
 
     def __init__(self, device: str = "cuda"):
-        self._gpu = _NvidiaGpu(device)
-        super().__init__("NVML total energy", "gpu board", 1e-3)
-        self.price = Price(device)
-
-    def disturbance(self):
-        return self._gpu.disturbance()
+        super().__init__(device, "NVML total energy")
 
     def _counts(self):
-        return [self._gpu.ask("nvmlDeviceGetTotalEnergyConsumption")]
+        return [self._ask("nvmlDeviceGetTotalEnergyConsumption")]
 
 
-class NvmlPowerMeter(PowerSensor):
+class NvmlPowerMeter(_Board, PowerSensor):
     """One NVIDIA board: the integral of NVML's instant power, for boards without a counter."""
 
     def __init__(self, device: str = "cuda"):
-        self._gpu = _NvidiaGpu(device)
-        super().__init__("NVML instant power", "gpu board", 1e-3)
-        self.price = Price(device)
-
-    def disturbance(self):
-        return self._gpu.disturbance()
+        super().__init__(device, "NVML instant power")
 
     def _watts(self):
-        (field,) = self._gpu.ask(
-            "nvmlDeviceGetFieldValues", [self._gpu.nvml.NVML_FI_DEV_POWER_INSTANT]
-        )
+        (field,) = self._ask("nvmlDeviceGetFieldValues", [self._nvml.NVML_FI_DEV_POWER_INSTANT])
         if field.nvmlReturn != 0:
-            raise OSError(f"NVML instant power: {self._gpu.nvml.NVMLError(field.nvmlReturn)}")
+            raise OSError(f"NVML instant power: {self._nvml.NVMLError(field.nvmlReturn)}")
         return field.value.uiVal * 1e-3
