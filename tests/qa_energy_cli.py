@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """deeprx energy: receivers in turns, and what error rate their joules buy."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from gnuradio.deeprx import Engine
 from gnuradio.deeprx.cli import main
 from gnuradio.deeprx.deeprx_python import engines
-from gnuradio.deeprx.measure.machine import machine_name
 from gnuradio.deeprx.models.file import read_model_file
-from qa_profile import CpuTimeMeter, machine
+from qa_profile import CpuTimeMeter
 from receiver_models import ReadsFile, ir_of, save
 from torch import nn
 
 from deeprx_common import energy, report
-from deeprx_common.energy.machine import write_profile
 from deeprx_common.slot import SlotConfig
 from deeprx_common.stats import mean_ci95
 
@@ -152,44 +152,31 @@ def test_a_report_of_several_channels_needs_one_named(models, tmp_path, capsys):
     assert {p["channel"] for p in points} == {"TDL-E"}
 
 
-def test_batches_and_precisions(models, tmp_path):
-    points = run(
-        models, tmp_path, "--batch", "1,3", "--precision", "float32,bfloat16", receivers=["large"]
-    )
-    assert [p["receiver"] for p in points] == [
-        "large, float32", "large, float32, batch 3", "large, bfloat16", "large, bfloat16, batch 3",
-    ]  # fmt: skip
-    assert [p["batch"] for p in points] == [1, 3, 1, 3]
+def test_batches(models, tmp_path):
+    points = run(models, tmp_path, "--batch", "1,3", receivers=["large"])
+    assert [p["receiver"] for p in points] == ["large", "large, batch 3"]
+    assert [p["batch"] for p in points] == [1, 3]
     assert all(p["energy_slots"] % p["batch"] == 0 for p in points)
-    # another precision is another receiver, whose error rate nobody measured
-    assert [p["ber"] for p in points] == [0.02, 0.02, None, None]
+    assert [p["ber"] for p in points] == [0.02, 0.02]
 
 
-def test_engine_is_the_blocks_unless_a_precision_is_asked_for(tmp_path, capsys):
+def test_engine_is_the_blocks(tmp_path, capsys):
     module = Net(4)
     path = save(module, tmp_path / "m.pt", ir_of(module), name="net", bits=4, modulations=["16QAM"])
-    (own,) = run({"net": path}, tmp_path, receivers=["net"])
-    assert own["engine"] == Engine(path).description
-    assert f"net: {own['engine']}" in capsys.readouterr().out
-    (asked,) = run({"net": path}, tmp_path, "--precision", "float32", receivers=["net"])
-    (told,) = run({"net": path}, tmp_path, "--engine", "torchscript", receivers=["net"])
-    assert asked["engine"].startswith("TorchScript ") and told["engine"].startswith("TorchScript ")
+    (auto,) = run({"net": path}, tmp_path, receivers=["net"])
+    assert auto["engine"] == Engine(path).description
+    assert f"net: {auto['engine']}" in capsys.readouterr().out
+    (asked,) = run({"net": path}, tmp_path, "--engine", "torchscript", receivers=["net"])
+    assert asked["engine"].startswith("TorchScript ")
     if len(engines()) > 1:
-        assert own["engine"].startswith("OpenVINO ")
+        assert auto["engine"].startswith("OpenVINO ")
 
 
-def test_a_profile_gives_estimates_and_no_price(models, tmp_path):
-    path = tmp_path / "machine.json"
-    write_profile(machine(machine=machine_name("cpu")), path)
-    small, large = run(models, tmp_path, "--machine", path)
-    for p in (small, large):
-        joules = p["energy_per_slot_j"]
-        assert joules["modelled"] == pytest.approx(energy.CORE_W * p["cpu_s_per_slot"])
-        assert joules["estimates"]["traffic"] > 0
-    assert (
-        small["energy_per_slot_j"]["estimates"]["flop"]
-        < large["energy_per_slot_j"]["estimates"]["flop"]
-    )
+def test_two_files_of_one_name_are_told_apart(models, tmp_path):
+    copy = tmp_path / "copy.pt"
+    copy.write_bytes(Path(models["small"]).read_bytes())
+    points = run({"a": models["small"], "b": str(copy)}, tmp_path, receivers=["a", "b"])
+    assert [p["receiver"] for p in points] == [f"small ({f})" for f in (models["small"], copy)]
 
 
 def test_ctrl_c_keeps_the_rounds_so_far(models, tmp_path, monkeypatch, capsys):
@@ -213,8 +200,6 @@ def test_ctrl_c_keeps_the_rounds_so_far(models, tmp_path, monkeypatch, capsys):
         (["--rounds", "0"], "--rounds and --batch must be at least 1, got 0 and 1"),
         (["--batch", "0"], "--rounds and --batch must be at least 1, got 5 and 0"),
         (["--window", "0"], "--window must be above 0 s, got 0"),
-        (["--precision", "int4"], "found 'int4'"),
-        (["--precision", "float32", "--engine", "openvino"], "leave out --engine openvino"),
         (["--engine", "openvino"], 'engine="openvino"'),
         (["--report", "nowhere.json"], "cannot read report nowhere.json"),
         (["--calibrate", "0"], "--calibrate must be above 0 s and at most 600, got 0"),
@@ -224,18 +209,12 @@ def test_ctrl_c_keeps_the_rounds_so_far(models, tmp_path, monkeypatch, capsys):
         (["--receiver", "nowhere.pt"], "nowhere.pt: no such model file; those that ship: "),
         (["--n-rx", "5"], "n_rx"),
         (["--device", "tpu"], "device must be"),
-        (["--machine", "nowhere.json"], "cannot read the profile nowhere.json"),
-        (["--machine", "OTHER"], "the profile was measured on machine (cpu, 1 threads)"),
         (["--receiver", "HOSTILE"], "hostile.pt': refused"),
         (["--modulation", "QPSK"], "the model takes [16QAM]"),
     ],
 )
 def test_mistakes_get_one_line(models, tmp_path, capfd, arguments, says):
-    given = {
-        "OTHER": str(tmp_path / "other.json"),
-        "HOSTILE": save(ReadsFile(), tmp_path / "hostile.pt"),
-    }
-    write_profile(machine(), given["OTHER"])
+    given = {"HOSTILE": save(ReadsFile(), tmp_path / "hostile.pt")}
     try:
         status = main(
             ["energy", "--receiver", models["small"], "--out", str(tmp_path / "out")]

@@ -16,7 +16,7 @@ from gnuradio.deeprx.deeprx_python import core_clock_hz, engines
 from gnuradio.deeprx.measure.machine import MachineBenchmarks, find_power, machine_name
 from gnuradio.deeprx.models.cost import count_operators
 from gnuradio.deeprx.models.file import read_model_file
-from gnuradio.deeprx.models.runner import EngineRunner, TorchScriptRunner
+from gnuradio.deeprx.models.runner import EngineRunner, torchscript_call
 from receiver_models import ConvNet, ReadsFile, WritesFileOnLoading, ir_of, save
 
 from deeprx_common import energy, report
@@ -26,8 +26,6 @@ from deeprx_common.energy.machine import (
     Benchmark,
     MachineProfile,
     Operator,
-    read_profile,
-    write_profile,
 )
 from deeprx_common.slot import SlotConfig
 
@@ -125,40 +123,6 @@ def test_on_a_gpu_calls_hide_behind_work():
     assert machine("cpu").predict(work).traffic_s == pytest.approx(1e-3 + CALL_S)
 
 
-def test_a_profile_is_what_was_written(tmp_path):
-    write_profile(machine(), tmp_path / "machine.json", models=[])
-    assert read_profile(tmp_path / "machine.json") == machine()
-    assert json.loads((tmp_path / "machine.json").read_text())["fitted"]["busy_w"]["float32"] > 5
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        (lambda d: d.update(schema="deeprx.report/1"), "expected schema 'deeprx.profile/1'"),
-        (lambda d: d.pop("idle_w"), "lacks 'idle_w'"),
-        (lambda d: d["benchmarks"].pop(0) and d["benchmarks"].pop(0), "lacks benchmarks of gemm"),
-        (lambda d: d["benchmarks"][0].update(seconds=0), "took no time"),
-        (lambda d: d["benchmarks"][0].update(flop="many"), "is not a machine's profile"),
-        (lambda d: d["benchmarks"][0].update(surprise=1), "surprise"),
-    ],
-)
-def test_files_that_are_no_profile(tmp_path, change, says):
-    found = json.loads(json.dumps(machine().as_dict()))
-    change(found)
-    path = tmp_path / "x.json"
-    path.write_text(json.dumps(found))
-    with pytest.raises(ValueError, match=says) as error:
-        read_profile(path)
-    assert str(path) in str(error.value) and "\n" not in str(error.value)
-
-
-def test_the_profile_of_another_machine_is_refused():
-    machine().require("machine", "cpu", 1)
-    for other in (("another", "cpu", 1), ("machine", "cuda", 1), ("machine", "cpu", 2)):
-        with pytest.raises(ValueError, match="run `deeprx energy --calibrate` here"):
-            machine().require(*other)
-
-
 def count(run):
     """The operators that do something, without their times."""
     return [(o.name, o.kind, o.flop, o.bytes) for o in count_operators(run) if o.kind != "view"]
@@ -224,7 +188,7 @@ def test_a_model_that_never_does_the_same_is_refused():
 def test_shipped_models_count_what_their_files_say(path):
     torch.set_num_threads(1)
     model = read_model_file(path)
-    found = count_operators(TorchScriptRunner(model, SlotConfig(), 2).infer)
+    found = count_operators(torchscript_call(model, SlotConfig(), 2))
     told = model.metadata["flop_per_slot"]
     counted = sum(o.flop for o in found if o.kind in ("gemm", "conv", "depthwise"))
     assert counted == told["matmul"]
@@ -240,7 +204,7 @@ def test_layers_in_int8_count_as_convolutions(tmp_path):
     path = receiver_models.save(
         receiver_models.Int8Net(), tmp_path / "m.pt", precision="int8", quantized_engine="onednn"
     )
-    found = count_operators(TorchScriptRunner(read_model_file(path), SlotConfig(), 2).infer)
+    found = count_operators(torchscript_call(read_model_file(path), SlotConfig(), 2))
     layers = [o for o in found if o.kind == "conv"]
     values = 8 * 14 * 312
     assert [o.flop for o in layers] == [2 * 8 * 9 * values] * 2
@@ -351,8 +315,11 @@ def test_command_measures_the_machine_and_explains_receivers(tiny, tmp_path, cap
     assert joules["estimates"]["traffic"] == model["predicted"]["traffic_j"]
     assert model["predicted"]["flop"] == sum(o["flop"] for o in model["operators"])
     assert sum(model["share_of_time"].values()) == pytest.approx(1)
-    profile = read_profile(out / "machine.json")
-    profile.require(machine_name("cpu"), "cpu", 1)
+    assert found["schema"] == "deeprx.profile/1" and found["machine"] == machine_name("cpu")
+    assert (found["device"], found["threads"]) == ("cpu", 1)
+    kinds = {b["kind"] for b in found["benchmarks"]}
+    assert kinds == {*ARITHMETIC, "copy", "call", "view"}
+    assert all(b["seconds"] > 0 and b["joules"] > 0 for b in found["benchmarks"])
 
 
 def test_runner_times_the_engine_of_the_block(tmp_path):
@@ -402,7 +369,7 @@ def test_ctrl_c_keeps_the_machine(tiny, tmp_path, monkeypatch, capsys):
     given = ["energy", "--receiver", tiny, *QUICK, "--out", str(tmp_path / "a")]
     assert main(given) == 130
     assert str(tmp_path / "a" / "machine.json") in capsys.readouterr().err
-    read_profile(tmp_path / "a" / "machine.json")
+    assert json.loads((tmp_path / "a" / "machine.json").read_text())["models"] == []
     monkeypatch.setattr(MachineBenchmarks, "run_round", interrupt)
     given[-1] = str(tmp_path / "b")
     assert main(given) == 130

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What commands show: a console, progress, tables of numbers. Needs rich."""
 
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 
 from rich import box
@@ -38,12 +39,19 @@ def steps(console: Console, total: int):
         yield lambda what, steps=1: progress.update(task, advance=steps, description=what)
 
 
-def table(title: str, *columns: str, left: int = 1) -> Table:
-    """A table of numbers, its first columns text."""
-    rows = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False, padding=0)
-    for k, column in enumerate(columns):
-        rows.add_column(column, justify="left" if k < left else "right", no_wrap=True)
-    return rows
+def table(
+    title: str, rows: Iterable, columns: Iterable[tuple[str, Callable]], left: int = 1
+) -> Table:
+    """A table of numbers: of each column its heading, and the text that it shows of a row. The
+    first columns, so many as left says, are no numbers.
+    """
+    headings, cells = zip(*columns, strict=True)
+    shown = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False, padding=0)
+    for k, heading in enumerate(headings):
+        shown.add_column(heading, justify="left" if k < left else "right", no_wrap=True)
+    for row in rows:
+        shown.add_row(*(cell(row) for cell in cells))
+    return shown
 
 
 def number(value: float | None, scale: float = 1.0) -> str:
@@ -52,3 +60,8 @@ def number(value: float | None, scale: float = 1.0) -> str:
         return "-"
     rounded = float(f"{value * scale:.3g}")
     return f"{rounded:#.3g}".rstrip(".") if 1e-4 < abs(rounded) < 1000 else f"{rounded:.0f}"
+
+
+def interval(ends: Iterable[float] | None, scale: float = 1.0) -> str:
+    """Both ends as number(); "-" for None."""
+    return "-" if ends is None else " ".join(number(end, scale) for end in ends)

@@ -2,16 +2,15 @@
 """deeprx bench: what a slot takes, by contender, at other sizes, and over many slots."""
 
 import argparse
-import csv
 import sys
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from gnuradio import gr
 from rich.console import Console
 
-from deeprx_common.files import replacing, write_json
+from deeprx_common.files import write_json
 from deeprx_common.host import host, versions
 from deeprx_common.revision import git_revision
 from deeprx_common.shipped import shipped_models
@@ -20,8 +19,8 @@ from deeprx_common.terminal import make_console, steps
 from ..measure.compare import Comparison
 from ..measure.contenders import CONTENDERS, OURS, bench_cores
 from ..measure.job import Job
-from ..measure.scale import SETTLING, Memory, Scale, bytes_per_slot
-from ..models.file import ModelFile, read_model_file
+from ..measure.scale import SETTLING, Memory, Scale
+from ..models.file import read_model_file
 from .bench_view import plot, plot_scale, show, show_scale, show_sharing
 from .options import Unset, add_options, out_folder
 
@@ -83,114 +82,67 @@ def run(arguments) -> int:
     )
     base.config  # noqa: B018  raises where a value is out of range
     a.out = out_folder(a)
-    if a.what == "scale":
-        return run_scale(a, base)
-    if a.what == "memory":
-        return run_memory(a, base)
-    return compare(a, base)
-
-
-def compare(arguments, base: Job) -> int:
-    """Receivers by contenders."""
-    a = arguments
-    models = [read_model_file(path) for path in dict.fromkeys(a.receiver or shipped_models())]
-    console = make_console()
-    stopped = False
-    names = a.contender or list(CONTENDERS)
-    comparison = Comparison(models, names, base, a.seconds, skip=not a.receiver)
+    make, conclude, name, schema = {
+        None: (_comparison, _conclude_comparison, "bench", SCHEMA),
+        "scale": (_scale, _conclude_scale, "scale", SCALE_SCHEMA),
+        "memory": (_memory, _conclude_memory, "memory", MEMORY_SCHEMA),
+    }[a.what]
+    measurement, console, stopped = make(a, base), make_console(), False
     try:
-        with progress(console, comparison.steps) as advance:
-            for what in comparison.run():
-                advance(what)
+        with measurement, progress(console, measurement.steps) as advance:
+            for what in measurement.run():
+                advance(what, measurement.step)
     except KeyboardInterrupt:
         stopped = True
-    finally:
-        comparison.close()
-    if not comparison.rows:
+    if not measurement.measured:
+        if not stopped:
+            raise ValueError(f"--slots: {measurement.steps} are too few to say how memory goes")
         print("deeprx: stopped; nothing was measured", file=sys.stderr)
         return 130
-    made = results(comparison, base, stopped)
-    where = write_json(made, a.out / "bench.json")
-    show(comparison.rows, comparison.gemm_flop_per_s, base, console)
-    plot(comparison.rows, a.out / "bench.png")
+    results = heading(schema, stopped) | measurement.as_dict()
+    file = write_json(results, a.out / f"{name}.json")
+    status = conclude(measurement, a, base, console, file.with_suffix(".png"))
     if stopped:
-        print(f"deeprx: stopped; what was measured: {where}", file=sys.stderr)
+        print(f"deeprx: stopped; what was measured: {file}", file=sys.stderr)
         return 130
-    console.print(f"results: {where}, {a.out / 'bench.png'}", soft_wrap=True)
-    failed = [r for r in comparison.rows if a.receiver and r.why and r.contender in OURS]
+    console.print(f"results: {file}", soft_wrap=True)
+    return status
+
+
+def _comparison(arguments, base: Job) -> Comparison:
+    a = arguments
+    models = [read_model_file(path) for path in dict.fromkeys(a.receiver or shipped_models())]
+    names = a.contender or list(CONTENDERS)
+    return Comparison(models, names, base, a.seconds, skip=not a.receiver)
+
+
+def _conclude_comparison(comparison, arguments, base, console, picture: Path) -> int:
+    show(comparison.rows, comparison.gemm_flop_per_s, base, console)
+    plot(comparison.rows, picture)
+    failed = [r for r in comparison.rows if arguments.receiver and r.why and r.contender in OURS]
     for row in failed:
         print(f"deeprx: error: {row.receiver}: {row.contender}: {row.why}", file=sys.stderr)
     return int(bool(failed))
 
 
-def results(comparison: Comparison, base: Job, stopped: bool) -> dict:
-    """The file: schema "deeprx.bench/2"; times in seconds, memory in bytes."""
-    return heading(SCHEMA, stopped) | {
-        "slot": {key: getattr(base, key) for key in ("n_prb", "n_rx", "modulation", "dmrs")},
-        "device": base.device,
-        "threads": base.threads,
-        "cores": base.cores,
-        "gemm_flop_per_s": comparison.gemm_flop_per_s,
-        "rows": [asdict(row) for row in comparison.rows],
-    }
-
-
-def default_models() -> list[ModelFile]:
-    """A baseline and the student of the fewest FLOP."""
-    students = [
-        m for m in map(read_model_file, shipped_models()) if m.metadata.get("kind") == "student"
-    ]
-    students.sort(key=lambda model: model.flop_per_slot(26, 2) or float("inf"))
-    return [read_model_file("baseline-lmmse.pt"), *students[:1]]
-
-
-def run_scale(arguments, base: Job) -> int:
-    """The block at other sizes."""
+def _scale(arguments, base: Job) -> Scale:
+    """By default of a baseline and the student of the fewest FLOP."""
     a = arguments
-    models = [read_model_file(path) for path in a.receiver] if a.receiver else default_models()
+    models = [read_model_file(path) for path in a.receiver or shipped_models()]
+    if not a.receiver:
+        students = [m for m in models if m.metadata.get("kind") == "student"]
+        students.sort(key=lambda model: model.flop_per_slot(26, 2) or float("inf"))
+        models = [read_model_file("baseline-lmmse.pt"), *students[:1]]
     devices = ["cpu", *_gpu()] if a.device == "cpu" else [a.device]
-    console, stopped = make_console(), False
-    scale = Scale(models, replace(base, device=devices[0]), devices, a.seconds)
-    try:
-        with progress(console, scale.steps) as advance:
-            for what in scale.run():
-                advance(what)
-    except KeyboardInterrupt:
-        stopped = True
-    finally:
-        scale.close()
-    if not scale.points:
-        print("deeprx: stopped; nothing was measured", file=sys.stderr)
-        return 130
-    rows = [asdict(point) for point in scale.points]
-    where = write_json(heading(SCALE_SCHEMA, stopped) | {"points": rows}, a.out / "scale.json")
-    with (
-        replacing(a.out / "scale.csv") as temporary,
-        Path(temporary).open("w", newline="") as file,
-    ):
-        flat = [_flat(row) for row in rows]
-        writer = csv.DictWriter(file, flat[0])
-        writer.writeheader()
-        writer.writerows(flat)
+    return Scale(models, replace(base, device=devices[0]), devices, a.seconds)
+
+
+def _conclude_scale(scale, arguments, base, console, picture: Path) -> int:
     show_scale(scale.points, console)
     alone = [p for p in scale.points if p.device == "cpu" and p.threads == 1]
     show_sharing([p.busy for p in alone if p.busy], console)
-    plot_scale(scale.points, a.out / "scale.png")
-    if stopped:
-        print(f"deeprx: stopped; what was measured: {where}", file=sys.stderr)
-        return 130
-    console.print(f"results: {where}, scale.csv, scale.png", soft_wrap=True)
+    plot_scale(scale.points, picture)
     return 0
-
-
-def _flat(row: dict) -> dict:
-    """A point without lists and dictionaries in it."""
-    least, most = row["cpu_s_spread"] or (None, None)
-    call = row["call_s"] or {"mean": None, "p50": None, "p99": None}
-    kept = {key: value for key, value in row.items() if key not in ("cpu_s_spread", "call_s")}
-    return (
-        kept | {"cpu_s_least": least, "cpu_s_most": most} | {f"call_s_{k}": call[k] for k in call}
-    )
 
 
 def _gpu() -> list[str]:
@@ -199,52 +151,28 @@ def _gpu() -> list[str]:
     return ["cuda"] if torch.cuda.is_available() else []
 
 
-def run_memory(arguments, base: Job) -> int:
-    """Exit status 1 where memory grows."""
+def _memory(arguments, base: Job) -> Memory:
     a = arguments
-    if a.slots is None:
-        a.slots = 100_000
-    if a.slots < 1:
+    if a.slots is not None and a.slots < 1:
         raise ValueError(f"--slots must be at least 1, got {a.slots}")
     if a.receiver and len(a.receiver) > 1:
         raise ValueError(f"deeprx bench memory takes one --receiver, got {len(a.receiver)}")
     model = read_model_file((a.receiver or ["baseline-lmmse.pt"])[0])
-    console, stopped = make_console(), False
-    memory, done = Memory(model, base, a.slots), 0
-    try:
-        with progress(console, a.slots) as advance:
-            for slots in memory.run():
-                advance(f"slots: {slots} of {a.slots}", slots - done)
-                done = slots
-    except KeyboardInterrupt:
-        stopped = True
-    finally:
-        memory.close()
-    slope = bytes_per_slot(memory.samples)
-    if slope is None:
-        if stopped:
-            print("deeprx: stopped; too few slots to say how memory goes", file=sys.stderr)
-            return 130
-        raise ValueError(f"--slots: {a.slots} are too few to say how memory goes")
-    made = heading(MEMORY_SCHEMA, stopped) | {
-        "receiver": model.name,
-        "model_sha256": model.sha256,
-        "n_prb": base.n_prb,
-        "n_rx": base.n_rx,
-        "bytes_per_slot": slope,
-        "samples": [{"slots": slots, "bytes": used} for slots, used in memory.samples],
-    }
-    where = write_json(made, a.out / "memory.json")
-    used = [b for slots, b in memory.samples if slots > SETTLING * done]
+    return Memory(model, base, a.slots or 100_000)
+
+
+def _conclude_memory(memory, arguments, base, console, picture) -> int:
+    """Exit status 1 where memory grows."""
+    slope, slots = memory.bytes_per_slot, memory.samples[-1][0]
+    used = [size / 2**20 for _, size in memory.settled]
     flat = slope <= LEAK
     console.print(
-        f"{model.name}, {base.n_prb} PRB: {done} slots, {min(used) / 2**20:.1f} to "
-        f"{max(used) / 2**20:.1f} MiB resident after the first {SETTLING:.0%}, "
+        f"{memory.model.name}, {base.n_prb} PRB: {slots} slots, {min(used):.1f} to "
+        f"{max(used):.1f} MiB resident after the first {SETTLING:.0%}, "
         f"{slope:+.2g} bytes a slot: {'flat' if flat else 'it grows'}",
         soft_wrap=True,
     )
-    console.print(f"results: {where}", soft_wrap=True)
-    return 130 if stopped else 0 if flat else 1
+    return 0 if flat else 1
 
 
 @contextmanager

@@ -4,12 +4,12 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
 from deeprx_common.figure import figure
-from deeprx_common.files import replacing
 from deeprx_common.slot import SLOT_S
-from deeprx_common.terminal import number, table
+from deeprx_common.terminal import interval, number, table
 
 from ..measure.compare import PRECISIONS, REFERENCE, Row, fastest
 from ..measure.contenders import CONTENDERS
@@ -27,27 +27,38 @@ def show(
     threads = f"{base.threads} thread" + ("s" if base.threads > 1 else "")
     slot = f"{base.n_prb} PRB, {base.modulation}, {base.n_rx} RX, {threads}, {base.device}"
     for receiver in dict.fromkeys(row.receiver for row in rows):
-        found = [row for row in rows if row.receiver == receiver]
-        made = table(
-            f"{receiver}: {slot}" if found[0].model_sha256 else receiver,
-            "\ncontender", "\nprecision", "CPU ms\na slot", "\nquartiles",
-            f"{clock} ms a\ncall: p50", "\np99", "\nslots/s", "real-time\nfactor", "\nGFLOP/s",
-            "of GEMM\npeak", "peak\nMiB", "start\ns", f"CPU against\n{REFERENCE}", "LLRs\ndiffer",
+        group = [row for row in rows if row.receiver == receiver]
+        shown = table(
+            f"{receiver}: {slot}" if group[0].model_sha256 else receiver,
+            [row for row in group if row.cpu_s is not None],
+            [
+                ("\ncontender", lambda r: r.contender),
+                ("\nprecision", lambda r: r.precision),
+                ("CPU ms\na slot", lambda r: number(r.cpu_s, 1e3)),
+                ("\nquartiles", lambda r: interval(r.cpu_s_quartiles, 1e3)),
+                (f"{clock} ms a\ncall: p50", lambda r: number(r.call_s["p50"], 1e3)),
+                ("\np99", lambda r: number(r.call_s["p99"], 1e3)),
+                ("\nslots/s", lambda r: number(r.slots_per_s)),
+                ("real-time\nfactor", lambda r: number(r.real_time)),
+                ("\nGFLOP/s", lambda r: number(r.flop_per_s, 1e-9)),
+                ("of GEMM\npeak", lambda r: _as(r.of_peak, "{:.0%}")),
+                ("peak\nMiB", lambda r: f"{r.peak_bytes / 2**20:.0f}"),
+                ("start\ns", lambda r: number(r.startup_s)),
+                (f"CPU against\n{REFERENCE}", _against),
+                ("LLRs\ndiffer", lambda r: _as(r.llr_difference, "{:.0e}").replace("0e+00", "0")),
+            ],
             left=2,
-        )  # fmt: skip
-        for row in found:
-            if row.cpu_s is not None:
-                made.add_row(*_cells(row))
-        if made.row_count:
-            console.print(made)
-        for row in found:
+        )
+        if shown.row_count:
+            console.print(shown)
+        for row in group:
             if row.contender in ("block", "watched-block") and row.description:
                 console.print(f"{row.contender}: {row.description}{_above(row)}", markup=False)
             if row.why:
                 console.print(
                     f"{receiver}, {row.contender}: {row.why}", markup=False, soft_wrap=True
                 )
-        if said := fastest(found, base.device):
+        if said := fastest(group, base.device):
             console.print(said, markup=False)
         console.print()
     peaks = ", ".join(
@@ -69,11 +80,19 @@ def show_sharing(busy: Sequence[float], console: Console) -> None:
         )
 
 
+def _as(value: float | None, form: str) -> str:
+    return "-" if value is None else form.format(value)
+
+
+def _against(row: Row) -> str:
+    return "{1:.2f} [{0:.2f}, {2:.2f}]".format(*row.against) if row.against else "-"
+
+
 def _above(row: Row) -> str:
-    found = {"work()": row.work_above_engine_s, "with the scheduler": row.above_engine_s}
+    parts = {"work()": row.work_above_engine_s, "with the scheduler": row.above_engine_s}
     told = [
         f"{what} {1e6 * s.median:+.0f} µs [{1e6 * s.low:+.0f}, {1e6 * s.high:+.0f}]"
-        for what, s in found.items()
+        for what, s in parts.items()
         if s
     ]
     above = f"; above its engine alone: {', '.join(told)}" if told else ""
@@ -85,76 +104,39 @@ def _above(row: Row) -> str:
     return above
 
 
-def _cells(row: Row) -> list[str]:
-    low, high = row.cpu_s_quartiles
-    calls = row.call_s
-    against = "-"
-    if a := row.against:
-        against = f"{a.median:.2f} [{a.low:.2f}, {a.high:.2f}]"
-    return [
-        row.contender,
-        row.precision,
-        number(row.cpu_s, 1e3),
-        f"{number(low, 1e3)} {number(high, 1e3)}",
-        number(calls["p50"], 1e3),
-        number(calls["p99"], 1e3),
-        number(row.slots_per_s),
-        number(row.real_time),
-        number(row.flop_per_s, 1e-9),
-        "-" if row.of_peak is None else f"{row.of_peak:.0%}",
-        f"{row.peak_bytes / 2**20:.0f}",
-        number(row.startup_s),
-        against,
-        "-" if row.llr_difference is None else f"{row.llr_difference:.0e}".replace("0e+00", "0"),
-    ]
-
-
 def plot(rows: Sequence[Row], path: Path) -> None:
     """CPU time of a slot, a panel for each receiver, quartiles as whiskers."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    shown = [row for row in rows if row.cpu_s is not None and row.model_sha256]
-    receivers = list(dict.fromkeys(row.receiver for row in shown))
-    if not receivers:
+    panels: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.cpu_s is not None and row.model_sha256:
+            panels.setdefault(row.receiver, []).append(row)
+    if not panels:
         return
-    counts = [sum(row.receiver == r for row in shown) for r in receivers]
-    figure, axes = pyplot.subplots(
-        len(receivers), 1, figsize=(8, 1 + 0.32 * sum(counts) + 0.5 * len(receivers)),
-        height_ratios=counts, squeeze=False,
-    )  # fmt: skip
-    for axis, receiver in zip(axes[:, 0], receivers, strict=True):
-        found = [row for row in shown if row.receiver == receiver]
-        names = [row.contender for row in found]
-        milli = [1e3 * row.cpu_s for row in found]
-        spread = [
-            (m - 1e3 * row.cpu_s_quartiles[0], 1e3 * row.cpu_s_quartiles[1] - m)
-            for m, row in zip(milli, found, strict=True)
-        ]
-        colours = [f"C{list(CONTENDERS).index(name)}" for name in names]
-        axis.barh(names, milli, xerr=list(zip(*spread, strict=True)), color=colours, capsize=3)
-        axis.axvline(1e3 * SLOT_S, color="k", linestyle=":")
-        axis.invert_yaxis()
-        axis.set_title(f"{receiver}, {found[0].precision}", fontsize="small", loc="left")
-    axes[-1, 0].set_xlabel("CPU time a slot, ms (dotted: the slot's own 1 ms)")
-    figure.tight_layout()
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120)
-    pyplot.close(figure)
+    with figure(path, len(panels), columns=1, size=(7.5, 2.2), legend=None) as axes:
+        for axis, (receiver, group) in zip(axes, panels.items(), strict=True):
+            names = [row.contender for row in group]
+            low, milli, high = (
+                1e3
+                * np.array([(r.cpu_s_quartiles[0], r.cpu_s, r.cpu_s_quartiles[1]) for r in group]).T
+            )
+            colours = [f"C{list(CONTENDERS).index(name)}" for name in names]
+            axis.barh(names, milli, xerr=[milli - low, high - milli], color=colours, capsize=3)
+            axis.axvline(1e3 * SLOT_S, color="k", linestyle=":")
+            axis.invert_yaxis()
+            axis.set_title(f"{receiver}, {group[0].precision}", loc="left")
+        axes[-1].set_xlabel("CPU time a slot, ms (dotted: the slot's own 1 ms)")
 
 
 def _panels(points: Sequence[Point]) -> dict[tuple[str, str], list[Point]]:
-    found: dict[tuple[str, str], list[Point]] = {}
+    panels: dict[tuple[str, str], list[Point]] = {}
     for point in points:
-        found.setdefault((point.device, point.axis), []).append(point)
-    return found
+        panels.setdefault((point.device, point.axis), []).append(point)
+    return panels
 
 
 def show_scale(points: Sequence[Point], console: Console) -> None:
-    for (device, axis), found in _panels(points).items():
-        first = found[0]
+    for (device, axis), panel in _panels(points).items():
+        first = panel[0]
         fixed = {
             "PRB": f"{first.n_prb} PRB",
             "antennas": f"{first.n_rx} RX",
@@ -162,32 +144,26 @@ def show_scale(points: Sequence[Point], console: Console) -> None:
             "threads": f"{first.threads} thread",
         }
         clock = "CPU" if device == "cpu" else "wall"
-        made = table(
+        shown = table(
             f"{axis}, {device}; {', '.join(v for k, v in fixed.items() if k != axis)}",
-            "\nreceiver", f"\n{axis}", "\nFFT", "CPU ms\na slot", "\nspread",
-            f"{clock} ms a\nslot: p50", "\np99", "\nslots/s", "slots\na batch", "slots\nwaiting",
-            "latency\nms", "\nMiB",
-        )  # fmt: skip
-        for point in sorted(found, key=lambda p: p.receiver):
-            if point.cpu_s is None:
-                continue
-            low, high = point.cpu_s_spread
-            made.add_row(
-                point.receiver,
-                str(point.value),
-                str(point.fft_size),
-                number(point.cpu_s, 1e3),
-                f"{number(low, 1e3)} {number(high, 1e3)}",
-                number(point.call_s["p50"], 1e3),
-                number(point.call_s["p99"], 1e3),
-                number(point.slots_per_s),
-                number(point.batch),
-                number(point.waiting),
-                number(point.latency_s, 1e3),
-                f"{point.bytes / 2**20:.0f}",
-            )
-        console.print(made)
-        for point in found:
+            sorted((p for p in panel if p.cpu_s is not None), key=lambda p: p.receiver),
+            [
+                ("\nreceiver", lambda p: p.receiver),
+                (f"\n{axis}", lambda p: str(p.value)),
+                ("\nFFT", lambda p: str(p.fft_size)),
+                ("CPU ms\na slot", lambda p: number(p.cpu_s, 1e3)),
+                ("\nspread", lambda p: interval(p.cpu_s_spread, 1e3)),
+                (f"{clock} ms a\nslot: p50", lambda p: number(p.call_s["p50"], 1e3)),
+                ("\np99", lambda p: number(p.call_s["p99"], 1e3)),
+                ("\nslots/s", lambda p: number(p.slots_per_s)),
+                ("slots\na batch", lambda p: number(p.batch)),
+                ("slots\nwaiting", lambda p: number(p.waiting)),
+                ("latency\nms", lambda p: number(p.latency_s, 1e3)),
+                ("\nMiB", lambda p: f"{p.bytes / 2**20:.0f}"),
+            ],
+        )
+        console.print(shown)
+        for point in panel:
             if point.why:
                 console.print(
                     f"{point.receiver}, {axis} {point.value}: {point.why}",
@@ -216,15 +192,15 @@ def plot_scale(points: Sequence[Point], path: Path) -> None:
         return
     with figure(path, len(panels), columns=len(panels), size=(3.0, 3.4), one_scale=True) as axes:
         axes[0].set_ylabel("ms")
-        for axis, ((device, name), found) in zip(axes, panels.items(), strict=True):
-            for receiver in dict.fromkeys(point.receiver for point in found):
-                line = [point for point in found if point.receiver == receiver]
+        for axis, ((device, name), panel) in zip(axes, panels.items(), strict=True):
+            for receiver in dict.fromkeys(point.receiver for point in panel):
+                line = [point for point in panel if point.receiver == receiver]
                 milli = [1e3 * _shown(point)[0] for point in line]
                 axis.plot([point.value for point in line], milli, "o-", label=receiver)
-            title = f"{_shown(found[0])[1]}, {device}"
+            title = f"{_shown(panel[0])[1]}, {device}"
             axis.set(xscale="log", yscale="log", xlabel=name)
             axis.set_title(title, fontsize="medium")
-            values = sorted({point.value for point in found})
+            values = sorted({point.value for point in panel})
             axis.set_xticks(values, map(str, values))
             axis.xaxis.set_minor_locator(ticker.NullLocator())
             axis.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))

@@ -11,36 +11,25 @@ from rich.console import Console
 
 from deeprx_common.terminal import number, table
 
-_TASKS = Path("/proc/self/task")
+from ..measure.threads import thread_clocks
 
 
 class Budget:
-    """CPU seconds per slot of every thread of this process, from Linux's own clock of each.
-
-    Not GNU Radio's performance counters: they leave out what the scheduler itself takes. Blocks
-    of the same name are added up. The receivers' warm-up, before the first slot, is left out.
-
-    Raises OSError where the system has no such clock.
+    """CPU seconds per slot of every thread of this process. Blocks of the same name are added up.
+    The receivers' warm-up, before the first slot, is left out.
     """
 
     def __init__(self):
-        if not (_TASKS / str(next(_TASKS.iterdir()).name) / "schedstat").exists():
-            raise OSError("--budget needs Linux: /proc/self/task/*/schedstat")
-        self._first: dict[str, tuple[str, float, int]] = {}  # thread: (name, CPU seconds, slots)
-        self._last: dict[str, tuple[str, float, int]] = {}
+        self._first: dict[int, tuple[float, int]] = {}  # thread: CPU seconds, slots
+        self._last: dict[int, tuple[str, float, int]] = {}  # its name as well
 
     def sample(self, slots: int) -> None:
         """Read every thread's clock; slots: how many have come through by now."""
         if not slots:
             return
-        for task in _TASKS.iterdir():
-            try:
-                name = (task / "comm").read_text().strip()
-                cpu_s = int((task / "schedstat").read_text().split()[0]) * 1e-9
-            except OSError:  # it has just ended
-                continue
-            self._first.setdefault(task.name, (name, cpu_s, slots))
-            self._last[task.name] = (name, cpu_s, slots)
+        for thread, (name, cpu_s) in thread_clocks().items():
+            self._first.setdefault(thread, (cpu_s, slots))
+            self._last[thread] = (name, cpu_s, slots)
 
     def per_slot(self) -> Counter[str]:
         """CPU seconds per slot by thread. Each counts over the slots of its own life: a source
@@ -48,7 +37,7 @@ class Budget:
         """
         spent: Counter[str] = Counter()
         for thread, (name, cpu_s, slots) in self._last.items():
-            _, first_s, first_slots = self._first[thread]
+            first_s, first_slots = self._first[thread]
             if slots > first_slots:
                 spent[name] += (cpu_s - first_s) / (slots - first_slots)
         return spent
@@ -64,13 +53,18 @@ def show_budget(budgets: list[Budget], slots_per_s: float, console: Console) -> 
     for thread, block in _blocks(threads).items():
         spent[block] += threads[thread]
     total = sum(spent.values())
-    made = table(f"{slots_per_s:.0f} slots/s", "block", "CPU ms a slot", "share")
-    for name, seconds in spent.most_common():
-        if seconds >= 1e-6:
-            made.add_row(name, number(seconds, 1e3), f"{seconds / total:.0%}")
-    made.add_section()
-    made.add_row("all", number(total, 1e3), "")
-    console.print(made)
+    shown = table(
+        f"{slots_per_s:.0f} slots/s",
+        [(name, seconds) for name, seconds in spent.most_common() if seconds >= 1e-6],
+        [
+            ("block", lambda row: row[0]),
+            ("CPU ms a slot", lambda row: number(row[1], 1e3)),
+            ("share", lambda row: f"{row[1] / total:.0%}"),
+        ],
+    )
+    shown.add_section()
+    shown.add_row("all", number(total, 1e3), "")
+    console.print(shown)
 
 
 def _blocks(threads: Iterable[str]) -> dict[str, str]:

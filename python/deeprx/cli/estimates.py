@@ -8,7 +8,13 @@ from dataclasses import asdict, dataclass
 
 from rich.console import Console
 
-from deeprx_common.energy.machine import KINDS, MachineProfile, Operator, Prediction
+from deeprx_common.energy.machine import (
+    KINDS,
+    Benchmark,
+    MachineProfile,
+    Operator,
+    Prediction,
+)
 from deeprx_common.terminal import number, table
 
 
@@ -55,14 +61,13 @@ class ModelCost:
 
 
 def count(runner, profile: MachineProfile, joules: float | None) -> ModelCost:
-    """Of a runner: its operators on a CPU, where they are not fused and their time is theirs."""
+    """Of an EngineRunner: its operators on a CPU, where they are not fused and their time is
+    theirs.
+    """
     from ..models.cost import count_operators
-    from ..models.runner import TorchScriptRunner
+    from ..models.runner import torchscript_call
 
-    alone = TorchScriptRunner(
-        runner.model, runner.config, runner.n_rx, precision=runner.converted_to
-    )
-    operators = count_operators(alone.infer)
+    operators = count_operators(torchscript_call(runner.model, runner.config, runner.n_rx))
     lone = profile.device == "cpu" and profile.threads == 1
     return ModelCost(
         runner.name,
@@ -77,40 +82,48 @@ def count(runner, profile: MachineProfile, joules: float | None) -> ModelCost:
 
 def show_machine(profile: MachineProfile, console: Console) -> None:
     p = profile
-    joules = p.power_kind
+
+    def rate(b) -> float | None:
+        return p.flop_per_s(b.kind, b.dtype) if b.flop else None
+
     where = f"{p.machine}, {p.device}, {p.threads} {'thread' if p.threads == 1 else 'threads'}"
     rows = table(
         where,
-        "\nbenchmark", "\nprecision", "\nGFLOP/s", "FLOP/\nclock", "\nGB/s", "\ntime, µs",
-        "\nspread", f"pJ/FLOP\n{joules}", f"pJ/byte\n{joules}",
+        p.benchmarks,
+        [
+            ("\nbenchmark", lambda b: b.kind if b.flop else _copied(b)),
+            ("\nprecision", lambda b: b.dtype if b.flop else ""),
+            ("\nGFLOP/s", lambda b: number(rate(b), 1e-9)),
+            ("FLOP/\nclock", lambda b: number(p.clock_hz and rate(b) and rate(b) / p.clock_hz)),
+            ("\nGB/s", lambda b: number(b.bytes / b.seconds, 1e-9) if b.bytes else "-"),
+            ("\ntime, µs", lambda b: number(b.seconds, 1e6)),
+            ("\nspread", lambda b: f"{100 * (b.spread[1] - b.spread[0]) / b.seconds:.0f} %"),
+            (
+                f"pJ/FLOP\n{p.power_kind}",
+                lambda b: number(p.j_per_flop(b.kind, b.dtype), 1e12) if b.flop else "-",
+            ),
+            (
+                f"pJ/byte\n{p.power_kind}",
+                lambda b: number(p.j_per_byte(b.bytes), 1e12) if b.kind == "copy" else "-",
+            ),
+        ],
         left=2,
-    )  # fmt: skip
-    for b in p.benchmarks:
-        spread = f"{100 * (b.spread[1] - b.spread[0]) / b.seconds:.0f} %"
-        rate = p.flop_per_s(b.kind, b.dtype) if b.flop else None
-        clocks = rate / p.clock_hz if rate and p.clock_hz else None
-        copy = b.kind == "copy"
-        rows.add_row(
-            f"copy, {_size(b.bytes / 2)}" if copy else b.kind,
-            "" if copy or not b.flop else b.dtype,
-            number(rate, 1e-9),
-            number(clocks),
-            number(b.bytes / b.seconds, 1e-9) if b.bytes else "-",
-            number(b.seconds, 1e6),
-            spread,
-            number(p.j_per_flop(b.kind, b.dtype), 1e12) if b.flop else "-",
-            number(p.j_per_byte(b.bytes), 1e12) if copy else "-",
-        )
+    )
     console.print(rows)
     clock = f"{p.clock_hz / 1e9:.2f} GHz" if p.clock_hz else "unknown"
     console.print(f"clock under load: {clock} ({p.clock_source})", markup=False)
     watts = f"{p.idle_w:.3g} W at rest, {p.busy_w():.3g} W in a matrix product"
     console.print(f"power, {p.power_kind}: {watts}: {p.power_source}", markup=False)
-    console.print(f"{p.flop_per_s_per_w() / 1e9:.3g} GFLOP/s/W {joules}, float32\n", markup=False)
+    rate_per_w = p.flop_per_s_per_w() / 1e9
+    console.print(f"{rate_per_w:.3g} GFLOP/s/W {p.power_kind}, float32\n", markup=False)
 
 
-def _size(count: float) -> str:
-    return f"{count / 2**10:.0f} KiB" if count < 2**20 else f"{count / 2**20:.0f} MiB"
+def _copied(benchmark: Benchmark) -> str:
+    """The name of a benchmark without FLOP."""
+    if benchmark.kind != "copy":
+        return benchmark.kind
+    size = benchmark.bytes / 2
+    return f"copy, {size / 2**10:.0f} KiB" if size < 2**20 else f"copy, {size / 2**20:.0f} MiB"
 
 
 def _against(estimate: float, measured: float | None) -> str:
@@ -120,48 +133,52 @@ def _against(estimate: float, measured: float | None) -> str:
 
 def show(models: list[ModelCost], profile: MachineProfile, kind: str, console: Console) -> None:
     """kind: of the models' joules."""
-    roofline = table(
+
+    def show_table(title: str, *columns) -> None:
+        console.print(table(title, models, [("receiver", lambda m: m.name), *columns]))
+
+    def error(estimate: str, measured: str):
+        return lambda m: _against(getattr(m.predicted, estimate), getattr(m, measured))
+
+    def share(part: str):
+        return lambda m: _percent(m.share_of_time[part])
+
+    show_table(
         "Roofline of one slot",
-        "\nreceiver", "\nMFLOP", "\nMB moved", "FLOP/\nbyte", "bound\nby",
-        "attainable\nGFLOP/s", "reached\nGFLOP/s",
-    )  # fmt: skip
-    times = table(
+        ("MFLOP", lambda m: number(m.predicted.flop, 1e-6)),
+        ("MB moved", lambda m: number(m.predicted.bytes, 1e-6)),
+        ("FLOP/\nbyte", lambda m: number(m.predicted.intensity)),
+        ("bound\nby", lambda m: m.predicted.bound),
+        ("attainable\nGFLOP/s", lambda m: number(m.predicted.attainable, 1e-9)),
+        ("reached\nGFLOP/s", lambda m: number(m.predicted.flop / m.seconds, 1e-9)),
+    )
+    show_table(
         "Time of one slot in ms, and each estimate's error",
-        "receiver", "measured", "FLOP only", "FLOP/clock", "with traffic and calls",
-    )  # fmt: skip
-    joules = table(
-        f"Estimates of the energy of one slot in mJ beside what is {kind}, and each one's error",
-        "receiver", kind, "FLOP/W", "FLOP/clock", "with traffic, calls, idle",
-    )  # fmt: skip
-    parts = table(
+        ("measured", lambda m: number(m.seconds, 1e3)),
+        ("FLOP only", error("flop_s", "seconds")),
+        ("FLOP/clock", error("clock_s", "seconds")),
+        ("with traffic and calls", error("traffic_s", "seconds")),
+    )
+    show_table(
         "What explains the measured time",
-        "receiver", "FLOP", "memory traffic", "slower kernels", "calls", "unexplained",
-    )  # fmt: skip
-    kinds = table(
+        ("FLOP", share("flop")),
+        ("memory traffic", share("memory")),
+        ("slower kernels", share("kernels")),
+        ("calls", share("calls")),
+        ("unexplained", share("rest")),
+    )
+    show_table(
         "TorchScript's time in ms by kind of operator, measured one by one (predicted with "
         "traffic, calls)",
-        "receiver", *KINDS,
-    )  # fmt: skip
-    for m in models:
-        p = m.predicted
-        roofline.add_row(
-            m.name, number(p.flop, 1e-6), number(p.bytes, 1e-6), number(p.intensity), p.bound,
-            number(p.attainable, 1e-9), number(p.flop / m.seconds, 1e-9),
-        )  # fmt: skip
-        times.add_row(
-            m.name,
-            number(m.seconds, 1e3),
-            *(_against(s, m.seconds) for s in (p.flop_s, p.clock_s, p.traffic_s)),
-        )
-        joules.add_row(
-            m.name,
-            number(m.joules, 1e3),
-            *(_against(j, m.joules) for j in (p.flop_j, p.clock_j, p.traffic_j)),
-        )
-        parts.add_row(m.name, *map(_percent, m.share_of_time.values()))
-        kinds.add_row(m.name, *(_of_kind(m, profile, kind) for kind in KINDS))
-    for rows in (roofline, times, parts, kinds, joules):
-        console.print(rows)
+        *((o, lambda m, o=o: _of_kind(m, profile, o)) for o in KINDS),
+    )
+    show_table(
+        f"Estimates of the energy of one slot in mJ beside what is {kind}, and each one's error",
+        (kind, lambda m: number(m.joules, 1e3)),
+        ("FLOP/W", error("flop_j", "joules")),
+        ("FLOP/clock", error("clock_j", "joules")),
+        ("with traffic, calls, idle", error("traffic_j", "joules")),
+    )
     for m in models:
         console.print(_verdict(m), markup=False, soft_wrap=True)
 
@@ -171,9 +188,11 @@ def _percent(part: float | None) -> str:
 
 
 def _of_kind(model: ModelCost, profile: MachineProfile, kind: str) -> str:
-    found = [o for o in model.operators if o.kind == kind]
-    measured, predicted = sum(o.seconds for o in found), profile.predict(found).traffic_s
-    return f"{number(measured, 1e3)} ({number(predicted, 1e3)})" if found else "-"
+    operators = [o for o in model.operators if o.kind == kind]
+    if not operators:
+        return "-"
+    seconds, predicted = sum(o.seconds for o in operators), profile.predict(operators)
+    return f"{number(seconds, 1e3)} ({number(predicted.traffic_s, 1e3)})"
 
 
 def _verdict(model: ModelCost) -> str:

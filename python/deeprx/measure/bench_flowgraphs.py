@@ -3,7 +3,6 @@
 Radio's own equaliser.
 """
 
-import os
 import time
 
 import numpy as np
@@ -16,6 +15,7 @@ from deeprx_common.slot import N_SYMBOLS, SlotConfig, constellation
 from ..blocks.guarded import Guarded
 from ..deeprx_python import receiver
 from .job import WARM_UP, Job, Turn, load_model
+from .threads import thread_clocks
 
 SAMPLING_S = 2e-3  # between calls of work() that are looked at
 
@@ -30,16 +30,16 @@ def sources(job: Job) -> list[gr.basic_block]:
     first = config.fft_size // 2 - 6 * config.n_prb
     symbols[..., first : first + config.n_sc] = y[0].view(np.complex64)[..., 0]
     length = gr.tag_utils.python_to_tag((0, pmt.intern("packet_len"), pmt.from_long(N_SYMBOLS)))
-    made = [
+    antennas = [
         blocks.vector_source_c(
             antenna.ravel().tolist(), True, config.fft_size, [] if k else [length]
         )
         for k, antenna in enumerate(symbols)
     ]
-    for source in made:
+    for source in antennas:
         if job.queued:
             source.set_min_output_buffer(N_SYMBOLS * job.queued)
-    return made
+    return antennas
 
 
 class Flowgraph:
@@ -51,23 +51,22 @@ class Flowgraph:
 
     def __init__(self, job: Job, chain: list[gr.basic_block], itemsize: int, per_slot: int):
         self.top, self.last, self._per_slot = gr.top_block(), chain[-1], per_slot
-        given = sources(job)
-        for port, source in enumerate(given):
+        antennas = sources(job)
+        for port, source in enumerate(antennas):
             self.top.connect(source, (chain[0], port))
         self.sink = blocks.null_sink(itemsize)
         self.top.connect(*chain, self.sink)
-        self._others = [*given, self.sink]
-        self._buffered = [*given, *chain]
+        self._others = [*antennas, self.sink]
+        self._buffered = [*antennas, *chain]
 
     def slots(self) -> int:
         return self.last.nitems_written(0) // self._per_slot
 
-    def calls(self) -> int:
-        """Marks a time, of which calls_since() tells."""
-        return 0
+    def begin(self) -> None:
+        """What calls() tells of begins now."""
 
-    def calls_since(self, mark: int, end: int) -> dict:
-        """Fields calls_s, queued and batch of a Turn."""
+    def calls(self) -> dict:
+        """Fields calls_s, work_overhead_s, queued and batch of a Turn."""
         return {"calls_s": []}
 
     def turn(self, seconds: float) -> Turn:
@@ -84,11 +83,12 @@ class Flowgraph:
     def measure(self, seconds: float) -> Turn:
         """While it runs."""
         before, receiver, slots = time.process_time(), self._receiver_s(), self.slots()
-        start, mark = time.perf_counter(), self.calls()
+        start = time.perf_counter()
+        self.begin()
         self._wait(start + seconds)
         elapsed, slots = time.perf_counter() - start, self.slots() - slots
         busy, receiver = time.process_time() - before, self._receiver_s() - receiver
-        return Turn(slots, elapsed, busy, receiver, **self.calls_since(mark, self.calls()))
+        return Turn(slots, elapsed, busy, receiver, **self.calls())
 
     def _wait(self, until: float) -> None:
         """Until then, and on to the end of the next slot: turns begin and end with one."""
@@ -103,16 +103,9 @@ class Flowgraph:
         """CPU time of the process without that of sources, sink and this thread: worker threads of
         the receiver count.
         """
-        names = {block.alias()[:15] for block in self._others}  # as Linux cuts them
-        total = time.process_time() - time.thread_time()
-        for thread in os.listdir("/proc/self/task"):
-            try:
-                with open(f"/proc/self/task/{thread}/comm") as name:
-                    if name.read().rstrip("\n") in names:
-                        total -= time.clock_gettime(~int(thread) << 3 | 6)  # that thread's clock
-            except OSError:  # it has ended
-                continue
-        return total
+        others = {block.alias()[:15] for block in self._others}
+        spent = sum(cpu_s for name, cpu_s in thread_clocks().values() if name in others)
+        return time.process_time() - time.thread_time() - spent
 
 
 def make_receiver(job: Job) -> receiver:
@@ -146,19 +139,18 @@ class BlockFlowgraph(Flowgraph):
         self.turn(0.0)
         self.description = ""
         if self._stats.num_messages():
-            found = pmt.dict_ref(self._stats.get_message(0), pmt.intern("engine"), pmt.intern(""))
-            self.description = pmt.symbol_to_string(found)
+            self.description = pmt.to_python(self._stats.get_message(0)).get("engine", "")
         if not self.watched:
             self.top.msg_disconnect(*link)
 
     def slots(self) -> int:
         return self.receiver.slots()
 
-    def calls(self):
-        return len(self._sampled)
+    def begin(self):
+        self._sampled.clear()
 
-    def calls_since(self, mark, end):
-        return {"calls_s": self._sampled[mark:end]}
+    def calls(self):
+        return {"calls_s": list(self._sampled)}
 
     def _wait(self, until):
         while not self.watched and time.perf_counter() < until:
@@ -176,23 +168,21 @@ class WatchedFlowgraph(BlockFlowgraph):
         self._call = "cpu_ns" if job.device == "cpu" else "inference_ns"
         super().__init__(job)
 
+    def begin(self):
+        self._first = self._stats.num_messages()
+
     def calls(self):
-        return self._stats.num_messages()
+        messages = range(self._first, self._stats.num_messages())
+        stats = [pmt.to_python(self._stats.get_message(k)) for k in messages]
 
-    def calls_since(self, mark, end):
-        found = [self._stats.get_message(k) for k in range(mark, end)]
-
-        def column(key, scale=1.0):
-            name = pmt.intern(key)
-            return [scale * pmt.to_python(pmt.dict_ref(m, name, pmt.PMT_NIL)) for m in found]
+        def seconds(key):
+            return [1e-9 * message[key] for message in stats]
 
         return {
-            "calls_s": column(self._call, 1e-9),
-            "work_overhead_s": np.subtract(
-                column("cpu_ns", 1e-9), column("engine_cpu_ns", 1e-9)
-            ).tolist(),
-            "queued": float(np.mean(column("queue_depth") or [0])),
-            "batch": float(np.mean(column("batch") or [0])),
+            "calls_s": seconds(self._call),
+            "work_overhead_s": np.subtract(seconds("cpu_ns"), seconds("engine_cpu_ns")).tolist(),
+            "queued": float(np.mean([message["queue_depth"] for message in stats] or [0])),
+            "batch": float(np.mean([message["batch"] for message in stats] or [0])),
         }
 
 
@@ -261,11 +251,11 @@ class PythonFlowgraph(Flowgraph):
         self.description = self.block.description
         super().__init__(job, [self.block], gr.sizeof_float, job.config.n_bits)
 
-    def calls(self) -> int:
-        return len(self.block.calls_s)
+    def begin(self):
+        self.block.calls_s.clear()
 
-    def calls_since(self, mark, end):
-        return {"calls_s": self.block.calls_s[mark:end]}
+    def calls(self):
+        return {"calls_s": list(self.block.calls_s)}
 
 
 def equaliser_chain(config: SlotConfig) -> list[gr.basic_block]:

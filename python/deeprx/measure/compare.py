@@ -2,9 +2,8 @@
 """Receivers, each by every contender, and what this machine could do at most: `deeprx bench`."""
 
 import statistics
-import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,8 +14,8 @@ from deeprx_common.report import summarise_s
 from deeprx_common.slot import SLOT_S
 
 from ..deeprx_python import instructions
-from ..models.file import ModelFile
-from .contenders import OURS, Group, Kit, Worker, labels, make_kit
+from ..models.file import ModelFile, labels
+from .contenders import OURS, Group, Kit, Measurement, Worker
 from .job import Job, Turn
 
 TURN_S = 0.2
@@ -82,6 +81,16 @@ def per_slot(turns: Sequence[Turn]) -> list[float]:
     return [turn.receiver_s / turn.slots for turn in turns]
 
 
+def summary(turns: Sequence[Turn]) -> dict:
+    """What rows and points share."""
+    return {
+        "cpu_s": statistics.median(per_slot(turns)),
+        "call_s": summarise_s([call for turn in turns for call in turn.calls_s]),
+        "slots_per_s": statistics.median(turn.slots / turn.seconds for turn in turns),
+        "busy": statistics.median(turn.busy_s / turn.seconds for turn in turns),
+    }
+
+
 def quickest(turns: Sequence[Turn]) -> list[float]:
     """Seconds of a call in each turn: as long as a tenth of them takes at most."""
     return [float(np.quantile(turn.calls_s, 0.1)) for turn in turns]
@@ -106,7 +115,7 @@ def median_interval(values: Sequence[float]) -> Interval:
     return Interval(float(ordered[rank]), float(np.median(values)), float(ordered[-1 - rank]))
 
 
-class Comparison:
+class Comparison(Measurement):
     """Measures in groups: what the machine can do, then each receiver's contenders.
 
     names: of CONTENDERS. base: what all jobs have in common. seconds: of each contender with each
@@ -123,18 +132,17 @@ class Comparison:
         seconds: float,
         skip: bool = False,
     ):
+        super().__init__()
         self._names, self._base = list(names), base
         self.rounds = max(1, round(seconds / TURN_S))
         self._seconds = seconds / self.rounds
-        self._folder = tempfile.TemporaryDirectory(prefix="deeprx-bench-")
         self.rows: list[Row] = []
         self.gemm_flop_per_s: dict[str, float] = {}
         self._precisions = [p for p in PRECISIONS if native(p, base.device)]
         self._kits: dict[str, Kit] = {}
-        for k, (label, model) in enumerate(zip(labels(models), models, strict=True)):
-            folder = Path(self._folder.name, str(k))
+        for label, model in zip(labels(models), models, strict=True):
             try:
-                self._kits[label] = make_kit(model, base.config, base.n_rx, base.device, folder)
+                self._kits[label] = self._kit(model, base, base.device)
             except RuntimeError as error:
                 if not skip:
                     raise
@@ -142,8 +150,21 @@ class Comparison:
         if not self._kits:
             raise RuntimeError(self.rows[-1].why)
 
-    def close(self) -> None:
-        self._folder.cleanup()
+    @property
+    def measured(self) -> bool:
+        return bool(self.rows)
+
+    def as_dict(self) -> dict:
+        """Its keys of the file; times in seconds, memory in bytes."""
+        base = self._base
+        return {
+            "slot": {key: getattr(base, key) for key in ("n_prb", "n_rx", "modulation", "dmrs")},
+            "device": base.device,
+            "threads": base.threads,
+            "cores": base.cores,
+            "gemm_flop_per_s": self.gemm_flop_per_s,
+            "rows": [asdict(row) for row in self.rows],
+        }
 
     @property
     def steps(self) -> int:
@@ -243,10 +264,10 @@ def _took(row: Row, device: str) -> float:
 
 def measured(row: Row, worker: Worker, turns: Sequence[Turn], flop: int | None, peak: dict) -> Row:
     """row with what the turns say."""
-    cpu = median_quartiles(per_slot(turns))
-    calls = summarise_s([call for turn in turns for call in turn.calls_s])
+    times = summary(turns)
+    low, _, high = median_quartiles(per_slot(turns))
     on_cpu = worker.job.device == "cpu"
-    took = cpu.median if on_cpu else calls["p50"]
+    took = times["cpu_s"] if on_cpu else times["call_s"]["p50"]
     flop_per_s = flop / took if flop else None
     ran = precision_of(worker.description) or worker.job.precision
     converted = not native(ran, worker.job.device)
@@ -254,17 +275,14 @@ def measured(row: Row, worker: Worker, turns: Sequence[Turn], flop: int | None, 
     overhead = [call for turn in turns for call in turn.work_overhead_s] if on_cpu else []
     return replace(
         row,
+        **times,
         description=worker.description,
         precision=ran + (" by conversion" if converted else ""),
         rounds=len(turns),
         slots=sum(turn.slots for turn in turns),
         startup_s=worker.startup_s,
         peak_bytes=worker.peak_bytes,
-        call_s=calls,
-        cpu_s=cpu.median,
-        cpu_s_quartiles=[cpu.low, cpu.high],
-        slots_per_s=statistics.median(turn.slots / turn.seconds for turn in turns),
-        busy=statistics.median(turn.busy_s / turn.seconds for turn in turns),
+        cpu_s_quartiles=[low, high],
         real_time=SLOT_S / took,
         flop_per_s=flop_per_s,
         of_peak=flop_per_s / limit if flop_per_s and limit else None,
@@ -277,9 +295,9 @@ def _difference(folder: Path, name: str) -> float | None:
     number.
     """
     try:
-        found, expected = (np.load(folder / f"{n}.npy") for n in (name, REFERENCE))
+        llr, expected = (np.load(folder / f"{n}.npy") for n in (name, REFERENCE))
     except OSError:
         return None
     with np.errstate(all="ignore"):
-        error = float(np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2)))
+        error = float(np.sqrt(np.mean((llr - expected) ** 2) / np.mean(expected**2)))
     return error if np.isfinite(error) else None

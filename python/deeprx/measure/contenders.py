@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.util import find_spec
@@ -19,7 +19,7 @@ from pathlib import Path
 from deeprx_common.slot import SlotConfig
 from deeprx_common.turns import in_turns
 
-from ..deeprx_python import Engine, check_model
+from ..deeprx_python import Engine
 from ..models.file import ModelFile
 from .job import Job, Turn
 
@@ -45,26 +45,17 @@ class ContenderError(RuntimeError):
     """A contender cannot be measured; the message is one line."""
 
 
-def labels(models: Sequence[ModelFile]) -> list[str]:
-    """Their names, with the file where two have the same."""
-    names = [model.name for model in models]
-    return [
-        f"{model.name} ({model.path})" if names.count(model.name) > 1 else model.name
-        for model in models
-    ]
-
-
 def bench_cores(threads: int) -> list[int]:
     """The cores that all contenders share: the last ones, the first serves most interrupts.
 
     Raises ValueError where there are not so many.
     """
-    found = sorted(os.sched_getaffinity(0))
-    if not 1 <= threads <= len(found):
+    cores = sorted(os.sched_getaffinity(0))
+    if not 1 <= threads <= len(cores):
         raise ValueError(
-            f"--threads must be 1 to {len(found)}, this machine's cores; got {threads}"
+            f"--threads must be 1 to {len(cores)}, this machine's cores; got {threads}"
         )
-    return found[-threads:]
+    return cores[-threads:]
 
 
 class Worker:
@@ -114,9 +105,9 @@ class Worker:
         with suppress(BrokenPipeError):  # then there is no answer
             self._process.stdin.write(f"{seconds}\n".encode())
             self._process.stdin.flush()
-        found = self._answer(seconds + ANSWER_S)
-        self.peak_bytes, self.bytes = found["peak_bytes"], found["bytes"]
-        return Turn(**{field.name: found[field.name] for field in fields(Turn)})
+        answer = self._answer(seconds + ANSWER_S)
+        self.peak_bytes, self.bytes = answer["peak_bytes"], answer["bytes"]
+        return Turn(**{field.name: answer[field.name] for field in fields(Turn)})
 
     def _answer(self, seconds: float) -> dict:
         pipe, text, end = self._process.stdout.fileno(), b"", time.monotonic() + seconds
@@ -127,10 +118,10 @@ class Worker:
             if not part:
                 raise ContenderError(self._end())
             text += part
-        found = json.loads(text)
-        if "error" in found:
-            raise ContenderError(found["error"])
-        return found
+        answer = json.loads(text)
+        if "error" in answer:
+            raise ContenderError(answer["error"])
+        return answer
 
     def _end(self) -> str:
         code = self._process.wait()
@@ -177,16 +168,40 @@ class Group:
         """A turn of each, every other time backwards; names who has had it. A round left unfinished
         does not count.
         """
-        found = {}
+        turns = {}
         for name in in_turns([n for n in self.workers if n not in self.failures], self._rounds):
             try:
-                found[name] = self.workers[name].turn(seconds)
+                turns[name] = self.workers[name].turn(seconds)
             except ContenderError as error:
                 self.failures[name] = str(error)
             yield name
-        for name, turn in found.items():
+        for name, turn in turns.items():
             self.turns[name].append(turn)
         self._rounds += 1
+
+
+class Measurement:
+    """Steps that measure model files, whose Kits lie in a folder that closes with it.
+
+    steps: about how many run() takes; step: how many the last one took. measured: whether there is
+    anything to tell of.
+    """
+
+    steps: int
+    step = 1
+
+    def __init__(self):
+        self._folder = tempfile.TemporaryDirectory(prefix="deeprx-bench-")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._folder.cleanup()
+
+    def _kit(self, model: ModelFile, base: Job, device: str) -> "Kit":
+        folder = tempfile.mkdtemp(dir=self._folder.name)
+        return make_kit(model, base.config, base.n_rx, device, Path(folder, "kit"))
 
 
 @dataclass(frozen=True)
@@ -226,14 +241,14 @@ class Kit:
         """The IR that the file carries, once the block's engine has checked it, or else ONNX."""
         name = f"extra/openvino/bits{job.config.bits_per_symbol}"
         with zipfile.ZipFile(job.model) as archive:
-            found = [n for n in archive.namelist() if n.partition("/")[2].startswith(name + ".")]
-            if not found:
+            records = [n for n in archive.namelist() if n.partition("/")[2].startswith(name + ".")]
+            if not records:
                 return self._onnx(job)
             try:
                 Engine(job.model, job.n_prb, job.n_rx, job.modulation, job.dmrs, engine="openvino")
             except RuntimeError as error:
                 raise ContenderError(str(error)) from None
-            for record in found:
+            for record in records:
                 (self.folder / f"ir{Path(record).suffix}").write_bytes(archive.read(record))
         return self.folder / "ir.xml"
 
@@ -262,18 +277,7 @@ def _cause(log: str) -> str:
 
 def make_kit(model: ModelFile, config: SlotConfig, n_rx: int, device: str, folder: Path) -> Kit:
     """Checks a model file and copies it. Raises RuntimeError with one line that names the file."""
-    data = model.path.read_bytes()
-    try:
-        check_model(
-            data,
-            n_prb=config.n_prb,
-            n_rx=n_rx,
-            modulation=config.modulation,
-            dmrs=list(config.dmrs),
-            device=device,
-        )
-    except RuntimeError as error:
-        raise RuntimeError(f"{model.path}: {error}") from None
+    data = model.checked(config, n_rx, device)
     folder.mkdir(parents=True)
     (folder / "model.pt").write_bytes(data)
     return Kit(folder, model)

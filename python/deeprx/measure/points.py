@@ -5,7 +5,7 @@ from gnuradio import gr
 
 from deeprx_common import energy, report
 
-from ..models.file import ModelFile
+from ..models.file import labels
 from .flowgraph import Flowgraph
 
 
@@ -26,10 +26,10 @@ def add_points(
     """
     statistics = [probe.statistics for probe in flowgraph.probes]
     inference_s = sum(s.inference_total_s for s in statistics)
-    labels = _labels(flowgraph.models)
     points, counts = [], []
-    for model, label, counted, known in zip(
-        flowgraph.models, labels, statistics, fields, strict=True
+    names = labels(flowgraph.models)
+    for model, name, counted, known in zip(
+        flowgraph.models, names, statistics, fields, strict=True
     ):
         if stopped and counted.slots == 0:
             continue
@@ -44,7 +44,7 @@ def add_points(
         points.append(
             counted.point(
                 used,
-                receiver=label,
+                receiver=name,
                 model_sha256=model.sha256,
                 n_rx=flowgraph.n_rx,
                 flop_per_slot=flop,
@@ -72,12 +72,3 @@ def _comparisons(counts: list[tuple[dict, dict, bool]]) -> list[dict]:
         others = [clusters[k][0] for k in shared]
         compared.append(report.comparison(point, reference[0], others, errors, bits))
     return compared
-
-
-def _labels(models: list[ModelFile]) -> list[str]:
-    """A name for each model, told apart by its file where two are called the same."""
-    names = [model.name for model in models]
-    return [
-        name if names.count(name) == 1 else f"{name} ({model.path})"
-        for name, model in zip(names, models, strict=True)
-    ]

@@ -4,19 +4,15 @@ stays flat: `deeprx bench scale` and `deeprx bench memory`.
 """
 
 import os
-import statistics
-import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from deeprx_common.report import summarise_s
-
-from ..models.file import ModelFile
-from .contenders import ContenderError, Kit, Worker, bench_cores, labels, make_kit
-from .job import Job, Turn
+from ..models.file import ModelFile, labels
+from .compare import per_slot, summary
+from .contenders import ContenderError, Kit, Measurement, Worker, bench_cores
+from .job import Job
 
 TURNS = 3
 SETTLING = 0.2  # of a run's slots, before memory counts: buffers and caches fill
@@ -64,17 +60,17 @@ class Point:
     bytes: int | None = None
 
 
-class Scale:
+class Scale(Measurement):
     """Measures every receiver at every size; points: filled as they come."""
 
     def __init__(
         self, models: Sequence[ModelFile], base: Job, devices: Sequence[str], seconds: float
     ):
-        self._folder = tempfile.TemporaryDirectory(prefix="deeprx-bench-")
+        super().__init__()
         self._base, self._seconds = base, seconds
         self._kits = {
-            label: make_kit(m, base.config, base.n_rx, "cpu", Path(self._folder.name, str(k)))
-            for k, (label, m) in enumerate(zip(labels(models), models, strict=True))
+            label: self._kit(model, base, "cpu")
+            for label, model in zip(labels(models), models, strict=True)
         }
         cores = len(os.sched_getaffinity(0))
         self._sizes = [
@@ -84,14 +80,16 @@ class Scale:
             for value in (on_cpu if device == "cpu" else on_gpu)
             if field != "threads" or value <= cores
         ]
+        self.steps = len(self._sizes) * len(self._kits)
         self.points: list[Point] = []
 
-    def close(self) -> None:
-        self._folder.cleanup()
-
     @property
-    def steps(self) -> int:
-        return len(self._sizes) * len(self._kits)
+    def measured(self) -> bool:
+        return bool(self.points)
+
+    def as_dict(self) -> dict:
+        """Its key of the file."""
+        return {"points": [asdict(point) for point in self.points]}
 
     def run(self) -> Iterator[str]:
         """Measures; says what comes next."""
@@ -99,10 +97,9 @@ class Scale:
             for name, kit in self._kits.items():
                 yield f"{device}, {axis}: {value}"
                 job = replace(self._base, device=device, **{field: value})
-                config = job.config
                 point = Point(
-                    name, device, axis, value, job.n_prb, config.fft_size, job.n_rx, job.threads,
-                    job.batch,
+                    name, device, axis, value, job.n_prb, job.config.fft_size, job.n_rx,
+                    job.threads, job.batch,
                 )  # fmt: skip
                 try:
                     self.points.append(self._measured(point, kit, job))
@@ -113,57 +110,66 @@ class Scale:
         job = replace(job, cores=bench_cores(job.threads))
         with Worker(kit.job("watched-block", job)) as worker:
             turns = [worker.turn(self._seconds / TURNS) for _ in range(TURNS)]
-            cpu_s = [turn.receiver_s / turn.slots for turn in turns]
-            slots_per_s = statistics.median(turn.slots / turn.seconds for turn in turns)
-            batch, waiting = (
-                float(np.mean([getattr(turn, key) for turn in turns]))
-                for key in ("batch", "queued")
-            )
-            return replace(
-                point,
-                cpu_s=statistics.median(cpu_s),
-                cpu_s_spread=[min(cpu_s), max(cpu_s)],
-                call_s=summarise_s([call for turn in turns for call in turn.calls_s]),
-                slots_per_s=slots_per_s,
-                batch=batch,
-                waiting=waiting,
-                latency_s=(batch + waiting) / slots_per_s,
-                busy=statistics.median(turn.busy_s / turn.seconds for turn in turns),
-                bytes=worker.bytes,
-            )
+        times, cpu_s = summary(turns), per_slot(turns)
+        batch = float(np.mean([turn.batch for turn in turns]))
+        waiting = float(np.mean([turn.queued for turn in turns]))
+        return replace(
+            point,
+            **times,
+            cpu_s_spread=[min(cpu_s), max(cpu_s)],
+            batch=batch,
+            waiting=waiting,
+            latency_s=(batch + waiting) / times["slots_per_s"],
+            bytes=worker.bytes,
+        )
 
 
-class Memory:
+class Memory(Measurement):
     """Resident memory of a process whose flowgraph runs the block on and on.
 
     samples: (slots so far, bytes), one a second.
     """
 
     def __init__(self, model: ModelFile, base: Job, slots: int):
-        self._folder = tempfile.TemporaryDirectory(prefix="deeprx-bench-")
-        folder = Path(self._folder.name, "model")
-        self._kit = make_kit(model, base.config, base.n_rx, base.device, folder)
-        self._base, self._slots = base, slots
+        super().__init__()
+        self.model, self._base, self.steps = model, base, slots
+        self._checked = self._kit(model, base, base.device)
         self.samples: list[tuple[int, int]] = []
 
-    def close(self) -> None:
-        self._folder.cleanup()
+    @property
+    def bytes_per_slot(self) -> float | None:
+        """Slope of the least-squares line once SETTLING is over; None of fewer than 3 samples."""
+        settled = self.settled
+        if len(settled) < 3:
+            return None
+        return float(np.polyfit(*np.transpose(settled), 1)[0])
 
-    def run(self, seconds: float = 1.0) -> Iterator[int]:
-        """Measures; gives the slots so far. seconds: between samples."""
+    @property
+    def settled(self) -> list[tuple[int, int]]:
+        """The samples once SETTLING is over."""
+        return [s for s in self.samples if s[0] > SETTLING * self.samples[-1][0]]
+
+    @property
+    def measured(self) -> bool:
+        return self.bytes_per_slot is not None
+
+    def as_dict(self) -> dict:
+        """Its keys of the file."""
+        return {
+            "receiver": self.model.name,
+            "model_sha256": self.model.sha256,
+            "n_prb": self._base.n_prb,
+            "n_rx": self._base.n_rx,
+            "bytes_per_slot": self.bytes_per_slot,
+            "samples": [{"slots": slots, "bytes": used} for slots, used in self.samples],
+        }
+
+    def run(self, seconds: float = 1.0) -> Iterator[str]:
+        """Measures; says how far it is. seconds: between samples."""
         done = 0
-        with Worker(self._kit.job("steady", self._base)) as worker:
-            while done < self._slots:
-                turn: Turn = worker.turn(seconds)
-                done += turn.slots
+        with Worker(self._checked.job("steady", self._base)) as worker:
+            while done < self.steps:
+                self.step = worker.turn(seconds).slots
+                done += self.step
                 self.samples.append((done, worker.bytes))
-                yield done
-
-
-def bytes_per_slot(samples: Sequence[tuple[int, int]]) -> float | None:
-    """Slope of the least-squares line once SETTLING is over; None of fewer than 3 samples."""
-    kept = [s for s in samples if s[0] > SETTLING * samples[-1][0]]
-    if len(kept) < 3:
-        return None
-    slots, used = np.transpose(kept)
-    return float(np.polyfit(slots, used, 1)[0])
+                yield f"slots: {done} of {self.steps}"

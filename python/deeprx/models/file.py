@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Model files seen from outside: their metadata and hash, read without running anything."""
+"""Model files: their metadata and hash, read without running anything, and their bytes, checked."""
 
 import hashlib
 import json
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from deeprx_common.model_schema import CONTRACT
 from deeprx_common.shipped import model_path, shipped_names
+from deeprx_common.slot import SlotConfig
+
+from ..deeprx_python import check_model
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,34 @@ class ModelFile:
         if not counted or counted["n_rx"] != n_rx:
             return None
         return round((counted["matmul"] + counted["other"]) * n_prb / counted["n_prb"])
+
+    def checked(self, config: SlotConfig, n_rx: int, device: str = "cpu") -> bytes:
+        """The file's bytes, checked as the receiver block checks them before anything runs.
+
+        Raises RuntimeError with one line that names the file.
+        """
+        data = self.path.read_bytes()
+        try:
+            check_model(
+                data,
+                n_prb=config.n_prb,
+                n_rx=n_rx,
+                modulation=config.modulation,
+                dmrs=list(config.dmrs),
+                device=device,
+            )
+        except RuntimeError as error:
+            raise RuntimeError(f"{self.path}: {error}") from None
+        return data
+
+
+def labels(models: Sequence[ModelFile]) -> list[str]:
+    """Their names, with the file where two have the same."""
+    names = [model.name for model in models]
+    return [
+        f"{model.name} ({model.path})" if names.count(model.name) > 1 else model.name
+        for model in models
+    ]
 
 
 def read_model_file(path: str | Path) -> ModelFile:

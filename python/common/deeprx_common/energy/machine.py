@@ -12,16 +12,11 @@ and the same three for time. What the second adds to the first is slower kernels
 adds is memory traffic and the cost of calling an operator at all.
 """
 
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
-
-from ..files import write_json
 
 SCHEMA = "deeprx.profile/1"
 ARITHMETIC = ("gemm", "conv", "depthwise", "elementwise", "transcendental", "reduction")
@@ -137,13 +132,6 @@ class MachineProfile:
     power_source: str
     benchmarks: tuple[Benchmark, ...]
 
-    def __post_init__(self):
-        missing = {*ARITHMETIC, "copy", "call", "view"} - {b.kind for b in self.benchmarks}
-        if missing:
-            raise ValueError(f"the profile lacks benchmarks of {', '.join(sorted(missing))}")
-        if any(not b.seconds > 0 for b in self.benchmarks):
-            raise ValueError("the profile holds benchmarks that took no time")
-
     @cached_property
     def call_s(self) -> dict[str, float]:
         """Seconds that calling an operator takes: "call" for any, "view" for a view."""
@@ -182,19 +170,19 @@ class MachineProfile:
         return of_kind.get(dtype) or of_kind.get("float32") or next(iter(of_kind.values()))
 
     def flop_per_s(self, kind: str, dtype: str) -> float:
-        found = self.benchmark(kind, dtype)
-        return found.flop / found.seconds
+        benchmark = self.benchmark(kind, dtype)
+        return benchmark.flop / benchmark.seconds
 
     def j_per_flop(self, kind: str, dtype: str) -> float:
         """Joules above idle that arithmetic of a kind takes besides its bytes."""
-        found = self.benchmark(kind, dtype)
-        bytes_j = self.j_per_byte(found.bytes) * found.bytes
-        return max(0.0, self._above_idle_j(found) - bytes_j) / found.flop
+        benchmark = self.benchmark(kind, dtype)
+        bytes_j = self.j_per_byte(benchmark.bytes) * benchmark.bytes
+        return max(0.0, self._above_idle_j(benchmark) - bytes_j) / benchmark.flop
 
     def busy_w(self, dtype: str = "float32") -> float:
         """Power during a matrix product."""
-        found = self.benchmark("gemm", dtype)
-        return found.joules / found.seconds
+        product = self.benchmark("gemm", dtype)
+        return product.joules / product.seconds
 
     def flop_per_s_per_w(self, dtype: str = "float32") -> float:
         return self.flop_per_s("gemm", dtype) / self.busy_w(dtype)
@@ -204,20 +192,20 @@ class MachineProfile:
         totals = np.zeros(9)
         for o in operators:
             peak_s = o.flop / self.flop_per_s("gemm", o.dtype)
-            own_s = joules = 0.0
+            kind_s = joules = 0.0
             if o.kind in ARITHMETIC:
-                own_s = o.flop / self.flop_per_s(o.kind, o.dtype)
+                kind_s = o.flop / self.flop_per_s(o.kind, o.dtype)
                 joules = o.flop * self.j_per_flop(o.kind, o.dtype)
             bytes_s = o.bytes * self.s_per_byte(o.bytes)
             call = "view" if o.kind == "view" else "call"
-            work_s, call_s = max(own_s, bytes_s), self.call_s[call]
+            work_s, call_s = max(kind_s, bytes_s), self.call_s[call]
             if self.device != "cpu":  # a GPU works while the next operator is called
                 call_s = max(0.0, call_s - work_s)
             power = self.busy_w(o.dtype)
             joules += o.bytes * self.j_per_byte(o.bytes) + self._call_j[call]
             totals += (
-                peak_s, own_s, max(peak_s, bytes_s), work_s + call_s, bytes_s, call_s,
-                peak_s * power, own_s * power, joules,
+                peak_s, kind_s, max(peak_s, bytes_s), work_s + call_s, bytes_s, call_s,
+                peak_s * power, kind_s * power, joules,
             )  # fmt: skip
         *seconds, flop_j, clock_j, above_idle_j = map(float, totals)
         return Prediction(
@@ -230,77 +218,6 @@ class MachineProfile:
             above_idle_j + self.idle_w * seconds[3],
         )
 
-    def require(self, machine: str, device: str, threads: int) -> None:
-        """ValueError with one line unless it was measured on this machine, in this way."""
-        here, there = (machine, device, threads), (self.machine, self.device, self.threads)
-        if here != there:
-            texts = [f"{m} ({d}, {t} threads)" for m, d, t in (there, here)]
-            raise ValueError(
-                f"the profile was measured on {texts[0]}, this is {texts[1]}: "
-                "run `deeprx energy --calibrate` here"
-            )
-
     def as_dict(self) -> dict:
-        """For JSON; what is under "fitted" follows from the rest and is there to be read."""
-        dtypes = sorted({b.dtype for b in self.benchmarks if b.kind == "gemm"})
-        arithmetic = [b for b in self.benchmarks if b.kind in ARITHMETIC]
-        clock = self.clock_hz
-        return {
-            "schema": SCHEMA,
-            **asdict(self),
-            "fitted": {
-                "flop_per_s_per_w": {d: self.flop_per_s_per_w(d) for d in dtypes},
-                "busy_w": {d: self.busy_w(d) for d in dtypes},
-                "rates": [
-                    {
-                        "kind": b.kind,
-                        "dtype": b.dtype,
-                        "flop_per_s": self.flop_per_s(b.kind, b.dtype),
-                        "flop_per_clock": clock and self.flop_per_s(b.kind, b.dtype) / clock,
-                        "j_per_flop": self.j_per_flop(b.kind, b.dtype),
-                    }
-                    for b in arithmetic
-                ],
-                "traffic": [
-                    {
-                        "bytes": b.bytes,
-                        "bytes_per_s": 1 / self.s_per_byte(b.bytes),
-                        "j_per_byte": self.j_per_byte(b.bytes),
-                    }
-                    for b in self._copies
-                ],
-            },
-        }
-
-    @classmethod
-    def from_dict(cls, found: dict) -> "MachineProfile":
-        """Inverse of as_dict(). Raises ValueError with one line."""
-        try:
-            if found["schema"] != SCHEMA:
-                raise ValueError(f"expected schema {SCHEMA!r}, found {found['schema']!r}")
-            fields = {key: found[key] for key in cls.__dataclass_fields__}
-            fields["benchmarks"] = tuple(
-                Benchmark(**{**b, "spread": tuple(b["spread"])}) for b in found["benchmarks"]
-            )
-            profile = cls(**fields)
-            profile.predict([Operator("", kind, "float32", 1.0, 1.0) for kind in KINDS])
-        except KeyError as error:
-            raise ValueError(f"lacks {error}") from None
-        except (TypeError, ArithmeticError) as error:
-            raise ValueError(str(error)) from None
-        return profile
-
-
-def read_profile(path: str | os.PathLike) -> MachineProfile:
-    """Read what write_profile() wrote. Raises ValueError with one line that names the file."""
-    try:
-        return MachineProfile.from_dict(json.loads(Path(path).read_text()))
-    except OSError as error:
-        raise ValueError(f"cannot read the profile {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise ValueError(f"{path} is not a machine's profile: {error}") from error
-
-
-def write_profile(profile: MachineProfile, path: str | os.PathLike, **more) -> Path:
-    """Put a profile, and further keys, at path as JSON, whole or not at all; returns path."""
-    return write_json(profile.as_dict() | more, path)
+        """For JSON."""
+        return {"schema": SCHEMA, **asdict(self)}
