@@ -58,15 +58,15 @@ def block_files() -> dict[str, dict]:
 
 def _sections(documentation: str) -> dict[str, str]:
     """What a block's documentation says, under "" and SECTIONS."""
-    found, section = {"": ""}, ""
+    sections, section = {"": ""}, ""
     for line in documentation.splitlines():
         if line.endswith(":") and line.startswith(SECTIONS):
             section = next(name for name in SECTIONS if line.startswith(name))
             line = line.removeprefix(section).strip(" :")
-            found[section] = f"{line}\n" if line else ""
+            sections[section] = f"{line}\n" if line else ""
         else:
-            found[section] += line + "\n"
-    return found
+            sections[section] += line + "\n"
+    return sections
 
 
 def parameter_texts(block: dict) -> dict[str, str]:
@@ -77,10 +77,10 @@ def parameter_texts(block: dict) -> dict[str, str]:
         names |= {label.partition(" (")[0]: label, label: label}
     one = "|".join(sorted(map(re.escape, names), key=len, reverse=True))
     parts = re.split(rf"(?:^|(?<=\W))((?:{one})(?:, (?:{one}))*): ", text)
-    found = {}
+    texts = {}
     for said, about in zip(parts[1::2], parts[2::2], strict=True):
-        found |= {names[name]: about.strip() for name in re.findall(one, said)}
-    return found
+        texts |= {names[name]: about.strip() for name in re.findall(one, said)}
+    return texts
 
 
 def _call(name: str, function) -> list[str]:
@@ -201,8 +201,8 @@ def _training(script: str, *arguments: str) -> list | dict:
 
 
 def train_command_line() -> str:
-    found = _training("command_lines.py")
-    commands = [Command(**c | {"options": [Option(**o) for o in c["options"]]}) for c in found]
+    described = _training("command_lines.py")
+    commands = [Command(**c | {"options": [Option(**o) for o in c["options"]]}) for c in described]
     return _commands(
         "./dev train",
         "Training command line",

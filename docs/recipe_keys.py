@@ -25,10 +25,10 @@ DERIVED = {"sha256", "text", "folder", "changes"}  # no keys of a file
 
 def meanings(docstring: str) -> dict[str, str]:
     """What a docstring says of each key: lines "key, key: text", and what is indented below."""
-    found = {}
+    meanings_by_key = {}
     for names, text in re.findall(r"^(\w+(?:, \w+)*): (.*(?:\n +.*)*)", docstring, re.MULTILINE):
-        found |= dict.fromkeys(names.split(", "), " ".join(text.split()))
-    return found
+        meanings_by_key |= dict.fromkeys(names.split(", "), " ".join(text.split()))
+    return meanings_by_key
 
 
 def words(schema: dict, definitions: dict) -> str:

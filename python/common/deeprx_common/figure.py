@@ -34,7 +34,7 @@ def figure(
 
     rows = -(-panels // columns)
     columns = -(-panels // rows)
-    made, axes = pyplot.subplots(
+    picture, axes = pyplot.subplots(
         rows, columns, figsize=(0.5 + size[0] * columns, 0.5 + size[1] * rows),
         sharey=one_scale, squeeze=False, layout="constrained",
     )  # fmt: skip
@@ -49,11 +49,11 @@ def figure(
             if legend and axis.get_legend_handles_labels()[0]:
                 axis.legend(fontsize=legend)
         if title:
-            made.suptitle(title, fontsize="small")
+            picture.suptitle(title, fontsize="small")
         with replacing(path) as temporary:
-            made.savefig(temporary, dpi=120)
+            picture.savefig(temporary, dpi=120)
     finally:
-        pyplot.close(made)
+        pyplot.close(picture)
 
 
 def curve_style(k: int) -> dict:

@@ -26,8 +26,8 @@ def host() -> dict:
 
 def versions(*names: str) -> dict[str, str]:
     """Of Python, and of these packages where they are installed."""
-    found = {"python": platform.python_version()} | {name: _version(name) for name in names}
-    return {name: version for name, version in found.items() if version}
+    known = {"python": platform.python_version()} | {name: _version(name) for name in names}
+    return {name: version for name, version in known.items() if version}
 
 
 @cache

@@ -25,8 +25,8 @@ def _line(error: BaseException, trace) -> str | None:
         return None
     imported = isinstance(error, ImportError)
     text = packages.advice(error) if imported else " ".join(str(error).split())
-    if made := re.match(r"self\.(\w+) = ", frames[-1].line):
-        text = f"block {made[1]}: {text}"
+    if block := re.match(r"self\.(\w+) = ", frames[-1].line):
+        text = f"block {block[1]}: {text}"
     elif not imported:
         return None
     return f"{os.path.basename(script)}: error: {text}"

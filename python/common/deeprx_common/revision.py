@@ -11,7 +11,7 @@ def git_revision() -> str:
     """
     here = Path(__file__).parent
     try:
-        found = subprocess.run(
+        described = subprocess.run(
             ["git", "describe", "--always", "--abbrev=12", "--dirty=+"],
             cwd=here,
             capture_output=True,
@@ -19,4 +19,4 @@ def git_revision() -> str:
         )
     except OSError:
         return "unknown"
-    return found.stdout.strip() or "unknown"
+    return described.stdout.strip() or "unknown"

@@ -210,13 +210,13 @@ def sinr_gain(
     def gains(pick: np.ndarray | None = None) -> np.ndarray:
         counts = both if pick is None else np.take_along_axis(both, pick[None, None], 3)
         log_ber = np.log10(np.maximum(counts.sum(3), 0.5) / (bits * clusters))
-        own, other = (np.array([_crossing(sinr, c, target) for c in side]) for side in log_ber)
-        return other - own
+        crossing, other = (np.array([_crossing(sinr, c, target) for c in side]) for side in log_ber)
+        return other - crossing
 
     rng = np.random.default_rng(0)
     with np.errstate(invalid="ignore"):  # inf - inf: neither reaches the target
-        found = gains()
+        gained = gains()
         picks = (rng.integers(clusters, size=both.shape[2:]) for _ in range(resamples))
         draws = [gains(pick).mean() for pick in picks]
         low, high = np.quantile(draws, (0.025, 0.975), method="nearest")
-    return found, (float(low), float(high))
+    return gained, (float(low), float(high))

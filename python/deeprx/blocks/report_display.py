@@ -48,11 +48,11 @@ class report_display(SelfKeeping, gr.basic_block):
 
     def _handle(self, message):
         try:
-            made = json.loads(pmt.symbol_to_string(message))
-            report.validate(made)
+            received = json.loads(pmt.symbol_to_string(message))
+            report.validate(received)
         except ValueError as error:  # of PMT, of JSON, or of what the report holds
             raise MessageError(f"expected a report as JSON text: {error}") from None
-        self.widget.received.emit(made)  # in the block's thread; Qt draws in its own
+        self.widget.received.emit(received)  # in the block's thread; Qt draws in its own
 
 
 class _Widget(QtWidgets.QWidget):
@@ -93,8 +93,8 @@ class _Widget(QtWidgets.QWidget):
         """Not what the text's lines give: a window would scroll where the plot could shrink."""
         return False
 
-    def _show(self, made: dict) -> None:
-        for point in made["points"]:
+    def _show(self, received: dict) -> None:
+        for point in received["points"]:
             if point["receiver"] == "unknown" and not point["slots"]:
                 continue  # a probe learns its receiver's name from the first slot
             self._latest[point["receiver"]] = point
@@ -125,12 +125,12 @@ class _Widget(QtWidgets.QWidget):
             colour, marker = _COLOURS[row % len(_COLOURS)], _MARKERS[row % len(_MARKERS)]
             style = {"symbol": marker, "symbolBrush": colour, "symbolPen": colour, "symbolSize": 8}
             curve = [p for _, p in sorted(self._points[name].items())]
-            if found := [p for p in curve if p["bit_errors"]]:
-                sinr, ber = _arrays(found, lambda p: p["ber"])
-                _, low = _arrays(found, lambda p: p["ber_ci95"][0])
-                _, high = _arrays(found, lambda p: p["ber_ci95"][1])
+            if counted := [p for p in curve if p["bit_errors"]]:
+                sinr, ber = _arrays(counted, lambda p: p["ber"])
+                _, low = _arrays(counted, lambda p: p["ber_ci95"][0])
+                _, high = _arrays(counted, lambda p: p["ber_ci95"][1])
                 # pyqtgraph 0.13 cannot draw a line through one point
-                pen = pyqtgraph.mkPen(colour, width=2) if len(found) > 1 else None
+                pen = pyqtgraph.mkPen(colour, width=2) if len(counted) > 1 else None
                 self._plot.plot(sinr, ber, name=name, pen=pen, **style)
                 bars = {"top": high - ber, "bottom": ber - low, "beam": 0.2, "pen": colour}
                 self._plot.addItem(pyqtgraph.ErrorBarItem(x=sinr, y=ber, **bars))

@@ -61,10 +61,11 @@ class SlotEnergy:
         window = self._window.read().served(slots, slots * self._bits_per_slot, cpu_s)
         all_s = self._gpu_inference_s[self._gpu] - self._gpu_before_s
         shared = self._device != "cpu" and inference_s < 0.999 * all_s
-        found = energy.energy_per_slot(window, inference_s, inference_s / all_s if shared else None)
+        share = inference_s / all_s if shared else None
+        joules = energy.energy_per_slot(window, inference_s, share)
         if self._meter.kind != "none" and self._window.lost:
             self.restart(statistics)
-        return found
+        return joules
 
 
 def _spent(statistics: SlotStatistics) -> tuple[int, float, float]:

@@ -227,14 +227,14 @@ class slot_probe(gr.hier_block2):
 
     def _publish(self):
         start = time.monotonic()
-        made = self.report()
+        current = self.report()
         self._report_s = time.monotonic() - start
-        self._llrs.publish(json.dumps(made))
+        self._llrs.publish(json.dumps(current))
         if self._publisher:
-            self._publisher.publish(made)
+            self._publisher.publish(current)
         if self._log:
             try:
-                self._log.append(made)
+                self._log.append(current)
             except OSError as error:
                 gr.logger("slot_probe").error(f"{self._log.path}: {error.strerror}; it ends here")
                 self._log = None

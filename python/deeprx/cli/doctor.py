@@ -126,8 +126,8 @@ def _software() -> Iterator[Finding]:
         yield Finding("PyTorch", OK, torch.__version__)
     else:
         yield Finding("PyTorch", NONE, "not in this Python: profile, energy and bench need it")
-    found = engines()
-    yield Finding("engines", OK, ", ".join(found))
+    names = engines()
+    yield Finding("engines", OK, ", ".join(names))
     if not _has_openvino():
         yield Finding("OpenVINO", NONE, "not built in: real-time students run as TorchScript")
 
@@ -136,8 +136,8 @@ def _processor() -> Iterator[Finding]:
     machine = host()
     yield Finding("model", OK, f"{machine['cpu']}, {machine['cores']} cores")
     for precision in ("float32", "bfloat16", "int8"):
-        found = instructions(precision)
-        yield Finding(precision, OK if found else NONE, found or _WITHOUT[precision])
+        by = instructions(precision)
+        yield Finding(precision, OK if by else NONE, by or _WITHOUT[precision])
 
 
 def _models(paths: list[str]) -> Iterator[Finding]:

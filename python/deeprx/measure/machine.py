@@ -5,6 +5,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 
 import torch
@@ -64,16 +65,16 @@ def _works(device: str) -> list[Work]:
     def tensor(*shape, dtype=torch.float32):
         return torch.randn(*shape, device=device).to(dtype)
 
-    made = []
+    works = []
     for name in ("float32", "bfloat16", *(["float16"] if on_gpu else [])):
         dtype = getattr(torch, name)
-        made.append(matrix_product(device, name))
+        works.append(matrix_product(device, name))
         x = tensor(slots, channels, 14, 312, dtype=dtype).contiguous(
             memory_format=torch.channels_last
         )
         for kind, groups in (("conv", 1), ("depthwise", channels)):
             w = tensor(channels, channels // groups, 3, 3, dtype=dtype)
-            made.append(
+            works.append(
                 Work(
                     kind, name, 2.0 * w.numel() * x.numel() / channels, 2 * x.nbytes + w.nbytes,
                     lambda x=x, w=w, g=groups: torch.conv2d(x, w, padding=1, groups=g),
@@ -81,7 +82,7 @@ def _works(device: str) -> list[Work]:
             )  # fmt: skip
     z, e = torch.view_as_complex(tensor(small, 2)), tensor(2 * small)
     zout, eout = torch.empty_like(z), torch.empty_like(e)
-    made += [
+    works += [
         Work("elementwise", "complex64", 6.0 * small, 2 * z.nbytes,
               lambda: torch.mul(z, z, out=zout)),
         Work("transcendental", "float32", e.numel(), 2 * e.nbytes,
@@ -92,12 +93,13 @@ def _works(device: str) -> list[Work]:
     for size in copies:
         source = torch.empty(size // 4, device=device).fill_(1.0)
         target = torch.empty_like(source)
-        made.append(Work("copy", "float32", 0.0, 2.0 * size, lambda s=source, t=target: t.copy_(s)))
+        copy = partial(target.copy_, source)
+        works.append(Work("copy", "float32", 0.0, 2.0 * size, copy))
     for kind, calls in (("call", _calls(device)), ("view", _views(device))):
-        made.append(
+        works.append(
             Work(kind, "float32", 0.0, 0.0, lambda c=calls: [one() for one in c], len(calls))
         )
-    return made
+    return works
 
 
 def _calls(device: str) -> list[Callable[[], object]]:
@@ -238,7 +240,7 @@ class MachineBenchmarks:
         """One round, a benchmark a step; says what it measured. Left unfinished, it does not
         count.
         """
-        found = {}
+        measured = {}
         for timed in in_turns(self._timed, self.rounds):
             timed.seconds.clear()
             window = energy.measure(self._meter, timed, self._window_s, self._power.idle)
@@ -251,11 +253,11 @@ class MachineBenchmarks:
                 joules = window.per_slot(window.joules)
             else:
                 raise OSError(f"no valid window of {self._window_s:.2g} s: {window.reason}")
-            found[timed] = seconds, joules
+            measured[timed] = seconds, joules
             if timed.work.kind == "gemm" and (clock := _clock_hz(self._device)):
                 self._clocks.append(clock)
             yield f"{timed.work.kind} {timed.work.dtype}"
-        self._rounds.append([found[timed] for timed in self._timed])
+        self._rounds.append([measured[timed] for timed in self._timed])
 
     def profile(self) -> MachineProfile:
         """Of the rounds so far, at least one."""

@@ -47,13 +47,13 @@ class Calls:
         return Turn(self.batch * len(calls), elapsed, busy, busy, calls, batch=self.batch)
 
     def _calls(self, seconds: float) -> list[float]:
-        clock, made = self._clock, []
+        clock, calls_s = self._clock, []
         end = time.perf_counter() + seconds
-        while not made or time.perf_counter() < end:
+        while not calls_s or time.perf_counter() < end:
             start = clock()
             self.receive(*self._batch)
-            made.append((clock() - start) / self.batch)
-        return made
+            calls_s.append((clock() - start) / self.batch)
+        return calls_s
 
 
 class TorchScript(Calls):
@@ -119,11 +119,11 @@ class Engine(Calls):
 
     def _calls(self, seconds: float) -> list[float]:
         """The engine times itself: no Python between calls."""
-        made, column = [], 0 if self._clock is time.perf_counter else 1
+        calls_s, column = [], 0 if self._clock is time.perf_counter else 1
         end = time.perf_counter() + seconds
-        while not made or time.perf_counter() < end:
-            made += (self.engine.time(4, self.batch)[:, column] / self.batch).tolist()
-        return made
+        while not calls_s or time.perf_counter() < end:
+            calls_s += (self.engine.time(4, self.batch)[:, column] / self.batch).tolist()
+        return calls_s
 
 
 class OnnxRuntime(Calls):
@@ -152,14 +152,14 @@ class OpenVino(Calls):
         model = core.read_model(job.model)
         y = [job.batch, job.n_rx, N_SYMBOLS, n_sc, 2]
         model.reshape({"y": y, "p": [job.batch, *y[2:]]})
-        own = job.model.endswith(".xml")  # an IR has its precision in it
+        is_ir = job.model.endswith(".xml")  # an IR has its precision in it
         compiled = core.compile_model(
             model,
             "CPU",
             {
                 "ENABLE_CPU_PINNING": False,
                 "INFERENCE_NUM_THREADS": job.threads,
-                "INFERENCE_PRECISION_HINT": "f32" if own else self.HINTS[job.precision],
+                "INFERENCE_PRECISION_HINT": "f32" if is_ir else self.HINTS[job.precision],
                 "NUM_STREAMS": 1,
                 "PERFORMANCE_HINT": "LATENCY",
             },
@@ -175,12 +175,12 @@ class OpenVino(Calls):
 def multiplied_in(compiled) -> str:
     """Precision of most convolutions as OpenVINO compiled them; it takes hints as such."""
     names = {"f32": "float32", "bf16": "bfloat16", "f16": "float16", "u8": "int8", "i8": "int8"}
-    found = Counter()
+    precisions = Counter()
     for operator in compiled.get_runtime_model().get_ordered_ops():
         about = operator.get_rt_info()
         if about["layerType"].astype(str) in ("Convolution", "FullyConnected", "Deconvolution"):
-            found[about["runtimePrecision"].astype(str)] += 1
-    most = found.most_common(1)[0][0] if found else "f32"
+            precisions[about["runtimePrecision"].astype(str)] += 1
+    most = precisions.most_common(1)[0][0] if precisions else "f32"
     return names.get(most, most)
 
 
@@ -216,9 +216,9 @@ def contender(job: Job):
         return direct[job.contender](job)
     from gnuradio.deeprx.measure.bench_flowgraphs import FLOWGRAPHS
 
-    made = FLOWGRAPHS[job.contender](job)
-    made.turn(0.0)
-    return made
+    flowgraph = FLOWGRAPHS[job.contender](job)
+    flowgraph.turn(0.0)
+    return flowgraph
 
 
 def _status(key: str) -> int:
@@ -232,8 +232,8 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no answer
 
-    def answer(**found):
-        print(json.dumps(found), file=answers, flush=True)
+    def answer(**values):
+        print(json.dumps(values), file=answers, flush=True)
 
     try:
         if job.contender != "torch-compile":  # that may compile on all of them

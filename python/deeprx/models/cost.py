@@ -52,9 +52,9 @@ def count_operators(run: Callable[[], object]) -> list[Operator]:
         with torch.no_grad(), _Recorder() as recorder:
             run()
         runs.append(recorder.operators)
-    if len({tuple((o.name, o.bytes) for o in found) for found in runs}) > 1:
+    if len({tuple((o.name, o.bytes) for o in operators) for operators in runs}) > 1:
         raise RuntimeError("the model does other things with the same slots each time it runs")
-    views = [o.seconds for found in runs for o in found if o.kind == "view"]
+    views = [o.seconds for operators in runs for o in operators if o.kind == "view"]
     recording_s = statistics.median(views) if views else 0.0
     return [
         Operator(
@@ -105,8 +105,8 @@ def _operator(function, args, kwargs, result, seconds: float) -> Operator:
 
 def _tensors(leaf) -> list[torch.Tensor]:
     """Of an argument: itself, or the weights that an int8 layer keeps packed."""
-    found = leaf.unpack() if isinstance(leaf, torch.ScriptObject) else [leaf]
-    return [t for t in found if isinstance(t, torch.Tensor)]
+    parts = leaf.unpack() if isinstance(leaf, torch.ScriptObject) else [leaf]
+    return [t for t in parts if isinstance(t, torch.Tensor)]
 
 
 def _arithmetic(function, name, args, kwargs, result, inputs, largest) -> tuple[str, float]:

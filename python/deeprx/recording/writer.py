@@ -185,15 +185,15 @@ class RecordingWriter:
             self.capture(0)
         if at == 0:
             time = time or self.utc()
-        made = {"core:sample_start": at}
-        made |= {} if time is None else {"core:datetime": time}
-        made |= {} if global_index is None else {"core:global_index": global_index}
+        capture = {"core:sample_start": at}
+        capture |= {} if time is None else {"core:datetime": time}
+        capture |= {} if global_index is None else {"core:global_index": global_index}
         with self._lock:
             if frequency_hz is not None:
                 self._frequency_hz = frequency_hz
             if self._frequency_hz is not None:
-                made["core:frequency"] = self._frequency_hz
-            self._captures.append(made)
+                capture["core:frequency"] = self._frequency_hz
+            self._captures.append(capture)
 
     @staticmethod
     def utc() -> str:
@@ -288,10 +288,10 @@ class RecordingWriter:
                     fields["core:sha512"] = file.sha512.hexdigest()
                 if self._collection:
                     fields["core:collection"] = self._base.name
-                made = {"global": fields, "captures": captures, "annotations": annotations}
+                metadata = {"global": fields, "captures": captures, "annotations": annotations}
                 if not annotations:  # ours are valid, and a thousand take a second
-                    sigmf.validate.validate(made)
-                text = json.dumps(made, indent=4) + "\n"
+                    sigmf.validate.validate(metadata)
+                text = json.dumps(metadata, indent=4) + "\n"
                 Path(renames.enter_context(replacing(file.meta))).write_text(text)
                 digest = hashlib.sha512(text.encode()).hexdigest()
                 streams.append({"name": file.base.name, "hash": digest})

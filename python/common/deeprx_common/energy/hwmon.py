@@ -28,7 +28,7 @@ class HwmonMeter(PowerSensor):
             for label, files in _rails(chip).items()
             if rail in (label, (chip / "name").read_text().strip())
         ]
-        inputs = [found for found in rails if found[0].endswith("_IN")]
+        inputs = [rail_files for rail_files in rails if rail_files[0].endswith("_IN")]
         rails = inputs[:1] or rails
         if not rails:
             raise OSError(f"no power sensor {rail} under {root}")
@@ -42,11 +42,11 @@ class HwmonMeter(PowerSensor):
 
 def _rails(chip: Path) -> dict[str, list[Path]]:
     """Label: the files whose product is microwatts, of the connected rails of one hwmon chip."""
-    found = {}
+    rails = {}
     for power in sorted(chip.glob("power*_input")) or sorted(chip.glob("power*_average")):
         number = re.sub(r"\D", "", power.name)
         label = chip / f"power{number}_label"
-        found[label.read_text().strip() if label.exists() else power.name] = [power]
+        rails[label.read_text().strip() if label.exists() else power.name] = [power]
     for label in chip.glob("in*_label"):  # without one: an INA3221's shunt voltages and their sum
         number = re.sub(r"\D", "", label.name)
         rail = [chip / f"in{number}_input", chip / f"curr{number}_input"]
@@ -54,5 +54,5 @@ def _rails(chip: Path) -> dict[str, list[Path]]:
         name = label.read_text().strip()
         connected = name != "NC" and (not enabled.exists() or enabled.read_text().strip() != "0")
         if connected and all(file.exists() for file in rail):
-            found.setdefault(name, rail)
-    return found
+            rails.setdefault(name, rail)
+    return rails

@@ -32,10 +32,10 @@ class RaplMeter(Counter):
             wanted = "" if "package" in domains else f"{domains[0]} "
             raise OSError(f"no RAPL {wanted}counter under {root}")
         self._zones = list(zones)
-        found = [d for d in domains if d in zones.values()]
+        counted = [d for d in domains if d in zones.values()]
         names = {"package": "cpu packages", "dram": "dram", "psys": "platform"}
         self._ranges = [read_int(zone / "max_energy_range_uj") + 1 for zone in self._zones]
-        super().__init__("RAPL powercap", " and ".join(names[d] for d in found), 1e-6)
+        super().__init__("RAPL powercap", " and ".join(names[d] for d in counted), 1e-6)
         soonest_s = min(self._ranges) * self.resolution_j / LIMIT_W
         self._keep_reading(min(5.0, soonest_s / 2))
 

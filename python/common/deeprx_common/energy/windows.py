@@ -233,8 +233,8 @@ def measure_idle(meter: Meter, seconds: float = 3.0) -> Idle | None:
     """Power while this process sleeps; None where the meter gave no valid window."""
     window = EnergyWindow(meter)
     time.sleep(seconds)
-    found = window.read()
-    return Idle(found.watts, found.bound_j / found.seconds) if found.valid else None
+    rest = window.read()
+    return Idle(rest.watts, rest.bound_j / rest.seconds) if rest.valid else None
 
 
 def measure(
@@ -336,10 +336,10 @@ class Comparison:
         order = in_turns(self._works, len(self.rounds))
         windows: dict[str, list[Window]] = {name: [] for name in self._works}
         for name in order + order[::-1]:
-            found = measure(
+            window = measure(
                 self._meter, self._works[name], self._seconds, self._idle, self._bits_per_slot
             )
-            windows[name].append(found.attributed() if self._attribute else found)
+            windows[name].append(window.attributed() if self._attribute else window)
         self.rounds.append(windows)
 
     def _per_slot(self, windows: Sequence[Window], net: bool) -> tuple[float, float] | None:
@@ -351,14 +351,14 @@ class Comparison:
         return float(np.mean(joules)), float(np.mean(bounds))
 
     def _invalid(self, *names: str) -> list[str]:
-        found = [w.reason for windows in self.rounds for name in names for w in windows[name]]
-        return [reason for reason in found if reason]
+        reasons = [w.reason for windows in self.rounds for name in names for w in windows[name]]
+        return [reason for reason in reasons if reason]
 
     def energy(self, name: str, net: bool = False) -> Estimate:
         """Joules per slot of one receiver, gross or net of idle."""
-        found = [self._per_slot(windows[name], net) for windows in self.rounds]
-        found = [value for value in found if value]
-        return _estimate([v for v, _ in found], [b for _, b in found], self._invalid(name))
+        values = [self._per_slot(windows[name], net) for windows in self.rounds]
+        values = [value for value in values if value]
+        return _estimate([v for v, _ in values], [b for _, b in values], self._invalid(name))
 
     def difference(self, name: str, other: str, net: bool = False) -> Estimate:
         """Joules per slot of name minus those of other, paired by round."""
