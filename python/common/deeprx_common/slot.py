@@ -161,6 +161,11 @@ class SlotConfig:
         """FFT bin of each subcarrier relative to DC, int [n_sc]: -6 n_prb .. 6 n_prb - 1."""
         return np.arange(self.n_sc) - 6 * self.n_prb
 
+    @property
+    def bins(self) -> slice:
+        """Where they are among the bins of an FFT with DC in the middle."""
+        return slice(self.fft_size // 2 - 6 * self.n_prb, self.fft_size // 2 + 6 * self.n_prb)
+
     @cached_property
     def pilot_mask(self) -> np.ndarray:
         """bool [14, n_sc], true where a pilot sits."""

@@ -56,7 +56,6 @@ class slot_equaliser(SelfKeeping, gr.basic_block):
         check_range("every", every, 1)
         super().__init__("Slot equaliser", [(np.complex64, config.fft_size)] * n_rx, [np.complex64])
         self._every = every
-        self._bins = config.fft_size // 2 + config.carriers
         self.set_tag_propagation_policy(gr.TPP_DONT)
         self.set_output_multiple(config.n_data_re)
         self.set_relative_rate(config.n_data_re, N_SYMBOLS * every)
@@ -76,7 +75,7 @@ class slot_equaliser(SelfKeeping, gr.basic_block):
                 read += 1
                 continue
             if index % self._every == 0:
-                received = np.stack([x[read : read + N_SYMBOLS, self._bins] for x in input_items])
+                received = np.stack([x[read : read + N_SYMBOLS, config.bins] for x in input_items])
                 symbols = equalise(received, config.pilots(index))
                 out[written : written + config.n_data_re] = symbols[~config.pilot_mask]
                 add_slot_tags(self, self.nitems_written(0) + written, config.n_data_re, index)

@@ -50,7 +50,6 @@ class slot_sinr(SelfKeeping, gr.sync_block):
     def __init__(self, config: SlotConfig, seed: int, n_rx: int, window_lead: int, n_slots: int):
         super().__init__("Slot SINR", [(np.complex64, config.fft_size)] * n_rx, None)
         self._config, self._seed = config, seed
-        self._carriers = config.fft_size // 2 + config.carriers
         self._turn = np.exp(2j * np.pi * config.carriers * window_lead / config.fft_size)
         self._end = n_slots or math.inf
         self._powers = np.zeros(2)
@@ -66,7 +65,7 @@ class slot_sinr(SelfKeeping, gr.sync_block):
             self.slots += index < self._end
             self.last_index = index
             if index % _EVERY == 0 and at + N_SYMBOLS <= n:
-                grid = [samples[at : at + N_SYMBOLS, self._carriers] for samples in input_items]
+                grid = [samples[at : at + N_SYMBOLS, self._config.bins] for samples in input_items]
                 bits = self._config.bits(self._seed, index)
                 self._powers += powers(np.stack(grid) * self._turn, self._config.grid(bits, index))
         return n

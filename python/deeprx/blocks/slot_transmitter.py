@@ -25,7 +25,7 @@ class _slot_stamp(SelfKeeping, gr.sync_block):
         self._config = config
         self._preamble = preamble
         self._lead = PREAMBLE_SYMBOLS if preamble else 0
-        self._carriers = config.fft_size // 2 + config.carriers
+        self._bins = config.bins
         self._slot_index = 0
 
     def work(self, input_items, output_items):
@@ -37,10 +37,10 @@ class _slot_stamp(SelfKeeping, gr.sync_block):
             self._slot_index = starts.get(first + i, self._slot_index)
             place = (first + i) % (self._lead + N_SYMBOLS) - self._lead
             if place == -1:
-                symbol[self._carriers] = self._preamble.header(self._slot_index)
+                symbol[self._bins] = self._preamble.header(self._slot_index)
             elif place in self._config.dmrs and self._config.slot_number is None:
                 pilots = self._config.pilots(self._slot_index)[place]
-                symbol[self._carriers[::2]] = pilots[::2]
+                symbol[self._bins][::2] = pilots[::2]
         return len(out)
 
 
@@ -76,7 +76,7 @@ class slot_transmitter(gr.hier_block2):
         if preamble:
             prefixes = [min(prefixes)] * PREAMBLE_SYMBOLS + prefixes
             sync_words = np.zeros((PREAMBLE_SYMBOLS, fft_size), np.complex64)
-            sync_words[0, fft_size // 2 + config.carriers] = training.training
+            sync_words[0, config.bins] = training.training
         pilots = config.pilots()
         n_samples = sum(prefixes) + len(prefixes) * fft_size
         lengths = {LENGTH_KEY: n_samples, _DATA: config.n_data_re, _SYMBOLS: len(prefixes)}

@@ -69,9 +69,7 @@ def block_llrs(
     """
     count, n_rx = y.shape[:2]
     symbols = np.zeros((n_rx, count, N_SYMBOLS, config.fft_size), np.complex64)
-    first = config.fft_size // 2 - 6 * config.n_prb
-    grids = y.view(np.complex64)[..., 0].swapaxes(0, 1)
-    symbols[..., first : first + config.n_sc] = grids
+    symbols[..., config.bins] = y.view(np.complex64)[..., 0].swapaxes(0, 1)
     flowgraph = gr.top_block("parity", catch_exceptions=True)
     block = receiver(
         model=str(model),

@@ -11,6 +11,7 @@ from gnuradio import blocks, digital, gr
 
 from deeprx_common.examples import received_slots
 from deeprx_common.slot import N_SYMBOLS, SlotConfig, constellation
+from deeprx_common.timing import compute_clock
 
 from ..blocks.guarded import Guarded
 from ..deeprx_python import receiver
@@ -27,8 +28,7 @@ def sources(job: Job) -> list[gr.basic_block]:
     config = job.config
     y, _ = received_slots(config, job.n_rx, 1)
     symbols = np.zeros((job.n_rx, N_SYMBOLS, config.fft_size), np.complex64)
-    first = config.fft_size // 2 - 6 * config.n_prb
-    symbols[..., first : first + config.n_sc] = y[0].view(np.complex64)[..., 0]
+    symbols[..., config.bins] = y[0].view(np.complex64)[..., 0]
     length = gr.tag_utils.python_to_tag((0, pmt.intern("packet_len"), pmt.from_long(N_SYMBOLS)))
     antennas = [
         blocks.vector_source_c(
@@ -111,10 +111,7 @@ class Flowgraph:
 def make_receiver(job: Job) -> receiver:
     return receiver(
         model=job.model,
-        n_prb=job.n_prb,
-        n_rx=job.n_rx,
-        modulation=job.modulation,
-        dmrs=job.dmrs,
+        **job.slot,
         device=job.device,
         threads=job.threads,
         max_batch=job.batch,
@@ -211,15 +208,12 @@ class PythonReceiver(Guarded, gr.basic_block):
         )
         self.set_output_multiple(config.n_bits)
         self.set_relative_rate(config.n_bits, N_SYMBOLS)
-        self._bins = slice(
-            config.fft_size // 2 - 6 * config.n_prb, config.fft_size // 2 + 6 * config.n_prb
-        )
         self._device = job.device
         self._module = torch.jit.freeze(load_model(job))
         self._pilots = torch.view_as_real(torch.from_numpy(config.pilots()))[None].to(job.device)
         self._data = torch.from_numpy(~config.pilot_mask)
         self.description = f"PyTorch {torch.__version__}, {job.precision}"
-        self._clock = time.thread_time if job.device == "cpu" else time.perf_counter
+        self._clock = compute_clock(job.device)
         self.calls_s: list[float] = []
 
     def forecast(self, noutput_items, ninputs):
@@ -232,7 +226,7 @@ class PythonReceiver(Guarded, gr.basic_block):
             return 0
         start = self._clock()
         config = self._config
-        symbols = np.stack([x[:N_SYMBOLS, self._bins] for x in input_items])
+        symbols = np.stack([x[:N_SYMBOLS, config.bins] for x in input_items])
         with torch.inference_mode():
             grid = torch.view_as_real(torch.from_numpy(symbols))[None].to(self._device)
             llr = self._module(grid, self._pilots, config.bits_per_symbol)[0].cpu()

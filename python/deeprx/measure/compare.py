@@ -158,7 +158,7 @@ class Comparison(Measurement):
         """Its keys of the file; times in seconds, memory in bytes."""
         base = self._base
         return {
-            "slot": {key: getattr(base, key) for key in ("n_prb", "n_rx", "modulation", "dmrs")},
+            "slot": base.slot,
             "device": base.device,
             "threads": base.threads,
             "cores": base.cores,

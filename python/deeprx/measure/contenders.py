@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from deeprx_common.slot import SlotConfig
-from deeprx_common.turns import in_turns
+from deeprx_common.timing import in_turns
 
 from ..deeprx_python import Engine
 from ..models.file import ModelFile
@@ -245,7 +245,7 @@ class Kit:
             if not records:
                 return self._onnx(job)
             try:
-                Engine(job.model, job.n_prb, job.n_rx, job.modulation, job.dmrs, engine="openvino")
+                Engine(job.model, **job.slot, engine="openvino")
             except RuntimeError as error:
                 raise ContenderError(str(error)) from None
             for record in records:

@@ -37,6 +37,11 @@ class Job:
     quantized_engine: str = ""
 
     @property
+    def slot(self) -> dict:
+        """Keywords of what receives such slots."""
+        return {key: getattr(self, key) for key in ("n_prb", "n_rx", "modulation", "dmrs")}
+
+    @property
     def config(self) -> SlotConfig:
         return SlotConfig(n_prb=self.n_prb, modulation=self.modulation, dmrs=tuple(self.dmrs))
 

@@ -2,7 +2,6 @@
 """Microbenchmarks of what receivers are made of, for a machine's profile."""
 
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +17,7 @@ from deeprx_common.energy.machine import (
     MachineProfile,
 )
 from deeprx_common.host import host
-from deeprx_common.turns import in_turns
+from deeprx_common.timing import compute_clock, in_turns
 
 from ..deeprx_python import core_clock_hz
 
@@ -138,8 +137,7 @@ class _Timed:
     def __init__(self, work: Work, device: str, threads: int):
         self.work, self.seconds = work, []
         self._wait = (lambda: None) if device == "cpu" else torch.cuda.synchronize
-        # others on the machine do not count in the time of a lone thread
-        self._clock = time.thread_time if device == "cpu" and threads == 1 else time.perf_counter
+        self._clock = compute_clock(device, threads)
         self._repeats = 1
         self()
         self()

@@ -19,6 +19,7 @@ from job import WARM_UP, Job, Turn, load_model, traced
 
 from deeprx_common.examples import received_slots
 from deeprx_common.slot import N_SYMBOLS
+from deeprx_common.timing import cost_clock
 
 
 class Calls:
@@ -29,7 +30,7 @@ class Calls:
     def __init__(self, job: Job):
         received = received_slots(job.config, job.n_rx, job.batch)
         self.batch, self.bits = job.batch, job.config.bits_per_symbol
-        self._clock = time.process_time if job.device == "cpu" else time.perf_counter
+        self._clock = cost_clock(job.device)
         self.load(job)
         self._batch = tuple(map(self.prepare, received))
         llr = np.asarray(self.receive(*self._batch))
@@ -104,10 +105,7 @@ class Engine(Calls):
 
         self.engine = Engine(
             job.model,
-            n_prb=job.n_prb,
-            n_rx=job.n_rx,
-            modulation=job.modulation,
-            dmrs=job.dmrs,
+            **job.slot,
             threads=job.threads,
             device=job.device,
             max_batch=job.batch,
@@ -195,7 +193,7 @@ class Gemm(Calls):
         work = matrix_product(job.device, job.precision)
         wait = torch.cuda.synchronize if job.device != "cpu" else lambda: None
         self.batch, self._batch = 1, ()
-        self._clock = time.process_time if job.device == "cpu" else time.perf_counter
+        self._clock = cost_clock(job.device)
         self.receive = lambda: (work.run(), wait())
         self.flop = work.flop
         self.description = f"PyTorch {torch.__version__}, {job.precision}"

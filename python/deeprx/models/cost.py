@@ -12,7 +12,6 @@ keeps for the next operator, and what a kernel reads twice, is not in it.
 """
 
 import statistics
-import time
 from collections.abc import Callable
 
 import torch
@@ -21,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from deeprx_common.energy.machine import Operator
+from deeprx_common.timing import compute_clock
 
 TIMED_RUNS = 7
 
@@ -73,8 +73,7 @@ class _Recorder(TorchDispatchMode):
     def __init__(self):
         super().__init__()
         self.operators: list[Operator] = []
-        # others on the machine do not count in the time of a lone thread
-        self._clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
+        self._clock = compute_clock("cpu", torch.get_num_threads())
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..stats import mean_ci95
-from ..turns import in_turns
+from ..timing import in_turns
 from .meter import Meter
 from .price import Price
 
