@@ -12,6 +12,7 @@ from deeprx_common.figure import curve_style, figure, rate_curve
 from deeprx_common.files import replacing
 from deeprx_common.stats import paired_difference, sinr_at_ber
 
+from .cells import crossing_cell, gain_cell, markdown_table, percent_cell, rate_cell
 from .curves import (
     Curve,
     curves,
@@ -26,7 +27,6 @@ from .curves import (
 )
 from .evaluate import BER_TARGETS, BLER_TARGET
 from .report import block_error_rate
-from .tables import markdown_table, rate_cell
 
 
 def draw(path: str | Path) -> list[Path]:
@@ -75,14 +75,10 @@ def _ber_table(some: list[Curve]) -> str:
     for curve in some:
         crossings = (curve.crossing(t) for t in BER_TARGETS)
         line = [describe(curve, some), *(rate_cell(r.rate, r.ci95) for r in curve.rates())]
-        line += [_crossing_cell(*c) for c in crossings]
+        line += [crossing_cell(*c) for c in crossings]
         seeds = len(curve.errors) if curve.facts["kind"] in ("distilled", "scratch") else ""
         lines.append([*line, str(seeds)])
     return markdown_table(head, lines)
-
-
-def _crossing_cell(sinr_db: float, ci95: tuple[float, float]) -> str:
-    return f"{sinr_db:.2f} [{ci95[0]:.2f}, {ci95[1]:.2f}]" if np.isfinite(sinr_db) else "-"
 
 
 def _gain_tables(some: list[Curve]) -> list[str]:
@@ -93,14 +89,10 @@ def _gain_tables(some: list[Curve]) -> list[str]:
             continue
         name = describe(curve, some)
         against = [_against(curve, base, i) for i in range(len(curve.sinr_db))]
-        paired.append(
-            [name] + [f"{a[0]:+.1f} % [{a[1]:+.1f}, {a[2]:+.1f}]" if a else "-" for a in against]
-        )
-        line = [name, str(curve.facts["params"])]
-        for target in BER_TARGETS:
-            g = gain(curve, base, target)
-            line.append(f"{_number(g.mean)} {_interval(g.over_slots)} {_interval(g.over_seeds)}")
-        gains.append([*line, str(g.seeds)])
+        paired.append([name, *(percent_cell(*a) if a else "-" for a in against)])
+        some_gains = [gain(curve, base, target) for target in BER_TARGETS]
+        cells = [gain_cell(g.mean, g.over_slots, g.over_seeds) for g in some_gains]
+        gains.append([name, str(curve.facts["params"]), *cells, str(some_gains[0].seeds)])
     if not paired:
         return ["No distilled student has a counterpart from scratch."]
     return [
@@ -109,14 +101,6 @@ def _gain_tables(some: list[Curve]) -> list[str]:
             ["gain, dB", "parameters", *(f"at {t:g}" for t in BER_TARGETS), "seeds"], gains
         ),
     ]
-
-
-def _number(value: float) -> str:
-    return f"{value:+.2f}" if np.isfinite(value) else "-"
-
-
-def _interval(pair: tuple[float, float]) -> str:
-    return f"[{pair[0]:+.2f}, {pair[1]:+.2f}]" if np.isfinite(pair).all() else ""
 
 
 def _coded_tables(file: Path) -> list[str]:
@@ -134,7 +118,7 @@ def _coded_tables(file: Path) -> list[str]:
                     [(s, w, ones) for s, w in zip(sinr, wrong, strict=True)], BLER_TARGET, 200
                 )
                 line = [name, *(rate_cell(f["bler"], f["bler_ci95"]) for f in rates_of)]
-                rates.setdefault(rate, []).append([*line, _crossing_cell(*at)])
+                rates.setdefault(rate, []).append([*line, crossing_cell(*at)])
     head = ["receiver", *(f"{s:g} dB" for s in sinr), f"SINR at {BLER_TARGET:.0%}"]
     return [
         f"## {file.stem}: block error rate, 5G LDPC, rate {rate}\n\n{markdown_table(head, lines)}"
@@ -248,16 +232,17 @@ def _flop(some: list[Curve], panels: Callable) -> bool:
     return True
 
 
-def _against(curve: Curve, base: Curve, i: int) -> tuple[float, float, float] | None:
-    """BER less that of base at one SINR, in percent of it; its paired interval."""
+def _against(curve: Curve, base: Curve, i: int) -> tuple[float, tuple[float, float]] | None:
+    """BER less that of base at one SINR, as a share of it; its paired interval."""
     pairs = seed_pairs(curve, base)
     errors, others = (sum(pair[k].errors[0, i] for pair in pairs) for k in (0, 1))
     if not others.any():
         return None
     bits = np.full(len(errors), curve.bits * len(pairs))
     paired = paired_difference(errors, others, bits)
-    percent = 100 * bits.sum() / others.sum()
-    return tuple(percent * v for v in (paired.difference, *paired.ci95))
+    scale = bits.sum() / others.sum()
+    low, high = paired.ci95
+    return scale * paired.difference, (scale * low, scale * high)
 
 
 def _distilled(some: list[Curve]) -> list[Curve]:
@@ -276,8 +261,9 @@ def _distilling(some: list[Curve], panels: Callable) -> bool:
             base = scratch_of(distilled[0], some)
             for k, curve in enumerate(sorted(_same_seeds(distilled), key=lambda c: c.score)):
                 gaps = [_against(curve, base, i) for i in range(len(curve.sinr_db))]
-                drawn = [(s, *f) for s, f in zip(curve.sinr_db, gaps, strict=True) if f]
-                at, middle, low, high = np.array(drawn).T
+                drawn = [(s, g[0], *g[1]) for s, g in zip(curve.sinr_db, gaps, strict=True) if g]
+                at, *percent = np.array(drawn).T
+                middle, low, high = (100 * p for p in percent)
                 name = describe(curve, distilled).removeprefix("distilled, ")
                 error = [middle - low, high - middle]
                 axis.errorbar(

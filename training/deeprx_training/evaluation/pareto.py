@@ -13,9 +13,9 @@ import numpy as np
 from deeprx_common.figure import figure
 from deeprx_common.files import replacing
 
+from .cells import crossing_cell, markdown_table
 from .curves import Curve, Gain, gain
 from .evaluate import BER_TARGETS, PERFECT
-from .tables import markdown_table
 
 
 class FrontError(ValueError):
@@ -126,9 +126,7 @@ def markdown(candidates: list[Candidate]) -> str:
         if c.ms_quartiles:
             line[-1] += " [{:.2f}, {:.2f}]".format(*c.ms_quartiles)
         for g, (by_time, by_flop) in zip(c.behind, marks, strict=True):
-            cell = "-"
-            if np.isfinite(g.mean):
-                cell = f"{g.mean:.2f} [{g.over_slots[0]:.2f}, {g.over_slots[1]:.2f}]"
+            cell = crossing_cell(g.mean, g.over_slots)
             cell = f"**{cell}**" if by_time[k] else cell
             line.append(cell + " \\*" * by_flop[k])
         lines.append(line)

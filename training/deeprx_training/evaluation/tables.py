@@ -2,6 +2,7 @@
 """An evaluation's report for people: markdown tables, one tidy CSV, pictures."""
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from deeprx_common import report_view
 from deeprx_common.figure import curve_style, figure, rate_curve
 from deeprx_common.files import replacing
 
+from .cells import crossing_cell, gain_cell, markdown_table, percent_cell, rate_cell
 from .evaluate import BER_TARGETS, BLER_TARGET, PERFECT, Counted
 from .soft_bits import SPAN
 
@@ -47,7 +49,7 @@ def rows(report: dict) -> list[dict]:
         metric = f"ber difference to {c['b']}"
         row(c, metric, c["ber_difference"], c["ci95"], c["clusters"], receiver=c["a"])
     for c in report["crossings"]:
-        metric = f"sinr_db at {c['metric']} = {c['target']:g}"
+        metric = _crossing(c["metric"], c["target"])
         row(c, metric, c["sinr_db"], c["ci95"], sinr_db="")
     for g in report["gains"]:
         metric = f"gain on {g['b']} at ber = {g['target']:g}"
@@ -81,153 +83,107 @@ def write(report: dict, counted: Counted, folder: Path) -> list[str]:
     return ["report.json", "results.csv", "errors.npz", "tables.md", *plots(report, folder)]
 
 
-def _receivers(report: dict) -> list[str]:
-    return list(dict.fromkeys(p["receiver"] for p in report["points"]))
+class _Numbers:
+    """rows() of a report by what they are of, laid out as tables and lines."""
+
+    def __init__(self, report: dict):
+        self.receivers = list(dict.fromkeys(p["receiver"] for p in report["points"]))
+        self.sinr_db = sorted({p["sinr_db"] for p in report["points"]})
+        self._rows = {
+            (r["metric"], r["receiver"], r["sinr_db"], r["by"], r["bin"]): r for r in rows(report)
+        }
+        self.llr = {(p["receiver"], p["sinr_db"]): p["llr"] for p in report["points"]}
+
+    def of(self, metric: str, receiver: str, sinr_db: float | str = "", by="", value="") -> tuple:
+        """(number, interval), or () where there is none."""
+        row = self._rows.get((metric, receiver, sinr_db, by, value))
+        return (row["value"], (row["low"], row["high"])) if row else ()
+
+    def bins(self, by: str) -> list[str]:
+        return list(dict.fromkeys(r["bin"] for r in self._rows.values() if r["by"] == by))
+
+    def line(self, metric: str, receiver: str, by="", value="") -> list[tuple]:
+        """(SINR, rate, interval) of each point."""
+        points = ((s, *self.of(metric, receiver, s, by, value)) for s in self.sinr_db)
+        return [point for point in points if len(point) > 1]
+
+    def table(self, columns: dict[str, Callable[[str], str]], leave_out: str = "") -> str:
+        """A row for each receiver but one; columns: cells of a name, by head."""
+        names = [name for name in self.receivers if name != leave_out]
+        cells = [[name, *(cell(name) for cell in columns.values())] for name in names]
+        return markdown_table(["receiver", *columns], cells)
+
+    def over_sinr(self, cell: Callable[[str, float], str]) -> dict[str, Callable[[str], str]]:
+        return {f"{s:g} dB": lambda name, s=s: cell(name, s) for s in self.sinr_db}
+
+    def crossing(self, metric: str, target: float, *where: str) -> Callable[[str], str]:
+        metric = _crossing(metric, target)
+        return lambda name: crossing_cell(*self.of(metric, name, "", *where) or (None, ()))
+
+    def rates(self, metric: str) -> dict[str, Callable[[str], str]]:
+        return self.over_sinr(lambda name, s: rate_cell(*self.of(metric, name, s)))
 
 
-def _points(report: dict) -> dict[tuple[str, float], dict]:
-    return {(p["receiver"], p["sinr_db"]): p for p in report["points"]}
-
-
-def _sinrs(report: dict) -> list[float]:
-    return sorted({p["sinr_db"] for p in report["points"]})
-
-
-def markdown_table(head: list[str], lines: list[list[str]]) -> str:
-    every = [head, ["---"] * len(head), *lines]
-    width = [max(len(line[i]) for line in every) for i in range(len(head))]
-    return "\n".join(
-        f"| {' | '.join(c.ljust(w) for c, w in zip(line, width, strict=True))} |" for line in every
-    )
-
-
-def rate_cell(value: float, interval: list[float]) -> str:
-    if not value:
-        return f"< {interval[1]:.1g}"
-    half = (interval[1] - interval[0]) / 2 / value
-    if half > 0.5:  # too skewed for one number
-        return f"{value:.3g} [{interval[0]:.1g}, {interval[1]:.1g}]"
-    return f"{value:.3g} ± {half:.0%}"
-
-
-def crossing_cell(crossing: dict | None) -> str:
-    if crossing is None or crossing["sinr_db"] is None:
-        return "-"
-    low, high = (
-        end if v is None else f"{v:.2f}"
-        for v, end in zip(crossing["ci95"], ("-inf", "inf"), strict=True)
-    )
-    return f"{crossing['sinr_db']:.2f} [{low}, {high}]"
-
-
-def _at(report: dict, receiver: str, metric: str, target: float, by="", value="") -> dict | None:
-    wanted = (receiver, metric, target, by, value)
-    for c in report["crossings"]:
-        if (c["receiver"], c["metric"], c["target"], c["by"], c["bin"]) == wanted:
-            return c
-    return None
+def _crossing(metric: str, target: float) -> str:
+    return f"sinr_db at {metric} = {target:g}"
 
 
 def ber_table(report: dict) -> str:
     """BER with half its 95 % interval over slots, and the SINR in dB at which each curve crosses
     a BER, with a bootstrap interval."""
-    points, sinrs = _points(report), _sinrs(report)
-    head = ["receiver", *(f"{s:g} dB" for s in sinrs), "SINR at 1e-2", "at 1e-3"]
-    return markdown_table(
-        head,
-        [
-            [
-                name,
-                *(rate_cell(p["ber"], p["ber_ci95"]) for p in (points[name, s] for s in sinrs)),
-                *(crossing_cell(_at(report, name, "ber", t)) for t in BER_TARGETS),
-            ]
-            for name in _receivers(report)
-        ],
-    )
+    return _ber_table(_Numbers(report))
 
 
-def _paired_table(report: dict, reference: str) -> str:
+def _ber_table(numbers: _Numbers) -> str:
+    first, second = (numbers.crossing("ber", target) for target in BER_TARGETS)
+    return numbers.table(numbers.rates("ber") | {"SINR at 1e-2": first, "at 1e-3": second})
+
+
+def _paired_table(numbers: _Numbers, reference: str) -> str:
     """Per cent of the reference's BER; dB less SINR than it at the BER targets."""
-    points, sinrs = _points(report), _sinrs(report)
-    paired = {(c["a"], c["sinr_db"]): c for c in report["comparisons"] if c["b"] == reference}
 
-    def cell(name, sinr):
-        c, base = paired[name, sinr], points[reference, sinr]["ber"]
+    def difference(name: str, sinr_db: float) -> str:
+        base, _ = numbers.of("ber", reference, sinr_db)
         if not base:
             return "-"
-        low, high = (100 * v / base for v in c["ci95"])
-        return f"{100 * c['ber_difference'] / base:+.1f} % [{low:+.1f}, {high:+.1f}]"
+        value, ci95 = numbers.of(f"ber difference to {reference}", name, sinr_db)
+        return percent_cell(value / base, [end / base for end in ci95])
 
-    gains = {(g["a"], g["target"]): g for g in report["gains"]}
+    def gain(target: float) -> Callable[[str], str]:
+        metric = f"gain on {reference} at ber = {target:g}"
+        return lambda name: gain_cell(*numbers.of(metric, name) or (None,))
 
-    def gain(name, target):
-        g = gains.get((name, target))
-        if g is None or None in (g["db"], *g["ci95"]):
-            return "-"
-        return f"{g['db']:+.2f} [{g['ci95'][0]:+.2f}, {g['ci95'][1]:+.2f}]"
-
-    names = [n for n in _receivers(report) if (n, sinrs[0]) in paired]
-    return markdown_table(
-        ["receiver", *(f"{s:g} dB" for s in sinrs), "gain at 1e-2, dB", "at 1e-3"],
-        [
-            [name, *(cell(name, s) for s in sinrs), *(gain(name, t) for t in BER_TARGETS)]
-            for name in names
-        ],
-    )
+    first, second = map(gain, BER_TARGETS)
+    columns = {"gain at 1e-2, dB": first, "at 1e-3": second}
+    return numbers.table(numbers.over_sinr(difference) | columns, leave_out=reference)
 
 
-def _bins(report: dict, what: str) -> list[str]:
-    return list(dict.fromkeys(b["bin"] for b in report["breakdown"] if b["by"] == what))
-
-
-def _breakdown_table(report: dict, what: str) -> str:
+def _breakdown_table(numbers: _Numbers, by: str) -> str:
     """SINR at the first BER target in each bin, and the BER at the highest SINR."""
-    bins, top = _bins(report, what), _sinrs(report)[-1]
-    at_top = {
-        (b["receiver"], b["bin"]): b
-        for b in report["breakdown"]
-        if b["by"] == what and b["sinr_db"] == top
-    }
-    lines = []
-    for name in _receivers(report):
-        line = [name]
-        for value in bins:
-            line.append(crossing_cell(_at(report, name, "ber", BER_TARGETS[0], what, value)))
-        for value in bins:
-            b = at_top.get((name, value))
-            line.append(rate_cell(b["ber"], b["ber_ci95"]) if b else "-")
-        lines.append(line)
-    head = [f"{v}: SINR at {BER_TARGETS[0]:g}" for v in bins]
-    return markdown_table(["receiver", *head, *(f"{v}: BER at {top:g} dB" for v in bins)], lines)
+    target, top = BER_TARGETS[0], numbers.sinr_db[-1]
+    columns = {}
+    for value in numbers.bins(by):
+        columns[f"{value}: SINR at {target:g}"] = numbers.crossing("ber", target, by, value)
+    for value in numbers.bins(by):
+        columns[f"{value}: BER at {top:g} dB"] = lambda name, value=value: (
+            rate_cell(*rate) if (rate := numbers.of("ber", name, top, by, value)) else "-"
+        )
+    return numbers.table(columns)
 
 
-def _coded_table(report: dict, rate: str) -> str:
-    points, sinrs = _points(report), _sinrs(report)
-    lines = []
-    for name in _receivers(report):
-        line = [name]
-        for s in sinrs:
-            c = points[name, s]["coded"][rate]
-            low, high = c["bler_ci95"]
-            line.append(f"{c['bler']:.3g} [{low:.2g}, {high:.2g}]")
-        line.append(crossing_cell(_at(report, name, f"bler {rate}", BLER_TARGET)))
-        lines.append(line)
-    head = [*(f"{s:g} dB" for s in sinrs), f"SINR at {BLER_TARGET:.0%}"]
-    return markdown_table(["receiver", *head], lines)
+def _coded_table(numbers: _Numbers, rate: str) -> str:
+    crossing = numbers.crossing(f"bler {rate}", BLER_TARGET)
+    return numbers.table(numbers.rates(f"bler {rate}") | {f"SINR at {BLER_TARGET:.0%}": crossing})
 
 
-def _llr_table(report: dict) -> str:
-    points, sinrs = _points(report), _sinrs(report)
-    lines = []
-    for name in _receivers(report):
-        line = [name]
-        for s in sinrs:
-            q = points[name, s]["llr"]
-            gain = abs(q["information_at_best_scale"] - q["information"])
-            p99 = f"{q['p99']:.1f}" if q["p99"] < SPAN else f">= {SPAN:.0f}"
-            line.append(f"{q['information']:.4f}, x{q['best_scale']:.2f} +{gain:.4f}, {p99}")
-        lines.append(line)
-    return markdown_table(["receiver", *(f"{s:g} dB" for s in sinrs)], lines)
+def _llr_table(numbers: _Numbers) -> str:
+    def cell(name: str, sinr_db: float) -> str:
+        q = numbers.llr[name, sinr_db]
+        gain = abs(q["information_at_best_scale"] - q["information"])
+        p99 = f"{q['p99']:.1f}" if q["p99"] < SPAN else f">= {SPAN:.0f}"
+        return f"{q['information']:.4f}, x{q['best_scale']:.2f} +{gain:.4f}, {p99}"
+
+    return numbers.table(numbers.over_sinr(cell))
 
 
 def warnings(report: dict) -> list[str]:
@@ -248,94 +204,80 @@ def warnings(report: dict) -> list[str]:
 def markdown(report: dict) -> str:
     """All tables of a report, with what they show."""
     reference = report["comparisons"][0]["b"] if report["comparisons"] else None
-    first = report["points"][0]
+    first, numbers = report["points"][0], _Numbers(report)
     parts = [
         f"{first['modulation']}, {first['n_prb']} PRB, DMRS {','.join(map(str, first['dmrs']))}, "
         f"{first['n_rx']} RX, {first['channel']}, {first['domain']} domain, {first['slots']} slots "
         f"a point, seed {first['seed']}. Intervals are 95 % over slots, each a channel of its own.",
-        "## Uncoded BER\n\n" + ber_table(report),
+        "## Uncoded BER\n\n" + _ber_table(numbers),
     ]
     parts += [f"**Warning**: {line}." for line in warnings(report)]
     if reference:
         parts.append(
             f"## BER minus that of {reference} on the same slots, in per cent of it; how many dB "
-            "less SINR is needed\n\n" + _paired_table(report, reference)
+            "less SINR is needed\n\n" + _paired_table(numbers, reference)
         )
     for rate in first["coded"]:
         parts.append(
             f"## Block error rate, 5G LDPC code of rate {rate}, one transport block a slot\n\n"
-            + _coded_table(report, rate)
+            + _coded_table(numbers, rate)
         )
     for what in dict.fromkeys(b["by"] for b in report["breakdown"]):
-        parts.append(f"## By {what}\n\n" + _breakdown_table(report, what))
+        parts.append(f"## By {what}\n\n" + _breakdown_table(numbers, what))
     parts.append(
         "## What the LLRs carry\n\nInformation in bits per coded bit; the factor on all LLRs that "
         "gives most, and what it gains; the magnitude that 99 % of the LLRs do not exceed.\n\n"
-        + _llr_table(report)
+        + _llr_table(numbers)
     )
     return "\n\n".join(parts) + "\n"
 
 
 def plots(report: dict, folder: Path) -> list[str]:
     """Pictures into a folder: their names."""
+    numbers = _Numbers(report)
     report_view.plot(report["points"], folder / "ber.png")
-    _plot_llr(report, folder / "llr.png")
+    _plot_llr(numbers, folder / "llr.png")
     drawn = ["ber.png", "llr.png"]
-    points, names = _points(report), _receivers(report)
-    for what in dict.fromkeys(b["by"] for b in report["breakdown"]):
-        file = f"ber_by_{what.replace(' ', '_')}.png".lower()
-        panels: dict[str, dict[str, list]] = {}
-        for b in report["breakdown"]:
-            if b["by"] == what:
-                line = panels.setdefault(f"{what} {b['bin']}", {}).setdefault(b["receiver"], [])
-                line.append((b["sinr_db"], b["ber"], b["ber_ci95"]))
-        _plot_rates(panels, "uncoded BER", folder / file)
-        drawn.append(file)
+    for by in dict.fromkeys(b["by"] for b in report["breakdown"]):
+        drawn.append(f"ber_by_{by.replace(' ', '_')}.png".lower())
+        panels = {f"{by} {value}": ("ber", by, value) for value in numbers.bins(by)}
+        _plot_rates(numbers, panels, "uncoded BER", folder / drawn[-1])
     if rates := list(report["points"][0]["coded"]):
-        coded = {
-            f"5G LDPC, rate {rate}, one block a slot": {
-                name: [
-                    (s, c["bler"], c["bler_ci95"])
-                    for s in _sinrs(report)
-                    for c in [points[name, s]["coded"][rate]]
-                ]
-                for name in names
-            }
-            for rate in rates
-        }
-        what = "block error rate, Clopper-Pearson intervals"
-        _plot_rates(coded, what, folder / "bler.png")
         drawn.append("bler.png")
+        panels = {f"5G LDPC, rate {rate}, one block a slot": (f"bler {rate}",) for rate in rates}
+        what = "block error rate, Clopper-Pearson intervals"
+        _plot_rates(numbers, panels, what, folder / drawn[-1])
     return drawn
 
 
-def _plot_rates(panels: dict[str, dict[str, list]], what: str, path: Path) -> None:
-    """panels: by title, and by receiver, (SINR, rate, interval)."""
+def _plot_rates(numbers: _Numbers, panels: dict[str, tuple], what: str, path: Path) -> None:
+    """panels: by title, the metric and the bin."""
     with figure(path, len(panels), one_scale=True, legend="x-small") as axes:
-        for axis, (title, lines) in zip(axes, panels.items(), strict=True):
-            for k, (name, line) in enumerate(lines.items()):
-                rate_curve(axis, *zip(*line, strict=True), name, **curve_style(k))
+        for axis, (title, (metric, *where)) in zip(axes, panels.items(), strict=True):
+            for k, name in enumerate(numbers.receivers):
+                if line := numbers.line(metric, name, *where):
+                    rate_curve(axis, *zip(*line, strict=True), name, **curve_style(k))
             axis.set(title=title, xlabel="SINR, dB")
         axes[0].set_ylabel(what)
 
 
-def _plot_llr(report: dict, path: Path) -> None:
-    points, sinrs = _points(report), _sinrs(report)
+def _plot_llr(numbers: _Numbers, path: Path) -> None:
+    sinrs, llr = numbers.sinr_db, numbers.llr
     middle = sinrs[len(sinrs) // 2]
     promised = np.linspace(0, 14, 100)
     with figure(path, 3) as axes:
         axes[0].plot(promised, 1 / (1 + np.exp(promised)), "k--", linewidth=1, label="as promised")
-        for k, name in enumerate(_receivers(report)):
+        for k, name in enumerate(numbers.receivers):
             style = curve_style(k)
-            bins = [b for b in points[name, middle]["llr"]["reliability"] if b["wrong"] >= 20]
+            bins = [b for b in llr[name, middle]["reliability"] if b["wrong"] >= 20]
             axes[0].plot(
                 [-np.log(b["promised"] / (1 - b["promised"])) for b in bins],
                 [b["wrong"] / b["bits"] for b in bins],
                 label=name, **style,
             )  # fmt: skip
-            quality = [points[name, s]["llr"] for s in sinrs]
+            quality = [llr[name, s] for s in sinrs]
             best = np.array([q["information_at_best_scale"] for q in quality])
-            ideal = [points[PERFECT, s]["llr"]["information_at_best_scale"] for s in sinrs]
+            ideal = [llr[PERFECT, s]["information_at_best_scale"] for s in sinrs]
             axes[1].plot(sinrs, ideal - np.array([q["information"] for q in quality]), **style)
             axes[1].plot(sinrs, ideal - best, ":", color=style["color"])
             axes[2].plot(sinrs, [q["p99"] for q in quality], **style)

@@ -20,8 +20,8 @@ from deeprx_common.report import energy_value
 from deeprx_common.report_view import energy_sources, frontier
 from deeprx_common.shipped import shipped_models
 
+from ..evaluation.cells import crossing_cell, markdown_table, rate_cell
 from ..evaluation.evaluate import SURE
-from ..evaluation.tables import crossing_cell, markdown_table, rate_cell
 from ..export.describe import read
 from ..files import TrainingError
 from .results import CLASSICAL, ROOT
@@ -39,21 +39,21 @@ def filled(text: str, results: Path = ROOT / "results", where: str = "") -> str:
     stays as it is. TrainingError where a mark asks for what is not there.
     """
 
-    def table(mark: re.Match) -> str:
+    def fill(mark: re.Match) -> str:
         kind, *options = mark[2].split()
         try:
             parts, make = TABLES[kind]
             files = [results / f"{part}.json" for part in parts]
             if not all(file.exists() for file in files):
                 return mark[0]
-            found = [json.loads(file.read_text()) for file in files]
-            made = make(*found, **dict(option.split("=") for option in options))
+            measured = [json.loads(file.read_text()) for file in files]
+            table = make(*measured, **dict(option.split("=") for option in options))
         except (KeyError, ValueError, TypeError) as error:
             raise TrainingError(f"{where}: cannot fill {mark[2]!r}: {error}") from None
-        about = "".join(f"\n\n{_about(of)}" for of in found)
-        return f"{mark[1]}{made}{about}\n{mark[3]}"
+        about = "".join(f"\n\n{_about(results)}" for results in measured)
+        return f"{mark[1]}{table}{about}\n{mark[3]}"
 
-    return _MARK.sub(table, text)
+    return _MARK.sub(fill, text)
 
 
 def write_all() -> list[Path]:
@@ -72,9 +72,9 @@ def write_all() -> list[Path]:
     return changed
 
 
-def _about(found: dict) -> str:
-    host = found["host"]
-    return f"`{found['command']}`, {found['date']}, {host['cpu']} ({host['instructions']})"
+def _about(results: dict) -> str:
+    host = results["host"]
+    return f"`{results['command']}`, {results['date']}, {host['cpu']} ({host['instructions']})"
 
 
 def _names(points: list[dict], receivers: str) -> list[str]:
@@ -86,25 +86,25 @@ def _names(points: list[dict], receivers: str) -> list[str]:
 
 
 def _ber(
-    found: dict, table: str, sinr: str = "", receivers: str = "", crossings: str = "yes"
+    results: dict, table: str, sinr: str = "", receivers: str = "", crossings: str = "yes"
 ) -> str:
-    table = found["tables"][table]
+    table = results["tables"][table]
     points = {(p["receiver"], p["sinr_db"]): p for p in table["points"]}
-    crossed = {(c["receiver"], c["ber"]): c for c in table["crossings"]}
+    crossed = {(c["receiver"], c["ber"]): (c["sinr_db"], c["ci95"]) for c in table["crossings"]}
     all_sinr = sorted({s for _, s in points})
     targets = sorted({t for _, t in crossed}, reverse=True) if crossings == "yes" else []
     chosen = [float(s) for s in sinr.split(",")] if sinr else all_sinr
     lines = []
     for name in _names(table["points"], receivers):
         cells = [rate_cell(points[name, s]["ber"], points[name, s]["ber_ci95"]) for s in chosen]
-        lines.append([name, *cells, *(crossing_cell(crossed[name, t]) for t in targets)])
+        lines.append([name, *cells, *(crossing_cell(*crossed[name, t]) for t in targets)])
     head = [f"SINR at {t:.0e}".replace("e-0", "e-") for t in targets]
     return markdown_table(["receiver", *(f"{s:g} dB" for s in chosen), *head], lines)
 
 
-def _limits(found: dict, receivers: str = "") -> str:
+def _limits(results: dict, receivers: str = "") -> str:
     lines = []
-    for table in found["tables"].values():
+    for table in results["tables"].values():
         points = {p["receiver"]: p for p in table["points"]}
         names = _names(table["points"], receivers)
         best = points[names[0]]["classical"]
@@ -117,9 +117,9 @@ def _limits(found: dict, receivers: str = "") -> str:
     return markdown_table(["condition", "best classical", "its BER", *shown], lines)
 
 
-def _time(found: dict) -> str:
+def _time(results: dict) -> str:
     lines = []
-    for row in found["time"]["rows"]:
+    for row in results["time"]["rows"]:
         if row["contender"] == "block" and row["cpu_s"]:
             low, high = (1e3 * s for s in row["cpu_s_quartiles"])
             shown = f"{1e3 * row['cpu_s']:.2f} [{low:.2f}, {high:.2f}]"
@@ -167,13 +167,14 @@ def _models() -> str:
 
 def _receivers(ber: dict, time: dict) -> str:
     block = {r["receiver"]: r for r in time["time"]["rows"] if r["contender"] == "block"}
-    crossed = {c["receiver"]: c for c in ber["tables"]["16qam"]["crossings"] if c["ber"] == 1e-2}
+    crossings = [c for c in ber["tables"]["16qam"]["crossings"] if c["ber"] == 1e-2]
+    crossed = {c["receiver"]: (c["sinr_db"], c["ci95"]) for c in crossings}
     lines = []
     for about in _shipped():
         name = about["name"]
         cpu = block[name]["cpu_s"]
         ms = f"{1e3 * cpu:.2g}" if cpu else "-"
-        lines.append([name, ms, crossing_cell(crossed[name]), _trained(about)])
+        lines.append([name, ms, crossing_cell(*crossed[name]), _trained(about)])
     head = ["receiver", "CPU ms a slot", "SINR in dB at BER 1e-2", "trained on"]
     return markdown_table(head, lines)
 

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Numbers with their 95 % intervals as cells of markdown tables."""
+
+import math
+from collections.abc import Sequence
+
+
+def markdown_table(head: list[str], lines: list[list[str]]) -> str:
+    every = [head, ["---"] * len(head), *lines]
+    width = [max(len(line[i]) for line in every) for i in range(len(head))]
+    return "\n".join(
+        f"| {' | '.join(c.ljust(w) for c, w in zip(line, width, strict=True))} |" for line in every
+    )
+
+
+def rate_cell(value: float, ci95: Sequence[float]) -> str:
+    if not value:
+        return f"< {ci95[1]:.1g}"
+    half = (ci95[1] - ci95[0]) / 2 / value
+    if half > 0.5:  # too skewed for one number
+        return f"{value:.3g} [{ci95[0]:.1g}, {ci95[1]:.1g}]"
+    return f"{value:.3g} ± {half:.0%}"
+
+
+def crossing_cell(sinr_db: float | None, ci95: Sequence[float | None]) -> str:
+    """SINR in dB at which a curve crosses something; None or infinite where it does not."""
+    if sinr_db is None or not math.isfinite(sinr_db):
+        return "-"
+    low, high = (
+        end if v is None else v for v, end in zip(ci95, (-math.inf, math.inf), strict=True)
+    )
+    return f"{sinr_db:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def percent_cell(share: float, ci95: Sequence[float]) -> str:
+    """Of a difference."""
+    return f"{100 * share:+.1f} % [{100 * ci95[0]:+.1f}, {100 * ci95[1]:+.1f}]"
+
+
+def gain_cell(db: float | None, *intervals: Sequence[float | None]) -> str:
+    """dB; each interval is left out where an end is none."""
+    if db is None or not math.isfinite(db):
+        return "-"
+    ends = [i for i in intervals if None not in i and all(map(math.isfinite, i))]
+    return " ".join([f"{db:+.2f}", *(f"[{low:+.2f}, {high:+.2f}]" for low, high in ends)])
