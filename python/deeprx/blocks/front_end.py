@@ -12,12 +12,27 @@ from .slot_stream import add_slot_tags, check_first_slot, slot_config
 from .synchroniser import Synchroniser
 
 
-def _wrap(front_end: gr.hier_block2, cutter: gr.basic_block, n_rx: int) -> None:
-    for antenna in range(n_rx):
-        front_end.connect((front_end, antenna), (cutter, antenna), (front_end, antenna))
+class _front_end(gr.hier_block2):
+    """The antennas' samples in, as many streams of OFDM symbols out, by a block that cuts them."""
+
+    def __init__(self, name: str, n_rx: int, first_slot: int, slot: dict):
+        check_range("n_rx", n_rx, 1, 4, "antennas")
+        check_first_slot(first_slot)
+        self.config = slot_config(**slot)
+        gr.hier_block2.__init__(
+            self,
+            name,
+            gr.io_signature(n_rx, n_rx, gr.sizeof_gr_complex),
+            gr.io_signature(n_rx, n_rx, gr.sizeof_gr_complex * self.config.fft_size),
+        )
+
+    def _cut_by(self, cutter: gr.basic_block) -> None:
+        self._cutter = cutter
+        for antenna in range(self.input_signature().min_streams()):
+            self.connect((self, antenna), (cutter, antenna), (self, antenna))
 
 
-class aligned_front_end(gr.hier_block2):
+class aligned_front_end(_front_end):
     """From samples to OFDM symbols where the slot timing is known: simulations.
 
     Inputs: n_rx antennas, complex samples at ``config.sample_rate``, without preamble; the first
@@ -36,19 +51,9 @@ class aligned_front_end(gr.hier_block2):
     """
 
     def __init__(self, n_rx: int = 2, offset_samples: int = 0, first_slot: int = 0, **slot):
-        check_range("n_rx", n_rx, 1, 4, "antennas")
-        check_first_slot(first_slot)
-        config = self.config = slot_config(**slot)
-        gr.hier_block2.__init__(
-            self,
-            "Aligned front end",
-            gr.io_signature(n_rx, n_rx, gr.sizeof_gr_complex),
-            gr.io_signature(n_rx, n_rx, gr.sizeof_gr_complex * config.fft_size),
-        )
-        self._cutter = slot_cutter(
-            config.fft_size, config.cp_lengths, n_rx, offset_samples, first_slot
-        )
-        _wrap(self, self._cutter, n_rx)
+        super().__init__("Aligned front end", n_rx, first_slot, slot)
+        fft_size, prefixes = self.config.fft_size, self.config.cp_lengths
+        self._cut_by(slot_cutter(fft_size, prefixes, n_rx, offset_samples, first_slot))
 
     def dropped_samples(self) -> int:
         """Samples of slots that were cut short, so far."""
@@ -124,7 +129,7 @@ class _slot_synchroniser(SelfKeeping, gr.basic_block):
             self.message_port_pub(pmt.intern("sync"), pmt.to_pmt(s.statistics()))
 
 
-class sync_front_end(gr.hier_block2):
+class sync_front_end(_front_end):
     """From samples to OFDM symbols, finding the slots by their preamble: recordings and radios.
 
     Inputs: n_rx antennas of one receiver (common clock and oscillator), complex samples at
@@ -147,19 +152,10 @@ class sync_front_end(gr.hier_block2):
     """
 
     def __init__(self, n_rx: int = 2, first_slot: int = 0, **slot):
-        check_range("n_rx", n_rx, 1, 4, "antennas")
-        check_first_slot(first_slot)
-        config = self.config = slot_config(**slot)
-        gr.hier_block2.__init__(
-            self,
-            "Synchronised front end",
-            gr.io_signature(n_rx, n_rx, gr.sizeof_gr_complex),
-            gr.io_signature(n_rx, n_rx, gr.sizeof_gr_complex * config.fft_size),
-        )
+        super().__init__("Synchronised front end", n_rx, first_slot, slot)
         self.message_port_register_hier_out("sync")
-        self._cutter = _slot_synchroniser(config, n_rx, first_slot)
+        self._cut_by(_slot_synchroniser(self.config, n_rx, first_slot))
         self.msg_connect(self._cutter, "sync", self, "sync")
-        _wrap(self, self._cutter, n_rx)
 
     def statistics(self) -> dict:
         """Counters of the Synchroniser so far, and its present cfo_hz."""

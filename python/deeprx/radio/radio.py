@@ -45,13 +45,17 @@ class Radio(ABC):
         self.name = f"{kind} {args}"
         self.conditions: dict = {}
 
-    @abstractmethod
     def sink(self, tuning: Tuning) -> gr.basic_block:
         """See the module."""
+        return self._stream("sink", tuning, 1)
 
-    @abstractmethod
     def source(self, tuning: Tuning, n_rx: int) -> gr.basic_block:
         """See the module."""
+        return self._stream("source", tuning, n_rx)
+
+    @abstractmethod
+    def _stream(self, kind: str, tuning: Tuning, n_channels: int) -> gr.basic_block:
+        """A "sink" or "source" that is set so."""
 
     def _try(self, call, *arguments):
         """What a driver raises, as ValueError that names the device."""

@@ -21,23 +21,10 @@ class SoapyRadio(Radio):
         super().__init__(args, "SoapySDR")
         key_values(args)
 
-    def sink(self, tuning: Tuning) -> gr.basic_block:
-        block = self._make("sink", 1)
-        self._tune(block, tuning, 1)
-        return block
-
-    def source(self, tuning: Tuning, n_rx: int) -> gr.basic_block:
-        block = self._make("source", n_rx)
-        self._tune(block, tuning, n_rx)
-        for channel in range(n_rx):
-            if block.has_dc_offset_mode(channel):
-                block.set_dc_offset_mode(channel, True)
-        return block
-
-    def _make(self, kind: str, n_channels: int):
+    def _stream(self, kind: str, tuning: Tuning, n_channels: int) -> gr.basic_block:
         make = getattr(gnuradio_module("soapy"), kind)
         try:
-            return self._try(make, self.args, "fc32", n_channels, "", "", [""], [""])
+            block = self._try(make, self.args, "fc32", n_channels, "", "", [""], [""])
         except ValueError as error:
             if "no match" not in str(error):
                 raise
@@ -45,8 +32,6 @@ class SoapyRadio(Radio):
                 f"{self.args}: no such radio (SoapySDRUtil --find lists those there are; each kind "
                 "of device needs its soapysdr-module-... package)"
             ) from error
-
-    def _tune(self, block, tuning: Tuning, n_channels: int) -> None:
         names = self._antennas(tuning, n_channels)
         for channel in range(n_channels):
             self._try(block.set_sample_rate, channel, tuning.sample_rate)
@@ -60,6 +45,9 @@ class SoapyRadio(Radio):
             if names:
                 self._check_antenna(names[channel], block.list_antennas(channel))
                 self._try(block.set_antenna, channel, names[channel])
+            if kind == "source" and block.has_dc_offset_mode(channel):
+                block.set_dc_offset_mode(channel, True)
+        return block
 
 
 class counting_marks:

@@ -79,13 +79,11 @@ class SoftwareRadio(Radio):
             name: getattr(self.air, name) for name in ("channel", "delay_spread_s", "doppler_hz")
         }
 
-    def sink(self, tuning: Tuning) -> gr.basic_block:
-        self._antennas(tuning, 1)
-        return _software_sink(self.address, tuning)
-
-    def source(self, tuning: Tuning, n_rx: int) -> gr.basic_block:
-        self._antennas(tuning, n_rx)
-        return _software_source(self, tuning, n_rx)
+    def _stream(self, kind: str, tuning: Tuning, n_channels: int) -> gr.basic_block:
+        self._antennas(tuning, n_channels)
+        if kind == "sink":
+            return _software_sink(self.address, tuning)
+        return _software_source(self, tuning, n_channels)
 
 
 class _software_sink(gr.hier_block2):

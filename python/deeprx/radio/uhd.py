@@ -26,27 +26,10 @@ class UhdRadio(Radio):
         super().__init__(args, "UHD")
         key_values(args)
 
-    def sink(self, tuning: Tuning) -> gr.basic_block:
-        block = self._make("usrp_sink", 1)
-        self._tune(block, tuning, 1)
-        self._set_time(block)
-        return block
-
-    def source(self, tuning: Tuning, n_rx: int) -> gr.basic_block:
-        block = self._make("usrp_source", n_rx)
-        self._tune(block, tuning, n_rx)
-        self._set_time(block)
-        return block
-
-    def _make(self, kind: str, n_channels: int):
+    def _stream(self, kind: str, tuning: Tuning, n_channels: int) -> gr.basic_block:
         uhd = gnuradio_module("uhd")
         stream = uhd.stream_args(cpu_format="fc32", channels=list(range(n_channels)))
-        return self._try(getattr(uhd, kind), self.args, stream)
-
-    def _set_time(self, block) -> None:
-        block.set_time_now(gnuradio_module("uhd").time_spec(time.time()))
-
-    def _tune(self, block, tuning: Tuning, n_channels: int) -> None:
+        block = self._try(getattr(uhd, f"usrp_{kind}"), self.args, stream)
         names = self._antennas(tuning, n_channels)
         self._try(block.set_samp_rate, tuning.sample_rate)
         self._check_rate(tuning, block.get_samp_rate())
@@ -59,6 +42,8 @@ class UhdRadio(Radio):
             if names:
                 self._check_antenna(names[channel], block.get_antennas(channel))
                 self._try(block.set_antenna, names[channel], channel)
+        block.set_time_now(uhd.time_spec(time.time()))
+        return block
 
 
 class timed_burst(SelfKeeping, gr.sync_block):
