@@ -82,8 +82,9 @@ class _llr_sink(_slot_sink):
     """The LLRs, and the messages on the same block: one without streams never ends by itself."""
 
     def __init__(self, n_bits, llr_sign, on_slot, on_stats, on_end, len_tag_key):
-        decide = _positive if llr_sign == 1 else _negative
-        super().__init__("slot_probe", np.float32, n_bits, decide, on_slot, len_tag_key)
+        super().__init__(
+            "slot_probe", np.float32, n_bits, lambda llr: llr_sign * llr > 0, on_slot, len_tag_key
+        )
         self._on_stats, self._on_end = on_stats, on_end
         self.message_port_register_in(pmt.intern("stats"))
         self.message_port_register_out(pmt.intern("report"))
@@ -281,11 +282,3 @@ class slot_probe(gr.hier_block2):
             known = {"seed": self._seed, "flop_per_slot": statistics.flop_per_slot or None}
             used = self._energy.per_slot(statistics)
             return self._report | {"points": [statistics.point(used, **known | self._conditions)]}
-
-
-def _positive(llr):
-    return llr > 0
-
-
-def _negative(llr):
-    return llr < 0

@@ -296,13 +296,6 @@ class Estimate:
     invalid: tuple[str, ...] = ()
 
 
-def _estimate(values: Sequence[float], bounds: Sequence[float], invalid: Sequence[str]) -> Estimate:
-    n = len(values)
-    if n == 0:
-        return Estimate(None, None, None, 0, tuple(invalid))
-    return Estimate(*mean_ci95(values), float(np.mean(bounds)), n, tuple(invalid))
-
-
 class Comparison:
     """Energy per slot of several receivers, measured in turns: A B B A, then B A A B.
 
@@ -342,33 +335,31 @@ class Comparison:
             windows[name].append(window.attributed() if self._attribute else window)
         self.rounds.append(windows)
 
-    def _per_slot(self, windows: Sequence[Window], net: bool) -> tuple[float, float] | None:
-        """Joules per slot and their bound over a round; None where a window is not valid."""
-        joules = [w.per_slot(w.net_j if net else w.joules) for w in windows]
-        bounds = [w.per_slot(w.net_bound_j if net else w.bound_j) for w in windows]
-        if None in joules:
-            return None
-        return float(np.mean(joules)), float(np.mean(bounds))
-
-    def _invalid(self, *names: str) -> list[str]:
-        reasons = [w.reason for windows in self.rounds for name in names for w in windows[name]]
-        return [reason for reason in reasons if reason]
-
     def energy(self, name: str, net: bool = False) -> Estimate:
         """Joules per slot of one receiver, gross or net of idle."""
-        values = [self._per_slot(windows[name], net) for windows in self.rounds]
-        values = [value for value in values if value]
-        return _estimate([v for v, _ in values], [b for _, b in values], self._invalid(name))
+        return self._estimate(self._per_slot(name, net), name)
 
-    def difference(self, name: str, other: str, net: bool = False) -> Estimate:
-        """Joules per slot of name minus those of other, paired by round."""
-        pairs = [
-            (self._per_slot(windows[name], net), self._per_slot(windows[other], net))
-            for windows in self.rounds
-        ]
-        pairs = [(a, b) for a, b in pairs if a and b]
-        return _estimate(
-            [a[0] - b[0] for a, b in pairs],
-            [a[1] + b[1] for a, b in pairs],
-            self._invalid(name, other),
-        )
+    def difference(self, name: str, other: str) -> Estimate:
+        """Joules per slot of name minus those of other, gross, paired by round."""
+        pairs = zip(self._per_slot(name), self._per_slot(other), strict=True)
+        values = [a and b and (a[0] - b[0], a[1] + b[1]) for a, b in pairs]
+        return self._estimate(values, name, other)
+
+    def _per_slot(self, name: str, net: bool = False) -> list[tuple[float, float] | None]:
+        """Joules per slot and their bound of each round; None where a window is not valid."""
+        rounds = []
+        for windows in (windows[name] for windows in self.rounds):
+            joules = [w.per_slot(w.net_j if net else w.joules) for w in windows]
+            bounds = [w.per_slot(w.net_bound_j if net else w.bound_j) for w in windows]
+            valid = None not in joules
+            rounds.append((float(np.mean(joules)), float(np.mean(bounds))) if valid else None)
+        return rounds
+
+    def _estimate(self, rounds: Sequence[tuple[float, float] | None], *names: str) -> Estimate:
+        reasons = [w.reason for windows in self.rounds for name in names for w in windows[name]]
+        invalid = tuple(reason for reason in reasons if reason)
+        valid = [value for value in rounds if value]
+        if not valid:
+            return Estimate(None, None, None, 0, invalid)
+        joules, bounds = zip(*valid, strict=True)
+        return Estimate(*mean_ci95(joules), float(np.mean(bounds)), len(valid), invalid)
