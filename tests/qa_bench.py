@@ -36,8 +36,8 @@ def tiny(tmp_path_factory):
 
 
 def job(**changes):
-    made = Job("", "", 26, 2, "16QAM", [2, 11], bench_cores(1))
-    return replace(made, **changes)
+    base = Job("", "", 26, 2, "16QAM", [2, 11], bench_cores(1))
+    return replace(base, **changes)
 
 
 def kit(path, folder):
@@ -55,15 +55,15 @@ def benched(tiny, out, names):
 def test_every_contender_receives_the_same(tiny, tmp_path, capsys):
     names = ("block", "watched-block", "engine", "torchscript", "python-block", "openvino")
     out = tmp_path / "new"
-    found = benched(tiny, out, names)
+    results = benched(tiny, out, names)
     text = capsys.readouterr().out
     assert (out / "bench.png").stat().st_size > 1000
-    assert (found["schema"], found["complete"]) == ("deeprx.bench/2", True)
-    assert {"host", "versions", "git", "slot", "device", "threads", "cores"} < set(found)
-    peaks = found["gemm_flop_per_s"]
+    assert (results["schema"], results["complete"]) == ("deeprx.bench/2", True)
+    assert {"host", "versions", "git", "slot", "device", "threads", "cores"} < set(results)
+    peaks = results["gemm_flop_per_s"]
     assert set(peaks) == {p for p in compare.PRECISIONS if compare.native(p, "cpu")}
     assert min(peaks.values()) > 1e8
-    rows = {row["contender"]: row for row in found["rows"]}
+    rows = {row["contender"]: row for row in results["rows"]}
     assert set(rows) == {"equaliser", *names}
     expected = {field.name for field in fields(Row)}
     for name, row in rows.items():
@@ -104,8 +104,8 @@ def test_every_contender_receives_the_same(tiny, tmp_path, capsys):
 
 @pytest.mark.timing
 def test_times_are_those_of_a_tiny_net(tiny, tmp_path):
-    found = benched(tiny, tmp_path, ("block", "watched-block", "engine", "torchscript"))
-    rows = {row["contender"]: row for row in found["rows"]}
+    results = benched(tiny, tmp_path, ("block", "watched-block", "engine", "torchscript"))
+    rows = {row["contender"]: row for row in results["rows"]}
     for row in rows.values():
         assert row["cpu_s_quartiles"][1] < 0.1 and row["startup_s"] < 60
         assert 1 < row["slots_per_s"] < 1e5 and row["busy"] < 1.2
@@ -116,10 +116,10 @@ def test_times_are_those_of_a_tiny_net(tiny, tmp_path):
 
 
 def test_a_contender_that_dies_stops_no_other(tiny, tmp_path):
-    made = kit(tiny, tmp_path)
+    checked = kit(tiny, tmp_path)
     with Group() as group:
         for name in ("torchscript", "engine"):
-            group.start(name, lambda name=name: Worker(made.job(name, job())))
+            group.start(name, lambda name=name: Worker(checked.job(name, job())))
         group.start("lost", lambda: Worker(job(contender="torchscript", model="nowhere.pt")))
         assert list(group.round(0.02)) == ["torchscript", "engine"]
         os.kill(group.workers["engine"]._process.pid, signal.SIGSEGV)
@@ -135,21 +135,23 @@ def test_a_contender_that_dies_stops_no_other(tiny, tmp_path):
 def test_a_receiver_that_cannot_be_exported_says_why(tmp_path):
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
-    made = make_kit(read_model_file("baseline-lmmse.pt"), job().config, 2, "cpu", tmp_path / "kit")
+    checked = make_kit(
+        read_model_file("baseline-lmmse.pt"), job().config, 2, "cpu", tmp_path / "kit"
+    )
     for name in ("onnxruntime", "openvino"):
         with pytest.raises(ContenderError, match=r"ONNX: .*complex") as error:
-            made.job(name, job())
+            checked.job(name, job())
         assert "\n" not in str(error.value)
     with pytest.raises(ContenderError, match="CPU only"):
-        made.job("onnxruntime", job(device="cuda"))
+        checked.job("onnxruntime", job(device="cuda"))
 
 
 def test_traced_operators_do_what_the_file_does(tiny):
     y, p = map(torch.from_numpy, received_slots(job().config, 2, 3))
     receiver = torch.jit.load(tiny).eval()
     with torch.no_grad():
-        found = traced(job(model=tiny))(y[2:], p[2:])
-        assert torch.allclose(found, receiver(y[2:], p[2:], 4), atol=1e-6)
+        llrs = traced(job(model=tiny))(y[2:], p[2:])
+        assert torch.allclose(llrs, receiver(y[2:], p[2:], 4), atol=1e-6)
 
 
 def test_interval_of_a_median():
@@ -165,9 +167,9 @@ def test_interval_of_a_median():
 
 def test_intervals_have_one_order():
     for interval in (compare.median_interval, compare.median_quartiles):
-        found = interval([4.0, 0.0, 1.0, 3.0, 2.0])
-        assert type(found) is compare.Interval and found._fields == ("low", "median", "high")
-        assert found.low < found.median == 2.0 < found.high
+        ends = interval([4.0, 0.0, 1.0, 3.0, 2.0])
+        assert type(ends) is compare.Interval and ends._fields == ("low", "median", "high")
+        assert ends.low < ends.median == 2.0 < ends.high
 
 
 def without_bfloat16(precision):
@@ -194,10 +196,10 @@ class TestOnAProcessorWithoutBfloat16:
             capture_output=True, text=True,
         )  # fmt: skip
         assert ran.returncode == 0, ran.stderr
-        found = json.loads((tmp_path / "bench.json").read_text())
-        peaks, text = found["gemm_flop_per_s"], ran.stdout
+        results = json.loads((tmp_path / "bench.json").read_text())
+        peaks, text = results["gemm_flop_per_s"], ran.stdout
         assert set(peaks) == {"float32"} and "fastest: " in text
-        rows = {row["contender"]: row for row in found["rows"] if row["cpu_s"]}
+        rows = {row["contender"]: row for row in results["rows"] if row["cpu_s"]}
         assert rows["torchscript"]["precision"] == "bfloat16 by conversion"
         for name in ("engine", "openvino"):
             assert rows[name]["precision"] == "float32" and "float32" in rows[name]["description"]
@@ -253,10 +255,10 @@ def test_ctrl_c_keeps_what_is_there(tiny, tmp_path):
     out, err = running.communicate(timeout=30)
     assert running.returncode == 130
     assert "stopped; what was measured" in err and "Traceback" not in out + err
-    found = json.loads((tmp_path / "bench.json").read_text())
-    assert found["complete"] is False
-    assert [row["contender"] for row in found["rows"]] == ["equaliser"]
-    assert found["rows"][0]["rounds"] >= 1
+    results = json.loads((tmp_path / "bench.json").read_text())
+    assert results["complete"] is False
+    assert [row["contender"] for row in results["rows"]] == ["equaliser"]
+    assert results["rows"][0]["rounds"] >= 1
 
 
 def test_other_sizes(tiny, tmp_path, monkeypatch, capsys):
@@ -266,10 +268,10 @@ def test_other_sizes(tiny, tmp_path, monkeypatch, capsys):
     asked = ["bench", "scale", "--receiver", tiny, "--seconds", "0.15", "--out", str(tmp_path)]
     assert main(asked) == 0
     text = capsys.readouterr().out
-    found = json.loads((tmp_path / "scale.json").read_text())
-    assert (found["schema"], found["complete"]) == ("deeprx.bench-scale/1", True)
+    results = json.loads((tmp_path / "scale.json").read_text())
+    assert (results["schema"], results["complete"]) == ("deeprx.bench-scale/1", True)
     assert (tmp_path / "scale.png").exists()
-    small, large, queue, refused = found["points"]
+    small, large, queue, refused = results["points"]
     assert [small["fft_size"], large["fft_size"]] == [128, 512]
     assert queue["waiting"] > large["waiting"]
     assert queue["latency_s"] == pytest.approx((queue["waiting"] + 1) / queue["slots_per_s"])
@@ -279,9 +281,9 @@ def test_other_sizes(tiny, tmp_path, monkeypatch, capsys):
 def test_shipped_models_that_do_not_fit_are_left_out(tiny, tmp_path):
     one_antenna = save(ConvNet(n_rx=1), tmp_path / "one.pt", name="one", n_rx=[1])
     models = [read_model_file(path) for path in (one_antenna, tiny)]
-    made = compare.Comparison(models, ["block"], job(), 0.2, skip=True)
-    with made:
-        (row,) = made.rows
+    comparison = compare.Comparison(models, ["block"], job(), 0.2, skip=True)
+    with comparison:
+        (row,) = comparison.rows
         assert row.receiver == "one" and "n_rx" in row.why and row.cpu_s is None
     with pytest.raises(RuntimeError, match="n_rx"):
         compare.Comparison(models[:1], ["block"], job(), 0.2, skip=True)
@@ -305,9 +307,9 @@ def test_two_files_of_one_name_are_told_apart(tiny, tmp_path):
     copy.write_bytes(Path(tiny).read_bytes())
     models = [read_model_file(path) for path in (tiny, copy)]
     sizes = scale.Scale(models, job(), ["cpu"], 0.1)
-    made = compare.Comparison(models, ["block"], job(), 0.2)
-    with sizes, made:
-        for kits in (sizes._kits, made._kits):
+    comparison = compare.Comparison(models, ["block"], job(), 0.2)
+    with sizes, comparison:
+        for kits in (sizes._kits, comparison._kits):
             assert list(kits) == [f"{models[0].name} ({path})" for path in (tiny, copy)]
 
 
@@ -328,9 +330,9 @@ def test_memory_that_grows_is_told(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(Memory, "run", grow)
     assert main(["bench", "memory", "--out", str(tmp_path)]) == 1
     assert "+50 bytes a slot: it grows" in capsys.readouterr().out
-    found = json.loads((tmp_path / "memory.json").read_text())
-    assert found["schema"] == bench.MEMORY_SCHEMA and len(found["samples"]) == 10
-    assert found["bytes_per_slot"] == pytest.approx(50)
+    results = json.loads((tmp_path / "memory.json").read_text())
+    assert results["schema"] == bench.MEMORY_SCHEMA and len(results["samples"]) == 10
+    assert results["bytes_per_slot"] == pytest.approx(50)
 
 
 def test_a_shared_core_is_told(tiny, tmp_path, monkeypatch, capsys):

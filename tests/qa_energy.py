@@ -158,9 +158,9 @@ class Powercap:
 
 @pytest.fixture
 def powercap(tmp_path, monkeypatch):
-    made = Powercap(tmp_path)
+    fake = Powercap(tmp_path)
     monkeypatch.setattr(rapl_meters, "POWERCAP", tmp_path)
-    return made
+    return fake
 
 
 @pytest.fixture
@@ -252,9 +252,9 @@ class TestRapl:
         start = world.now
         world.sleep(0.4)
         expected = share * (world.true_j(world.now) - world.true_j(start))
-        found = window.read()
-        assert abs(found.joules - expected) <= found.bound_j
-        assert found.scope.startswith(scope)
+        counted = window.read()
+        assert abs(counted.joules - expected) <= counted.bound_j
+        assert counted.scope.startswith(scope)
 
     def test_rights_missing(self, powercap, monkeypatch):
         read_text = meters.Path.read_text
@@ -289,9 +289,9 @@ class TestRapl:
                 meter.joules()  # someone else's reading met it
         finally:
             meters.LIMIT_W = limit
-        found = window.read()
-        assert (found.joules, found.bound_j) == (None, None)
-        assert found.reason == f"RAPL powercap: the counter jumped {way}"
+        lost = window.read()
+        assert (lost.joules, lost.bound_j) == (None, None)
+        assert lost.reason == f"RAPL powercap: the counter jumped {way}"
         after = energy.EnergyWindow(meter)
         world.sleep(0.1)
         powercap.write("intel-rapl:0", microjoules + 500_000)
@@ -348,9 +348,9 @@ class TestNvml:
         window = energy.EnergyWindow(meter)
         world.sleep(0.5)
         nvml.lost = True
-        found = window.read().served(10)
-        assert (found.joules, found.per_slot(found.joules)) == (None, None)
-        assert found.reason == "NVML: GPU is lost"
+        lost = window.read().served(10)
+        assert (lost.joules, lost.per_slot(lost.joules)) == (None, None)
+        assert lost.reason == "NVML: GPU is lost"
         nvml.lost = False
         world.sleep(0.5)
         assert window.read().reason == "NVML: GPU is lost"
@@ -424,9 +424,9 @@ class TestHwmon:
         world.sleep(0.5)
         (chip / "curr1_input").write_text("4000\n")
         world.sleep(0.1)
-        found = window.read()
-        assert found.joules == pytest.approx(10 * 0.5 + (10 + 20) / 2 * 0.1)  # mV x mA, trapezoid
-        assert found.bound_j >= (20 - 10) / 2 * 0.1  # either may have been all the time
+        counted = window.read()
+        assert counted.joules == pytest.approx(10 * 0.5 + (10 + 20) / 2 * 0.1)  # mV x mA, trapezoid
+        assert counted.bound_j >= (20 - 10) / 2 * 0.1  # either may have been all the time
 
     def test_rails_without_a_common_input_are_summed(self, hwmon, enter):
         world = enter(World())
@@ -499,14 +499,14 @@ class TestKnownEnergyComesBackWithinTheBound:
             spans.append(world.now)
             return world.work()
 
-        found = energy.measure(meter, work, seconds=4.0, bits_per_slot=100)
-        start = world.now - found.seconds
-        assert found.slots == sum(began > start - 1e-9 for began in spans)
-        error = abs(found.joules - (world.true_j(world.now) - world.true_j(start)))
-        assert error <= found.bound_j
+        window = energy.measure(meter, work, seconds=4.0, bits_per_slot=100)
+        start = world.now - window.seconds
+        assert window.slots == sum(began > start - 1e-9 for began in spans)
+        error = abs(window.joules - (world.true_j(world.now) - world.true_j(start)))
+        assert error <= window.bound_j
         # a slot at either end, not a tick: at a tick of 0.1 s the bound is 14 times smaller
-        assert found.bound_j < 1.1 * 50 * 2 * min(0.007, 1.5 * tick_s) + 0.01
-        assert found.per_bit(found.joules) == pytest.approx(found.joules / found.slots / 100)
+        assert window.bound_j < 1.1 * 50 * 2 * min(0.007, 1.5 * tick_s) + 0.01
+        assert window.per_bit(window.joules) == pytest.approx(window.joules / window.slots / 100)
 
     def test_window_read_at_any_time(self, tick_s, stall, kind, enter, powercap, nvml):
         world = enter(World(tick_s, jitter=0.4, stalls=[stall] if stall else ()))
@@ -516,13 +516,13 @@ class TestKnownEnergyComesBackWithinTheBound:
         for _ in range(160):
             before = world.now
             world.sleep(0.031)
-            found = window.read()
+            counted = window.read()
             # that it stopped since the last reading cannot be seen before the next
             stopped_just_now = stall and before <= stall[0] <= world.now
-            if found.valid and not stopped_just_now:
-                error = abs(found.joules - (world.true_j(world.now) - world.true_j(start)))
-                assert error <= found.bound_j
-        assert found.bound_j < 0.12 * found.joules
+            if counted.valid and not stopped_just_now:
+                error = abs(counted.joules - (world.true_j(world.now) - world.true_j(start)))
+                assert error <= counted.bound_j
+        assert counted.bound_j < 0.12 * counted.joules
 
 
 @pytest.mark.parametrize("renewed_s", [0.005, 0.1])
@@ -535,9 +535,9 @@ def test_integral_of_a_power_sensor_comes_back_within_the_bound(renewed_s, enter
     start, late = world.now, random.Random(1)
     for _ in range(400):
         world.sleep(meters.SAMPLE_S * late.uniform(0.9, 2))
-    found = window.read()
-    error = abs(found.joules - (world.true_j(world.now) - world.true_j(start)))
-    assert error <= found.bound_j < 0.15 * found.joules
+    counted = window.read()
+    error = abs(counted.joules - (world.true_j(world.now) - world.true_j(start)))
+    assert error <= counted.bound_j < 0.15 * counted.joules
 
 
 class TestWindow:
@@ -554,11 +554,11 @@ class TestWindow:
         assert set(map(window.per_slot, values[:4])) | set(values) == {None}
         assert window.per_bit(window.joules) is None
         assert window.share(0.5) == window
-        made = energy.energy_per_slot(window)
-        assert [made[k] for k in ("measured", "attributed", "net", "bound", "per_bit")] == [
+        joules = energy.energy_per_slot(window)
+        assert [joules[k] for k in ("measured", "attributed", "net", "bound", "per_bit")] == [
             None
         ] * 5
-        assert reason in made["invalid"]
+        assert reason in joules["invalid"]
 
     def test_the_machine_slept(self, world):
         window = energy.EnergyWindow(energy.find_meter("cuda"), energy.Idle(10))
@@ -614,10 +614,10 @@ class TestWindow:
         world.true_j = lambda now: 120.0 * now
         window = energy.EnergyWindow(meter, energy.Idle(50, 0.5))
         world.sleep(10)
-        found = window.read().served(1000)
-        assert abs(found.net_j - 700) <= found.net_bound_j
-        assert found.net_bound_j == pytest.approx(found.bound_j + 5)
-        assert found.per_slot(found.net_j) == pytest.approx(found.net_j / 1000)
+        counted = window.read().served(1000)
+        assert abs(counted.net_j - 700) <= counted.net_bound_j
+        assert counted.net_bound_j == pytest.approx(counted.bound_j + 5)
+        assert counted.per_slot(counted.net_j) == pytest.approx(counted.net_j / 1000)
 
 
 class TestComparison:
@@ -650,9 +650,9 @@ class TestComparison:
         def slower():
             return drifting.work(0.0077)
 
-        found = self.run(drifting, {"A": drifting.work, "B": drifting.work, "C": slower})
-        difference = found.difference("C", "A")
-        assert difference.mean == pytest.approx(0.1 * found.energy("A").mean, rel=0.05)
+        comparison = self.run(drifting, {"A": drifting.work, "B": drifting.work, "C": slower})
+        difference = comparison.difference("C", "A")
+        assert difference.mean == pytest.approx(0.1 * comparison.energy("A").mean, rel=0.05)
         assert difference.ci95[0] > 0
 
     def test_order(self, drifting):
@@ -667,11 +667,11 @@ class TestComparison:
         # A BB A B AA B: the first of each pair of neighbours is the end of the window before
 
     def test_cpu_share_and_net(self, drifting):
-        found = self.run(drifting, {"A": drifting.work}, idle=energy.Idle(20), attribute=True)
-        (windows_of_a,) = {tuple(w.kind for w in r["A"]) for r in found.rounds}
+        comparison = self.run(drifting, {"A": drifting.work}, idle=energy.Idle(20), attribute=True)
+        (windows_of_a,) = {tuple(w.kind for w in r["A"]) for r in comparison.rounds}
         assert windows_of_a == ("attributed", "attributed")
-        assert found.energy("A").mean == pytest.approx(0.8 * 0.007 * 65, rel=0.1)
-        per_slot = found.energy("A").mean - found.energy("A", net=True).mean
+        assert comparison.energy("A").mean == pytest.approx(0.8 * 0.007 * 65, rel=0.1)
+        per_slot = comparison.energy("A").mean - comparison.energy("A", net=True).mean
         assert per_slot == pytest.approx(0.8 * 0.007 * 20, rel=0.01)
 
     def test_invalid_windows_are_left_out_with_their_reason(self, drifting, nvml):
@@ -679,9 +679,9 @@ class TestComparison:
             nvml.pids = [os.getpid(), 4711] if 3 < drifting.now < 4 else []
             return drifting.work()
 
-        found = self.run(drifting, {"A": work}).energy("A")
-        assert found.rounds < 4
-        assert set(found.invalid) == {"another process is using the GPU (pid 4711)"}
+        estimate = self.run(drifting, {"A": work}).energy("A")
+        assert estimate.rounds < 4
+        assert set(estimate.invalid) == {"another process is using the GPU (pid 4711)"}
 
     def test_interrupted_round_leaves_nothing(self, drifting):
         def work():
@@ -698,9 +698,9 @@ class TestComparison:
 
     def test_without_a_meter_time_is_still_measured(self, enter, no_counters):
         world = enter(World())
-        found = energy.measure(energy.find_meter("cpu"), world.work, 1.0)
-        assert found.joules is None
-        assert found.cpu_s == pytest.approx(found.slots * 0.007)
+        window = energy.measure(energy.find_meter("cpu"), world.work, 1.0)
+        assert window.joules is None
+        assert window.cpu_s == pytest.approx(window.slots * 0.007)
 
 
 def burn(seconds):
@@ -735,12 +735,15 @@ def test_joules_are_attributed_to_who_burned_them():
     receiver_s = time.thread_time() - start
     thread.join()
     assert process.wait() == 0
-    found = window.read().served(100, cpu_s=receiver_s)
-    assert found.busy_s > 0.95 * 0.5  # the neighbours are seen
-    own = found.attributed()
-    assert own.joules == pytest.approx(10 * receiver_s, rel=0.1)
-    assert own.joules < 0.66 * found.joules
-    assert (own.kind, own.per_slot(own.joules)) == ("attributed", pytest.approx(0.03, rel=0.1))
+    gross = window.read().served(100, cpu_s=receiver_s)
+    assert gross.busy_s > 0.95 * 0.5  # the neighbours are seen
+    attributed = gross.attributed()
+    assert attributed.joules == pytest.approx(10 * receiver_s, rel=0.1)
+    assert attributed.joules < 0.66 * gross.joules
+    assert (attributed.kind, attributed.per_slot(attributed.joules)) == (
+        "attributed",
+        pytest.approx(0.03, rel=0.1),
+    )
 
 
 @pytest.mark.parametrize(
@@ -757,12 +760,12 @@ def test_counters_of_this_machine(device, choice):
         burn(0.005)
         return 1
 
-    found = energy.measure(meter, work, seconds=1.0)
-    if not found.valid and "another process" in found.reason:
-        pytest.skip(found.reason)
-    assert found.reason == ""
-    assert 0.1 < found.watts < 5000
-    assert found.bound_j < 0.5 * found.joules
+    window = energy.measure(meter, work, seconds=1.0)
+    if not window.valid and "another process" in window.reason:
+        pytest.skip(window.reason)
+    assert window.reason == ""
+    assert 0.1 < window.watts < 5000
+    assert window.bound_j < 0.5 * window.joules
 
 
 class TestReport:
@@ -778,14 +781,14 @@ class TestReport:
     ).served(100, 1000, cpu_s=1.0)
 
     def test_cpu_joules_are_attributed_by_cpu_time(self):
-        found = energy.energy_per_slot(self.WINDOW)
-        assert found["measured"] is None
-        assert found["attributed"] == pytest.approx(20.0 / 4 / 100)
-        assert found["net"] == pytest.approx((20.0 - 8.0) / 4 / 100)
-        assert found["bound"] == pytest.approx(0.4 / 4 / 100)
-        assert found["per_bit"] == pytest.approx(20.0 / 4 / 1000)
-        assert (found["source"], found["scope"]) == ("RAPL powercap", "cpu packages")
-        assert found["modelled"] == pytest.approx(energy.CORE_W * 1.0 / 100)
+        joules = energy.energy_per_slot(self.WINDOW)
+        assert joules["measured"] is None
+        assert joules["attributed"] == pytest.approx(20.0 / 4 / 100)
+        assert joules["net"] == pytest.approx((20.0 - 8.0) / 4 / 100)
+        assert joules["bound"] == pytest.approx(0.4 / 4 / 100)
+        assert joules["per_bit"] == pytest.approx(20.0 / 4 / 1000)
+        assert (joules["source"], joules["scope"]) == ("RAPL powercap", "cpu packages")
+        assert joules["modelled"] == pytest.approx(energy.CORE_W * 1.0 / 100)
 
     def test_gpu_joules_are_measured_unless_shared(self):
         window = replace(self.WINDOW, price=energy.Price("cuda:0", 300.0))
@@ -793,22 +796,22 @@ class TestReport:
         assert (alone["measured"], alone["attributed"]) == (pytest.approx(0.2), None)
         shared = energy.energy_per_slot(window, 0.5, gpu_share=0.25)
         assert (shared["measured"], shared["attributed"]) == (None, pytest.approx(0.05))
-        for found in (alone, shared):  # whoever shares the board, the price is of its own time
-            assert found["modelled"] == pytest.approx(300 * 0.5 / 100)
-            assert found["model"] == "inference time x 300 W of the board, given"
+        for joules in (alone, shared):  # whoever shares the board, the price is of its own time
+            assert joules["modelled"] == pytest.approx(300 * 0.5 / 100)
+            assert joules["model"] == "inference time x 300 W of the board, given"
 
     def test_without_a_counter_nothing_is_measured_and_the_model_names_its_assumption(
         self, no_counters
     ):
         window = energy.EnergyWindow(energy.find_meter("cpu")).read().served(100, cpu_s=1.0)
-        found = energy.energy_per_slot(window)
+        joules = energy.energy_per_slot(window)
         keys = ("measured", "attributed", "net", "bound", "per_bit", "invalid")
-        assert [found[k] for k in keys] == [None] * 6
-        assert found["source"].startswith("none: no RAPL counter under")
-        assert found["modelled"] == pytest.approx(energy.CORE_W * 1.0 / 100)
-        assert found["model"] == f"CPU time x {energy.CORE_W:g} W a busy core, assumed"
+        assert [joules[k] for k in keys] == [None] * 6
+        assert joules["source"].startswith("none: no RAPL counter under")
+        assert joules["modelled"] == pytest.approx(energy.CORE_W * 1.0 / 100)
+        assert joules["model"] == f"CPU time x {energy.CORE_W:g} W a busy core, assumed"
 
     def test_unknown_time_is_not_modelled_and_says_so(self):
-        found = energy.energy_per_slot()
-        assert (found["modelled"], found["model"]) == (None, "none: no CPU time was measured")
-        assert found["source"] == "none: not measured"
+        joules = energy.energy_per_slot()
+        assert (joules["modelled"], joules["model"]) == (None, "none: no CPU time was measured")
+        assert joules["source"] == "none: not measured"

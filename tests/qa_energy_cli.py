@@ -41,13 +41,13 @@ class Net(nn.Module):
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
-    made = {}
+    paths = {}
     for name, channels, ber in (("small", 4, []), ("large", 24, [BER, {**BER, "sinr_db": 15.0}])):
-        made[name] = save(
+        paths[name] = save(
             Net(channels), folder / f"{name}.pt", name=name, bits=4,
             modulations=["16QAM"], flop_per_slot=FLOP, ber=ber,
         )  # fmt: skip
-    return made
+    return paths
 
 
 def run(models, out, *arguments, receivers=("small", "large")):
@@ -117,10 +117,10 @@ def test_error_rates_come_from_the_model_files(models, tmp_path, capsys):
 
 
 def counted(models, path, channels=("TDL-A",)):
-    made = report.new()
+    rates = report.new()
     for channel in channels:
         for k, name in enumerate(("small", "large")):
-            made["points"].append(
+            rates["points"].append(
                 report.point(
                     cluster_errors=[30 + k, 40], cluster_bits=[1000, 1000], inference_s=[],
                     snr_db=9.0, receiver=name, model_sha256=read_model_file(models[name]).sha256,
@@ -129,7 +129,7 @@ def counted(models, path, channels=("TDL-A",)):
                     energy_per_slot_j=energy.energy_per_slot(None),
                 )
             )  # fmt: skip
-    report.write(made, path)
+    report.write(rates, path)
     return path
 
 

@@ -45,11 +45,11 @@ SIZES = ((1e6, 10e9, 0.2e-9), (100e6, 2e9, 0.8e-9))
 
 
 def machine(device="cpu", **changes):
-    made = []
+    benchmarks = []
 
     def add(kind, dtype, flop, moved, seconds, joules):
         joules += IDLE_W * seconds
-        made.append(Benchmark(kind, dtype, flop, moved, seconds, (seconds, seconds), joules))
+        benchmarks.append(Benchmark(kind, dtype, flop, moved, seconds, (seconds, seconds), joules))
 
     for kind in ARITHMETIC:
         for dtype, faster in (("float32", 1), ("bfloat16", 4)):
@@ -62,7 +62,7 @@ def machine(device="cpu", **changes):
     fields = dict(
         machine="machine", host={}, versions={}, device=device, threads=1, clock_hz=2e9,
         clock_source="test", idle_w=IDLE_W, power_kind="attributed", power_source="test",
-        benchmarks=tuple(made),
+        benchmarks=tuple(benchmarks),
     )  # fmt: skip
     return MachineProfile(**{**fields, **changes})
 
@@ -85,7 +85,7 @@ def test_known_constants_are_found_again():
 
 def test_the_three_estimates_by_hand():
     profile = machine()
-    found = profile.predict(
+    predicted = profile.predict(
         [
             Operator("convolution", "conv", "float32", flop=4e6, bytes=1e6),  # 2 ms against 0.1
             Operator("add", "elementwise", "float32", flop=1e5, bytes=100e6),  # 0.1 ms against 50
@@ -93,23 +93,23 @@ def test_the_three_estimates_by_hand():
             Operator("view", "view", "float32", flop=0, bytes=0),
         ]
     )
-    assert (found.flop, found.bytes, found.calls) == (4.1e6, 102e6, 3)
-    assert found.flop_s == pytest.approx(4.1e-3)
-    assert found.clock_s == pytest.approx(2.1e-3)
-    assert found.bytes_s == pytest.approx(50.2e-3)
-    assert found.roofline_s == pytest.approx(4e-3 + 50e-3 + 0.1e-3)
-    assert found.calls_s == pytest.approx(3.5e-6)
-    assert found.traffic_s == pytest.approx(2e-3 + 50e-3 + 0.1e-3 + 3.5e-6)
-    assert found.flop_j == pytest.approx(found.flop / profile.flop_per_s_per_w())
+    assert (predicted.flop, predicted.bytes, predicted.calls) == (4.1e6, 102e6, 3)
+    assert predicted.flop_s == pytest.approx(4.1e-3)
+    assert predicted.clock_s == pytest.approx(2.1e-3)
+    assert predicted.bytes_s == pytest.approx(50.2e-3)
+    assert predicted.roofline_s == pytest.approx(4e-3 + 50e-3 + 0.1e-3)
+    assert predicted.calls_s == pytest.approx(3.5e-6)
+    assert predicted.traffic_s == pytest.approx(2e-3 + 50e-3 + 0.1e-3 + 3.5e-6)
+    assert predicted.flop_j == pytest.approx(predicted.flop / profile.flop_per_s_per_w())
     clock_hz, flop_per_clock = 2e9, {"conv": 1.0, "elementwise": 0.5}
     by_clock = 4e6 / (flop_per_clock["conv"] * clock_hz) + 1e5 / (0.5 * clock_hz)
-    assert found.clock_j == pytest.approx(profile.busy_w() * by_clock)
+    assert predicted.clock_j == pytest.approx(profile.busy_w() * by_clock)
     compute, traffic = 4e6 * 0.5e-9 + 1e5 * 1e-9, 2e6 * 0.2e-9 + 100e6 * 0.8e-9
-    idle = IDLE_W * found.traffic_s
-    assert found.traffic_j == pytest.approx(compute + traffic + 3.5 * CALL_J + idle)
-    assert found.bound == "memory"
-    assert found.attainable == pytest.approx(4.1e6 / 50.2e-3)
-    parts = found.parts(60e-3)
+    idle = IDLE_W * predicted.traffic_s
+    assert predicted.traffic_j == pytest.approx(compute + traffic + 3.5 * CALL_J + idle)
+    assert predicted.bound == "memory"
+    assert predicted.attainable == pytest.approx(4.1e6 / 50.2e-3)
+    parts = predicted.parts(60e-3)
     assert sum(parts.values()) == pytest.approx(1)
     assert parts["memory"] == pytest.approx((54.1 - 4.1) / 60)
     assert parts["kernels"] == pytest.approx((52.1 - 54.1) / 60)
@@ -188,13 +188,15 @@ def test_a_model_that_never_does_the_same_is_refused():
 def test_shipped_models_count_what_their_files_say(path):
     torch.set_num_threads(1)
     model = read_model_file(path)
-    found = count_operators(torchscript_call(model, SlotConfig(), 2))
+    operators = count_operators(torchscript_call(model, SlotConfig(), 2))
     told = model.metadata["flop_per_slot"]
-    counted = sum(o.flop for o in found if o.kind in ("gemm", "conv", "depthwise"))
+    counted = sum(o.flop for o in operators if o.kind in ("gemm", "conv", "depthwise"))
     assert counted == told["matmul"]
-    assert sum(o.flop for o in found) == pytest.approx(told["matmul"] + told["other"], rel=0.4)
+    assert sum(o.flop for o in operators) == pytest.approx(told["matmul"] + told["other"], rel=0.4)
     if model.metadata["params"]:  # weights are read, every plane of every layer is written
-        assert sum(o.bytes for o in found) > 4 * model.metadata["params"] + 8 * 32 * 14 * 156 * 4
+        assert (
+            sum(o.bytes for o in operators) > 4 * model.metadata["params"] + 8 * 32 * 14 * 156 * 4
+        )
 
 
 @pytest.mark.filterwarnings("ignore:torch.quantize_per")
@@ -204,8 +206,8 @@ def test_layers_in_int8_count_as_convolutions(tmp_path):
     path = receiver_models.save(
         receiver_models.Int8Net(), tmp_path / "m.pt", precision="int8", quantized_engine="onednn"
     )
-    found = count_operators(torchscript_call(read_model_file(path), SlotConfig(), 2))
-    layers = [o for o in found if o.kind == "conv"]
+    operators = count_operators(torchscript_call(read_model_file(path), SlotConfig(), 2))
+    layers = [o for o in operators if o.kind == "conv"]
     values = 8 * 14 * 312
     assert [o.flop for o in layers] == [2 * 8 * 9 * values] * 2
     assert all(2 * values + 8 * 8 * 9 <= o.bytes < 4 * values for o in layers)
@@ -305,9 +307,9 @@ def test_command_measures_the_machine_and_explains_receivers(tiny, tmp_path, cap
     for line in text.splitlines():
         if "in mJ" in line or "GFLOP/s/W" in line or "at rest" in line:
             assert "modelled" in line
-    found = json.loads((out / "machine.json").read_text())
+    profile = json.loads((out / "machine.json").read_text())
     (point,) = report.read(out / "report.json")["points"]
-    (model,) = found["models"]
+    (model,) = profile["models"]
     joules = point["energy_per_slot_j"]
     assert model["receiver"] == "tiny" and model["measured"]["seconds"] > 0
     assert model["measured"]["joules"] == joules["modelled"]  # its price, never an estimate
@@ -315,11 +317,11 @@ def test_command_measures_the_machine_and_explains_receivers(tiny, tmp_path, cap
     assert joules["estimates"]["traffic"] == model["predicted"]["traffic_j"]
     assert model["predicted"]["flop"] == sum(o["flop"] for o in model["operators"])
     assert sum(model["share_of_time"].values()) == pytest.approx(1)
-    assert found["schema"] == "deeprx.profile/1" and found["machine"] == machine_name("cpu")
-    assert (found["device"], found["threads"]) == ("cpu", 1)
-    kinds = {b["kind"] for b in found["benchmarks"]}
+    assert profile["schema"] == "deeprx.profile/1" and profile["machine"] == machine_name("cpu")
+    assert (profile["device"], profile["threads"]) == ("cpu", 1)
+    kinds = {b["kind"] for b in profile["benchmarks"]}
     assert kinds == {*ARITHMETIC, "copy", "call", "view"}
-    assert all(b["seconds"] > 0 and b["joules"] > 0 for b in found["benchmarks"])
+    assert all(b["seconds"] > 0 and b["joules"] > 0 for b in profile["benchmarks"])
 
 
 def test_runner_times_the_engine_of_the_block(tmp_path):
@@ -343,16 +345,16 @@ def test_runner_times_the_engine_of_the_block(tmp_path):
 def test_estimates_of_a_fused_engine_are_said_to_be_torchscripts(tmp_path, capsys):
     module = ConvNet()
     path = save(module, tmp_path / "m.pt", ir_of(module), name="carrying", bits=8)
-    found = {}
+    costs = {}
     for engine in ("auto", "torchscript"):
         out = tmp_path / engine
         given = ["--receiver", path, "--engine", engine, *QUICK, "--out", str(out)]
         assert main(["energy", *given]) == 0
-        (found[engine],) = json.loads((out / "machine.json").read_text())["models"]
+        (costs[engine],) = json.loads((out / "machine.json").read_text())["models"]
         text = capsys.readouterr().out
-        assert f"carrying: {found[engine]['engine']}" in text
+        assert f"carrying: {costs[engine]['engine']}" in text
         assert ("operators, which this engine fuses" in text) == (engine == "auto")
-    fused, plain = found["auto"], found["torchscript"]
+    fused, plain = costs["auto"], costs["torchscript"]
     assert fused["engine"].startswith("OpenVINO ") and plain["engine"].startswith("TorchScript ")
     assert fused["predicted"]["flop"] == plain["predicted"]["flop"]
     shares = fused["share_of_time"]

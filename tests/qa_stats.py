@@ -43,9 +43,9 @@ def test_interval_is_not_wider_than_needed():
 
 
 def test_rate_weighs_clusters_by_their_bits():
-    found = error_rate([10, 0], [100, 900])
-    assert found.rate == pytest.approx(0.01)
-    assert (found.errors, found.bits, found.clusters) == (10, 1000, 2)
+    rate = error_rate([10, 0], [100, 900])
+    assert rate.rate == pytest.approx(0.01)
+    assert (rate.errors, rate.bits, rate.clusters) == (10, 1000, 2)
 
 
 @pytest.mark.parametrize("bits", [100, 10**9])
@@ -70,9 +70,9 @@ def test_pairing_finds_what_separate_intervals_cannot():
     bits = np.full(60, 10_000)
     a, b = error_rate(better, bits), error_rate(worse, bits)
     assert a.ci95[1] > b.ci95[0]
-    found = paired_difference(better, worse, bits)
-    assert found.ci95[1] < 0
-    assert found.difference == pytest.approx(a.rate - b.rate)
+    paired = paired_difference(better, worse, bits)
+    assert paired.ci95[1] < 0
+    assert paired.difference == pytest.approx(a.rate - b.rate)
 
 
 def test_pairing_does_not_invent_a_difference():
@@ -131,15 +131,15 @@ def test_gain_is_paired_and_its_interval_covers_the_truth():
     hits, widths = 0, []
     for _ in range(60):
         fading = rng.gamma(2.0, 0.5, (4, 60))
-        own, other = (
+        errors, other = (
             rng.binomial(10_000, np.clip(10 ** (-(sinr[:, None] + d) / 6) * fading, 0, 0.5))
             for d in (0.5, 0.0)
         )
-        low, high = sinr_gain(sinr, own[None], other[None], 10_000, target)[1]
+        low, high = sinr_gain(sinr, errors[None], other[None], 10_000, target)[1]
         hits += low <= 0.5 <= high
         widths.append(high - low)
     assert hits >= 50
-    points = [(s, e, [10_000] * 60) for s, e in zip(sinr, own, strict=True)]
+    points = [(s, e, [10_000] * 60) for s, e in zip(sinr, errors, strict=True)]
     alone = sinr_at_ber(points, target)[1]
     assert np.median(widths) < 0.5 * (alone[1] - alone[0])
 
@@ -152,12 +152,12 @@ def test_gain_is_a_mean_over_pairs():
     def counts(ahead):
         return np.full((3, 4), (1e8 * ber * 10.0 ** (-ahead / 10))[:, None])
 
-    found, ends = sinr_gain(
+    gains, ends = sinr_gain(
         sinr, np.stack([counts(1), counts(3)]), np.stack([counts(0)] * 2), 10**8, 1e-2
     )
-    assert found == pytest.approx([1, 3], abs=1e-6) and ends == pytest.approx((2, 2), abs=1e-6)
-    (found,), _ = sinr_gain(sinr, counts(1)[None], counts(0)[None], 10**8, 1e-6)
-    assert math.isnan(found)
+    assert gains == pytest.approx([1, 3], abs=1e-6) and ends == pytest.approx((2, 2), abs=1e-6)
+    (gains,), _ = sinr_gain(sinr, counts(1)[None], counts(0)[None], 10**8, 1e-6)
+    assert math.isnan(gains)
 
 
 @pytest.mark.parametrize(
