@@ -30,7 +30,7 @@ from deeprx_training.evaluation.evaluate import (
     EvaluationError,
     evaluation_conditions,
 )
-from deeprx_training.evaluation.report import evaluate
+from deeprx_training.evaluation.report import COLUMNS, evaluate
 from deeprx_training.receivers.classical import Baseline
 from deeprx_training.receivers.wiener import PathStatistics, TrueStatistics
 from deeprx_training.teaching import checkpoint
@@ -219,13 +219,14 @@ class Clairvoyant(nn.Module):
 
 def test_a_net_below_perfect_csi_is_named():
     net = Clairvoyant([6.0, 9.0], 24, seed=2)
-    found, counted, stopped = evaluate({"oracle": net}, [6.0, 9.0], 24, evaluation_conditions(), 2)
+    sinr_db, conditions = [6.0, 9.0], evaluation_conditions()
+    result, counted, stopped = evaluate({"oracle": net}, sinr_db, 24, conditions, 2)
     assert not stopped and counted.errors["oracle"].sum() == 0
-    assert [(b["a"], b["sinr_db"]) for b in found["below_perfect_csi"]] == [
+    assert [(b["a"], b["sinr_db"]) for b in result["below_perfect_csi"]] == [
         ("oracle", 6.0),
         ("oracle", 9.0),
     ]
-    assert "oracle is below perfect CSI at 6 dB" in summary.warnings(found)[0]
+    assert "oracle is below perfect CSI at 6 dB" in summary.warnings(result)[0]
 
 
 def test_ctrl_c_keeps_whole_curves(tmp_path, monkeypatch, capsys):
@@ -260,20 +261,25 @@ def test_evaluate_writes_everything(tmp_path, capsys):
         "ber_by_channel.png",
     ):
         assert name in out and (tmp_path / name).stat().st_size > 500
-    made = report.read(tmp_path / "report.json")
-    same = [p for p in made["points"] if p["receiver"] in ("baseline-sure", SURE)]
+    written = report.read(tmp_path / "report.json")
+    same = [p for p in written["points"] if p["receiver"] in ("baseline-sure", SURE)]
     assert same[0]["bit_errors"] == same[1]["bit_errors"]  # the shipped file and its source
-    assert not made["below_perfect_csi"]
+    assert not written["below_perfect_csi"]
     counted = np.load(tmp_path / "errors.npz")
     assert counted["channel"].shape == counted[SURE].shape == (3, 24)
-    by_channel = [b for b in made["breakdown"] if (b["by"], b["receiver"]) == ("channel", SURE)]
-    assert sum(b["bit_errors"] for b in by_channel) == counted[SURE].sum()
-    gains = {g["a"]: g for g in made["gains"] if g["target"] == 1e-2}
-    assert gains["baseline-sure"]["db"] == 0 and gains["baseline-sure"]["ci95"] == [0, 0]
-    assert gains["perfect CSI"]["b"] == SURE and gains["perfect CSI"]["db"] > 0.3
+    numbers = written["numbers"]
+    by_channel = [
+        n for n in numbers if (n["by"], n["receiver"], n["metric"]) == ("channel", SURE, "ber")
+    ]
+    bits = same[0]["bits"] / 24
+    errors = sum(n["value"] * n["slots"] * bits for n in by_channel)
+    assert errors == pytest.approx(counted[SURE].sum())
+    gains = {n["receiver"]: n for n in numbers if n["metric"] == f"gain on {SURE} at ber = 0.01"}
+    assert [gains["baseline-sure"][k] for k in ("value", "low", "high")] == [0, 0, 0]
+    assert gains["perfect CSI"]["value"] > 0.3
     with (tmp_path / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert set(rows[0]) == set(summary.COLUMNS)
+    assert set(rows[0]) == set(COLUMNS) == set(numbers[0])
     assert {r["metric"] for r in rows} >= {
         "ber", "bler 3/4", "information", "ber difference to SURE-LMMSE", "sinr_db at ber = 0.01",
         "gain on SURE-LMMSE at ber = 0.01",

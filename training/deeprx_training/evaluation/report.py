@@ -1,6 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an evaluation says: a report with paired comparisons, breakdowns, crossings and gains."""
+"""What an evaluation says: a report whose numbers are one row each.
 
+metric: "ber", "bler RATE", "information" (bits per coded bit), "ber difference to RECEIVER",
+"sinr_db at METRIC = TARGET", or "gain on RECEIVER at ber = TARGET", which is dB less; sinr_db is
+None for the last two. by and bin: of a breakdown by channel, delay spread or Doppler.
+"""
+
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -27,6 +33,9 @@ from .evaluate import (
 )
 
 BINS = 4  # of delay spread and of Doppler, over their ranges
+COLUMNS = (
+    "receiver", "sinr_db", "by", "bin", "metric", "value", "low", "high", "slots"
+)  # fmt: skip
 
 
 def evaluate(
@@ -59,9 +68,9 @@ def evaluate(
     report["below_perfect_csi"] = [
         c for c in report["comparisons"] if c["b"] == PERFECT and c["ci95"][1] < 0
     ]
-    report["breakdown"] = breakdown(counted, conditions)
-    report["crossings"] = crossings(counted, conditions)
-    report["gains"] = gains(counted, reference)
+    report["numbers"] = [*_of_points(report), *_breakdown(counted, conditions)]
+    report["numbers"] += [*_of_comparisons(report), *_crossings(counted, conditions)]
+    report["numbers"] += _gains(counted, reference)
     return report, counted, stopped
 
 
@@ -147,14 +156,15 @@ def _comparisons(counted: Counted, points: list[dict], reference: str, nets: lis
     return comparisons
 
 
-def _groups(counted: Counted, conditions: Conditions) -> list[tuple[str, str, np.ndarray]]:
-    """(what, bin, mask bool [P, S]) of each channel, delay spread and Doppler bin, where the run
+def _groups(counted: Counted, conditions: Conditions) -> list[tuple[dict, np.ndarray]]:
+    """({by, bin}, mask bool [P, S]) of each channel, delay spread and Doppler bin, where the run
     drew from more than one.
     """
     groups = []
     if len(conditions.channels) > 1:
-        groups += [("channel", c, counted.channel == c) for c in conditions.channels]
-    for what, values, (low, high), unit in (
+        channels = conditions.channels
+        groups += [({"by": "channel", "bin": c}, counted.channel == c) for c in channels]
+    for by, values, (low, high), unit in (
         ("delay spread", counted.delay_spread_s * 1e9, conditions.delay_spread_s, "ns"),
         ("Doppler", counted.doppler_hz, conditions.doppler_hz, "Hz"),
     ):
@@ -162,74 +172,87 @@ def _groups(counted: Counted, conditions: Conditions) -> list[tuple[str, str, np
             edges = np.linspace(low, high, BINS + 1) * (1e9 if unit == "ns" else 1)
             index = np.clip(np.searchsorted(edges, values) - 1, 0, BINS - 1)
             for k in range(BINS):
-                groups.append((what, f"{edges[k]:.0f}-{edges[k + 1]:.0f} {unit}", index == k))
+                name = f"{edges[k]:.0f}-{edges[k + 1]:.0f} {unit}"
+                groups.append(({"by": by, "bin": name}, index == k))
     return groups
 
 
-def breakdown(counted: Counted, conditions: Conditions) -> list[dict]:
+def number(metric: str, receiver: str, value: float, ci95: Sequence | None, **where) -> dict:
+    """One of a report's numbers: COLUMNS; what is not finite is None."""
+    value, low, high = (
+        None if v is None or not np.isfinite(v) else float(v)
+        for v in (value, *(ci95 or (None, None)))
+    )
+    told = {"receiver": receiver, "metric": metric, "value": value, "low": low, "high": high}
+    return dict.fromkeys(COLUMNS) | told | where
+
+
+def _of_points(report: dict) -> Iterator[dict]:
+    for p in report["points"]:
+        name, at, llr = p["receiver"], {"sinr_db": p["sinr_db"], "slots": p["slots"]}, p["llr"]
+        yield number("ber", name, p["ber"], p["ber_ci95"], **at)
+        yield number("information", name, llr["information"], llr["information_ci95"], **at)
+        for rate, c in p["coded"].items():
+            yield number(f"bler {rate}", name, c["bler"], c["bler_ci95"], **at)
+
+
+def _breakdown(counted: Counted, conditions: Conditions) -> Iterator[dict]:
     """BER of each receiver and point within each channel, delay spread and Doppler bin."""
-    rows = []
-    for what, value, mask in _groups(counted, conditions):
+    for where, mask in _groups(counted, conditions):
         for i, sinr in enumerate(counted.sinr_db):
             n = int(mask[i].sum())
             for name, errors in counted.errors.items() if n else ():
                 rate = error_rate(errors[i][mask[i]], counted.bits(n))
-                rows.append(
-                    {"receiver": name, "sinr_db": sinr, "by": what, "bin": value, "slots": n}
-                    | {"bits": rate.bits, "bit_errors": rate.errors}
-                    | {"ber": rate.rate, "ber_ci95": list(rate.ci95)}
-                )
-    return rows
+                yield number("ber", name, rate.rate, rate.ci95, sinr_db=sinr, slots=n, **where)
 
 
-def gains(counted: Counted, reference: str) -> list[dict]:
-    """dB less SINR than the reference that everyone needs for a BER, paired over the slots; null
-    where one of both does not cross it.
+def _of_comparisons(report: dict) -> Iterator[dict]:
+    for c in report["comparisons"]:
+        at = {"sinr_db": c["sinr_db"], "slots": c["clusters"]}
+        yield number(difference_to(c["b"]), c["a"], c["ber_difference"], c["ci95"], **at)
+
+
+def _crossings(counted: Counted, conditions: Conditions) -> Iterator[dict]:
+    """SINR in dB at which curves cross a BER or a block error rate. By channel, delay spread and
+    Doppler bin at the first BER alone.
     """
-    rows = []
-    if len(counted.sinr_db) < 2:
-        return rows
-    base, bits = counted.errors[reference][None], counted.config.n_bits
-    for name, errors in counted.errors.items():
-        if name == reference:
-            continue
-        for target in BER_TARGETS:
-            db, ends = sinr_gain(counted.sinr_db, errors[None], base, bits, target)
-            db, low, high = (float(v) if np.isfinite(v) else None for v in (*db, *ends))
-            pair = {"a": name, "b": reference, "target": target}
-            rows.append(pair | {"db": db, "ci95": [low, high]})
-    return rows
 
-
-def crossings(counted: Counted, conditions: Conditions) -> list[dict]:
-    """SINR in dB at which curves cross a BER or a block error rate, with its interval; null where
-    they do not. By channel, delay spread and Doppler bin at the first BER alone.
-    """
-    if len(counted.sinr_db) < 2:
-        return []
-    everything = ("", "", np.ones_like(counted.channel, bool))
-    rows = []
-
-    def add(name, group, metric, target, errors, bits):
-        what, value, mask = group
+    def at(name, metric, target, errors, bits, mask, where) -> Iterator[dict]:
         points = [
             (sinr, e[m], [bits] * int(m.sum()))
             for sinr, e, m in zip(counted.sinr_db, errors, mask, strict=True)
             if m.any()
         ]
         if len(points) > 1:
-            at, ends = sinr_at_ber(points, target)
-            at, low, high = (float(v) if np.isfinite(v) else None for v in (at, *ends))
-            rows.append(
-                {"receiver": name, "by": what, "bin": value, "metric": metric, "target": target}
-                | {"sinr_db": at, "ci95": [low, high]}
-            )
+            yield number(crossing(metric, target), name, *sinr_at_ber(points, target), **where)
 
+    bits, everything = counted.config.n_bits, (np.ones_like(counted.channel, bool), {})
     for name, errors in counted.errors.items():
         for target in BER_TARGETS:
-            add(name, everything, "ber", target, errors, counted.config.n_bits)
+            yield from at(name, "ber", target, errors, bits, *everything)
         for rate, wrong in counted.block_errors.items():
-            add(name, everything, f"bler {rate}", BLER_TARGET, wrong[name], 1)
-        for group in _groups(counted, conditions):
-            add(name, group, "ber", BER_TARGETS[0], errors, counted.config.n_bits)
-    return rows
+            yield from at(name, f"bler {rate}", BLER_TARGET, wrong[name], 1, *everything)
+        for where, mask in _groups(counted, conditions):
+            yield from at(name, "ber", BER_TARGETS[0], errors, bits, mask, where)
+
+
+def _gains(counted: Counted, reference: str) -> Iterator[dict]:
+    """dB less SINR than the reference that everyone needs for a BER, paired over the slots."""
+    base, bits = counted.errors[reference][None], counted.config.n_bits
+    for name, errors in counted.errors.items():
+        if name != reference and len(counted.sinr_db) > 1:
+            for target in BER_TARGETS:
+                (db,), ci95 = sinr_gain(counted.sinr_db, errors[None], base, bits, target)
+                yield number(gain_on(reference, target), name, db, ci95)
+
+
+def difference_to(reference: str) -> str:
+    return f"ber difference to {reference}"
+
+
+def crossing(metric: str, target: float) -> str:
+    return f"sinr_db at {metric} = {target:g}"
+
+
+def gain_on(reference: str, target: float) -> str:
+    return f"gain on {reference} at ber = {target:g}"

@@ -14,47 +14,8 @@ from deeprx_common.files import replacing
 
 from .cells import crossing_cell, gain_cell, markdown_table, percent_cell, rate_cell
 from .evaluate import BER_TARGETS, BLER_TARGET, PERFECT, Counted
+from .report import COLUMNS, crossing, difference_to, gain_on
 from .soft_bits import SPAN
-
-COLUMNS = (
-    "receiver", "sinr_db", "by", "bin", "metric", "value", "low", "high", "slots"
-)  # fmt: skip
-
-
-def rows(report: dict) -> list[dict]:
-    """Every number with its interval, one a row: COLUMNS. metric: "ber", "bler RATE", "information"
-    (bits per coded bit), "ber difference to RECEIVER", or "sinr_db at METRIC = TARGET", which has
-    no sinr_db; by and bin are empty but in breakdowns. "gain on RECEIVER at ber = TARGET": dB less.
-    """
-    lines = []
-
-    def row(source, metric, value, interval, slots="", **more):
-        low, high = interval or ("", "")
-        lines.append(
-            dict.fromkeys(COLUMNS, "")
-            | {k: source[k] for k in ("receiver", "sinr_db", "by", "bin") if k in source}
-            | {"metric": metric, "value": value, "low": low, "high": high, "slots": slots}
-            | more
-        )
-
-    for p in report["points"]:
-        row(p, "ber", p["ber"], p["ber_ci95"], p["slots"])
-        llr = p["llr"]
-        row(p, "information", llr["information"], llr["information_ci95"], p["slots"])
-        for rate, c in p["coded"].items():
-            row(p, f"bler {rate}", c["bler"], c["bler_ci95"], c["blocks"])
-    for b in report["breakdown"]:
-        row(b, "ber", b["ber"], b["ber_ci95"], b["slots"])
-    for c in report["comparisons"]:
-        metric = f"ber difference to {c['b']}"
-        row(c, metric, c["ber_difference"], c["ci95"], c["clusters"], receiver=c["a"])
-    for c in report["crossings"]:
-        metric = _crossing(c["metric"], c["target"])
-        row(c, metric, c["sinr_db"], c["ci95"], sinr_db="")
-    for g in report["gains"]:
-        metric = f"gain on {g['b']} at ber = {g['target']:g}"
-        row({}, metric, g["db"], g["ci95"], receiver=g["a"])
-    return lines
 
 
 def write(report: dict, counted: Counted, folder: Path) -> list[str]:
@@ -77,24 +38,24 @@ def write(report: dict, counted: Counted, folder: Path) -> list[str]:
     ):
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
-        writer.writerows(rows(report))
+        writer.writerows(report["numbers"])
     with replacing(folder / "tables.md") as temporary:
         Path(temporary).write_text(markdown(report))
     return ["report.json", "results.csv", "errors.npz", "tables.md", *plots(report, folder)]
 
 
 class _Numbers:
-    """rows() of a report by what they are of, laid out as tables and lines."""
+    """A report's, by what they are of, laid out as tables and lines."""
 
     def __init__(self, report: dict):
         self.receivers = list(dict.fromkeys(p["receiver"] for p in report["points"]))
         self.sinr_db = sorted({p["sinr_db"] for p in report["points"]})
-        self._rows = {
-            (r["metric"], r["receiver"], r["sinr_db"], r["by"], r["bin"]): r for r in rows(report)
-        }
+        key = ("metric", "receiver", "sinr_db", "by", "bin")
+        self._rows = {tuple(row[k] for k in key): row for row in report["numbers"]}
+        self.breakdowns = [by for by in dict.fromkeys(r["by"] for r in report["numbers"]) if by]
         self.llr = {(p["receiver"], p["sinr_db"]): p["llr"] for p in report["points"]}
 
-    def of(self, metric: str, receiver: str, sinr_db: float | str = "", by="", value="") -> tuple:
+    def of(self, metric: str, receiver: str, sinr_db=None, by=None, value=None) -> tuple:
         """(number, interval), or () where there is none."""
         row = self._rows.get((metric, receiver, sinr_db, by, value))
         return (row["value"], (row["low"], row["high"])) if row else ()
@@ -102,7 +63,7 @@ class _Numbers:
     def bins(self, by: str) -> list[str]:
         return list(dict.fromkeys(r["bin"] for r in self._rows.values() if r["by"] == by))
 
-    def line(self, metric: str, receiver: str, by="", value="") -> list[tuple]:
+    def line(self, metric: str, receiver: str, by=None, value=None) -> list[tuple]:
         """(SINR, rate, interval) of each point."""
         points = ((s, *self.of(metric, receiver, s, by, value)) for s in self.sinr_db)
         return [point for point in points if len(point) > 1]
@@ -117,15 +78,11 @@ class _Numbers:
         return {f"{s:g} dB": lambda name, s=s: cell(name, s) for s in self.sinr_db}
 
     def crossing(self, metric: str, target: float, *where: str) -> Callable[[str], str]:
-        metric = _crossing(metric, target)
-        return lambda name: crossing_cell(*self.of(metric, name, "", *where) or (None, ()))
+        metric = crossing(metric, target)
+        return lambda name: crossing_cell(*self.of(metric, name, None, *where) or (None, ()))
 
     def rates(self, metric: str) -> dict[str, Callable[[str], str]]:
         return self.over_sinr(lambda name, s: rate_cell(*self.of(metric, name, s)))
-
-
-def _crossing(metric: str, target: float) -> str:
-    return f"sinr_db at {metric} = {target:g}"
 
 
 def ber_table(report: dict) -> str:
@@ -146,11 +103,11 @@ def _paired_table(numbers: _Numbers, reference: str) -> str:
         base, _ = numbers.of("ber", reference, sinr_db)
         if not base:
             return "-"
-        value, ci95 = numbers.of(f"ber difference to {reference}", name, sinr_db)
+        value, ci95 = numbers.of(difference_to(reference), name, sinr_db)
         return percent_cell(value / base, [end / base for end in ci95])
 
     def gain(target: float) -> Callable[[str], str]:
-        metric = f"gain on {reference} at ber = {target:g}"
+        metric = gain_on(reference, target)
         return lambda name: gain_cell(*numbers.of(metric, name) or (None,))
 
     first, second = map(gain, BER_TARGETS)
@@ -222,8 +179,8 @@ def markdown(report: dict) -> str:
             f"## Block error rate, 5G LDPC code of rate {rate}, one transport block a slot\n\n"
             + _coded_table(numbers, rate)
         )
-    for what in dict.fromkeys(b["by"] for b in report["breakdown"]):
-        parts.append(f"## By {what}\n\n" + _breakdown_table(numbers, what))
+    for by in numbers.breakdowns:
+        parts.append(f"## By {by}\n\n" + _breakdown_table(numbers, by))
     parts.append(
         "## What the LLRs carry\n\nInformation in bits per coded bit; the factor on all LLRs that "
         "gives most, and what it gains; the magnitude that 99 % of the LLRs do not exceed.\n\n"
@@ -238,7 +195,7 @@ def plots(report: dict, folder: Path) -> list[str]:
     report_view.plot(report["points"], folder / "ber.png")
     _plot_llr(numbers, folder / "llr.png")
     drawn = ["ber.png", "llr.png"]
-    for by in dict.fromkeys(b["by"] for b in report["breakdown"]):
+    for by in numbers.breakdowns:
         drawn.append(f"ber_by_{by.replace(' ', '_')}.png".lower())
         panels = {f"{by} {value}": ("ber", by, value) for value in numbers.bins(by)}
         _plot_rates(numbers, panels, "uncoded BER", folder / drawn[-1])
