@@ -16,7 +16,7 @@ import torch
 from gnuradio.deeprx.cli import bench, main
 from gnuradio.deeprx.measure import compare, scale
 from gnuradio.deeprx.measure.compare import Row, measured
-from gnuradio.deeprx.measure.contenders import ContenderError, Group, Worker, bench_cores, make_kit
+from gnuradio.deeprx.measure.contenders import ContenderError, Group, bench_cores, make_kit
 from gnuradio.deeprx.measure.job import Job, Turn, traced
 from gnuradio.deeprx.measure.scale import Memory
 from gnuradio.deeprx.models.file import read_model_file
@@ -119,8 +119,8 @@ def test_a_contender_that_dies_stops_no_other(tiny, tmp_path):
     checked = kit(tiny, tmp_path)
     with Group() as group:
         for name in ("torchscript", "engine"):
-            group.start(name, lambda name=name: Worker(checked.job(name, job())))
-        group.start("lost", lambda: Worker(job(contender="torchscript", model="nowhere.pt")))
+            group.start(name, lambda name=name: checked.job(name, job()))
+        group.start("lost", lambda: job(contender="torchscript", model="nowhere.pt"))
         assert list(group.round(0.02)) == ["torchscript", "engine"]
         os.kill(group.workers["engine"]._process.pid, signal.SIGSEGV)
         list(group.round(0.02))

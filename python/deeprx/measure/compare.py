@@ -2,7 +2,7 @@
 """Receivers, each by every contender, and what this machine could do at most: `deeprx bench`."""
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -174,48 +174,43 @@ class Comparison(Measurement):
 
     def run(self) -> Iterator[str]:
         """Measures; says what comes next."""
-        yield from self._machine()
+        base = self._base
+        machine = {
+            p: lambda p=p: replace(base, contender="gemm", precision=p) for p in self._precisions
+        }
+        stock = replace(base, contender="equaliser", n_rx=1, device="cpu", batch=1)
+        yield from self._group("machine", machine | {"equaliser": lambda: stock})
         for label, kit in self._kits.items():
-            yield from self._receiver(kit, label)
+            jobs = {name: lambda name=name, kit=kit: kit.job(name, base) for name in self._names}
+            yield from self._group(label, jobs, kit)
 
-    def _rounds(self, group: Group, what: str) -> Iterator[str]:
-        for k in range(self.rounds):
-            for _ in group.round(self._seconds):
-                yield f"{what}: round {k + 1} of {self.rounds}"
-
-    def _machine(self) -> Iterator[str]:
+    def _group(
+        self, label: str, jobs: Mapping[str, Callable[[], Job]], kit: Kit | None = None
+    ) -> Iterator[str]:
+        """kit: whose jobs they are; None: of the machine."""
         with Group() as group:
             try:
-                for precision in self._precisions:
-                    yield f"matrix products, {precision}"
-                    job = replace(self._base, contender="gemm", precision=precision)
-                    group.start(precision, lambda job=job: Worker(job))
-                yield "GNU Radio's equaliser"
-                stock = replace(self._base, contender="equaliser", n_rx=1, device="cpu", batch=1)
-                group.start("equaliser", lambda: Worker(stock))
-                yield from self._rounds(group, "machine")
+                for name, job in jobs.items():
+                    yield f"starting {name}" + (f" of {label}" if kit else "")
+                    group.start(name, job)
+                for k in range(self.rounds):
+                    for _ in group.round(self._seconds):
+                        yield f"{label}: round {k + 1} of {self.rounds}"
             finally:
-                for precision in self._precisions:
-                    if turns := group.turns.get(precision):
-                        times = [call for turn in turns for call in turn.calls_s]
-                        flop = group.workers[precision].flop
-                        self.gemm_flop_per_s[precision] = flop / statistics.median(times)
-                self._add(group, "equaliser", "GNU Radio, 1 antenna")
-
-    def _receiver(self, kit: Kit, label: str) -> Iterator[str]:
-        with Group() as group:
-            try:
-                for name in self._names:
-                    yield f"{label}: starting {name}"
-                    group.start(name, lambda name=name: Worker(kit.job(name, self._base)))
-                yield from self._rounds(group, label)
-            finally:
-                for name in self._names:
+                for name in jobs:
                     self._add(group, name, label, kit)
 
-    def _add(self, group: Group, name: str, label: str, kit: Kit | None = None) -> None:
-        row = Row(label, name, model_sha256=kit and kit.model.sha256, why=group.failures.get(name))
-        if turns := group.turns.get(name):
+    def _add(self, group: Group, name: str, label: str, kit: Kit | None) -> None:
+        turns = group.turns.get(name)
+        if not kit and name in self._precisions:
+            if turns:
+                times = [call for turn in turns for call in turn.calls_s]
+                self.gemm_flop_per_s[name] = group.workers[name].flop / statistics.median(times)
+            return
+        row = Row(label if kit else "GNU Radio, 1 antenna", name, why=group.failures.get(name))
+        if kit:
+            row = replace(row, model_sha256=kit.model.sha256)
+        if turns:
             worker = group.workers[name]
             flop = kit and kit.model.flop_per_slot(self._base.n_prb, self._base.n_rx)
             row = measured(row, worker, turns, flop, self.gemm_flop_per_s)

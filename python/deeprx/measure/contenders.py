@@ -155,10 +155,10 @@ class Group:
         for worker in self.workers.values():
             worker.close()
 
-    def start(self, name: str, make: Callable[[], Worker]) -> None:
-        """The worker that make() gives joins, or else its ContenderError."""
+    def start(self, name: str, job: Callable[[], Job]) -> None:
+        """A worker for what job() gives joins, or else its ContenderError."""
         try:
-            self.workers[name] = worker = make()
+            self.workers[name] = worker = Worker(job())
             self.turns[name] = []
             worker.turn(0.0)  # LibTorch's executor profiles, then compiles
         except ContenderError as error:
