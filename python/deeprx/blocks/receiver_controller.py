@@ -11,9 +11,10 @@ from scipy.special import expit
 
 from ..models.file import read_model_file
 from .guarded import SelfKeeping
-from .slot_stream import LENGTH_KEY, read_stats, slot_starts, unsigned_tags
+from .slot_stream import LENGTH_KEY, PacketReader, read_stats
 
 MOST_PAUSE = 32  # windows between two trials of a model that failed
+MOST_LLRS = 1 << 20  # of a slot: more than 273 PRB of 256QAM carry
 PENDING_SLOTS = 1000  # that wait for their other half, LLRs or stats
 
 
@@ -125,9 +126,7 @@ class receiver_controller(SelfKeeping, gr.sync_block):
         self._policy = SwitchingPolicy(len(files), target_error_rate, window_slots, hysteresis)
         super().__init__("Receiver controller", [np.float32], None)
         self._asked: int | None = None  # the model that the receiver is loading
-        self._left = 0  # LLRs until the present slot ends
-        self._slot: list[np.ndarray] = []
-        self._index = -1
+        self._packets = PacketReader(LENGTH_KEY, MOST_LLRS)
         self._rates: dict[int, float] = {}
         self._models: dict[int, int | None] = {}
         self.set_tag_propagation_policy(gr.TPP_DONT)
@@ -136,28 +135,11 @@ class receiver_controller(SelfKeeping, gr.sync_block):
         self.message_port_register_out(pmt.intern("model"))
 
     def work(self, input_items, output_items):
-        llrs = input_items[0]
-        first = self.nitems_read(0)
-        tags = self.get_tags_in_window(0, 0, len(llrs))
-        indices = slot_starts(tags)
-        starts = {at - first: n for at, n in unsigned_tags(tags, LENGTH_KEY).items()}
-        position = 0
-        for start in [*sorted(starts), len(llrs)]:
-            self._take(llrs[position:start])
-            if start in starts:
-                self._index = indices.get(first + start, self._index + 1)
-                self._left, self._slot = starts[start], []
-            position = start
-        return len(llrs)
-
-    def _take(self, llrs: np.ndarray) -> None:
-        if not self._left:
-            return
-        self._slot.append(llrs[: self._left].copy())
-        self._left -= len(self._slot[-1])
-        if not self._left:
-            self._rates[self._index] = expected_error_rate(np.concatenate(self._slot))
-            self._pair(self._index)
+        for slot_index, _, llrs in self._packets.read(self, input_items[0]):
+            if llrs is not None:
+                self._rates[slot_index] = expected_error_rate(llrs)
+                self._pair(slot_index)
+        return len(input_items[0])
 
     def _handle(self, message) -> None:
         stats = read_stats(message)

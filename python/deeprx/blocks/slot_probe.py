@@ -15,7 +15,7 @@ from ..telemetry.report_log import ReportLog
 from .guarded import Guarded
 from .slot_energy import SlotEnergy
 from .slot_statistics import SlotStatistics
-from .slot_stream import LENGTH_KEY, read_stats, slot_config, slot_starts, unsigned_tags
+from .slot_stream import LENGTH_KEY, PacketReader, read_stats, slot_config
 
 LONG_S = 0.02  # a report that takes longer, of very many clusters, may take a twentieth of the time
 
@@ -37,45 +37,21 @@ class _slot_sink(Guarded, gr.sync_block):
     def __init__(self, name, item_type, n_bits, to_bits, on_slot, len_tag_key):
         super().__init__(name, [item_type], None)
         self._n_bits, self._to_bits, self._on_slot = n_bits, to_bits, on_slot
-        self._len_tag_key = len_tag_key
-        self._slot = np.empty(n_bits, np.uint8)
-        self._fill = n_bits  # n_bits: between slots
-        self._index = -1
+        self._packets = PacketReader(len_tag_key, n_bits)
         self._wrong_length_seen = False
         self.set_tag_propagation_policy(gr.TPP_DONT)
 
     def work(self, input_items, output_items):
-        items = input_items[0]
-        first = self.nitems_read(0)
-        tags = self.get_tags_in_window(0, 0, len(items))
-        indices = slot_starts(tags)
-        position = 0
-        for offset, length in sorted(unsigned_tags(tags, self._len_tag_key).items()):
-            start = offset - first
-            self._take(items[position:start])
-            position = start
-            self._begin(length, indices.get(offset, self._index + 1))
-        self._take(items[position:])
-        return len(items)
-
-    def _begin(self, length, slot_index):
-        self._index = slot_index
-        self._fill = 0 if length == self._n_bits else self._n_bits
-        if length != self._n_bits and not self._wrong_length_seen:
-            self._wrong_length_seen = True
-            gr.logger(self.name()).error(
-                f"expected slots of {self._n_bits} bits, found one of {length}: give the probe the "
-                "receiver's n_prb, modulation and dmrs (such slots are not counted)"
-            )
-
-    def _take(self, items):
-        taken = min(len(items), self._n_bits - self._fill)
-        if taken == 0:
-            return
-        self._slot[self._fill : self._fill + taken] = self._to_bits(items[:taken])
-        self._fill += taken
-        if self._fill == self._n_bits:
-            self._on_slot(self._index, self._slot)
+        for slot_index, length, items in self._packets.read(self, input_items[0]):
+            if length == self._n_bits:
+                self._on_slot(slot_index, self._to_bits(items))
+            elif not self._wrong_length_seen:
+                self._wrong_length_seen = True
+                gr.logger(self.name()).error(
+                    f"expected slots of {self._n_bits} bits, found one of {length}: give the probe "
+                    "the receiver's n_prb, modulation and dmrs (such slots are not counted)"
+                )
+        return len(input_items[0])
 
 
 class _llr_sink(_slot_sink):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How slots travel through a flowgraph: their parameters and their tags."""
 
+from collections.abc import Iterator
 from numbers import Integral
 
 import numpy as np
@@ -83,6 +84,43 @@ def unsigned_tags(tags, name: str) -> dict[int, int]:
 def slot_starts(tags) -> dict[int, int]:
     """Slot index by stream offset, of the slot_index tags among these."""
     return unsigned_tags(tags, INDEX_KEY)
+
+
+class PacketReader:
+    """Puts the packets of a block's input 0 together, from what its calls of work() are given.
+
+    key: of their length tags. most: items of a packet that is kept.
+    """
+
+    def __init__(self, key: str, most: int):
+        self._key, self._most = key, most
+        self._index, self._length, self._left = -1, 0, 0
+        self._parts: list[np.ndarray] = []
+
+    def read(
+        self, block: gr.basic_block, items: np.ndarray
+    ) -> Iterator[tuple[int, int, np.ndarray | None]]:
+        """Slot index, length and items of each packet that ends among these items; of one that is
+        too long no items, where it begins.
+        """
+        first = block.nitems_read(0)
+        tags = block.get_tags_in_window(0, 0, len(items))
+        indices, lengths = slot_starts(tags), unsigned_tags(tags, self._key)
+        position = 0
+        for offset in [*sorted(lengths), first + len(items)]:
+            part = items[position : offset - first][: self._left]
+            position = offset - first
+            if len(part):
+                self._parts.append(part.copy())
+                self._left -= len(part)
+                if not self._left:
+                    yield self._index, self._length, np.concatenate(self._parts)
+            if offset in lengths:
+                self._index = indices.get(offset, self._index + 1)
+                self._length, self._parts = lengths[offset], []
+                self._left = self._length if self._length <= self._most else 0
+                if not self._left:
+                    yield self._index, self._length, None
 
 
 def device_time(value) -> tuple[int, float] | None:
