@@ -115,8 +115,8 @@ def point(
 
     Raises ValueError where a key is missing or of the wrong type.
     """
-    made = {key: None for key, field in POINT.items() if field.holds(None)}
-    made |= {
+    values = {key: None for key, field in POINT.items() if field.holds(None)}
+    values |= {
         "snr_db": snr_db,
         "sir_db": sir_db,
         "sinr_db": sinr_db(snr_db, sir_db),
@@ -127,48 +127,48 @@ def point(
     } | fields
     if len(cluster_bits):
         rate = error_rate(cluster_errors, cluster_bits)
-        made |= {"ber": rate.rate, "ber_ci95": list(rate.ci95)}
-    made = {key: made[key] for key in (*POINT, *made) if key in made}
-    check(made, POINT, "point")
-    return made
+        values |= {"ber": rate.rate, "ber_ci95": list(rate.ci95)}
+    values = {key: values[key] for key in (*POINT, *values) if key in values}
+    check(values, POINT, "point")
+    return values
 
 
 def comparison(
     a: Mapping, b: Mapping, errors_a: Sequence[int], errors_b: Sequence[int], bits: Sequence[int]
 ) -> dict:
     """BER of point a minus BER of point b over the clusters they share, with its 95 % interval."""
-    found = paired_difference(errors_a, errors_b, bits)
+    paired = paired_difference(errors_a, errors_b, bits)
     return {
         "a": a["receiver"],
         "b": b["receiver"],
         "channel": a["channel"],
         "sinr_db": a["sinr_db"],
-        "ber_difference": found.difference,
-        "ci95": list(found.ci95),
-        "clusters": found.clusters,
+        "ber_difference": paired.difference,
+        "ci95": list(paired.ci95),
+        "clusters": paired.clusters,
     }
 
 
 def new(**others: str) -> dict:
     """A report without points. others: further versions, of what is no Python package."""
-    found = versions("numpy", "torch") | others
-    return {"schema": SCHEMA, "host": host(), "versions": found, "points": []}
+    packages = versions("numpy", "torch") | others
+    return {"schema": SCHEMA, "host": host(), "versions": packages, "points": []}
 
 
 def validate(report: Mapping) -> None:
     """Raise ValueError with one line where a report departs from its schema."""
     if not isinstance(report, Mapping) or report.get("schema") != SCHEMA:
-        found = report.get("schema") if isinstance(report, Mapping) else type(report).__name__
-        raise ValueError(f"expected a report of schema {SCHEMA!r}, got {found!r}")
+        schema = report.get("schema") if isinstance(report, Mapping) else type(report).__name__
+        raise ValueError(f"expected a report of schema {SCHEMA!r}, got {schema!r}")
     check(report, REPORT, "report")
-    for k, found in enumerate(report["points"]):
+    for k, p in enumerate(report["points"]):
         where = f"points[{k}]"
-        check(found, POINT, where)
-        check(found["inference_s_per_slot"], INFERENCE, f"{where}.inference_s_per_slot")
-        check(found["energy_per_slot_j"], ENERGY, f"{where}.energy_per_slot_j")
-        if found["bit_errors"] > found["bits"]:
-            raise ValueError(f"{where}: {found['bit_errors']} errors in {found['bits']} bits")
-        if {found["ber"] is None, found["ber_ci95"] is None} != {found["bits"] == 0}:
+        check(p, POINT, where)
+        check(p["inference_s_per_slot"], INFERENCE, f"{where}.inference_s_per_slot")
+        check(p["energy_per_slot_j"], ENERGY, f"{where}.energy_per_slot_j")
+        if p["bit_errors"] > p["bits"]:
+            raise ValueError(f"{where}: {p['bit_errors']} errors in {p['bits']} bits")
+        if {p["ber"] is None, p["ber_ci95"] is None} != {p["bits"] == 0}:
             raise ValueError(f"{where}: 'ber', 'ber_ci95' must be null exactly without bits")
 
 
@@ -190,9 +190,9 @@ def read(path: str | os.PathLike) -> dict:
     return report
 
 
-def energy_value(found: Mapping) -> tuple[float | None, str]:
+def energy_value(joules: Mapping) -> tuple[float | None, str]:
     """The strongest value of an energy_per_slot_j, and its kind: measured, attributed, modelled."""
     for kind in ("measured", "attributed", "modelled"):
-        if found[kind] is not None:
-            return found[kind], kind
+        if joules[kind] is not None:
+            return joules[kind], kind
     return None, "none"

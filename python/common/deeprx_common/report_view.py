@@ -29,10 +29,10 @@ def _groups(points: Sequence[Mapping]) -> dict[str, list[Mapping]]:
     return groups
 
 
-def _energy_kind(found: Mapping) -> str:
+def _energy_kind(joules: Mapping) -> str:
     """As energy_value(), with the price of what is modelled."""
-    kind = energy_value(found)[1]
-    return f"modelled, {found['model']}" if kind == "modelled" else kind
+    kind = energy_value(joules)[1]
+    return f"modelled, {joules['model']}" if kind == "modelled" else kind
 
 
 def energy_sources(points: Sequence[Mapping]) -> list[str]:
@@ -41,14 +41,14 @@ def energy_sources(points: Sequence[Mapping]) -> list[str]:
     One line each; points of the same source and model share one.
     """
     bounds: dict[tuple[str, str], float] = {}
-    for found in (p["energy_per_slot_j"] for p in points):
-        source, model = found["source"], found["model"] or "none"
-        if found.get("scope"):
-            source += f" ({found['scope']})"
-        if found.get("invalid"):
-            source += f", not valid: {found['invalid']}"
-        value, kind = energy_value(found)
-        off = found["bound"] / value if kind in ("measured", "attributed") and value else 0.0
+    for joules in (p["energy_per_slot_j"] for p in points):
+        source, model = joules["source"], joules["model"] or "none"
+        if joules.get("scope"):
+            source += f" ({joules['scope']})"
+        if joules.get("invalid"):
+            source += f", not valid: {joules['invalid']}"
+        value, kind = energy_value(joules)
+        off = joules["bound"] / value if kind in ("measured", "attributed") and value else 0.0
         bounds[source, model] = max(off, bounds.get((source, model), 0.0))
     return [
         source + (f", ±{100 * off:.2g} % by ticks" if off else "") + f"; modelled: {model}"
@@ -78,7 +78,7 @@ def tables(points: Sequence[Mapping]) -> list:
     from rich import box
     from rich.table import Table
 
-    made = []
+    shown = []
     for title, group in _groups(points).items():
         kinds = sorted({_energy_kind(p["energy_per_slot_j"]) for p in group})
         table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE)
@@ -115,8 +115,8 @@ def tables(points: Sequence[Mapping]) -> list:
                 _milli(p["cpu_s_per_slot"]),
                 _milli(energy_value(p["energy_per_slot_j"])[0]),
             )
-        made.append(table)
-    return made
+        shown.append(table)
+    return shown
 
 
 def plot(points: Sequence[Mapping], path: str | os.PathLike) -> None:

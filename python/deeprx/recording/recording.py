@@ -162,10 +162,10 @@ class Recording:
         for stream, wanted in zip(self._streams, self.sha512, strict=True):
             if wanted is None:
                 continue
-            found = calculate_sha512(stream.data, offset=stream.first_byte, size=stream.n_bytes)
-            if found != wanted.lower():
+            digest = calculate_sha512(stream.data, offset=stream.first_byte, size=stream.n_bytes)
+            if digest != wanted.lower():
                 raise ValueError(
-                    f"{stream.data}: expected sha512 {wanted[:12]}..., found {found[:12]}...: "
+                    f"{stream.data}: expected sha512 {wanted[:12]}..., found {digest[:12]}...: "
                     "the samples are not those that were recorded"
                 )
 
@@ -199,12 +199,12 @@ class _Layout:
         self._frame = 2 * kind["component_size"] * self.n_channels
 
         offset = fields.get("core:offset", 0)
-        found = stream.metadata["captures"] or [{"core:sample_start": offset}]
-        starts = [c["core:sample_start"] - offset for c in found]
+        captures = stream.metadata["captures"] or [{"core:sample_start": offset}]
+        starts = [c["core:sample_start"] - offset for c in captures]
         if starts[0] < 0:
             raise ValueError(f"{stream.where}: a capture starts before core:offset {offset}")
         end = stream.n_bytes - fields.get("core:trailing_bytes", 0)
-        headers = list(accumulate(c.get("core:header_bytes", 0) for c in found))
+        headers = list(accumulate(c.get("core:header_bytes", 0) for c in captures))
         total = max(0, end - headers[-1]) // self._frame  # a crash may leave part of a sample
         reach = max([starts[-1], *(_end(a) - offset for a in stream.metadata["annotations"])])
         if total and reach > total:
@@ -218,7 +218,7 @@ class _Layout:
         self.captures, self._places = [], []
         before = None
         for capture, start, header, stop in zip(
-            found, starts, headers, [*starts[1:], total], strict=True
+            captures, starts, headers, [*starts[1:], total], strict=True
         ):
             frequency = capture.get("core:frequency")
             if stop > start:
@@ -384,8 +384,8 @@ def _metadata(text: str, where: Path) -> dict:
         metadata = _json(text)
         sigmf.validate.validate(metadata)
     except ValidationError as error:
-        found = error.message if len(error.message) < 160 else error.message[:160] + "..."
-        raise ValueError(f"{where}: not valid SigMF: {found} ({error.json_path})") from None
+        reason = error.message if len(error.message) < 160 else error.message[:160] + "..."
+        raise ValueError(f"{where}: not valid SigMF: {reason} ({error.json_path})") from None
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{where}: not SigMF metadata: {error}") from None
     except RecursionError:
