@@ -39,7 +39,7 @@ const request requests[]{
     { dict(m, pmt::from_double(7.0)), std::nullopt },
     { dict(m, pmt::from_double(std::numeric_limits<double>::quiet_NaN())), std::nullopt },
     { dict(m, pmt::mp("7")), std::nullopt },
-    { dict(m, pmt::PMT_NIL), std::nullopt },
+    { dict(m, pmt::PMT_NIL), 0 },
     { dict(pmt::from_long(7), pmt::from_long(7)), std::nullopt },
     { dict(pmt::PMT_NIL, pmt::from_long(7)), std::nullopt },
     { pmt::PMT_NIL, std::nullopt },

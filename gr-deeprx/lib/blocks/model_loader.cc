@@ -2,6 +2,7 @@
 
 #include "model_loader.h"
 #include "cpu_instructions.h"
+#include "printable.h"
 
 #include <mutex>
 #include <set>
@@ -34,7 +35,7 @@ void model_loader::say_once(const model_info& info, const std::string& engine) c
 {
     static std::mutex mutex;
     static std::set<std::string> said;
-    std::string line = info.name + ": " + engine;
+    std::string line = printable(info.name, 100) + ": " + printable(engine);
     if (!info.trained.empty())
         line += "; trained for " + info.trained + ": beyond, a classical receiver can be better";
     std::lock_guard<std::mutex> lock(mutex);
@@ -45,7 +46,7 @@ void model_loader::say_once(const model_info& info, const std::string& engine) c
     if (d_parameters.device == "cpu" && !instructions.native)
         d_logger->warn("{:s} is made for {:s}, and this processor has no instructions for that: "
                        "{:s} does it instead, slowly",
-                       info.name,
+                       printable(info.name, 100),
                        info.precision,
                        instructions.name);
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include "receiver_impl.h"
+#include "pmt_values.h"
+#include "printable.h"
 #include "samples.h"
 #include "tags.h"
 
@@ -137,7 +139,7 @@ void receiver_impl::handle_model(const pmt::pmt_t& message)
     if (!request) {
         publish_error("a message to the port model must be the path of a model file (symbol), or a "
                       "dictionary with path and at_slot (uint64), got " +
-                      pmt::write_string(message));
+                      in_words(message));
         return;
     }
     d_model.load(
@@ -160,8 +162,9 @@ void receiver_impl::handle_loaded(const pmt::pmt_t&)
     }
 }
 
-void receiver_impl::publish_error(const std::string& why)
+void receiver_impl::publish_error(const std::string& what)
 {
+    const std::string why = printable(what);
     d_logger->error("{:s}; the running model stays", why);
     message_port_pub(stats_port, receiver_messages::model_error(why));
 }
@@ -194,9 +197,9 @@ try {
 
 void receiver_impl::fail(const std::string& why)
 {
-    d_logger->error("{:s}; the receiver ends here", why);
     std::lock_guard<std::mutex> lock(d_error_mutex);
-    d_error = why;
+    d_error = printable(why);
+    d_logger->error("{:s}; the receiver ends here", d_error);
 }
 
 std::string receiver_impl::error() const
@@ -349,8 +352,9 @@ void receiver_impl::forward_tags(slot_in_work& slot, uint64_t out_offset)
         add_item_tag(0, tag);
 }
 
-void receiver_impl::drop(uint64_t slot_index, const std::string& reason)
+void receiver_impl::drop(uint64_t slot_index, const std::string& why)
 {
+    const std::string reason = printable(why);
     d_dropped++;
     if (const uint64_t n = d_drop_lines.count())
         d_logger->warn(

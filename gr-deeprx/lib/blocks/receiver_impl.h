@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include "guarded.h"
 #include "line_pace.h"
 #include "model_loader.h"
 #include "model_swap.h"
@@ -21,7 +22,7 @@
 
 namespace gr::deeprx {
 
-class receiver_impl : public receiver
+class receiver_impl : public guarded<receiver>
 {
 public:
     receiver_impl(const std::string& model,
@@ -47,7 +48,7 @@ private:
     void handle_model(const pmt::pmt_t& message);
     void handle_loaded(const pmt::pmt_t& message);
     receiver_messages messages(const loaded_model& model) const;
-    void publish_error(const std::string& why);
+    void publish_error(const std::string& what);
     void fail(const std::string& why);
 
     bool next_slot(slot_in_work& slot, int available);
@@ -56,7 +57,7 @@ private:
     int collect(uint64_t cpu_start, float* out);
     void forward_tags(slot_in_work& slot, uint64_t out_offset);
     void publish_stats(const batch_in_work& batch, uint64_t wall_ns, uint64_t cpu_start);
-    void drop(uint64_t slot_index, const std::string& reason);
+    void drop(uint64_t slot_index, const std::string& why);
     void drop(const batch_in_work& batch, const std::string& reason);
 
     const slot_geometry d_slot;

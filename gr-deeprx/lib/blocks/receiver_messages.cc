@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include "receiver_messages.h"
+#include "pmt_values.h"
 #include "tags.h"
-
-#include <exception>
 
 namespace gr::deeprx {
 
@@ -33,16 +32,15 @@ pmt::pmt_t with(const pmt::pmt_t& dict, const pmt::pmt_t& key, const pmt::pmt_t&
 } // namespace
 
 std::optional<model_request> to_model_request(const pmt::pmt_t& message)
-try {
+{
     if (pmt::is_symbol(message))
         return model_request{ pmt::symbol_to_string(message), 0 };
-    const auto path = pmt::dict_ref(message, path_key, pmt::PMT_NIL);
-    const auto at_slot = to_unsigned(pmt::dict_ref(message, at_slot_key, pmt::from_uint64(0)));
-    if (!at_slot)
+    const auto path = entry(message, path_key);
+    const auto at_slot = entry(message, at_slot_key);
+    const auto first = pmt::is_null(at_slot) ? 0 : to_unsigned(at_slot);
+    if (!pmt::is_symbol(path) || !first)
         return std::nullopt;
-    return model_request{ pmt::symbol_to_string(path), *at_slot };
-} catch (const std::exception&) {
-    return std::nullopt;
+    return model_request{ pmt::symbol_to_string(path), *first };
 }
 
 pmt::pmt_t to_message(const model_request& request)

@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include "guarded.h"
 #include "slot_windows.h"
 
 #include <gnuradio/deeprx/slot_cutter.h>
@@ -11,7 +12,7 @@
 
 namespace gr::deeprx {
 
-class slot_cutter_impl : public slot_cutter
+class slot_cutter_impl : public guarded<slot_cutter>
 {
 public:
     slot_cutter_impl(int fft_size,

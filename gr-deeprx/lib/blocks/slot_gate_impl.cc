@@ -94,10 +94,13 @@ void slot_gate_impl::drop(std::optional<uint64_t> length)
         return;
     d_in_dropped = true;
     d_dropped_packets++;
-    d_logger->warn("dropped {:s}: expected packets of {:d} bits, tagged packet_len",
-                   length ? "a packet of " + std::to_string(*length) + " bits"
-                          : std::string("bits without a packet_len tag"),
-                   d_n_bits);
+    if (const uint64_t n = d_lines.count())
+        d_logger->warn("dropped {:s}: expected packets of {:d} bits, tagged packet_len ({:d} since "
+                       "the last line)",
+                       length ? "a packet of " + std::to_string(*length) + " bits"
+                              : std::string("bits without a packet_len tag"),
+                       d_n_bits,
+                       n);
 }
 
 } // namespace gr::deeprx

@@ -2,6 +2,9 @@
 
 #pragma once
 
+#include "guarded.h"
+#include "line_pace.h"
+
 #include <gnuradio/deeprx/slot_gate.h>
 
 #include <atomic>
@@ -10,7 +13,7 @@
 
 namespace gr::deeprx {
 
-class slot_gate_impl : public slot_gate
+class slot_gate_impl : public guarded<slot_gate>
 {
 public:
     slot_gate_impl(int n_bits, const std::map<std::string, long>& lengths);
@@ -36,6 +39,7 @@ private:
     uint64_t d_next_index = 0;
     bool d_in_dropped = false; // what follows without a tag belongs to the last drop
     std::atomic<uint64_t> d_dropped_packets{ 0 };
+    line_pace d_lines;
 };
 
 } // namespace gr::deeprx

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include "slot_tags.h"
+#include "pmt_values.h"
 #include "slot_geometry.h"
 #include "tags.h"
 
@@ -23,16 +24,15 @@ void slot_tags::add(int stream,
         if (pmt::eq(tag.key, d_length_key)) {
             const bool fits =
                 pmt::is_integer(tag.value) && pmt::to_long(tag.value) == slot_geometry::n_symbols;
-            d_lengths.push_back({ stream,
-                                  static_cast<int>(tag.offset - first),
-                                  fits ? "" : pmt::write_string(tag.value) });
+            d_lengths.push_back(
+                { stream, static_cast<int>(tag.offset - first), fits ? "" : in_words(tag.value) });
             continue;
         }
         if (pmt::eq(tag.key, slot_index_key))
             if (const auto index = to_unsigned(tag.value))
                 d_slot_index = index;
         const bool repeated = std::any_of(others.begin(), others.end(), [&](auto& other) {
-            return pmt::eq(tag.key, other.key) && pmt::equal(tag.value, other.value);
+            return pmt::eq(tag.key, other.key) && are_equal(tag.value, other.value);
         });
         if (stream == 0 || !repeated)
             others.push_back(tag);

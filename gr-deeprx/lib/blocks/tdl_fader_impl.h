@@ -2,11 +2,13 @@
 
 #pragma once
 
+#include "guarded.h"
+
 #include <gnuradio/deeprx/tdl_fader.h>
 
 namespace gr::deeprx {
 
-class tdl_fader_impl : public tdl_fader
+class tdl_fader_impl : public guarded<tdl_fader>
 {
 public:
     tdl_fader_impl(std::shared_ptr<tdl_fading> fading, uint64_t burst_slots, bool tags);
