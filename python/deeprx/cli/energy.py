@@ -66,17 +66,7 @@ def configure(parser) -> None:
 
 def run(arguments) -> int:
     a = arguments
-    if a.rounds < 1 or min(a.batch) < 1:
-        raise ValueError(
-            f"--rounds and --batch must be at least 1, got {a.rounds} and {min(a.batch)}"
-        )
-    a.sinr = single(a.sinr, "--sinr")
-    if not a.window > 0:
-        raise ValueError(f"--window must be above 0 s, got {a.window:g}")
-    if a.calibrate is not None and not 0 < a.calibrate <= 600:
-        raise ValueError(f"--calibrate must be above 0 s and at most 600, got {a.calibrate:g}")
-    if a.threads < 1:
-        raise ValueError(f"--threads must be at least 1, got {a.threads}")
+    _check(a)
     known = report.read(a.report)["points"] if a.report else None
     runners = _runners(a)
     rates = [error_rate(runner, known, a) for runner in runners]
@@ -92,46 +82,33 @@ def run(arguments) -> int:
         bits_per_slot=runners[0].config.n_bits,
         attribute=a.device == "cpu",
     )
-    stopped = False
-    try:
-        with steps(console, a.rounds + (machine.steps if machine else 0)) as advance:
-            for what in machine.run() if machine else ():
-                advance(what)
-            for k in range(a.rounds):
-                advance(f"round {k + 1} of {a.rounds}")
-                comparison.run_round()
-    except KeyboardInterrupt:
-        stopped = True
-    profile, models = None, []
-    if machine and machine.rounds:
-        profile = machine.profile()
+    stopped = _measure(machine, comparison, a.rounds, console)
+    profile = machine.profile() if machine and machine.rounds else None
+    files, costs = [], []
+    if profile:
         show_machine(profile, console)
-    measured = new_report()
     if comparison.rounds:
-        points = measured["points"] = [
+        points = [
             _point(runner, a, meter, comparison, rate)
             for runner, rate in zip(runners, rates, strict=True)
         ]
         kind = report_view.strongest_kind(points)
         if profile:
-            models = [
-                _estimated(*pair, profile, kind) for pair in zip(runners, points, strict=True)
-            ]
-        report.write(measured, folder / "report.json")
+            both = zip(runners, points, strict=True)
+            costs = [_estimated(runner, point, profile, kind) for runner, point in both]
+        files.append(folder / "report.json")
+        report.write(new_report() | {"points": points}, files[0])
         _show(points, runners, comparison, meter, console)
-        where = [folder / "report.json"]
         if profile:
-            show(models, profile, kind, console)
+            show(costs, profile, kind, console)
         if report_view.frontier(points, folder / "frontier.png"):
-            where.append(folder / "frontier.png")
-    else:
-        where = []
+            files.append(folder / "frontier.png")
     if profile:
-        more = {"models": [model.as_dict() for model in models]}
-        where.append(write_json(profile.as_dict() | more, folder / "machine.json"))
-    files = ", ".join(map(str, where))
+        models = {"models": [cost.as_dict() for cost in costs]}
+        files.append(write_json(profile.as_dict() | models, folder / "machine.json"))
+    where = ", ".join(map(str, files))
     if stopped:
-        kept = f"what was measured: {files}" if where else "nothing was measured"
+        kept = f"what was measured: {where}" if files else "nothing was measured"
         print(f"deeprx: stopped; {kept}", file=sys.stderr)
         return 130
     unknown = [runner.name for runner, rate in zip(runners, rates, strict=True) if not rate]
@@ -141,8 +118,36 @@ def run(arguments) -> int:
             "puts it on the frontier",
             markup=False,
         )
-    console.print(f"{len(comparison.rounds)} rounds: {files}", soft_wrap=True)
+    console.print(f"{a.rounds} rounds: {where}", soft_wrap=True)
     return 0
+
+
+def _check(a) -> None:
+    if a.rounds < 1 or min(a.batch) < 1:
+        raise ValueError(
+            f"--rounds and --batch must be at least 1, got {a.rounds} and {min(a.batch)}"
+        )
+    a.sinr = single(a.sinr, "--sinr")
+    if not a.window > 0:
+        raise ValueError(f"--window must be above 0 s, got {a.window:g}")
+    if a.calibrate is not None and not 0 < a.calibrate <= 600:
+        raise ValueError(f"--calibrate must be above 0 s and at most 600, got {a.calibrate:g}")
+    if a.threads < 1:
+        raise ValueError(f"--threads must be at least 1, got {a.threads}")
+
+
+def _measure(machine, comparison: energy.Comparison, rounds: int, console: Console) -> bool:
+    """The machine first, where there are benchmarks of it. Returns whether Ctrl-C ended it."""
+    try:
+        with steps(console, rounds + (machine.steps if machine else 0)) as advance:
+            for what in machine.run() if machine else ():
+                advance(what)
+            for k in range(rounds):
+                advance(f"round {k + 1} of {rounds}")
+                comparison.run_round()
+    except KeyboardInterrupt:
+        return True
+    return False
 
 
 def _runners(arguments) -> list[EngineRunner]:
