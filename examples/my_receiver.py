@@ -37,13 +37,10 @@ class MyReceiver(nn.Module):
         gain = ((hr.square() + hi.square()) / noise).sum(1, keepdim=True)
         xr = ((hr * yr + hi * yi) / noise).sum(1, keepdim=True) / gain
         xi = ((hr * yi - hi * yr) / noise).sum(1, keepdim=True) / gain
-        levels = 2.0 ** (bits // 2)  # of the I and of the Q axis, one apart from the next by 2
-        power = 2 * (levels * levels - 1) / 3
-        axes = torch.cat([xr, xi], 1).permute(0, 2, 3, 1) * power**0.5
-        folded = [-axes]
-        for _ in range(bits // 2 - 1):
-            levels = levels / 2
-            folded.append(folded[-1].abs() - levels)
+        power = 2 * (4.0 ** (bits // 2) - 1) / 3  # of points that lie 2 apart
+        folded = [-torch.cat([xr, xi], 1).permute(0, 2, 3, 1) * power**0.5]
+        for k in range(1, bits // 2):
+            folded.append(folded[-1].abs() - 2.0 ** (bits // 2 - k))
         return 4 / power * gain.squeeze(1).unsqueeze(-1) * torch.cat(folded, -1)
 
 
