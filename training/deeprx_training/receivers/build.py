@@ -12,7 +12,7 @@ from pydantic import ConfigDict, create_model
 from torch import nn
 
 from ..schema import Flag, check, number, several, whole
-from .nets import MAX_BITS, DeepRx, HybridRx, PaperInputRx
+from .nets import DeepRx, HybridRx, PaperInputRx
 from .realtime import RealtimeRx
 
 NETS = {net.__name__: net for net in (DeepRx, PaperInputRx, HybridRx, RealtimeRx)}
@@ -30,7 +30,6 @@ _ARGUMENTS = {
     "dilations": several(_dilation),
     "separable": Flag,
     "fold": whole(1, 12),
-    "bits": whole(1, MAX_BITS),
     "innovation": Flag,
     "refine": Flag,
     "larger_in_time": Flag,

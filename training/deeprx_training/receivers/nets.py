@@ -21,7 +21,7 @@ from .classical import (
 )
 from .realtime import Body, RealtimeRx
 
-MAX_BITS = 8
+MAX_BITS = 8  # of a symbol: nets put out as many, of which lower modulations use the first
 
 
 def planes(z: Tensor) -> Tensor:
@@ -101,7 +101,6 @@ class DeepRx(nn.Module):
         n_rx: int = 2,
         width: float = 1.0,
         blocks: int = 11,
-        bits: int = MAX_BITS,
         larger_in_time: bool = False,
     ):
         super().__init__()
@@ -118,7 +117,7 @@ class DeepRx(nn.Module):
         for c_in, c_out, d in zip([first, *channels], channels, dilations, strict=False):
             layers.append(DeepRxBlock(c_in, c_out, d[::-1] if larger_in_time else d))
         self.net = nn.Sequential(
-            *layers, nn.BatchNorm2d(channels[-1]), nn.ReLU(), nn.Conv2d(channels[-1], bits, 1)
+            *layers, nn.BatchNorm2d(channels[-1]), nn.ReLU(), nn.Conv2d(channels[-1], MAX_BITS, 1)
         )
 
     def forward(self, y: Tensor, p: Tensor, bits: int) -> Tensor:
@@ -235,11 +234,10 @@ class PaperInputRx(nn.Module):
         channels: int = 32,
         dilations: tuple[tuple[int, int], ...] = ((1, 1),) * 3,
         fold: int = 2,
-        bits: int = MAX_BITS,
     ):
         super().__init__()
         self.n_rx = n_rx
-        self.net = FoldedNet(4 * n_rx + 2, bits, channels, list(dilations), fold)
+        self.net = FoldedNet(4 * n_rx + 2, MAX_BITS, channels, list(dilations), fold)
 
     def forward(self, y: Tensor, p: Tensor, bits: int) -> Tensor:
         yc = torch.view_as_complex(y)
@@ -265,7 +263,6 @@ class HybridRx(nn.Module):
         channels: int = 32,
         dilations: tuple[tuple[int, int], ...] = ((1, 1),) * 3,
         fold: int = 2,
-        bits: int = MAX_BITS,
         innovation: bool = True,
         refine: bool = True,
     ):
@@ -278,7 +275,7 @@ class HybridRx(nn.Module):
         self.refine = refine
         c_in = 2 * n_rx * (3 if innovation else 2) + 2 + 2
         self.n_h = 2 * n_rx if refine else 0
-        self.net = FoldedNet(c_in, bits + self.n_h, channels, list(dilations), fold)
+        self.net = FoldedNet(c_in, MAX_BITS + self.n_h, channels, list(dilations), fold)
 
     def classical(
         self, y: Tensor, p: Tensor, bits: int

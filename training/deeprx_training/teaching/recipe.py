@@ -10,13 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from deeprx_common.slot import MODULATIONS
-
 from ..data import seeds
 from ..data.channels import TRAINING_CHANNELS, Conditions
 from ..data.feed import BatchPlan
 from ..receivers.build import NETS, build
-from ..receivers.nets import MAX_BITS
 from ..reference import Reference
 from ..schema import Flag, Text, check, number, several, table_of, weights, whole
 from .losses import LOSSES
@@ -194,20 +191,16 @@ def _check(recipe: Recipe, folder: Path) -> None:
     names = [m.name for m in recipe.members]
     if len(set(names)) < len(names):
         raise ValueError(f"two members have one name: {', '.join(sorted(names))}")
-    bits = max(MODULATIONS[name] for name in data.modulations)
     for m in recipe.members:
         try:
             net = build(m.net, [folder])
         except ValueError as error:
             raise ValueError(f"members {m.name}: net: {error}") from None
-        for key, usual, needed in (("n_rx", 2, data.n_rx), ("bits", MAX_BITS, bits)):
-            given = m.net.get(key, usual)
-            if type(net) in NETS.values() and (
-                given < needed or (key == "n_rx" and given != needed)
-            ):
-                raise ValueError(
-                    f"members {m.name}: {key}: expected {needed}, as [data] has it, found {given}"
-                )
+        n_rx = m.net.get("n_rx", 2)
+        if type(net) in NETS.values() and n_rx != data.n_rx:
+            raise ValueError(
+                f"members {m.name}: n_rx: expected {data.n_rx}, as [data] has it, found {n_rx}"
+            )
         if m.lessons and not recipe.teacher:
             raise ValueError(
                 f"members {m.name} learns from a teacher ({', '.join(m.lessons)}), but the recipe "
