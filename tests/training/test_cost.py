@@ -36,10 +36,10 @@ def run(students, **members):
 
 def test_payback_by_hand():
     a, b = inference_flop(NET), inference_flop(WIDE)
-    found = payback(
+    paybacks = payback(
         run(["small", "wide"], small=NET, wide=WIDE, alone=NET), teacher=(1e6, a + 100.0)
     )
-    small, wide, alone = found
+    small, wide, alone = paybacks
     assert small.student_training_flop == pytest.approx(900 * a / (2 * a + b) + 4 / 3)
     # 10 slots asked and 30 from the cache at 50 FLOP each, shared by two students
     assert small.teacher_forward_flop == wide.teacher_forward_flop == 40 * 50 / 2

@@ -51,11 +51,11 @@ def test_shipped_files_say_what_they_were_trained_on(path):
 
 
 def test_ranges_are_those_of_the_conditions():
-    found = trained_on(
+    ranges = trained_on(
         Conditions(n_rx=4, doppler_hz=(5.0, 6.0), modulations={"64QAM": 1.0, "QPSK": 0.0})
     )
-    assert found["sir_db"] is None and found["n_rx"] == [4] and found["dmrs_symbols"] == [2]
-    assert found["doppler_hz"] == [5.0, 6.0] and found["modulations"] == ["64QAM"]
+    assert ranges["sir_db"] is None and ranges["n_rx"] == [4] and ranges["dmrs_symbols"] == [2]
+    assert ranges["doppler_hz"] == [5.0, 6.0] and ranges["modulations"] == ["64QAM"]
 
 
 def test_only_the_json_changes(tmp_path, capsys):
@@ -90,8 +90,8 @@ def results(folder, path, **points):
     name = read(path)["name"]
     for file, point in points.items():
         tables = {"t": {"points": [{"receiver": name} | point, {"receiver": "other"}]}}
-        found = {"models": {name: content_sha256(path)}, "tables": tables}
-        (folder / f"{file}.json").write_text(json.dumps(found))
+        results = {"models": {name: content_sha256(path)}, "tables": tables}
+        (folder / f"{file}.json").write_text(json.dumps(results))
 
 
 def test_results_go_into_the_file_that_they_are_of(tmp_path):

@@ -86,11 +86,11 @@ def test_the_filter_through_the_paths_is_the_wiener_filter(channel):
     z = torch.stack([y[0, t, k, r] * p[t, k].conj() for r, t, k in pilots]).to(torch.complex128)
     loaded = every[:n, :n] + float(batch.n0) * torch.eye(n)
     weights = torch.linalg.solve(loaded, every[:n, n:]).mH
-    found = torch.stack([h[0, t, k, r] for r, t, k in wanted]).to(torch.complex128)
-    torch.testing.assert_close(found, weights @ z, rtol=1e-4, atol=1e-4)
+    estimate = torch.stack([h[0, t, k, r] for r, t, k in wanted]).to(torch.complex128)
+    torch.testing.assert_close(estimate, weights @ z, rtol=1e-4, atol=1e-4)
     error = (every[n:, n:] - weights @ every[:n, n:]).diagonal().real + float(batch.n0)
-    found = torch.stack([cov[0, t, k, r, r].real for r, t, k in wanted]).double()
-    torch.testing.assert_close(found, error, rtol=1e-4, atol=1e-4)
+    variance = torch.stack([cov[0, t, k, r, r].real for r, t, k in wanted]).double()
+    torch.testing.assert_close(variance, error, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("domain", ["frequency", "time"])
@@ -98,13 +98,13 @@ def test_true_statistics_lie_between_smoothing_and_perfect_csi(domain):
     """And promise the error rate they keep: no factor on the LLRs gains information."""
     run = Evaluation({}, [6.0, 15.0], 96, evaluation_conditions(domain), seed=4)
     run.run()
-    found = run.counted()
-    bits = found.bits(found.slots)
+    counted = run.counted()
+    bits = counted.bits(counted.slots)
     for i in range(2):
         for worse, better in ((SURE, TRUE), (TRUE, PERFECT)):
-            less = paired_difference(found.errors[better][i], found.errors[worse][i], bits)
+            less = paired_difference(counted.errors[better][i], counted.errors[worse][i], bits)
             assert less.ci95[1] < 0, (domain, i, worse, better)
-        total = found.margins[TRUE][i].sum(0)
+        total = counted.margins[TRUE][i].sum(0)
         assert soft_bits.best_scale(total)[1] - soft_bits.information(total) < 1e-3
 
 
@@ -284,9 +284,9 @@ def test_evaluate_writes_everything(tmp_path, capsys):
         "ber", "bler 3/4", "information", "ber difference to SURE-LMMSE", "sinr_db at ber = 0.01",
         "gain on SURE-LMMSE at ber = 0.01",
     }  # fmt: skip
-    told = [[r[k] for k in ("low", "value", "high")] for r in rows]
-    told = [[float(v) for v in interval] for interval in told if all(interval)]
-    assert len(told) > 20 and told == [sorted(interval) for interval in told]
+    intervals = [[r[k] for k in ("low", "value", "high")] for r in rows]
+    intervals = [[float(v) for v in interval] for interval in intervals if all(interval)]
+    assert len(intervals) > 20 and intervals == [sorted(interval) for interval in intervals]
     text = (tmp_path / "tables.md").read_text()
     for heading in (
         "Uncoded BER", "minus that of SURE-LMMSE", "gain at 1e-2, dB", "rate 3/4", "By Doppler",

@@ -403,9 +403,9 @@ def test_named_groups_share_slots_and_teacher(tmp_path, capfd):
     command = ["experiment", str(file), "--cache", str(tmp_path / "c"), "--out", str(out)]
     command += ["--gpus", "0", "--cpus", str(len(os.sched_getaffinity(0)))]  # one after another
     assert main(command) == 1
-    said = capfd.readouterr()
-    assert "failed lost: " in said.out and "is not finite" in said.out
-    assert "1 of 3 groups failed" in said.err
+    output = capfd.readouterr()
+    assert "failed lost: " in output.out and "is not finite" in output.out
+    assert "1 of 3 groups failed" in output.err
     record = json.loads((out / "seed1" / "run.json").read_text())
     assert record["step"] == 3 and record["slots"] == 6
     assert record["phases"]["teacher"]["slots"] + record["cached_llr_slots"] == 8  # by chunks

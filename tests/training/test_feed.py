@@ -57,10 +57,10 @@ def test_batches_are_the_generators_in_order_and_resume_in_the_middle_of_a_chunk
 
 def test_the_cache_changes_nothing_and_asks_the_teacher_once(tmp_path):
     plain = take(feed(teach=teacher), 4)
-    asked = []
+    slots_seen = []
 
     def counting(batch):
-        asked.append(len(batch.y))
+        slots_seen.append(len(batch.y))
         return teacher(batch)
 
     ledgers = Ledger(gpu=False), Ledger(gpu=False)
@@ -70,7 +70,7 @@ def test_the_cache_changes_nothing_and_asks_the_teacher_once(tmp_path):
     for (a, x), (b, y), (c, z) in zip(plain, filled, read, strict=True):
         assert same(a, b) and same(a, c)
         assert torch.equal(x, y) and torch.equal(x, z) and x.dtype == torch.float16
-    assert len(asked) == 4
+    assert len(slots_seen) == 4
     assert (first.cached_llr_slots, again.cached_llr_slots) == (0, 8)
     assert [ledger.phases["teacher"].slots for ledger in ledgers] == [8, 0]
 
@@ -98,7 +98,7 @@ def test_slots_of_another_device_version_or_code_are_never_used(tmp_path, monkey
 
 def test_the_version_of_code_is_what_it_does(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
-    found = []
+    digests = []
     for k, text in enumerate(
         (
             'def f(x):\n    """Doubles."""\n    return 2 * x\n',
@@ -107,8 +107,8 @@ def test_the_version_of_code_is_what_it_does(tmp_path, monkeypatch):
         )
     ):
         (tmp_path / f"drawing{k}.py").write_text(text)
-        found.append(code_sha256(importlib.import_module(f"drawing{k}")))
-    assert found[0] == found[1] != found[2]
+        digests.append(code_sha256(importlib.import_module(f"drawing{k}")))
+    assert digests[0] == digests[1] != digests[2]
 
 
 def test_distinct_batches_come_again_in_another_order():

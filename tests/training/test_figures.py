@@ -41,14 +41,14 @@ def test_gain_is_the_shift_between_the_curves():
     """One dB ahead is one dB of gain, over seeds and over slots; seeds are paired."""
     rows = curve("scratch", (0.0, 0.1, -0.1)) + curve("distilled", (1.0, 1.2, 0.8), teacher="t")
     some = curves.curves(rows)
-    taught = next(c for c in some if c.facts["kind"] == "distilled")
-    found = curves.gain(taught, curves.scratch_of(taught, some), 1e-2)
-    assert found.seeds == 3 and found.mean == pytest.approx(1.0, abs=0.05)
+    distilled = next(c for c in some if c.facts["kind"] == "distilled")
+    ahead = curves.gain(distilled, curves.scratch_of(distilled, some), 1e-2)
+    assert ahead.seeds == 3 and ahead.mean == pytest.approx(1.0, abs=0.05)
     # Student's t with 2 degrees of freedom: 4.303 standard errors of 0.1 / sqrt(3)
-    assert found.over_seeds[1] - found.over_seeds[0] == pytest.approx(2 * 0.248, abs=0.1)
-    low, high = found.over_slots
-    assert low < found.mean < high and high - low < 0.7  # unpaired: about 1.5
-    never = curves.gain(taught, curves.scratch_of(taught, some), 1e-9)
+    assert ahead.over_seeds[1] - ahead.over_seeds[0] == pytest.approx(2 * 0.248, abs=0.1)
+    low, high = ahead.over_slots
+    assert low < ahead.mean < high and high - low < 0.7  # unpaired: about 1.5
+    never = curves.gain(distilled, curves.scratch_of(distilled, some), 1e-9)
     assert not np.isfinite(never.mean)
 
 
@@ -68,8 +68,8 @@ def test_only_the_same_student_on_the_same_data_is_the_counterpart():
     some = curves.curves(rows)
     assert curves.scratch_of(some[0], some) is None
     some = curves.curves([{"batch": 1} | r for r in curve("scratch", (0.0,))] + rows)
-    taught = next(c for c in some if c.facts["kind"] == "distilled")
-    assert curves.scratch_of(taught, some).facts["batch"] == 1
+    distilled = next(c for c in some if c.facts["kind"] == "distilled")
+    assert curves.scratch_of(distilled, some).facts["batch"] == 1
 
 
 def test_curves_are_compared_on_the_seeds_that_all_have():
@@ -103,9 +103,9 @@ def test_settings_are_chosen_on_validation_whatever_evaluation_says(tmp_path):
         rows += curve("scratch", (0.0, 0.1), **student)
         for teacher, temperature in (("small", 2.0), ("large", 1.0), ("large", 2.0)):
             ahead = 1.0 if (teacher, temperature) == ("large", 2.0) else 0.5
-            taught = {"teacher": teacher, "temperature": temperature, "loss_kl": 1.0}
-            rows += curve("distilled", (ahead,), **student, **taught)
-            rows += curve("distilled", (2.0 - ahead,), set="evaluation", **student, **taught)
+            teaching = {"teacher": teacher, "temperature": temperature, "loss_kl": 1.0}
+            rows += curve("distilled", (ahead,), **student, **teaching)
+            rows += curve("distilled", (2.0 - ahead,), set="evaluation", **student, **teaching)
         rows += curve("scratch", (0.0, 0.1), set="evaluation", **student)
     for name, size in (("small", 9000), ("large", 90000)):
         teacher = {"receiver": name, "params": size, "net": name}
@@ -113,8 +113,8 @@ def test_settings_are_chosen_on_validation_whatever_evaluation_says(tmp_path):
             rows += curve("teacher", (2.0,), set=which, **teacher)
     of_set = [r for r in rows if r["set"] == "evaluation"]
     evaluation = curves.curves(of_set, curves.scores_of(rows))
-    taught = [c for c in evaluation if c.facts["kind"] == "distilled"]
-    best = figures._best(taught, lambda c: c.facts["params"])
+    distilled = [c for c in evaluation if c.facts["kind"] == "distilled"]
+    best = figures._best(distilled, lambda c: c.facts["params"])
     assert [(c.facts["teacher"], c.facts["temperature"]) for c in best.values()] == [
         ("large", 2.0)
     ] * 2

@@ -12,7 +12,7 @@ from deeprx_training.evaluation.pareto import front, read
 SINR_DB, SLOTS, BITS = np.arange(6.0, 25.0, 3.0), 64, 10_000
 
 
-def made(folder, receivers, contender="block", device="cpu"):
+def write_bench(folder, receivers, contender="block", device="cpu"):
     """An evaluation and a bench of receivers {name: (dB behind perfect CSI, ms, GFLOP)}."""
     rng = np.random.default_rng(1)
     difficulty = rng.uniform(0.8, 1.2, (len(SINR_DB), SLOTS))
@@ -55,13 +55,13 @@ def test_the_front_is_what_nothing_beats():
 
 
 def test_receivers_of_both_files_by_time(tmp_path, capsys):
-    bench = made(
+    bench = write_bench(
         tmp_path,
         {"slow": (0.2, 2.0, 0.1), "worse": (0.9, 1.0, 0.04), "fast": (0.5, 0.4, 0.05)},
     )
-    found = read(tmp_path, bench, "block")
-    assert [c.name for c in found] == ["fast", "worse", "slow"]
-    for c, (db, gflop) in zip(found, ((0.5, 0.05), (0.9, 0.04), (0.2, 0.1)), strict=True):
+    candidates = read(tmp_path, bench, "block")
+    assert [c.name for c in candidates] == ["fast", "worse", "slow"]
+    for c, (db, gflop) in zip(candidates, ((0.5, 0.05), (0.9, 0.04), (0.2, 0.1)), strict=True):
         assert c.gflop == pytest.approx(gflop)
         for g in c.behind:
             assert g.mean == pytest.approx(db, abs=0.05)
@@ -77,9 +77,9 @@ def test_receivers_of_both_files_by_time(tmp_path, capsys):
 
 
 def test_a_bench_on_a_gpu_has_wall_time(tmp_path, capsys):
-    bench = made(tmp_path, {"one": (0.2, 2.0, 0.1)}, device="cuda:0")
-    (found,) = read(tmp_path, bench, "block")
-    assert found.ms == pytest.approx(2.0) and found.gflop == pytest.approx(0.1)
+    bench = write_bench(tmp_path, {"one": (0.2, 2.0, 0.1)}, device="cuda:0")
+    (candidate,) = read(tmp_path, bench, "block")
+    assert candidate.ms == pytest.approx(2.0) and candidate.gflop == pytest.approx(0.1)
     assert main(["plot", str(tmp_path), "--bench", str(bench)]) == 0
     assert "| wall ms a slot |" in capsys.readouterr().out
 
@@ -94,11 +94,11 @@ def test_a_bench_on_a_gpu_has_wall_time(tmp_path, capsys):
         (lambda f: (f / "errors.npz").unlink(), "errors.npz: No such file"),
         (lambda f: (f / "errors.npz").write_bytes(b"PK"), "errors.npz of one ./dev train evaluate"),
         (lambda f: (f / "report.json").write_text("{}"), "errors.npz of one ./dev train evaluate"),
-        (lambda f: made(f, {"other": (1, 1, 1)}, "engine"), "no model file is in both"),
+        (lambda f: write_bench(f, {"other": (1, 1, 1)}, "engine"), "no model file is in both"),
     ],
 )
 def test_files_that_do_not_fit(tmp_path, capsys, spoil, says):
-    bench = made(tmp_path, {"one": (0.2, 2.0, 0.1)})
+    bench = write_bench(tmp_path, {"one": (0.2, 2.0, 0.1)})
     spoil(tmp_path)
     assert main(["plot", str(tmp_path), "--bench", str(bench)]) == 2
     error = capsys.readouterr().err

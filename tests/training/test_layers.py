@@ -61,11 +61,11 @@ def _imported(name, path, files, package):
         else:
             continue
         for base in bases:
-            found = base.removeprefix(f"{package}.") if base.startswith(f"{package}.") else None
-            while found and found not in files:  # a name within a module
-                found = found.rpartition(".")[0]
-            if found and found != name:
-                yield found
+            module = base.removeprefix(f"{package}.") if base.startswith(f"{package}.") else None
+            while module and module not in files:  # a name within a module
+                module = module.rpartition(".")[0]
+            if module and module != name:
+                yield module
 
 
 def faults(graph, floors):
@@ -106,6 +106,6 @@ def test_what_goes_up_or_round_is_seen(tmp_path):
     }.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    found = list(faults(imports(tmp_path, "pack"), (("",), ("low",), ("high", "side"))))
-    assert found[:2] == ["low.a imports high.b", "side.d imports high.c"]
-    assert len(found) == 3 and found[2].startswith("circle: ")
+    lines = list(faults(imports(tmp_path, "pack"), (("",), ("low",), ("high", "side"))))
+    assert lines[:2] == ["low.a imports high.b", "side.d imports high.c"]
+    assert len(lines) == 3 and lines[2].startswith("circle: ")

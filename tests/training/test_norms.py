@@ -62,8 +62,8 @@ def test_each_kind_is_normalised_by_its_own_statistics():
     for _ in range(80):
         norm(draw[loud](), loud)
     norm.eval()
-    for kind, made in draw.items():
-        x = made()
+    for kind, batch in draw.items():
+        x = batch()
         y = norm(x, kind)
         assert y.mean((0, 2, 3)).abs().max() < 0.1
         assert (y.std((0, 2, 3)) - 1).abs().max() < 0.1
@@ -121,8 +121,8 @@ def test_settling_without_such_norms_is_one_line(tmp_path, capsys):
         (["--settle", "1", "--recipe", str(path)], "expected 2 slots or more, found 1"),
     ]:
         assert main([*export, *more]) == 2
-        found = capsys.readouterr().err.splitlines()
-        assert len(found) == 1 and says in found[0], found
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1 and says in lines[0], lines
     assert main(["export", "baseline", "--settle", "64", "--out", str(tmp_path / "b.pt")]) == 2
     assert "give a checkpoint's --recipe" in capsys.readouterr().err
 
@@ -152,5 +152,5 @@ def test_a_run_that_starts_from_weights_goes_on_from_them(tmp_path, capsys):
     ]:
         wrong = recipe(tmp_path, member=member, channels=channels, name="wrong.toml")
         assert main([str(wrong), "--out", str(tmp_path / "w"), "--device", "cpu"]) == 2
-        found = capsys.readouterr().err.splitlines()
-        assert len(found) == 1 and says in found[0], found
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1 and says in lines[0], lines

@@ -67,9 +67,9 @@ def test_file_carries_the_net_for_every_modulation(tmp_path, precision):
     for bits in (2, 4, 6, 8):
         with torch.inference_mode():
             expected = net(y, p, bits)
-        found = run_ir(files, y, p, bits)
-        assert found.shape == expected.shape
-        error = (found - expected).square().mean() / expected.square().mean()
+        llr = run_ir(files, y, p, bits)
+        assert llr.shape == expected.shape
+        error = (llr - expected).square().mean() / expected.square().mean()
         assert error < exporting.PARITY[precision] ** 2
 
 

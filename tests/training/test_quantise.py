@@ -54,14 +54,14 @@ def net():
 
 
 @pytest.fixture(scope="module")
-def made(net):
-    made = to_rounded(net)
-    calibrate(made, CONDITIONS, 32)
-    return made
+def rounded_net(net):
+    rounded_net = to_rounded(net)
+    calibrate(rounded_net, CONDITIONS, 32)
+    return rounded_net
 
 
-def difference(found, expected):
-    return float((found - expected).square().mean().sqrt() / expected.square().mean().sqrt())
+def difference(llr, expected):
+    return float((llr - expected).square().mean().sqrt() / expected.square().mean().sqrt())
 
 
 @torch.no_grad()
@@ -69,27 +69,27 @@ def llrs(net, bits=4, n_prb=26):
     return net(*example(2, n_prb=n_prb, batch=2), bits)
 
 
-def test_rounding_changes_little_and_something(net, made):
+def test_rounding_changes_little_and_something(net, rounded_net):
     """Batch norms folded and all steps right, or the difference would be that of another net."""
     silent = copy.deepcopy(net)
     for body in silent.bodies():
         nn.init.zeros_(body.net[-1].weight)
     corrections = difference(llrs(silent), llrs(net))
-    assert 0 < difference(llrs(made), llrs(net)) < 0.05 * corrections
+    assert 0 < difference(llrs(rounded_net), llrs(net)) < 0.05 * corrections
 
 
 @needs("int8")
 @pytest.mark.parametrize("bits", [2, 8])
-def test_integers_compute_what_was_rounded(made, bits):
-    assert difference(llrs(to_integer(made), bits), llrs(made, bits)) < 1e-3
+def test_integers_compute_what_was_rounded(rounded_net, bits):
+    assert difference(llrs(to_integer(rounded_net), bits), llrs(rounded_net, bits)) < 1e-3
 
 
 @needs("int8")
-def test_openvino_runs_int8_kernels(made):
+def test_openvino_runs_int8_kernels(rounded_net):
     """All convolutions but the heads."""
     import openvino
 
-    files = ir_files(made, *example(2), [4])
+    files = ir_files(rounded_net, *example(2), [4])
     core = openvino.Core()
     compiled = core.compile_model(
         core.read_model(files["openvino/bits4.xml"], files["openvino/bits4.bin"]), "CPU"
@@ -97,7 +97,7 @@ def test_openvino_runs_int8_kernels(made):
     about = [op.get_rt_info() for op in compiled.get_runtime_model().get_ordered_ops()]
     layers = [a for a in about if a["layerType"].astype(str) == "Convolution"]
     integer = [a for a in layers if a["runtimePrecision"].astype(str) in ("i8", "u8")]
-    assert len(integer) == 3 * len(made.bodies())
+    assert len(integer) == 3 * len(rounded_net.bodies())
 
 
 @pytest.mark.parametrize("limits", [SIGNED, UNSIGNED])
@@ -109,23 +109,23 @@ def test_best_step_has_the_least_error(limits):
     def error(step):
         return float((rounded(x, step, limits) - x).square().mean())
 
-    found, whole = best_step(x, limits), float(x.abs().max()) / 127
-    assert error(found) < error(whole) and found < whole
-    assert error(found) <= 1.02 * min(error(whole * s / 100) for s in range(10, 300))
+    step, whole = best_step(x, limits), float(x.abs().max()) / 127
+    assert error(step) < error(whole) and step < whole
+    assert error(step) <= 1.02 * min(error(whole * s / 100) for s in range(10, 300))
     assert best_step(torch.zeros(10), limits) > 0
 
 
-def test_calibration_is_repeatable_and_sees_the_conditions(net, made):
+def test_calibration_is_repeatable_and_sees_the_conditions(net, rounded_net):
     again, loud = to_rounded(net), to_rounded(net)
     calibrate(again, CONDITIONS, 32)
     calibrate(loud, CONDITIONS.at(40.0), 32)
-    assert [b.steps for b in again.bodies()] == [b.steps for b in made.bodies()]
-    assert [b.steps for b in loud.bodies()] != [b.steps for b in made.bodies()]
+    assert [b.steps for b in again.bodies()] == [b.steps for b in rounded_net.bodies()]
+    assert [b.steps for b in loud.bodies()] != [b.steps for b in rounded_net.bodies()]
 
 
-def test_fine_tuning_trains_what_rounds(net, made):
+def test_fine_tuning_trains_what_rounds(net, rounded_net):
     """From steps that are far too coarse; on slots that it was not trained on."""
-    coarse = copy.deepcopy(made)
+    coarse = copy.deepcopy(rounded_net)
     for body in coarse.bodies():
         body.steps = [12 * step for step in body.steps]
     batch = SlotGenerator(CONDITIONS.at(15.0)).batch(32, 77)
@@ -154,8 +154,8 @@ def test_sinr_at_target_is_of_other_slots_and_says_where_there_is_none(net):
     silent = copy.deepcopy(net)
     for body in silent.bodies():
         nn.init.zeros_(body.net[-1].weight)
-    found = quantising.sinr_at_target({"float32": silent}, Conditions(), 16)
-    assert 13.0 < found["float32"] < 19.0
+    sinr_db = quantising.sinr_at_target({"float32": silent}, Conditions(), 16)
+    assert 13.0 < sinr_db["float32"] < 19.0
     deaf = copy.deepcopy(net)
     nn.init.normal_(deaf.pilot_net.net[-1].weight, std=3.0)
     with pytest.raises(TrainingError, match="does not cross BER 1e-2 between 12 and 21 dB"):
@@ -163,10 +163,10 @@ def test_sinr_at_target_is_of_other_slots_and_says_where_there_is_none(net):
 
 
 @needs("int8")
-def test_model_file(made, tmp_path):
+def test_model_file(rounded_net, tmp_path):
     path = tmp_path / "small.pt"
     metadata = export(
-        made, path, "small", "student", [2], "int8", training={"net": SPEC}, openvino=False
+        rounded_net, path, "small", "student", [2], "int8", training={"net": SPEC}, openvino=False
     )
     with zipfile.ZipFile(path) as archive:
         (record,) = (n for n in archive.namelist() if n.endswith("extra/deeprx.json"))
@@ -176,7 +176,7 @@ def test_model_file(made, tmp_path):
     torch.backends.quantized.engine = "fbgemm"  # a fresh process has another than the file's
     name, loaded = load_receiver(str(path))
     assert name == "small"
-    assert difference(llrs(loaded, n_prb=11), llrs(made, n_prb=11)) < 1e-3
+    assert difference(llrs(loaded, n_prb=11), llrs(rounded_net, n_prb=11)) < 1e-3
     with pytest.raises(TrainingError, match="holds rounded weights"):
         load_receiver(str(path), rebuild=True)
 
@@ -187,10 +187,10 @@ def test_only_realtime_receivers():
 
 
 @needs("int8")
-def test_int8_files_load_in_silence(made, tmp_path):
+def test_int8_files_load_in_silence(rounded_net, tmp_path):
     """In a process of its own: LibTorch warns once for each."""
     path = str(tmp_path / "small.pt")
-    export(made, path, "small", "student", [2], "int8", openvino=False)
+    export(rounded_net, path, "small", "student", [2], "int8", openvino=False)
     program = f"from deeprx_training.teaching import checkpoint; checkpoint.load_receiver({path!r})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")

@@ -54,8 +54,8 @@ def test_llrs_are_max_log_exactly(bits):
     x = 1.5 * normal(3, 1, 4, 50)
     sinr = 40 * torch.rand(3, 1, 4, 50, generator=torch.Generator().manual_seed(2)) + 0.1
     expected = Demapper(max_log=True)(x[:, 0], sinr[:, 0], bits)
-    found = demap(as_planes(x), sinr, bits).permute(0, 3, 4, 1, 2).flatten(-2)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    llr = demap(as_planes(x), sinr, bits).permute(0, 3, 4, 1, 2).flatten(-2)
+    torch.testing.assert_close(llr, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("bits", "name"), [(2, "QPSK"), (4, "16QAM"), (6, "64QAM"), (8, "256QAM")])
@@ -91,9 +91,9 @@ def test_training_starts_from_a_good_classical_receiver(modulation, dmrs):
     batch = SlotGenerator(conditions.at(15.0)).batch(24, seed=4)
     bits = batch.config.bits_per_symbol
     with torch.no_grad():
-        found = bit_errors(RealtimeRx().eval()(batch.y, batch.p, bits), batch).sum()
+        errors = bit_errors(RealtimeRx().eval()(batch.y, batch.p, bits), batch).sum()
         expected = bit_errors(Baseline()(batch.y, batch.p, bits), batch).sum()
-    assert 0 < found < 1.05 * expected
+    assert 0 < errors < 1.05 * expected
 
 
 @pytest.mark.parametrize("n_rx", [1, 2])
@@ -160,8 +160,8 @@ def test_every_round_is_taught_and_can_be_the_last():
         net.zero_grad()
         llr[4 * i : 4 * i + 4].square().mean().backward(retain_graph=True)
         heads = [body.net[-1].weight.grad for body in net.bodies()]
-        taught = [grad is not None and bool(grad.abs().sum() > 0) for grad in heads]
-        assert taught == [True] * (i + 1) + [False] * (2 - i)
+        learning = [grad is not None and bool(grad.abs().sum() > 0) for grad in heads]
+        assert learning == [True] * (i + 1) + [False] * (2 - i)
     net.eval()
     with torch.no_grad():
         whole = net(batch.y, batch.p, 4)
@@ -175,8 +175,8 @@ def test_a_checkpoint_is_cut_by_name(tmp_path):
     spec = '{"net": "RealtimeRx", "channels": 8, "pilot_channels": 8, "rounds": 2}'
     state = {"specs": {"a": spec}, "nets": {"a": net.state_dict()}, "recipe_sha256": ""}
     torch.save(state, tmp_path / "last.ckpt")
-    name, found = load_receiver(f"{tmp_path}/last.ckpt:a@1")
-    assert name == "a@1" and len(found.rounds) == 1
+    name, net = load_receiver(f"{tmp_path}/last.ckpt:a@1")
+    assert name == "a@1" and len(net.rounds) == 1
     for wrong in ("a@3", "a@x"):
         with pytest.raises(TrainingError, match="cannot be cut"):
             load_receiver(f"{tmp_path}/last.ckpt:{wrong}")

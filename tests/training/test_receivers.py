@@ -68,12 +68,12 @@ def test_separable_convolutions_train_as_the_dense_one_they_are():
     torch.manual_seed(1)
     net = SeparableConv(6, 10, (2, 3)).double()
     x = torch.randn(2, 6, 14, 24, dtype=torch.float64, requires_grad=True)
-    found = []
+    results = []
     for training in (True, False):
         net.train(training)
         out = net(x)
-        found.append((out, *torch.autograd.grad(out.sin().sum(), [x, *net.parameters()])))
-    for dense, separable in zip(*found, strict=True):
+        results.append((out, *torch.autograd.grad(out.sin().sum(), [x, *net.parameters()])))
+    for dense, separable in zip(*results, strict=True):
         assert torch.allclose(dense, separable, rtol=0, atol=1e-12)
     shipped = str(torch.jit.script(net.train()).inlined_graph)
     assert shipped.count("aten::conv2d") == 2 and "einsum" not in shipped
@@ -100,12 +100,12 @@ def test_demapper_is_exact(modulation):
     metric = -sinr[:, None].double() * (x[:, None] - points).abs() ** 2
     label = torch.arange(2**b)
     for max_log in (False, True):
-        found = Demapper(max_log)(x, sinr, b)
+        llr = Demapper(max_log)(x, sinr, b)
         for i in range(b):
             one = (label >> (b - 1 - i) & 1).bool()
             reduce = (lambda m: m.amax(1)) if max_log else (lambda m: m.logsumexp(1))
             expected = reduce(metric[:, one]) - reduce(metric[:, ~one])
-            torch.testing.assert_close(found[:, i].double(), expected, rtol=1e-3, atol=1e-3)
+            torch.testing.assert_close(llr[:, i].double(), expected, rtol=1e-3, atol=1e-3)
     mean = (torch.softmax(metric, 1) * points).sum(1)
     torch.testing.assert_close(
         Demapper().mean(x, sinr, b).to(torch.complex128), mean, rtol=1e-3, atol=1e-3
@@ -221,8 +221,8 @@ def test_shipped_student_beats_ls_lmmse_from_6_to_18_db(student):
     """On the same slots; the intervals exclude zero."""
     points, n_bits, errors = student
     for i, sinr in enumerate(points):
-        found = paired_difference(errors["student"][i], errors["LS-LMMSE"][i], [n_bits] * 192)
-        assert found.ci95[1] < 0, f"{sinr} dB: {found}"
+        difference = paired_difference(errors["student"][i], errors["LS-LMMSE"][i], [n_bits] * 192)
+        assert difference.ci95[1] < 0, f"{sinr} dB: {difference}"
 
 
 def test_shipped_student_holds_its_table(student):

@@ -62,17 +62,17 @@ def test_a_stopped_run_counts_only_the_rest(tmp_path, monkeypatch):
     conditions = evaluation_conditions(channels=("TDL-A",), n_prb=6)
 
     def run(kept, stop_after=None):
-        made = Evaluation({}, [6.0, 12.0], 8, conditions, 5, ideals=(), kept=kept)
+        counting = Evaluation({}, [6.0, 12.0], 8, conditions, 5, ideals=(), kept=kept)
         drawn = []
-        count = made._count
-        made._count = lambda batch, *rest: drawn.append(len(batch.y)) or count(batch, *rest)
+        count = counting._count
+        counting._count = lambda batch, *rest: drawn.append(len(batch.y)) or count(batch, *rest)
 
         def check(_):
             if len(drawn) == stop_after:
                 raise KeyboardInterrupt
 
-        made.run(check)
-        return made.counted(), drawn
+        counting.run(check)
+        return counting.counted(), drawn
 
     whole, drawn = run(None)
     assert drawn == [4] * 4
@@ -185,9 +185,9 @@ def test_quick_results_are_measured_and_kept(tmp_path, monkeypatch, capsys):
     assert points["deeprx-slim-0", 12.0]["ber"] < points["baseline-lmmse", 0.0]["ber"]
     assert ber["models"] == limits["models"] == {read(p)["name"]: content_sha256(p) for p in models}
     assert {"host", "date", "git", "versions", "command", "schema"} <= ber.keys()
-    found = {p["receiver"]: p for p in limits["tables"]["sir-0"]["points"]}
-    assert found[found["deeprx-slim-0"]["classical"]]["errors_over_classical"] == 1.0
-    assert found["deeprx-slim-0"]["sinr_db"] == pytest.approx(-0.043, abs=1e-3)
+    points = {p["receiver"]: p for p in limits["tables"]["sir-0"]["points"]}
+    assert points[points["deeprx-slim-0"]["classical"]]["errors_over_classical"] == 1.0
+    assert points["deeprx-slim-0"]["sinr_db"] == pytest.approx(-0.043, abs=1e-3)
 
 
 def test_time_is_what_the_benchmark_says(tmp_path, monkeypatch, capsys):
@@ -201,10 +201,12 @@ def test_time_is_what_the_benchmark_says(tmp_path, monkeypatch, capsys):
     with dev.open("a") as script:
         script.write('echo \'{"rows": []}\' >"$2/bench.json"\n')
     assert cli.main(["results", "--quick", "--only", "time"]) == 0
-    found = json.loads((tmp_path / "build/results-quick/time.json").read_text())
-    assert found["time"] == {"rows": []} and found["measured_by"].startswith("./dev bench --cont")
-    asked = (tmp_path / "dev.said").read_text().split()
-    assert asked[:3] == ["bench", "--contender", "block"] and asked[-2:] == ["--seconds", "0.2"]
+    written = json.loads((tmp_path / "build/results-quick/time.json").read_text())
+    assert written["time"] == {"rows": []} and written["measured_by"].startswith(
+        "./dev bench --cont"
+    )
+    words = (tmp_path / "dev.said").read_text().split()
+    assert words[:3] == ["bench", "--contender", "block"] and words[-2:] == ["--seconds", "0.2"]
     dev.write_text("#!/bin/sh\nexit 3\n")
     assert cli.main(["results", "--quick", "--only", "time"]) == 2
     assert "./dev bench " in (error := capsys.readouterr().err) and "ended with 3" in error

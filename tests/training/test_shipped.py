@@ -34,12 +34,12 @@ def counted():
 @pytest.mark.parametrize("name", NAMES)
 def test_no_worse_than_least_squares_from_0_to_30_db(counted, name):
     for i, sinr_db in enumerate(counted.sinr_db):
-        own, theirs = counted.errors[name][i], counted.errors[BASELINE][i]
-        found = paired_difference(own, theirs, [counted.config.n_bits] * len(own))
+        errors, baseline = counted.errors[name][i], counted.errors[BASELINE][i]
+        difference = paired_difference(errors, baseline, [counted.config.n_bits] * len(errors))
         if sinr_db <= 18:
-            assert found.ci95[1] < 0, sinr_db  # better, surely
+            assert difference.ci95[1] < 0, sinr_db  # better, surely
         else:
-            assert found.ci95[0] <= 0, sinr_db
+            assert difference.ci95[0] <= 0, sinr_db
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "deeprx-slim-0"])
@@ -56,15 +56,15 @@ def test_within_0_8_db_of_perfect_csi_at_a_ber_of_1e_2(counted, name):
 def test_other_slots_give_the_published_ber(counted, name):
     with zipfile.ZipFile(MODELS / f"{name}.pt") as archive:
         (record,) = (n for n in archive.namelist() if n.endswith("/deeprx.json"))
-        told = json.loads(archive.read(record))["ber"]
+        table = json.loads(archive.read(record))["ber"]
     kind = ("frequency", "16QAM", [2, 11])
-    told = {m["sinr_db"]: m for m in told if (m["domain"], m["modulation"], m["dmrs"]) == kind}
+    table = {m["sinr_db"]: m for m in table if (m["domain"], m["modulation"], m["dmrs"]) == kind}
     for i, sinr_db in enumerate(counted.sinr_db):
         if sinr_db in (0.0, 6.0, 12.0):
             errors = counted.errors[name][i]
             ber = errors / counted.config.n_bits
             half = 1.96 * ber.std(ddof=1) / len(ber) ** 0.5
-            point = told[sinr_db]
+            point = table[sinr_db]
             low, high = point["ber_ci95"]
             allowed = (half**2 + ((high - low) / 2) ** 2) ** 0.5
             assert abs(ber.mean() - point["ber"]) < 1.5 * allowed, sinr_db
@@ -82,7 +82,7 @@ def test_other_slots_give_the_published_ber(counted, name):
 def test_better_than_the_classical_receiver_in_rarer_kinds_of_slots(modulation, dmrs, sinr_db):
     """The teacher was worse in them once, and looked well in 16QAM."""
     names = ["deeprx-teacher", "deeprx-student", "deeprx-slim-1", "deeprx-realtime-1"]
-    found = count([sinr_db], 64, names, modulations={modulation: 1.0}, dmrs={dmrs: 1.0})
+    counted = count([sinr_db], 64, names, modulations={modulation: 1.0}, dmrs={dmrs: 1.0})
     for name in names:
-        own, theirs = found.errors[name][0], found.errors[SURE][0]
-        assert paired_difference(own, theirs, [found.config.n_bits] * 64).ci95[1] < 0, name
+        errors, classical = counted.errors[name][0], counted.errors[SURE][0]
+        assert paired_difference(errors, classical, [counted.config.n_bits] * 64).ci95[1] < 0, name

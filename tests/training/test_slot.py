@@ -38,21 +38,21 @@ def sionna_grid(slot: SlotConfig) -> np.ndarray:
     ids=str,
 )
 def test_grid_equals_sionna(slot):
-    theirs = sionna_grid(slot)
-    assert theirs.shape == (14, slot.n_sc)
-    np.testing.assert_allclose(theirs[slot.pilot_mask], slot.pilots()[slot.pilot_mask], atol=1e-6)
+    sionna = sionna_grid(slot)
+    assert sionna.shape == (14, slot.n_sc)
+    np.testing.assert_allclose(sionna[slot.pilot_mask], slot.pilots()[slot.pilot_mask], atol=1e-6)
     # the bits that their data symbols carry, sliced against our constellation, make our grid theirs
     points = constellation(slot.modulation)
-    data = theirs[~slot.pilot_mask]
+    data = sionna[~slot.pilot_mask]
     label = np.abs(data[:, None] - points).argmin(1)
     bits = label[:, None] >> np.arange(slot.bits_per_symbol - 1, -1, -1) & 1
-    np.testing.assert_allclose(slot.grid(bits.astype(np.uint8).ravel()), theirs, atol=2e-6)
+    np.testing.assert_allclose(slot.grid(bits.astype(np.uint8).ravel()), sionna, atol=2e-6)
 
 
 @pytest.mark.parametrize("modulation", MODULATIONS)
 def test_bit_mapping_equals_sionna(modulation):
-    theirs = Constellation("qam", MODULATIONS[modulation]).points.cpu().numpy()
-    np.testing.assert_allclose(constellation(modulation), theirs, atol=1e-6)
+    sionna = Constellation("qam", MODULATIONS[modulation]).points.cpu().numpy()
+    np.testing.assert_allclose(constellation(modulation), sionna, atol=1e-6)
 
 
 def test_gold_sequence_against_the_recursion_of_the_standard():

@@ -218,7 +218,7 @@ def test_gradients_in_bfloat16_are_right(tmp_path, net):
     first = next(m for m in body.modules() if isinstance(m, torch.nn.Conv2d))
     fold = getattr(body, "fold", 1)
     x = torch.randn(4, first.in_channels // fold, 14, 72)
-    found = {}
+    gradients = {}
     for dtype in (torch.float32, torch.bfloat16):
         body.zero_grad()
         junk = [torch.full((n,), torch.nan) for n in (10**4, 10**5, 10**6)]
@@ -226,8 +226,8 @@ def test_gradients_in_bfloat16_are_right(tmp_path, net):
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
             out = body(x, 0)
         (out.float() - 1).square().mean().backward()
-        found[dtype] = [p.grad.clone() for p in body.parameters() if p.grad is not None]
-    for a, b in zip(found[torch.bfloat16], found[torch.float32], strict=True):
+        gradients[dtype] = [p.grad.clone() for p in body.parameters() if p.grad is not None]
+    for a, b in zip(gradients[torch.bfloat16], gradients[torch.float32], strict=True):
         assert (a - b).norm() <= 0.15 * b.norm() + 1e-3, (a - b).norm() / b.norm()
 
 
@@ -519,9 +519,9 @@ def test_a_recipe_finds_its_files_from_any_folder(tmp_path, monkeypatch):
     (clone / "runs" / "t.ckpt").touch()
     path.with_name("s.ckpt").touch()
     monkeypatch.chdir(away)
-    found = recipes.load(path)
-    assert found.teacher == f"{clone}/runs/t.ckpt:tiny"
-    assert found.members[0].start == str(path.with_name("s.ckpt"))
+    loaded = recipes.load(path)
+    assert loaded.teacher == f"{clone}/runs/t.ckpt:tiny"
+    assert loaded.members[0].start == str(path.with_name("s.ckpt"))
     (away / "runs" / "t.ckpt").touch()
     assert recipes.load(path).teacher == "runs/t.ckpt:tiny"
     (clone / "runs" / "t.ckpt").unlink()
@@ -549,8 +549,8 @@ def test_a_recipe_names_a_net_of_ones_own(tmp_path, monkeypatch, capsys):
     path = Path(recipe(tmp_path, steps=2))
     text = path.read_text()
     start = text.index("net = {")
-    own = 'net = { net = "mine_of_a_test:Mine", channels = 3 }'
-    path.write_text(text[:start] + own + text[text.index("\n", start) :])
+    net = 'net = { net = "mine_of_a_test:Mine", channels = 3 }'
+    path.write_text(text[:start] + net + text[text.index("\n", start) :])
     run = [str(path), "--out", str(tmp_path / "run"), "--device", "cpu"]
     assert main(run) == 2
     error = capsys.readouterr().err
@@ -633,8 +633,8 @@ def test_the_python_that_is_required_has_what_is_used():
     target = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]["target-version"]
     oldest = f">={target[2]}.{target[3:]}"
     for project in ("training", "python/common"):
-        found = tomllib.loads((ROOT / project / "pyproject.toml").read_text())["project"]
-        assert found["requires-python"] == oldest
+        metadata = tomllib.loads((ROOT / project / "pyproject.toml").read_text())["project"]
+        assert metadata["requires-python"] == oldest
 
 
 def test_learning_rate_warms_up_and_falls_to_zero(tmp_path):

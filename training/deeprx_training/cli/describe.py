@@ -20,6 +20,7 @@ def run(arguments) -> int:
     for path in arguments.files:
         metadata = describe(path, arguments.results)
         ranges = metadata["trained"]
-        said = f"trained on {', '.join(ranges['channels'])}" if ranges else "not known how trained"
-        print(f"{path}: {metadata['name']}, {said}")
+        channels = ", ".join(ranges["channels"]) if ranges else ""
+        trained = f"trained on {channels}" if channels else "not known how trained"
+        print(f"{path}: {metadata['name']}, {trained}")
     return 0

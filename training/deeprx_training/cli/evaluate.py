@@ -107,9 +107,9 @@ def configure(parser) -> None:
 
 def _range(option: str, numbers: list[float], low: float, high: float) -> tuple[float, float]:
     if len(numbers) > 2 or not all(low <= n <= high for n in numbers):
-        found = ",".join(f"{n:g}" for n in numbers)
+        given = ",".join(f"{n:g}" for n in numbers)
         raise ValueError(
-            f"{option}: expected one or two numbers from {low:g} to {high:g}, found {found}"
+            f"{option}: expected one or two numbers from {low:g} to {high:g}, found {given}"
         )
     return min(numbers), max(numbers)
 

@@ -209,8 +209,8 @@ class SlotFeed:
             while True:
                 drawn = coming.result()
                 coming = thread.submit(self._draw, self.key(index + 1))
-                asked = self.teach is not None and distilling(index * chunk)
-                llrs = self._llrs(self.key(index), drawn) if asked else [None] * chunk
+                distils = self.teach is not None and distilling(index * chunk)
+                llrs = self._llrs(self.key(index), drawn) if distils else [None] * chunk
                 for i in range(step - index * chunk, chunk):
                     yield drawn[i], llrs[i]
                 index, step = index + 1, (index + 1) * chunk

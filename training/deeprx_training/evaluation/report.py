@@ -183,8 +183,8 @@ def number(metric: str, receiver: str, value: float, ci95: Sequence | None, **wh
         None if v is None or not np.isfinite(v) else float(v)
         for v in (value, *(ci95 or (None, None)))
     )
-    told = {"receiver": receiver, "metric": metric, "value": value, "low": low, "high": high}
-    return dict.fromkeys(COLUMNS) | told | where
+    known = {"receiver": receiver, "metric": metric, "value": value, "low": low, "high": high}
+    return dict.fromkeys(COLUMNS) | known | where
 
 
 def _of_points(report: dict) -> Iterator[dict]:

@@ -79,10 +79,10 @@ def _about(results: dict) -> str:
 
 def _names(points: list[dict], receivers: str) -> list[str]:
     known = list(dict.fromkeys(p["receiver"] for p in points))
-    asked = receivers.split(",") if receivers else known
-    if unknown := set(asked) - set(known):
+    names = receivers.split(",") if receivers else known
+    if unknown := set(names) - set(known):
         raise ValueError(f"no receiver {unknown.pop()!r}; there are {', '.join(known)}")
-    return asked
+    return names
 
 
 def _ber(

@@ -97,10 +97,10 @@ def payback(run: dict, teacher: tuple[float, float]) -> list[Payback]:
     trained, served = teacher
     flop = {name: inference_flop(net) for name, net in run["members"].items()}
     phases = run["phases"]
-    asked = phases["teacher"]["slots"]
-    per_slot = phases["teacher"]["flop"] / asked if asked else served
+    slots = phases["teacher"]["slots"]
+    per_slot = phases["teacher"]["flop"] / slots if slots else served
     students = run["students"]
-    passes = (asked + run["cached_llr_slots"]) * per_slot / max(1, len(students))
+    passes = (slots + run["cached_llr_slots"]) * per_slot / max(1, len(students))
     nets = phases["forward"]["flop"] + phases["backward"]["flop"]
     data = phases["data"]["flop"]
     return [
