@@ -7,10 +7,12 @@ from, the teacher's training) with what each slot costs less than at the teacher
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.table import Table
+
+from deeprx_common.terminal import number, table
 
 from ..files import TrainingError
 from ..receivers.build import build
@@ -117,48 +119,40 @@ def payback(run: dict, teacher: tuple[float, float]) -> list[Payback]:
 
 def phase_table(run: dict) -> Table:
     """Slots, seconds, FLOP, rate and joules of a run by phase."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("phase")
-    for column in ("slots", "seconds", "TFLOP", "GFLOP/s", "joules", "modelled J", "GFLOP/s/W"):
-        table.add_column(column, justify="right")
-    for name in PHASES:
-        p = run["phases"][name]
-        joules = p["joules"]
-        table.add_row(
-            name,
-            str(p["slots"]),
-            f"{p['s']:.1f}",
-            f"{p['flop'] / 1e12:.2f}",
-            f"{p['flop'] / p['s'] / 1e9:.1f}" if p["s"] else "-",
-            "-" if joules is None else f"{joules:.0f}",
-            f"{p['modelled_j']:.0f}",
-            "-" if not joules else f"{p['flop'] / joules / 1e9:.2f}",
-        )
-    return table
+    phases = [{"phase": name} | run["phases"][name] for name in PHASES]
+
+    def rate(p: dict, per: float | None) -> str:
+        return number(p["flop"] / per if per else None, 1e-9)
+
+    columns = (
+        ("phase", lambda p: p["phase"]),
+        ("slots", lambda p: str(p["slots"])),
+        ("seconds", lambda p: number(p["s"])),
+        ("TFLOP", lambda p: number(p["flop"], 1e-12)),
+        ("GFLOP/s", lambda p: rate(p, p["s"])),
+        ("joules", lambda p: number(p["joules"])),
+        ("modelled J", lambda p: number(p["modelled_j"])),
+        ("GFLOP/s/W", lambda p: rate(p, p["joules"])),
+    )
+    return table("", phases, columns)
 
 
 def payback_table(paybacks: list[Payback]) -> Table:
     """TFLOP spent on each student and the slots that pay it back."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("student")
-    for column in (
-        "student's TFLOP",
-        "teacher's passes",
-        "teacher's training",
-        "saved GFLOP/slot",
-        "paid back after",
-        "without the teacher's training",
-    ):
-        table.add_column(column, justify="right")
-    for p in paybacks:
-        alone = p.student_training_flop + p.teacher_forward_flop
-        table.add_row(
-            p.student,
-            f"{p.student_training_flop / 1e12:.1f}",
-            f"{p.teacher_forward_flop / 1e12:.1f}",
-            f"{p.teacher_training_flop / 1e12:.0f}",
-            f"{p.saved_flop_per_slot / 1e9:.3f}",
-            "never" if p.slots is None else f"{p.slots:,.0f} slots",
-            "never" if p.slots is None else f"{alone / p.saved_flop_per_slot:,.0f} slots",
-        )
-    return table
+
+    def slots(count: float | None) -> str:
+        return "never" if count is None else f"{count:,.0f} slots"
+
+    columns = (
+        ("student", lambda p: p.student),
+        ("student's TFLOP", lambda p: f"{p.student_training_flop / 1e12:.1f}"),
+        ("teacher's passes", lambda p: f"{p.teacher_forward_flop / 1e12:.1f}"),
+        ("teacher's training", lambda p: f"{p.teacher_training_flop / 1e12:.0f}"),
+        ("saved GFLOP/slot", lambda p: f"{p.saved_flop_per_slot / 1e9:.3f}"),
+        ("paid back after", lambda p: slots(p.slots)),
+        (
+            "without the teacher's training",
+            lambda p: slots(replace(p, teacher_training_flop=0.0).slots),
+        ),
+    )
+    return table("", paybacks, columns)
