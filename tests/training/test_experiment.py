@@ -159,7 +159,8 @@ teacher = ["{tmp_path}/t.ckpt"]
         (lambda t: t.replace("sinr_db = [6, 12]", "sinr_db = [6]"), "a list of at least 2"),
         (lambda t: t.replace('"validation"', '"test"'), "or 'evaluation', found 'test'"),
         (lambda t: t + "groups = ['nobody']", "no group 'nobody'"),
-        (lambda t: t + "rates = ['half']", "a code rate below 1"),
+        (lambda t: t + "rates = ['half']", "rates[0]: expected a code rate from 1/3 to 11/12"),
+        (lambda t: t + "rates = ['0.99']", "rates[0]: expected a code rate from 1/3 to 11/12"),
         (lambda t: t + '[[group]]\nname = "x"', "members is missing"),
         (
             lambda t: t + '[[group]]\nname = "x"\nmembers = [["huge", "kd"]]',

@@ -13,6 +13,7 @@ from deeprx_common.shipped import model_path
 from deeprx_common.slot import MODULATIONS
 
 from ..data import seeds
+from ..evaluation.rates import code_rate
 from ..reference import Reference
 from .options import add_device, add_threads, device_of, set_threads
 
@@ -25,9 +26,9 @@ def _sinr(text: str) -> list[float]:
 
 def _rates(text: str) -> tuple[Fraction, ...]:
     try:
-        return tuple(Fraction(r) for r in text.split(",") if r)
-    except (ValueError, ZeroDivisionError):
-        raise argparse.ArgumentTypeError(f"expected 1/2, 3/4 or the like, found {text!r}") from None
+        return tuple(map(code_rate, text.split(",")))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def configure(parser) -> None:

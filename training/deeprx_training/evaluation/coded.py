@@ -27,13 +27,11 @@ class TransportBlock:
     """One slot's bits as code blocks of equal length: TS 38.212 base graph, rate matching and bit
     interleaving (5.4.2.2) as Sionna implements them; without CRCs, since the truth is known.
 
-    n_bits of a slot; bits per symbol; rate: information bits per coded bit. Bits that do not fill
-    a symbol of every code block stay uncoded.
+    n_bits of a slot; bits per symbol; rate: information bits per coded bit, one of code_rate().
+    Bits that do not fill a symbol of every code block stay uncoded.
     """
 
     def __init__(self, n_bits: int, bits: int, rate: Fraction, device: str = "cpu"):
-        if not Fraction(1, 3) <= rate <= Fraction(11, 12):
-            raise ValueError(f"expected a code rate between 1/3 and 11/12, got {rate}")
         self.rate = rate
         self.blocks = ceil(n_bits * rate / MAX_INFORMATION_BITS)
         self.length = n_bits // self.blocks // bits * bits

@@ -16,7 +16,6 @@ import tomllib
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,6 +25,7 @@ from pydantic import AfterValidator
 from deeprx_common import limits
 from deeprx_common.slot import MODULATIONS
 
+from ..evaluation.rates import code_rate
 from ..reference import Reference
 from ..schema import Text, check, number, several, table_of, whole
 from ..teaching import recipe as recipes
@@ -36,12 +36,8 @@ class ExperimentError(ValueError):
 
 
 def _rate(text: str) -> str:
-    try:
-        if 0 < Fraction(text) < 1:
-            return text
-    except (ValueError, ZeroDivisionError):
-        pass
-    raise ValueError(f'expected a code rate below 1, e.g. "1/2", found {text!r}')
+    code_rate(text)
+    return text
 
 
 @table_of
