@@ -27,10 +27,10 @@ def environment() -> dict:
     }
 
 
-def watch(name, enough, found, begin=lambda top: None, seconds=60.0):
+def watch(name, enough, result, begin=lambda top: None, seconds=60.0):
     """Module `name`: begin(top) when it starts; once enough(top), or after so many seconds, prints
-    found(top) as JSON and ends the process. top.shown: the display's last point of each receiver at
-    each SNR.
+    result(top) as JSON and ends the process. top.shown: the display's last point of each receiver
+    at each SNR.
     """
     from PyQt5 import Qt
 
@@ -47,8 +47,8 @@ def watch(name, enough, found, begin=lambda top: None, seconds=60.0):
             self.timer.start(100)
             begin(self)
 
-        def note(self, made):
-            for point in made["points"]:
+        def note(self, report):
+            for point in report["points"]:
                 self.shown[point["receiver"], point["snr_db"]] = point
 
         def points(self, slots):
@@ -57,7 +57,7 @@ def watch(name, enough, found, begin=lambda top: None, seconds=60.0):
         def look(self):
             if enough(self) or time.monotonic() > self.limit:
                 self.timer.stop()
-                print(json.dumps(found(self)), flush=True)
+                print(json.dumps(result(self)), flush=True)
                 self.close()
 
     module.main(top_block_cls=Watched)

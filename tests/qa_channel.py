@@ -149,7 +149,7 @@ def test_statistics_are_those_of_the_stock_model(profile):
     """In the band of 26 PRB: mean power, delay profile, fading over time and between antennas, over
     20 seeds of 64 impulses, a quarter of a Doppler period apart.
     """
-    found = []
+    correlations = []
     for stock in (False, True):
         h = np.array(
             [
@@ -170,9 +170,9 @@ def test_statistics_are_those_of_the_stock_model(profile):
         ]
         np.testing.assert_allclose(over_time, special.j0(np.pi / 2 * np.arange(1, 5)), atol=0.12)
         assert abs((late[:, 0] * late[:, 1].conj()).sum(-1).mean()) < 0.12 * power
-        found.append(over_frequency)
-    np.testing.assert_allclose(found[0], found[1], atol=0.12)
-    assert np.real(found)[:, 0] == pytest.approx(1, abs=0.1)
+        correlations.append(over_frequency)
+    np.testing.assert_allclose(correlations[0], correlations[1], atol=0.12)
+    assert np.real(correlations)[:, 0] == pytest.approx(1, abs=0.1)
 
 
 def test_line_of_sight_has_its_power_and_doppler():

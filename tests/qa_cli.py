@@ -50,12 +50,12 @@ FLOP = {"n_prb": 26, "n_rx": 2, "matmul": 10**8, "other": 10**7}
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
-    made = [folder / "one.pt", folder / "two.pt"]
-    for path in made:
+    paths = [folder / "one.pt", folder / "two.pt"]
+    for path in paths:
         save(
             LeastSquares(), path, name=path.stem, modulations=["16QAM"], bits=4, flop_per_slot=FLOP
         )
-    return [str(path) for path in made]
+    return [str(path) for path in paths]
 
 
 def loopback(out, *arguments):
@@ -65,11 +65,11 @@ def loopback(out, *arguments):
 
 
 def test_two_receivers_on_the_same_slots(models, tmp_path, capsys):
-    made = loopback(
+    measured = loopback(
         tmp_path, "--receiver", models[0], "--receiver", models[1], "--channel", "TDL-A,TDL-E",
         "--sinr", "6,12", "--slots", 60, "--burst", 5, "--seed", 3,
     )  # fmt: skip
-    points = made["points"]
+    points = measured["points"]
     assert [(p["channel"], p["sinr_db"], p["receiver"]) for p in points] == [
         (channel, sinr, name)
         for channel in ("TDL-A", "TDL-E")
@@ -89,7 +89,7 @@ def test_two_receivers_on_the_same_slots(models, tmp_path, capsys):
     assert [p["bit_errors"] for p in points[::2]] == [p["bit_errors"] for p in points[1::2]]
     assert 0.08 < points[0]["ber"] < 0.17
     assert 0.01 < points[2]["ber"] < 0.06
-    assert [c["ber_difference"] for c in made["comparisons"]] == [0.0] * 4
+    assert [c["ber_difference"] for c in measured["comparisons"]] == [0.0] * 4
     assert (tmp_path / "ber.png").stat().st_size > 1000
     text = capsys.readouterr().out
     assert "TDL-E, 100 ns, 50 Hz, 16QAM" in text
@@ -116,10 +116,10 @@ def test_same_seed_same_errors(models, tmp_path):
 
 
 def test_synchronised_loopback_counts_every_slot(models, tmp_path):
-    made = loopback(
+    measured = loopback(
         tmp_path, "--receiver", models[0], "--sync", "--cfo", 1000, "--sinr", 15, "--slots", 50
     )
-    (point,) = made["points"]
+    (point,) = measured["points"]
     assert point["sync"] is True
     assert (point["slots"], point["missed_slots"]) == (50, 0)
     assert point["ber"] < 0.04
@@ -142,10 +142,10 @@ def test_no_slot_found(models, tmp_path, capsys):
 
 def test_what_was_found_by_the_preamble_is_said(models, tmp_path, capsys):
     given = ["--sync", "--cfo", "2000", "--sinr", "20,25", "--slots", "10"]
-    made = loopback(tmp_path, "--receiver", models[0], *given)
+    measured = loopback(tmp_path, "--receiver", models[0], *given)
     lines = [line for line in capsys.readouterr().out.splitlines() if "synchronisation" in line]
     assert [line[:14] for line in lines] == ["TDL-A  20.0 dB", "TDL-A  25.0 dB"]
-    for line, point in zip(lines, made["points"], strict=True):
+    for line, point in zip(lines, measured["points"], strict=True):
         # three more carry the last one through the chain
         assert "13 slots found" in line and "1 locks, 0 false ones" in line
         cfo_hz = float(re.search(r"(\d+) Hz offset", line)[1])
@@ -156,10 +156,10 @@ def test_what_was_found_by_the_preamble_is_said(models, tmp_path, capsys):
 def test_receivers_are_compared_with_the_best_classical_one(tmp_path, capsys):
     names = ["deeprx-slim-0", "baseline-lmmse", "baseline-sure"]
     asked = [a for name in names for a in ("--receiver", name)]
-    made = loopback(tmp_path, *asked, "--sinr", "12", "--slots", "40", "--burst", "1")
-    ber = {p["receiver"]: p["ber"] for p in made["points"]}
+    measured = loopback(tmp_path, *asked, "--sinr", "12", "--slots", "40", "--burst", "1")
+    ber = {p["receiver"]: p["ber"] for p in measured["points"]}
     assert ber["baseline-sure"] < ber["baseline-lmmse"]
-    pairs = [(c["a"], c["b"]) for c in made["comparisons"]]
+    pairs = [(c["a"], c["b"]) for c in measured["comparisons"]]
     assert pairs == [("deeprx-slim-0", "baseline-sure"), ("baseline-lmmse", "baseline-sure")]
     said = capsys.readouterr().out
     assert "TDL-A  12.0 dB  baseline-lmmse: more errors than baseline-sure, BER +" in said
@@ -167,8 +167,8 @@ def test_receivers_are_compared_with_the_best_classical_one(tmp_path, capsys):
 
 
 def test_interferer_makes_up_the_sinr(models, tmp_path):
-    made = loopback(tmp_path, "--receiver", models[0], "--sir", 10, "--sinr", 6, "--slots", 40)
-    (point,) = made["points"]
+    measured = loopback(tmp_path, "--receiver", models[0], "--sir", 10, "--sinr", 6, "--slots", 40)
+    (point,) = measured["points"]
     assert point["sir_db"] == 10
     assert point["snr_db"] == pytest.approx(8.205, abs=1e-3)
     assert point["sinr_db"] == pytest.approx(6.0)
@@ -265,8 +265,8 @@ class TestAdvice:
         assert "float32 file" not in said  # there is none to take
 
     def test_the_largest_that_keeps_up(self, avx2):
-        found = self.learned(teacher=120.0, slim0=0.3, slim1=0.8, realtime1=1.2)
-        first, *_ = doctor.advice(found)
+        findings = self.learned(teacher=120.0, slim0=0.3, slim1=0.8, realtime1=1.2)
+        first, *_ = doctor.advice(findings)
         assert first == (
             "real time on one core: slim0, slim1; of these slim1 computes most, 0.80 ms a slot"
         )
@@ -333,8 +333,8 @@ class TestOptions:
         ],
     )
     def test_lists(self, kind, text, values):
-        found = list_of(kind)(text)
-        assert found == (pytest.approx(values) if kind is float else values)
+        parsed = list_of(kind)(text)
+        assert parsed == (pytest.approx(values) if kind is float else values)
 
     @pytest.mark.parametrize("text", ["", "6:", "9:6", "6:9:0", "6:9:-1", "1:2:3:4", "0:1e9", "x"])
     def test_lists_that_are_none(self, text):
@@ -344,14 +344,14 @@ class TestOptions:
     @pytest.mark.parametrize("command", ["loopback", "demo", "record", "energy"])
     def test_a_list_may_begin_with_a_minus(self, command):
         rest = {"record": ["x"], "loopback": ["--receiver", "x"]}.get(command, [])
-        found = make_parser().parse_args([command, *rest, "--sinr", "-3,-1.5", "--dmrs", "2"])
-        assert (found.sinr, found.dmrs) == ([-3.0, -1.5], [2])
+        options = make_parser().parse_args([command, *rest, "--sinr", "-3,-1.5", "--dmrs", "2"])
+        assert (options.sinr, options.dmrs) == ([-3.0, -1.5], [2])
 
     def test_names_in_any_case(self):
         given = ["demo", "--channel", "tdl-a,TDL-e", "--modulation", "16qam", "--engine", "Auto"]
-        found = make_parser().parse_args(given)
-        assert found.channel == ["TDL-A", "TDL-E"]
-        assert (found.modulation, found.engine) == ("16QAM", "auto")
+        options = make_parser().parse_args(given)
+        assert options.channel == ["TDL-A", "TDL-E"]
+        assert (options.modulation, options.engine) == ("16QAM", "auto")
 
 
 @pytest.mark.parametrize(
@@ -468,8 +468,8 @@ def test_version(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])
     says = capsys.readouterr().out
-    found = (Path(__file__).parents[1] / "CMakeLists.txt").read_text()
-    version = re.search(r"project\(gr-deeprx VERSION (\S+)", found)[1]
+    project = (Path(__file__).parents[1] / "CMakeLists.txt").read_text()
+    version = re.search(r"project\(gr-deeprx VERSION (\S+)", project)[1]
     assert says == f"gr-deeprx {version}, GNU Radio {gr.version()}, PyTorch {torch.__version__}\n"
 
 

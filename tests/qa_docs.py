@@ -139,10 +139,10 @@ def test_training_command_lines_parse():
         "import json, sys; from command_lines import mistake; from deeprx_training.cli import main;"
         "json.dump([mistake(main, words) for words in json.load(sys.stdin)], sys.stdout)"
     )
-    found = in_training("-c", script, given=[words for _, words, _ in lines])
-    said = zip(lines, found, strict=True)
-    found = [f"{line}\n    {text}" for (line, _, whole), text in said if matters(text, whole)]
-    assert "\n".join(found) == ""
+    answers = in_training("-c", script, given=[words for _, words, _ in lines])
+    said = zip(lines, answers, strict=True)
+    wrong = [f"{line}\n    {text}" for (line, _, whole), text in said if matters(text, whole)]
+    assert "\n".join(wrong) == ""
 
 
 def test_every_recipe_key_is_explained():

@@ -173,11 +173,11 @@ class TestBlocks:
 class TestExamples:
     @pytest.mark.parametrize("path", FLOWGRAPHS, ids=lambda p: p.stem)
     def test_flowgraph_compiles_runs_and_ends(self, path, tmp_path):
-        made = subprocess.run(
+        compiled = subprocess.run(
             ["grcc", "-o", str(tmp_path), str(path)],
             env=environment(), capture_output=True, text=True, timeout=60,
         )  # fmt: skip
-        assert made.returncode == 0, made.stdout + made.stderr
+        assert compiled.returncode == 0, compiled.stdout + compiled.stderr
         generated = next(tmp_path.glob("*.py")).stem
         assert not (EXAMPLES / f"{generated}.py").exists()  # GRC would overwrite it
         ran = subprocess.run(

@@ -47,9 +47,9 @@ def test_block_receives_alike_with_two_batches_under_way():
     chosen = "(llrs or tag or tags or stats or batches or dropped or drops or swap)"
     chosen += " and not gpu and not engine and not latency"
     options = ["-q", "-p", "no:cacheprovider", "-k", chosen]
-    found = run_with_two_lanes("-m", "pytest", *options, "qa_receiver.py")
-    assert found.returncode == 0, found.stdout[-4000:]
-    assert " passed" in found.stdout
+    ran = run_with_two_lanes("-m", "pytest", *options, "qa_receiver.py")
+    assert ran.returncode == 0, ran.stdout[-4000:]
+    assert " passed" in ran.stdout
 
 
 def overlap(model):
@@ -147,9 +147,9 @@ def loses_its_device(model):
 
 
 def run_case(case, argument):
-    found = run_with_two_lanes("-c", f"import qa_gpu; qa_gpu.{case.__name__}({str(argument)!r})")
-    assert found.returncode == 0, found.stderr[-4000:]
-    return found
+    ran = run_with_two_lanes("-c", f"import qa_gpu; qa_gpu.{case.__name__}({str(argument)!r})")
+    assert ran.returncode == 0, ran.stderr[-4000:]
+    return ran
 
 
 @pytest.fixture
@@ -173,16 +173,16 @@ def test_every_slot_once(tmp_path, case):
 
 
 def test_lost_device_ends_the_flowgraph_with_one_line(model):
-    found = run_case(loses_its_device, model)
-    lines = [line for line in (found.stdout + found.stderr).splitlines() if "lost" in line]
+    ran = run_case(loses_its_device, model)
+    lines = [line for line in (ran.stdout + ran.stderr).splitlines() if "lost" in line]
     assert len(lines) == 1 and "cuda:0 is lost: unspecified launch failure" in lines[0], lines
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
 def test_gpu_receives_what_the_cpu_receives(tmp_path):
     """The shipped receivers' bits, batch by batch, as the stand-alone benchmark checks them."""
-    found = run(sys.executable, TESTS / "gpu" / "bench.py", "--out", tmp_path, "--seconds", "0.02")
-    assert found.returncode == 0, found.stdout + found.stderr
+    bench = run(sys.executable, TESTS / "gpu" / "bench.py", "--out", tmp_path, "--seconds", "0.02")
+    assert bench.returncode == 0, bench.stdout + bench.stderr
     report = json.loads((tmp_path / "gpu.json").read_text())
     assert report["models"]
     for model in report["models"]:

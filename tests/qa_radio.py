@@ -242,15 +242,15 @@ class TestSoftwareRadio:
         """An 8-bit receiver 10 ppm off at 915 MHz: what is lost is counted, and what it leaves."""
         recording = tmp_path / "air"
         options = ("--args=driver=software,drop_every_s=0.03", "--slots=120")
-        made = run_radio(tmp_path / "live", *options, f"--record={recording}")
-        (point,), radio = made["points"], made["radio"]
+        live = run_radio(tmp_path / "live", *options, f"--record={recording}")
+        (point,), radio = live["points"], live["radio"]
         assert radio["overflows"] >= 1
         assert radio["lost_samples"] == 16384 * radio["overflows"]
         assert 0 < point["missed_slots"] <= 4 * radio["overflows"]
         assert point["slots"] + point["missed_slots"] == 120
         assert 24 < radio["sinr_db"] < 27
         assert -13 < radio["level_dbfs"] < -11
-        assert made["points"][0]["synchronisation"]["cfo_hz"] == pytest.approx(-9150, abs=50)
+        assert live["points"][0]["synchronisation"]["cfo_hz"] == pytest.approx(-9150, abs=50)
         assert point["ber"] < 2e-3
         said = capsys.readouterr().out
         assert f"{radio['overflows']} overflows, {radio['lost_samples']} samples lost" in said
@@ -275,23 +275,23 @@ class TestSoftwareRadio:
             write(writer, samples)
 
         monkeypatch.setattr(RecordingWriter, "write", full)
-        made = run_radio(
+        kept = run_radio(
             tmp_path, "--args=driver=software,drop_every_s=0", "--slots=30",
             f"--record={tmp_path}/air", status=2,
         )  # fmt: skip
-        assert 5 <= made["points"][0]["slots"] < 30
-        assert made["points"][0]["missed_slots"] == 0  # what was not received any more is not lost
+        assert 5 <= kept["points"][0]["slots"] < 30
+        assert kept["points"][0]["missed_slots"] == 0  # what was not received any more is not lost
         assert "No space left on device: it all ends here" in capfd.readouterr().err
         assert Recording(tmp_path / "air.sigmf-meta").n_samples > 100_000
 
     def test_clock_offset_of_a_bad_crystal_at_wifi_frequency(self, tmp_path):
-        made = run_radio(
+        measured = run_radio(
             tmp_path, "--args=driver=software,preset=ideal,clock_ppm=-30", "--freq=2.45e9",
             "--slots=40",
         )  # fmt: skip
-        assert made["points"][0]["missed_slots"] == 0
-        assert made["points"][0]["synchronisation"]["cfo_hz"] == pytest.approx(73.5e3, abs=60)
-        assert made["radio"]["sinr_db"] > 28
+        assert measured["points"][0]["missed_slots"] == 0
+        assert measured["points"][0]["synchronisation"]["cfo_hz"] == pytest.approx(73.5e3, abs=60)
+        assert measured["radio"]["sinr_db"] > 28
 
     def test_two_processes(self, tmp_path):
         args = f"driver=software,address=ipc://{tmp_path}/air"
@@ -300,10 +300,10 @@ class TestSoftwareRadio:
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         try:
-            made = run_radio(tmp_path, f"--rx-args={args},drop_every_s=0", "--slots=30")
-            assert made["points"][0]["slots"] >= 30
-            assert made["points"][0]["ber"] < 1e-3
-            assert made["points"][0]["missed_slots"] == 0
+            measured = run_radio(tmp_path, f"--rx-args={args},drop_every_s=0", "--slots=30")
+            assert measured["points"][0]["slots"] >= 30
+            assert measured["points"][0]["ber"] < 1e-3
+            assert measured["points"][0]["missed_slots"] == 0
         finally:
             sender.send_signal(signal.SIGINT)
             _, said = sender.communicate(timeout=20)
@@ -311,15 +311,15 @@ class TestSoftwareRadio:
         assert said == ""
 
     def test_another_rate_moves_subcarriers_together(self, tmp_path):
-        made = run_radio(tmp_path, "--args=driver=software", "--rate=2e6", "--slots=20")
-        assert made["radio"]["sample_rate"] == 2e6
-        assert made["points"][0]["slots"] >= 15
+        measured = run_radio(tmp_path, "--args=driver=software", "--rate=2e6", "--slots=20")
+        assert measured["radio"]["sample_rate"] == 2e6
+        assert measured["points"][0]["slots"] >= 15
 
     def test_no_signal(self, tmp_path, capfd, monkeypatch):
         monkeypatch.setattr(radio_link, "_QUIET_S", 0.5)
         options = ["--args=driver=software,snr_db=-30", "--slots=20", "--receiver=baseline-sure"]
-        made = run_radio(tmp_path, *options, status=1)
-        assert [(p["slots"], p["missed_slots"]) for p in made["points"]] == [(0, 20)] * 2
+        measured = run_radio(tmp_path, *options, status=1)
+        assert [(p["slots"], p["missed_slots"]) for p in measured["points"]] == [(0, 20)] * 2
         said = capfd.readouterr()
         assert "synchronisation: 0 slots found" in said.out and "dBFS" in said.out
         last = said.err.splitlines()[-1]
@@ -335,8 +335,8 @@ class TestSoftwareRadio:
             return n
 
         monkeypatch.setattr(radio_link.Receiver, "slots", property(interrupt))
-        made = run_radio(tmp_path, "--args=driver=software", "--slots=100000", status=130)
-        assert 5 <= made["points"][0]["slots"] < 10_000
+        kept = run_radio(tmp_path, "--args=driver=software", "--slots=100000", status=130)
+        assert 5 <= kept["points"][0]["slots"] < 10_000
         assert "what was measured" in capfd.readouterr().err
 
 
@@ -348,19 +348,19 @@ class TestSoapy:
     def test_loopback_with_losses(self, tmp_path, capfd):
         """Through gr-soapy's own sink and source, one overflow, one underflow."""
         args = "driver=loopback,overflow_at=300000,underflow_at=300000"
-        made = run_radio(tmp_path, f"--args={args}", "--slots=80", "--rx-antennas=LNAW,LNAL")
-        (point,), radio = made["points"], made["radio"]
+        measured = run_radio(tmp_path, f"--args={args}", "--slots=80", "--rx-antennas=LNAW,LNAL")
+        (point,), radio = measured["points"], measured["radio"]
         assert (radio["overflows"], radio["underflows"]) == (1, 1)
         assert 2 <= point["missed_slots"] <= 4
         assert point["slots"] + point["missed_slots"] == 80
         assert radio["sinr_db"] > 30
-        assert made["points"][0]["synchronisation"]["locks"] == 2
+        assert measured["points"][0]["synchronisation"]["locks"] == 2
         assert "sO" in capfd.readouterr().err
 
     def test_gain_reaches_the_device(self, tmp_path):
-        made = run_radio(tmp_path, "--args=driver=loopback,run=gain", "--slots=30", "--rx-gain=6")
-        assert made["points"][0]["missed_slots"] == 0
-        assert made["radio"]["level_dbfs"] == pytest.approx(-6, abs=1.5)  # noise before and after
+        tuned = run_radio(tmp_path, "--args=driver=loopback,run=gain", "--slots=30", "--rx-gain=6")
+        assert tuned["points"][0]["missed_slots"] == 0
+        assert tuned["radio"]["level_dbfs"] == pytest.approx(-6, abs=1.5)  # noise before and after
 
     @pytest.mark.parametrize(
         ("options", "says"),
@@ -423,10 +423,10 @@ class TestUhd:
 
     def test_source_is_set_up(self, monkeypatch):
         device = self.device(uhd.usrp_source)
-        made = mock.Mock(return_value=device)
-        monkeypatch.setattr(uhd, "usrp_source", made)
+        source = mock.Mock(return_value=device)
+        monkeypatch.setattr(uhd, "usrp_source", source)
         UhdRadio("type=b200").source(Tuning(RATE, 2.4e9, 40.0, ("RX2", "TX/RX")), 2)
-        args, stream = made.call_args.args
+        args, stream = source.call_args.args
         assert args == "type=b200"
         assert (stream.cpu_format, list(stream.channels)) == ("fc32", [0, 1])
         device.set_samp_rate.assert_called_once_with(RATE)
@@ -493,11 +493,11 @@ watch(sys.argv[1], lambda top: len(top.points(slots=20)) == 2, found)
 def compiled(tmp_path_factory):
     folder = tmp_path_factory.mktemp("examples")
     names = ("radio_software", "radio_loopback_soapy", "radio_loopback_uhd")
-    made = subprocess.run(
+    grcc = subprocess.run(
         ["grcc", "-o", folder, *(ROOT / f"examples/{name}.grc" for name in names)],
         env=environment(), capture_output=True, text=True, timeout=100,
     )  # fmt: skip
-    assert made.returncode == 0, made.stdout + made.stderr
+    assert grcc.returncode == 0, grcc.stdout + grcc.stderr
     return folder
 
 
@@ -509,25 +509,25 @@ class TestExamples:
         )  # fmt: skip
         assert ran.returncode == 0, ran.stderr
         (said,) = [line for line in ran.stdout.splitlines() if line.startswith("[{")]
-        found, points = json.loads(said)
+        synchronised, points = json.loads(said)
         assert {p["receiver"] for p in points} == {"baseline-lmmse", "deeprx-realtime-1"}
-        return found, points
+        return synchronised, points
 
     def test_software_radio(self, compiled):
-        found, points = self.watch(compiled, "radio_software")
-        assert found["cfo_hz"] == pytest.approx(-9150, abs=100)
+        synchronised, points = self.watch(compiled, "radio_software")
+        assert synchronised["cfo_hz"] == pytest.approx(-9150, abs=100)
         assert all(point["ber"] < 0.05 for point in points)
 
     def test_soapy_flowgraph(self, compiled, loopback_device):
         script = compiled / "radio_loopback_soapy.py"
-        script.write_text(re.sub(r"\blime\b", "loopback", made := script.read_text()))
-        assert script.read_text() != made
+        script.write_text(re.sub(r"\blime\b", "loopback", generated := script.read_text()))
+        assert script.read_text() != generated
         _, points = self.watch(compiled, "radio_loopback_soapy")
         assert all(point["ber"] < 0.01 for point in points)
 
     def test_uhd_flowgraph_compiles(self, compiled):
-        made = (compiled / "radio_loopback_uhd.py").read_text()
-        assert "uhd.usrp_sink(" in made and "uhd.usrp_source(" in made
+        script = (compiled / "radio_loopback_uhd.py").read_text()
+        assert "uhd.usrp_sink(" in script and "uhd.usrp_source(" in script
 
     @pytest.mark.parametrize("device", [[], ["--args", "driver=loopback,run=script"]])
     def test_script(self, soapy_loopback, device):

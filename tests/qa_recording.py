@@ -132,14 +132,14 @@ class TestWriting:
 
     def test_metadata_say_who_when_and_what_with(self, tmp_path):
         write(tmp_path / "a", noise(1, 10), hw="a radio", author="Ada", frequency_hz=1e9)
-        made = json.loads((tmp_path / "a.sigmf-meta").read_text())
-        assert made["global"]["core:hw"] == "a radio"
-        assert made["global"]["core:author"] == "Ada"
-        assert made["global"]["core:extensions"] == [
+        metadata = json.loads((tmp_path / "a.sigmf-meta").read_text())
+        assert metadata["global"]["core:hw"] == "a radio"
+        assert metadata["global"]["core:author"] == "Ada"
+        assert metadata["global"]["core:extensions"] == [
             {"name": "deeprx", "version": "1.0.0", "optional": True}
         ]
-        assert made["captures"][0]["core:frequency"] == 1e9
-        assert made["captures"][0]["core:datetime"].endswith("Z")
+        assert metadata["captures"][0]["core:frequency"] == 1e9
+        assert metadata["captures"][0]["core:datetime"].endswith("Z")
 
     def test_the_journal_is_a_valid_recording_at_any_time(self, tmp_path):
         writer = RecordingWriter(tmp_path / "a", 1, RATE, sent=SENT, journal_s=0.02)
@@ -272,12 +272,12 @@ class TestRecordingSink:
         top.run()
         assert sink.error() is None
         assert sink.samples() == 1000
-        made = json.loads((tmp_path / "a.sigmf-meta").read_text())
-        first, second = made["captures"]
+        metadata = json.loads((tmp_path / "a.sigmf-meta").read_text())
+        first, second = metadata["captures"]
         assert first["core:frequency"] == 1e9
         assert first["core:datetime"] == "2001-09-09T01:46:40.250000000Z"
         assert (second["core:sample_start"], second["core:frequency"]) == (700, 2e9)
-        assert made["annotations"] == []
+        assert metadata["annotations"] == []
         recording = Recording(tmp_path / "a")
         assert [(c.start, c.n_samples) for c in recording.captures] == [(0, 700), (700, 300)]
         assert_valid(tmp_path / "a.sigmf-meta")
@@ -417,7 +417,7 @@ def encode(samples, name):
 
 def put(path, samples, name, captures=(), annotations=(), data=None, **fields):
     """A recording by hand."""
-    made = {
+    shared = {
         "core:datatype": name,
         "core:version": "1.2.0",
         "core:sample_rate": RATE,
@@ -425,7 +425,7 @@ def put(path, samples, name, captures=(), annotations=(), data=None, **fields):
         "core:extensions": [{"name": "deeprx", "version": "1.0.0", "optional": True}],
     } | fields
     text = json.dumps(
-        {"global": made, "captures": list(captures), "annotations": list(annotations)}
+        {"global": shared, "captures": list(captures), "annotations": list(annotations)}
     )
     meta = path.with_suffix(".sigmf-meta")
     meta.write_text(text)

@@ -83,14 +83,14 @@ class TestAgainstLoopback:
         assert main([*command, *loopback, "--out", str(tmp_path)]) == 0
         wanted = report.read(tmp_path / "report.json")
         path = record(tmp_path / "a", "--datatype", "cf32_le", *recording)
-        found = replay(path, *replaying, receivers=(BASELINE, SURE))
+        again = replay(path, *replaying, receivers=(BASELINE, SURE))
         same = ("receiver", "model_sha256", "channel", "delay_spread_s", "doppler_hz", "snr_db",
                 "sinr_db", "seed", "n_prb", "n_rx", "sync", "slots", "missed_slots", "clusters",
                 "bits", "bit_errors", "ber_ci95", "flop_per_slot")  # fmt: skip
-        for ours, theirs in zip(found["points"], wanted["points"], strict=True):
+        for ours, theirs in zip(again["points"], wanted["points"], strict=True):
             assert {k: ours[k] for k in same} == {k: theirs[k] for k in same}
-        assert found["comparisons"] == wanted["comparisons"]
-        assert found["points"][0]["missed_slots"] == 0
+        assert again["comparisons"] == wanted["comparisons"]
+        assert again["points"][0]["missed_slots"] == 0
 
     @pytest.mark.parametrize("kind", ["--collection", "--archive"])
     def test_sixteen_bits_in_any_form(self, recorded, tmp_path, kind):
@@ -104,9 +104,9 @@ class TestAgainstLoopback:
 
     def test_annotated_slots_of_a_recording_with_preamble(self, recorded):
         (aligned,) = replay(recorded, "--aligned")["points"]
-        (found,) = replay(recorded)["points"]
+        (synchronised,) = replay(recorded)["points"]
         assert (aligned["slots"], aligned["missed_slots"], aligned["sync"]) == (40, 0, False)
-        assert aligned["bit_errors"] == pytest.approx(found["bit_errors"], rel=0.2)
+        assert aligned["bit_errors"] == pytest.approx(synchronised["bit_errors"], rel=0.2)
 
 
 class TestSameBits:
@@ -148,9 +148,9 @@ class TestSameBits:
         models = ("baseline-lmmse", "baseline-sure", "deeprx-student")
         paths = [ROOT / "models" / f"{model}.pt" for model in models]
         Recording(GOLDEN / f"{name}.sigmf-meta").verify()
-        indices, found = replayed(GOLDEN / f"{name}.sigmf-meta", *paths)
+        indices, llrs_by_model = replayed(GOLDEN / f"{name}.sigmf-meta", *paths)
         assert indices == kept["slots"].tolist()
-        for model, llrs in zip(models, found, strict=True):
+        for model, llrs in zip(models, llrs_by_model, strict=True):
             bits, sure = (
                 np.unpackbits(kept[f"{model} {what}"], axis=1, count=llrs.shape[1]).astype(bool)
                 for what in ("bits", "sure")
@@ -178,11 +178,11 @@ class TestForeignRecordings:
 
     def test_without_truth(self, copied, capsys):
         rewrite(copied, without_annotations)
-        made = replay(copied, *self.UNSAID, receivers=(BASELINE, SURE))
-        point = made["points"][0]
+        measured = replay(copied, *self.UNSAID, receivers=(BASELINE, SURE))
+        point = measured["points"][0]
         assert (point["slots"], point["bits"], point["ber"], point["seed"]) == (40, 0, None, None)
         assert point["channel"] is None
-        assert made["comparisons"] == []
+        assert measured["comparisons"] == []
         text = capsys.readouterr().out
         assert "baseline-lmmse: no truth; estimated from its own LLRs: BER" in text
         truth = replay(copied, *self.UNSAID, "--seed", "3")["points"][0]
@@ -235,8 +235,8 @@ class TestForeignRecordings:
         writer.capture(first.shape[1], 2e9)
         writer.write(list(second))
         writer.close()
-        made = replay(tmp_path / "b.sigmf-meta", *self.UNSAID, "--seed", "3")
-        (point,) = made["points"]
+        measured = replay(tmp_path / "b.sigmf-meta", *self.UNSAID, "--seed", "3")
+        (point,) = measured["points"]
         # the gap cuts slot 13 short; slot 26 is the first whole one again
         assert (point["slots"], point["missed_slots"]) == (27, 13)
         assert 0.01 < point["ber"] < 0.1
@@ -266,9 +266,9 @@ class TestForeignRecordings:
         writer = RecordingWriter(copied.parent / "b", 2, recording.sample_rate, "cf32_le")
         writer.write(list(samples))
         writer.close()
-        made = replay(copied.parent / "b.sigmf-meta", *self.UNSAID, "--seed", "3")
-        assert made["points"][0]["synchronisation"]["bad_samples"] == 11
-        assert made["points"][0]["slots"] == 40
+        measured = replay(copied.parent / "b.sigmf-meta", *self.UNSAID, "--seed", "3")
+        assert measured["points"][0]["synchronisation"]["bad_samples"] == 11
+        assert measured["points"][0]["slots"] == 40
         assert "11 bad samples" in capsys.readouterr().out
 
     def test_bad_samples_of_annotated_slots_drop_them(self, copied):
@@ -288,10 +288,10 @@ class TestForeignRecordings:
         writer.write(list(noise))
         writer.close()
         path, two = tmp_path / "b.sigmf-meta", (BASELINE, SURE)
-        made = replay(path, *self.UNSAID, "--seed", "3", receivers=two, status=1)
-        for point in made["points"]:
+        measured = replay(path, *self.UNSAID, "--seed", "3", receivers=two, status=1)
+        for point in measured["points"]:
             assert (point["slots"], point["bits"], point["llr_quality"]) == (0, 0, None)
-        assert len(made["points"]) == 2 and not made["comparisons"]
+        assert len(measured["points"]) == 2 and not measured["comparisons"]
         said = capsys.readouterr()
         assert "baseline-lmmse" in said.out and "baseline-sure" in said.out
         assert "0 slots found" in said.out

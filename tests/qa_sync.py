@@ -65,16 +65,16 @@ def test_finds_the_slots_over_tdl_a(snr_db, share):
     """8 independent runs of 100 slots, each begun cold, 1 kHz CFO."""
     config = SlotConfig()
     samples = transmitted(config, 100)
-    found, offsets = 0, []
+    in_place, offsets = 0, []
     for seed in range(8):
         slots, sync = synchronise(receive(samples, snr_db, seed))
         for slot in slots:
             error = slot.start - first_window(config) - slot.slot_index * sync.period
-            found += -8 <= error <= 1
+            in_place += -8 <= error <= 1
             offsets.append(slot.cfo_hz - 1000)
         assert all(a.slot_index < b.slot_index for a, b in pairwise(slots))
         assert sync.missed == slots[-1].slot_index - slots[0].slot_index + 1 - len(slots)
-    assert found >= share * 800
+    assert in_place >= share * 800
     assert np.sqrt(np.mean(np.square(offsets))) < 80
 
 

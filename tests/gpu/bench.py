@@ -67,17 +67,17 @@ class Engine:
         self.c.engine_stream.restype = ctypes.c_double
         self.config = SlotConfig(n_prb=26, modulation="16QAM")
         n_prb, modulation = self.config.n_prb, self.config.modulation.encode()
-        found = self.c.engine_load(
+        handle = self.c.engine_load(
             str(path).encode(),
             *(n_prb, N_RX, modulation, device.encode(), threads, max_batch, int(tf32)),
         )
-        self.engine = ctypes.c_void_p(self._checked(found))
+        self.engine = ctypes.c_void_p(self._checked(handle))
         self.stride = self.c.engine_llr_stride(self.engine)
 
-    def _checked(self, found):
-        if not found:
+    def _checked(self, answer):
+        if not answer:
             raise RuntimeError(self.c.engine_error().decode())
-        return found
+        return answer
 
     def close(self):
         self.c.engine_free(self.engine)
@@ -90,7 +90,7 @@ class Engine:
 
     def llrs(self, y: np.ndarray, p: np.ndarray, batch: int) -> np.ndarray:
         """LLRs of all slots, float32 [slots, 14, n_sc, stride], in batches."""
-        found = []
+        batches = []
         for first in range(0, len(y), batch):
             for slot in range(batch):
                 grid = self.c.engine_grid(self.engine, slot)
@@ -99,8 +99,8 @@ class Engine:
                 ctypes.memmove(pilots, p.ctypes.data, p.nbytes)
             llr = self._checked(self.c.engine_infer(self.engine, batch))
             shape = (batch, 14, self.config.n_sc, self.stride)
-            found.append(np.ctypeslib.as_array(llr, shape).copy())
-        return np.concatenate(found)
+            batches.append(np.ctypeslib.as_array(llr, shape).copy())
+        return np.concatenate(batches)
 
     def time(self, batch: int, calls: int) -> np.ndarray:
         """Seconds of each call, one after another."""
@@ -175,7 +175,7 @@ def python_reference(path: str, seconds: float) -> dict:
     """The bare TorchScript call from Python, and its CUDA graph, on tensors on the GPU."""
     import torch
 
-    found = {}
+    rows = {}
     module = torch.jit.freeze(torch.jit.load(path).eval().to("cuda"))
     for batch in ENERGY_BATCHES:
         y, p, _ = make_slots(SlotConfig(n_prb=26, modulation="16QAM"), batch)
@@ -198,7 +198,7 @@ def python_reference(path: str, seconds: float) -> dict:
                 for _ in range(5):
                     module(y, p, 4)
                 row = {"call_s": per_call(lambda y=y, p=p: module(y, p, 4))}
-            found[str(batch)] = row
+            rows[str(batch)] = row
             try:
                 graph = torch.cuda.CUDAGraph()
                 with torch.cuda.graph(graph, stream=stream):
@@ -209,7 +209,7 @@ def python_reference(path: str, seconds: float) -> dict:
                 cause = re.search(r"^\w+: (.*)", str(error), re.MULTILINE)
                 row["graph_error"] = cause[1] if cause else str(error).partition("\n")[0]
                 break  # a failed capture may spoil what follows
-    return found
+    return rows
 
 
 def worker(arguments) -> None:
@@ -236,9 +236,9 @@ def worker(arguments) -> None:
 
     def each(name, sizes, function):
         """Fills result[name] by batch size; what there is stays if a later size fails."""
-        found = result.setdefault(name, {})
+        rows = result.setdefault(name, {})
         for batch in sizes:
-            found[str(batch)] = function(batch)
+            rows[str(batch)] = function(batch)
             save()
 
     def load():
@@ -356,11 +356,11 @@ def table(report: dict) -> str:
         f"{'model':26}{'batch':>6}{'graphs':>8}{'p50 ms':>9}{'p99 ms':>9}{'slots/s':>10}"
         f"{'streamed':>10}{'mJ/slot':>9}{'net':>8}"
     ]
-    for found in report["models"]:
-        name = found["model"] + ("" if found["tf32"] else " fp32")
+    for model in report["models"]:
+        name = model["model"] + ("" if model["tf32"] else " fp32")
         for how in ("eager", "graphs"):
-            for batch, t in found.get(how, {}).items():
-                energy = found.get(f"energy_{how}", {}).get(batch, {})
+            for batch, t in model.get(how, {}).items():
+                energy = model.get(f"energy_{how}", {}).get(batch, {})
                 joules = [energy.get("joules_per_slot"), energy.get("net_joules_per_slot")]
                 joules = ["" if j is None else f"{j * 1e3:.3g}" for j in joules]
                 lines.append(
@@ -369,15 +369,15 @@ def table(report: dict) -> str:
                     f"{t['slots_per_s_streamed']:10.0f}{joules[0]:>9}{joules[1]:>8}"
                     f"  {energy.get('reason', '')}"
                 )
-        lines.append(f"  {name}: {found.get('engine', 'not loaded')}")
+        lines.append(f"  {name}: {model.get('engine', 'not loaded')}")
         for how in ("eager", "graphs"):
-            for batch, c in found.get(f"against_cpu_{how}", {}).items():
+            for batch, c in model.get(f"against_cpu_{how}", {}).items():
                 lines.append(
                     f"  {how}, batch {batch}, against the CPU: LLRs of {c['rms_llr']:.3g} RMS "
                     f"differ by {c['rms_difference']:.2g} RMS, {c['max_difference']:.2g} at most; "
                     f"{c['bits_decided_otherwise']} of {c['bits']} bits decided otherwise"
                 )
-        lines += [f"  {part}: {error}" for part, error in found["errors"].items()]
+        lines += [f"  {part}: {error}" for part, error in model["errors"].items()]
     return "\n".join(lines)
 
 
