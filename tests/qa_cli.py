@@ -2,6 +2,7 @@
 import argparse
 import importlib
 import json
+import random
 import re
 import signal
 import subprocess
@@ -10,12 +11,13 @@ import time
 import zipfile
 from pathlib import Path
 
+import message_ports as ports
 import numpy as np
 import pytest
 import torch
 from gnuradio import gr
 from gnuradio.deeprx.cli import COMMANDS, doctor, info, main, make_parser
-from gnuradio.deeprx.models.file import model_path
+from gnuradio.deeprx.models.file import model_path, read_model_file
 from receiver_models import save
 from torch import nn
 
@@ -605,7 +607,6 @@ LIMIT = {
         ({"trained": {"sir_db": [0, 36]}}, ["SIR 0 to 36 dB"], ["channels", "errors over", "DMRS"]),
         ({"trained": None, "limits": None}, [], ["trained", "errors over"]),
         ({"limits": []}, [], ["trained", "errors over"]),
-        ({"trained": {"snr_db": "x"}, "limits": [5]}, ['{"snr_db": "x"}', "[5]"], []),
     ],
 )
 def test_info_says_what_a_receiver_was_trained_for(tmp_path, capsys, metadata, says, silent):
@@ -617,6 +618,39 @@ def test_info_says_what_a_receiver_was_trained_for(tmp_path, capsys, metadata, s
         assert words in shown
     for words in silent:
         assert words not in shown
+
+
+def test_info_refuses_or_shows_whatever_a_file_says_of_itself(tmp_path, capsys):
+    path, known = tmp_path / "x.pt", read_model_file("deeprx-slim-0").metadata
+    with zipfile.ZipFile(model_path("deeprx-slim-0")) as archive:
+        records = {name: archive.read(name) for name in archive.namelist()}
+    tries = [(place, value) for place in ports.places(known) for value in ports.BAD]
+    shown = 0
+    for place, value in random.Random(1).sample(tries, 400):
+        said = json.dumps(ports.changed(known, place, value)).encode()
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, data in records.items():
+                archive.writestr(name, said if name.endswith("/deeprx.json") else data)
+        status = main(["info", str(path)])
+        out, err = capsys.readouterr()
+        assert "\x1b" not in out + err and "\u202e" not in out + err, (place, value)
+        assert (status, err.count("\n")) in ((0, 0), (2, 1)), (place, value, err)
+        shown += status == 0
+    assert 20 < shown < 380
+
+
+def test_a_name_that_a_terminal_obeys_is_shown_harmlessly(capsys):
+    assert main(["info", "no\x1b]0;owned\x07such\n.pt"]) == 2
+    assert "no?]0;owned?such .pt: no such model file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["[/red]", "[bold]x", ":smile:"])
+def test_names_with_brackets_are_shown_as_they_are(tmp_path, capsys, name):
+    path = tmp_path / f"{name.replace('/', '')}.pt"
+    save(LeastSquares(), path, name=name)
+    assert main(["info", str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert name in shown and path.name in shown
 
 
 @pytest.mark.parametrize(
@@ -640,7 +674,7 @@ def test_info_refuses_other_files(tmp_path, capsys, content, says):
         ({"deeprx.json": "{"}, "deeprx.json is not JSON"),
         ({"deeprx.json": "[]"}, "expected contract 'deeprx.model/1', found 'list'"),
         ({"deeprx.json": json.dumps({"contract": "deeprx.model/2"})}, "found 'deeprx.model/2'"),
-        ({"deeprx.json": json.dumps({"contract": "deeprx.model/1"})}, "expected a name"),
+        ({"deeprx.json": json.dumps({"contract": "deeprx.model/1"})}, "deeprx.json lacks 'name'"),
     ],
 )
 def test_info_refuses_other_contracts(tmp_path, capsys, extra, says):

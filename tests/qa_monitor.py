@@ -30,15 +30,21 @@ COMMAND = [sys.executable, "-m", "gnuradio.deeprx", "monitor"]
 
 
 @contextmanager
-def publishing(port, every_s=0.05, **fields):
-    """A publisher in the background, as a probe in its flowgraph; slots and errors grow."""
+def publishing(port, every_s=0.05, stranger=None, **fields):
+    """A publisher in the background, as a probe in its flowgraph; slots and errors grow. stranger:
+    the receiver's name in a second message each time.
+    """
     publisher, stop = Publisher(str(port), source="roof"), threading.Event()
 
     def publish():
         slots = 400
         while not stop.wait(every_s):
             slots += 10
-            publisher.publish(made(slots=slots, errors=10 * slots, **fields))
+            report = made(slots=slots, errors=10 * slots, **fields)
+            publisher.publish(report)
+            if stranger:
+                report["points"][0]["receiver"] = stranger
+                publisher.publish(report)
 
     thread = threading.Thread(target=publish)
     thread.start()
@@ -163,8 +169,8 @@ def test_live_view_in_a_terminal():
         return all(text.encode() in seen for text in texts)
 
     try:
-        with publishing(port, receiver="evil\x1b]0;title\x07"):
-            until(lambda: shows("evil?]0;title?", "waiting", " live ", "▁"))
+        with publishing(port, stranger="evil\x1b]0;title\x07"):
+            until(lambda: shows("deeprx-student", "unreadable", "evil", "waiting", " live ", "▁"))
         seen = b""
         until(lambda: shows("stale: silent for"), STALE_S + 10)
         process.send_signal(signal.SIGINT)

@@ -97,9 +97,11 @@ def results(folder, path, **points):
 def test_results_go_into_the_file_that_they_are_of(tmp_path):
     path = shutil.copy(SMALL, tmp_path / "m.pt")
     limit = {"condition": "c", "errors_over_classical": 1.5, "ci95": [1.4, 1.6], "classical": "b"}
-    results(tmp_path, path, ber=dict.fromkeys(MEASURED, 1), limits=limit | {"slots": 3})
+    rate = dict(read(path)["ber"][0], seed=5)
+    assert rate.keys() == MEASURED.keys()
+    results(tmp_path, path, ber=rate | {"more": 1}, limits=limit | {"slots": 3})
     assert describe(path, tmp_path) == read(path)
-    assert read(path)["ber"] == [dict.fromkeys(MEASURED, 1)] and read(path)["limits"] == [limit]
+    assert read(path)["ber"] == [rate] and read(path)["limits"] == [limit]
     other = shutil.copy(ROOT / "models" / "deeprx-slim-1.pt", tmp_path / "deeprx-slim-1.pt")
     good = Path(other).read_bytes()
     with pytest.raises(TrainingError, match=r"ber\.json: measured of another deeprx-slim-1"):

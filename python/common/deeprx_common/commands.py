@@ -13,6 +13,7 @@ from importlib import import_module
 
 from . import packages
 from .options import Parser
+from .printable import printable
 from .stopping import stop_on_sigterm
 
 FAILED = 3  # exit status of what is nobody's mistake but the program's
@@ -70,7 +71,7 @@ def run_command(
         known = isinstance(error, ValueError | RuntimeError | OSError | ImportError)
         line = _one_line(error) if known else f"{type(error).__name__}: {_one_line(error)}"
         hint = "" if debug or _is_told(error) else " (--debug shows where)"
-        print(f"{parser.prog}: error: {line}{hint}", file=sys.stderr)
+        print(f"{parser.prog}: error: {printable(line, 4000)}{hint}", file=sys.stderr)
         return 2 if known and not isinstance(error, Failure) else FAILED
 
 
@@ -91,4 +92,4 @@ def _one_line(error: Exception) -> str:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, ImportError):
         return packages.advice(error)
-    return " ".join(str(error).split())
+    return str(error)

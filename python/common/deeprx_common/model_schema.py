@@ -4,26 +4,43 @@
 The block reads what it needs of it and checks that once more (model_info.cc).
 """
 
-from .schema import COUNT, DICT, INTERVAL, LIST, NUMBER, TEXT, WHOLE
+from .schema import (
+    COUNT,
+    DICT,
+    INDICES,
+    INTERVAL,
+    NUMBER,
+    POSITIVE,
+    RATE,
+    RATES,
+    TEXT,
+    TEXTS,
+    WHOLE,
+    check,
+    parse_json,
+    partial,
+    several,
+    table,
+)
 
 CONTRACT = "deeprx.model/1"
 
 FLOP = {
-    "n_prb": COUNT.of("PRB of the slot that was counted."),
+    "n_prb": POSITIVE.of("PRB of the slot that was counted."),
     "n_rx": COUNT.of("Its antennas."),
-    "bits": COUNT.of("Its bits a symbol."),
+    "bits": COUNT.of("Its bits a symbol.", True),
     "matmul": COUNT.of("FLOP of convolutions and matrix products, two a multiply-accumulate."),
     "other": COUNT.of("FLOP of everything else, by documented formula."),
 }
 TRAINED = {
-    "channels": LIST.of("3GPP channel models."),
-    "delay_spread_s": INTERVAL.of("Delay spread in seconds, drawn evenly from lowest to highest."),
+    "channels": TEXTS.of("3GPP channel models."),
+    "delay_spread_s": INTERVAL.of("Delay spread in seconds, drawn evenly between them."),
     "doppler_hz": INTERVAL.of("Doppler in Hz, likewise."),
     "snr_db": INTERVAL.of("SNR in dB, likewise."),
-    "sir_db": INTERVAL.or_null("SIR in dB where there was an interferer; null: there was none."),
-    "modulations": LIST.of("Modulations."),
-    "dmrs_symbols": LIST.of("How many DMRS symbols a slot had."),
-    "n_rx": LIST.of("Antennas."),
+    "sir_db": INTERVAL.or_null("SIR in dB of an interferer; null: there was none."),
+    "modulations": TEXTS.of("Modulations."),
+    "dmrs_symbols": INDICES.of("How many DMRS symbols a slot had."),
+    "n_rx": INDICES.of("Antennas."),
 }
 LIMIT = {
     "condition": TEXT.of("What was received, in words."),
@@ -35,10 +52,10 @@ MEASURED = {
     "domain": TEXT.of("frequency, or time with inter-carrier interference and residual offsets."),
     "channel": TEXT.of("3GPP channel models, joined by +."),
     "modulation": TEXT.of("Modulation."),
-    "dmrs": LIST.of("DMRS symbols."),
+    "dmrs": INDICES.of("DMRS symbols."),
     "sinr_db": NUMBER.of("SINR in dB a data resource element and antenna."),
-    "ber": NUMBER.of("Uncoded bit error rate."),
-    "ber_ci95": INTERVAL.of("Its 95 % interval over clusters."),
+    "ber": RATE.of("Uncoded bit error rate."),
+    "ber_ci95": RATES.of("Its 95 % interval over clusters."),
     "slots": COUNT.of("Slots."),
     "clusters": COUNT.of("Independent channels among them."),
     "seed": WHOLE.of("Seed of the slots."),
@@ -48,22 +65,35 @@ MODEL = {
     "name": TEXT.of("The receiver's name in reports."),
     "kind": TEXT.of("teacher, student or baseline.", optional=True),
     "precision": TEXT.of("Of the convolutions: float32, bfloat16 or int8.", optional=True),
-    "requires": LIST.of("What a machine must have: cuda, or instructions for bfloat16 or int8."),
+    "requires": TEXTS.of("What a machine must have: cuda, or instructions for bfloat16 or int8."),
     "quantized_engine": TEXT.or_null("LibTorch's engine of int8 operators; null: none."),
-    "engines": LIST.of("Forms that the file holds: torchscript, openvino.", optional=True),
-    "prb_multiple_of": COUNT.of("It takes multiples of so many PRB."),
-    "n_rx": LIST.of("Numbers of antennas that it takes."),
+    "engines": TEXTS.of("Forms that the file holds: torchscript, openvino.", optional=True),
+    "prb_multiple_of": POSITIVE.of("It takes multiples of so many PRB."),
+    "n_rx": INDICES.of("Numbers of antennas that it takes."),
     "n_sym": COUNT.of("Symbols of a slot: 14."),
-    "dmrs": LIST.or_null("Lists of DMRS symbols that it takes; null: any."),
-    "modulations": LIST.of("Modulations that it takes."),
+    "dmrs": several(INDICES).or_null("Lists of DMRS symbols that it takes; null: any."),
+    "modulations": TEXTS.of("Modulations that it takes."),
     "bits": COUNT.of("LLRs that it gives for a resource element, at most."),
     "params": COUNT.of("Parameters.", optional=True),
-    "flop_per_slot": DICT.or_null("What a slot costs.", optional=True),
-    "trained": DICT.or_null("Ranges that training slots were drawn from.", optional=True),
-    "limits": LIST.of("Where it was measured against the best classical receiver.", optional=True),
+    "flop_per_slot": table(FLOP).or_null("What a slot costs.", optional=True),
+    "trained": table(partial(TRAINED)).or_null("Ranges of the training slots.", True),
+    "limits": several(table(LIMIT)).or_null("Against the best classical receiver.", True),
     "training": DICT.of("Recipe, its hash, net, steps; empty: nothing was trained.", optional=True),
-    "ber": LIST.of("Bit error rates as measured.", optional=True),
+    "ber": several(table(MEASURED)).of("Bit error rates as measured.", optional=True),
     "torch": TEXT.of("PyTorch that wrote it.", optional=True),
     "git": TEXT.of("Revision of gr-deeprx that wrote it.", optional=True),
     "licence": TEXT.of("SPDX identifier.", optional=True),
 }
+
+
+def parse_model_json(text: str | bytes) -> dict:
+    """What deeprx.json says. Raises ValueError with one line where it departs from its schema."""
+    try:
+        metadata = parse_json(text)
+    except ValueError as error:
+        raise ValueError(f"deeprx.json is not JSON: {error}") from None
+    found = metadata.get("contract") if isinstance(metadata, dict) else type(metadata).__name__
+    if found != CONTRACT:
+        raise ValueError(f"expected contract {CONTRACT!r}, found {found!r:.80}")
+    check(metadata, MODEL, "deeprx.json")
+    return metadata

@@ -13,15 +13,18 @@ FILE_WIDTH = 160  # characters: a file has no width to fold tables to
 
 
 def make_console() -> Console:
-    """Where tables go: the terminal, or a file or pipe in its place."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=FILE_WIDTH)
+    """Where tables go: the terminal, or a file or pipe in its place. Texts are shown as they are:
+    the brackets of a name are no markup.
+    """
+    plain = {"highlight": False, "markup": False, "emoji": False}
+    console = Console(**plain)
+    return console if console.is_terminal else Console(**plain, width=FILE_WIDTH)
 
 
 def progress_bar(console: Console, counts: str = "", width: int = 0) -> Progress:
     """Description, bar, counts (with the task's fields) and time left; nothing in a file."""
     return Progress(
-        TextColumn(f"{{task.description:{width}}}"),
+        TextColumn(f"{{task.description:{width}}}", markup=False),
         BarColumn(),
         TextColumn(f"{counts}  left"),
         TimeRemainingColumn(),

@@ -3,9 +3,9 @@
 
 import json
 
-from rich.markup import escape
 from rich.table import Table
 
+from deeprx_common.printable import printable
 from deeprx_common.terminal import make_console
 
 from ..deeprx_python import engines, instructions
@@ -22,15 +22,15 @@ def run(arguments) -> int:
     console = make_console()
     for path in arguments.model:
         model = read_model_file(path)
-        table = Table(title=str(path), title_justify="left", show_header=False)
+        table = Table(title=printable(path), title_justify="left", show_header=False)
         table.add_column(style="bold", no_wrap=True)
         table.add_column(overflow="fold")
         for key, value in model.metadata.items():
             if key not in _WORDS:
-                table.add_row(key, escape(_cell(key, value)))
+                table.add_row(key, _cell(key, value))
             elif value:
                 title, words = _WORDS[key]
-                table.add_row(title, escape(_worded(words, value)))
+                table.add_row(title, words(value))
         table.add_row("on this machine's CPU", _here(model.metadata))
         table.add_row("file size", f"{model.path.stat().st_size:,} bytes")
         table.add_row("sha256", model.sha256)
@@ -41,7 +41,10 @@ def run(arguments) -> int:
 def _here(metadata: dict) -> str:
     precision = metadata.get("precision", "float32")
     carried = metadata.get("engines", ["torchscript"])
-    engine = [e for e in engines() if e.partition(" ")[0].lower() in carried][-1]
+    known = [e for e in engines() if e.partition(" ")[0].lower() in carried]
+    if not known:
+        return f"nothing: no engine for {', '.join(carried) or 'an empty file'}"
+    engine = known[-1]
     by = instructions(precision) or f"slow: no {precision} instructions"
     return f"{engine}, {precision}, {by}"
 
@@ -60,14 +63,6 @@ def _cell(key: str, value) -> str:
             f"{k}: {v if isinstance(v, str) else json.dumps(v)}" for k, v in value.items()
         )
     return json.dumps(value)
-
-
-def _worded(words, value) -> str:
-    """In the field's terms; as it is, where a stranger's file has something else there."""
-    try:
-        return words(value)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return json.dumps(value)
 
 
 def _trained(ranges: dict) -> str:

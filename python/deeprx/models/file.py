@@ -2,14 +2,13 @@
 """Model files: their metadata and hash, read without running anything, and their bytes, checked."""
 
 import hashlib
-import json
 import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deeprx_common.model_schema import CONTRACT
+from deeprx_common.model_schema import parse_model_json
 from deeprx_common.shipped import model_path, shipped_names
 from deeprx_common.slot import SlotConfig
 
@@ -99,12 +98,7 @@ def read_model_file(path: str | Path) -> ModelFile:
             "not exported as a deeprx model"
         )
     try:
-        metadata = json.loads(text)
+        metadata = parse_model_json(text)
     except ValueError as error:
-        raise ValueError(f"{path}: deeprx.json is not JSON: {error}") from None
-    if not isinstance(metadata, dict) or metadata.get("contract") != CONTRACT:
-        found = metadata.get("contract") if isinstance(metadata, dict) else type(metadata).__name__
-        raise ValueError(f"{path}: expected contract {CONTRACT!r}, found {found!r}")
-    if not isinstance(metadata.get("name"), str):
-        raise ValueError(f"{path}: expected a name in deeprx.json, found {metadata.get('name')!r}")
+        raise ValueError(f"{path}: {error}") from None
     return ModelFile(path, metadata, hashlib.sha256(data).hexdigest())

@@ -2,8 +2,7 @@
 """Reports over the network: what slot_probe publishes and what `deeprx monitor` receives.
 
 A message is one report of one point as JSON text (deeprx_common.report), with a "telemetry" of its
-own: {"schema": "deeprx.telemetry/1", "source": who publishes, "run": hexadecimal, another one
-after every restart, "sequence": 0, 1, ... within a run, "time_s": seconds since 1970}. ZeroMQ
+own (TELEMETRY). ZeroMQ
 PUB/SUB never lets the publisher wait: what a slow subscriber leaves lying beyond QUEUE messages is
 dropped, and it sees how many by the sequence.
 
@@ -31,9 +30,13 @@ SCHEMA = "deeprx.telemetry/1"
 QUEUE = 64  # messages that wait for a slow subscriber, on either side
 MAX_BYTES = 1 << 20  # of a message; a report has some 2000
 
-_TELEMETRY = {
-    "source": schema.TEXT, "run": schema.TEXT, "sequence": schema.COUNT, "time_s": schema.NUMBER,
-}  # fmt: skip
+TELEMETRY = {
+    "schema": schema.TEXT.of(f'"{SCHEMA}"'),
+    "source": schema.TEXT.of("Who publishes."),
+    "run": schema.TEXT.of("Hexadecimal; another one after every restart."),
+    "sequence": schema.COUNT.of("0, 1, ... within a run."),
+    "time_s": schema.number(0).of("Seconds since 1970."),
+}
 
 
 def endpoint(address: str) -> str:
@@ -176,28 +179,26 @@ class Message:
         return self.report["points"][0]
 
 
-def _refuse(constant: str):
-    raise ValueError(f"{constant} is not JSON")
-
-
 def parse(data: bytes) -> Message:
     """The message in what was received.
 
     Raises ValueError with one line where it is not of this schema.
     """
     try:
-        found = json.loads(data, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        raise ValueError(f"expected JSON of schema {SCHEMA!r}, found {data[:40]!r}") from None
+        found = schema.parse_json(data)
+    except ValueError as error:
+        raise ValueError(
+            f"expected JSON of schema {SCHEMA!r}, found {data[:40]!r}: {error}"
+        ) from None
     telemetry = found.get("telemetry") if isinstance(found, dict) else None
     found_schema = telemetry.get("schema") if isinstance(telemetry, dict) else None
     if found_schema != SCHEMA:
-        raise ValueError(f"expected schema {SCHEMA!r}, found {found_schema!r}")
-    schema.check(telemetry, _TELEMETRY, "telemetry")
+        raise ValueError(f"expected schema {SCHEMA!r}, found {found_schema!r:.80}")
+    schema.check(telemetry, TELEMETRY, "telemetry")
     report.validate(found)
     if len(found["points"]) != 1:
         raise ValueError(f"expected a report of one point, found {len(found['points'])}")
-    return Message(found, *(telemetry[key] for key in _TELEMETRY))
+    return Message(found, *(telemetry[key] for key in list(TELEMETRY)[1:]))
 
 
 class Subscription:

@@ -6,6 +6,7 @@ from collections import deque
 from .pubsub import Message
 
 HISTORY = 30  # messages
+LEAST_S = 1e-6  # between two messages of which a rate can be told
 STALE_S = 5.0  # of silence, at least, before a source counts as stale
 
 
@@ -36,7 +37,8 @@ class Source:
         bits = point["bits"] - before["bits"]
         self.ber.append((point["bit_errors"] - before["bit_errors"]) / bits if bits else None)
         took = message.time_s - last.time_s if same_run else 0
-        self.slots_per_s.append((point["slots"] - before["slots"]) / took if took > 0 else None)
+        slots = point["slots"] - before["slots"]
+        self.slots_per_s.append(slots / took if took > LEAST_S else None)
         self.p99_s.append(point["inference_s_per_slot"]["p99"])
 
     def status(self, now: float) -> str:

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every message port that takes something, what anybody may send there, and what a monitor makes of
+a message: for tests and campaigns.
+"""
+
+import io
+import json
+import random
+import time
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+
+import pmt
+from gnuradio import blocks, deeprx, gr
+from gnuradio.deeprx.blocks.guarded import raise_failure
+from gnuradio.deeprx.cli import monitor
+from gnuradio.deeprx.radio.uhd import timed_burst
+from gnuradio.deeprx.telemetry.prometheus import Metrics
+from gnuradio.deeprx.telemetry.pubsub import SCHEMA, parse
+from gnuradio.deeprx.telemetry.source import Source
+from rich.console import Console
+from telemetry_reports import made
+
+SLOT = {"n_prb": 6, "modulation": "QPSK"}
+
+
+class _Clock:
+    def get_time_now(self):
+        return self
+
+    def get_full_secs(self):
+        return 1000
+
+    def get_frac_secs(self):
+        return 0.5
+
+
+def _probe():
+    probe = deeprx.slot_probe(meter="none", every_slots=0, **SLOT)
+    return probe, probe._llrs
+
+
+def _alone(block):
+    return block, block
+
+
+# name: makes a block, and the block in it that has the port
+PORTS: dict[str, Callable] = {
+    "slot_probe.stats": _probe,
+    "receiver_controller.stats": lambda: _alone(
+        deeprx.receiver_controller(["baseline-lmmse.pt", "baseline-sure.pt"])
+    ),
+    "timed_burst.async_msgs": lambda: _alone(timed_burst(0, _Clock())),
+    "receiver.model": lambda: _alone(deeprx.receiver("baseline-lmmse", **SLOT)),
+}
+
+
+def post(name: str, handler, message) -> None:
+    """Send a message to a port of PORTS; its block handles it when the flowgraph runs."""
+    handler._post(pmt.intern(name.partition(".")[2]), message)
+
+
+def storm(name: str) -> None:
+    """Send all messages() to a port of PORTS in a flowgraph that runs, then a good one, and say
+    "done" where the block has taken that.
+    """
+    block, handler = PORTS[name]()
+    top = gr.top_block()
+    signature = block.input_signature()
+    size = signature.sizeof_stream_item(0)
+    for port in range(signature.min_streams()):
+        top.connect(blocks.null_source(size), blocks.throttle(size, 1e3), (block, port))
+    if block.output_signature().min_streams():
+        top.connect(block, blocks.null_sink(block.output_signature().sizeof_stream_item(0)))
+    told = blocks.message_debug()
+    if name == "receiver.model":
+        top.msg_connect(block, "stats", told, "store")
+    top.start()
+    for k, (_, message) in enumerate(messages()):
+        post(name, handler, message)
+        if k % 20 == 0:
+            _handled(name, handler)
+    good, taken = _good(name, block, told)
+    post(name, handler, good)
+    _handled(name, handler)
+    raise_failure(top)
+    deadline = time.monotonic() + 10
+    while not taken():
+        assert time.monotonic() < deadline, "the good message is not taken"
+        time.sleep(0.01)
+    top.stop()
+    top.wait()
+    print("done")
+
+
+def _handled(name: str, handler) -> None:
+    deadline = time.monotonic() + 20
+    while handler.nmsgs(pmt.intern(name.partition(".")[2])):
+        assert time.monotonic() < deadline, "messages are not handled"
+        time.sleep(0.01)
+
+
+def _good(name: str, block, told) -> tuple[object, Callable[[], bool]]:
+    """A message that the port can use, and whether it did."""
+    if name == "slot_probe.stats":
+        good = dictionary(slot_index=2**40, inference_ns=1, model="good")
+        return good, lambda: block.report()["points"][0]["receiver"] == "good"
+    if name == "receiver_controller.stats":
+        return dictionary(slot_index=2**40, inference_ns=1), lambda: 2**40 in block._models
+    if name == "timed_burst.async_msgs":
+        codes = dictionary(event_code=pmt.list1(pmt.intern("good")))
+        event = pmt.cons(pmt.intern("uhd_async_msg"), codes)
+        return event, lambda: block.events["good"] == 1
+    return pmt.intern("baseline-sure"), lambda: _said(told, "model_loaded") == "baseline-sure"
+
+
+def _said(told, key: str) -> str:
+    last = told.get_message(told.num_messages() - 1)
+    return pmt.write_string(pmt.dict_ref(last, pmt.intern(key), pmt.PMT_NIL))
+
+
+def dictionary(**fields):
+    made = pmt.make_dict()
+    for key, value in fields.items():
+        value = value if isinstance(value, pmt.pmt_base) else pmt.to_pmt(value)
+        made = pmt.dict_add(made, pmt.intern(key), value)
+    return made
+
+
+def nested(levels: int):
+    """PMT's own text of so deep a message ends the process."""
+    message = pmt.PMT_NIL
+    for _ in range(levels):
+        message = pmt.cons(message, pmt.PMT_NIL)
+    return message
+
+
+SCALARS = {
+    "nil": pmt.PMT_NIL,
+    "true": pmt.PMT_T,
+    "zero": pmt.from_long(0),
+    "negative": pmt.from_long(-1),
+    "largest": pmt.from_uint64(2**64 - 1),
+    "nan": pmt.from_double(float("nan")),
+    "infinity": pmt.from_double(float("inf")),
+    "fraction": pmt.from_double(0.5),
+    "huge": pmt.from_double(1e300),
+    "complex": pmt.from_complex(1j),
+    "text": pmt.intern("soon"),
+    "empty text": pmt.intern(""),
+    "escape": pmt.intern("\x1b[2J\x1b]0;owned\x07\nsecond line"),
+    "long text": pmt.intern("x" * 10_000),
+    "no UTF-8": pmt.intern(b"\xff\xfe"),
+    "empty dictionary": pmt.make_dict(),
+    "pair": pmt.cons(pmt.PMT_T, pmt.from_long(3)),
+    "list": pmt.list2(pmt.PMT_T, pmt.PMT_NIL),
+    "tuple": pmt.make_tuple(pmt.from_long(1), pmt.PMT_NIL),
+    "vector": pmt.make_vector(3, pmt.PMT_NIL),
+    "numbers": pmt.init_f64vector(2, [float("nan"), 1.0]),
+    "PDU": pmt.cons(pmt.make_dict(), pmt.init_u8vector(3, [1, 2, 3])),
+    "nested": nested(50_000),
+}
+_KEYS = (
+    "slot_index", "inference_ns", "cpu_ns", "queue_depth", "flop_per_slot", "model", "model_sha256",
+    "engine", "dropped", "model_error", "path", "at_slot",
+)  # fmt: skip
+_GOOD = {"slot_index": 1, "inference_ns": 1000}
+
+
+def messages() -> Iterator[tuple[str, object]]:
+    """Each scalar alone, and under each key of a message that would be good without."""
+    yield from SCALARS.items()
+    for key in _KEYS:
+        for name, value in SCALARS.items():
+            yield f"{key}: {name}", dictionary(**_GOOD | {key: value})
+    for name, value in SCALARS.items():
+        yield f"key {name}", pmt.dict_add(dictionary(**_GOOD), value, value)
+        event = pmt.cons(pmt.intern("uhd_async_msg"), dictionary(event_code=pmt.list1(value)))
+        yield f"event {name}", event
+
+
+def monitored(data: bytes, source: Source | None = None) -> str:
+    """What a monitor shows of a message in all its ways. Raises ValueError, one line, where it is
+    refused.
+    """
+    source = source or Source("tcp://127.0.0.1:5599")
+    source.take(parse(data), time.monotonic())
+    console = Console(file=io.StringIO(), width=100)
+    console.print(monitor._panel(source, 100))
+    list(Metrics([source]).collect())
+    return f"{console.file.getvalue()}\n{monitor._line(source)}\n{monitor._as_json(source)}"
+
+
+def telemetry(point: object = None, **changes) -> dict:
+    """A good message; point: in place of its point, or of some of its keys."""
+    fields = {"schema": SCHEMA, "source": "s", "run": "r", "sequence": 0, "time_s": 1.0} | changes
+    found = made(slots_by_model={"a": 3}, dropped_slots={"NaN": 1}) | {"telemetry": fields}
+    if isinstance(point, dict):
+        point = found["points"][0] | point
+    return found if point is None else found | {"points": [point]}
+
+
+BAD = [
+    None, True, 0, -1, 0.5, 1e300, -1e300, 10**400, 2**64, 2**63, 1e-300, float("inf"),
+    float("nan"), "", "x", "\x1b[2J", "a\nb", "\ud800", "\u202e", "[/red]", "x" * 5000, [], [1],
+    [2, 1], ["a"], [[]], {}, {"a": 1}, {"\x1b[2J": 1}, {"a": "\x1b[2J"},
+]  # fmt: skip
+
+
+def places(value: object, path: tuple = ()) -> Iterator[tuple]:
+    """Where the parts of a JSON value are."""
+    if path:
+        yield path
+    if isinstance(value, dict | list):
+        for key, member in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from places(member, (*path, key))
+
+
+def changed(value: dict, path: tuple, to: object) -> dict:
+    """A copy with another value at one place."""
+    value = deepcopy(value)
+    inner = value
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = deepcopy(to)
+    return value
+
+
+def mutated(rng: random.Random, value: dict) -> bytes:
+    """A message with one to three places changed, or bytes of it."""
+    for _ in range(rng.randint(1, 3)):
+        value = changed(value, rng.choice(list(places(value))), rng.choice(BAD))
+    data = bytearray(json.dumps(value).encode())
+    for _ in range(rng.choice((0, 0, 1, 5))):
+        data[rng.randrange(len(data))] = rng.randrange(256)
+    return bytes(data)
