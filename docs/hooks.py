@@ -284,6 +284,18 @@ def model_json() -> str:
     return "\n".join(lines)
 
 
+def stats() -> str:
+    from gnuradio.deeprx.blocks.messages import STATS
+
+    return "\n".join(_fields(STATS))
+
+
+def telemetry() -> str:
+    from gnuradio.deeprx.telemetry.pubsub import TELEMETRY
+
+    return "\n".join(_fields(TELEMETRY))
+
+
 PAGES = {
     "blocks": blocks,
     "command-line": command_line,
@@ -292,4 +304,9 @@ PAGES = {
     "experiments": experiments,
     "report": report,
 }
-INSERTS = {"deeprx.json": model_json, "deeprx.Engine": engine}
+INSERTS = {
+    "deeprx.json": model_json,
+    "deeprx.Engine": engine,
+    "stats": stats,
+    "telemetry": telemetry,
+}

@@ -13,6 +13,7 @@ from copy import deepcopy
 import pmt
 from gnuradio import blocks, deeprx, gr
 from gnuradio.deeprx.blocks.guarded import raise_failure
+from gnuradio.deeprx.blocks.messages import read_stats
 from gnuradio.deeprx.cli import monitor
 from gnuradio.deeprx.radio.uhd import timed_burst
 from gnuradio.deeprx.telemetry.prometheus import Metrics
@@ -84,7 +85,7 @@ def storm(name: str) -> None:
     post(name, handler, good)
     _handled(name, handler)
     raise_failure(top)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not taken():
         assert time.monotonic() < deadline, "the good message is not taken"
         time.sleep(0.01)
@@ -111,12 +112,13 @@ def _good(name: str, block, told) -> tuple[object, Callable[[], bool]]:
         codes = dictionary(event_code=pmt.list1(pmt.intern("good")))
         event = pmt.cons(pmt.intern("uhd_async_msg"), codes)
         return event, lambda: block.events["good"] == 1
-    return pmt.intern("baseline-sure"), lambda: _said(told, "model_loaded") == "baseline-sure"
+    return pmt.intern(deeprx.model_path("baseline-sure")), lambda: "baseline-sure" in _loaded(told)
 
 
-def _said(told, key: str) -> str:
-    last = told.get_message(told.num_messages() - 1)
-    return pmt.write_string(pmt.dict_ref(last, pmt.intern(key), pmt.PMT_NIL))
+def _loaded(told) -> list[str]:
+    """Models that a receiver's stats say to have been loaded."""
+    heard = [read_stats(told.get_message(k)) for k in range(told.num_messages())]
+    return [stats["model_loaded"] for stats in heard if "model_loaded" in stats]
 
 
 def dictionary(**fields):

@@ -145,14 +145,20 @@ BAD = {
     "nil": (pmt.PMT_NIL, "expected a dictionary of a receiver's port stats"),
     "empty": (pmt.make_dict(), "expected a dictionary of a receiver's port stats"),
     "vector": (pmt.init_u8vector(3, [1, 2, 3]), "expected a dictionary of a receiver's port"),
-    "text": (stats(inference_ns="soon"), "inference_ns must be a number of 0 or more, found 's"),
-    "nan": (stats(inference_ns=float("nan")), "inference_ns must be a number"),
-    "negative": (stats(cpu_ns=-1), "cpu_ns must be a number of 0 or more, found -1"),
-    "index": (stats(slot_index=pmt.PMT_NIL), "slot_index must be a number"),
-    "model": (stats(model=3), "model must be a text, found 3"),
+    "text": (
+        stats(inference_ns="soon"),
+        "'inference_ns' must be a whole number from 0 to 1e+17, got 'soon",
+    ),
+    "nan": (stats(inference_ns=float("nan")), "'inference_ns' must be a whole number"),
+    "negative": (stats(cpu_ns=-1), "'cpu_ns' must be a whole number from 0 to 1e+17, got -1"),
+    "index": (
+        stats(slot_index=pmt.PMT_NIL),
+        "'slot_index' must be a whole number from 0",
+    ),
+    "model": (stats(model=3), "'model' must be a printable text, got 3"),
     "no index": (
         pmt.dict_delete(stats(), pmt.intern("slot_index")),
-        "inference_ns without a slot_index",
+        "expected a slot_index, model_loaded or model_error",
     ),
 }
 

@@ -11,6 +11,8 @@ from .guarded import SelfKeeping
 from .slot_stream import add_slot_tags, check_first_slot, slot_config
 from .synchroniser import Synchroniser
 
+_BREAKS = pmt.intern("rx_time"), pmt.intern("rx_rate")
+
 
 class _front_end(gr.hier_block2):
     """The antennas' samples in, as many streams of OFDM symbols out, by a block that cuts them."""
@@ -115,7 +117,7 @@ class _slot_synchroniser(SelfKeeping, gr.basic_block):
         offsets = {
             tag.offset
             for tag in self.get_tags_in_window(0, 0, available)
-            if pmt.symbol_to_string(tag.key) in ("rx_time", "rx_rate")
+            if any(pmt.eq(tag.key, key) for key in _BREAKS)
         }
         if offsets and self._begun is None:
             self._begun = min(offsets)

@@ -2,8 +2,10 @@
 """How blocks fail: with a line, and never in silence; and how flowgraphs are run."""
 
 import gc
+import math
 import re
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from functools import wraps
@@ -13,10 +15,12 @@ from typing import ClassVar
 from gnuradio import gr
 
 from deeprx_common.commands import Failure
+from deeprx_common.printable import printable
 
 from ..deeprx_python import block_failure, in_flowgraph
 
 _STOP_S = 5.0  # that blocks may take to stop
+_SILENCE_S = 1.0  # between two lines about messages
 
 
 class MessageError(ValueError):
@@ -48,7 +52,8 @@ class Guarded:
     raise_failure() says it again.
     """
 
-    _complaint = ""  # about a message, the last one
+    _ignored = 0  # messages
+    _complained = -math.inf
 
     def __init_subclass__(cls, **keywords):
         super().__init_subclass__(**keywords)
@@ -69,14 +74,21 @@ class Guarded:
             try:
                 handler(message)
             except MessageError as error:
-                if str(error) != self._complaint:
-                    self._complaint = str(error)
-                    self.logger.error(f"message ignored: {error}")
+                self._ignore(error)
             except Exception as error:
                 _end_flowgraph(self, error)
 
         setattr(self, handler.__name__, handle)  # GNU Radio calls it by its name
         super().set_msg_handler(port, handle)
+
+    def _ignore(self, error: MessageError) -> None:
+        """A line, but no flood of them."""
+        self._ignored += 1
+        now = time.monotonic()
+        if now - self._complained >= _SILENCE_S:
+            counted = f" ({self._ignored} so far)" if self._ignored > 1 else ""
+            self.logger.error(printable(f"message ignored: {error}{counted}"))
+            self._complained = now
 
 
 class SelfKeeping(Guarded):
@@ -107,7 +119,7 @@ class SelfKeeping(Guarded):
 def _end_flowgraph(block: gr.basic_block, error: Exception) -> None:
     """Log what struck a block, and stop the top block that it is in."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    what = " ".join(f"{type(error).__name__}: {error}".split())
+    what = printable(f"{type(error).__name__}: {error}")
     line = f"{block.name()}: {what} ({Path(frame.filename).name}, line {frame.lineno})"
     block.logger.error(f"{line}; the flowgraph ends here")
     failure = Failure(line)

@@ -11,7 +11,8 @@ from scipy.special import expit
 
 from ..models.file import read_model_file
 from .guarded import SelfKeeping
-from .slot_stream import LENGTH_KEY, PacketReader, read_stats
+from .messages import read_stats
+from .slot_stream import LENGTH_KEY, PacketReader
 
 MOST_PAUSE = 32  # windows between two trials of a model that failed
 MOST_LLRS = 1 << 20  # of a slot: more than 273 PRB of 256QAM carry

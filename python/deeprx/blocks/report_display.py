@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """report_display: what slot probes report, as a Qt widget. Apart from the package: it needs Qt."""
 
-import json
-
 import numpy as np
 import pmt
 from gnuradio import gr
@@ -11,9 +9,10 @@ from PyQt5 import QtCore, QtGui, QtWidgets  # GNU Radio's Qt; pyqtgraph takes wh
 # isort: split
 import pyqtgraph
 
-from deeprx_common import report, report_view
+from deeprx_common import report_view
 
-from .guarded import MessageError, SelfKeeping
+from .guarded import SelfKeeping
+from .messages import read_report
 
 _COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf")
 _MARKERS = ("o", "s", "t1", "d")
@@ -47,12 +46,7 @@ class report_display(SelfKeeping, gr.basic_block):
         self.set_msg_handler(pmt.intern("report"), self._handle)
 
     def _handle(self, message):
-        try:
-            received = json.loads(pmt.symbol_to_string(message))
-            report.validate(received)
-        except ValueError as error:  # of PMT, of JSON, or of what the report holds
-            raise MessageError(f"expected a report as JSON text: {error}") from None
-        self.widget.received.emit(received)  # in the block's thread; Qt draws in its own
+        self.widget.received.emit(read_report(message))  # Qt draws in a thread of its own
 
 
 class _Widget(QtWidgets.QWidget):

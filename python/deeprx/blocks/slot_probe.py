@@ -13,9 +13,10 @@ from deeprx_common import report
 
 from ..telemetry.report_log import ReportLog
 from .guarded import Guarded
+from .messages import read_stats
 from .slot_energy import SlotEnergy
 from .slot_statistics import SlotStatistics
-from .slot_stream import LENGTH_KEY, PacketReader, read_stats, slot_config
+from .slot_stream import LENGTH_KEY, PacketReader, slot_config
 
 LONG_S = 0.02  # a report that takes longer, of very many clusters, may take a twentieth of the time
 

@@ -11,6 +11,8 @@ from deeprx_common.checks import check_range
 from deeprx_common.slot import SlotConfig
 
 PENDING_SLOTS = 4096  # slots of one side that wait for the other: 8 MiB of 16QAM at 26 PRB
+MOST_MISSED = 2**62  # an index may jump by more
+MOST_NAMES = 100  # of models, and of reasons; others are counted together
 RECENT_TIMES = 100_000  # inference times that the percentiles are taken over
 
 
@@ -95,10 +97,11 @@ class SlotStatistics:
     def add_stats(self, stats: dict) -> None:
         """One message of the receiver's port `stats`, as a Python dict."""
         if "dropped" in stats:
-            self.dropped[str(stats["dropped"])] += 1
+            _count(self.dropped, stats["dropped"])
             index = stats.get("slot_index")
             self._latest = max(self._latest, -1 if index is None else index)
-            if index is not None and (self._next is None or index >= self._next):
+            ahead = index is not None and (self._next is None or index >= self._next)
+            if ahead and len(self._dropped_ahead) < RECENT_TIMES:
                 self._dropped_ahead.add(index)
         elif "inference_ns" in stats and stats.get("slot_index", 0) < self._end:
             self._inference_s.append(stats["inference_ns"] * 1e-9)
@@ -106,7 +109,7 @@ class SlotStatistics:
             self._cpu_s[0] += stats.get("cpu_ns", 0) * 1e-9
             self._cpu_s[1] += 1
             self.model = stats.get("model", self.model)
-            self.slots_by_model[self.model] += 1
+            _count(self.slots_by_model, self.model)
             self.model_sha256 = stats.get("model_sha256", self.model_sha256)
             self.engine = stats.get("engine", self.engine)
             self._flop += stats.get("flop_per_slot", 0)
@@ -120,7 +123,7 @@ class SlotStatistics:
     @property
     def missed_slots(self) -> int:
         """Slots without decisions: gaps between indices, and those dropped after the last one."""
-        return self._gaps + len(self._dropped_ahead)
+        return min(self._gaps + len(self._dropped_ahead), MOST_MISSED)
 
     @property
     def flop_per_slot(self) -> int:
@@ -165,3 +168,7 @@ class SlotStatistics:
             inference_s=list(self._inference_s),
             **counted | fields,
         )
+
+
+def _count(counter: Counter[str], name: str) -> None:
+    counter[name if name in counter or len(counter) < MOST_NAMES else "others"] += 1

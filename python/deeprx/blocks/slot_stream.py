@@ -10,37 +10,8 @@ from gnuradio import fft, gr
 
 from deeprx_common.slot import SlotConfig
 
-from .guarded import MessageError
-
 LENGTH_KEY = "packet_len"
 INDEX_KEY = "slot_index"
-
-_NUMBERS = ("slot_index", "inference_ns", "cpu_ns", "flop_per_slot", "queue_depth")
-_TEXTS = ("model", "model_sha256", "engine", "dropped", "model_error")
-
-
-def read_stats(message) -> dict:
-    """A message of the receiver's port `stats`, as a dict of Python values.
-
-    Raises MessageError where it is none, or a value is not of the kind that the receiver sends.
-    """
-    shown = str(message)[:80]
-    try:
-        stats = pmt.to_python(message)
-    except (RuntimeError, TypeError, ValueError):
-        stats = None
-    if not isinstance(stats, dict) or not stats:
-        raise MessageError(f"expected a dictionary of a receiver's port stats, found {shown}")
-    for key in _NUMBERS:
-        value = stats.get(key, 0)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**64:
-            raise MessageError(f"stats: {key} must be a number of 0 or more, found {value!r:.80}")
-    for key in _TEXTS:
-        if not isinstance(stats.get(key, ""), str):
-            raise MessageError(f"stats: {key} must be a text, found {stats[key]!r:.80}")
-    if "inference_ns" in stats and "slot_index" not in stats:
-        raise MessageError(f"stats: inference_ns without a slot_index, in {shown}")
-    return stats
 
 
 def slot_config(slot_number: int | None = 0, **slot) -> SlotConfig:

@@ -8,7 +8,8 @@ import numpy as np
 import pmt
 from gnuradio import gr
 
-from ..blocks.guarded import MessageError, SelfKeeping
+from ..blocks.guarded import SelfKeeping
+from ..blocks.messages import read_events
 from .radio import Radio, Tuning, gnuradio_module, key_values
 
 _START_S = 0.2  # from now until a timed burst begins
@@ -75,11 +76,4 @@ class timed_burst(SelfKeeping, gr.sync_block):
         return n
 
     def _on_async(self, message):
-        try:
-            if not pmt.eq(pmt.car(message), pmt.intern("uhd_async_msg")):
-                return
-            codes = pmt.dict_ref(pmt.cdr(message), pmt.intern("event_code"), pmt.PMT_NIL)
-            names = [pmt.symbol_to_string(pmt.nth(k, codes)) for k in range(pmt.length(codes))]
-        except (ValueError, RuntimeError):  # PMT's
-            raise MessageError(f"expected what a usrp_sink says, found {message!s:.80}") from None
-        self.events.update(name for name in names if name != "burst_ack")
+        self.events.update(name for name in read_events(message) if name != "burst_ack")

@@ -11,6 +11,7 @@ from ..blocks.guarded import SelfKeeping
 from ..blocks.slot_stream import device_time, slot_config, slot_starts
 from .writer import RecordingWriter, SentSlots
 
+_FREQUENCY, _TIME = pmt.intern("rx_freq"), pmt.intern("rx_time")
 _CLOCK_SET = 946684800  # 2000-01-01: a device's clock that shows less was never set
 
 
@@ -87,9 +88,9 @@ class recording_sink(SelfKeeping, gr.sync_block):
         tags = self.get_tags_in_window(0, 0, n)
         ahead = self._writer.n_samples - self.nitems_read(0)  # recorded before this start
         for offset in sorted({tag.offset for tag in tags}):
-            here = {pmt.symbol_to_string(t.key): t.value for t in tags if t.offset == offset}
-            frequency = _frequency(here.get("rx_freq", pmt.PMT_NIL))
-            time = device_time(here.get("rx_time", pmt.PMT_NIL))
+            here = [tag for tag in tags if tag.offset == offset]
+            frequency = _frequency(_value(here, _FREQUENCY))
+            time = device_time(_value(here, _TIME))
             if frequency is not None or time is not None:
                 at = offset + ahead
                 self._writer.capture(at, frequency, *(self._placed(at, *time) if time else ()))
@@ -140,6 +141,11 @@ class recording_sink(SelfKeeping, gr.sync_block):
     def clipped(self) -> int:
         """Real and imaginary parts beyond full_scale so far."""
         return self._writer.clipped
+
+
+def _value(tags, key):
+    """Of the last tag of this key; nil where there is none."""
+    return next((tag.value for tag in reversed(tags) if pmt.eq(tag.key, key)), pmt.PMT_NIL)
 
 
 def _frequency(value) -> float | None:

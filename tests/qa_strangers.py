@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What strangers send: to every message port, and to a monitor. Used, or refused in a line."""
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import message_ports as ports
+import numpy as np
+import pmt
+import pytest
+from gnuradio.deeprx.blocks.guarded import MessageError
+from gnuradio.deeprx.blocks.messages import read_report
+from gnuradio.deeprx.blocks.slot_statistics import MOST_MISSED, SlotStatistics
+from gnuradio.deeprx.telemetry.source import Source
+
+from deeprx_common import report
+from deeprx_common.slot import SlotConfig
+
+
+@pytest.mark.parametrize("name", ports.PORTS)
+def test_a_port_takes_or_refuses_whatever_is_sent(name):
+    """In a flowgraph that runs, and whose block then takes a good message."""
+    ran = subprocess.run(
+        [sys.executable, "-c", f"import message_ports; message_ports.storm({name!r})"],
+        cwd=Path(__file__).parent, capture_output=True, text=True, errors="replace", timeout=100,
+    )  # fmt: skip
+    said = ran.stdout + ran.stderr
+    assert ran.returncode == 0, said[-2000:]
+    assert ran.stdout.endswith("done\n") and "Traceback" not in said
+    assert "\x1b" not in said and "\x07" not in said
+    assert max(map(len, said.splitlines())) < 1300
+    ignored = [line for line in said.splitlines() if "message ignored" in line]
+    assert name == "receiver.model" or 1 <= len(ignored) <= 20  # a line, no flood
+
+
+def test_a_slot_index_that_jumps_is_counted_within_the_report():
+    """A tag may hold any 64 bits."""
+    statistics = SlotStatistics(SlotConfig(**ports.SLOT), 100)
+    for index in (0, 2**64 - 1, 0, 2**64 - 1):
+        statistics.add_slot(index, np.zeros(statistics._config.n_bits, np.uint8))
+    used = ports.telemetry()["points"][0]["energy_per_slot_j"]
+    point = statistics.point(used)
+    report.validate(report.new() | {"points": [point]})
+    assert point["missed_slots"] == MOST_MISSED
+
+
+def test_names_of_models_and_reasons_do_not_grow_without_end():
+    statistics = SlotStatistics(SlotConfig(**ports.SLOT), 100)
+    for k in range(1000):
+        statistics.add_stats({"slot_index": k, "dropped": f"reason {k}"})
+        statistics.add_stats({"slot_index": k, "inference_ns": 1, "model": f"model {k}"})
+    for counted in (statistics.dropped, statistics.slots_by_model):
+        assert len(counted) == 101 and counted["others"] == 900
+
+
+@pytest.mark.parametrize("value", ports.BAD, ids=lambda v: repr(v)[:20])
+def test_a_monitor_shows_or_refuses_a_message(value):
+    """With this value in any place, between good messages of the same source."""
+    good = ports.telemetry()
+    source = Source("tcp://127.0.0.1:5599")
+    shown = ports.monitored(json.dumps(good).encode(), source)
+    assert "deeprx-student" in shown
+    for path in ports.places(good):
+        data = json.dumps(ports.changed(good, path, value)).encode()
+        try:
+            shown = ports.monitored(data, source)
+        except ValueError as error:
+            assert "\n" not in str(error) and len(str(error)) < 400, path
+            assert str(error).isprintable(), path
+        else:
+            assert "\x1b" not in shown and "\u202e" not in shown, path
+            assert max(map(len, shown.splitlines()[:-1])) < 800, path  # the last one is JSON
+    ports.monitored(json.dumps(good).encode(), source)
+
+
+def test_a_monitor_shows_or_refuses_what_lacks_a_part():
+    good = ports.telemetry()
+    for path in ports.places(good):
+        lacking = ports.changed(good, path, None)
+        inner = lacking
+        for key in path[:-1]:
+            inner = inner[key]
+        del inner[path[-1]]
+        try:
+            ports.monitored(json.dumps(lacking).encode())
+        except ValueError as error:
+            assert "\n" not in str(error), path
+
+
+def test_a_monitor_shows_or_refuses_mutations():
+    rng, good, source = random.Random(1), ports.telemetry(), Source("tcp://127.0.0.1:5599")
+    refused = 0
+    for _ in range(2000):
+        data = ports.mutated(rng, good)
+        try:
+            assert "\x1b" not in ports.monitored(data, source)
+        except ValueError as error:
+            refused += 1
+            assert str(error).isprintable(), data
+    assert 500 < refused < 2000
+
+
+def test_times_that_hardly_differ_are_no_rate():
+    """Slots over 1e-300 s are infinitely many a second, which no bar has a place for."""
+    source = Source("tcp://127.0.0.1:5599")
+    for slots, at in ((1, 0.0), (2**62, 1e-300), (2**62 + 1, 2e-300)):
+        ports.monitored(json.dumps(ports.telemetry({"slots": slots}, time_s=at)).encode(), source)
+    assert list(source.slots_per_s) == [None, None, None]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pmt.PMT_NIL,
+        pmt.intern("{"),
+        pmt.intern(b"\xff"),
+        pmt.intern("[" * 100_000),
+        pmt.intern(json.dumps(ports.telemetry({"receiver": "\x1b[2J"}))),
+        ports.nested(50_000),
+    ],
+    ids=["nil", "half", "no UTF-8", "deep", "escape", "nested"],
+)
+def test_a_display_refuses_what_is_no_report(message):
+    with pytest.raises(MessageError, match="expected a report as JSON text") as caught:
+        read_report(message)
+    assert str(caught.value).isprintable()
