@@ -217,7 +217,7 @@ XML, BIN = "openvino/bits4.xml", "openvino/bits4.bin"
     [
         (XML, b'type="Convolution"', b'type="ReadValue"', "the layer ReadValue"),
         (XML, b'type="Convolution" version="opset1"', b'type="Convolution" version="mine"', "mine"),
-        (XML, b'type="Add"', b'type="&#65;dd"', "the layer &#65;dd"),
+        (XML, b'type="Add"', b'type="&#65;dd"', "other than plain tags"),
         (XML, b"<edges>", b"<!-- --><edges>", "XML other than plain tags"),
         (XML, b"<edges>", b"<?x y='?><edges>", "XML other than plain tags"),
         (XML, b"<?xml ", b"<?xml x='>' ", "no XML"),

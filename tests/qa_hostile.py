@@ -11,13 +11,11 @@ MEMORY = 1 << 30  # of the process that asked; the programs take four times as m
 
 # Known holes: an entry goes when it is mended
 HOLES = {
-    "int_writes", "long_folder_writes", "storage_reads", "storage_overwrites", "vetting_endless",
-    "vetting_memory", "load_endless", "load_memory", "first_batch_endless", "first_batch_memory",
+    "load_endless", "load_memory", "first_batch_endless", "first_batch_memory",
     "warm_up_endless", "warm_up_memory", "inference_endless", "inference_memory",
     "remainder_by_0", "division_by_0", "floordiv_least", "round_to_zero_least", "remainder_least",
-    "batch_norm_sizes", "attention_0_heads", "deep_parentheses", "deep_minus", "deep_type",
-    "long_sum", "ir_gather_nd_outside", "ir_attention", "ir_memory", "ir_mod_by_0_folded",
-    "ir_mod_least_folded", "ir_division_least_folded",
+    "batch_norm_sizes", "attention_0_heads", "ir_gather_nd_outside", "ir_attention", "ir_memory",
+    "ir_mod_by_0_folded", "ir_mod_least_folded", "ir_division_least_folded",
 }  # fmt: skip
 
 

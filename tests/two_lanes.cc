@@ -23,9 +23,10 @@ std::unique_ptr<engine> load_engine(const std::string& path, const engine_parame
     expect_same_process();
     expect_device(p.device);
     try {
-        const auto checked = make_torchscript_engine(model_archive::open(path), p);
+        const model_archive archive(read_model_file(path));
+        const auto checked = make_torchscript_engine(archive, p);
         const int64_t bits = p.slot.bits_per_symbol();
-        auto module = torch::jit::load(path);
+        auto module = torch::jit::load(std::make_shared<torch_archive>(archive));
         module.eval();
         return std::make_unique<device_engine>(
             checked->info(),

@@ -4,7 +4,7 @@
 
 #include "device_queue.h"
 #include "engine.h"
-#include "model_archive.h"
+#include "torch_archive.h"
 
 #include <algorithm>
 #include <atomic>

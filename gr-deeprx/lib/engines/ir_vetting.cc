@@ -1,59 +1,25 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include "ir_vetting.h"
+#include "model_rules.h"
+#include "printable.h"
 
 #include <pugixml.hpp>
 
 #include <charconv>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <unordered_set>
 
 namespace gr::deeprx {
 
 namespace {
 
-constexpr size_t max_xml_bytes = size_t(64) << 20;
-
-// A layer not among these can be added here once someone has read what it does.
-const std::unordered_set<std::string> allowed_layers{
-    // clang-format off
-    "Parameter", "Result", "Const",
-    // arithmetic, comparison and logic
-    "Abs", "Acos", "Acosh", "Add", "Asin", "Asinh", "Atan", "Atanh", "BitwiseAnd", "BitwiseNot",
-    "BitwiseOr", "BitwiseXor", "Ceiling", "Clamp", "Convert", "ConvertLike", "Cos", "Cosh",
-    "CumSum", "Divide", "Equal", "Erf", "Exp", "Floor", "FloorMod", "Greater", "GreaterEqual",
-    "IsFinite", "IsInf", "IsNaN", "Less", "LessEqual", "Log", "LogicalAnd", "LogicalNot",
-    "LogicalOr", "LogicalXor", "Maximum", "Minimum", "Mod", "Multiply", "Negative", "NotEqual",
-    "Power", "Round", "Select", "Sign", "Sin", "Sinh", "Sqrt", "SquaredDifference", "Subtract",
-    "Tan", "Tanh",
-    // reductions and order
-    "ReduceL1", "ReduceL2", "ReduceLogicalAnd", "ReduceLogicalOr", "ReduceMax", "ReduceMean",
-    "ReduceMin", "ReduceProd", "ReduceSum", "TopK",
-    // shapes and places
-    "Broadcast", "Concat", "DepthToSpace", "Eye", "Gather", "GatherElements", "GatherND",
-    "OneHot", "Pad", "Range", "Reshape", "Roll", "ScatterElementsUpdate", "ScatterNDUpdate",
-    "ScatterUpdate", "ShapeOf", "ShuffleChannels", "Slice", "SpaceToDepth", "Split", "Squeeze",
-    "StridedSlice", "Tile", "Transpose", "Unsqueeze", "VariadicSplit",
-    // linear algebra and transforms
-    "DFT", "Einsum", "IDFT", "IRDFT", "Inverse", "MatMul", "RDFT",
-    // neural network layers
-    "AvgPool", "BatchNormInference", "Convolution", "ConvolutionBackpropData", "Elu",
-    "FakeQuantize", "Gelu", "GroupConvolution", "GroupConvolutionBackpropData",
-    "GroupNormalization", "GRUCell", "GRUSequence", "HSigmoid", "HSwish", "HardSigmoid",
-    "Interpolate", "LogSoftmax", "LSTMCell", "LSTMSequence", "MVN", "MaxPool", "Mish",
-    "NormalizeL2", "PReLU", "ReLU", "RNNCell", "RNNSequence", "ScaledDotProductAttention",
-    "Selu", "Sigmoid", "SoftMax", "SoftPlus", "SoftSign", "Softmax", "Swish",
-    // clang-format on
-};
-
-const std::unordered_set<std::string> allowed_elements{ "boolean", "bf16", "f16", "f32", "f64",
-                                                        "i4",      "i8",   "i16", "i32", "i64",
-                                                        "u4",      "u8",   "u16", "u32", "u64" };
-
 [[noreturn]] void refuse(const std::string& what)
 {
-    throw std::runtime_error("the OpenVINO IR is refused, " + what + " is not allowed in it");
+    throw std::runtime_error("the OpenVINO IR is refused, " + printable(what, 200) +
+                             " is not allowed in it");
 }
 
 size_t to_size(const std::string& text)
@@ -65,6 +31,12 @@ size_t to_size(const std::string& text)
     return value;
 }
 
+std::string path(const pugi::xml_node& node)
+{
+    return node.parent().type() == pugi::node_element ? path(node.parent()) + '/' + node.name()
+                                                      : std::string(node.name());
+}
+
 //! Refuses what no plain IR has, behind which a layer could hide from one of two readers.
 class vetting : public pugi::xml_tree_walker
 {
@@ -74,6 +46,8 @@ public:
 private:
     bool for_each(pugi::xml_node& node) override
     {
+        if (static_cast<size_t>(depth()) >= rules().xml_depth)
+            refuse("XML nested more than " + std::to_string(rules().xml_depth) + " levels deep");
         const auto type = node.type();
         if (type == pugi::node_declaration || type == pugi::node_pcdata)
             return true;
@@ -87,18 +61,25 @@ private:
         const auto text = [](const pugi::xml_node& of, const char* attribute) {
             return std::string(of.attribute(attribute).value());
         };
-        const std::string name = node.name();
+        const std::string name = node.name(), parent = node.parent().name();
+        static const std::unordered_set<std::string> of_a_layer{
+            "data", "input", "output", "rt_info"
+        };
+        if (parent == "data" || (parent == "layer" && !of_a_layer.count(name) && name != "layer"))
+            refuse("a " + name + " within a " + parent);
         if (name == "layer") {
             const std::string layer = text(node, "type"), opset = text(node, "version");
             if (opset.rfind("opset", 0) != 0)
                 refuse("the layer " + layer + " of " + opset);
-            if (!allowed_layers.count(layer))
+            if (!rules().ir_layers.count(layer))
                 refuse("the layer " + layer);
+            if (path(node) != "net/layers/layer")
+                refuse("a layer within another part than the net's layers");
         } else if (name == "data" && text(node.parent(), "type") == "Const") {
             const size_t offset = to_size(text(node, "offset")), size = to_size(text(node, "size"));
             if (offset > d_weights || size > d_weights - offset)
                 refuse("a constant outside its weights");
-            if (!allowed_elements.count(text(node, "element_type")))
+            if (!rules().ir_elements.count(text(node, "element_type")))
                 refuse("a constant of type '" + text(node, "element_type") + "'");
         }
         return true;
@@ -109,14 +90,16 @@ private:
 
 } // namespace
 
-void vet_ir(const std::string& xml, size_t weights)
+void vet_ir(std::string_view xml, size_t weights)
 {
-    if (xml.size() > max_xml_bytes)
+    if (xml.size() > rules().xml_bytes)
         refuse("an XML of " + std::to_string(xml.size()) + " bytes");
     if (xml.rfind("<?xml ", 0) != 0 || xml.find("?>") + 1 != xml.find('>') ||
         xml.find('\0') != std::string::npos)
         refuse("what is no XML");
-    // The parser that OpenVINO has, too; but what is written, not what it may stand for
+    if (xml.find('&') != std::string::npos)
+        refuse("XML other than plain tags"); // what is written, not what it may stand for
+    // The parser that OpenVINO has, too
     pugi::xml_document document;
     constexpr unsigned raw = pugi::parse_full & ~pugi::parse_escapes;
     if (!document.load_buffer(xml.data(), xml.size(), raw, pugi::encoding_utf8))
@@ -125,8 +108,10 @@ void vet_ir(const std::string& xml, size_t weights)
     const std::string version = net.attribute("version").value();
     if (net.name() != std::string("net") || (version != "10" && version != "11"))
         refuse("another format than that of IR 10 and 11");
-    vetting rules(weights);
-    document.traverse(rules);
+    if (net.next_sibling())
+        refuse("XML other than plain tags");
+    vetting walker(weights);
+    document.traverse(walker);
 }
 
 } // namespace gr::deeprx

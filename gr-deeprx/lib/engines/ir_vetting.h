@@ -3,7 +3,7 @@
 #pragma once
 
 #include <cstddef>
-#include <string>
+#include <string_view>
 
 namespace gr::deeprx {
 
@@ -18,6 +18,6 @@ namespace gr::deeprx {
  * \param weights bytes of its .bin
  * \throws std::runtime_error one line: what is not allowed
  */
-void vet_ir(const std::string& xml, size_t weights);
+void vet_ir(std::string_view xml, size_t weights);
 
 } // namespace gr::deeprx

@@ -80,7 +80,7 @@ void expect_same_llrs(engine& reference, engine& other, const engine_parameters&
 
 std::unique_ptr<engine> load(const std::string& path, const engine_parameters& p)
 {
-    const auto archive = model_archive::open(path);
+    const model_archive archive(read_model_file(path));
     // OpenVINO is there for one core: with more, LibTorch's threads are faster, and are counted.
     const bool built_in = !openvino_version().empty();
     const bool able = built_in && p.device == "cpu" && p.threads == 1;
@@ -91,14 +91,15 @@ std::unique_ptr<engine> load(const std::string& path, const engine_parameters& p
     auto torchscript = make_torchscript_engine(archive, p); // vets the file
     if (p.engine == "torchscript" || !able)
         return torchscript;
-    const auto xml = extra_file(archive, ir_name(p.slot) + ".xml");
-    auto weights = extra_file(archive, ir_name(p.slot) + ".bin");
+    const auto xml = archive.extra_file(ir_name(p.slot) + ".xml");
+    const auto weights = archive.extra_file(ir_name(p.slot) + ".bin");
     if (p.engine == "openvino" && !(xml && weights))
         throw std::runtime_error("engine=\"openvino\": the file holds no " + ir_name(p.slot) +
                                  ".xml and .bin (`./dev train export` adds them)");
     if (!xml || !weights)
         return torchscript;
-    auto openvino = make_openvino_engine(*xml, std::move(*weights), torchscript->info(), p);
+    auto openvino =
+        make_openvino_engine(std::string(*xml), std::string(*weights), torchscript->info(), p);
     expect_same_llrs(*torchscript, *openvino, p);
     return openvino;
 }

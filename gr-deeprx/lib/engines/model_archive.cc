@@ -1,197 +1,217 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include "model_archive.h"
-#include "torchscript_vetting.h"
+#include "code_check.h"
+#include "ir_vetting.h"
+#include "json_check.h"
+#include "model_rules.h"
+#include "pickle_check.h"
+#include "zip_archive.h"
 
-#include <ATen/Context.h>
-#include <c10/util/Exception.h>
-#include <caffe2/serialize/inline_container.h>
-
-#include <boost/crc.hpp>
 #include <openssl/evp.h>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
-#include <sstream>
 #include <stdexcept>
 
 namespace gr::deeprx {
 
 namespace {
 
-using caffe2::serialize::PyTorchStreamReader;
-
-//! A little-endian number within a ZIP archive.
-uint64_t number(const std::string& zip, size_t at, int bytes)
+bool starts_with(const std::string& text, const std::string& prefix)
 {
-    uint64_t value = 0;
-    for (int i = bytes - 1; i >= 0; i--)
-        value = value << 8 | static_cast<unsigned char>(zip.at(at + i));
-    return value;
+    return text.rfind(prefix, 0) == 0;
 }
 
-struct zip_record {
-    std::string name;
-    uint32_t crc;
-};
-
-//! What the central directory lists (APPNOTE 4.3.12 to 4.3.16, with ZIP64, which LibTorch writes).
-std::vector<zip_record> central_directory(const std::string& zip)
+bool ends_with(const std::string& text, const std::string& suffix)
 {
-    std::vector<zip_record> records;
-    size_t end = zip.rfind("PK\x05\x06");
-    size_t count = number(zip, end + 10, 2), at = number(zip, end + 16, 4);
-    if (count == 0xffff || at == 0xffffffff) {
-        end = number(zip, end - 20 + 8, 8);
-        count = number(zip, end + 32, 8);
-        at = number(zip, end + 48, 8);
-    }
-    for (; records.size() < count;
-         at += 46 + number(zip, at + 28, 2) + number(zip, at + 30, 2) + number(zip, at + 32, 2))
-        records.push_back({ zip.substr(at + 46, number(zip, at + 28, 2)),
-                            static_cast<uint32_t>(number(zip, at + 16, 4)) });
-    return records;
+    return text.size() >= suffix.size() &&
+           text.compare(text.size() - suffix.size(), suffix.size(), suffix) == 0;
 }
 
-//! LibTorch loads a record whatever its checksum says.
-void expect_checksums(const std::string& zip, PyTorchStreamReader& reader)
+bool is_code(const std::string& name) { return starts_with(name, "code/"); }
+
+//! What only debuggers and LibTorch's own tools read.
+bool is_left_out(const std::string& name)
 {
-    std::vector<zip_record> records;
-    try {
-        records = central_directory(zip);
-    } catch (const std::out_of_range&) {
-        throw std::runtime_error("is damaged: its list of records cannot be read");
-    }
-    for (const auto& record : records) {
-        const auto [data, size] = reader.getRecord(record.name.substr(record.name.find('/') + 1));
-        boost::crc_32_type crc;
-        crc.process_bytes(data.get(), size);
-        if (crc.checksum() != record.crc)
-            throw std::runtime_error("is damaged: " + record.name +
-                                     " has not the checksum that it was written with");
-    }
+    return name[0] == '.' || (is_code(name) && ends_with(name, ".debug_pkl"));
 }
 
-std::string read_metadata(const std::shared_ptr<model_archive>& archive)
+bool is_storage(const std::string& name)
 {
-    std::unique_ptr<PyTorchStreamReader> reader;
-    try {
-        reader = std::make_unique<PyTorchStreamReader>(archive);
-    } catch (const std::exception&) {
-        throw std::runtime_error("is not a TorchScript archive (torch.jit.save makes one)");
-    }
-    if (!reader->hasRecord("constants.pkl") || !reader->hasRecord("data.pkl"))
-        throw std::runtime_error("is not a TorchScript archive (torch.jit.save makes one, "
-                                 "torch.save does not)");
-    expect_checksums(archive->bytes(), *reader);
-    auto json = extra_file(archive, "deeprx.json");
-    if (!json)
-        throw std::runtime_error("has no deeprx.json (torch.jit.save with _extra_files adds it)");
-    return *json;
+    for (const std::string folder : { "data/", "constants/" })
+        if (starts_with(name, folder) && name.size() > folder.size())
+            return name.find_first_not_of("0123456789", folder.size()) == std::string::npos;
+    return false;
 }
 
-void select_quantized_engine(const std::string& name)
+//! Records that torch.jit.save writes; it deflates code.
+void expect_record(const zip_record& record)
 {
-    if (name.empty())
-        return;
-    std::string supported;
-    for (const auto engine : at::globalContext().supportedQEngines()) {
-        std::string engine_name = c10::toString(engine);
-        std::transform(engine_name.begin(), engine_name.end(), engine_name.begin(), ::tolower);
-        if (engine_name == name)
-            return at::globalContext().setQEngine(engine);
-        supported += (supported.empty() ? "" : ", ") + engine_name;
-    }
-    throw std::runtime_error("the model needs the quantised engine " + name +
-                             ", LibTorch has: " + supported);
+    const auto& name = record.name;
+    const bool one_of_few =
+        name == "version" || name == "byteorder" || name == "constants.pkl" || name == "data.pkl";
+    const bool code = is_code(name) && (ends_with(name, ".py") || ends_with(name, ".debug_pkl"));
+    if (!one_of_few && !code && !is_storage(name) && !starts_with(name, "extra/") && name[0] != '.')
+        throw std::runtime_error("refused, the record " + name + " is not allowed in a model");
+    if (record.deflated && !code)
+        throw std::runtime_error("refused, the record " + name +
+                                 " is compressed, as only code is "
+                                 "allowed to be in a model");
 }
 
-//! LibTorch 2.13 says on its first quantised tensor that these will go: not the user's concern.
-class no_warnings : public c10::WarningHandler
+void expect_size(const std::string& what, size_t size, size_t allowed)
 {
-    void process(const c10::Warning&) override {}
-};
+    if (size > allowed)
+        throw std::runtime_error("refused, " + what + " of " + std::to_string(size) +
+                                 " bytes is not allowed in a model, at most " +
+                                 std::to_string(allowed));
+}
+
+void expect_torchscript(const std::vector<zip_record>& records)
+{
+    for (const auto name : { "constants.pkl", "data.pkl", "version" })
+        if (std::none_of(records.begin(), records.end(), [&](const zip_record& record) {
+                return record.name == name;
+            }))
+            throw std::runtime_error("is not a TorchScript archive (torch.jit.save makes one, "
+                                     "torch.save does not)");
+}
+
+void check_version(const std::map<std::string, std::string_view>& records)
+{
+    auto version = records.at("version");
+    if (!version.empty() && version.back() == '\n')
+        version.remove_suffix(1);
+    if (version.empty() || version.size() > 3 ||
+        version.find_first_not_of("0123456789") != std::string_view::npos)
+        throw std::runtime_error("is not a TorchScript archive: its version is no number");
+    const auto order = records.find("byteorder");
+    if (order != records.end() && order->second != "little")
+        throw std::runtime_error("refused, an order of bytes other than little is not allowed in a "
+                                 "model");
+}
+
+//! What is deflated is told before it is inflated.
+void check_code_size(const std::vector<zip_record>& records)
+{
+    size_t total = 0;
+    for (const auto& record : records)
+        total += is_code(record.name) ? record.size : 0;
+    expect_size("code", total, rules().code_bytes);
+}
 
 } // namespace
 
-std::shared_ptr<model_archive> model_archive::open(const std::string& path)
+std::string read_model_file(const std::string& path)
 {
-    if (std::filesystem::is_directory(path))
-        throw std::runtime_error("is a directory");
-    std::ifstream file(path, std::ios::binary);
-    if (!file)
+    const auto fail = [] {
         throw std::runtime_error(std::string("cannot be read: ") + std::strerror(errno));
-    return std::make_shared<model_archive>(
-        std::string{ std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>() });
+    };
+    const auto expect_regular = [](const struct stat& about) {
+        if (S_ISDIR(about.st_mode))
+            throw std::runtime_error("is a directory, expected a file");
+        if (!S_ISREG(about.st_mode))
+            throw std::runtime_error("is a pipe, socket or device, expected a file");
+        expect_size("a file", about.st_size, rules().file_bytes);
+    };
+    struct stat about;
+    if (stat(path.c_str(), &about)) // first: opening a device may do something
+        fail();
+    expect_regular(about);
+    struct descriptor {
+        const int number;
+        ~descriptor() { close(number); }
+    } const file{ ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY) };
+    if (file.number < 0 || fstat(file.number, &about))
+        fail();
+    expect_regular(about);
+    std::string bytes(about.st_size, '\0');
+    for (size_t at = 0; at < bytes.size();) {
+        const ssize_t n = ::read(file.number, &bytes[at], bytes.size() - at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            fail();
+        if (n == 0)
+            throw std::runtime_error("became shorter while it was read");
+        at += n;
+    }
+    return bytes;
 }
 
-size_t model_archive::read(uint64_t pos, void* buf, size_t n, const char*) const
+model_archive::model_archive(std::string bytes)
+    : d_bytes(std::move(bytes)), d_sha256(gr::deeprx::sha256(d_bytes))
 {
-    if (pos >= d_bytes.size())
-        return 0;
-    n = std::min<size_t>(n, d_bytes.size() - pos);
-    std::memcpy(buf, d_bytes.data() + pos, n);
-    return n;
+    const auto records = read_zip(d_bytes);
+    expect_torchscript(records);
+    check_code_size(records);
+    for (const auto& record : records) {
+        expect_record(record);
+        d_inflated.emplace_back();
+        const auto data = contents(record, d_inflated.back());
+        if (is_left_out(record.name) || !record.deflated)
+            d_inflated.pop_back();
+        if (!is_left_out(record.name))
+            d_records[record.name] = data;
+    }
+    check_version(d_records);
+    if (!extra_file("deeprx.json"))
+        throw std::runtime_error("has no deeprx.json (torch.jit.save with _extra_files adds it)");
+    check_json(deeprx_json());
+
+    for (const std::string folder : { "constants", "data" }) {
+        const auto pickle = d_records.at(folder + ".pkl");
+        expect_size("a pickle", pickle.size(), rules().pickle_bytes);
+        check_pickle(pickle, [&](const std::string& key) {
+            const std::string name = folder + '/' + key;
+            const auto record = d_records.find(name);
+            return is_storage(name) && record != d_records.end()
+                       ? std::optional(record->second.size())
+                       : std::nullopt;
+        });
+    }
+    for (const auto& [name, text] : d_records) {
+        if (is_code(name))
+            check_code(text);
+        if (starts_with(name, "extra/openvino/") && ends_with(name, ".xml")) {
+            const auto weights = d_records.find(name.substr(0, name.size() - 3) + "bin");
+            vet_ir(text, weights == d_records.end() ? 0 : weights->second.size());
+        }
+    }
 }
 
-std::string model_archive::sha256() const
+std::optional<std::string_view> model_archive::extra_file(const std::string& name) const
+{
+    const auto record = d_records.find("extra/" + name);
+    return record == d_records.end() ? std::nullopt : std::optional(record->second);
+}
+
+std::string model_archive::rewritten() const
+{
+    zip_writer zip;
+    for (const auto& [name, data] : d_records)
+        zip.add(name, data);
+    return std::move(zip).finish();
+}
+
+std::string sha256(std::string_view bytes)
 {
     std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
     unsigned size = 0;
-    if (!EVP_Digest(d_bytes.data(), d_bytes.size(), digest.data(), &size, EVP_sha256(), nullptr))
+    if (!EVP_Digest(bytes.data(), bytes.size(), digest.data(), &size, EVP_sha256(), nullptr))
         throw std::runtime_error("OpenSSL has no SHA-256 here");
     std::string hex;
     for (unsigned i = 0; i < size; i++)
         for (const int digit : { digest[i] >> 4, digest[i] & 15 })
             hex += "0123456789abcdef"[digit];
     return hex;
-}
-
-model_info vetted_info(const std::shared_ptr<model_archive>& archive,
-                       const slot_geometry& slot,
-                       int n_rx,
-                       bool on_cuda)
-{
-    model_info info = parse_model_info(read_metadata(archive));
-    info.sha256 = archive->sha256();
-    check_model_fits(info, slot, n_rx, on_cuda);
-    select_quantized_engine(info.quantized_engine);
-    no_warnings handler;
-    c10::WarningUtils::WarningHandlerGuard quiet(&handler);
-    vet_torchscript(archive);
-    return info;
-}
-
-std::optional<std::string> extra_file(const std::shared_ptr<model_archive>& archive,
-                                      const std::string& name)
-{
-    PyTorchStreamReader reader(archive);
-    if (!reader.hasRecord("extra/" + name))
-        return std::nullopt;
-    const auto [data, size] = reader.getRecord("extra/" + name);
-    return std::string(static_cast<const char*>(data.get()), size);
-}
-
-std::string one_line(const std::exception& e)
-{
-    const auto* torch_error = dynamic_cast<const c10::Error*>(&e);
-    std::string text = torch_error ? torch_error->what_without_backtrace() : e.what();
-    text.erase(text.find_last_not_of(" \n") + 1);
-    text.erase(0, text.find_first_not_of(" \n"));
-    // The TorchScript interpreter puts the cause behind its call stack, which ends with a few lines
-    // of code, and behind its type: "RuntimeError: ".
-    if (const auto stack = text.rfind("<--- HERE"); stack != std::string::npos) {
-        std::istringstream lines(text.substr(stack));
-        for (std::string line; std::getline(lines, line);)
-            if (const auto type = line.find(": "); type < line.find(' '))
-                return line.substr(type + 2);
-    }
-    return text.substr(0, text.find('\n'));
 }
 
 } // namespace gr::deeprx

@@ -2,54 +2,56 @@
 
 #pragma once
 
-#include "model_info.h"
-#include "slot_geometry.h"
-
-#include <caffe2/serialize/read_adapter_interface.h>
-
-#include <exception>
-#include <memory>
+#include <list>
+#include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 
 namespace gr::deeprx {
 
 /*!
- * \brief A model file, read once: what is vetted is what is loaded.
+ * \brief The bytes of a model file, which is opened once and never waited for.
+ * \throws std::runtime_error one line, without the path: it cannot be read, is no regular file, or
+ * is too long
  */
-class model_archive : public caffe2::serialize::ReadAdapterInterface
+std::string read_model_file(const std::string& path);
+
+/*!
+ * \brief The one reader of a model file: what it accepts is what everybody sees, LibTorch included,
+ * which gets rewritten() and never the file itself.
+ *
+ * Before the constructor returns, all is bounded by model_rules and fits together: the ZIP archive
+ * and its checksums, storages and tensors, the nesting of code, pickles, IR and deeprx.json. What a
+ * program does, and whether deeprx.json says what a receiver needs, others check. Needs no LibTorch
+ * and runs nothing.
+ */
+class model_archive
 {
 public:
-    explicit model_archive(std::string bytes) : d_bytes(std::move(bytes)) {}
+    //! \throws std::runtime_error one line
+    explicit model_archive(std::string bytes);
+    model_archive(const model_archive&) = delete;
 
-    //! \throws std::runtime_error one line, without the path
-    static std::shared_ptr<model_archive> open(const std::string& path);
+    //! Of the whole file as it was read, hexadecimal.
+    const std::string& sha256() const { return d_sha256; }
 
-    size_t size() const override { return d_bytes.size(); }
-    size_t read(uint64_t pos, void* buf, size_t n, const char* what) const override;
+    std::string_view deeprx_json() const { return *extra_file("deeprx.json"); }
 
-    const std::string& bytes() const { return d_bytes; }
-    std::string sha256() const;
+    //! A file that the archive carries beside the TorchScript (_extra_files), if it is there.
+    std::optional<std::string_view> extra_file(const std::string& name) const;
+
+    //! All that was accepted as an archive of its own, without what only debuggers read.
+    std::string rewritten() const;
 
 private:
     const std::string d_bytes;
+    const std::string d_sha256;
+    std::list<std::string> d_inflated;
+    std::map<std::string, std::string_view> d_records;
 };
 
-/*!
- * \brief What a model says about itself, once nothing speaks against running its TorchScript on
- * these slots.
- * \throws std::runtime_error one line: what was expected and what was found
- */
-model_info vetted_info(const std::shared_ptr<model_archive>& archive,
-                       const slot_geometry& slot,
-                       int n_rx,
-                       bool on_cuda);
-
-//! A file that the archive carries beside the TorchScript (_extra_files), if it is there.
-std::optional<std::string> extra_file(const std::shared_ptr<model_archive>& archive,
-                                      const std::string& name);
-
-//! The line of an exception that names the cause.
-std::string one_line(const std::exception& e);
+//! Hexadecimal.
+std::string sha256(std::string_view bytes);
 
 } // namespace gr::deeprx

@@ -2,6 +2,7 @@
 
 #include "model_info.h"
 #include "cpu_instructions.h"
+#include "json_check.h"
 
 #include <nlohmann/json.hpp>
 
@@ -77,18 +78,6 @@ bool contains(const std::vector<T>& items, const T& item)
     return std::find(items.begin(), items.end(), item) != items.end();
 }
 
-json parse(const std::string& text)
-try {
-    return json::parse(text, [](int depth, json::parse_event_t, json&) {
-        if (depth > 64)
-            throw std::runtime_error("deeprx.json is nested more than 64 levels deep");
-        return true;
-    });
-} catch (const json::parse_error& e) {
-    const std::string what = e.what(); // "[json.exception...] parse error at line 1, ..."
-    throw std::runtime_error("deeprx.json is not JSON: " + what.substr(what.find(']') + 2));
-}
-
 //! "delay spread 10 to 300 ns, Doppler 0 to 500 Hz": of what the file says that it was trained on.
 std::string trained_ranges(const json& trained)
 {
@@ -122,7 +111,8 @@ std::string trained_ranges(const json& trained)
 
 model_info parse_model_info(const std::string& text)
 {
-    const json metadata = parse(text);
+    check_json(text);
+    const json metadata = json::parse(text);
     const auto version = value<std::string>(member(metadata, "contract"), "contract");
     if (version != contract)
         throw std::runtime_error("contract is \"" + version + "\", this receiver reads \"" +

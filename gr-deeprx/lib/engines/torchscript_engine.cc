@@ -44,13 +44,13 @@ c10::Device parse_device(const std::string& text)
 class torchscript_module
 {
 public:
-    torchscript_module(const std::shared_ptr<model_archive>& archive,
+    torchscript_module(const std::shared_ptr<torch_archive>& program,
                        c10::Device device,
                        const slot_geometry& slot)
         : d_bits(slot.bits_per_symbol()), d_n_sc(slot.n_subcarriers())
     {
         // In this order: a frozen module no longer moves.
-        d_module = torch::jit::load(archive, c10::kCPU, /*load_debug_files=*/false);
+        d_module = torch::jit::load(program, c10::kCPU, /*load_debug_files=*/false);
         if (!d_module.find_method("forward"))
             throw std::runtime_error("the model has no method forward");
         d_module.to(device);
@@ -130,13 +130,13 @@ private:
 
 void expect_device(const std::string& device) { parse_device(device); }
 
-std::unique_ptr<engine> make_torchscript_engine(const std::shared_ptr<model_archive>& archive,
+std::unique_ptr<engine> make_torchscript_engine(const model_archive& archive,
                                                 const engine_parameters& parameters)
 {
     const auto device = parse_device(parameters.device);
-    auto info = vetted_info(archive, parameters.slot, parameters.n_rx, device.is_cuda());
+    auto [info, program] = vet_model(archive, parameters.slot, parameters.n_rx, device.is_cuda());
     auto description = "TorchScript " TORCH_VERSION ", " + info.precision;
-    torchscript_module module(archive, device, parameters.slot);
+    torchscript_module module(program, device, parameters.slot);
     if (device.is_cpu()) {
         description += ", " + cpu_instructions_for(info.precision).name;
         return std::make_unique<torchscript_engine>(
@@ -160,7 +160,7 @@ void check_torchscript_model(const std::string& bytes,
                              int n_rx,
                              const std::string& device)
 try {
-    vetted_info(std::make_shared<model_archive>(bytes), slot, n_rx, parse_device(device).is_cuda());
+    vet_model(model_archive(bytes), slot, n_rx, parse_device(device).is_cuda());
 } catch (const std::exception& e) {
     throw std::runtime_error(one_line(e));
 }

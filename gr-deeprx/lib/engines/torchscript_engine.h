@@ -3,7 +3,7 @@
 #pragma once
 
 #include "engine.h"
-#include "model_archive.h"
+#include "torch_archive.h"
 
 #include <memory>
 #include <string>
@@ -20,7 +20,7 @@ void expect_device(const std::string& device);
  * \brief Checks a model file and loads its TorchScript.
  * \throws std::runtime_error what was expected and what was found
  */
-std::unique_ptr<engine> make_torchscript_engine(const std::shared_ptr<model_archive>& archive,
+std::unique_ptr<engine> make_torchscript_engine(const model_archive& archive,
                                                 const engine_parameters& parameters);
 
 } // namespace gr::deeprx

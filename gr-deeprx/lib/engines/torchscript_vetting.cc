@@ -178,21 +178,51 @@ const names allowed_operators{
     // clang-format on
 };
 
-// The only calls in an expression that the compiler itself evaluates.
-const names allowed_in_constants{ "annotate", "float", "int" };
-
 [[noreturn]] void refuse(const std::string& what)
 {
     throw std::runtime_error("refused, " + what + " is not allowed in a model");
 }
 
-std::string callee_name(const Expr& callee)
+//! A literal, or annotate() and float() of literals: plain names, which no function of the archive
+//! can have.
+bool is_plain(const Expr& value)
 {
-    if (callee.kind() == TK_VAR)
-        return Var(callee).name().name();
-    if (callee.kind() == '.')
-        return Select(callee).selector().name();
-    return "";
+    const auto all_plain = [](const auto& values) {
+        for (const Expr& v : values)
+            if (!is_plain(v))
+                return false;
+        return true;
+    };
+    switch (value.kind()) {
+    case TK_CONST:
+    case TK_STRINGLITERAL:
+    case TK_TRUE:
+    case TK_FALSE:
+    case TK_NONE:
+        return true;
+    case TK_UNARY_MINUS:
+        return is_plain(Expr(value.tree()->tree(0)));
+    case TK_LIST_LITERAL:
+        return all_plain(ListLiteral(value).inputs());
+    case TK_TUPLE_LITERAL:
+        return all_plain(TupleLiteral(value).inputs());
+    case TK_DICT_LITERAL:
+        return all_plain(DictLiteral(value).key_inputs()) &&
+               all_plain(DictLiteral(value).value_inputs());
+    case TK_VAR: // as LibTorch writes these numbers
+        return Var(value).name().name() == "inf" || Var(value).name().name() == "nan";
+    case TK_APPLY: {
+        const Apply call(value);
+        if (call.callee().kind() != TK_VAR || !call.attributes().empty())
+            return false;
+        const std::string name = Var(call.callee()).name().name();
+        if (name == "float")
+            return all_plain(call.inputs());
+        return name == "annotate" && call.inputs().size() == 2 && is_plain(call.inputs()[1]);
+    }
+    default:
+        return false;
+    }
 }
 
 //! The classes and functions of one source file of the archive.
@@ -221,32 +251,42 @@ public:
     const std::string& qualifier() const { return d_qualifier; }
     const std::vector<ClassDef>& classes() const { return d_classes; }
 
-    //! The compiler evaluates default arguments and class constants: nothing may be called there.
+    //! The compiler evaluates default arguments and class constants: nothing may happen there.
     void check_constants() const
     {
         for (const auto& function : d_functions)
-            check_constants(function.tree(), false);
+            check_default_arguments(function.tree());
         for (const auto& type : d_classes)
-            for (const auto& part : type.tree()->trees())
-                check_constants(part, true);
+            for (const auto& statement : type.body())
+                check_statement(statement);
     }
 
 private:
-    static void check_constants(const TreeRef& tree, bool is_constant)
+    static void check_statement(const Stmt& statement)
+    {
+        if (statement.kind() == TK_DEF)
+            return check_default_arguments(statement.tree());
+        if (statement.kind() != TK_ASSIGN)
+            refuse("a class with more than constants and methods");
+        const Assign assignment(statement);
+        if (assignment.lhs().kind() == TK_SUBSCRIPT) // __annotations__["name"] = a type
+            return;
+        const auto value = assignment.rhs();
+        if (value.present() && !is_plain(value.get()))
+            refuse("computing a constant or default argument");
+    }
+
+    static void check_default_arguments(const TreeRef& tree)
     {
         if (tree->isAtom())
             return;
-        if (tree->kind() == TK_DEF)
-            is_constant = false;
-        else if (tree->kind() == TK_PARAM)
-            is_constant = true;
-        else if (tree->kind() == TK_APPLY && is_constant) {
-            const std::string name = callee_name(Apply(tree).callee());
-            if (!allowed_in_constants.count(name))
-                refuse("calling " + name + " in a constant or default argument");
+        if (tree->kind() == TK_PARAM) {
+            const auto value = Param(tree).defaultValue();
+            if (value.present() && !is_plain(value.get()))
+                refuse("computing a constant or default argument");
         }
         for (const auto& part : tree->trees())
-            check_constants(part, is_constant);
+            check_default_arguments(part);
     }
 
     const std::string d_qualifier;

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#include "json_check.h"
+#include "model_rules.h"
+
+#include <nlohmann/json.hpp>
+
+#include <stdexcept>
+#include <string>
+#include <unordered_set>
+#include <vector>
+
+namespace gr::deeprx {
+
+namespace {
+
+using nlohmann::json;
+
+[[noreturn]] void refuse(const std::string& what)
+{
+    throw std::runtime_error("deeprx.json " + what);
+}
+
+//! What makes a terminal do something, C1 in UTF-8 (0xc2 0x80 to 0x9f) included
+void check_text(const std::string& text)
+{
+    for (size_t i = 0; i < text.size(); i++) {
+        const auto c = static_cast<unsigned char>(text[i]);
+        const bool c1 =
+            c == 0xc2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0xa0;
+        if ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7f || c1)
+            refuse("has control characters in a text");
+    }
+}
+
+class checker : public nlohmann::json_sax<json>
+{
+public:
+    bool null() override { return true; }
+    bool boolean(bool) override { return true; }
+    bool number_integer(number_integer_t) override { return true; }
+    bool number_unsigned(number_unsigned_t) override { return true; }
+    bool number_float(number_float_t, const string_t&) override { return true; }
+    bool binary(binary_t&) override { return false; }
+    bool string(string_t& text) override
+    {
+        check_text(text);
+        return true;
+    }
+    bool key(string_t& name) override
+    {
+        check_text(name);
+        if (!d_keys.back().insert(name).second)
+            refuse("has " + json(name).dump(-1, ' ', true).substr(0, 80) + " twice");
+        return true;
+    }
+    bool start_object(size_t) override { return enter(); }
+    bool end_object() override { return leave(); }
+    bool start_array(size_t) override { return enter(); }
+    bool end_array() override { return leave(); }
+    bool parse_error(size_t, const std::string&, const json::exception& e) override
+    {
+        const std::string what = e.what();       // "[json.exception...] parse error at line 1, ..."
+        const size_t start = what.find(']') + 2; // what was read last may be anything
+        refuse("is not JSON: " + what.substr(start, what.find("; last read") - start));
+    }
+
+private:
+    bool enter()
+    {
+        if (d_keys.size() == rules().json_depth)
+            refuse("is nested more than " + std::to_string(rules().json_depth) + " levels deep");
+        d_keys.emplace_back();
+        return true;
+    }
+    bool leave()
+    {
+        d_keys.pop_back();
+        return true;
+    }
+
+    std::vector<std::unordered_set<std::string>> d_keys; // of each object and array that is open
+};
+
+} // namespace
+
+void check_json(std::string_view text)
+{
+    if (text.size() > rules().json_bytes)
+        refuse("is longer than " + std::to_string(rules().json_bytes) + " bytes");
+    if (text.substr(0, 3) == "\xef\xbb\xbf")
+        refuse("is not JSON: it begins with a byte order mark");
+    const auto first = text.find_first_not_of(" \t\r\n");
+    checker rules_of_json;
+    json::sax_parse(text.begin(), text.end(), &rules_of_json);
+    if (text[first] != '{')
+        refuse("is not an object");
+}
+
+} // namespace gr::deeprx

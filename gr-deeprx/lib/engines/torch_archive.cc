@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#include "torch_archive.h"
+#include "printable.h"
+#include "torchscript_vetting.h"
+
+#include <ATen/Context.h>
+#include <c10/util/Exception.h>
+
+#include <algorithm>
+#include <cstring>
+#include <sstream>
+#include <stdexcept>
+
+namespace gr::deeprx {
+
+namespace {
+
+void select_quantized_engine(const std::string& name)
+{
+    if (name.empty())
+        return;
+    std::string supported;
+    for (const auto engine : at::globalContext().supportedQEngines()) {
+        std::string engine_name = c10::toString(engine);
+        std::transform(engine_name.begin(), engine_name.end(), engine_name.begin(), ::tolower);
+        if (engine_name == name)
+            return at::globalContext().setQEngine(engine);
+        supported += (supported.empty() ? "" : ", ") + engine_name;
+    }
+    throw std::runtime_error("the model needs the quantised engine " + name +
+                             ", LibTorch has: " + supported);
+}
+
+//! LibTorch 2.13 says on its first quantised tensor that these will go: not the user's concern.
+class no_warnings : public c10::WarningHandler
+{
+    void process(const c10::Warning&) override {}
+};
+
+} // namespace
+
+size_t torch_archive::read(uint64_t pos, void* buf, size_t n, const char*) const
+{
+    if (pos >= d_bytes.size())
+        return 0;
+    n = std::min<size_t>(n, d_bytes.size() - pos);
+    std::memcpy(buf, d_bytes.data() + pos, n);
+    return n;
+}
+
+vetted_model
+vet_model(const model_archive& archive, const slot_geometry& slot, int n_rx, bool on_cuda)
+{
+    vetted_model model{ parse_model_info(std::string(archive.deeprx_json())), nullptr };
+    model.info.sha256 = archive.sha256();
+    check_model_fits(model.info, slot, n_rx, on_cuda);
+    select_quantized_engine(model.info.quantized_engine);
+    no_warnings handler;
+    c10::WarningUtils::WarningHandlerGuard quiet(&handler);
+    model.program = std::make_shared<torch_archive>(archive);
+    vet_torchscript(model.program);
+    return model;
+}
+
+std::string one_line(const std::exception& e)
+{
+    const auto* torch_error = dynamic_cast<const c10::Error*>(&e);
+    std::string text = torch_error ? torch_error->what_without_backtrace() : e.what();
+    text.erase(text.find_last_not_of(" \n") + 1);
+    text.erase(0, text.find_first_not_of(" \n"));
+    // The TorchScript interpreter puts the cause behind its call stack, which ends with a few lines
+    // of code, and behind its type: "RuntimeError: ".
+    if (const auto stack = text.rfind("<--- HERE"); stack != std::string::npos) {
+        std::istringstream lines(text.substr(stack));
+        for (std::string line; std::getline(lines, line);)
+            if (const auto type = line.find(": "); type < line.find(' '))
+                return printable(line.substr(type + 2));
+    }
+    return printable(text.substr(0, text.find('\n')));
+}
+
+} // namespace gr::deeprx
