@@ -306,12 +306,29 @@ void check_type(const c10::TypePtr& type)
         check_type(contained);
 }
 
+//! What an honest cast finds out: an Optional holds something, or which of a few plain types it is,
+//! which whoever takes the value checks. Of objects nobody checks the class.
+void check_cast(const Node& cast)
+{
+    const auto from = cast.input()->type(), to = cast.output()->type();
+    const auto optional = from->cast<c10::OptionalType>();
+    const bool plain =
+        to->kind() == c10::TypeKind::TensorType || to->kind() == c10::TypeKind::IntType ||
+        to->kind() == c10::TypeKind::FloatType || to->kind() == c10::TypeKind::BoolType ||
+        to->kind() == c10::TypeKind::StringType;
+    if (!plain && !from->isSubtypeOf(*to) &&
+        !(optional && to->isSubtypeOf(*optional->getElementType())))
+        refuse("casting " + from->annotation_str() + " to " + to->annotation_str());
+}
+
 void check_block(const Block& block, const std::string& where)
 {
     for (const Node* node : block.nodes()) {
         const std::string name = node->kind().toQualString();
         if (!allowed_operators.count(name))
             refuse("the operator " + name + " (in " + where + ")");
+        if (node->kind() == prim::unchecked_cast)
+            check_cast(*node);
         for (const Value* value : node->outputs())
             check_type(value->type());
         for (const Block* inner : node->blocks())
