@@ -599,6 +599,17 @@ def test_options_of_evaluate(options, key, value):
 def test_mistakes_in_options_get_one_line(capsys):
     for command, says in [
         (["evaluate", "m.pt", "--out", "o", "--dmrs", "2.5"], "expected whole numbers"),
+        (
+            ["evaluate", "m.pt", "--out", "o", "--slots", "1"],
+            "--slots: expected 2 or more",
+        ),
+        (["evaluate", "m.pt", "--out", "o", "--slots", "x"], "expected a whole number, found 'x'"),
+        (["evaluate", "m.pt", "--out", "o", "--threads", "0"], "--threads: expected 1 or more"),
+        (["export", "m.ckpt", "--out", "o", "--settle", "1"], "--settle: expected 2 or more"),
+        (["quantise", "m", "--recipe", "r", "--out", "o", "--steps", "1"], "--steps: expected 2"),
+        (["experiment", "s", "--out", "o", "--cpus", "0"], "--cpus: expected 1 or more, found 0"),
+        (["experiment", "s", "--out", "o", "--gpus", "2"], "--gpus: expected 1.0 or less, found 2"),
+        (["r.toml", "--out", "o", "--minutes", "0"], "--minutes: expected more than 0"),
         (["evaluate", "m.pt", "--out", "o", "--sinr", "x"], "expected numbers, as 6,9,12"),
         (["evaluate", "m.pt", "--out", "o", "--code-rate", "half"], "expected a code rate"),
         (["evaluate", "m.pt", "--out", "o", "--channel", "TDL-F"], "expected TDL-A, TDL-E"),

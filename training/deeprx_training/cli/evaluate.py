@@ -15,7 +15,8 @@ from deeprx_common.slot import MODULATIONS
 from ..data import seeds
 from ..evaluation.rates import code_rate
 from ..reference import Reference
-from .options import add_device, add_threads, device_of, set_threads
+from ..schema import whole
+from .options import add_device, add_threads, device_of, set_threads, value
 
 FLOOR_DB = [18.0, 21.0, 24.0, 27.0, 30.0]
 
@@ -57,7 +58,7 @@ def configure(parser) -> None:
         metavar="DB,..",
         help="SINR points, as -3,0 or 0:21:3 (the default), or floor: 18 to 30 dB",
     )
-    add("--slots", type=int, default=512, help="slots per point (default: %(default)s)")
+    add("--slots", type=value(whole(2)), default=512, help="a point (default: %(default)s)")
     add(
         "--domain",
         choices=["frequency", "time"],
@@ -129,8 +130,6 @@ def run(arguments) -> int:
 
     a = arguments
     set_threads(a)
-    if a.slots < 2:
-        raise ValueError(f"--slots: expected 2 or more, found {a.slots}")
     low, high = limits.SNR_DB
     if not all(low <= s <= high for s in a.sinr):
         raise ValueError(f"--sinr: expected {low} to {high} dB, found {max(a.sinr, key=abs):g}")

@@ -5,7 +5,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from .options import add_compile
+from ..schema import number, whole
+from .options import add_compile, value
 
 ABOUT = """\
 Trains every group of an experiment file and compares the receivers. A group is a process, whose
@@ -61,13 +62,13 @@ def configure(parser) -> None:
     )
     add(
         "--cpus",
-        type=int,
+        type=value(whole(1)),
         metavar="N",
         help="cores, and threads, of each group (default: an equal part)",
     )
     add(
         "--gpus",
-        type=float,
+        type=value(number(0, 1)),
         metavar="SHARE",
         help="of a GPU for each group, 0 to 1 (default: 1 where there are any)",
     )

@@ -3,7 +3,8 @@
 
 from itertools import chain
 
-from .options import add_model_file, set_threads, write_model_file
+from ..schema import whole
+from .options import add_model_file, set_threads, value, write_model_file
 
 
 def configure(parser) -> None:
@@ -24,8 +25,7 @@ def configure(parser) -> None:
     add("--recipe", help="the recipe that trained it; goes into the file with its hash")
     add(
         "--settle",
-        type=int,
-        default=0,
+        type=value(whole(2)),
         metavar="SLOTS",
         help="hybrid nets: average the batch norms' statistics anew over so many of the recipe's "
         "slots of each modulation and DMRS pattern, e.g. 512 (default: keep those of the last "
@@ -63,8 +63,6 @@ def _settle(net, recipe, slots: int) -> int:
     from ..data.channels import slots_of_every_kind
     from ..receivers.norms import settle
 
-    if slots < 2:
-        raise ValueError(f"--settle: expected 2 slots or more, found {slots}")
     if not recipe:
         raise ValueError("--settle draws a recipe's slots: give a checkpoint's --recipe")
     kinds = slots_of_every_kind(recipe.data, slots)

@@ -2,7 +2,11 @@
 """Options of several commands."""
 
 import argparse
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+
+from ..schema import check, whole
 
 
 def add_device(parser) -> None:
@@ -23,14 +27,29 @@ def device_of(arguments) -> str:
     return "cuda" if arguments.device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
+def value(kind: type) -> Callable[[str], int | float]:
+    """An argparse type: a number as schema's types say."""
+
+    def parse(text: str) -> int | float:
+        try:
+            return check(kind, _number(text))
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return parse
+
+
+def _number(text: str) -> int | float | str:
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
+
+
 def add_threads(parser) -> None:
-    parser.add_argument("--threads", type=_threads, help="CPU threads (default: all cores)")
-
-
-def _threads(text: str) -> int:
-    if not (text.isdecimal() and 1 <= int(text) <= 1024):
-        raise argparse.ArgumentTypeError(f"expected 1 to 1024, found {text!r}")
-    return int(text)
+    parser.add_argument(
+        "--threads", type=value(whole(1, 1024)), help="CPU threads (default: all cores)"
+    )
 
 
 def set_threads(arguments) -> None:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """./dev train quantise"""
 
-from .options import add_model_file, set_threads, write_model_file
+from ..schema import whole
+from .options import add_model_file, set_threads, value, write_model_file
 
 
 def configure(parser) -> None:
@@ -16,11 +17,16 @@ def configure(parser) -> None:
     add("--recipe", required=True, help="the recipe that trained it")
     add(
         "--slots",
-        type=int,
+        type=value(whole(2)),
         default=256,
         help="to choose scales on, and to compare on at each of three SINRs (default: %(default)s)",
     )
-    add("--steps", type=int, default=300, help="of fine-tuning (default: %(default)s)")
+    add(
+        "--steps",
+        type=value(whole(2)),
+        default=300,
+        help="of fine-tuning (default: %(default)s)",
+    )
     add_model_file(parser)
 
 
@@ -31,8 +37,6 @@ def run(arguments) -> int:
 
     a = arguments
     set_threads(a)
-    if min(a.slots, a.steps) < 2:
-        raise ValueError("--slots and --steps: expected 2 or more")
     recipe = recipes.load(a.recipe)
     member, net = load_receiver(a.receiver)
     training = provenance(recipe, a.recipe, member, a.receiver)

@@ -3,7 +3,8 @@
 
 from pathlib import Path
 
-from .options import add_compile, add_device, add_threads, set_threads
+from ..schema import number
+from .options import add_compile, add_device, add_threads, set_threads, value
 
 
 def configure(parser) -> None:
@@ -28,7 +29,11 @@ def configure(parser) -> None:
         help="keep drawn slots and the teacher's LLRs here, for this run and others on the same "
         "data (about 120 kB a slot); pays where recipes repeat their batches ('distinct')",
     )
-    add("--minutes", type=float, help="stop after so many minutes, to be continued")
+    add(
+        "--minutes",
+        type=value(number(0, above=True)),
+        help="stop after so many minutes, to be continued",
+    )
     add_compile(parser)
     add_device(parser)
     add_threads(parser)

@@ -45,10 +45,6 @@ def run(experiment: Experiment, out: Path, means: Means) -> dict[str, str]:
     Ctrl-C lets the running groups save their state, then raises KeyboardInterrupt. The tables are
     written whatever happens.
     """
-    if means.cpus is not None and means.cpus < 1:
-        raise ExperimentError(f"--cpus: expected at least 1, found {means.cpus}")
-    if means.gpus is not None and not 0 <= means.gpus <= 1:
-        raise ExperimentError(f"--gpus: expected a share between 0 and 1, found {means.gpus:g}")
     todo = [g for g in experiment.groups if not is_finished(out / g.name, experiment, g)]
     for group in todo:
         (out / group.name).mkdir(parents=True, exist_ok=True)
