@@ -20,18 +20,17 @@ class HwmonMeter(PowerSensor):
     Raises OSError with one line where there is no such sensor or it may not be read.
     """
 
-    def __init__(self, rail: str = "ina3221", root: Path | None = None):
-        root = root or HWMON
+    def __init__(self, rail: str = "ina3221"):
         rails = [
             (label, files)
-            for chip in sorted(root.glob("hwmon*"))
+            for chip in sorted(HWMON.glob("hwmon*"))
             for label, files in _rails(chip).items()
             if rail in (label, (chip / "name").read_text().strip())
         ]
         inputs = [rail_files for rail_files in rails if rail_files[0].endswith("_IN")]
         rails = inputs[:1] or rails
         if not rails:
-            raise OSError(f"no power sensor {rail} under {root}")
+            raise OSError(f"no power sensor {rail} under {HWMON}")
         self._files = [files for _, files in rails]
         labels = " + ".join(dict.fromkeys(label for label, _ in rails))
         super().__init__(f"hwmon {labels}", "board", 1e-3)

@@ -19,18 +19,17 @@ class RaplMeter(Counter):
     Raises OSError with one line where there is no such counter or it may not be read.
     """
 
-    def __init__(self, root: Path | None = None, domains: Sequence[str] = ("package", "dram")):
-        root = root or POWERCAP
+    def __init__(self, domains: Sequence[str] = ("package", "dram")):
         zones = {}
         # intel-rapl-mmio:0 is intel-rapl:0 by another way: counted once
-        for zone in sorted(root.glob("intel-rapl:*")):
+        for zone in sorted(POWERCAP.glob("intel-rapl:*")):
             name = (zone / "name").read_text().strip()
             domain = name.partition("-")[0]  # package-0, package-1-die-0
             if domain in domains:
                 zones[zone] = domain
         if not zones:
             wanted = "" if "package" in domains else f"{domains[0]} "
-            raise OSError(f"no RAPL {wanted}counter under {root}")
+            raise OSError(f"no RAPL {wanted}counter under {POWERCAP}")
         self._zones = list(zones)
         counted = [d for d in domains if d in zones.values()]
         names = {"package": "cpu packages", "dram": "dram", "psys": "platform"}
