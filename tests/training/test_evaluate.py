@@ -246,6 +246,17 @@ def test_ctrl_c_keeps_whole_curves(tmp_path, monkeypatch, capsys):
     assert "nothing is written" in capsys.readouterr().err and not list((tmp_path / "b").iterdir())
 
 
+def test_points_are_kept_while_they_grow(monkeypatch):
+    """What a kill or a full disk leaves."""
+    monkeypatch.setattr(evaluation, "BATCH", 16)
+    net, kept = Clairvoyant([6.0, 9.0], 40, seed=2), []
+    evaluate({"oracle": net}, [6.0, 9.0], 40, evaluation_conditions(), 2, keep=kept.append)
+    for result in kept:
+        report.validate(result)
+    assert [{p["slots"] for p in result["points"]} for result in kept] == [{16}, {32}, {40}]
+    assert all({p["sinr_db"] for p in result["points"]} == {6.0, 9.0} for result in kept)
+
+
 def test_evaluate_writes_everything(tmp_path, capsys):
     command = (
         f"evaluate baseline-sure --sinr 6,9,18 --slots 24 --code-rate 3/4 --reference SURE-LMMSE "

@@ -6,6 +6,7 @@ status.
 """
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from .options import Parser
 from .printable import printable
 from .stopping import stop_on_sigterm
 
+PIPE_CLOSED = 141  # exit status of a shell's command that SIGPIPE ends
 FAILED = 3  # exit status of what is nobody's mistake but the program's
 
 
@@ -55,16 +57,23 @@ def run_command(
 ) -> int:
     """Run what argv says; returns the exit status: the command's, 2 for a user's mistake, 130 for
     Ctrl-C and for SIGTERM, which service managers and schedulers send, FAILED for an error of the
-    program's own. prepare() is called before the command.
+    program's own, PIPE_CLOSED where nobody reads any more. prepare() is called before the command.
     """
+    _open_standard_streams()
     stop_on_sigterm()
     debug = "--debug" in argv
     try:
         arguments = parser.parse_args(argv)
         prepare()
-        return arguments.run(arguments)
+        status = arguments.run(arguments)
+        if sys.stdout:
+            sys.stdout.flush()  # here an error is still told
+        return status
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # `| head` has what it wants; what was measured is in its files
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return PIPE_CLOSED
     except Exception as error:
         if debug:
             traceback.print_exception(error)
@@ -73,6 +82,15 @@ def run_command(
         hint = "" if debug or _is_told(error) else " (--debug shows where)"
         print(f"{parser.prog}: error: {printable(line, 4000)}{hint}", file=sys.stderr)
         return 2 if known and not isinstance(error, Failure) else FAILED
+
+
+def _open_standard_streams() -> None:
+    """Where one is closed, the next file to be opened would take what is written to it."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number
 
 
 def _is_told(error: Exception) -> bool:

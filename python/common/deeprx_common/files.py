@@ -47,9 +47,12 @@ class replacing:
 def write_json(value, path: str | os.PathLike) -> Path:
     """Put a value at path as JSON, whole or not at all; returns path.
 
-    Raises ValueError for NaN and infinity.
+    Raises ValueError for NaN and infinity, OSError, which names the path, where it cannot be.
     """
     text = json.dumps(value, indent=1, allow_nan=False) + "\n"
-    with replacing(path) as temporary:
-        Path(temporary).write_text(text)
+    try:
+        with replacing(path) as temporary:
+            Path(temporary).write_text(text)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
     return Path(path)

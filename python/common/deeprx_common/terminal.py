@@ -12,13 +12,18 @@ from rich.table import Table
 FILE_WIDTH = 160  # characters: a file has no width to fold tables to
 
 
+class _Console(Console):
+    def on_broken_pipe(self):
+        raise  # what rich ends the process for is run_command()'s to handle
+
+
 def make_console() -> Console:
     """Where tables go: the terminal, or a file or pipe in its place. Texts are shown as they are:
     the brackets of a name are no markup.
     """
     plain = {"highlight": False, "markup": False, "emoji": False}
-    console = Console(**plain)
-    return console if console.is_terminal else Console(**plain, width=FILE_WIDTH)
+    console = _Console(**plain)
+    return console if console.is_terminal else _Console(**plain, width=FILE_WIDTH)
 
 
 def progress_bar(console: Console, counts: str = "", width: int = 0) -> Progress:

@@ -48,7 +48,8 @@ def make_parser() -> argparse.ArgumentParser:
         description="Learned OFDM receivers in GNU Radio: measure and inspect them.",
         epilog="Lists are comma-separated; of numbers they may hold ranges: 6:18:3, or 6:12, by 1. "
         "Exit status: 0; 1 where what was asked for was not found to be so, as no slot "
-        "received; 2 for a mistake in what was asked; 130 for Ctrl-C; 3 for an error of deeprx.",
+        "received; 2 for a mistake in what was asked; 130 for Ctrl-C; 141 where nobody "
+        "reads its output any more; 3 for an error of deeprx.",
     )
     parser.add_argument(
         "--version", action=_Version, nargs=0, help="of gr-deeprx, GNU Radio and PyTorch"

@@ -88,10 +88,14 @@ def run(arguments) -> int:
         "memory": (_memory, _conclude_memory, "memory", MEMORY_SCHEMA),
     }[a.what]
     measurement, console, stopped = make(a, base), make_console(), False
+    file, kept = a.out / f"{name}.json", None
     try:
         with measurement, progress(console, measurement.steps) as advance:
             for what in measurement.run():
                 advance(what, measurement.step)
+                if measurement.measured and (results := measurement.as_dict()) != kept:
+                    write_json(heading(schema, True) | results, file)
+                    kept = results
     except KeyboardInterrupt:
         stopped = True
     if not measurement.measured:
@@ -99,8 +103,7 @@ def run(arguments) -> int:
             raise ValueError(f"--slots: {measurement.steps} are too few to say how memory goes")
         print("deeprx: stopped; nothing was measured", file=sys.stderr)
         return 130
-    results = heading(schema, stopped) | measurement.as_dict()
-    file = write_json(results, a.out / f"{name}.json")
+    write_json(heading(schema, stopped) | measurement.as_dict(), file)
     status = conclude(measurement, a, base, console, file.with_suffix(".png"))
     if stopped:
         print(f"deeprx: stopped; what was measured: {file}", file=sys.stderr)

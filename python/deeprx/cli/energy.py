@@ -4,7 +4,7 @@ rate that buys.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +82,15 @@ def run(arguments) -> int:
         bits_per_slot=runners[0].config.n_bits,
         attribute=a.device == "cpu",
     )
-    stopped = _measure(machine, comparison, a.rounds, console)
+
+    def keep():
+        points = [
+            _point(runner, a, meter, comparison, rate)
+            for runner, rate in zip(runners, rates, strict=True)
+        ]
+        report.write(new_report() | {"points": points}, folder / "report.json")
+
+    stopped = _measure(machine, comparison, a.rounds, console, keep)
     profile = machine.profile() if machine and machine.rounds else None
     files, costs = [], []
     if profile:
@@ -136,8 +144,12 @@ def _check(a) -> None:
         raise ValueError(f"--threads must be at least 1, got {a.threads}")
 
 
-def _measure(machine, comparison: energy.Comparison, rounds: int, console: Console) -> bool:
-    """The machine first, where there are benchmarks of it. Returns whether Ctrl-C ended it."""
+def _measure(
+    machine, comparison: energy.Comparison, rounds: int, console: Console, keep: Callable[[], None]
+) -> bool:
+    """The machine first, where there are benchmarks of it; keep() after each round. Returns whether
+    Ctrl-C ended it.
+    """
     try:
         with steps(console, rounds + (machine.steps if machine else 0)) as advance:
             for what in machine.run() if machine else ():
@@ -145,6 +157,7 @@ def _measure(machine, comparison: energy.Comparison, rounds: int, console: Conso
             for k in range(rounds):
                 advance(f"round {k + 1} of {rounds}")
                 comparison.run_round()
+                keep()
     except KeyboardInterrupt:
         return True
     return False

@@ -6,7 +6,7 @@ the tables do not show.
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from rich.console import Console
 
@@ -22,7 +22,8 @@ CHANCE = 0.45  # BER of bits that have nothing to do with those sent, and nearly
 
 
 class Session:
-    """A report that grows with every flowgraph that runs.
+    """A report that grows with every flowgraph that runs, on disk, too: whatever ends the command
+    leaves the points that were finished. An error that ends it shows them.
 
     counts: what the progress bar shows of a task. Raises what open_meter() raises. Entering makes
     the folder for the results, shows the bar, and lets Ctrl-C set stop.
@@ -49,8 +50,11 @@ class Session:
             self._entered = entered.pop_all()
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, kind, error, trace):
         self._entered.close()
+        if isinstance(error, Exception) and self.report["points"]:
+            with suppress(BrokenPipeError):
+                show(self.report, self.console)
 
     def run(
         self, flowgraph: Flowgraph, advance: Callable[[], None], every_s: float = 0.2
@@ -63,8 +67,10 @@ class Session:
         return window.read()
 
     def add_points(self, flowgraph: Flowgraph, window: energy.Window, fields, slots) -> list[dict]:
-        """See measure.points.add_points()."""
-        return add_points(self.report, flowgraph, window, fields, slots, self.stop.is_set())
+        """See measure.points.add_points(). Raises OSError where they cannot be kept."""
+        points = add_points(self.report, flowgraph, window, fields, slots, self.stop.is_set())
+        report.write(self.report, self._folder / "report.json")
+        return points
 
     def conclude(self, what: str, notes: Sequence[str] = ()) -> int:
         """Write report.json, and ber.png where bit error rates are known over SINR; show tables,

@@ -2,7 +2,10 @@
 """Reports in a file, as they are published: a line each, as JSON or CSV."""
 
 import csv
+import errno
+import io
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,7 +30,7 @@ COLUMNS = {
         for key in ("measured", "attributed", "net", "bound", "modelled")
     },
     "energy_source": lambda p: p[_ENERGY]["source"],
-    "energy_invalid": lambda p: p[_ENERGY]["invalid"],
+    "energy_invalid": lambda p: p[_ENERGY].get("invalid"),
 }  # fmt: skip
 
 
@@ -59,12 +62,17 @@ class ReportLog:
             raise ValueError(f"log {path}: {error.strerror}") from error
 
     def append(self, report: dict) -> None:
-        """Write one report. Raises OSError."""
+        """Write one report, or nothing. Raises OSError."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        with self.path.open("a", newline="") as file:
-            if self.path.suffix == ".csv":
-                point = report["points"][0] | {"time": now}
-                row = [of(point) for of in COLUMNS.values()]
-                csv.writer(file, lineterminator="\n").writerow(row)
-            else:
-                file.write(json.dumps({"time": now} | report, allow_nan=False) + "\n")
+        line = io.StringIO()
+        if self.path.suffix == ".csv":
+            point = report["points"][0] | {"time": now}
+            csv.writer(line, lineterminator="\n").writerow(of(point) for of in COLUMNS.values())
+        else:
+            line.write(json.dumps({"time": now} | report, allow_nan=False) + "\n")
+        data = line.getvalue().encode()
+        with self.path.open("ab", buffering=0) as file:
+            before = file.tell()
+            if file.write(data) < len(data):  # a disk that is full took a part
+                file.truncate(before)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))

@@ -122,6 +122,8 @@ def _sha256(reference: str) -> str | None:
 
 
 def run(arguments) -> int:
+    from deeprx_common.report import write as write_report
+
     from ..evaluation.evaluate import evaluation_conditions
     from ..evaluation.report import evaluate
     from ..evaluation.tables import ber_table, warnings, write
@@ -161,6 +163,7 @@ def run(arguments) -> int:
         shas={n: _sha256(r) for n, r in zip(nets, a.receivers, strict=True)},
         rates=a.code_rate,
         reference=a.reference,
+        keep=lambda points: write_report(points, a.out / "report.json"),
     )
     files = write(report, counted, a.out)
     print(ber_table(report))

@@ -6,7 +6,8 @@ metric: "ber", "bler RATE", "information" (bits per coded bit), "ber difference 
 None for the last two. by and bin: of a breakdown by channel, delay spread or Doppler.
 """
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -48,9 +49,10 @@ def evaluate(
     shas: dict[str, str | None] | None = None,
     rates: tuple[Fraction, ...] = (),
     reference: str = LS,
+    keep: Callable[[dict], None] = lambda report: None,
 ) -> tuple[dict, Counted, bool]:
     """An Evaluation with a progress bar: the report, what was counted, and whether Ctrl-C cut it
-    short.
+    short. keep: takes the report's points so far whenever all have grown.
     """
     run = Evaluation(receivers, sinr_db, slots, conditions, seed, device, rates)
     if reference not in (names := [*run.flop, TRUE, PERFECT]):
@@ -58,8 +60,15 @@ def evaluate(
     stopped = False
     with progress_bar(make_console(), "{task.completed} of {task.total} slots") as progress:
         task = progress.add_task("evaluating", total=slots * len(sinr_db))
+        batches = itertools.count(1)
+
+        def on_batch(n):
+            progress.advance(task, n)
+            if next(batches) % len(sinr_db) == 0:
+                keep(_report(run.counted(), conditions, seed, device, run.flop, shas or {}))
+
         try:
-            run.run(lambda n: progress.advance(task, n))
+            run.run(on_batch)
         except KeyboardInterrupt:
             stopped = True
     counted = run.counted()

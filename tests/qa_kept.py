@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Nothing that was measured is lost: to a kill, a pipe that closes, a disk that is full."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from telemetry_reports import until
+
+from deeprx_common import report
+
+DEEPRX = [sys.executable, "-m", "gnuradio.deeprx"]
+LOOPBACK = [
+    *DEEPRX, "loopback", "--receiver", "baseline-lmmse", "--n-prb", "6", "--modulation", "QPSK",
+    "--n-rx", "1", "--meter", "none", "--slots", "50",
+]  # fmt: skip
+
+
+def killed_with(path, command):
+    """What is at a path when the command that writes it is killed as soon as it is there."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        until(lambda: path.exists() or process.poll() is not None, 60)
+        assert process.poll() is None, process.stderr.read()
+    finally:
+        process.kill()
+        process.communicate()
+    return json.loads(path.read_text())
+
+
+def test_loopback_killed_leaves_its_finished_points(tmp_path):
+    command = [*LOOPBACK, "--sinr", "0:90:0.25", "--out", str(tmp_path)]
+    kept = killed_with(tmp_path / "report.json", command)
+    report.validate(kept)
+    assert 1 <= len(kept["points"]) < 100
+    assert [p["sinr_db"] for p in kept["points"]] == [0.25 * k for k in range(len(kept["points"]))]
+
+
+def test_energy_killed_leaves_its_finished_rounds(tmp_path):
+    command = [
+        *DEEPRX, "energy", "--receiver", "baseline-lmmse", "--n-prb", "6", "--meter", "none",
+        "--rounds", "1000", "--window", "0.05", "--out", str(tmp_path),
+    ]  # fmt: skip
+    kept = killed_with(tmp_path / "report.json", command)
+    report.validate(kept)
+    assert [p["receiver"] for p in kept["points"]] == ["baseline-lmmse"]
+
+
+def test_bench_killed_leaves_its_finished_rows(tmp_path):
+    command = [
+        *DEEPRX, "bench", "--receiver", "baseline-lmmse", "--receiver", "baseline-sure",
+        "--contender", "engine", "--n-prb", "6", "--seconds", "0.4", "--out", str(tmp_path),
+    ]  # fmt: skip
+    kept = killed_with(tmp_path / "bench.json", command)
+    assert kept["complete"] is False and len(kept["rows"]) >= 1
+
+
+def test_a_pipe_that_closes_leaves_the_finished_points(tmp_path):
+    """As of `deeprx loopback ... | head -1`."""
+    process = subprocess.Popen(
+        [*LOOPBACK, "--sinr", "0:90:0.25", "--out", str(tmp_path)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert any(line.startswith("TDL-A 0 dB") for line in process.stdout)
+    process.stdout.close()
+    assert process.wait(30) == 141
+    assert process.stderr.read() == ""
+    assert len(report.read(tmp_path / "report.json")["points"]) >= 1
+
+
+def test_a_table_that_nobody_reads_is_no_error():
+    process = subprocess.Popen(
+        [*DEEPRX, "info", "baseline-lmmse"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    assert process.wait(30) == 141
+    assert process.stderr.read() == b""
+
+
+def test_without_standard_output_files_hold_what_they_should(tmp_path):
+    """Else the first file that is opened takes its number, and what blocks say."""
+    ran = subprocess.run(
+        ["sh", "-c", '"$@" >&- 2>&- <&-', "-", *LOOPBACK, "--sinr", "6,9", "--out", str(tmp_path)]
+    )
+    assert ran.returncode == 0
+    assert len(report.read(tmp_path / "report.json")["points"]) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ber.png", "report.json"]
+
+
+def test_a_full_disk_keeps_what_was_there_and_shows_the_rest(tmp_path):
+    """Three pages: a report of two fits once, and not twice."""
+    script = (
+        'mount -t tmpfs -o size=12k none "$1" && shift && "$@"; status=$?; cat "$OUT"; exit $status'
+    )
+    ran = subprocess.run(
+        ["unshare", "--mount", "--map-root-user", "sh", "-c", script, "-", str(tmp_path),
+         *LOOPBACK, "--sinr", "0:8:1", "--out", str(tmp_path)],
+        capture_output=True, text=True, env=os.environ | {"OUT": str(tmp_path / "report.json")},
+        timeout=120,
+    )  # fmt: skip
+    if "unshare" in ran.stderr or "mount:" in ran.stderr:
+        pytest.skip(ran.stderr.strip())
+    assert ran.returncode == 2
+    assert ran.stderr == f"deeprx: error: {tmp_path}/report.json: No space left on device\n"
+    table, _, text = ran.stdout.partition("\n{")
+    kept = json.loads("{" + text)
+    report.validate(kept)
+    assert 1 <= len(kept["points"]) < 8
+    shown = [line for line in table.splitlines() if "baseline-lmmse " in line and "e-" in line]
+    assert len(shown) == len(kept["points"]) + 1  # and the point that found no room
+
+
+APPEND = """
+import resource, sys
+from gnuradio.deeprx.telemetry.report_log import ReportLog
+from telemetry_reports import made
+
+log = ReportLog(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+try:
+    while True:
+        log.append(made())
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+def test_a_log_that_finds_no_room_holds_whole_lines(tmp_path, suffix):
+    path = tmp_path / f"log.{suffix}"
+    ran = subprocess.run(
+        [sys.executable, "-c", APPEND, str(path)],
+        capture_output=True, text=True, cwd=os.path.dirname(__file__), timeout=60,
+    )  # fmt: skip
+    assert ran.stdout.count("\n") == 1 and ran.stderr == ""
+    text = path.read_text()
+    assert text.endswith("\n") and text.count("\n") >= 2
+    if suffix == "jsonl":
+        for line in text.splitlines():
+            report.validate(json.loads(line))
+    else:
+        assert len({line.count(",") for line in text.splitlines()}) == 1
