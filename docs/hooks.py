@@ -296,6 +296,18 @@ def telemetry() -> str:
     return "\n".join(_fields(TELEMETRY))
 
 
+def sigmf_annotation() -> str:
+    from gnuradio.deeprx.recording.recording import ANNOTATION
+
+    return "\n".join(_fields(ANNOTATION))
+
+
+def sigmf_slot() -> str:
+    from gnuradio.deeprx.recording.recording import SLOT
+
+    return "\n".join(_fields(SLOT))
+
+
 PAGES = {
     "blocks": blocks,
     "command-line": command_line,
@@ -309,4 +321,6 @@ INSERTS = {
     "deeprx.Engine": engine,
     "stats": stats,
     "telemetry": telemetry,
+    "sigmf annotation": sigmf_annotation,
+    "sigmf slot": sigmf_slot,
 }

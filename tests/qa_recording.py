@@ -12,13 +12,14 @@ import tarfile
 import time
 from pathlib import Path
 
+import message_ports as ports
 import numpy as np
 import pmt
 import pytest
 import sigmf
 from gnuradio import blocks, deeprx, gr
 from gnuradio.deeprx.cli import main
-from gnuradio.deeprx.recording.recording import Recording, SentSlots
+from gnuradio.deeprx.recording.recording import ANNOTATION, SLOT, Recording, SentSlots
 from gnuradio.deeprx.recording.writer import RecordingWriter
 from sigmf import validate
 
@@ -618,28 +619,67 @@ class TestBadInput:
             (overlapping, f"annotation at sample {SENT.period}: overlaps the one before"),
             (spoiled, "annotation at sample 0: n_prb must be 6 to 273 PRB, got 3"),
             (lambda a: a[0]["deeprx:slot"].update(colour=1), "a key of deeprx:slot must be one of"),
-            (lambda a: a[0].update({"deeprx:bit_seed": "x"}), "deeprx:bit_seed must be int"),
+            (
+                lambda a: a[0].update({"deeprx:bit_seed": "x"}),
+                "'deeprx:bit_seed' must be a whole number",
+            ),
             (lambda a: a[0].update({"core:sample_count": 100}), "not a whole number of slots"),
-            (lambda a: a[0].pop("core:sample_count"), "lacks 'core:sample_count'"),
-            (lambda a: a[0].update({"deeprx:first_slot": -1}), "first_slot must be at least 0"),
+            (lambda a: a[0].pop("core:sample_count"), "lacks core:sample_count"),
+            (
+                lambda a: a[0].update({"deeprx:first_slot": -1}),
+                "first_slot' must be a whole number from 0",
+            ),
             (lambda a: a[0].update({"deeprx:first_slot": 2**64 - 2}), "slot indices end at 2^64"),
             (lambda a: a[0].update({"deeprx:snr_db": float("inf")}), "numbers, found Infinity"),
             (lambda a: a[0].update({"deeprx:bit_seed": -(2**64)}), "numbers below 2^64"),
-            (lambda a: a[0].update({"deeprx:burst_slots": 2.5}), "burst_slots must be int"),
-            (lambda a: a[0].update({"deeprx:burst_slots": 0}), "burst_slots must be at least 1"),
-            (lambda a: a[0].update({"deeprx:slot": []}), "deeprx:slot must be an object, found []"),
-            (lambda a: a[0]["deeprx:slot"].update(modulation=["QPSK"]), "of a wrong type"),
-            (lambda a: a[0]["deeprx:slot"].update(n_prb="26"), "of a wrong type"),
-            (lambda a: a[0]["deeprx:slot"].update(dmrs=2), "of a wrong type"),
-            (lambda a: a[0].update({"deeprx:channel": "a\x1b[31m"}), "channel must be printable"),
-            (lambda a: a[0].update({"deeprx:doppler_hz": -1}), "doppler_hz must be 0 to 10000.0"),
-            (lambda a: a[0].update({"deeprx:delay_spread_s": 3}), "delay_spread_s must be 0 to"),
-            (lambda a: a[0].update({"deeprx:snr_db": 1e9}), "snr_db must be -50 to 100, got"),
+            (
+                lambda a: a[0].update({"deeprx:burst_slots": 2.5}),
+                "burst_slots' must be a whole number of 1 or more",
+            ),
+            (
+                lambda a: a[0].update({"deeprx:burst_slots": 0}),
+                "burst_slots' must be a whole number of 1 or more",
+            ),
+            (
+                lambda a: a[0].update({"deeprx:slot": []}),
+                "'deeprx:slot' must be a dictionary, got []",
+            ),
+            (lambda a: a[0]["deeprx:slot"].update(modulation=["QPSK"]), "'modulation' must be a"),
+            (lambda a: a[0]["deeprx:slot"].update(n_prb="26"), "'n_prb' must be a whole number of"),
+            (lambda a: a[0]["deeprx:slot"].update(dmrs=2), "'dmrs' must be a list of indices"),
+            (
+                lambda a: a[0].update({"deeprx:channel": "a\x1b[31m"}),
+                "channel' must be a printable",
+            ),
+            (
+                lambda a: a[0].update({"deeprx:doppler_hz": -1}),
+                "doppler_hz' must be a number from 0 to 10000 Hz",
+            ),
+            (
+                lambda a: a[0].update({"deeprx:delay_spread_s": 3}),
+                "delay_spread_s' must be a number",
+            ),
+            (lambda a: a[0].update({"deeprx:snr_db": 1e9}), "snr_db' must be a number from -50"),
         ],
     )
     def test_annotations(self, good, capfd, change, says):
         edit(good, change, "annotations")
         self.replay(good, says, capfd)
+
+    @pytest.mark.parametrize("value", ports.BAD, ids=lambda v: repr(v)[:20])
+    def test_any_value_anywhere(self, good, value):
+        """Used, or refused in a line that a terminal may see."""
+        path = good.with_suffix(".sigmf-meta")
+        metadata = json.loads(path.read_text())
+        for place in ports.places(metadata):
+            path.write_text(json.dumps(ports.changed(metadata, place, value)))
+            try:
+                runs = Recording(path).runs
+            except ValueError as error:
+                said = str(error).removeprefix(str(path))
+                assert said.isprintable() and len(said) < 500, place
+            else:
+                assert all(str(r.sent.conditions["channel"]).isprintable() for r in runs), place
 
     def test_truncated_data(self, good, capfd):
         data = good.with_suffix(".sigmf-data")
@@ -732,5 +772,7 @@ def test_the_documented_annotation_is_the_written_one(tmp_path):
     assert main(["record", str(tmp_path / "a"), "--slots", "60"]) == 0
     (written,) = json.loads((tmp_path / "a.sigmf-meta").read_text())["annotations"]
     assert written == documented
-    for key in (*written, *written["deeprx:slot"], "deeprx:sir_db", "deeprx:full_scale"):
-        assert f"`{key}`" in page or key == "core:label"
+    for mark in ("annotation", "slot"):
+        assert f"<!-- generated: sigmf {mark} -->" in page
+    assert {key for key in written if key.startswith("deeprx:")} <= ANNOTATION.keys()
+    assert written["deeprx:slot"].keys() == SLOT.keys() and "`deeprx:full_scale`" in page

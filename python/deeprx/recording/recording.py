@@ -4,11 +4,10 @@
 The annotations of the namespace ``deeprx`` are described in docs/reference/sigmf-extension.md.
 """
 
-import json
 import math
 import tarfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from itertools import accumulate
 from pathlib import Path
@@ -19,8 +18,22 @@ from jsonschema.exceptions import ValidationError
 from sigmf.hashing import calculate_sha512
 from sigmf.sigmffile import dtype_info
 
-from deeprx_common.checks import check_one_of, check_range
+from deeprx_common.checks import check_one_of
 from deeprx_common.limits import DELAY_SPREAD_S, DOPPLER_HZ, SNR_DB
+from deeprx_common.printable import printable
+from deeprx_common.schema import (
+    COUNT,
+    FLAG,
+    INDEX,
+    INDICES,
+    POSITIVE,
+    TEXT,
+    WHOLE,
+    check,
+    number,
+    parse_json,
+    table,
+)
 from deeprx_common.slot import SlotConfig
 
 from ..blocks.preamble import preamble_samples
@@ -28,18 +41,52 @@ from ..blocks.preamble import preamble_samples
 _EXACT = 1 << 53  # floats below hold every whole number
 NAMESPACE, VERSION = "deeprx", "1.0.0"
 RESTART = f"{NAMESPACE}:restart"  # of a capture: the recorder was stopped before it
-CONDITIONS = {  # keys of a report's point that an annotation may carry: type
-    "channel": str,
-    "delay_spread_s": float,
-    "doppler_hz": float,
-    "snr_db": float,
-    "sir_db": float,
+SLOT = {
+    "n_prb": POSITIVE.of(
+        "6 to 273 resource blocks; the FFT size is the smallest power of two of at least "
+        "12 n_prb / 0.85, the sample rate 15 kHz times that.",
+        True,
+    ),
+    "modulation": TEXT.of("QPSK, 16QAM, 64QAM or 256QAM, mapped as TS 38.211 clause 5.1.", True),
+    "dmrs": INDICES.of("The one or two OFDM symbols with pilots.", True),
+    "cell_id": COUNT.of("DMRS scrambling identity n_ID, 0 to 65535.", True),
+    "slot_number": COUNT.or_null(
+        "Slot in the frame that the pilots belong to, 0 to 9; null: slot index modulo 10.", True
+    ),
+    "cp_extension": FLAG.of("Symbols 0 and 7 have the longer form of the cyclic prefix.", True),
 }
-_CONDITION_LIMITS = {
-    "delay_spread_s": DELAY_SPREAD_S,
-    "doppler_hz": DOPPLER_HZ,
-    "snr_db": SNR_DB,
-    "sir_db": SNR_DB,
+CONDITIONS = {  # keys of a report's point that an annotation may carry
+    "channel": TEXT.or_null("Name of the channel, such as TDL-A (TR 38.901).", True),
+    "delay_spread_s": number(*DELAY_SPREAD_S, "s").or_null("Rms delay spread.", True),
+    "doppler_hz": number(*DOPPLER_HZ, "Hz").or_null("Maximum Doppler shift.", True),
+    "snr_db": number(*SNR_DB, "dB").or_null(
+        "Per data resource element and antenna, over thermal noise, E|h|² = 1 over fading.", True
+    ),
+    "sir_db": number(*SNR_DB, "dB").or_null("The same over a co-scheduled slot.", True),
+}
+ANNOTATION = {
+    f"{NAMESPACE}:{key}": field
+    for key, field in {
+        "slot": table(SLOT).of("How the slots are built, below."),
+        "first_slot": INDEX.or_null("Index of the first slot (0); later ones follow.", True),
+        "preamble": FLAG.or_null(
+            "Each slot follows two OFDM symbols of preamble, training and header, that carry the "
+            "low 32 bits of its index (python/deeprx/blocks/preamble.py); false if missing.",
+            True,
+        ),
+        "bit_seed": WHOLE.or_null(
+            "The data bits of slot k are the Gold sequence of TS 38.211 clause 5.2.1 whose c_init "
+            "is a hash of (bit_seed, k): SlotConfig.bits(bit_seed, k) in deeprx_common/slot.py. "
+            "Without it nobody knows the bits.",
+            True,
+        ),
+        "burst_slots": POSITIVE.or_null(
+            "Slots with the same index // burst_slots saw one fading draw: the clusters that "
+            "intervals are taken over.",
+            True,
+        ),
+        **CONDITIONS,
+    }.items()
 }
 
 
@@ -184,7 +231,7 @@ class _Layout:
         name = fields["core:datatype"]
         kind = dtype_info(name)
         if not kind["is_complex"]:
-            raise ValueError(f"{stream.where}: expected complex (IQ) samples, found {name!r}")
+            raise ValueError(f"{stream.where}: expected complex (IQ) samples, found {name!r:.40}")
         self._type = kind["component_dtype"]
         self._zero = 2 ** (8 * kind["component_size"] - 1) if kind["is_unsigned"] else 0
         self._scale = 1.0
@@ -192,7 +239,8 @@ class _Layout:
             full_scale = fields.get(f"{NAMESPACE}:full_scale", 1.0)
             if not isinstance(full_scale, (int, float)) or not 0 < full_scale < math.inf:
                 raise ValueError(
-                    f"{stream.where}: expected {NAMESPACE}:full_scale above 0, found {full_scale!r}"
+                    f"{stream.where}: expected {NAMESPACE}:full_scale above 0, "
+                    f"found {full_scale!r:.40}"
                 )
             self._scale = full_scale / 2 ** (8 * kind["component_size"] - 1)
         self.n_channels = fields.get("core:num_channels", 1)
@@ -335,7 +383,7 @@ def _is_apple_double(name: str) -> bool:
 def _open_collection(path: Path) -> list[_Stream]:
     text = _text(path)
     try:
-        collection = _json(text)["collection"]
+        collection = parse_json(text, _number)["collection"]
         names = [(s["name"], s["hash"].lower()) for s in collection["core:streams"]]
     except (ValueError, TypeError, KeyError, AttributeError):
         raise ValueError(f"{path}: expected a SigMF collection with core:streams") from None
@@ -343,7 +391,7 @@ def _open_collection(path: Path) -> list[_Stream]:
     for name, wanted in names:
         meta = path.parent / f"{name}.sigmf-meta"
         if Path(name).name != name:
-            raise ValueError(f"{path}: expected streams in the same folder, found {name!r}")
+            raise ValueError(f"{path}: expected streams in the same folder, found {name!r:.80}")
         streams += _open(meta)
         if calculate_sha512(meta) != wanted:
             raise ValueError(f"{meta}: is not the stream that {path.name} means: its hash differs")
@@ -362,32 +410,20 @@ def _text(path: Path) -> str:
 
 
 def _number(text: str) -> int | float:
-    """A JSON number with a fraction or exponent: JSON Schema takes 526080.0 for an integer."""
+    """A number with a fraction or exponent: JSON Schema takes 526080.0 for an integer."""
     value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"expected finite numbers, found {text}")
     return int(value) if value.is_integer() and abs(value) < _EXACT else value
-
-
-def _integer(text: str) -> int:
-    if abs(value := int(text)) >= 1 << 64:
-        raise ValueError(f"expected numbers below 2^64, found {text}")
-    return value
-
-
-def _json(text: str):
-    return json.loads(text, parse_float=_number, parse_int=_integer, parse_constant=_number)
 
 
 def _metadata(text: str, where: Path) -> dict:
     try:
-        metadata = _json(text)
+        metadata = parse_json(text, _number)
         sigmf.validate.validate(metadata)
     except ValidationError as error:
-        reason = error.message if len(error.message) < 160 else error.message[:160] + "..."
-        raise ValueError(f"{where}: not valid SigMF: {reason} ({error.json_path})") from None
+        reason, place = printable(error.message, 160), printable(error.json_path, 80)
+        raise ValueError(f"{where}: not valid SigMF: {reason} ({place})") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{where}: not SigMF metadata: {error}") from None
+        raise ValueError(f"{where}: not SigMF metadata: {printable(error, 160)}") from None
     except RecursionError:
         raise ValueError(f"{where}: not SigMF metadata: nested too deeply") from None
     for extension in metadata["global"].get("core:extensions", []):
@@ -395,10 +431,10 @@ def _metadata(text: str, where: Path) -> dict:
         if name == NAMESPACE and version.partition(".")[0] != VERSION.partition(".")[0]:
             raise ValueError(
                 f"{where}: expected version {VERSION} of the extension {NAMESPACE!r}, "
-                f"found {version}"
+                f"found {printable(version, 40)}"
             )
         if name != NAMESPACE and not extension["optional"]:
-            raise ValueError(f"{where}: needs the extension {name!r}, which is not known here")
+            raise ValueError(f"{where}: needs the extension {name!r:.80}, which is not known here")
     return metadata
 
 
@@ -409,11 +445,12 @@ def _runs(stream: _Stream, origin: int, sample_rate: float) -> list[SlotRun]:
         if f"{NAMESPACE}:slot" not in annotation:
             continue
         where = f"{stream.where}: annotation at sample {annotation['core:sample_start']}"
+        ours = {k: v for k, v in annotation.items() if k.startswith(f"{NAMESPACE}:")}
+        check(ours, ANNOTATION, where)
         try:
             run = _run(annotation, origin, sample_rate)
-        except (KeyError, TypeError, ValueError) as error:
-            lacking = f"lacks {error}" if isinstance(error, KeyError) else error
-            raise ValueError(f"{where}: {lacking}") from None
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
         if runs and run.start < runs[-1].start + runs[-1].n_samples:
             raise ValueError(
                 f"{where}: overlaps the one before, which ends at sample "
@@ -424,29 +461,24 @@ def _runs(stream: _Stream, origin: int, sample_rate: float) -> list[SlotRun]:
 
 
 def _run(annotation: Mapping, origin: int, sample_rate: float) -> SlotRun:
-    def value(key, kind, default):
-        found = annotation.get(f"{NAMESPACE}:{key}", default)
-        allowed = (int, float) if kind is float else kind
-        if found is not None and (
-            not isinstance(found, allowed) or isinstance(found, bool) != (kind is bool)
-        ):
-            raise ValueError(f"{NAMESPACE}:{key} must be {kind.__name__}, found {found!r}")
-        return float(found) if kind is float and found is not None else found
+    def value(key, default=None):
+        found = annotation.get(f"{NAMESPACE}:{key}")
+        return default if found is None else found
 
-    conditions = {key: value(key, kind, None) for key, kind in CONDITIONS.items()}
-    for key, limits in _CONDITION_LIMITS.items():
-        if conditions[key] is not None:
-            check_range(f"{NAMESPACE}:{key}", conditions[key], *limits)
-    if not (conditions["channel"] or "").isprintable():  # terminals obey control characters
-        raise ValueError(f"{NAMESPACE}:channel must be printable, found {conditions['channel']!r}")
+    slot = annotation[f"{NAMESPACE}:slot"]
+    for name in slot:
+        check_one_of(f"a key of {NAMESPACE}:slot", name, SLOT)
+    conditions = {key: value(key) for key in CONDITIONS}
     sent = SentSlots(
-        config=_slot_config(annotation[f"{NAMESPACE}:slot"]),
-        preamble=bool(value("preamble", bool, False)),
-        bit_seed=value("bit_seed", int, None),
-        conditions=conditions,
-        burst_slots=value("burst_slots", int, None),
+        config=SlotConfig(**slot),
+        preamble=value("preamble", False),
+        bit_seed=value("bit_seed"),
+        conditions={k: float(v) if isinstance(v, int) else v for k, v in conditions.items()},
+        burst_slots=value("burst_slots"),
     )
-    first_slot = value("first_slot", int, 0)
+    first_slot = value("first_slot", 0)
+    if "core:sample_count" not in annotation:
+        raise ValueError("lacks core:sample_count")
     count = annotation["core:sample_count"]
     period = sent.period * sample_rate / sent.config.sample_rate
     n_slots = round(count / period)
@@ -455,22 +487,6 @@ def _run(annotation: Mapping, origin: int, sample_rate: float) -> SlotRun:
     start = annotation["core:sample_start"] - origin
     if start < 0:
         raise ValueError("starts before the first capture")
-    check_range(f"{NAMESPACE}:first_slot", first_slot, 0)
-    if sent.burst_slots is not None:
-        check_range(f"{NAMESPACE}:burst_slots", sent.burst_slots, 1)
     if first_slot + n_slots > 1 << 64:
         raise ValueError(f"slot indices end at 2^64, found {n_slots} slots from {first_slot} on")
     return SlotRun(start, count, first_slot, n_slots, sent)
-
-
-def _slot_config(slot) -> SlotConfig:
-    """Of an annotation's dictionary, whose values may be of any type."""
-    if not isinstance(slot, Mapping):
-        raise ValueError(f"{NAMESPACE}:slot must be an object, found {slot!r}")
-    names = [f.name for f in fields(SlotConfig)]
-    for name in slot:
-        check_one_of(f"a key of {NAMESPACE}:slot", name, names)
-    try:
-        return SlotConfig(**slot)
-    except TypeError:
-        raise ValueError(f"{NAMESPACE}:slot has values of a wrong type: {dict(slot)}") from None
