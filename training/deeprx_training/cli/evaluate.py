@@ -15,7 +15,7 @@ from deeprx_common.slot import MODULATIONS
 from ..data import seeds
 from ..evaluation.rates import code_rate
 from ..reference import Reference
-from ..schema import whole
+from ..values import whole
 from .options import add_device, add_threads, device_of, set_threads, value
 
 FLOOR_DB = [18.0, 21.0, 24.0, 27.0, 30.0]

@@ -5,7 +5,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..schema import number, whole
+from ..values import number, whole
 from .options import add_compile, value
 
 ABOUT = """\

@@ -3,7 +3,7 @@
 
 from itertools import chain
 
-from ..schema import whole
+from ..values import whole
 from .options import add_model_file, set_threads, value, write_model_file
 
 

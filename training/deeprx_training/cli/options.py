@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from ..schema import check, whole
+from ..values import check, whole
 
 
 def add_device(parser) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """./dev train quantise"""
 
-from ..schema import whole
+from ..values import whole
 from .options import add_model_file, set_threads, value, write_model_file
 
 

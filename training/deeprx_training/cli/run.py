@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from ..schema import number
+from ..values import number
 from .options import add_compile, add_device, add_threads, set_threads, value
 
 

@@ -29,7 +29,7 @@ from deeprx_common.slot import (
     constellation,
 )
 
-from ..schema import Text, number, pair, several, table_of, weights, whole
+from ..values import Text, number, pair, several, table_of, weights, whole
 from . import seeds
 from .seeds import EVALUATION_CHANNELS, TRAINING_CHANNELS
 

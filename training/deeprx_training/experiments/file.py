@@ -27,8 +27,8 @@ from deeprx_common.slot import MODULATIONS
 
 from ..evaluation.rates import code_rate
 from ..reference import Reference
-from ..schema import Text, check, number, several, table_of, whole
 from ..teaching import recipe as recipes
+from ..values import Text, check, number, several, table_of, whole
 
 
 class ExperimentError(ValueError):

@@ -11,7 +11,7 @@ from functools import cache
 from pydantic import ConfigDict, create_model
 from torch import nn
 
-from ..schema import Flag, check, number, several, whole
+from ..values import Flag, check, number, several, whole
 from .nets import DeepRx, HybridRx, PaperInputRx
 from .realtime import RealtimeRx
 

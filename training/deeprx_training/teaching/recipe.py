@@ -15,7 +15,7 @@ from ..data.channels import TRAINING_CHANNELS, Conditions
 from ..data.feed import BatchPlan
 from ..receivers.build import NETS, build
 from ..reference import Reference
-from ..schema import Flag, Text, check, number, several, table_of, weights, whole
+from ..values import Flag, Text, check, number, several, table_of, weights, whole
 from .losses import LOSSES
 
 
