@@ -104,4 +104,4 @@ def test_a_block_goes_on_whatever_is_posted(make, tmp_path, capfd):
     assert "\x1b]" not in text and "\x1b[31m/" not in text
     assert max(map(len, text.splitlines()), default=0) < 1300
     if make is receiver:
-        assert block.error() == ""
+        assert ports == ["system", "model"] and block.error() == ""

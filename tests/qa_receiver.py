@@ -3,6 +3,7 @@
 
 import contextlib
 import ctypes
+import gc
 import hashlib
 import json
 import os
@@ -1119,6 +1120,60 @@ def test_messages_that_are_none_are_answered_one_by_one(tmp_path):
     assert len(errors) == len(NO_MESSAGES)
     assert all("path of a model file" in e and "\n" not in e for e in errors), errors
     assert flowgraph.receiver.error() == ""
+
+
+def test_a_storm_of_swaps_loads_only_the_newest(tmp_path):
+    """Every request has its answer, the last one is what receives, and no slot is lost."""
+    _, flowgraph = swap_flowgraph(tmp_path)
+    paths = [models.save(models.Constant(2.0), tmp_path / f"{i}.pt", name=f"{i}") for i in range(9)]
+    flowgraph.start()
+    wait_for_slots(flowgraph, 5)
+    for i in range(100):
+        flowgraph.receiver.set_model(paths[i % 9])
+        time.sleep(0.012)
+    answers, deadline = [], time.monotonic() + 40
+    while len(answers) < 100 and time.monotonic() < deadline:
+        time.sleep(0.05)
+        answers = [s for s in flowgraph.stats() if {"model_loaded", "model_error"} & set(s)]
+    while flowgraph.stats()[-1].get("model") != "0":
+        wait_for_slots(flowgraph, 5)
+    flowgraph.stop()
+    flowgraph.wait()
+    assert answers[-1]["model_loaded"] == "0" and len(answers) == 100
+    errors = [s["model_error"] for s in answers if "model_error" in s]
+    assert all(error.endswith(".pt': replaced by a newer request") for error in errors)
+    assert 0 < len(errors) < 99
+    assert flowgraph.receiver.dropped() == 0
+
+
+def leave_while_a_model_loads(path):
+    """Run in a process of its own: prints how long the receiver's end took."""
+    config = deeprx.SlotConfig()
+    flowgraph = Flowgraph(path, random_symbols(config, 2, 4), slot_tags(4), repeat=True)
+    flowgraph.start()
+    wait_for_slots(flowgraph, 5)
+    flowgraph.receiver.set_model("deeprx-teacher")
+    time.sleep(0.05)
+    flowgraph.stop()
+    flowgraph.wait()
+    start = time.monotonic()
+    del flowgraph
+    gc.collect()
+    print("seconds:", time.monotonic() - start, flush=True)
+
+
+def test_destruction_waits_for_no_load(tmp_path):
+    path = models.save(models.Constant(1.0), tmp_path / "m.pt")
+    done = subprocess.run(
+        [sys.executable, "-c", f"import qa_receiver as q; q.leave_while_a_model_loads({path!r})"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr  # the process has waited for it
+    (seconds,) = re.findall(r"^seconds: (.*)", done.stdout, re.MULTILINE)
+    assert float(seconds) < 0.5
 
 
 @pytest.mark.parametrize("bad", ["missing", "hostile", "antennas"])

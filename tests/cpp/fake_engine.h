@@ -5,6 +5,8 @@
 #include "engine.h"
 
 #include <atomic>
+#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -16,6 +18,7 @@ public:
         : d_alive(alive)
     {
         d_info.name = std::move(name);
+        d_info.sha256 = "sha256 of " + d_info.name;
         if (d_alive)
             ++*d_alive;
     }
@@ -36,7 +39,10 @@ public:
         return d_buffer.data();
     }
 
-    std::vector<int> batches; // that were inferred
+    std::function<std::unique_ptr<engine>()> renewal() const override { return renew; }
+
+    std::vector<int> batches;                       // that were inferred
+    std::function<std::unique_ptr<engine>()> renew; // empty: it has no jail
 
 private:
     gr::deeprx::model_info d_info{};

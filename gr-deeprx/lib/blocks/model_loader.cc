@@ -11,8 +11,10 @@
 namespace gr::deeprx {
 
 model_loader::model_loader(const engine_parameters& parameters, gr::logger_ptr logger)
-    : d_parameters(parameters), d_sizes(parameters.max_batch), d_logger(std::move(logger))
+    : d_cancelled(std::make_shared<std::atomic<bool>>(false)), d_parameters(parameters),
+      d_sizes(parameters.max_batch), d_logger(std::move(logger))
 {
+    d_parameters.cancelled = d_cancelled;
 }
 
 loaded_model model_loader::load(const std::string& path) const

@@ -8,17 +8,23 @@
 
 #include <gnuradio/logger.h>
 
+#include <atomic>
+#include <memory>
 #include <string>
 
 namespace gr::deeprx {
 
-//! Loads and warms up a block's models, and logs what they are. Copies are for other threads.
+//! Loads and warms up a block's models, and logs what they are. Copies work on
+//! other threads, also when the block is gone.
 class model_loader
 {
 public:
     model_loader(const engine_parameters& parameters, gr::logger_ptr logger);
 
     const batch_sizes& sizes() const { return d_sizes; }
+
+    //! Ends what waits for a jail, that of copies, too.
+    void cancel() const { *d_cancelled = true; }
 
     //! \throws as load_engine() does
     loaded_model load(const std::string& path) const;
@@ -32,6 +38,7 @@ public:
 private:
     void say_once(const model_info& info, const std::string& engine) const;
 
+    std::shared_ptr<std::atomic<bool>> d_cancelled;
     engine_parameters d_parameters;
     batch_sizes d_sizes;
     gr::logger_ptr d_logger;

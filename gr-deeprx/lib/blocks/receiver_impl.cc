@@ -21,9 +21,6 @@ constexpr int n_symbols = slot_geometry::n_symbols;
 
 const pmt::pmt_t stats_port = pmt::mp("stats");
 const pmt::pmt_t model_port = pmt::mp("model");
-// Not for users: the background thread says here that it has loaded a model, so that only the work
-// thread touches the block's state.
-const pmt::pmt_t loaded_port = pmt::mp("loaded");
 
 } // namespace
 
@@ -68,7 +65,9 @@ receiver_impl::receiver_impl(const std::string& model,
       d_max_latency(max_latency_ms > 0.0 ? max_latency_ms * 1e-3 : HUGE_VAL),
       d_llr_sign(static_cast<float>(llr_sign)), d_n_bits(pmt::from_long(parameters.slot.n_bits())),
       d_claim(parameters.threads), d_loader(parameters, d_logger), d_tags(pmt::intern(len_tag_key)),
-      d_model(d_loader.load(model)), d_messages(messages(*d_model)),
+      d_answered(pmt::cons(pmt::PMT_NIL, pmt::PMT_NIL)),
+      d_model(d_loader.load(model), [this] { _post(model_port, d_answered); }),
+      d_messages(messages(*d_model)),
       d_batches(d_model->engine->depth(), parameters.max_batch) // every model's, on one device
 {
     set_tag_propagation_policy(TPP_DONT);
@@ -84,9 +83,9 @@ receiver_impl::receiver_impl(const std::string& model,
     message_port_register_out(stats_port);
     message_port_register_in(model_port);
     set_msg_handler(model_port, [this](const pmt::pmt_t& message) { handle_model(message); });
-    message_port_register_in(loaded_port);
-    set_msg_handler(loaded_port, [this](const pmt::pmt_t& message) { handle_loaded(message); });
 }
+
+receiver_impl::~receiver_impl() { d_loader.cancel(); }
 
 receiver_messages receiver_impl::messages(const loaded_model& model) const
 {
@@ -104,7 +103,11 @@ bool receiver_impl::start()
     set_inference_threads(d_threads);
     d_started = false;
     try {
-        d_loader.warm_up(*d_model, d_bound);
+        if (!d_model.lost())
+            d_loader.warm_up(*d_model, d_bound);
+        d_started = true;
+    } catch (const jail_lost& e) {
+        lose_model(e);
         d_started = true;
     } catch (const std::exception& e) { // from here it would end the thread, and nothing else
         fail(d_model->engine->info().name + ": " + e.what());
@@ -134,7 +137,11 @@ void receiver_impl::set_model(const std::string& model, int64_t at_slot)
 }
 
 void receiver_impl::handle_model(const pmt::pmt_t& message)
-{
+try {
+    if (pmt::eq(message, d_answered)) {
+        publish_answers();
+        return;
+    }
     const auto request = to_model_request(message);
     if (!request) {
         publish_error("a message to the port model must be the path of a model file (symbol), or a "
@@ -143,16 +150,19 @@ void receiver_impl::handle_model(const pmt::pmt_t& message)
         return;
     }
     d_model.load(
+        "model file '" + printable(request->path, 200) + "'",
         [loader = d_loader, path = request->path, bound = d_bound] {
             loaded_model model = loader.load(path);
             loader.warm_up(model, bound);
             return model;
         },
-        request->at_slot,
-        [this] { _post(loaded_port, pmt::PMT_NIL); });
+        request->at_slot);
+} catch (const std::exception& e) { // from here it would end the thread, and nothing else
+    d_started = false;
+    fail(e.what());
 }
 
-void receiver_impl::handle_loaded(const pmt::pmt_t&)
+void receiver_impl::publish_answers()
 {
     for (const auto& [model, error] : d_model.take_answers()) {
         if (model)
@@ -165,7 +175,8 @@ void receiver_impl::handle_loaded(const pmt::pmt_t&)
 void receiver_impl::publish_error(const std::string& what)
 {
     const std::string why = printable(what);
-    d_logger->error("{:s}; the running model stays", why);
+    if (const uint64_t n = d_error_lines.count())
+        d_logger->error("{:s} ({:d} since the last line)", why, n);
     message_port_pub(stats_port, receiver_messages::model_error(why));
 }
 
@@ -181,13 +192,15 @@ int receiver_impl::general_work(int noutput_items,
 try {
     if (!d_started)
         return WORK_DONE;
+    if (d_model.answered()) // and the port's queue may have lost the message that says so
+        publish_answers();
     d_watched = !pmt::is_null(message_subscribers(stats_port));
-    const uint64_t cpu_start = d_watched ? inference_cpu_ns() : 0; // the kernel's clock takes time
+    d_work_start = d_watched ? cpu_ns() : 0; // the kernel's clock takes time
     const int available = *std::min_element(ninput_items.begin(), ninput_items.end());
     while (submit(available, noutput_items / d_slot.n_bits(), input_items)) {
     }
     if (!d_batches.empty())
-        return collect(cpu_start, static_cast<float*>(output_items[0]));
+        return collect(static_cast<float*>(output_items[0]));
     consume_each(d_batches.clear());
     return 0;
 } catch (const std::exception& e) { // from here it would end the thread, and nothing else
@@ -234,8 +247,12 @@ bool receiver_impl::submit(int available, int space, const gr_vector_const_void_
                 d_finder.expect(slot.index);
                 break;
             }
-            d_model.change();
-            d_messages = messages(*d_model);
+            change_model(slot.index);
+        }
+        if (d_model.lost()) {
+            drop(slot.index, "the model has lost its jail");
+            renew_model();
+            continue;
         }
         if (!copy_grid(d_slot, in, slot.offset, d_model->engine->grid(batch.n))) {
             drop(slot.index, "NaN or infinite samples");
@@ -253,17 +270,42 @@ bool receiver_impl::submit(int available, int space, const gr_vector_const_void_
     batch.queued = (available - offset) / n_symbols;
     const auto start = std::chrono::steady_clock::now();
     try {
-        const uint64_t before = d_watched ? inference_cpu_ns() : 0;
+        const uint64_t before = d_watched ? cpu_ns() : 0;
         d_model->engine->submit(sizes.all()[batch.size]);
-        batch.engine_cpu_ns = d_watched ? inference_cpu_ns() - before : 0;
+        batch.engine_cpu_ns = d_watched ? cpu_ns() - before : 0;
         d_batches.submitted(start);
     } catch (const device_lost&) {
         throw;
     } catch (const std::exception& e) {
-        drop(batch, std::string("inference failed: ") + e.what());
+        inference_failed(batch, e);
     }
     return true;
 }
+
+void receiver_impl::change_model(uint64_t slot_index)
+{
+    d_work_start -= d_model->engine->cpu_ns(); // the next one counts from elsewhere
+    d_model.change(slot_index);
+    d_work_start += d_model->engine->cpu_ns();
+    d_messages = messages(*d_model);
+}
+
+void receiver_impl::renew_model()
+{
+    d_model.renew(std::chrono::steady_clock::now(),
+                  [loader = d_loader, bound = d_bound](loaded_model& model) {
+                      loader.warm_up(model, bound);
+                  });
+}
+
+void receiver_impl::lose_model(const jail_lost& e)
+{
+    if (d_model.lose())
+        publish_error(d_model->engine->info().name + ": " + e.what() +
+                      "; slots are dropped until it has a fresh jail");
+}
+
+uint64_t receiver_impl::cpu_ns() const { return inference_cpu_ns() + d_model->engine->cpu_ns(); }
 
 //! The next slot of the input; what lies before it is dropped.
 bool receiver_impl::next_slot(slot_in_work& slot, int available)
@@ -296,7 +338,7 @@ void receiver_impl::read_tags(std::vector<tag_t>& others, int offset)
 }
 
 //! LLRs of the oldest batch that is under way. \return how many
-int receiver_impl::collect(uint64_t cpu_start, float* out)
+int receiver_impl::collect(float* out)
 {
     auto& engine = *d_model->engine;
     batch_in_work& batch = d_batches.oldest();
@@ -307,7 +349,7 @@ int receiver_impl::collect(uint64_t cpu_start, float* out)
         d_batches.release(); // stop() must not collect it again
         throw;
     } catch (const std::exception& e) {
-        drop(batch, std::string("inference failed: ") + e.what());
+        inference_failed(batch, e);
     }
     const auto took = d_batches.collected(std::chrono::steady_clock::now());
 
@@ -330,16 +372,16 @@ int receiver_impl::collect(uint64_t cpu_start, float* out)
         }
         const auto wall_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(took).count();
         if (d_watched)
-            publish_stats(batch, wall_ns, cpu_start);
+            publish_stats(batch, wall_ns);
     }
     consume_each(d_batches.release());
     return produced;
 }
 
-void receiver_impl::publish_stats(const batch_in_work& batch, uint64_t wall_ns, uint64_t cpu_start)
+void receiver_impl::publish_stats(const batch_in_work& batch, uint64_t wall_ns)
 {
     const auto about = d_messages.about(
-        { batch.n, wall_ns, inference_cpu_ns() - cpu_start, batch.engine_cpu_ns, batch.queued });
+        { batch.n, wall_ns, cpu_ns() - d_work_start, batch.engine_cpu_ns, batch.queued });
     for (int i = 0; i < batch.n; i++)
         if (batch.slots[i].received)
             message_port_pub(stats_port, receiver_messages::slot(about, batch.slots[i].index));
@@ -362,10 +404,12 @@ void receiver_impl::drop(uint64_t slot_index, const std::string& why)
     message_port_pub(stats_port, receiver_messages::dropped(slot_index, reason));
 }
 
-void receiver_impl::drop(const batch_in_work& batch, const std::string& reason)
+void receiver_impl::inference_failed(const batch_in_work& batch, const std::exception& e)
 {
     for (int i = 0; i < batch.n; i++)
-        drop(batch.slots[i].index, reason);
+        drop(batch.slots[i].index, std::string("inference failed: ") + e.what());
+    if (const auto* lost = dynamic_cast<const jail_lost*>(&e))
+        lose_model(*lost);
 }
 
 } // namespace gr::deeprx

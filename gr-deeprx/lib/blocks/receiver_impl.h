@@ -30,6 +30,7 @@ public:
                   double max_latency_ms,
                   const std::string& len_tag_key,
                   int llr_sign);
+    ~receiver_impl() override;
 
     void set_model(const std::string& model, int64_t at_slot) override;
     uint64_t slots() const override { return d_slots; }
@@ -46,7 +47,7 @@ public:
 
 private:
     void handle_model(const pmt::pmt_t& message);
-    void handle_loaded(const pmt::pmt_t& message);
+    void publish_answers();
     receiver_messages messages(const loaded_model& model) const;
     void publish_error(const std::string& what);
     void fail(const std::string& why);
@@ -54,11 +55,15 @@ private:
     bool next_slot(slot_in_work& slot, int available);
     void read_tags(std::vector<tag_t>& others, int offset);
     bool submit(int available, int space, const gr_vector_const_void_star& in);
-    int collect(uint64_t cpu_start, float* out);
+    int collect(float* out);
     void forward_tags(slot_in_work& slot, uint64_t out_offset);
-    void publish_stats(const batch_in_work& batch, uint64_t wall_ns, uint64_t cpu_start);
+    void publish_stats(const batch_in_work& batch, uint64_t wall_ns);
+    void change_model(uint64_t slot_index);
+    void renew_model();
+    void lose_model(const jail_lost& e);
+    uint64_t cpu_ns() const;
     void drop(uint64_t slot_index, const std::string& why);
-    void drop(const batch_in_work& batch, const std::string& reason);
+    void inference_failed(const batch_in_work& batch, const std::exception& e);
 
     const slot_geometry d_slot;
     const int d_n_rx;
@@ -69,7 +74,8 @@ private:
     pmt::pmt_t d_name;    // of this block, as the source of tags
     bool d_bound = false; // to the cores of its affinity
     bool d_started = false;
-    bool d_watched = false; // somebody listens to the statistics
+    bool d_watched = false;    // somebody listens to the statistics
+    uint64_t d_work_start = 0; // of this call of work(), as cpu_ns(), if so
     const thread_claim d_claim;
     const model_loader d_loader;
 
@@ -83,8 +89,12 @@ private:
     std::atomic<uint64_t> d_slots{ 0 };
     std::atomic<uint64_t> d_dropped{ 0 };
     line_pace d_drop_lines;
+    line_pace d_error_lines;
 
-    model_swap d_model; // its thread stops before what it uses goes away
+    // Posted to the port model when there are answers: nobody else has this object, so that no
+    // port is needed for it, to which anybody could post.
+    const pmt::pmt_t d_answered;
+    model_swap d_model;
     receiver_messages d_messages;
     slot_batches d_batches;
 };

@@ -5,7 +5,9 @@
 #include "model_info.h"
 #include "slot_geometry.h"
 
+#include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -33,7 +35,7 @@ namespace gr::deeprx {
  * Calls may come from one thread and later from another, but not from two at once: a receiver block
  * loads on one thread, and warms up where its scheduler works, as LibTorch's threads belong to the
  * thread that calls it. A model that is to take over is warmed up on the thread that loads it.
- * After device_lost, calls that need the device throw it again.
+ * After device_lost or jail_lost, calls throw it again.
  */
 class engine
 {
@@ -74,6 +76,13 @@ public:
     //! From now on inferences stay on the cores that the thread which calls them is bound to.
     virtual void stay_bound() {}
 
+    //! CPU time in nanoseconds that other processes have used for it so far: a jail's.
+    virtual uint64_t cpu_ns() const { return 0; }
+
+    //! What loads the same bytes into another jail, also when this engine is gone; empty: it runs
+    //! in this process.
+    virtual std::function<std::unique_ptr<engine>()> renewal() const { return {}; }
+
     //! Gets ready for batches of this size: what compiles, compiles.
     virtual void prepare(int batch);
 
@@ -94,6 +103,13 @@ public:
     using std::runtime_error::runtime_error;
 };
 
+//! A jail has ended or was ended: it crashed, or took too long. what(): one line.
+class jail_lost : public std::runtime_error
+{
+public:
+    using std::runtime_error::runtime_error;
+};
+
 struct engine_parameters {
     slot_geometry slot;
     int n_rx;
@@ -101,6 +117,9 @@ struct engine_parameters {
     int threads;
     int max_batch;
     std::string engine; // "auto", "torchscript", "openvino"
+
+    //! Once true, what waits for a jail ends it and throws jail_lost.
+    std::shared_ptr<const std::atomic<bool>> cancelled = {};
 };
 
 /*!

@@ -2,38 +2,139 @@
 
 #include "model_swap.h"
 
+#include <atomic>
+#include <mutex>
+#include <optional>
+#include <stdexcept>
 #include <utility>
 
 namespace gr::deeprx {
 
-void model_swap::load(loader load, uint64_t at_slot, std::function<void()> on_answer)
+namespace {
+
+constexpr int most_fresh_jails = 3;
+constexpr auto least_between_fresh_jails = std::chrono::seconds(1);
+
+struct result {
+    std::shared_ptr<loaded_model> model;
+    std::string error;
+    uint64_t at_slot = 0;
+    std::optional<uint64_t> renewal_of; // number of a file
+};
+
+struct request {
+    std::string name;
+    model_swap::loader load;
+    uint64_t at_slot;
+};
+
+std::string refusal(const model_info& info)
 {
-    d_background.post([this, load = std::move(load), at_slot, on_answer = std::move(on_answer)] {
-        result result{ nullptr, "", at_slot };
-        try {
-            result.model = std::make_shared<loaded_model>(load());
-        } catch (const std::exception& e) {
-            result.error = e.what();
-        }
-        {
-            std::lock_guard<std::mutex> lock(d_results_mutex);
-            d_results.push_back(std::move(result));
-        }
-        on_answer();
-    });
+    return info.name + ": refused, since it has lost its jail and " +
+           std::to_string(most_fresh_jails) + " fresh ones";
 }
+
+//! \return result with a model or an error
+result load_now(const model_swap::loader& load)
+{
+    result result;
+    try {
+        result.model = std::make_shared<loaded_model>(load());
+    } catch (const std::exception& e) {
+        result.error = e.what();
+    }
+    return result;
+}
+
+} // namespace
+
+//! What the threads share.
+struct model_swap::inbox {
+    std::mutex mutex;
+    std::vector<result> results;
+    std::atomic<bool> answered{ false };
+    std::optional<request> waiting;
+    std::function<void()> on_answer; // empty: nobody takes answers any more
+
+    void put(result result)
+    {
+        std::lock_guard<std::mutex> lock(mutex);
+        if (!on_answer)
+            return;
+        results.push_back(std::move(result));
+        answered = true;
+        on_answer();
+    }
+
+    void load_waiting()
+    {
+        std::optional<request> request;
+        {
+            std::lock_guard<std::mutex> lock(mutex);
+            request.swap(waiting);
+        }
+        auto result = load_now(request->load);
+        result.at_slot = request->at_slot;
+        put(std::move(result));
+    }
+};
+
+model_swap::model_swap(loaded_model first, std::function<void()> on_answer)
+    : d_current(std::make_shared<loaded_model>(std::move(first))),
+      d_inbox(std::make_shared<inbox>())
+{
+    d_inbox->on_answer = std::move(on_answer);
+}
+
+model_swap::~model_swap()
+{
+    std::lock_guard<std::mutex> lock(d_inbox->mutex);
+    d_inbox->on_answer = nullptr;
+}
+
+void model_swap::load(const std::string& name, loader load, uint64_t at_slot)
+{
+    std::optional<request> replaced = request{ name, std::move(load), at_slot };
+    {
+        std::lock_guard<std::mutex> lock(d_inbox->mutex);
+        replaced.swap(d_inbox->waiting);
+    }
+    if (replaced)
+        d_inbox->put({ nullptr, replaced->name + ": replaced by a newer request", 0, {} });
+    else
+        d_loads.post([inbox = d_inbox] { inbox->load_waiting(); });
+}
+
+bool model_swap::answered() const { return d_inbox->answered; }
 
 std::vector<model_swap::answer> model_swap::take_answers()
 {
     std::vector<result> results;
     {
-        std::lock_guard<std::mutex> lock(d_results_mutex);
-        results.swap(d_results);
+        std::lock_guard<std::mutex> lock(d_inbox->mutex);
+        results.swap(d_inbox->results);
+        d_inbox->answered = false;
     }
     std::vector<answer> answers;
-    for (const auto& [model, error, at_slot] : results) {
+    for (auto& [model, error, at_slot, renewal_of] : results) {
+        if (renewal_of) {
+            if (*renewal_of != d_file) { // another model came in between
+                retire(std::move(model));
+                continue;
+            }
+            d_renewing = false;
+            d_renewed = model;
+            if (!model)
+                answers.push_back({ nullptr, "no fresh jail: " + error });
+            continue;
+        }
+        if (model && d_refused.count(model->engine->info().sha256)) {
+            error = refusal(model->engine->info());
+            retire(std::move(model));
+        }
         answers.push_back({ model, error });
         if (model) {
+            retire(std::move(d_next));
             d_next = model;
             d_at_slot = at_slot;
         }
@@ -41,10 +142,73 @@ std::vector<model_swap::answer> model_swap::take_answers()
     return answers;
 }
 
-void model_swap::change()
+void model_swap::change(uint64_t slot)
 {
-    d_background.post([retired = std::move(d_current)] {});
-    d_current = std::move(d_next);
+    if (!is_next(slot)) {
+        retire(std::exchange(d_current, std::move(d_renewed)));
+        d_lost = false;
+        return;
+    }
+    auto before = std::exchange(d_current, std::move(d_next));
+    if (!d_lost) {
+        retire(std::move(d_good));
+        d_good = std::move(before);
+    }
+    retire(std::move(before));
+    if (!d_current->engine->renewal()) // it has no jail that could be lost
+        retire(std::move(d_good));
+    retire(std::move(d_renewed));
+    d_lost = d_renewing = false;
+    d_fresh_jails = 0;
+    d_file++;
+}
+
+bool model_swap::lose() { return !std::exchange(d_lost, true); }
+
+void model_swap::renew(clock::time_point now, std::function<void(loaded_model&)> warm_up)
+{
+    if (!d_lost || d_renewing || d_renewed)
+        return;
+    if (d_fresh_jails == most_fresh_jails) {
+        give_up();
+        return;
+    }
+    if (d_fresh_jails > 0 && now - d_fresh_jail < least_between_fresh_jails)
+        return;
+    d_fresh_jails++;
+    d_fresh_jail = now;
+    d_renewing = true;
+    d_renewals.post([inbox = d_inbox,
+                     file = d_file,
+                     renewal = d_current->engine->renewal(),
+                     warm_up = std::move(warm_up)] {
+        auto result = load_now([&] {
+            loaded_model model{ renewal(), {} };
+            warm_up(model);
+            return model;
+        });
+        result.renewal_of = file;
+        inbox->put(std::move(result));
+    });
+}
+
+void model_swap::give_up()
+{
+    const auto& info = d_current->engine->info();
+    const std::string line = refusal(info);
+    if (!d_good)
+        throw std::runtime_error(line + ", and there is no other model");
+    d_refused.insert(info.sha256);
+    d_inbox->put({ nullptr, line + "; " + d_good->engine->info().name + " receives again", 0, {} });
+    d_renewed = std::move(d_good);
+    d_fresh_jails = 0;
+    d_file++;
+}
+
+void model_swap::retire(std::shared_ptr<loaded_model> model)
+{
+    if (model)
+        d_loads.post([model = std::move(model)] {});
 }
 
 } // namespace gr::deeprx

@@ -6,10 +6,11 @@
 #include "engine.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -31,11 +32,17 @@ struct loaded_model {
  * \brief The model that receives, and how another takes its place without a pause: loaded and
  * destroyed on a thread of its own, exchanged between two slots.
  *
- * Used by one thread.
+ * A model whose jail is lost gets a fresh one, at most once a second and three times in all. Then
+ * the file is refused, and the model before it receives again, which is kept as long as a jailed
+ * one runs.
+ *
+ * Used by one thread. Its destructor waits for no load; functions that it was given must hold what
+ * they need, but on_answer, which is not called any more.
  */
 class model_swap
 {
 public:
+    using clock = std::chrono::steady_clock;
     using loader = std::function<loaded_model()>;
 
     struct answer {
@@ -43,45 +50,69 @@ public:
         std::string error; // why there is none
     };
 
-    explicit model_swap(loaded_model first)
-        : d_current(std::make_shared<loaded_model>(std::move(first)))
-    {
-    }
+    //! \param on_answer called on another thread when there is an answer
+    model_swap(loaded_model first, std::function<void()> on_answer);
+    ~model_swap();
 
     loaded_model& operator*() const { return *d_current; }
     loaded_model* operator->() const { return d_current.get(); }
 
     /*!
+     * \brief Asks for another model, in place of one that still waits to be loaded.
+     * \param name of what is loaded, for errors
      * \param load called on the other thread
      * \param at_slot first slot of the new model
-     * \param on_answer called there, too, when there is an answer
      */
-    void load(loader load, uint64_t at_slot, std::function<void()> on_answer);
+    void load(const std::string& name, loader load, uint64_t at_slot);
 
-    //! Answers that were not taken yet. Of the models among them, the last one is next.
+    //! Whether there are answers that were not taken yet.
+    bool answered() const;
+
+    //! They. Of the models among them, the last one is next.
     std::vector<answer> take_answers();
 
-    //! Whether the next model is there, and this slot the first for it, or behind.
-    bool due(uint64_t slot) const { return d_next && slot >= d_at_slot; }
+    //! Whether a model is there for which this slot is the first, or behind.
+    bool due(uint64_t slot) const { return d_renewed || is_next(slot); }
 
-    //! Goes on with the next model.
-    void change();
+    //! Goes on with that model.
+    void change(uint64_t slot);
+
+    //! Whether the running model's jail is lost: nothing can be received until a change().
+    bool lost() const { return d_lost; }
+
+    //! It is lost. \return false: this is known
+    bool lose();
+
+    /*!
+     * \brief Sees to it that a lost model gets its fresh jail, or another takes its place.
+     * \param warm_up called on another thread
+     * \throws std::runtime_error one line: there is no model any more
+     */
+    void renew(clock::time_point now, std::function<void(loaded_model&)> warm_up);
 
 private:
-    struct result {
-        std::shared_ptr<loaded_model> model;
-        std::string error;
-        uint64_t at_slot;
-    };
+    struct inbox;
+
+    bool is_next(uint64_t slot) const { return d_next && slot >= d_at_slot; }
+    void retire(std::shared_ptr<loaded_model> model);
+    void give_up();
 
     std::shared_ptr<loaded_model> d_current;
     std::shared_ptr<loaded_model> d_next;
     uint64_t d_at_slot = 0;
 
-    std::mutex d_results_mutex;
-    std::vector<result> d_results;
+    bool d_lost = false;
+    std::shared_ptr<loaded_model> d_good;    // the one before a jailed one
+    std::shared_ptr<loaded_model> d_renewed; // takes the lost one's place
+    bool d_renewing = false;
+    int d_fresh_jails = 0; // of the current file
+    uint64_t d_file = 0;   // the current one's number
+    clock::time_point d_fresh_jail{};
+    std::set<std::string> d_refused; // sha256
 
-    background_worker d_background; // last: stops before what its jobs use goes away
+    const std::shared_ptr<inbox> d_inbox;
+    background_worker d_loads;
+    background_worker d_renewals; // which wait for no load
 };
 
 } // namespace gr::deeprx

@@ -36,7 +36,8 @@ namespace gr::deeprx {
  * (the powers of two and max_batch); the block never waits for more.
  *
  * Message port \b stats (out), one dictionary per slot: slot_index (uint64), inference_ns and
- * cpu_ns (uint64, the batch's wall and CPU time, worker threads included, divided by its slots),
+ * cpu_ns (uint64, the batch's wall and CPU time, worker threads and jail included, divided by its
+ * slots),
  * engine_cpu_ns (uint64, on a CPU what of cpu_ns the inference itself took: the rest is the block's
  * own; on a GPU what it took to start it),
  * queue_depth (long, slots left waiting), batch (long), model, model_sha256 and engine (symbols;
@@ -47,7 +48,14 @@ namespace gr::deeprx {
  * Message port \b model (in): a symbol with the path of another model file, or a dictionary with
  * path and at_slot (uint64, first slot_index of the new model; absent: the next slot). It is
  * loaded, checked and warmed up beside the running one, which keeps working if anything is wrong.
- * The answer on \b stats is {model_loaded: name, model_sha256, engine} or {model_error: why}.
+ * The answer on \b stats is {model_loaded: name, model_sha256, engine} or {model_error: why}. One
+ * request is loaded and one waits: a newer one replaces it, and its answer says so. What is no
+ * request is answered with a model_error. The block's end waits for no load.
+ *
+ * The jail of a model that has one, a process of its own, may crash, hang or grow. Its slots are
+ * dropped then, a model_error says why, and the model gets a fresh jail beside the running block,
+ * at most once a second and three times in all. After that its file is refused and the model before
+ * it receives again; where there is none, the receiver ends (error()).
  */
 class DEEPRX_API receiver : virtual public gr::block
 {
