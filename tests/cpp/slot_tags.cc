@@ -72,6 +72,18 @@ BOOST_DATA_TEST_CASE(length_tags_say_what_they_say, boost::unit_test::data::make
     BOOST_TEST(others.empty());
 }
 
+BOOST_AUTO_TEST_CASE(the_index_of_a_torn_slot_is_not_the_next_ones)
+{
+    slot_tags tags(length_key);
+    std::vector<tag_t> others;
+    tags.add(0,
+             0,
+             { make_tag(0, slot_index_key, pmt::from_uint64(3)),
+               make_tag(9, slot_index_key, pmt::from_uint64(4)) },
+             others);
+    BOOST_TEST(tags.slot_index().value() == 3u);
+}
+
 BOOST_DATA_TEST_CASE(an_index_is_one_or_is_not, boost::unit_test::data::make(indices), i)
 {
     slot_tags tags(length_key);

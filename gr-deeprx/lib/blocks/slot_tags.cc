@@ -28,9 +28,9 @@ void slot_tags::add(int stream,
                 { stream, static_cast<int>(tag.offset - first), fits ? "" : in_words(tag.value) });
             continue;
         }
-        if (pmt::eq(tag.key, slot_index_key))
-            if (const auto index = to_unsigned(tag.value))
-                d_slot_index = index;
+        // the first: a torn slot is followed by another one's within the 14
+        if (pmt::eq(tag.key, slot_index_key) && !d_slot_index)
+            d_slot_index = to_unsigned(tag.value);
         const bool repeated = std::any_of(others.begin(), others.end(), [&](auto& other) {
             return pmt::eq(tag.key, other.key) && are_equal(tag.value, other.value);
         });
