@@ -25,8 +25,9 @@ def run_command(main, arguments):
     says = io.StringIO()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(says):
         code = main(arguments)
-    if code:
+    if code == 2:  # a user's mistake
         raise Refused(says.getvalue().rstrip("\n"))
+    assert code == 0, f"status {code}: {says.getvalue()}"
 
 
 def _peak():
@@ -72,18 +73,21 @@ class Gone(AssertionError):
 class Victim:
     """A process of a script that serves; another one where the last is gone.
 
-    log: file of what it prints.
+    log: file of what it prints. folder: its working directory.
     """
 
-    def __init__(self, script: Path, log: Path):
-        self.script, self.log = script, log
+    def __init__(self, script: Path, log: Path, folder: Path | None = None):
+        self.script, self.log, self.folder = script, log, folder
         self.process = None
 
     def ask(self, way: str, path, seconds: float) -> dict:
         if self.process is None:
+            tests = str(Path(__file__).resolve().parents[1])
+            path = os.pathsep.join(filter(None, (tests, os.environ.get("PYTHONPATH"))))
             self.process = subprocess.Popen(
-                [sys.executable, self.script], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=self.log.open("w"), text=True,
+                [sys.executable, self.script.resolve()], cwd=self.folder, text=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log.open("w"),
+                start_new_session=True, env=os.environ | {"PYTHONPATH": path},
             )  # fmt: skip
             self._ask(way, "no such file", 120)  # imports take their time
         return self._ask(way, path, seconds)

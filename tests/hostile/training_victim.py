@@ -3,7 +3,7 @@
 
 import tempfile
 
-from serve import run_command, serve
+from hostile.serve import run_command, serve
 
 from deeprx_training.cli import main
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A process that loads model files as a user's does."""
+"""A process that takes what strangers send, each way that there is."""
 
+import random
+import tempfile
 import time
 from functools import cache
 
@@ -8,7 +10,7 @@ import numpy as np
 import pmt
 from gnuradio import blocks, deeprx, gr
 from gnuradio.deeprx.cli import main
-from serve import Refused, run_command, serve
+from hostile.serve import Refused, run_command, serve
 
 N_PRB = 6
 SECRET = b"TOP-SECRET"
@@ -117,7 +119,126 @@ def receiver():
     return Receiver()
 
 
-WAYS = {"engine": engine, "info": info, "message": lambda path: receiver().swap(path)}
+OUT = tempfile.mkdtemp()
+
+
+def replay(path):
+    """A SigMF recording."""
+    given = ["--receiver", "baseline-lmmse.pt", "--meter", "none", "--out", OUT]
+    run_command(main, ["replay", path, *given])
+
+
+def monitor(text):
+    """A message of telemetry, and what the monitor shows of it."""
+    from gnuradio.deeprx.cli import monitor
+    from gnuradio.deeprx.telemetry.prometheus import Metrics
+    from gnuradio.deeprx.telemetry.pubsub import parse
+    from gnuradio.deeprx.telemetry.source import Source
+
+    try:
+        message = parse(text.encode("utf-8", "surrogatepass"))
+    except ValueError as error:
+        raise Refused(str(error)) from None
+    source = Source("tcp://127.0.0.1:5599")
+    for now in (1.0, 2.0):
+        source.take(message, now)
+        assert monitor._line(source).isprintable()
+        monitor._panel(source, 80)
+        monitor._as_json(source)
+        list(Metrics([source]).collect())
+
+
+class Tagger(gr.sync_block):
+    """Hands on its items, and tags one with each value that it is given."""
+
+    def __init__(self, dtype):
+        gr.sync_block.__init__(self, "tagger", [dtype], [dtype])
+        self.waiting = []
+
+    def work(self, input_items, output_items):
+        output_items[0][:] = input_items[0]
+        if self.waiting:
+            for key in ("packet_len", "slot_index", "other"):
+                self.add_item_tag(0, self.nitems_written(0), pmt.intern(key), self.waiting[0])
+            del self.waiting[0]
+        return len(output_items[0])
+
+
+class Ports:
+    """Flowgraphs with every block that has a message port, and with some that read tags."""
+
+    def __init__(self):
+        from gnuradio.deeprx.blocks.report_display import report_display
+        from gnuradio.deeprx.radio.uhd import timed_burst
+        from PyQt5 import QtWidgets
+
+        self.qt = QtWidgets.QApplication([])
+        self.running = Receiver()
+        slot = {"n_prb": N_PRB, "modulation": "QPSK"}
+        config = deeprx.SlotConfig(**slot)
+        top = self.top = gr.top_block()
+        self.taggers = [Tagger(np.float32), Tagger(np.float32), Tagger(np.complex64)]
+        llrs = blocks.vector_source_f([1.0] * config.n_bits, True, 1, [])
+        throttle = blocks.throttle(4, 50 * config.n_bits)
+        probe = deeprx.slot_probe(meter="none", every_slots=0, **slot)
+        controller = deeprx.receiver_controller([HARMLESS, "baseline-sure.pt"])
+        display, burst = report_display(), timed_burst(0, None)
+        burst.work = lambda input_items, output_items: len(output_items[0])  # its clock is a radio
+        top.connect(llrs, throttle, self.taggers[0], probe)
+        top.connect(throttle, self.taggers[1], controller)
+        samples = blocks.throttle(8, 1e5)
+        cutter = deeprx.aligned_front_end(n_rx=1, **slot)
+        top.connect(blocks.null_source(8), samples, self.taggers[2], cutter)
+        for port in range(cutter.output_signature().max_streams()):
+            size = cutter.output_signature().sizeof_stream_item(port)
+            top.connect((cutter, port), blocks.null_sink(size))
+        top.connect(samples, burst, blocks.null_sink(8))
+        top.msg_connect(blocks.message_strobe(pmt.PMT_NIL, 10**6), "strobe", display, "report")
+        self.ports = [
+            (probe._llrs, "stats"), (controller, "stats"), (display, "report"),
+            (burst, "async_msgs"), (self.running.receiver, "model"),
+        ]  # fmt: skip
+        top.start()
+
+    def post(self, text):
+        """The message that the text stands for, to each port, and as a tag on each input."""
+        from fuzz import mutate
+        from gnuradio.deeprx.blocks.guarded import raise_failure
+
+        message = mutate.message(random.Random(text))
+        for block, port in self.ports:
+            block._post(pmt.intern(port), message)
+        for tagger in self.taggers:
+            if len(tagger.waiting) < 100:
+                tagger.waiting.append(message)
+        for top in (self.top, self.running.top):
+            raise_failure(top)
+        self.running._alive()
+        self.qt.processEvents()
+
+    def wait(self):
+        """Until all of it has been handled; the flowgraphs go on after that."""
+        for block, port in self.ports:
+            while block.nmsgs(pmt.intern(port)):
+                self.running._alive()
+        self.running.swap(HARMLESS)
+        time.sleep(0.2)
+        self.post("")
+
+
+@cache
+def ports():
+    return Ports()
+
+
+WAYS = {
+    "engine": engine,
+    "info": info,
+    "message": lambda path: receiver().swap(path),
+    "replay": replay,
+    "monitor": monitor,
+    "ports": lambda text: ports().wait() if text in ("wait", HARMLESS) else ports().post(text),
+}
 
 if __name__ == "__main__":
     gr.logging().set_default_level(gr.log_levels.off)

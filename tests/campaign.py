@@ -1,0 +1,370 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""./dev fuzz: strangers' files and messages, changed at random, through all that takes them.
+
+Parsers in C++ under libFuzzer on one core; on another, in processes that a finding may end: model
+files through info, check, load and batches; SigMF metadata through replay; telemetry through the
+monitor; PMTs through every message port and as tags. A finding is an end of the process, a hang,
+an exception that is no refusal, a refusal of more than a line, a file written.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import zlib
+from pathlib import Path
+
+import receiver_models
+from fuzz import mutate
+from hostile import files
+from hostile.serve import Gone, Victim
+from telemetry_reports import made
+
+from deeprx_common.revision import git_revision
+
+TARGETS = Path(__file__).resolve().parent / "fuzz"
+ROOT = TARGETS.parents[1]
+VICTIM = ROOT / "tests" / "hostile" / "victim.py"
+BUILD = ROOT / "build" / "fuzz"
+STORM = ROOT / "build" / "tsan" / "tests" / "swap_storm"
+FINDINGS = BUILD / "findings"
+LINE = 1000  # characters of a refusal, at most
+HANG_S = 90  # a jail's time for a load, and some
+
+
+class Part:
+    """One way in: a count of what went there, and of what was found."""
+
+    def __init__(self, name: str, share: float):
+        self.name, self.share = name, share
+        self.known: set[str] = set()  # kinds of findings: each is kept once
+        self.counts = dict.fromkeys(("inputs", "refused", "findings"), 0) | {"seconds": 0.0}
+
+    def report(self, input_: bytes | None, why: str) -> None:
+        self.counts["findings"] += 1
+        kind = re.sub(r"[^a-zA-Z_:]+", " ", why)[:80]
+        if kind in self.known:
+            return
+        self.known.add(kind)
+        where = ""
+        if input_ is not None:
+            path = FINDINGS / f"{self.name}-{self.counts['inputs']}"
+            path.write_bytes(input_)
+            where = f" ({path.relative_to(ROOT)})"
+        print(f"\r\033[K{self.name}: {why}{where}", flush=True)
+
+
+class Parser(Part):
+    """A libFuzzer target; its corpus grows from campaign to campaign."""
+
+    def run(self, seconds: float, stopped: threading.Event) -> None:
+        corpus = BUILD / "corpus" / self.name
+        corpus.mkdir(parents=True, exist_ok=True)
+        seeds = TARGETS / "seeds" / self.name
+        given = [BUILD / self.name, corpus, *([seeds] if seeds.exists() else [])]
+        limits = [f"-max_total_time={max(1, round(seconds))}", "-timeout=10", "-rss_limit_mb=2048"]
+        more = [
+            "-print_final_stats=1",
+            "-max_len=16384",
+            f"-artifact_prefix={FINDINGS}/{self.name}-",
+        ]
+        process = subprocess.Popen(
+            [*given, *limits, *more], stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        said = []
+        reader = threading.Thread(target=lambda: said.extend(process.stderr), daemon=True)
+        reader.start()
+        while process.poll() is None:
+            if stopped.wait(0.1):
+                process.send_signal(signal.SIGINT)
+                process.wait()
+        reader.join()
+        text = "".join(said)
+        if executed := re.search(r"number_of_executed_units: (\d+)", text):
+            self.counts["inputs"] += int(executed[1])
+        if process.returncode and not stopped.is_set():
+            written = re.search(r"Test unit written to (\S+)", text)
+            why = next((s for s in said if s.startswith(("SUMMARY", "expected:"))), "it ended")
+            self.report(
+                None, f"{why.strip()} ({Path(written[1]).name if written else text[-300:]})"
+            )
+
+
+class Storm(Part):
+    """Models swapped every 12 ms under ThreadSanitizer, with starts, stops and destruction."""
+
+    def run(self, seconds: float, stopped: threading.Event) -> None:
+        models = [ROOT / "models" / f"{name}.pt" for name in ("baseline-lmmse", "deeprx-slim-0")]
+        command = ["setarch", "-R", STORM, str(max(2.0, seconds)), *models, models[0], "missing.pt"]
+        options = f"suppressions={TARGETS / 'tsan.supp'} exitcode=0 history_size=4"
+        process = subprocess.Popen(
+            command, env=os.environ | {"TSAN_OPTIONS": options}, text=True, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        text, _ = process.communicate()
+        if executed := re.search(r"(\d+) swaps asked for", text):
+            self.counts["inputs"] += int(executed[1])
+        if process.returncode:
+            self.report(text.encode(), f"it ended: {process.returncode}")
+        for race in text.split("WARNING: ThreadSanitizer: ")[1:]:
+            summary = re.search(r"SUMMARY: ThreadSanitizer: (.*)", race)
+            self.report(race.encode(), summary[1] if summary else race[:80])
+
+
+class Inputs(Part):
+    """Inputs made here, taken by a victim. make: of (draw, folder) -> [(way, path or text)]."""
+
+    def __init__(self, name, share, make, scratch: Path, at_end=()):
+        super().__init__(name, share)
+        self.make, self.at_end = make, at_end
+        self.folder = scratch / name
+        self.written = self.folder / "written"
+        self.written.mkdir(parents=True)
+        self.victim = Victim(
+            TARGETS.parent / "hostile" / "victim.py", self.folder / "said", self.written
+        )
+
+    def run(self, seconds: float, stopped: threading.Event) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not stopped.is_set():
+            draw = random.Random(f"{self.name} {self.counts['inputs']}")
+            verdicts = [self._ask(*request) for request in self.make(draw, self.folder)]
+            self.counts["inputs"] += 1
+            self.counts["refused"] += "refused" in verdicts
+        for request in self.at_end:
+            self._ask(*request)
+
+    def _ask(self, way: str, what) -> str:
+        try:
+            answer = self.victim.ask(way, what, HANG_S)
+        except Gone as gone:
+            answer = {"verdict": "gone", "said": str(gone)}
+        said = answer["said"]
+        why = ""
+        if answer["verdict"] in ("gone", "failed"):
+            why = said
+        elif not said.isprintable() or len(said) > LINE:
+            why = f"{len(said)} characters of refusal: {said!r:.300}"
+        elif list(self.written.iterdir()):
+            why = "a file was written"
+            shutil.rmtree(self.written)
+            self.written.mkdir()
+        if why:
+            data = (
+                what.read_bytes()
+                if isinstance(what, Path)
+                else str(what).encode("utf-8", "replace")
+            )
+            self.report(data, f"{way}: {why:.400}")
+        return answer["verdict"]
+
+    def close(self):
+        self.victim.end()
+
+
+def model_files(draw, folder):
+    """One file that is valid or attacks, changed."""
+    path = folder / "changed.pt"
+    path.write_bytes(mutate.archive(draw, _base(draw.choice(BASES), folder)))
+    return [("info", path), ("engine", path)]
+
+
+MODULES = {
+    "constant": lambda: receiver_models.Constant(1.0),
+    "echo": receiver_models.Echo,
+    "net": lambda: receiver_models.ConvNet(2, 4),
+    "int8": receiver_models.Int8Net,
+}
+SLOW = ("_endless", "_memory", "deep_", "long_")  # as they are, they take a minute or a gigabyte
+BASES = [*MODULES, "net_ir", *(n for n in files.FILES if not any(s in n for s in SLOW))]
+_bases = {}
+
+
+def _base(name, folder):
+    if name not in _bases:
+        path = folder / "base.pt"
+        if name == "net_ir":
+            net = receiver_models.ConvNet(2, 4)
+            receiver_models.save(net, path, receiver_models.ir_of(net))
+        elif name in MODULES:
+            quantized = "onednn" if name == "int8" else None
+            receiver_models.save(MODULES[name](), path, quantized_engine=quantized)
+        else:
+            files.FILES[name](str(path), folder / "written" / "by_the_program")
+        _bases[name] = files.records(path)
+    return _bases[name]
+
+
+def metadata(draw, folder):
+    path = folder / "changed.sigmf-meta"
+    base = draw.choice(("cf32", "ci16"))
+    text = json.loads((ROOT / f"tests/golden/{base}.sigmf-meta").read_text())
+    text["global"].pop("core:sha512")  # else it only says that the data were changed
+    path.with_suffix(".sigmf-data").unlink(missing_ok=True)
+    path.with_suffix(".sigmf-data").symlink_to(ROOT / f"tests/golden/{base}.sigmf-data")
+    changed = mutate.json_text(draw, json.dumps(text))
+    path.write_text(changed, encoding="utf-8", errors="surrogatepass")
+    return [("replay", path)]
+
+
+FIELDS = {
+    "schema": "deeprx.telemetry/1",
+    "source": "roof",
+    "run": "r",
+    "sequence": 0,
+    "time_s": 1.0,
+}
+REPORT = json.dumps(made(slots_by_model={"a": 3}, engine="e") | {"telemetry": FIELDS})
+
+
+def telemetry(draw, folder):
+    return [("monitor", mutate.json_text(draw, REPORT))]
+
+
+def ports(draw, folder):
+    return [("ports", str(draw.random()))]
+
+
+def seed_corpora():
+    """What ships and what tests make, as inputs of the parsers to begin with."""
+    for name, data in _seeds():
+        path = BUILD / "corpus" / name
+        path.mkdir(parents=True, exist_ok=True)
+        (path / f"seed-{zlib.crc32(data):08x}").write_bytes(data)
+
+
+def _seeds():
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        for base in ("constant", "int8", "net", "net_ir", "ir_gather_outside", "cast_of_class"):
+            entries = _base(base, folder)
+            (folder / "file").unlink(missing_ok=True)
+            files.write(folder / "file", entries)
+            yield "archive", (folder / "file").read_bytes()
+            for entry, data in entries.items():
+                for end, target in (
+                    (".json", "info"),
+                    (".xml", "ir"),
+                    (".py", "code"),
+                    (".pkl", "pickle"),
+                ):
+                    if entry.endswith(end):
+                        yield target, data
+
+
+def lane(parts: list[Part], seconds: float, stopped: threading.Event) -> None:
+    """The parts in turns, until time is up."""
+    end = time.monotonic() + seconds
+    turn = min(seconds / 2, 60)
+    for part in itertools.cycle(parts):
+        left = end - time.monotonic()
+        if left < 0.5 or stopped.is_set():
+            return
+        began = time.monotonic()
+        part.run(min(left, turn * part.share), stopped)
+        part.counts["seconds"] += time.monotonic() - began
+
+
+def load(parts: list[Part]) -> None:
+    """Counts of the same revision go on."""
+    try:
+        before = json.loads((BUILD / "counts.json").read_text())
+    except (OSError, ValueError):
+        return
+    if before["revision"] == git_revision():
+        for part in parts:
+            part.counts |= before["parts"].get(part.name, {})
+
+
+def save(parts: list[Part]) -> None:
+    counts = {"revision": git_revision(), "parts": {part.name: part.counts for part in parts}}
+    new = BUILD / "counts.json.new"
+    new.write_text(json.dumps(counts, indent=1))
+    new.replace(BUILD / "counts.json")
+
+
+def show(parts: list[Part]) -> None:
+    print(f"{git_revision():16}{'inputs':>12}{'refused':>12}{'findings':>10}{'a second':>10}")
+    for part in parts:
+        counts = part.counts
+        refused = f"{counts['refused']:,}" if isinstance(part, Inputs) else ""
+        pace = counts["inputs"] / max(counts["seconds"], 1e-9)
+        print(
+            f"{part.name:16}{counts['inputs']:12,}{refused:>12}{counts['findings']:10}{pace:10,.0f}"
+        )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="./dev fuzz", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10, help="default: %(default)s")
+    arguments = parser.parse_args()
+    FINDINGS.mkdir(parents=True, exist_ok=True)
+    os.environ["QT_QPA_PLATFORM"] = "offscreen"
+    scratch = Path(tempfile.mkdtemp(prefix="deeprx-fuzz-"))
+    parsers = [
+        Parser(path.stem, 1 / 7)
+        for path in sorted(TARGETS.glob("*.cc"))
+        if (BUILD / path.stem).exists()
+    ]
+    if STORM.exists():
+        parsers.append(Storm("swap_storm", 1 / 4))
+    inputs = [
+        Inputs("model_files", 0.6, model_files, scratch),
+        Inputs("metadata", 0.25, metadata, scratch),
+        Inputs("telemetry", 0.05, telemetry, scratch),
+        Inputs("ports", 0.1, ports, scratch, [("ports", "wait")]),
+    ]
+    parts = [*parsers, *inputs]
+    load(parts)
+    if parsers:
+        seed_corpora()
+    stopped = threading.Event()
+    seconds = 60 * arguments.minutes
+    lanes = [
+        threading.Thread(target=lane, args=(those, seconds, stopped))
+        for those in (parsers, inputs)
+        if those
+    ]
+    began, told, status = time.monotonic(), 0.0, 0
+    for thread in lanes:
+        thread.start()
+    try:
+        while any(thread.is_alive() for thread in lanes):
+            time.sleep(0.5)
+            passed = time.monotonic() - began
+            if sys.stdout.isatty() or passed - told > 30:
+                told = passed
+                done = ", ".join(f"{part.name} {part.counts['inputs']:,}" for part in parts)
+                line = f"{passed / 60:.1f} of {arguments.minutes:g} min: {done}"
+                print(
+                    f"\r\033[K{line}" if sys.stdout.isatty() else line,
+                    end="\n"[: not sys.stdout.isatty()],
+                    flush=True,
+                )
+                save(parts)
+    except KeyboardInterrupt:
+        print("\nstopped: the next call goes on from here")
+        status = 130
+    stopped.set()
+    for thread in lanes:
+        thread.join()
+    for part in inputs:
+        part.close()
+    shutil.rmtree(scratch, ignore_errors=True)
+    save(parts)
+    print()
+    show(parts)
+    return status or int(any(part.counts["findings"] for part in parts))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

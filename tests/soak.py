@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""./dev soak: very many slots, with model swaps, starts and stops, lost samples and a telemetry
+subscriber that reads slowly.
+
+Every slot that was sent is delivered, dropped, or was under way when the flowgraph was stopped; and
+memory does not grow: the median of the last quarter lies within 1 % of the second quarter's.
+"""
+
+import argparse
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import pmt
+import zmq
+from gnuradio import deeprx, gr
+from gnuradio.deeprx.blocks.guarded import SelfKeeping, raise_failure
+from gnuradio.deeprx.blocks.slot_stream import add_slot_tags
+
+from deeprx_common.commands import Failure
+from deeprx_common.revision import git_revision
+
+SLOT = {"n_prb": 6, "modulation": "QPSK"}
+MODELS = ("deeprx-slim-0", "baseline-lmmse", "deeprx-slim-0", "baseline-sure")
+SYMBOLS = 14
+RESTART_SLOTS, SWAP_S, READ_S, TELL_S = 20_000, 0.25, 2.0, 10.0
+LOSS = 0.002  # of slots lose some of their symbols
+GROWTH = 0.01
+
+
+class Source(SelfKeeping, gr.sync_block):
+    """Slots of noise on two antennas; some lose their last symbols. A start goes on from there."""
+
+    def __init__(self, n_slots: int):
+        config = deeprx.SlotConfig(**SLOT)
+        super().__init__("Source", None, [(np.complex64, config.fft_size)] * 2)
+        rng = np.random.default_rng(1)
+        shape = 2, SYMBOLS, config.fft_size, 2
+        self._symbols = rng.standard_normal(shape, np.float32).view(np.complex64)[..., 0]
+        self._lost = rng.random(n_slots) < LOSS
+        self._left = 0  # symbols of the slot that is being sent
+        self.sent = 0  # slots, whole or torn
+        self.n_slots = n_slots
+
+    def work(self, input_items, output_items):
+        room, written = len(output_items[0]), 0
+        while written < room:
+            if not self._left:
+                if self.sent == self.n_slots:
+                    break
+                self._left = 9 if self._lost[self.sent] else SYMBOLS
+                add_slot_tags(self, self.nitems_written(0) + written, SYMBOLS, self.sent)
+                self.sent += 1
+            taken = min(self._left, room - written)
+            for out, symbols in zip(output_items, self._symbols, strict=True):
+                out[written : written + taken] = symbols[:taken]
+            written += taken
+            self._left -= taken
+        return written or -1
+
+    def start(self):
+        self._left = 0  # what a stop tore is not resumed
+        return super().start()
+
+
+class Listener(SelfKeeping, gr.basic_block):
+    """What the receiver says of each slot. missed: they were under way when a run ended."""
+
+    def __init__(self):
+        super().__init__("Listener", None, None)
+        self.message_port_register_in(pmt.intern("in"))
+        self.set_msg_handler(pmt.intern("in"), self._hear)
+        self.received = self.dropped = self.missed = self.swaps = 0
+        self.last = self._highest = -1
+        self._runs = []  # their first slots
+
+    def run_starts(self, at: int) -> None:
+        self._runs.append(at)
+
+    def _hear(self, message):
+        said = pmt.to_python(message)
+        if "model_error" in said:
+            raise RuntimeError(said["model_error"])
+        if "model_loaded" in said:
+            self.swaps += 1
+            return
+        index = said["slot_index"]
+        self._end_runs(index)
+        self._highest = max(self._highest, index)
+        if "dropped" in said:
+            self.dropped += 1
+            return
+        if index <= self.last:
+            raise RuntimeError(f"slot {index} after slot {self.last}")
+        self.last = index
+        self.received += 1
+
+    def _end_runs(self, index):
+        while self._runs and index >= self._runs[0]:
+            self.missed += self._runs[0] - 1 - self._highest
+            self._highest = self._runs.pop(0) - 1
+
+    def end(self, sent: int) -> None:
+        self.run_starts(sent)
+        self._end_runs(sent)
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    return 4096 * int(Path("/proc/self/statm").read_text().split()[1])
+
+
+def read_slowly(address: str, ended: threading.Event, counted: list) -> None:
+    """A subscriber that takes one message every READ_S seconds."""
+    with zmq.Context() as context, context.socket(zmq.SUB) as messages:
+        messages.rcvhwm = 2
+        messages.subscribe(b"")
+        messages.connect(address)
+        while not ended.wait(READ_S):
+            if messages.poll(0):
+                counted.append(len(messages.recv()))
+
+
+def soak(n_slots: int) -> dict:
+    """Runs it; returns the counts. Failure where a block ended."""
+    paths = [str(deeprx.model_path(f"{name}.pt")) for name in MODELS]
+    top = gr.top_block()
+    source, listener = Source(n_slots), Listener()
+    receiver = deeprx.receiver(model=paths[0], max_batch=4, **SLOT)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    probe = deeprx.slot_probe(meter="none", every_slots=500, zmq_address=address, **SLOT)
+    for antenna in range(2):
+        top.connect((source, antenna), (receiver, antenna))
+    top.connect(receiver, probe)
+    top.msg_connect(receiver, "stats", probe, "stats")
+    top.msg_connect(receiver, "stats", listener, "in")
+    ended, read = threading.Event(), []
+    subscriber = threading.Thread(target=read_slowly, args=(address, ended, read))
+    subscriber.start()
+    memory = []  # (slots sent, bytes)
+    restarts = swaps = 0
+    next_swap = told = time.monotonic()
+    try:
+        top.start()
+        while source.sent < n_slots:
+            time.sleep(0.02)
+            memory.append((source.sent, resident()))
+            raise_failure(top)
+            now = time.monotonic()
+            if now > next_swap:
+                swaps += 1
+                receiver.set_model(paths[swaps % len(paths)])
+                next_swap = now + SWAP_S
+            if source.sent // RESTART_SLOTS > restarts and source.sent < n_slots:
+                top.stop()
+                top.wait()
+                restarts += 1
+                listener.run_starts(source.sent)
+                top.start()
+            if now > told + TELL_S:
+                told = now
+                print(
+                    f"{source.sent:,} of {n_slots:,} slots, {memory[-1][1] >> 20} MiB", flush=True
+                )
+        top.wait()
+    except BaseException:
+        top.stop()
+        top.wait()
+        raise
+    finally:
+        ended.set()
+        subscriber.join()
+    listener.end(source.sent)
+    point = probe.report()["points"][0]
+
+    def quarter(number):
+        low, high = (number - 1) * n_slots / 4, number * n_slots / 4
+        return median(size for sent, size in memory if low <= sent < high)
+
+    return {
+        "sent": source.sent,
+        "delivered": listener.received,
+        "dropped": listener.dropped,
+        "missed": listener.missed,
+        "counted by the probe": point["slots"],
+        "missed by the probe": point["missed_slots"],
+        "swaps": listener.swaps,
+        "restarts": restarts,
+        "messages read by the subscriber": len(read),
+        "memory_bytes": [quarter(number) for number in (1, 2, 3, 4)],
+    }
+
+
+def faults(counts: dict) -> list[str]:
+    """What was promised and is not so."""
+    said = []
+    if counts["sent"] != counts["delivered"] + counts["dropped"] + counts["missed"]:
+        said.append("sent is not delivered + dropped + missed")
+    if counts["sent"] != counts["counted by the probe"] + counts["missed by the probe"]:
+        said.append("sent is not what the probe counted + what it missed")
+    _, second, _, last = counts["memory_bytes"]
+    if abs(last / second - 1) > GROWTH:
+        said.append(f"memory of the last quarter is {last / second:.3f} times the second's")
+    return said
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="./dev soak", description=__doc__)
+    parser.add_argument("--slots", type=int, default=1_000_000, help="default: %(default)s")
+    n_slots = parser.parse_args().slots
+    print(f"revision {git_revision()}", flush=True)
+    began = time.monotonic()
+    try:
+        counts = soak(n_slots)
+    except KeyboardInterrupt:
+        print("stopped: nothing is promised of a part")
+        return 130
+    except Failure as failure:
+        print(f"./dev soak: error: {failure}", file=sys.stderr)
+        return 3
+    for name, count in counts.items():
+        if name != "memory_bytes":
+            print(f"{name:32} {count:>10,}")
+    quarters = ", ".join(f"{size / 2**20:.1f}" for size in counts["memory_bytes"])
+    print(f"median memory of each quarter    {quarters} MiB")
+    print(f"seconds                          {time.monotonic() - began:,.0f}")
+    wrong = faults(counts)
+    for line in wrong:
+        print(f"./dev soak: error: {line}", file=sys.stderr)
+    return int(bool(wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
