@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Python's reader of model files, and that all that reads them agrees."""
 
+import hashlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from hostile import archives
 from hostile.archives import BAD, GOOD
 
 from deeprx_common.model_archive import ModelArchive, ModelFileError, read_model_file
 from deeprx_common.shipped import shipped_models
+from deeprx_common.trusted import shipped_hashes
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -30,3 +36,45 @@ def test_shipped_files_are_accepted(path):
     archive = read_model_file(path)
     assert archive.metadata["name"] == Path(path).stem
     assert archive.records.keys() >= {"data.pkl", "version", "extra/deeprx.json"}
+
+
+def test_the_list_of_what_ships_is_that_of_the_folder():
+    """In models/: sha256sum *.pt >../python/common/deeprx_common/shipped_models.sha256"""
+    files = [Path(path).read_bytes() for path in shipped_models()]
+    assert shipped_hashes() == {hashlib.sha256(data).hexdigest() for data in files}
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [("folder", "found a folder"), ("pipe", "found a pipe"), ("device", "found a pipe, socket or")],
+)
+def test_what_is_no_regular_file_is_never_opened(tmp_path, kind, says):
+    path = tmp_path / "m.pt"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)  # opened, it would wait for a writer
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(ModelFileError, match=says):
+        read_model_file(path)
+
+
+def test_only_the_file_size_and_64_mib_are_needed(tmp_path):
+    """For the verdict on a file of 200 MB with as many values and as much code as there may be."""
+    values = b"\x80\x02(" + b"N" * 199_990 + b"t."
+    large = archives.zipped(
+        archives.records()
+        | {"data/1": bytes(200_000_000), "constants.pkl": values}
+        | {"code/__torch__/b.py": b"a = 1\n" * 1_300_000}
+    )
+    (tmp_path / "large.pt").write_bytes(large)
+    program = (
+        "import resource, sys\n"
+        "from deeprx_common.model_archive import read_model_file\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        f"read_model_file({str(tmp_path / 'large.pt')!r})\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert int(done.stdout) * 1024 < len(large) + (64 << 20), done

@@ -221,7 +221,7 @@ def test_a_damaged_model_file_is_refused(tmp_path, capsys):
     for command in (["info", str(path)], ["loopback", "--receiver", str(path)]):
         assert main(command) == 2
         error = capsys.readouterr().err
-        assert "damaged.pt: the file is damaged" in error and error.count("\n") == 1
+        assert "damaged.pt: is damaged: " in error and error.count("\n") == 1
 
 
 def test_doctor_says_what_runs_how_fast_and_what_is_wrong(tmp_path, capsys):
@@ -656,8 +656,8 @@ def test_names_with_brackets_are_shown_as_they_are(tmp_path, capsys, name):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "expected a TorchScript archive"),
-        (b"not a model", "expected a TorchScript archive, found something else (11 bytes)"),
+        (b"", "is not a TorchScript archive, or a damaged one: it ends too early"),
+        (b"not a model", "is not a TorchScript archive"),
     ],
 )
 def test_info_refuses_other_files(tmp_path, capsys, content, says):
@@ -670,9 +670,9 @@ def test_info_refuses_other_files(tmp_path, capsys, content, says):
 @pytest.mark.parametrize(
     ("extra", "says"),
     [
-        ({}, "expected one extra/deeprx.json in the archive, found 0"),
+        ({}, "has no deeprx.json"),
         ({"deeprx.json": "{"}, "deeprx.json is not JSON"),
-        ({"deeprx.json": "[]"}, "expected contract 'deeprx.model/1', found 'list'"),
+        ({"deeprx.json": "[]"}, "deeprx.json is not an object"),
         ({"deeprx.json": json.dumps({"contract": "deeprx.model/2"})}, "found 'deeprx.model/2'"),
         ({"deeprx.json": json.dumps({"contract": "deeprx.model/1"})}, "deeprx.json lacks 'name'"),
     ],

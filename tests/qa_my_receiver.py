@@ -57,6 +57,7 @@ def test_is_evaluated_by_the_training_command_line(folder):
     run(
         folder, TRAINING_PYTHON, "-c", "from deeprx_training.cli import main; exit(main())",
         "evaluate", "my_receiver.pt", "--slots", "16", "--sinr", "6,12", "--out", "evaluation",
+        "--trust", "my_receiver.pt",
         PYTHONPATH=f"{ROOT}/training:{ROOT}/python/common",
     )  # fmt: skip
     with open(folder / "evaluation/results.csv") as file:

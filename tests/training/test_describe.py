@@ -119,4 +119,4 @@ def test_what_is_no_model_file_gets_one_line(tmp_path, capsys, data):
         path.write_bytes(data)
     assert cli.main(["describe", str(path)]) == 2
     error = capsys.readouterr().err
-    assert "m.pt: expected a model file with deeprx.json" in error and error.count("\n") == 1
+    assert "m.pt: is not a TorchScript archive" in error and error.count("\n") == 1

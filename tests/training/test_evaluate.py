@@ -234,7 +234,7 @@ def test_ctrl_c_keeps_whole_curves(tmp_path, monkeypatch, capsys):
     """Struck in the second round over the points: what the first counted is written."""
     monkeypatch.setattr(evaluation, "BATCH", 16)
     net = Clairvoyant([6.0, 9.0], 20, seed=2, strike=4)
-    monkeypatch.setattr(checkpoint, "load_receiver", lambda reference: ("oracle", net))
+    monkeypatch.setattr(checkpoint, "load_receiver", lambda reference, trust: ("oracle", net))
     command = f"evaluate oracle.ckpt --sinr 6,9 --slots 20 --seed 2 --out {tmp_path} --device cpu"
     assert cli.main(command.split()) == 130
     assert "stopped: 16 of 20 slots at 2 of 2 SINR points" in capsys.readouterr().err
@@ -378,11 +378,15 @@ def test_exported_file_gives_the_nets_llrs_in_the_block(tmp_path, capsys):
     assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1, wrong
 
 
-def test_a_file_that_says_nothing_of_its_training_is_evaluated(tmp_path):
+def test_a_file_of_which_nothing_is_known_is_evaluated_once_it_is_trusted(tmp_path, capsys):
     path, extra = tmp_path / "mine.pt", {"deeprx.json": '{"contract": "deeprx.model/1"}'}
     torch.jit.save(torch.jit.script(Baseline()), str(path), _extra_files=extra)
     out = tmp_path / "out"
     options = "--slots 2 --sinr 6 --channel TDL-A --device cpu"
-    assert cli.main(["evaluate", str(path), "--out", str(out), *options.split()]) == 0
+    command = ["evaluate", str(path), "--out", str(out), *options.split()]
+    assert cli.main(command) == 2
+    said = capsys.readouterr().err
+    assert f"--trust {path} runs it" in said and said.count("\n") == 1
+    assert cli.main([*command, "--trust", str(path)]) == 0
     points = {p["receiver"]: p for p in report.read(out / "report.json")["points"]}
     assert points["mine"]["bit_errors"] == points["LS-LMMSE"]["bit_errors"] > 0

@@ -26,14 +26,15 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class ModelArchive:
-    """A model file's records once all of it was accepted, as bytes by name, without their folder.
+    """A model file's records by name, without their folder, once all of it was accepted.
 
-    sha256: of the whole file, hexadecimal. metadata: its deeprx.json. records: what LibTorch and
-    receivers read; debugging: what only debuggers read. Raises ModelFileError with one line that
-    does not name the file.
+    data: the file's bytes; sha256: of them, hexadecimal. metadata: its deeprx.json. records: what
+    LibTorch and receivers read; debugging: what only debuggers read. Raises ModelFileError with one
+    line that does not name the file.
     """
 
     def __init__(self, data: bytes):
+        self.data = data
         self.sha256 = hashlib.sha256(data).hexdigest()
         found = zip_archive.read_zip(data)
         if not {"constants.pkl", "data.pkl", "version"} <= {r.name for r in found}:
@@ -42,8 +43,8 @@ class ModelArchive:
             )
         code = sum(r.size for r in found if r.name.startswith("code/"))
         _expect_size("code", code, LIMITS["code_bytes"])
-        self.records: dict[str, bytes] = {}
-        self.debugging: dict[str, bytes] = {}
+        self.records: dict[str, memoryview] = {}
+        self.debugging: dict[str, memoryview] = {}
         for record in found:
             _expect_record(record)
             kept = self.debugging if _is_left_out(record.name) else self.records
@@ -56,7 +57,7 @@ class ModelArchive:
         self._module = self._read_pickle("data")
         for name, data in self.records.items():
             if name.startswith("code/"):
-                check_code(data)
+                check_code(bytes(data))
             if name.startswith("extra/openvino/") and name.endswith(".xml"):
                 check_ir(data, len(self.records.get(name[:-3] + "bin", b"")))
 
@@ -69,7 +70,7 @@ class ModelArchive:
             known = _STORAGE.match(name) and name in self.records
             return len(self.records[name]) if known else None
 
-        return model_pickle.read(data, size)
+        return model_pickle.read(bytes(data), size)
 
     def tensors(self) -> dict[str, model_pickle.Tensor]:
         """The module's parameters and buffers by their dotted names, as state_dict() has them, each
@@ -146,8 +147,8 @@ def _expect_record(record: zip_archive.Record) -> None:
         )
 
 
-def _check_version(version: bytes, byteorder: bytes) -> None:
-    if not re.fullmatch(rb"[0-9]{1,3}\n?", version):
+def _check_version(version: memoryview, byteorder: memoryview | bytes) -> None:
+    if not re.fullmatch(rb"[0-9]{1,3}\n?", version[:5]):
         raise ModelFileError("is not a TorchScript archive: its version is no number")
     if byteorder != b"little":
         raise ModelFileError(
@@ -155,10 +156,11 @@ def _check_version(version: bytes, byteorder: bytes) -> None:
         )
 
 
-def read_json(data: bytes) -> dict:
+def read_json(data: bytes | memoryview) -> dict:
     """deeprx.json, once there is only one way to read it. Raises ModelFileError."""
     if len(data) > LIMITS["json_bytes"]:
         raise ModelFileError(f"deeprx.json is longer than {LIMITS['json_bytes']} bytes")
+    data = bytes(data)
     deepest = depth = 0
     for bracket in re.findall(rb'"(?:[^"\\]|\\.)*"|[][{}]', data, re.DOTALL):
         if len(bracket) == 1:

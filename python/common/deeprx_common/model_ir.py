@@ -58,10 +58,11 @@ class _Vetting:
         self._open.pop()
 
 
-def check_ir(xml: bytes, weights: int) -> None:
+def check_ir(xml: bytes | memoryview, weights: int) -> None:
     """Refuse an IR's .xml, whose .bin has so many bytes. Raises ModelFileError."""
     if len(xml) > LIMITS["xml_bytes"]:
         _refuse(f"an XML of {len(xml)} bytes")
+    xml = bytes(xml)
     if not xml.startswith(b"<?xml ") or xml.find(b"?>") + 1 != xml.find(b">") or b"\0" in xml:
         _refuse("what is no XML")
     if b"&" in xml:  # what is written, not what it may stand for

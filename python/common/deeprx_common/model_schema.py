@@ -17,7 +17,6 @@ from .schema import (
     TEXTS,
     WHOLE,
     check,
-    parse_json,
     partial,
     several,
     table,
@@ -86,14 +85,8 @@ MODEL = {
 }
 
 
-def parse_model_json(text: str | bytes) -> dict:
-    """What deeprx.json says. Raises ValueError with one line where it departs from its schema."""
-    try:
-        metadata = parse_json(text)
-    except ValueError as error:
-        raise ValueError(f"deeprx.json is not JSON: {error}") from None
-    found = metadata.get("contract") if isinstance(metadata, dict) else type(metadata).__name__
-    if found != CONTRACT:
-        raise ValueError(f"expected contract {CONTRACT!r}, found {found!r:.80}")
+def check_metadata(metadata: dict) -> None:
+    """Raises ValueError with one line where a file's deeprx.json departs from its schema."""
+    if metadata.get("contract") != CONTRACT:
+        raise ValueError(f"expected contract {CONTRACT!r}, found {metadata.get('contract')!r:.80}")
     check(metadata, MODEL, "deeprx.json")
-    return metadata

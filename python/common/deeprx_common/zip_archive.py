@@ -161,9 +161,9 @@ def read_zip(data: bytes) -> list[Record]:
     return sorted(records, key=lambda r: r.name)
 
 
-def contents(record: Record) -> bytes:
+def contents(record: Record) -> memoryview:
     """Exactly the size and checksum that it was written with; ModelFileError where it has not."""
-    data = bytes(record.data)
+    data = record.data
     if record.deflated:
         inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         try:
@@ -173,7 +173,7 @@ def contents(record: Record) -> bytes:
         whole = inflater.eof and not inflater.unused_data and not inflater.unconsumed_tail
         if not whole or len(inflated) != record.size:
             _damaged(f"{record.name} does not inflate to the size that it says")
-        data = inflated
+        data = memoryview(inflated)
     if zlib.crc32(data) != record.crc:
         raise ModelFileError(
             f"is damaged: {record.name} has not the checksum that it was written with"
@@ -181,7 +181,7 @@ def contents(record: Record) -> bytes:
     return data
 
 
-def write_zip(records: Mapping[str, bytes], folder: str = "m") -> bytes:
+def write_zip(records: Mapping[str, bytes | memoryview], folder: str = "m") -> bytes:
     """Records stored in one folder, each at a multiple of 64 bytes."""
     out, directory = bytearray(), bytearray()
     for name, data in sorted(records.items()):

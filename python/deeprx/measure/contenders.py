@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
@@ -240,16 +239,15 @@ class Kit:
     def _openvino(self, job: Job) -> Path:
         """The IR that the file carries, once the block's engine has checked it, or else ONNX."""
         name = f"extra/openvino/bits{job.config.bits_per_symbol}"
-        with zipfile.ZipFile(job.model) as archive:
-            records = [n for n in archive.namelist() if n.partition("/")[2].startswith(name + ".")]
-            if not records:
-                return self._onnx(job)
-            try:
-                Engine(job.model, **job.slot, engine="openvino")
-            except RuntimeError as error:
-                raise ContenderError(str(error)) from None
-            for record in records:
-                (self.folder / f"ir{Path(record).suffix}").write_bytes(archive.read(record))
+        records = self.model.archive.records
+        if name + ".xml" not in records:
+            return self._onnx(job)
+        try:
+            Engine(job.model, **job.slot, engine="openvino")
+        except RuntimeError as error:
+            raise ContenderError(str(error)) from None
+        for suffix in (".xml", ".bin"):
+            (self.folder / f"ir{suffix}").write_bytes(records[name + suffix])
         return self.folder / "ir.xml"
 
     def _onnx(self, job: Job) -> Path:

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Model files: their metadata and hash, read without running anything, and their bytes, checked."""
 
-import hashlib
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deeprx_common.model_schema import parse_model_json
-from deeprx_common.shipped import model_path, shipped_names
+from deeprx_common import model_archive
+from deeprx_common.model_archive import ModelArchive
+from deeprx_common.model_schema import check_metadata
+from deeprx_common.shipped import model_path
 from deeprx_common.slot import SlotConfig
 
 from ..deeprx_python import check_model
@@ -17,11 +16,21 @@ from ..deeprx_python import check_model
 
 @dataclass(frozen=True)
 class ModelFile:
-    """metadata: the archive's deeprx.json. sha256: of the whole file, hexadecimal."""
+    """A model file as it was read, once.
+
+    metadata: the archive's deeprx.json. sha256: of the whole file, hexadecimal.
+    """
 
     path: Path
-    metadata: dict
-    sha256: str
+    archive: ModelArchive
+
+    @property
+    def metadata(self) -> dict:
+        return self.archive.metadata
+
+    @property
+    def sha256(self) -> str:
+        return self.archive.sha256
 
     @property
     def name(self) -> str:
@@ -39,10 +48,9 @@ class ModelFile:
 
         Raises RuntimeError with one line that names the file.
         """
-        data = self.path.read_bytes()
         try:
             check_model(
-                data,
+                self.archive.data,
                 n_prb=config.n_prb,
                 n_rx=n_rx,
                 modulation=config.modulation,
@@ -51,7 +59,7 @@ class ModelFile:
             )
         except RuntimeError as error:
             raise RuntimeError(f"{self.path}: {error}") from None
-        return data
+        return self.archive.data
 
 
 def labels(models: Sequence[ModelFile]) -> list[str]:
@@ -69,36 +77,9 @@ def read_model_file(path: str | Path) -> ModelFile:
     Raises ValueError with one line (what was expected, what was found, which file).
     """
     path = Path(model_path(path))
+    archive = model_archive.read_model_file(path)
     try:
-        data = path.read_bytes()
-    except IsADirectoryError:
-        raise ValueError(f"{path}: expected a model file (.pt), found a folder") from None
-    except FileNotFoundError:
-        raise ValueError(
-            f"{path}: no such model file; those that ship: {shipped_names()}"
-        ) from None
-    except OSError as error:
-        raise ValueError(f"{path}: cannot read the model file: {error.strerror}") from None
-    try:
-        with zipfile.ZipFile(path) as archive:
-            records = [n for n in archive.namelist() if n.endswith("/extra/deeprx.json")]
-            text = archive.read(records[0]) if len(records) == 1 else None
-            damaged = archive.testzip()  # LibTorch would load it
-    except (zipfile.BadZipFile, zlib.error):
-        raise ValueError(
-            f"{path}: expected a TorchScript archive, found something else ({len(data)} bytes)"
-        ) from None
-    if damaged:
-        raise ValueError(
-            f"{path}: the file is damaged: {damaged} has not the checksum that it was written with"
-        )
-    if text is None:
-        raise ValueError(
-            f"{path}: expected one extra/deeprx.json in the archive, found {len(records)}: "
-            "not exported as a deeprx model"
-        )
-    try:
-        metadata = parse_model_json(text)
+        check_metadata(archive.metadata)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    return ModelFile(path, metadata, hashlib.sha256(data).hexdigest())
+    return ModelFile(path, archive)

@@ -11,12 +11,13 @@ from deeprx_common import limits
 from deeprx_common.options import list_of, one_of
 from deeprx_common.shipped import model_path
 from deeprx_common.slot import MODULATIONS
+from deeprx_common.trusted import hashes_of
 
 from ..data import seeds
 from ..evaluation.rates import code_rate
 from ..reference import Reference
 from ..values import whole
-from .options import add_device, add_threads, device_of, set_threads, value
+from .options import add_device, add_threads, add_trust, device_of, set_threads, value
 
 FLOOR_DB = [18.0, 21.0, 24.0, 27.0, 30.0]
 
@@ -103,6 +104,7 @@ def configure(parser) -> None:
         help="whom the others are compared with, slot by slot (default: %(default)s)",
     )
     add("--seed", type=int, default=seeds.EVALUATION, help="default: the published %(default)s")
+    add_trust(parser)
     add_device(parser)
     add_threads(parser)
 
@@ -146,9 +148,10 @@ def run(arguments) -> int:
         doppler_hz=_range("--doppler", a.doppler, *limits.DOPPLER_HZ),
     )
     writable_folder(a.out)
+    trust = hashes_of(a.trust)
     nets = {}
     for reference in a.receivers:
-        name, net = load_receiver(reference)
+        name, net = load_receiver(reference, trust=trust)
         if name in nets:
             raise ValueError(f"{reference}: a receiver named {name} was given already")
         nets[name] = net

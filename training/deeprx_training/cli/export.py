@@ -46,7 +46,7 @@ def run(arguments) -> int:
         net = Baseline(a.max_log, sure=a.receiver == "baseline-sure")
         kind, n_rx = "baseline", [1, 2, 3, 4]
     else:
-        member, net = load_receiver(a.receiver)
+        member, net = load_receiver(a.receiver, rebuild=True)
         kind, n_rx = a.kind, [getattr(net, "n_rx", 2)]
         if a.recipe:
             recipe = recipes.load(a.recipe)

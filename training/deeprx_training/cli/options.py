@@ -59,6 +59,17 @@ def set_threads(arguments) -> None:
         torch.set_num_threads(arguments.threads)
 
 
+def add_trust(parser) -> None:
+    parser.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="FILE.pt",
+        help="run this model file's program although it does not ship: one that you know who made; "
+        "may be given more than once",
+    )
+
+
 def add_compile(parser) -> None:
     parser.add_argument(
         "--compile",

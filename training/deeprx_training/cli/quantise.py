@@ -38,7 +38,7 @@ def run(arguments) -> int:
     a = arguments
     set_threads(a)
     recipe = recipes.load(a.recipe)
-    member, net = load_receiver(a.receiver)
+    member, net = load_receiver(a.receiver, rebuild=True)
     training = provenance(recipe, a.recipe, member, a.receiver)
     net, done = quantise(net, recipe.data, a.slots, a.steps)
     at = done["sinr_db_at_ber_1e-2"]

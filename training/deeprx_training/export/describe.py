@@ -18,6 +18,7 @@ from deeprx_common.slot import MODULATIONS
 from ..data.channels import Conditions
 from ..files import TrainingError, write_atomically
 from ..teaching import recipe as recipes
+from ..teaching.checkpoint import read_model
 
 RECORD, ALIGNED = "/extra/deeprx.json", 64  # LibTorch's alignment of records
 
@@ -39,35 +40,25 @@ def trained_on(conditions: Conditions) -> dict:
     }
 
 
-def _records(path: str | Path) -> dict[str, bytes]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            records = {info.filename: archive.read(info) for info in archive.infolist()}
-    except (zipfile.BadZipFile, KeyError):
-        records = {}
-    if sum(name.endswith(RECORD) for name in records) != 1:
-        raise TrainingError(f"{path}: expected a model file with deeprx.json, found something else")
-    return records
-
-
 def read(path: str | Path) -> dict:
     """A model file's deeprx.json; TrainingError where it is no model file."""
-    (text,) = (data for name, data in _records(path).items() if name.endswith(RECORD))
-    return json.loads(text)
+    return read_model(Path(path)).metadata
 
 
 def content_sha256(path: str | Path) -> str:
     """Hexadecimal, of the records that compute: the same whatever deeprx.json says."""
+    archive = read_model(Path(path))
     digest = hashlib.sha256()
-    for name, data in sorted(_records(path).items()):
-        name = name.partition("/")[2]  # LibTorch puts all into a folder named by chance
-        if not f"/{name}".endswith((RECORD, "/.data/serialization_id")):
-            digest.update(f"{name} {len(data)}\n".encode() + data)
+    for name, data in sorted((archive.records | archive.debugging).items()):
+        if name not in ("extra/deeprx.json", ".data/serialization_id"):
+            digest.update(f"{name} {len(data)}\n".encode())
+            digest.update(data)
     return digest.hexdigest()
 
 
 def rewrite(path: str | Path, metadata: dict) -> None:
-    """Give a model file another deeprx.json."""
+    """Give a model file another deeprx.json; TrainingError where it is no model file."""
+    read_model(Path(path))
 
     def write(partial: str) -> None:
         with zipfile.ZipFile(path) as old, zipfile.ZipFile(partial, "w") as new:

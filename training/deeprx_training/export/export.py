@@ -3,6 +3,7 @@
 block reads.
 """
 
+import io
 import itertools
 import json
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from torch import nn
 
 from deeprx_common import report
 from deeprx_common.files import replacing
+from deeprx_common.model_archive import ModelFileError, read_model_file
 from deeprx_common.model_schema import CONTRACT, MEASURED, MODEL, TRAINED
 from deeprx_common.revision import git_revision
 from deeprx_common.schema import check
@@ -134,8 +136,12 @@ def export(
 
     def write(partial: Path) -> None:
         torch.jit.save(script, partial, _extra_files=extra)
+        try:
+            program = io.BytesIO(read_model_file(partial).rewritten())
+        except ModelFileError as error:
+            raise ExportError(f"{path}: not written: {error}") from None
         with torch.inference_mode():
-            llr = torch.jit.freeze(torch.jit.load(str(partial)).eval())(y, p, bits)
+            llr = torch.jit.freeze(torch.jit.load(program).eval())(y, p, bits)
         error = _difference(llr, expected, bits)
         if not error <= PARITY[precision]:
             raise ExportError(

@@ -1,39 +1,63 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Trained receivers out of checkpoints and model files."""
 
+import io
 import json
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from deeprx_common.model_archive import ModelArchive, ModelFileError, read_model_file
 from deeprx_common.shipped import shipped_names
+from deeprx_common.trusted import is_trusted
 
 from ..files import TrainingError, read_tensors
-from ..receivers.build import build
+from ..receivers.build import NETS, build
 from ..receivers.int8 import select_engine
 from ..receivers.realtime import RealtimeRx
 from ..reference import Reference
 from .recipe import Recipe
 
+_DTYPES = {
+    "ByteStorage": torch.uint8,
+    "CharStorage": torch.int8,
+    "BoolStorage": torch.bool,
+    "ShortStorage": torch.int16,
+    "IntStorage": torch.int32,
+    "LongStorage": torch.int64,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "FloatStorage": torch.float32,
+    "DoubleStorage": torch.float64,
+    "ComplexFloatStorage": torch.complex64,
+    "ComplexDoubleStorage": torch.complex128,
+}
 
-def load_receiver(reference: str, rebuild: bool = False) -> tuple[str, nn.Module]:
+
+def load_receiver(
+    reference: str, rebuild: bool = False, trust: Collection[str] = ()
+) -> tuple[str, nn.Module]:
     """(name, net in eval mode) from "CHECKPOINT[:MEMBER[@ROUNDS]]" of a training run, or an
     exported "FILE.pt". ROUNDS cuts a RealtimeRx short.
 
-    Checkpoints are unpickled safely. A model file is a program that this runs: trusted files only.
-    It comes back as it was shipped, in its own precision, or with rebuild as a float32 net of its
-    weights. TrainingError says in one line what is wrong with the file.
+    Checkpoints are unpickled safely. With rebuild a model file comes back as a float32 net of its
+    weights, which are read as data. Else its program comes back as it was shipped, in its own
+    precision: one that ships, or whose SHA-256 trust holds. TrainingError says in one line what is
+    wrong with the file.
     """
     named = Reference.parse(reference)
     path = named.file
-    if not path.is_file():
+    if not path.exists():
         raise TrainingError(
             f"{path}: no such checkpoint or model file; those that ship: {shipped_names()}"
         )
     if named.is_model_file:
-        return path.stem, _from_model_file(path, rebuild)
+        archive = read_model(path)
+        net = _rebuilt(path, archive) if rebuild else _program(path, archive, trust)
+        return path.stem, net.eval()
     state = read_checkpoint(path)
     specs, rounds = state["specs"], named.rounds
     member = named.member or next(iter(specs))
@@ -78,28 +102,60 @@ def damaged(path: str | Path, member: str, error: Exception) -> str:
     return f"{path}: the weights of {member} are not those of the net that it names: {reason}"
 
 
-def _from_model_file(path: Path, rebuild: bool) -> nn.Module:
-    extra = {"deeprx.json": ""}
-    select_engine()
+def read_model(path: Path) -> ModelArchive:
+    """A model file, of which nothing runs; TrainingError where it is none."""
     try:
-        script = torch.jit.load(str(path), map_location="cpu", _extra_files=extra)
-        metadata = json.loads(extra["deeprx.json"])
-        spec = (metadata.get("training") or {}).get("net")
-    except (RuntimeError, ValueError, AttributeError):
+        return read_model_file(path)
+    except ModelFileError as error:
+        raise TrainingError(str(error)) from None
+
+
+def _program(path: Path, archive: ModelArchive, trust: Collection[str]) -> nn.Module:
+    if not is_trusted(archive.sha256, trust):
         raise TrainingError(
-            f"{path}: expected a model file with deeprx.json, found something else"
-        ) from None
-    if not rebuild:
-        return script.eval()
+            f"{path}: is a program, and not one that ships: --trust {path} runs it if you know who "
+            "made it (`./dev run deeprx loopback` runs it without that, in a jail)"
+        )
+    select_engine()
+    return torch.jit.load(io.BytesIO(archive.rewritten()), map_location="cpu")
+
+
+def _rebuilt(path: Path, archive: ModelArchive) -> nn.Module:
+    training = archive.metadata.get("training")
+    spec = training.get("net") if isinstance(training, dict) else None
     if not spec:
         raise TrainingError(
             f"{path}: says not which net it is; a teacher is exported with --recipe"
         )
-    net = build(spec)
-    if script.state_dict().keys() != net.state_dict().keys():
+    if not isinstance(spec, dict) or spec.get("net") not in NETS:  # module:Class would be imported
+        raise TrainingError(
+            f"{path}: is of a net that is none of {', '.join(NETS)}; give its checkpoint"
+        )
+    try:
+        net = build(spec)
+    except ValueError as error:
+        raise TrainingError(f"{path}: {error}") from None
+    weights = weights_of(archive)
+    if not net.state_dict().keys() <= weights.keys():
         raise TrainingError(f"{path}: holds rounded weights; give the file it was made from")
-    net.load_state_dict(script.state_dict())
-    return net.eval()
+    try:
+        net.load_state_dict({name: weights[name] for name in net.state_dict()})
+    except RuntimeError as error:
+        raise TrainingError(damaged(path, spec["net"], error)) from None
+    return net
+
+
+def weights_of(archive: ModelArchive) -> dict[str, torch.Tensor]:
+    """The tensors of a model file by their names, straight from its records; quantised ones are
+    left out.
+    """
+    weights = {}
+    for name, tensor in archive.tensors().items():
+        if not tensor.quantized:
+            record = bytearray(archive.records[f"data/{tensor.storage.key}"])
+            flat = torch.frombuffer(record or bytearray(16), dtype=_DTYPES[tensor.storage.kind])
+            weights[name] = flat.as_strided(tensor.size, tensor.stride, tensor.offset).clone()
+    return weights
 
 
 def provenance(recipe: Recipe, file: str, member: str, reference: str) -> dict:

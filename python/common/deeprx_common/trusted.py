@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whose programs may run in this process: TorchScript of files that ship, or that a user names."""
+
+import hashlib
+import os
+from collections.abc import Collection, Iterable
+from functools import cache
+from pathlib import Path
+
+from .model_archive import ModelFileError, read_bytes
+
+
+@cache
+def shipped_hashes() -> frozenset[str]:
+    """SHA-256 of the files in models/ as they were released: a file put there is none of them."""
+    listed = Path(__file__).with_name("shipped_models.sha256").read_text()
+    return frozenset(line.split()[0] for line in listed.splitlines())
+
+
+def hashes_of(paths: Iterable[str | os.PathLike]) -> frozenset[str]:
+    """SHA-256 of files that a user trusts. Raises ModelFileError, which names the file."""
+    found = set()
+    for path in paths:
+        try:
+            found.add(hashlib.sha256(read_bytes(path)).hexdigest())
+        except ModelFileError as error:
+            raise ModelFileError(f"--trust: {path}: {error}") from None
+    return frozenset(found)
+
+
+def is_trusted(sha256: str, trust: Collection[str] = ()) -> bool:
+    return sha256 in shipped_hashes() or sha256 in trust
