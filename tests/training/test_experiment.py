@@ -169,6 +169,7 @@ teacher = ["{tmp_path}/t.ckpt"]
         (lambda t: t + 'domains = ["space"]', "or 'time', found 'space'"),
         (lambda t: t.replace('"r.toml"', '"no.toml"', 1), "no.toml: cannot read the recipe"),
         (lambda t: t.replace("recipe =", "recipe", 1), "not a TOML file"),
+        (lambda t: "deep = " + "[" * 100_000, ": nested too deeply"),
         (lambda t: 'recipe = "r.toml"\n[[grid]]\n' + EXAMINATION, "nothing to train"),
         (lambda t: 'recipe = "r.toml"\ngrid = 3\n' + EXAMINATION, "grid: expected a list"),
         (lambda t: 'recipe = "r.toml"\n[[grid]]\nseed = [1]', "examination is missing"),

@@ -375,6 +375,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
         (lambda t: t.replace("channels = 4", "chanels = 4"), "chanels"),
         (lambda t: t.replace("time_domain", "time_dmain"), "unknown key 'time_dmain'"),
         (lambda t: t.replace("steps = 7", "steps = "), "not a TOML recipe"),
+        (lambda t: "deep = " + "[" * 100_000, ": nested too deeply"),
         (lambda t: t.replace("temperature", "loss = { kl = 1.0 }\ntemperature"), "names none"),
         (lambda t: t[: t.index("[[members]]")], "members is missing"),
         (lambda t: "optimizer = 'sgd'\n" + t, "expected 'adamw' or 'lamb', found 'sgd'"),

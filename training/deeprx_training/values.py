@@ -3,6 +3,7 @@
 the key, what was expected and what was found.
 """
 
+import tomllib
 from dataclasses import fields, is_dataclass
 from typing import Annotated, Any
 
@@ -48,6 +49,14 @@ def weights(key: type) -> type:
         return table
 
     return Annotated[dict[key, number(0)], AfterValidator(some)]
+
+
+def parse_toml(text: str) -> dict:
+    """Raises ValueError, tomllib.TOMLDecodeError among them."""
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 _EXPECTED = {

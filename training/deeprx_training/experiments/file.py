@@ -28,7 +28,7 @@ from deeprx_common.slot import MODULATIONS
 from ..evaluation.rates import code_rate
 from ..reference import Reference
 from ..teaching import recipe as recipes
-from ..values import Text, check, number, several, table_of, whole
+from ..values import Text, check, number, parse_toml, several, table_of, whole
 
 
 class ExperimentError(ValueError):
@@ -163,7 +163,7 @@ def load(path: str | Path, out: str | Path) -> Experiment:
 class _Expansion:
     def __init__(self, path: Path, out: Path):
         self.path, self.out = path, out
-        self.file: File = check(File, tomllib.loads(path.read_text()))
+        self.file: File = check(File, parse_toml(path.read_text()))
         self.teachers: dict[str, Group] = {}
 
     def experiment(self) -> Experiment:

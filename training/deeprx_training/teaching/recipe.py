@@ -15,7 +15,7 @@ from ..data.channels import TRAINING_CHANNELS, Conditions
 from ..data.feed import BatchPlan
 from ..receivers.build import NETS, build
 from ..reference import Reference
-from ..values import Flag, Text, check, number, several, table_of, weights, whole
+from ..values import Flag, Text, check, number, parse_toml, several, table_of, weights, whole
 from .losses import LOSSES
 
 
@@ -144,7 +144,7 @@ def parse(text: str, where: str, folder: Path = Path()) -> Recipe:
     modules are that it names.
     """
     try:
-        table = tomllib.loads(text)
+        table = parse_toml(text)
         if set_here := {"sha256", "text", "folder"} & set(table):
             raise ValueError(f"unknown key {min(set_here)!r}")
         recipe = check(Recipe, table)
