@@ -51,6 +51,7 @@ PORTS: dict[str, Callable] = {
     "receiver_controller.stats": lambda: _alone(
         deeprx.receiver_controller(["baseline-lmmse.pt", "baseline-sure.pt"])
     ),
+    "slot_probe.system": _probe,
     "timed_burst.async_msgs": lambda: _alone(timed_burst(0, _Clock())),
     "receiver.model": lambda: _alone(deeprx.receiver("baseline-lmmse", **SLOT)),
 }
@@ -108,6 +109,8 @@ def _good(name: str, block, told) -> tuple[object, Callable[[], bool]]:
         return good, lambda: block.report()["points"][0]["receiver"] == "good"
     if name == "receiver_controller.stats":
         return dictionary(slot_index=2**40, inference_ns=1), lambda: 2**40 in block._models
+    if name == "slot_probe.system":
+        return dictionary(), lambda: True
     if name == "timed_burst.async_msgs":
         codes = dictionary(event_code=pmt.list1(pmt.intern("good")))
         event = pmt.cons(pmt.intern("uhd_async_msg"), codes)

@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pmt
 import pytest
-from gnuradio import blocks, deeprx, digital, gr
+from gnuradio import blocks, deeprx, digital, gr, pdu
 from gnuradio.deeprx.blocks.guarded import SelfKeeping, raise_failure
 from gnuradio.deeprx.blocks.slot_statistics import SlotStatistics
 from gnuradio.deeprx.cli import main
@@ -45,6 +45,11 @@ class Listener(SelfKeeping, gr.basic_block):
 
     def _handle(self, message):
         raise KeyError("nowhere")
+
+
+class Quiet(Listener):
+    def _handle(self, message):
+        self.heard = message
 
 
 class Unstartable(Late):
@@ -110,6 +115,17 @@ def test_a_flowgraph_that_nothing_fails_in_runs_to_its_end():
     top.connect(blocks.null_source(4), head, blocks.null_sink(4))
     deeprx.run_flowgraph(top)
     assert head.nitems_written(0) == 100_000
+
+
+def test_a_block_of_messages_alone_ends_with_what_feeds_it():
+    tags = [gr.tag_utils.python_to_tag((0, pmt.intern("packet_len"), pmt.from_long(4)))]
+    source, quiet = blocks.vector_source_b([1, 2, 3, 4], False, 1, tags), Quiet()
+    packets = pdu.tagged_stream_to_pdu(gr.types.byte_t, "packet_len")
+    top = gr.top_block()
+    top.connect(source, packets)
+    top.msg_connect(packets, "pdus", quiet, "in")
+    deeprx.run_flowgraph(top)
+    assert pmt.to_python(pmt.cdr(quiet.heard)).tolist() == [1, 2, 3, 4]
 
 
 def test_an_exception_in_start_ends_the_flowgraph():

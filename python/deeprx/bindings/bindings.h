@@ -7,7 +7,7 @@
 //! Adds slot_gate, slot_cutter and unitary_fft to the module.
 void bind_slots(pybind11::module& m);
 
-//! Adds block_failure to the module.
+//! Adds block_failure and system_handler to the module.
 void bind_failures(pybind11::module& m);
 
 //! Adds tdl_fading and tdl_fader to the module.

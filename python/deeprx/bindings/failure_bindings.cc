@@ -76,4 +76,12 @@ void bind_failures(py::module& m)
           block_failure,
           py::arg("alias"),
           "What ended a C++ block while it ran, in one line; empty: nothing did.");
+    m.def(
+        "system_handler",
+        [](const std::shared_ptr<gr::block>& block, const pmt::pmt_t& message) {
+            block->system_handler(message);
+        },
+        py::arg("block"),
+        py::arg("message"),
+        "What GNU Radio does with a message to a block's port \"system\".");
 }

@@ -12,12 +12,13 @@ from functools import wraps
 from pathlib import Path
 from typing import ClassVar
 
+import pmt
 from gnuradio import gr
 
 from deeprx_common.commands import Failure
 from deeprx_common.printable import printable
 
-from ..deeprx_python import block_failure, in_flowgraph
+from ..deeprx_python import block_failure, in_flowgraph, system_handler
 
 _STOP_S = 5.0  # that blocks may take to stop
 _SILENCE_S = 1.0  # between two lines about messages
@@ -54,6 +55,17 @@ class Guarded:
 
     _ignored = 0  # messages
     _complained = -math.inf
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.set_msg_handler(pmt.intern("system"), self._on_system)
+
+    def _on_system(self, message):
+        """GNU Radio's own handler ends the block's thread where a message is none of its own."""
+        known = pmt.is_pair(message) and pmt.eq(pmt.car(message), pmt.intern("done"))
+        if not known or not pmt.is_integer(pmt.cdr(message)):
+            raise MessageError("the port system takes (done . 1)")
+        system_handler(self.gateway, message)
 
     def __init_subclass__(cls, **keywords):
         super().__init_subclass__(**keywords)
