@@ -275,7 +275,7 @@ def _cause(log: str) -> str:
 
 def make_kit(model: ModelFile, config: SlotConfig, n_rx: int, device: str, folder: Path) -> Kit:
     """Checks a model file and copies it. Raises RuntimeError with one line that names the file."""
-    data = model.checked(config, n_rx, device)
+    model.checked(config, n_rx, device)
     folder.mkdir(parents=True)
-    (folder / "model.pt").write_bytes(data)
+    (folder / "model.pt").write_bytes(model.archive.data)
     return Kit(folder, model)

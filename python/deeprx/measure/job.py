@@ -4,9 +4,11 @@
 It imports NumPy and deeprx_common only: start-up time and memory are those of the contender alone.
 """
 
+import io
 from dataclasses import dataclass, field
 
 from deeprx_common.examples import received_slots
+from deeprx_common.model_archive import read_model_file
 from deeprx_common.slot import SlotConfig
 
 WARM_UP = 0.2  # of a turn, before what is counted: other contenders had the caches
@@ -73,7 +75,8 @@ def load_model(job: Job):
     torch.set_num_threads(job.threads)
     if job.quantized_engine:
         torch.backends.quantized.engine = job.quantized_engine
-    return torch.jit.load(job.model, map_location="cpu").eval().to(job.device)
+    program = io.BytesIO(read_model_file(job.model).rewritten())
+    return torch.jit.load(program, map_location="cpu").eval().to(job.device)
 
 
 def traced(job: Job, convolutions=None):

@@ -44,7 +44,7 @@ class ModelFile:
         return round((counted["matmul"] + counted["other"]) * n_prb / counted["n_prb"])
 
     def checked(self, config: SlotConfig, n_rx: int, device: str = "cpu") -> bytes:
-        """The file's bytes, checked as the receiver block checks them before anything runs.
+        """The program as LibTorch gets it, checked as the receiver block checks it before it runs.
 
         Raises RuntimeError with one line that names the file.
         """
@@ -59,7 +59,7 @@ class ModelFile:
             )
         except RuntimeError as error:
             raise RuntimeError(f"{self.path}: {error}") from None
-        return self.archive.data
+        return self.archive.rewritten()
 
 
 def labels(models: Sequence[ModelFile]) -> list[str]:
