@@ -11,6 +11,8 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
+from .checks import check_one_of, check_range
+
 N_SYMBOLS = 14
 SUBCARRIER_SPACING_HZ = 15_000
 SLOT_S = 1e-3  # TS 38.211 clause 4.3.1
@@ -106,20 +108,15 @@ class SlotConfig:
 
     def __post_init__(self):
         object.__setattr__(self, "dmrs", tuple(sorted(int(s) for s in self.dmrs)))
-        if not 6 <= self.n_prb <= 273:
-            raise ValueError(f"n_prb must be 6 to 273 PRB, got {self.n_prb}")
-        if self.modulation not in MODULATIONS:
-            raise ValueError(
-                f"modulation must be one of {', '.join(MODULATIONS)}, got {self.modulation!r}"
-            )
+        check_range("n_prb", self.n_prb, 6, 273, "PRB")
+        check_one_of("modulation", self.modulation, MODULATIONS)
         if (
             len(set(self.dmrs)) not in (1, 2)
             or len(set(self.dmrs)) != len(self.dmrs)
             or not all(0 <= s < N_SYMBOLS for s in self.dmrs)
         ):
             raise ValueError(f"dmrs must name 1 or 2 different symbols of 0 to 13, got {self.dmrs}")
-        if not 0 <= self.cell_id <= 65535:
-            raise ValueError(f"cell_id must be 0 to 65535, got {self.cell_id}")
+        check_range("cell_id", self.cell_id, 0, 65535)
         if self.slot_number is not None and not 0 <= self.slot_number < SLOTS_PER_FRAME:
             raise ValueError(
                 f"slot_number must be 0 to 9, or None to count, got {self.slot_number}"

@@ -9,6 +9,8 @@ import pmt
 from gnuradio import gr
 from scipy.special import expit
 
+from deeprx_common.checks import check_range
+
 from ..models.file import read_model_file
 from .guarded import SelfKeeping
 from .messages import read_stats
@@ -44,8 +46,7 @@ class SwitchingPolicy:
             raise ValueError(f"switching needs two models or more, got {n_models}")
         if not 0 < target < 0.5:
             raise ValueError(f"target_error_rate must be above 0 and below 0.5, got {target}")
-        if window_slots < 1:
-            raise ValueError(f"window_slots must be at least 1, got {window_slots}")
+        check_range("window_slots", window_slots, 1)
         if not 0 < hysteresis < 1:
             raise ValueError(f"hysteresis must be above 0 and below 1, got {hysteresis}")
         self._target, self._window, self._hysteresis = target, window_slots, hysteresis

@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from deeprx_common.checks import check_above, check_range
+from deeprx_common.checks import check_above, check_one_of, check_range
 
 from ..deeprx_python import tdl_fading
 
@@ -53,8 +53,7 @@ def profile_taps(profile: str) -> tuple[np.ndarray, np.ndarray]:
 
     Raises ValueError for an unknown profile.
     """
-    if profile not in PROFILES:
-        raise ValueError(f"profile must be one of {', '.join(PROFILES)}, got {profile!r}")
+    check_one_of("profile", profile, PROFILES)
     delays, powers_db = np.array(PROFILES[profile]).T
     powers = 10 ** (powers_db / 10)
     return delays, powers / powers.sum()

@@ -10,6 +10,7 @@ from pathlib import Path
 from gnuradio import gr
 from rich.console import Console
 
+from deeprx_common.checks import check_range
 from deeprx_common.files import write_json
 from deeprx_common.host import host, versions
 from deeprx_common.revision import git_revision
@@ -156,8 +157,8 @@ def _gpu() -> list[str]:
 
 def _memory(arguments, base: Job) -> Memory:
     a = arguments
-    if a.slots is not None and a.slots < 1:
-        raise ValueError(f"--slots must be at least 1, got {a.slots}")
+    if a.slots is not None:
+        check_range("--slots", a.slots, 1)
     if a.receiver and len(a.receiver) > 1:
         raise ValueError(f"deeprx bench memory takes one --receiver, got {len(a.receiver)}")
     model = read_model_file((a.receiver or ["baseline-lmmse.pt"])[0])

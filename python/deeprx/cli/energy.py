@@ -11,6 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from deeprx_common import energy, report, report_view
+from deeprx_common.checks import check_above, check_range
 from deeprx_common.energy.machine import MachineProfile
 from deeprx_common.files import write_json
 from deeprx_common.options import list_of
@@ -136,12 +137,10 @@ def _check(a) -> None:
             f"--rounds and --batch must be at least 1, got {a.rounds} and {min(a.batch)}"
         )
     a.sinr = single(a.sinr, "--sinr")
-    if not a.window > 0:
-        raise ValueError(f"--window must be above 0 s, got {a.window:g}")
+    check_above("--window", a.window, 0, "s")
     if a.calibrate is not None and not 0 < a.calibrate <= 600:
         raise ValueError(f"--calibrate must be above 0 s and at most 600, got {a.calibrate:g}")
-    if a.threads < 1:
-        raise ValueError(f"--threads must be at least 1, got {a.threads}")
+    check_range("--threads", a.threads, 1)
 
 
 def _measure(

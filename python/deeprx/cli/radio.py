@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """deeprx radio: slots through a radio, or between two, and what receivers make of them."""
 
-import math
 import sys
 from pathlib import Path
 
+from deeprx_common.checks import check_above, check_range
 from deeprx_common.options import list_of
 
 from ..blocks.guarded import run_flowgraph
@@ -124,14 +124,11 @@ def _check(a, tx_args: str | None, rx_args: str | None) -> None:
         )
     if rx_args and not a.receiver:
         raise ValueError("which receiver? --receiver models/deeprx-realtime-1.pt")
-    if a.slots < (1 if rx_args else 0):
-        raise ValueError(f"--slots must be at least 1, got {a.slots}")
-    if not 1 <= a.n_rx <= 4:
-        raise ValueError(f"--n-rx must be 1 to 4 antennas, got {a.n_rx}")
+    check_range("--slots", a.slots, 1 if rx_args else 0)
+    check_range("--n-rx", a.n_rx, 1, 4, "antennas")
     for name in ("freq", "rate"):
-        value = getattr(a, name)
-        if value is not None and not 0 < value < math.inf:
-            raise ValueError(f"--{name} must be above 0, got {value:g}")
+        if (value := getattr(a, name)) is not None:
+            check_above(f"--{name}", value, 0)
 
 
 def _transmit(transmitter: Transmitter) -> int:

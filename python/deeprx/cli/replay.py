@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """deeprx replay: receivers side by side on the slots of a SigMF recording."""
 
+from deeprx_common.checks import check_range
 from deeprx_common.slot import SlotConfig
 
 from ..measure.flowgraph import CLUSTER_SLOTS
@@ -38,8 +39,7 @@ def expected(recording: Recording, options) -> ExpectedSlots:
         for name in ("modulation", "n_prb", "dmrs", "cell_id", "seed", "burst")
         if getattr(options, name) is not None
     }
-    if given.get("burst", 1) < 1:
-        raise ValueError(f"--burst must be at least 1, got {given['burst']}")
+    check_range("--burst", given.get("burst", 1), 1)
     if not recording.runs:
         seed, burst = given.pop("seed", None), given.pop("burst", None)
         sent = SentSlots(SlotConfig(**given), preamble=True, bit_seed=seed, burst_slots=burst)

@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass
 
 from deeprx_common import limits
+from deeprx_common.checks import check_range
 from deeprx_common.slot import SlotConfig
 
 from ..blocks.slot_source import slot_source
@@ -33,21 +34,17 @@ class Link:
     seed: int
 
     def __post_init__(self):
-        if self.slots < 1 or self.burst < 1:
-            raise ValueError(
-                f"--slots and --burst must be at least 1, got {self.slots} and {self.burst}"
-            )
-        for option, value, low, high in (
+        for option, value, *limits_of in (
+            ("--slots", self.slots, 1),
+            ("--burst", self.burst, 1),
+            ("--n-rx", self.n_rx, 1, 4, "antennas"),
             ("--sinr", self.sinr_db, *limits.SNR_DB),
             ("--sir", 0.0 if self.sir_db is None else self.sir_db, *limits.SNR_DB),
             ("--delay-spread", self.delay_spread_s, *limits.DELAY_SPREAD_S),
             ("--doppler", self.doppler_hz, *limits.DOPPLER_HZ),
-            ("--cfo", self.cfo_hz, -1e6, 1e6),
+            ("--cfo", self.cfo_hz, -1_000_000, 1_000_000),
         ):
-            if not low <= value <= high:
-                raise ValueError(f"{option} must be {low:g} to {high:g}, got {value:g}")
-        if not 1 <= self.n_rx <= 4:
-            raise ValueError(f"--n-rx must be 1 to 4 antennas, got {self.n_rx}")
+            check_range(option, value, *limits_of)
         if self.sir_db is not None and self.sinr_db >= self.sir_db:
             raise ValueError(
                 f"an SIR of {self.sir_db:g} dB rules out an SINR of {self.sinr_db:g} dB: "
