@@ -9,9 +9,9 @@ command `deeprx loopback` does the same for many channels and SINRs.
 import argparse
 
 from gnuradio import deeprx, gr
-from rich.console import Console
 
 from deeprx_common import report_view
+from deeprx_common.terminal import make_console
 
 MODELS = ("baseline-lmmse.pt", "deeprx-realtime-1.pt")
 N_RX = 2
@@ -65,7 +65,7 @@ def main() -> None:
         parser.error(str(error))
     points = [probe.report()["points"][0] for probe in flowgraph.probes]
     for table in report_view.tables(points):
-        Console(width=160, highlight=False).print(table)
+        make_console().print(table)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ from dataclasses import asdict
 from gnuradio import blocks, deeprx, filter, gr, soapy
 from gnuradio.deeprx.radio.impairments import CHEAP_SDR
 from gnuradio.deeprx.radio.radio import transmit_scale
-from rich.console import Console
 
 from deeprx_common import report_view
+from deeprx_common.terminal import make_console
 
 MODELS = ("baseline-lmmse.pt", "deeprx-realtime-1.pt")
 N_RX = 2
@@ -93,7 +93,7 @@ def main() -> None:
         parser.error(str(error))
     points = [probe.report()["points"][0] for probe in flowgraph.probes]
     for table in report_view.tables(points):
-        Console(width=160, highlight=False).print(table)
+        make_console().print(table)
     print(flowgraph.front_end.statistics())
 
 

@@ -19,9 +19,9 @@ import sys
 import tempfile
 
 from gnuradio import blocks, deeprx, gr, zeromq
-from rich.console import Console
 
 from deeprx_common import report_view
+from deeprx_common.terminal import make_console
 
 MODELS = ("baseline-lmmse.pt", "deeprx-realtime-1.pt")
 SEED = 1
@@ -108,7 +108,7 @@ def receive(arguments, others=()) -> None:
     deeprx.run_flowgraph(flowgraph, done)
     points = [probe.report()["points"][0] for probe in flowgraph.probes]
     for table in report_view.tables(points):
-        Console(width=160, highlight=False).print(table)
+        make_console().print(table)
 
 
 def together(arguments) -> None:

@@ -11,10 +11,10 @@ import argparse
 
 import numpy as np
 from gnuradio import analog, blocks, deeprx, digital, fft, gr
-from rich.console import Console
 
 from deeprx_common import report_view
 from deeprx_common.slot import SlotConfig, constellation, gold
+from deeprx_common.terminal import make_console
 
 MODEL = "deeprx-realtime-1.pt"
 N_RX = 2
@@ -196,7 +196,7 @@ def main() -> None:
         parser.error(str(error))
     points = flowgraph.probe.report()["points"]
     for table in report_view.tables(points):
-        Console(width=160, highlight=False).print(table)
+        make_console().print(table)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 from gnuradio import blocks, deeprx, gr
-from rich.console import Console
 
 from deeprx_common import report_view
+from deeprx_common.terminal import make_console
 
 LADDER = ["baseline-sure.pt", "deeprx-student.pt", "deeprx-teacher.pt"]
 N_RX = 2
@@ -94,7 +94,7 @@ def main() -> None:
         parser.error(str(error))
     points = [probe.report()["points"][0] for probe in flowgraph.probes]
     for table in report_view.tables(points):
-        Console(width=160, highlight=False).print(table)
+        make_console().print(table)
     _, switched, always = points
     if not (switched["ber"] and always["ber"]):
         return

@@ -53,13 +53,11 @@ def show(
             console.print(shown)
         for row in group:
             if row.contender in ("block", "watched-block") and row.description:
-                console.print(f"{row.contender}: {row.description}{_above(row)}", markup=False)
+                console.print(f"{row.contender}: {row.description}{_above(row)}")
             if row.why:
-                console.print(
-                    f"{receiver}, {row.contender}: {row.why}", markup=False, soft_wrap=True
-                )
+                console.print(f"{receiver}, {row.contender}: {row.why}", soft_wrap=True)
         if said := fastest(group, base.device):
-            console.print(said, markup=False)
+            console.print(said)
         console.print()
     peaks = ", ".join(
         f"{number(gemm_flop_per_s[p], 1e-9)} in {p}" for p in PRECISIONS if p in gemm_flop_per_s
@@ -167,7 +165,6 @@ def show_scale(points: Sequence[Point], console: Console) -> None:
             if point.why:
                 console.print(
                     f"{point.receiver}, {axis} {point.value}: {point.why}",
-                    markup=False,
                     soft_wrap=True,
                 )
 

@@ -125,7 +125,6 @@ def run(arguments) -> int:
         console.print(
             f"no error rate at {a.sinr:g} dB of {', '.join(unknown)}: a --report that holds it "
             "puts it on the frontier",
-            markup=False,
         )
     console.print(f"{a.rounds} rounds: {where}", soft_wrap=True)
     return 0
@@ -335,12 +334,11 @@ def _show(points: list[dict], runners, comparison, meter, console: Console) -> N
             console.print(
                 f"{name} - {first}: {difference.mean * 1e3:+.3g} mJ [{low * 1e3:+.3g}, "
                 f"{high * 1e3:+.3g}] a slot, {kind}, ±{difference.bound * 1e3:.2g} mJ by ticks",
-                markup=False,
             )
     for runner in runners:
-        console.print(f"{runner.name}: {runner.description}", markup=False)
+        console.print(f"{runner.name}: {runner.description}")
     for line in report_view.energy_sources(points):
-        console.print(f"energy: {line}", markup=False)
+        console.print(f"energy: {line}")
 
 
 def _rate_interval(ci95: Sequence[float] | None) -> str:

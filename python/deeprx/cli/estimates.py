@@ -111,11 +111,11 @@ def show_machine(profile: MachineProfile, console: Console) -> None:
     )
     console.print(rows)
     clock = f"{p.clock_hz / 1e9:.2f} GHz" if p.clock_hz else "unknown"
-    console.print(f"clock under load: {clock} ({p.clock_source})", markup=False)
+    console.print(f"clock under load: {clock} ({p.clock_source})")
     watts = f"{p.idle_w:.3g} W at rest, {p.busy_w():.3g} W in a matrix product"
-    console.print(f"power, {p.power_kind}: {watts}: {p.power_source}", markup=False)
+    console.print(f"power, {p.power_kind}: {watts}: {p.power_source}")
     rate_per_w = p.flop_per_s_per_w() / 1e9
-    console.print(f"{rate_per_w:.3g} GFLOP/s/W {p.power_kind}, float32\n", markup=False)
+    console.print(f"{rate_per_w:.3g} GFLOP/s/W {p.power_kind}, float32\n")
 
 
 def _copied(benchmark: Benchmark) -> str:
@@ -180,7 +180,7 @@ def show(models: list[ModelCost], profile: MachineProfile, kind: str, console: C
         ("with traffic, calls, idle", error("traffic_j", "joules")),
     )
     for m in models:
-        console.print(_verdict(m), markup=False, soft_wrap=True)
+        console.print(_verdict(m), soft_wrap=True)
 
 
 def _percent(part: float | None) -> str:

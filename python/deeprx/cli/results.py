@@ -99,7 +99,7 @@ class Session:
             print(f"deeprx: {what}: no slot was received; report: {where}", file=sys.stderr)
             return 1
         line = f"{what} in {self.seconds:.0f} s: {where}"
-        self.console.print(line, markup=False, soft_wrap=True)
+        self.console.print(line, soft_wrap=True)
         return 0
 
 
@@ -113,7 +113,7 @@ def show(measured: dict, console: Console) -> None:
     lines += [f"{p['receiver']}: {p['engine']}" for p in points if p.get("engine")]
     lines += [f"energy: {line}" for line in report_view.energy_sources(points)]
     for line in dict.fromkeys(lines):
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def _where(point: dict) -> str:
