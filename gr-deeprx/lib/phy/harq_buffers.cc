@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#include "harq_buffers.h"
+
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+
+namespace gr::deeprx {
+
+harq_buffers::harq_buffers(int most) : d_most(most)
+{
+    if (most < 1)
+        throw std::invalid_argument("expected 1 soft buffer or more, got " + std::to_string(most));
+}
+
+soft_buffer& harq_buffers::of(const harq_process& process, bool new_data, size_t soft_bits)
+{
+    const auto found = std::find_if(
+        d_entries.begin(), d_entries.end(), [&](const entry& e) { return e.process == process; });
+    const auto refuse = [&](const std::string& why) {
+        throw std::invalid_argument("a retransmission of RNTI " + std::to_string(process.rnti) +
+                                    ", process " + std::to_string(process.process) + ", " + why);
+    };
+    if (!new_data && found == d_entries.end())
+        refuse("of which there is no first transmission");
+    if (!new_data && found->soft.size() != soft_bits)
+        refuse("of another block: expected a soft buffer of " + std::to_string(soft_bits) +
+               " LLRs, got " + std::to_string(found->soft.size()));
+    if (found != d_entries.end()) {
+        d_entries.splice(d_entries.begin(), d_entries, found);
+    } else {
+        if (size() == d_most) {
+            d_entries.pop_back();
+            d_dropped++;
+        }
+        d_entries.push_front({ process, {} });
+    }
+    soft_buffer& soft = d_entries.front().soft;
+    if (new_data)
+        soft.assign(soft_bits, 0);
+    return soft;
+}
+
+} // namespace gr::deeprx

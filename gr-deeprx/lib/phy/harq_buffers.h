@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <list>
+#include <vector>
+
+namespace gr::deeprx {
+
+//! What was received of a transport block so far: LLRs of each code block's circular buffer.
+using soft_buffer = std::vector<int8_t>;
+
+struct harq_process {
+    int rnti, process;
+    bool operator==(const harq_process& other) const
+    {
+        return rnti == other.rnti && process == other.process;
+    }
+};
+
+//! \brief Soft buffers of the HARQ processes of many users, so many at most.
+class harq_buffers
+{
+public:
+    //! \throws std::invalid_argument if \p most is not positive
+    explicit harq_buffers(int most = 256);
+
+    /*!
+     * \brief The buffer of a process, which from now on is its newest; zeros for new data.
+     *
+     * Where all are in use, the one longest not asked for is dropped.
+     * \param soft_bits of the block
+     * \throws std::invalid_argument if it is not new data, and of this process there is nothing or
+     * a block of another size; then nothing changes
+     */
+    soft_buffer& of(const harq_process& process, bool new_data, size_t soft_bits);
+
+    int size() const { return static_cast<int>(d_entries.size()); }
+    uint64_t dropped() const { return d_dropped; }
+
+private:
+    struct entry {
+        harq_process process;
+        soft_buffer soft;
+    };
+
+    const int d_most;
+    std::list<entry> d_entries; // newest first
+    uint64_t d_dropped = 0;
+};
+
+} // namespace gr::deeprx

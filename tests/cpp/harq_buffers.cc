@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#include "harq_buffers.h"
+#include "raises.h"
+
+#include <boost/test/unit_test.hpp>
+
+using gr::deeprx::harq_buffers;
+
+BOOST_AUTO_TEST_SUITE(harq_buffers_suite)
+
+BOOST_AUTO_TEST_CASE(a_process_keeps_its_buffer_until_new_data)
+{
+    harq_buffers buffers;
+    buffers.of({ 1, 0 }, true, 3) = { 1, 2, 3 };
+    buffers.of({ 1, 1 }, true, 3);
+    buffers.of({ 2, 0 }, true, 3);
+    BOOST_TEST(buffers.of({ 1, 0 }, false, 3) == (std::vector<int8_t>{ 1, 2, 3 }));
+    BOOST_TEST(buffers.of({ 1, 0 }, true, 2) == (std::vector<int8_t>{ 0, 0 }));
+    BOOST_TEST(buffers.size() == 3);
+}
+
+BOOST_AUTO_TEST_CASE(what_does_not_fit_is_refused_and_changes_nothing)
+{
+    harq_buffers buffers;
+    buffers.of({ 1, 0 }, true, 3) = { 1, 2, 3 };
+    check_raises<std::invalid_argument>(
+        [&] {
+            buffers.of({ 1, 1 }, false, 3);
+        },
+        "RNTI 1, process 1, of which there is no first");
+    check_raises<std::invalid_argument>(
+        [&] {
+            buffers.of({ 1, 0 }, false, 4);
+        },
+        "expected a soft buffer of 4 LLRs, got 3");
+    BOOST_TEST(buffers.of({ 1, 0 }, false, 3) == (std::vector<int8_t>{ 1, 2, 3 }));
+    BOOST_TEST(buffers.size() == 1);
+    check_raises<std::invalid_argument>([] { harq_buffers(0); }, "got 0");
+}
+
+BOOST_AUTO_TEST_CASE(of_too_many_the_oldest_is_dropped_and_counted)
+{
+    harq_buffers buffers(2);
+    buffers.of({ 1, 0 }, true, 1);
+    buffers.of({ 1, 1 }, true, 1);
+    buffers.of({ 1, 0 }, false, 1);
+    BOOST_TEST(buffers.dropped() == 0u);
+    buffers.of({ 1, 2 }, true, 1);
+    BOOST_TEST(buffers.dropped() == 1u);
+    BOOST_TEST(buffers.size() == 2);
+    check_raises<std::invalid_argument>([&] { buffers.of({ 1, 1 }, false, 1); }, "process 1");
+    buffers.of({ 1, 0 }, false, 1);
+}
+
+BOOST_AUTO_TEST_SUITE_END()

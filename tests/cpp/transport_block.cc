@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#include "transport_block.h"
+#include "crc.h"
+#include "golden.h"
+#include "raises.h"
+
+#include <boost/test/data/test_case.hpp>
+#include <boost/test/unit_test.hpp>
+
+#include <cmath>
+#include <limits>
+#include <ostream>
+#include <random>
+
+using namespace gr::deeprx;
+using bits = std::vector<uint8_t>;
+
+BOOST_AUTO_TEST_SUITE(transport_block_suite)
+
+namespace {
+
+// TS 38.212 clause 5.4.2, as it is written there: fillers are marked, each bit is looked at.
+bits rate_matched(const ldpc_code& code, const bits& c, int rv, int e, int qm, int n_cb)
+{
+    constexpr uint8_t null = 2;
+    const int z = code.lifting_size(), k = code.k();
+    bits word = c;
+    word.resize(code.n());
+    code.encode(word.data());
+    for (int i = static_cast<int>(c.size()); i < k; i++)
+        word[i] = null;
+    const bits d(word.begin() + 2 * z, word.end());
+
+    constexpr int bg1[]{ 0, 17, 33, 56 }, bg2[]{ 0, 13, 25, 43 };
+    const int k_0 =
+        code.base_graph() == 1 ? bg1[rv] * n_cb / (66 * z) * z : bg2[rv] * n_cb / (50 * z) * z;
+    bits selected, f(e);
+    for (int j = 0; static_cast<int>(selected.size()) < e; j++)
+        if (d[(k_0 + j) % n_cb] != null)
+            selected.push_back(d[(k_0 + j) % n_cb]);
+    for (int j = 0; j < e / qm; j++)
+        for (int i = 0; i < qm; i++)
+            f[i + j * qm] = selected[i * e / qm + j];
+    return f;
+}
+
+bits bits_of_bytes(const std::vector<uint8_t>& bytes)
+{
+    bits all;
+    for (const uint8_t byte : bytes)
+        for (int bit = 7; bit >= 0; bit--)
+            all.push_back(byte >> bit & 1);
+    return all;
+}
+
+std::vector<uint8_t> random_block(const transport_block& b)
+{
+    std::mt19937 random(b.size());
+    std::vector<uint8_t> block(b.size() / 8);
+    for (auto& byte : block)
+        byte = random();
+    return block;
+}
+
+struct shape {
+    int size, coded_bits, bits_per_symbol;
+    double code_rate;
+    int layers, limited_buffer;
+    int base_graph, code_blocks, lifting_size;
+};
+
+std::ostream& operator<<(std::ostream& out, const shape& s)
+{
+    return out << s.size << " bits in " << s.coded_bits << ", limited to " << s.limited_buffer;
+}
+
+const shape shapes[]{
+    { 24, 264, 2, 0.1, 1, 0, 2, 1, 7 },
+    { 288, 1000, 4, 0.3, 1, 0, 2, 1, 40 },
+    { 3824, 5400, 6, 0.7, 1, 0, 1, 1, 176 },
+    { 3824, 8000, 4, 0.5, 1, 0, 2, 1, 384 },
+    { 8424, 16896, 4, 0.5, 1, 0, 1, 1, 384 },
+    { 13320, 19008, 6, 0.7, 1, 0, 1, 2, 320 },
+    { 13320, 19008, 6, 0.7, 1, 15000, 1, 2, 320 },
+    { 13320, 60000, 6, 0.7, 1, 13320, 1, 2, 320 }, // fewer bits than the fillers' place
+    { 38056, 320000, 2, 0.2, 1, 40000, 2, 10, 384 },
+    { 73776, 111944, 8, 0.67, 1, 80000, 1, 9, 384 },
+    { 237776, 288288, 8, 0.82, 2, 1277992, 1, 29, 384 },
+};
+
+} // namespace
+
+BOOST_AUTO_TEST_CASE(codes_and_rate_matching_are_those_of_sionna)
+{
+    for (const auto& golden : sionna()["encoded"]) {
+        const int graph = golden["base_graph"], k = golden["k"];
+        const int columns = graph == 1 ? 22 : k > 640 ? 10 : k > 560 ? 9 : k > 192 ? 8 : 6;
+        int size = 2;
+        const auto exists = [](int z) {
+            while (z % 2 == 0)
+                z /= 2;
+            return z <= 15;
+        };
+        while (size * columns < k || !exists(size))
+            size++;
+        const ldpc_code code(graph, size);
+        const bits information = bits_of(golden["bits"], k);
+        for (int rv = 0; rv < 4; rv++)
+            BOOST_TEST(
+                (rate_matched(code,
+                              information,
+                              rv,
+                              golden["n"],
+                              golden["bits_per_symbol"],
+                              code.n() - 2 * size) == bits_of(golden["coded"][rv], golden["n"])));
+    }
+}
+
+BOOST_DATA_TEST_CASE(coded_bits_are_those_of_the_standard,
+                     boost::unit_test::data::make(shapes) * boost::unit_test::data::xrange(4),
+                     s,
+                     rv)
+{
+    const transport_block b(
+        s.size, s.coded_bits, s.bits_per_symbol, s.code_rate, s.layers, s.limited_buffer);
+    BOOST_TEST(b.code().base_graph() == s.base_graph);
+    BOOST_TEST(b.code_blocks() == s.code_blocks);
+    BOOST_TEST(b.code().lifting_size() == s.lifting_size);
+
+    auto block = random_block(b);
+    bits coded(s.coded_bits);
+    b.encode(block.data(), rv, coded.data());
+
+    const crc& check = s.size > 3824 ? crc24a : crc16;
+    const size_t length = block.size();
+    block.resize(length + check.bits() / 8);
+    check.append(block.data(), length);
+    const int all = b.code().n() - 2 * b.code().lifting_size();
+    const int n_ref = static_cast<int>(std::floor(s.limited_buffer / (s.code_blocks * (2.0 / 3))));
+    const int n_cb = s.limited_buffer ? std::min(all, n_ref) : all;
+    const size_t share = block.size() / s.code_blocks;
+    bits expected;
+    for (int r = 0, j = 0; r < s.code_blocks; r++, j++) {
+        std::vector<uint8_t> part(block.begin() + r * share, block.begin() + (r + 1) * share);
+        if (s.code_blocks > 1) {
+            part.resize(share + 3);
+            crc24b.append(part.data(), share);
+        }
+        const int unit = s.layers * s.bits_per_symbol;
+        const double symbols = s.coded_bits / unit;
+        const int e =
+            unit * static_cast<int>(j <= s.code_blocks - s.coded_bits / unit % s.code_blocks - 1
+                                        ? std::floor(symbols / s.code_blocks)
+                                        : std::ceil(symbols / s.code_blocks));
+        const bits f = rate_matched(b.code(), bits_of_bytes(part), rv, e, s.bits_per_symbol, n_cb);
+        expected.insert(expected.end(), f.begin(), f.end());
+    }
+    BOOST_TEST((coded == expected));
+}
+
+BOOST_DATA_TEST_CASE(a_block_sent_is_a_block_received, boost::unit_test::data::make(shapes), s)
+{
+    const transport_block b(
+        s.size, s.coded_bits, s.bits_per_symbol, s.code_rate, s.layers, s.limited_buffer);
+    harq_buffers buffers;
+    ldpc_decoder decoder;
+    for (const bool zero : { false, true }) {
+        const auto block = zero ? std::vector<uint8_t>(b.size() / 8) : random_block(b);
+        bits coded(s.coded_bits);
+        b.encode(block.data(), 0, coded.data());
+        std::vector<float> llr(s.coded_bits);
+        for (int i = 0; i < s.coded_bits; i++)
+            llr[i] = coded[i] ? std::numeric_limits<float>::infinity() : -9.0f;
+        std::vector<uint8_t> received(b.size() / 8);
+        const auto [crc_ok, iterations] =
+            b.decode(llr.data(), 0, { 1, 0 }, true, buffers, decoder, received.data());
+        BOOST_TEST(crc_ok);
+        BOOST_TEST(iterations < 8);
+        BOOST_TEST((received == block));
+    }
+}
+
+// Zeros have every CRC.
+BOOST_AUTO_TEST_CASE(a_block_of_which_nothing_is_known_is_no_block_of_zeros)
+{
+    const transport_block b(8424, 16896, 4, 0.5);
+    harq_buffers buffers;
+    ldpc_decoder decoder;
+    std::vector<uint8_t> received(b.size() / 8);
+    std::vector<float> llr(b.coded_bits());
+    BOOST_TEST(!b.decode(llr.data(), 0, { 1, 0 }, true, buffers, decoder, received.data()).crc_ok);
+    // parity alone, as of rv 2 at a high rate
+    const transport_block high(13320, 19008, 6, 0.7);
+    const auto block = random_block(high);
+    bits coded(high.coded_bits());
+    high.encode(block.data(), 2, coded.data());
+    llr.resize(coded.size());
+    for (size_t i = 0; i < coded.size(); i++)
+        llr[i] = coded[i] ? 9 : -9;
+    received.resize(block.size());
+    BOOST_TEST(
+        !high.decode(llr.data(), 2, { 1, 0 }, true, buffers, decoder, received.data()).crc_ok);
+}
+
+BOOST_AUTO_TEST_CASE(what_is_no_block_is_refused)
+{
+    using invalid = std::invalid_argument;
+    check_raises<invalid>([] { transport_block(16, 100, 2, 0.3); }, "24 bits or more");
+    check_raises<invalid>([] { transport_block(25, 100, 2, 0.3); }, "got 25");
+    check_raises<invalid>([] { transport_block(8432, 20000, 2, 0.5); }, "share in whole bytes");
+    check_raises<invalid>([] { transport_block(24, 100, 3, 0.3); }, "bits per symbol");
+    check_raises<invalid>([] { transport_block(24, 100, 2, 0.3, 5); }, "layers must be");
+    check_raises<invalid>([] { transport_block(24, 101, 2, 0.3); }, "multiple of 2");
+    check_raises<invalid>([] { transport_block(24, 0, 2, 0.3); }, "got 0");
+    check_raises<invalid>([] { transport_block(24, 100, 2, 0.3, 1, -1); }, "limited buffer");
+    check_raises<invalid>([] { transport_block(8424, 8448, 2, 0.9); }, "does not fit");
+}
+
+BOOST_AUTO_TEST_SUITE_END()
