@@ -12,3 +12,6 @@ void bind_failures(pybind11::module& m);
 
 //! Adds tdl_fading and tdl_fader to the module.
 void bind_tdl(pybind11::module& m);
+
+//! Adds transport blocks and their decoder to the module.
+void bind_transport_blocks(pybind11::module& m);
