@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from deeprx_training.export import ExportError, save_receiver
 from deeprx_training.export import export as exporting
-from deeprx_training.export.export import ExportError, export, save_receiver
+from deeprx_training.export.export import export
 from deeprx_training.receivers.classical import Baseline
 from deeprx_training.receivers.flop import example
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from deeprx_training.export import export as exporting
-from deeprx_training.export.export import ExportError, export
+from deeprx_training.export import ExportError, checks
+from deeprx_training.export.export import export
 from deeprx_training.export.openvino_ir import run_ir
 from deeprx_training.receivers.flop import example
 from deeprx_training.receivers.nets import HybridRx
@@ -70,7 +70,7 @@ def test_file_carries_the_net_for_every_modulation(tmp_path, precision):
         llr = run_ir(files, y, p, bits)
         assert llr.shape == expected.shape
         error = (llr - expected).square().mean() / expected.square().mean()
-        assert error < exporting.PARITY[precision] ** 2
+        assert error < checks.PARITY[precision] ** 2
 
 
 def test_complex_net_is_torchscript_only(tmp_path, capsys):
@@ -94,7 +94,7 @@ def test_what_tracing_loses_is_noticed(tmp_path):
 
 def test_ir_with_other_llrs_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        exporting, "run_ir", lambda files, y, p, bits: 1 + run_ir(files, y, p, bits)
+        checks, "run_ir", lambda files, y, p, bits: 1 + run_ir(files, y, p, bits)
     )
     with pytest.raises(ExportError, match="OpenVINO IR differ"):
         export(RealRx(), tmp_path / "real.pt", "real", "student", [2])
