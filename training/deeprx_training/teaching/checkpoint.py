@@ -127,7 +127,7 @@ def _rebuilt(path: Path, archive: ModelArchive) -> nn.Module:
         raise TrainingError(
             f"{path}: says not which net it is; a teacher is exported with --recipe"
         )
-    if not isinstance(spec, dict) or spec.get("net") not in NETS:  # module:Class would be imported
+    if not isinstance(spec, dict) or spec.get("net") not in list(NETS):  # module:Class: its code
         raise TrainingError(
             f"{path}: is of a net that is none of {', '.join(NETS)}; give its checkpoint"
         )
