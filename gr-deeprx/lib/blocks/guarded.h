@@ -20,7 +20,8 @@ protected:
         static const pmt::pmt_t system_port = pmt::mp("system");
         static const pmt::pmt_t done = pmt::mp("done"); // all that GNU Radio sends there
         if (!pmt::eq(port, system_port) ||
-            (pmt::is_pair(message) && pmt::eq(pmt::car(message), done))) {
+            (pmt::is_pair(message) && pmt::eq(pmt::car(message), done) &&
+             pmt::is_integer(pmt::cdr(message)))) {
             Block::dispatch_msg(port, message);
             return;
         }
