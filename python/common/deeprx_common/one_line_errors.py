@@ -11,6 +11,7 @@ import sys
 import traceback
 
 from deeprx_common import packages
+from deeprx_common.printable import printable
 
 MISTAKES = (ImportError, OSError, RuntimeError, ValueError)
 
@@ -24,7 +25,7 @@ def _line(error: BaseException, trace) -> str | None:
     if not frames:
         return None
     imported = isinstance(error, ImportError)
-    text = packages.advice(error) if imported else " ".join(str(error).split())
+    text = printable(packages.advice(error) if imported else error)
     if block := re.match(r"self\.(\w+) = ", frames[-1].line):
         text = f"block {block[1]}: {text}"
     elif not imported:
