@@ -175,6 +175,22 @@ def test_every_training_option_is_explained():
     assert [(c["words"], o["names"]) for c in commands for o in c["options"] if not o["text"]] == []
 
 
+def test_an_option_means_the_same_on_both_command_lines():
+    """tests/qa_cli.py and tests/training/test_training.py compare the commands of each."""
+    if not TRAINING_PYTHON.exists():
+        pytest.skip("no training environment (./dev train --help makes it)")
+    ranges = {"--delay-spread S[,S]", "--doppler HZ[,HZ]"}  # what evaluate draws from
+    of_training = [c["options"] for c in in_training(ROOT / "docs/command_lines.py")]
+    values = {}
+    for options in (*(c.options for c in describe(deeprx_main)), *of_training):
+        for option in options:
+            names = option["names"] if isinstance(option, dict) else option.names
+            if names[-1].startswith("--") and names[-1] not in ranges:
+                values.setdefault(names[-1].partition(" ")[0], set()).add(names[-1])
+    assert len(values) > 60
+    assert [several for several in values.values() if len(several) > 1] == []
+
+
 def test_site_builds_without_a_dead_link(tmp_path):
     pytest.importorskip("mkdocs", reason="./dev docs installs it")
     if not TRAINING_PYTHON.exists():

@@ -72,8 +72,8 @@ def test_quantised_file_in_both_engines(tmp_path):
         return done.stdout
 
     train("small.toml", "--out", "run")
-    command = "quantise run/last.ckpt --recipe small.toml --slots 32 --steps 2 --parity slots.npz"
-    said = train(*command.split(), "--out", "small-int8.pt")
+    command = "quantise run/last.ckpt small-int8.pt --recipe small.toml --scale-slots 32 --steps 2"
+    said = train(*command.split(), "--parity", "slots.npz")
     assert "BER 1e-2 at" in said and "small-int8.pt: small-int8," in said
     path = tmp_path / "small-int8.pt"
     with zipfile.ZipFile(path) as archive:

@@ -76,7 +76,7 @@ def test_is_trained_by_the_recipe_of_the_page(tmp_path):
     shutil.copy(ROOT / "examples/my_receiver.py", tmp_path)
     for arguments in (
         ("mine.toml", "--out", "run"),
-        ("export", "run/last.ckpt", "--recipe", "mine.toml", "--out", "mine.pt"),
+        ("export", "run/last.ckpt", "mine.pt", "--recipe", "mine.toml"),
     ):
         said = run(
             tmp_path, TRAINING_PYTHON, "-c", "from deeprx_training.cli import main; exit(main())",

@@ -41,9 +41,8 @@ class TestChain(unittest.TestCase):
                 "--sinr", "9,15", "--slots", "8", "--out", "runs/eval",
             )  # fmt: skip
             self.run_in(
-                folder, TRAIN, "export", "runs/student/last.ckpt",
-                "--recipe", student, "--report", "runs/eval/report.json",
-                "--parity", "slots.npz", "--out", "smoke-student.pt",
+                folder, TRAIN, "export", "runs/student/last.ckpt", "smoke-student.pt",
+                "--recipe", student, "--report", "runs/eval/report.json", "--parity", "slots.npz",
             )  # fmt: skip
             said = self.run_in(folder, "deeprx", "parity", "smoke-student.pt", "slots.npz")
             self.assertIn("the same receiver", said)

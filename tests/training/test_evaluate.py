@@ -363,8 +363,8 @@ RUNTIME = ROOT / ".venv" / "bin" / "python"
 def test_exported_file_gives_the_nets_llrs_in_the_block(tmp_path, capsys):
     """Eager PyTorch here, TorchScript in the C++ block there; and one that is another receiver."""
     model, other, reference = (str(tmp_path / n) for n in ("m.pt", "other.pt", "m.npz"))
-    assert cli.main(f"export baseline --out {model} --parity {reference}".split()) == 0
-    assert cli.main(f"export baseline-sure --out {other}".split()) == 0
+    assert cli.main(f"export baseline {model} --parity {reference}".split()) == 0
+    assert cli.main(f"export baseline-sure {other}".split()) == 0
     environment = os.environ | {"PYTHONPATH": f"{ROOT}/build/python:{ROOT}/python/common"}
 
     def check(file):

@@ -115,11 +115,11 @@ def test_settling_without_such_norms_is_one_line(tmp_path, capsys):
         settle(RealtimeRx(channels=4, pilot_channels=4), [])
     path = recipe(tmp_path)
     trained(tmp_path / "run", path)
-    export = ["export", str(tmp_path / "run/last.ckpt"), "--out", str(tmp_path / "m.pt")]
+    export = ["export", str(tmp_path / "run/last.ckpt"), str(tmp_path / "m.pt")]
     assert main([*export, "--settle", "64"]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and "give a checkpoint's --recipe" in lines[0], lines
-    assert main(["export", "baseline", "--settle", "64", "--out", str(tmp_path / "b.pt")]) == 2
+    assert main(["export", "baseline", "--settle", "64", str(tmp_path / "b.pt")]) == 2
     assert "give a checkpoint's --recipe" in capsys.readouterr().err
 
 

@@ -4,6 +4,7 @@
 import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -67,7 +68,7 @@ def test_whole_chain(tmp_path, capsys):
     log = [json.loads(line) for line in (tmp_path / "s" / "log.jsonl").read_text().splitlines()]
     assert log[-1]["step"] == 7 and set(log[-1]["tiny"]) == {"bce", "kl"}
     model = str(tmp_path / "tiny.pt")
-    export = ["export", str(tmp_path / "s/last.ckpt"), "--out", model, "--recipe"]
+    export = ["export", str(tmp_path / "s/last.ckpt"), model, "--recipe"]
     assert main([*export, kd]) == 0
     assert capsys.readouterr().err == ""
     assert main([*export, str(tmp_path / "r.toml")]) == 0
@@ -92,21 +93,7 @@ def test_whole_chain(tmp_path, capsys):
     )
     assert (tmp_path / "e" / "ber.png").stat().st_size > 1000
     report = str(tmp_path / "e" / "report.json")
-    assert (
-        main(
-            [
-                "export",
-                str(tmp_path / "s/last.ckpt"),
-                "--recipe",
-                kd,
-                "--out",
-                model,
-                "--report",
-                report,
-            ]
-        )
-        == 0
-    )
+    assert main([*export, kd, "--report", report]) == 0
     with zipfile.ZipFile(model) as archive:
         metadata = json.loads(
             archive.read(next(n for n in archive.namelist() if n.endswith("extra/deeprx.json")))
@@ -458,11 +445,11 @@ def test_bad_files_get_one_line(tmp_path, capsys):
         ([other, "--out", out], "belongs to another recipe"),
         (["missing.toml", "--out", out], "cannot read the recipe"),
         (
-            ["export", f"{out}/last.ckpt:nobody", "--out", str(tmp_path / "m.pt")],
+            ["export", f"{out}/last.ckpt:nobody", str(tmp_path / "m.pt")],
             "holds tiny, not 'nobody'",
         ),
         (
-            ["export", str(tmp_path / "junk.ckpt"), "--out", str(tmp_path / "m.pt")],
+            ["export", str(tmp_path / "junk.ckpt"), str(tmp_path / "m.pt")],
             "expected a checkpoint",
         ),
         (["evaluate", str(tmp_path / "junk.pt"), "--out", out], "expected a model file"),
@@ -476,7 +463,7 @@ def test_bad_files_get_one_line(tmp_path, capsys):
         (["evaluate", f"{out}/last.ckpt", "--out", out, "--doppler", "nan"], "0 to 10000"),
         ([one, "--out", f"{out}1", "--device", "cpu"], "PRB in 16QAM with 1 antennas"),
         (
-            ["export", f"{out}/last.ckpt", "--out", str(tmp_path / "junk.pt" / "m.pt")],
+            ["export", f"{out}/last.ckpt", str(tmp_path / "junk.pt" / "m.pt")],
             "cannot be written",
         ),
     ]:
@@ -565,7 +552,7 @@ def test_a_recipe_names_a_net_of_ones_own(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     evaluate = ["evaluate", "run/last.ckpt", "--sinr", "12", "--slots", "2", "--out", "e"]
     assert main([*evaluate, "--device", "cpu"]) == 0
-    assert main(["export", "run/last.ckpt", "--recipe", str(path), "--out", "mine.pt"]) == 0
+    assert main(["export", "run/last.ckpt", "mine.pt", "--recipe", str(path)]) == 0
     assert main(["evaluate", "mine.pt", *evaluate[2:], "--device", "cpu"]) == 0
     for change, says in (
         ("mine_of_a_test:Yours", "expected a torch.nn.Module of that name in mine_of_a_test.py"),
@@ -597,6 +584,21 @@ def test_options_of_evaluate(options, key, value):
     assert getattr(parsed, key) == value
 
 
+def test_an_option_means_the_same_in_every_command():
+    """As tests/qa_cli.py has it for the runtime's."""
+    meanings = {}
+    for command in cli.COMMANDS:
+        parser = cli._parser()._subparsers._group_actions[0].choices[command]
+        importlib.import_module(f"deeprx_training.cli.{command}").configure(parser)
+        for action in parser._actions:
+            about = re.sub(r" \(default: .*\)$", "", action.help)
+            meaning = about, action.metavar, action.choices, type(action)
+            for option in action.option_strings:
+                other, known = meanings.setdefault(option, (command, meaning))
+                assert meaning == known, f"{option} of {command} and of {other}"
+    assert len(meanings) > 30
+
+
 def test_mistakes_in_options_get_one_line(capsys):
     for command, says in [
         (["evaluate", "m.pt", "--out", "o", "--dmrs", "2.5"], "expected whole numbers"),
@@ -606,8 +608,8 @@ def test_mistakes_in_options_get_one_line(capsys):
         ),
         (["evaluate", "m.pt", "--out", "o", "--slots", "x"], "expected a whole number, found 'x'"),
         (["evaluate", "m.pt", "--out", "o", "--threads", "0"], "--threads: expected 1 or more"),
-        (["export", "m.ckpt", "--out", "o", "--settle", "1"], "--settle: expected 2 or more"),
-        (["quantise", "m", "--recipe", "r", "--out", "o", "--steps", "1"], "--steps: expected 2"),
+        (["export", "m.ckpt", "o", "--settle", "1"], "--settle: expected 2 or more"),
+        (["quantise", "m", "o", "--recipe", "r", "--steps", "1"], "--steps: expected 2"),
         (["experiment", "s", "--out", "o", "--cpus", "0"], "--cpus: expected 1 or more, found 0"),
         (["experiment", "s", "--out", "o", "--gpus", "2"], "--gpus: expected 1.0 or less, found 2"),
         (["r.toml", "--out", "o", "--minutes", "0"], "--minutes: expected more than 0"),

@@ -5,7 +5,6 @@ import argparse
 import hashlib
 import sys
 from fractions import Fraction
-from pathlib import Path
 
 from deeprx_common import limits
 from deeprx_common.options import list_of, one_of
@@ -17,7 +16,7 @@ from ..data import seeds
 from ..evaluation.rates import code_rate
 from ..reference import Reference
 from ..values import whole
-from .options import add_device, add_threads, add_trust, device_of, set_threads, value
+from .options import add_device, add_out, add_threads, add_trust, device_of, set_threads, value
 
 FLOOR_DB = [18.0, 21.0, 24.0, 27.0, 30.0]
 
@@ -51,23 +50,41 @@ def configure(parser) -> None:
         metavar="RECEIVER",
         help="CHECKPOINT[:MEMBER[@ROUNDS]], a model file, or the name of one that ships",
     )
-    add("--out", required=True, type=Path, metavar="DIR", help="folder of what it writes")
+    add_out(parser)
     add(
         "--sinr",
         type=_sinr,
         default=[0.0, 3.0, 6.0, 9.0, 12.0, 15.0, 18.0, 21.0],
         metavar="DB,..",
-        help="SINR points, as -3,0 or 0:21:3 (the default), or floor: 18 to 30 dB",
+        help="of a data RE and antenna: a list, or a range (0:21:3), or floor: 18 to 30 dB",
     )
-    add("--slots", type=value(whole(2)), default=512, help="a point (default: %(default)s)")
+    add(
+        "--slots",
+        type=value(whole(2)),
+        default=512,
+        metavar="N",
+        help="slots of an operating point (default: %(default)s)",
+    )
     add(
         "--domain",
         choices=["frequency", "time"],
         default="frequency",
         help="time adds inter-carrier interference, residual timing and CFO (default: %(default)s)",
     )
-    add("--modulation", type=one_of(MODULATIONS), default="16QAM", help="default: %(default)s")
-    add("--dmrs", type=list_of(int), default=[2, 11], metavar="SYMBOL,..", help="default: 2,11")
+    add(
+        "--modulation",
+        type=one_of(MODULATIONS),
+        default="16QAM",
+        metavar="NAME",
+        help=f"{', '.join(MODULATIONS)} (default: %(default)s)",
+    )
+    add(
+        "--dmrs",
+        type=list_of(int),
+        default=[2, 11],
+        metavar="SYMBOL,..",
+        help="one or two DMRS symbols (default: 2,11)",
+    )
     add(
         "--channel",
         type=list_of(one_of(seeds.EVALUATION_CHANNELS + seeds.TRAINING_CHANNELS)),
@@ -80,16 +97,23 @@ def configure(parser) -> None:
         type=list_of(float),
         default=[10e-9, 300e-9],
         metavar="S[,S]",
-        help="seconds, or a range to draw from (default: 10e-9,300e-9)",
+        help="rms, seconds, or a range to draw from (default: 10e-9,300e-9)",
     )
     add(
         "--doppler",
         type=list_of(float),
         default=[0.0, 500.0],
         metavar="HZ[,HZ]",
-        help="or a range to draw from (default: 0,500)",
+        help="maximum Doppler shift, or a range to draw from (default: 0,500)",
     )
-    add("--n-rx", type=int, choices=[1, 2, 3, 4], default=2, help="default: %(default)s")
+    add(
+        "--n-rx",
+        type=int,
+        choices=[1, 2, 3, 4],
+        default=2,
+        metavar="N",
+        help="receive antennas, 1 to 4 (default: %(default)s)",
+    )
     add(
         "--code-rate",
         type=_rates,
@@ -103,7 +127,13 @@ def configure(parser) -> None:
         metavar="RECEIVER",
         help="whom the others are compared with, slot by slot (default: %(default)s)",
     )
-    add("--seed", type=int, default=seeds.EVALUATION, help="default: the published %(default)s")
+    add(
+        "--seed",
+        type=int,
+        default=seeds.EVALUATION,
+        metavar="N",
+        help="of all that is drawn (default: the published %(default)s)",
+    )
     add_trust(parser)
     add_device(parser)
     add_threads(parser)

@@ -3,10 +3,9 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 from ..values import number, whole
-from .options import add_compile, value
+from .options import add_cache, add_compile, add_out, value
 
 ABOUT = """\
 Trains every group of an experiment file and compares the receivers. A group is a process, whose
@@ -53,13 +52,8 @@ def configure(parser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
     add("experiment", metavar="EXPERIMENT.toml", help="training/experiments/ has some")
-    add("--out", required=True, type=Path, metavar="DIR", help="folder of the tables and groups")
-    add(
-        "--cache",
-        type=Path,
-        metavar="DIR",
-        help="as of a recipe, shared by all groups; 0.2 MB a slot: memory (/dev/shm) or a disk",
-    )
+    add_out(parser)
+    add_cache(parser)
     add(
         "--cpus",
         type=value(whole(1)),

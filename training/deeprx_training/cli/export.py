@@ -4,17 +4,18 @@
 from itertools import chain
 
 from ..values import whole
-from .options import add_model_file, set_threads, value, write_model_file
+from .options import add_model_file, add_recipe, set_threads, value, write_model_file
 
 
 def configure(parser) -> None:
     parser.description = (
         "Writes TorchScript with its metadata (contract, FLOP, recipe, measured BER), then loads "
-        "the file again and compares its LLRs with eager PyTorch's. 'baseline' and 'baseline- "
-        "sure' name the classical receivers."
+        "the file again and compares its LLRs with eager PyTorch's. 'baseline' and "
+        "'baseline-sure' name the classical receivers."
     )
     add = parser.add_argument
     add("receiver", help="CHECKPOINT[:MEMBER], baseline or baseline-sure")
+    add_model_file(parser)
     add(
         "--precision",
         choices=["float32", "bfloat16"],
@@ -22,7 +23,7 @@ def configure(parser) -> None:
         help="of the convolutions",
     )
     add("--max-log", action="store_true", help="baselines: max-log instead of log-MAP LLRs")
-    add("--recipe", help="the recipe that trained it; goes into the file with its hash")
+    add_recipe(parser)
     add(
         "--settle",
         type=value(whole(2)),
@@ -31,7 +32,6 @@ def configure(parser) -> None:
         "slots of each modulation and DMRS pattern, e.g. 512 (default: keep those of the last "
         "training batches)",
     )
-    add_model_file(parser)
 
 
 def run(arguments) -> int:

@@ -9,12 +9,39 @@ from pathlib import Path
 from ..values import check, whole
 
 
+def add_out(parser) -> None:
+    parser.add_argument(
+        "--out", required=True, type=Path, metavar="DIR", help="folder for the results"
+    )
+
+
+def add_cache(parser) -> None:
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="keep drawn slots and the teacher's LLRs here, for other runs on the same data: 70 kB "
+        "a slot each, in memory (/dev/shm) or on a disk; pays where recipes repeat their batches "
+        "('distinct')",
+    )
+
+
+def add_recipe(parser, required: bool = False) -> None:
+    parser.add_argument(
+        "--recipe",
+        required=required,
+        metavar="RECIPE.toml",
+        help="the recipe that trained it; goes into the file with its hash",
+    )
+
+
 def add_device(parser) -> None:
     parser.add_argument(
         "--device",
         choices=["auto", "cpu", "cuda"],
         default="auto",
-        help="default: a GPU if there is one",
+        metavar="NAME",
+        help="cpu, cuda, or auto: a GPU if there is one (default: %(default)s)",
     )
 
 
@@ -48,7 +75,10 @@ def _number(text: str) -> int | float | str:
 
 def add_threads(parser) -> None:
     parser.add_argument(
-        "--threads", type=value(whole(1, 1024)), help="CPU threads (default: all cores)"
+        "--threads",
+        type=value(whole(1, 1024)),
+        metavar="N",
+        help="CPU threads (default: all cores)",
     )
 
 
@@ -80,9 +110,9 @@ def add_compile(parser) -> None:
 
 
 def add_model_file(parser) -> None:
-    """Options of what writes a model file."""
+    """Arguments of what writes a model file, behind the receiver's."""
     add = parser.add_argument
-    add("--out", required=True, metavar="FILE.pt", help="the model file to write")
+    add("file", metavar="FILE.pt", help="the model file to write")
     add("--name", help="default: the file's name")
     add(
         "--kind",
@@ -101,8 +131,8 @@ def add_model_file(parser) -> None:
         "--report",
         action="append",
         default=[],
-        metavar="report.json",
-        help="evaluation whose BER table goes into the file; may be given more than once",
+        metavar="FILE",
+        help="report.json of an evaluation, whose BER table goes into the file; repeat for more",
     )
     add(
         "--parity",
@@ -119,11 +149,11 @@ def write_model_file(arguments, net, kind: str, n_rx: list[int], precision: str,
     from ..export.export import ber_table, export
     from ..teaching.recipe import conditions_of
 
-    out = arguments.out
-    name = arguments.name or Path(out).stem
+    file = arguments.file
+    name = arguments.name or Path(file).stem
     metadata = export(
         net,
-        out,
+        file,
         name,
         kind,
         n_rx,
@@ -136,7 +166,7 @@ def write_model_file(arguments, net, kind: str, n_rx: list[int], precision: str,
     )
     flop = metadata["flop_per_slot"]
     print(
-        f"{out}: {name}, {metadata['params']} parameters, "
+        f"{file}: {name}, {metadata['params']} parameters, "
         f"{(flop['matmul'] + flop['other']) / 1e9:.3f} GFLOP per {flop['n_prb']}-PRB slot, "
-        f"{Path(out).stat().st_size / 1e3:.0f} kB, LLRs checked against eager PyTorch"
+        f"{Path(file).stat().st_size / 1e3:.0f} kB, LLRs checked against eager PyTorch"
     )

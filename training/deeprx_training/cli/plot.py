@@ -22,7 +22,12 @@ def configure(parser) -> None:
         help="--out of an experiment, or its table; with --bench, --out of an evaluation",
     )
     add("--bench", metavar="bench.json", help="of ./dev bench")
-    add("--contender", default="block", help="whose times: block, engine, ... (%(default)s)")
+    add(
+        "--contender",
+        metavar="NAME",
+        default="block",
+        help="whose times: block, engine, ... (%(default)s)",
+    )
 
 
 def run(arguments) -> int:

@@ -2,7 +2,7 @@
 """./dev train quantise"""
 
 from ..values import whole
-from .options import add_model_file, set_threads, value, write_model_file
+from .options import add_model_file, add_recipe, set_threads, value, write_model_file
 
 
 def configure(parser) -> None:
@@ -14,9 +14,10 @@ def configure(parser) -> None:
     )
     add = parser.add_argument
     add("receiver", help="CHECKPOINT[:MEMBER[@ROUNDS]] of a RealtimeRx")
-    add("--recipe", required=True, help="the recipe that trained it")
+    add_model_file(parser)
+    add_recipe(parser, required=True)
     add(
-        "--slots",
+        "--scale-slots",
         type=value(whole(2)),
         default=256,
         help="to choose scales on, and to compare on at each of three SINRs (default: %(default)s)",
@@ -27,7 +28,6 @@ def configure(parser) -> None:
         default=300,
         help="of fine-tuning (default: %(default)s)",
     )
-    add_model_file(parser)
 
 
 def run(arguments) -> int:
@@ -40,11 +40,11 @@ def run(arguments) -> int:
     recipe = recipes.load(a.recipe)
     member, net = load_receiver(a.receiver, rebuild=True)
     training = provenance(recipe, a.recipe, member, a.receiver)
-    net, done = quantise(net, recipe.data, a.slots, a.steps)
+    net, done = quantise(net, recipe.data, a.scale_slots, a.steps)
     at = done["sinr_db_at_ber_1e-2"]
     print(
         f"BER 1e-2 at {at['float32']:.2f} dB in float32, {at['int8']:.2f} dB in int8 "
-        f"({', '.join(done['channels'])}; {a.slots} slots each at {len(SINR_DB)} SINRs)"
+        f"({', '.join(done['channels'])}; {a.scale_slots} slots each at {len(SINR_DB)} SINRs)"
     )
     training["quantisation"] = done
     write_model_file(a, net, a.kind, [net.n_rx], "int8", training)

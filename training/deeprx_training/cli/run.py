@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """./dev train RECIPE.toml"""
 
-from pathlib import Path
-
 from ..values import number
-from .options import add_compile, add_device, add_threads, set_threads, value
+from .options import add_cache, add_compile, add_device, add_out, add_threads, set_threads, value
 
 
 def configure(parser) -> None:
@@ -12,23 +10,13 @@ def configure(parser) -> None:
     parser.description = (
         "Trains the members of a recipe on the same batches with the same optimiser: teachers, "
         "students from scratch, or students that learn from the recipe's teacher. A run that was "
-        "stopped (Ctrl-C, power) goes on where it was when the same command is given again."
+        "stopped (Ctrl-C, power) goes on where it was when the same command is given again. "
+        "Writes last.ckpt, log.jsonl, run.json (time and FLOP by phase) and tensorboard/."
     )
     add = parser.add_argument
     add("recipe", metavar="RECIPE.toml", help="training/recipes/ has some")
-    add(
-        "--out",
-        required=True,
-        metavar="DIR",
-        help="folder for last.ckpt, log.jsonl, run.json (time and FLOP by phase) and tensorboard/",
-    )
-    add(
-        "--cache",
-        type=Path,
-        metavar="DIR",
-        help="keep drawn slots and the teacher's LLRs here, for this run and others on the same "
-        "data (about 120 kB a slot); pays where recipes repeat their batches ('distinct')",
-    )
+    add_out(parser)
+    add_cache(parser)
     add(
         "--minutes",
         type=value(number(0, above=True)),
