@@ -56,6 +56,86 @@ def test_documents_quote_the_results(path):
     assert text == quote.filled(text, where=str(path)), "./dev results --write mends it"
 
 
+def said_of_the_results():
+    """(document, what it says of the results outside of its tables)"""
+    ber, limits, energy, time = (
+        json.loads((results.ROOT / f"results/{part}.json").read_text())
+        for part in ("ber", "limits", "energy", "time")
+    )
+    rates = time["time"]["gemm_flop_per_s"]
+    points = {p["receiver"]: p for p in energy["energy"]["points"]}
+    nets = [name for name in points if name.startswith("deeprx-")]
+    *real_time, student, teacher = sorted(nets, key=lambda n: points[n]["seconds_per_slot"])
+    slim = points["deeprx-slim-1"]
+
+    def errors(table, names=nets):  # over those of the best classical receiver: least and most
+        ratios = {
+            p["receiver"]: p["errors_over_classical"] for p in limits["tables"][table]["points"]
+        }
+        return sorted(ratios[name] for name in names)[:: len(names) - 1]
+
+    def fewer(ratio):
+        return f"{100 - 100 * ratio:.0f}"
+
+    def more(ratio):
+        return f"{100 * ratio - 100:.0f}"
+
+    crossed = {c["receiver"]: c["sinr_db"] for c in ber["tables"]["16qam"]["crossings"]
+               if c["ber"] == 1e-2}  # fmt: skip
+    at_12_db = {p["receiver"]: p["ber"] for p in ber["tables"]["16qam"]["points"]
+                if p["sinr_db"] == 12}  # fmt: skip
+    explained = {
+        name: 100 * p["flop_per_slot"] / rates[p["precision"]] / p["seconds_per_slot"]
+        for name, p in points.items()
+    }
+    shares = sorted(explained[name] for name in real_time)
+    flop = slim["flop_per_slot"] / points[teacher]["flop_per_slot"]
+    dearer = points[teacher]["seconds_per_slot"] / slim["seconds_per_slot"]
+    (low_500, high_500), (low_700, high_700) = (errors(f"delay-{n}", real_time) for n in (500, 700))
+    large = [r for n in (500, 700) for r in errors(f"delay-{n}", [student, teacher])]
+    sir_12, sir_6, sir_0 = (errors(f"sir-{db}") for db in (12, 6, 0))
+
+    readme, index, cost = "README.md", "docs/results/index.md", "docs/results/cost.md"
+    says = (
+        f"At 500 ns the real-time nets make {low_500:.1f} to {high_500:.1f} times the errors of "
+        f"`baseline-sure`, at 700 ns {low_700:.1f} to {high_700:.1f} times. Student and teacher "
+        f"hold: {fewer(max(large))} to {fewer(min(large))} % fewer than `baseline-sure`."
+    )
+    yield readme, says
+    says = (
+        f"against `baseline-sure` the nets make {fewer(sir_12[1])} to {fewer(sir_12[0])} % fewer "
+        f"errors at 12 dB of SIR, {fewer(sir_6[0])} % fewer to {more(sir_6[1])} % more at 6 dB, "
+        f"{more(sir_0[0])} to {more(sir_0[1])} % more at 0 dB."
+    )
+    yield readme, says
+    yield readme, f"up to {errors('256qam-mild')[1]:.0f} times the errors of `baseline-sure`"
+    yield readme, f"perfect channel knowledge needs {crossed['perfect CSI']:.2f} dB"
+    says = (
+        f"needs {crossed['deeprx-slim-1'] - crossed[teacher]:.2f} dB more SINR than the teacher "
+        f"at a BER of 1e-2, with {100 * flop:.2f} % of its FLOP"
+    )
+    yield index, says
+    says = (
+        f"They explain {explained['baseline-sure']:.0f} % of the classical receivers' time, "
+        f"{shares[0]:.0f} to {shares[-1]:.0f} % of the real-time nets', and "
+        f"{explained[teacher]:.0f} % of the teacher's"
+    )
+    yield index, says
+    says = (
+        f"makes {more(at_12_db['deeprx-slim-1'] / at_12_db[teacher])} % more errors than the "
+        f"teacher, at a {dearer:.0f}th of its modelled energy."
+    )
+    yield cost, says
+    yield cost, f"the teacher's time | {100 - explained[teacher]:.0f} % off"
+    yield cost, f"nets' time | {shares[0]:.0f} to {shares[-1]:.0f} % of it seen"
+    yield cost, f"a share of the teacher | 1/{1 / flop:.0f} | 1/{dearer:.0f} |"
+
+
+@pytest.mark.parametrize(("document", "says"), said_of_the_results())
+def test_sentences_quote_the_results(document, says):
+    assert says in " ".join((results.ROOT / document).read_text().split())
+
+
 def test_a_stopped_run_counts_only_the_rest(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluation, "BATCH", 4)
     monkeypatch.setattr(evaluation.Evaluation, "_flop", lambda *_: 1)
