@@ -4,6 +4,7 @@ imports itself by way of others. Read from the sources, so that imports within f
 """
 
 import ast
+import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -109,3 +110,31 @@ def test_what_goes_up_or_round_is_seen(tmp_path):
     lines = list(faults(imports(tmp_path, "pack"), (("",), ("low",), ("high", "side"))))
     assert lines[:2] == ["low.a imports high.b", "side.d imports high.c"]
     assert len(lines) == 3 and lines[2].startswith("circle: ")
+
+
+LIB = ROOT / "gr-deeprx/lib"
+LOWER = {"phy": (), "engines": ("phy",), "blocks": ("engines", "phy")}
+
+
+@pytest.mark.parametrize("folder", LOWER)
+def test_cpp_includes_go_down(folder):
+    """torch and OpenVINO are for engines alone, GNU Radio's blocks for blocks; public headers name
+    neither engine.
+    """
+    home = {path.name: path.parent.name for path in LIB.glob("*/*.h*")}
+    sources = [p for p in (LIB / folder).iterdir() if p.suffix in (".cc", ".h")]
+    assert len(sources) > 5
+    for path in sources:
+        for mark, name in re.findall('^#include ([<"])([^>"]+)[>"]', path.read_text(), re.M):
+            if mark == '"':
+                assert home.get(name, folder) in (folder, *LOWER[folder]), (path, name)
+            top, *rest = name.split("/")
+            if top in ("torch", "ATen", "c10", "openvino"):
+                assert folder == "engines", (path, name)
+            if top == "gnuradio" and folder != "blocks":
+                assert rest[0] in ("deeprx", "fft"), (path, name)
+
+
+def test_public_headers_name_no_engine():
+    for path in (ROOT / "gr-deeprx/include").rglob("*.h"):
+        assert not re.search('#include [<"](torch|ATen|c10|openvino)/', path.read_text()), path
