@@ -42,12 +42,23 @@ def job(**changes):
 
 def kit(path, folder):
     base = job()
-    return make_kit(read_model_file(path), base.config, base.n_rx, "cpu", folder / "kit")
+    return make_kit(read_model_file(path, [path]), base.config, base.n_rx, "cpu", folder / "kit")
 
 
 def benched(tiny, out, names):
     chosen = [part for name in names for part in ("--contender", name)]
-    asked = ["bench", "--receiver", tiny, "--seconds", "0.4", "--out", str(out), *chosen]
+    asked = [
+        "bench",
+        "--receiver",
+        tiny,
+        "--trust",
+        tiny,
+        "--seconds",
+        "0.4",
+        "--out",
+        str(out),
+        *chosen,
+    ]
     assert main(asked) == 0
     return json.loads((out / "bench.json").read_text())
 
@@ -245,7 +256,16 @@ def test_rows_by_hand(tiny, monkeypatch):
 
 
 def test_ctrl_c_keeps_what_is_there(tiny, tmp_path):
-    command = [sys.executable, "-m", "gnuradio.deeprx", "bench", "--receiver", tiny]
+    command = [
+        sys.executable,
+        "-m",
+        "gnuradio.deeprx",
+        "bench",
+        "--receiver",
+        tiny,
+        "--trust",
+        tiny,
+    ]
     command += ["--contender", "torchscript", "--seconds", "60", "--out", str(tmp_path)]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while running.stdout.readline() != "machine\n":  # its rounds: every contender has started
@@ -265,7 +285,18 @@ def test_other_sizes(tiny, tmp_path, monkeypatch, capsys):
     axes = (("PRB", "n_prb", (6, 26), ()), ("slots that may queue", "queued", (16,), ()),
             ("antennas", "n_rx", (3,), ()))  # fmt: skip
     monkeypatch.setattr(scale, "AXES", axes)
-    asked = ["bench", "scale", "--receiver", tiny, "--seconds", "0.15", "--out", str(tmp_path)]
+    asked = [
+        "bench",
+        "scale",
+        "--receiver",
+        tiny,
+        "--trust",
+        tiny,
+        "--seconds",
+        "0.15",
+        "--out",
+        str(tmp_path),
+    ]
     assert main(asked) == 0
     text = capsys.readouterr().out
     results = json.loads((tmp_path / "scale.json").read_text())
@@ -280,7 +311,7 @@ def test_other_sizes(tiny, tmp_path, monkeypatch, capsys):
 
 def test_shipped_models_that_do_not_fit_are_left_out(tiny, tmp_path):
     one_antenna = save(ConvNet(n_rx=1), tmp_path / "one.pt", name="one", n_rx=[1])
-    models = [read_model_file(path) for path in (one_antenna, tiny)]
+    models = [read_model_file(path, [path]) for path in (one_antenna, tiny)]
     comparison = compare.Comparison(models, ["block"], job(), 0.2, skip=True)
     with comparison:
         (row,) = comparison.rows
@@ -293,7 +324,12 @@ def test_a_receiver_that_was_asked_for_and_fails_is_an_error(tmp_path, capsys):
     """Its file passes every check, and is no receiver."""
     path = save(nn.ReLU(), tmp_path / "relu.pt", name="relu")
     out = ("--out", str(tmp_path), "--seconds", "0.2", "--contender", "engine")
-    assert main(["bench", "--receiver", path, "--receiver", "baseline-lmmse.pt", *out]) == 1
+    assert (
+        main(
+            ["bench", "--receiver", path, "--trust", path, "--receiver", "baseline-lmmse.pt", *out]
+        )
+        == 1
+    )
     error = capsys.readouterr().err
     assert "deeprx: error: relu: engine: " in error and error.count("\n") == 1
     rows = json.loads((tmp_path / "bench.json").read_text())["rows"]
@@ -305,7 +341,7 @@ def test_a_receiver_that_was_asked_for_and_fails_is_an_error(tmp_path, capsys):
 def test_two_files_of_one_name_are_told_apart(tiny, tmp_path):
     copy = tmp_path / "copy.pt"
     copy.write_bytes(Path(tiny).read_bytes())
-    models = [read_model_file(path) for path in (tiny, copy)]
+    models = [read_model_file(path, [path]) for path in (tiny, copy)]
     sizes = scale.Scale(models, job(), ["cpu"], 0.1)
     comparison = compare.Comparison(models, ["block"], job(), 0.2)
     with sizes, comparison:
@@ -344,7 +380,7 @@ def test_a_shared_core_is_told(tiny, tmp_path, monkeypatch, capsys):
         return iter(())
 
     monkeypatch.setattr(compare.Comparison, "run", run)
-    assert main(["bench", "--receiver", tiny, "--out", str(tmp_path)]) == 0
+    assert main(["bench", "--receiver", tiny, "--trust", tiny, "--out", str(tmp_path)]) == 0
     assert "the core was shared: up to 40%" in capsys.readouterr().out
 
 
@@ -352,7 +388,9 @@ def test_hostile_models_are_refused_before_they_run(tmp_path, capsys):
     target = tmp_path / "written"
     path = save(WritesFileOnLoading(str(target)), tmp_path / "hostile.pt")
     for what in ([], ["scale"], ["memory"]):
-        assert main(["bench", *what, "--receiver", path, "--out", str(tmp_path)]) == 2
+        assert (
+            main(["bench", *what, "--receiver", path, "--trust", path, "--out", str(tmp_path)]) == 2
+        )
         text = capsys.readouterr().err
         assert "hostile.pt: refused" in text and text.count("\n") == 1
     assert not target.exists()
@@ -377,7 +415,7 @@ def test_hostile_models_are_refused_before_they_run(tmp_path, capsys):
     ],
 )
 def test_mistakes_get_one_line(tiny, tmp_path, capsys, arguments, says):
-    given = [] if "--receiver" in arguments else ["--receiver", tiny]
+    given = [] if "--receiver" in arguments else ["--receiver", tiny, "--trust", tiny]
     assert main(["bench", "--out", str(tmp_path), *arguments, *given]) == 2
     text = capsys.readouterr().err
     assert says in text and text.count("\n") == 1

@@ -51,7 +51,9 @@ def models(tmp_path_factory):
 
 
 def run(models, out, *arguments, receivers=("small", "large")):
-    given = [part for name in receivers for part in ("--receiver", models[name])]
+    given = [
+        part for name in receivers for part in ("--receiver", models[name], "--trust", models[name])
+    ]
     quick = ["--rounds", "2", "--window", "0.01", "--out", str(out)]
     assert main(["energy", *given, *quick, *map(str, arguments)]) == 0
     return report.read(out / "report.json")["points"]
@@ -144,7 +146,17 @@ def test_error_rates_come_from_a_report(models, tmp_path):
 
 def test_a_report_of_several_channels_needs_one_named(models, tmp_path, capsys):
     path = str(counted(models, tmp_path / "counted.json", ["TDL-A", "TDL-E"]))
-    given = ["energy", "--receiver", models["small"], "--report", path, "--sinr", "9"]
+    given = [
+        "energy",
+        "--receiver",
+        models["small"],
+        "--trust",
+        models["small"],
+        "--report",
+        path,
+        "--sinr",
+        "9",
+    ]
     assert main([*given, "--out", str(tmp_path)]) == 2
     text = capsys.readouterr().err
     assert "found 2 (TDL-A, TDL-E): name a --ber-channel" in text and text.count("\n") == 1
@@ -188,7 +200,17 @@ def test_ctrl_c_keeps_the_rounds_so_far(models, tmp_path, monkeypatch, capsys):
         run_round(self)
 
     monkeypatch.setattr(energy.Comparison, "run_round", interrupted)
-    given = ["energy", "--receiver", models["small"], "--window", "0.01", "--out", str(tmp_path)]
+    given = [
+        "energy",
+        "--receiver",
+        models["small"],
+        "--trust",
+        models["small"],
+        "--window",
+        "0.01",
+        "--out",
+        str(tmp_path),
+    ]
     assert main(given) == 130
     assert str(tmp_path / "report.json") in capsys.readouterr().err
     assert report.read(tmp_path / "report.json")["points"][0]["energy_slots"] > 0

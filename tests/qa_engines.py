@@ -38,7 +38,7 @@ def model(tmp_path):
 def test_bare_engine_gives_the_models_llrs(model):
     path, module = model
     y, p = slots(deeprx.SlotConfig(), 2, 3)
-    engine = deeprx.Engine(path, max_batch=4)
+    engine = deeprx.Engine(path, max_batch=4, trust=[path])
     assert engine.name == "small"
     expected = eager(module, y, p, 4)
     np.testing.assert_allclose(engine.infer(y, p), expected, rtol=1e-4, atol=1e-4)
@@ -137,7 +137,7 @@ def test_openvino_gives_the_models_llrs(carrying, n_prb):
     path, module = carrying
     config = deeprx.SlotConfig(n_prb=n_prb)
     y, p = slots(config, 2, 3)
-    engine = deeprx.Engine(path, n_prb=n_prb, max_batch=4)
+    engine = deeprx.Engine(path, n_prb=n_prb, max_batch=4, trust=[path])
     assert engine.description.startswith("OpenVINO ")
     assert "float32" in engine.description
     expected = eager(module, y, p, 4)
@@ -164,7 +164,7 @@ def test_arithmetic_is_the_files(tmp_path):
 
     module = Mixed()
     path = models.save(module, tmp_path / "m.pt", models.ir_of(module), precision="bfloat16")
-    engine = deeprx.Engine(path)
+    engine = deeprx.Engine(path, trust=[path])
     y, p = slots(deeprx.SlotConfig(), 2, 1)
     np.testing.assert_allclose(engine.infer(y, p), eager(module, y, p, 4), rtol=0, atol=1e-3)
     if by := deeprx_python.instructions("bfloat16"):
@@ -174,11 +174,15 @@ def test_arithmetic_is_the_files(tmp_path):
 @openvino
 def test_engine_can_be_chosen(carrying, model):
     path = carrying[0]
-    assert deeprx.Engine(path, engine="openvino").description.startswith("OpenVINO")
-    assert deeprx.Engine(path, engine="torchscript").description.startswith("TorchScript")
-    assert deeprx.Engine(path, modulation="QPSK").description.startswith("TorchScript")
-    assert deeprx.Engine(path, threads=2).description.startswith("TorchScript")
-    assert deeprx.Engine(model[0]).description.startswith("TorchScript")
+    for trust in ([], [path]):
+        for keywords, engine in [
+            ({"engine": "openvino"}, "OpenVINO"),
+            ({"engine": "torchscript"}, "TorchScript"),
+            ({"modulation": "QPSK"}, "TorchScript"),
+            ({"threads": 2}, "TorchScript"),
+        ]:
+            assert deeprx.Engine(path, trust=trust, **keywords).description.startswith(engine)
+    assert deeprx.Engine(model[0], trust=model[:1]).description.startswith("TorchScript")
 
 
 @openvino

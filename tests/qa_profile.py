@@ -187,7 +187,7 @@ def test_a_model_that_never_does_the_same_is_refused():
 @pytest.mark.parametrize("path", MODELS, ids=lambda p: p.stem)
 def test_shipped_models_count_what_their_files_say(path):
     torch.set_num_threads(1)
-    model = read_model_file(path)
+    model = read_model_file(path, [path])
     operators = count_operators(torchscript_call(model, SlotConfig(), 2))
     told = model.metadata["flop_per_slot"]
     counted = sum(o.flop for o in operators if o.kind in ("gemm", "conv", "depthwise"))
@@ -206,7 +206,7 @@ def test_layers_in_int8_count_as_convolutions(tmp_path):
     path = receiver_models.save(
         receiver_models.Int8Net(), tmp_path / "m.pt", precision="int8", quantized_engine="onednn"
     )
-    operators = count_operators(torchscript_call(read_model_file(path), SlotConfig(), 2))
+    operators = count_operators(torchscript_call(read_model_file(path, [path]), SlotConfig(), 2))
     layers = [o for o in operators if o.kind == "conv"]
     values = 8 * 14 * 312
     assert [o.flop for o in layers] == [2 * 8 * 9 * values] * 2
@@ -299,7 +299,7 @@ def tiny(tmp_path):
 
 def test_command_measures_the_machine_and_explains_receivers(tiny, tmp_path, capsys):
     out = tmp_path / "new"
-    assert main(["energy", "--receiver", tiny, *QUICK, "--out", str(out)]) == 0
+    assert main(["energy", "--receiver", tiny, "--trust", tiny, *QUICK, "--out", str(out)]) == 0
     text = capsys.readouterr().out
     for shown in ("FLOP/", "copy, 64 MiB", "clock under load", "Roofline", "tiny: FLOP alone"):
         assert shown in text
@@ -328,7 +328,7 @@ def test_runner_times_the_engine_of_the_block(tmp_path):
     module = ConvNet()
     path = save(module, tmp_path / "carrying.pt", ir_of(module))
     torch.set_num_threads(1)
-    model = read_model_file(path)
+    model = read_model_file(path, [path])
     names = {}
     for engine in ("auto", "torchscript"):
         runner = EngineRunner(model, SlotConfig(), 2, batch=2, engine=engine)
@@ -348,7 +348,7 @@ def test_estimates_of_a_fused_engine_are_said_to_be_torchscripts(tmp_path, capsy
     costs = {}
     for engine in ("auto", "torchscript"):
         out = tmp_path / engine
-        given = ["--receiver", path, "--engine", engine, *QUICK, "--out", str(out)]
+        given = ["--receiver", path, "--trust", path, "--engine", engine, *QUICK, "--out", str(out)]
         assert main(["energy", *given]) == 0
         (costs[engine],) = json.loads((out / "machine.json").read_text())["models"]
         text = capsys.readouterr().out
@@ -368,7 +368,7 @@ def test_ctrl_c_keeps_the_machine(tiny, tmp_path, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(energy.Comparison, "run_round", interrupt)
-    given = ["energy", "--receiver", tiny, *QUICK, "--out", str(tmp_path / "a")]
+    given = ["energy", "--receiver", tiny, "--trust", tiny, *QUICK, "--out", str(tmp_path / "a")]
     assert main(given) == 130
     assert str(tmp_path / "a" / "machine.json") in capsys.readouterr().err
     assert json.loads((tmp_path / "a" / "machine.json").read_text())["models"] == []

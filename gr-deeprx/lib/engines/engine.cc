@@ -22,6 +22,12 @@ void expect_same_process()
             "behind the fork");
 }
 
+jail_limits& usual_jail_limits()
+{
+    static jail_limits limits;
+    return limits;
+}
+
 void write_noise(const engine_parameters& p, float* grids, float* pilots)
 {
     std::minstd_rand bits;

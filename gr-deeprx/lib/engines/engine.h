@@ -110,6 +110,17 @@ public:
     using std::runtime_error::runtime_error;
 };
 
+//! What a file that is not trusted may take.
+struct jail_limits {
+    uint64_t memory = uint64_t{ 2 } << 30; // bytes, beyond what its libraries hold
+    double load_s = 60.0;                  // to load, and to compile for each size of batch
+    double batch_s = 5.0;                  // for a batch, and 50 times what one takes, but
+    double most_batch_s = 30.0;            // no more than this
+};
+
+//! Those of the engines that this process makes from now on.
+jail_limits& usual_jail_limits();
+
 struct engine_parameters {
     slot_geometry slot;
     int n_rx;
@@ -118,29 +129,34 @@ struct engine_parameters {
     int max_batch;
     std::string engine; // "auto", "torchscript", "openvino"
 
+    std::vector<std::string> trust = {}; // sha256 of files that are trusted beside those that ship
+    jail_limits jail = usual_jail_limits();
     //! Once true, what waits for a jail ends it and throws jail_lost.
     std::shared_ptr<const std::atomic<bool>> cancelled = {};
+
+    //! Where a batch lies, as write_noise() fills it; null: in memory of the engine's own.
+    float* grids = nullptr;
+    float* pilots = nullptr;
 };
 
 /*!
  * \brief Loads a model file into the engine that was asked for; "auto": the fastest that the file
  * has for these slots on this machine.
  *
- * Everything is checked before any code of the file runs: its operators against an allow-list, and
- * its deeprx.json against the parameters.
+ * A trusted file runs in this process, any other in a jail. Everything is checked before any code
+ * of the file runs: its operators against an allow-list, and its deeprx.json against the
+ * parameters.
  * \throws std::invalid_argument device or engine is unknown
  * \throws std::runtime_error one line that names the file, what was expected and what was found
  */
 std::unique_ptr<engine> load_engine(const std::string& path, const engine_parameters& parameters);
 
 /*!
- * \brief Makes the checks of load_engine() on a model file's bytes, and runs nothing.
+ * \brief Makes the checks of load_engine() on a model file's bytes, where it would run, and runs
+ * nothing.
  * \throws std::runtime_error one line: what was expected and what was found
  */
-void check_torchscript_model(const std::string& bytes,
-                             const slot_geometry& slot,
-                             int n_rx,
-                             const std::string& device);
+void check_model_bytes(const std::string& bytes, const engine_parameters& parameters);
 
 //! Of LibTorch.
 std::string torchscript_version();

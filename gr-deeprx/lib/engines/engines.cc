@@ -3,6 +3,8 @@
 #include "cpu_instructions.h"
 #include "engine.h"
 #include "openvino_engine.h"
+#include "parameters.h"
+#include "trusted.h"
 
 #include <gnuradio/deeprx/engines.h>
 
@@ -27,10 +29,18 @@ void check_model(const std::string& bytes,
                  int n_rx,
                  const std::string& modulation,
                  const std::vector<int>& dmrs,
-                 const std::string& device)
+                 const std::string& device,
+                 const std::vector<std::string>& trust)
 {
     const slot_geometry slot(n_prb, modulation, dmrs, /*cell_id=*/1, /*slot_number=*/0);
-    check_torchscript_model(bytes, slot, n_rx, device);
+    check_model_bytes(bytes, { slot, n_rx, device, 1, 1, "auto", hashes_of(trust) });
+}
+
+void set_jail_limits(double memory, double load_s, double batch_s, double most_batch_s)
+{
+    for (const double limit : { memory, load_s, batch_s, most_batch_s })
+        expect(limit > 0.0, "limits of a jail must be above 0", std::to_string(limit));
+    usual_jail_limits() = { static_cast<uint64_t>(memory), load_s, batch_s, most_batch_s };
 }
 
 } // namespace gr::deeprx

@@ -4,11 +4,15 @@
 #include "cpu_instructions.h"
 #include "ir_vetting.h"
 
+#include <openvino/core/attribute_visitor.hpp>
+#include <openvino/frontend/manager.hpp>
+#include <openvino/op/constant.hpp>
 #include <openvino/openvino.hpp>
 #include <tbb/task_arena.h>
 
 #include <algorithm>
 #include <map>
+#include <sstream>
 #include <stdexcept>
 #include <unordered_set>
 #include <utility>
@@ -23,6 +27,35 @@ ov::Core& core()
 {
     static ov::Core instance;
     return instance;
+}
+
+using weights_buffer = std::shared_ptr<ov::AlignedBuffer>;
+
+//! What an IR's reader takes weights in; only a constant makes one.
+struct buffer_of : ov::AttributeVisitor {
+    explicit buffer_of(ov::op::v0::Constant constant) { constant.visit_attributes(*this); }
+
+    void on_adapter(const std::string&, ov::ValueAccessor<void>& value) override
+    {
+        if (auto* held = dynamic_cast<ov::DirectValueAccessor<weights_buffer>*>(&value))
+            buffer = held->get();
+    }
+
+    weights_buffer buffer;
+};
+
+/*
+ * As ov::Core::read_model(), which looks for its reader in the file system every time: in a jail
+ * there is none any more.
+ */
+std::shared_ptr<ov::Model> read_ir(const std::string& xml, std::string& weights)
+{
+    static const auto reader = ov::frontend::FrontEndManager().load_by_framework("ir");
+    std::istringstream text(xml);
+    std::istream* stream = &text;
+    const ov::op::v0::Constant data(
+        ov::Tensor(ov::element::u8, { weights.size() }, weights.data()));
+    return reader->convert(reader->load(stream, buffer_of(data).buffer));
 }
 
 //! The cause: OpenVINO puts the places in its sources before it.
@@ -94,12 +127,14 @@ public:
                                                           size_t(p.slot.n_subcarriers()),
                                                           2 },
           d_pilots_shape{ 1, slot_geometry::n_symbols, size_t(p.slot.n_subcarriers()), 2 },
-          d_grid(p.max_batch * ov::shape_size(d_grid_shape)),
-          d_pilots(p.max_batch * ov::shape_size(d_pilots_shape))
+          d_memory(p.grids ? 0
+                           : p.max_batch *
+                                 (ov::shape_size(d_grid_shape) + ov::shape_size(d_pilots_shape))),
+          d_grid(p.grids ? p.grids : d_memory.data()),
+          d_pilots(p.grids ? p.pilots : d_grid + p.max_batch * ov::shape_size(d_grid_shape))
     {
         vet_ir(xml, d_weights.size());
-        d_model = core().read_model(
-            xml, ov::Tensor(ov::element::u8, { d_weights.size() }, d_weights.data()));
+        d_model = read_ir(xml, d_weights);
         d_model->get_rt_info().clear(); // it could hold settings of the runtime
         if (d_model->outputs().size() != 1)
             throw std::runtime_error("the OpenVINO IR must have one output, has " +
@@ -110,15 +145,15 @@ public:
                 throw std::runtime_error("the OpenVINO IR must have the inputs y and p, has " +
                                          input.get_node()->get_friendly_name());
 
-        write_noise(p, d_grid.data(), d_pilots.data());
+        write_noise(p, d_grid, d_pilots);
         d_stride = sized_for(1).compiled.output().get_shape()[3];
         d_description = "OpenVINO " + openvino_version() + ", " + arithmetic(sized_for(1).compiled);
     }
 
     const model_info& info() const override { return d_info; }
     std::string description() const override { return d_description; }
-    float* grid(int slot) override { return &d_grid[slot * ov::shape_size(d_grid_shape)]; }
-    float* pilots(int slot) override { return &d_pilots[slot * ov::shape_size(d_pilots_shape)]; }
+    float* grid(int slot) override { return d_grid + slot * ov::shape_size(d_grid_shape); }
+    float* pilots(int slot) override { return d_pilots + slot * ov::shape_size(d_pilots_shape); }
     int llr_stride() const override { return static_cast<int>(d_stride); }
 
     // OpenVINO's arena would take the thread to any of the process's cores while it computes.
@@ -157,8 +192,8 @@ private:
     sized compile(size_t batch)
     {
         std::map<std::string, ov::Tensor> tensors{
-            { "y", { ov::element::f32, with_batch(d_grid_shape, batch), d_grid.data() } },
-            { "p", { ov::element::f32, with_batch(d_pilots_shape, batch), d_pilots.data() } },
+            { "y", { ov::element::f32, with_batch(d_grid_shape, batch), d_grid } },
+            { "p", { ov::element::f32, with_batch(d_pilots_shape, batch), d_pilots } },
         };
         const auto model = d_model->clone();
         std::map<std::string, ov::PartialShape> shapes;
@@ -195,8 +230,9 @@ private:
     const size_t d_bits;
     const ov::Shape d_grid_shape;   // of one slot
     const ov::Shape d_pilots_shape; // of one slot
-    std::vector<float> d_grid;      // [max_batch, n_rx, 14, n_sc, 2]
-    std::vector<float> d_pilots;    // [max_batch, 14, n_sc, 2]
+    std::vector<float> d_memory;    // empty: the caller's
+    float* const d_grid;            // [max_batch, n_rx, 14, n_sc, 2]
+    float* const d_pilots;          // [max_batch, 14, n_sc, 2]
     size_t d_stride = 0;
     std::string d_description;
     std::shared_ptr<ov::Model> d_model;

@@ -49,12 +49,19 @@ size_t torch_archive::read(uint64_t pos, void* buf, size_t n, const char*) const
     return n;
 }
 
+model_info
+stated_info(const model_archive& archive, const slot_geometry& slot, int n_rx, bool on_cuda)
+{
+    model_info info = parse_model_info(std::string(archive.deeprx_json()));
+    info.sha256 = archive.sha256();
+    check_model_fits(info, slot, n_rx, on_cuda);
+    return info;
+}
+
 vetted_model
 vet_model(const model_archive& archive, const slot_geometry& slot, int n_rx, bool on_cuda)
 {
-    vetted_model model{ parse_model_info(std::string(archive.deeprx_json())), nullptr };
-    model.info.sha256 = archive.sha256();
-    check_model_fits(model.info, slot, n_rx, on_cuda);
+    vetted_model model{ stated_info(archive, slot, n_rx, on_cuda), nullptr };
     select_quantized_engine(model.info.quantized_engine);
     no_warnings handler;
     c10::WarningUtils::WarningHandlerGuard quiet(&handler);

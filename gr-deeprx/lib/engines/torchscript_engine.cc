@@ -96,8 +96,8 @@ public:
           d_forward(std::move(module))
     {
         const int n_sc = p.slot.n_subcarriers();
-        d_grid = at::empty({ p.max_batch, p.n_rx, slot_geometry::n_symbols, n_sc, 2 });
-        d_pilots = at::empty({ p.max_batch, slot_geometry::n_symbols, n_sc, 2 });
+        d_grid = memory(p.grids, { p.max_batch, p.n_rx, slot_geometry::n_symbols, n_sc, 2 });
+        d_pilots = memory(p.pilots, { p.max_batch, slot_geometry::n_symbols, n_sc, 2 });
         write_noise(p, d_grid.data_ptr<float>(), d_pilots.data_ptr<float>());
         infer(1);
     }
@@ -118,6 +118,11 @@ public:
     }
 
 private:
+    static at::Tensor memory(float* given, at::IntArrayRef shape)
+    {
+        return given ? at::from_blob(given, shape) : at::empty(shape);
+    }
+
     const model_info d_info;
     const std::string d_description;
     torchscript_module d_forward;
@@ -153,16 +158,6 @@ std::unique_ptr<engine> make_torchscript_engine(const model_archive& archive,
         device,
         [device] { return make_stream_queue(device); },
         parameters);
-}
-
-void check_torchscript_model(const std::string& bytes,
-                             const slot_geometry& slot,
-                             int n_rx,
-                             const std::string& device)
-try {
-    vet_model(model_archive(bytes), slot, n_rx, parse_device(device).is_cuda());
-} catch (const std::exception& e) {
-    throw std::runtime_error(one_line(e));
 }
 
 std::string torchscript_version() { return TORCH_VERSION; }

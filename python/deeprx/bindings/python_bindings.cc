@@ -11,6 +11,8 @@
 #include <gnuradio/deeprx/engines.h>
 #include <gnuradio/deeprx/receiver.h>
 
+#include <algorithm>
+#include <iterator>
 #include <optional>
 
 namespace py = pybind11;
@@ -27,6 +29,13 @@ std::string model_path(const py::object& model)
         .cast<std::string>();
 }
 
+std::vector<std::string> model_paths(const std::vector<py::object>& models)
+{
+    std::vector<std::string> paths;
+    std::transform(models.begin(), models.end(), std::back_inserter(paths), model_path);
+    return paths;
+}
+
 using floats = py::array_t<float, py::array::c_style | py::array::forcecast>;
 
 //! A bare_engine that knows its arrays' shapes.
@@ -41,9 +50,18 @@ public:
                   const std::string& device,
                   int threads,
                   int max_batch,
-                  const std::string& engine)
-        : bare_engine(
-              model_path(model), n_prb, n_rx, modulation, dmrs, device, threads, max_batch, engine),
+                  const std::string& engine,
+                  const std::vector<py::object>& trust)
+        : bare_engine(model_path(model),
+                      n_prb,
+                      n_rx,
+                      modulation,
+                      dmrs,
+                      device,
+                      threads,
+                      max_batch,
+                      engine,
+                      model_paths(trust)),
           d_slot{ n_rx, 14, 12 * n_prb, 2 }, d_max_batch(max_batch)
     {
     }
@@ -142,7 +160,8 @@ parameters, or the device is not there, and in a fork() of a process that had lo
                          double max_latency_ms,
                          const std::string& len_tag_key,
                          int llr_sign,
-                         const std::string& engine) {
+                         const std::string& engine,
+                         const std::vector<py::object>& trust) {
                  return receiver::make(model_path(model),
                                        n_prb,
                                        n_rx,
@@ -156,7 +175,8 @@ parameters, or the device is not there, and in a fork() of a process that had lo
                                        max_latency_ms,
                                        len_tag_key,
                                        llr_sign,
-                                       engine);
+                                       engine,
+                                       model_paths(trust));
              }),
              py::arg("model") = "deeprx-realtime-1",
              py::arg("n_prb") = 26,
@@ -171,7 +191,8 @@ parameters, or the device is not there, and in a fork() of a process that had lo
              py::arg("max_latency_ms") = 10.0,
              py::arg("len_tag_key") = "packet_len",
              py::arg("llr_sign") = 1,
-             py::arg("engine") = "auto")
+             py::arg("engine") = "auto",
+             py::arg("trust") = py::list())
         .def(
             "set_model",
             [](receiver& self, const py::object& model, int64_t at_slot) {
@@ -203,7 +224,8 @@ Used by one thread, the one that made it. Parameters and exceptions are the rece
                       const std::string&,
                       int,
                       int,
-                      const std::string&>(),
+                      const std::string&,
+                      const std::vector<py::object>&>(),
              py::arg("model"),
              py::arg("n_prb") = 26,
              py::arg("n_rx") = 2,
@@ -212,7 +234,8 @@ Used by one thread, the one that made it. Parameters and exceptions are the rece
              py::arg("device") = "cpu",
              py::arg("threads") = 1,
              py::arg("max_batch") = 1,
-             py::arg("engine") = "auto")
+             py::arg("engine") = "auto",
+             py::arg("trust") = py::list())
         .def_property_readonly("name", &python_engine::name, "The model's name.")
         .def_property_readonly("description",
                                &python_engine::description,
@@ -238,8 +261,10 @@ Used by one thread, the one that made it. Parameters and exceptions are the rece
            int n_rx,
            const std::string& modulation,
            const std::vector<int>& dmrs,
-           const std::string& device) {
-            gr::deeprx::check_model(data, n_prb, n_rx, modulation, dmrs, device);
+           const std::string& device,
+           const std::vector<py::object>& trust) {
+            gr::deeprx::check_model(
+                data, n_prb, n_rx, modulation, dmrs, device, model_paths(trust));
         },
         py::arg("data"),
         py::kw_only(),
@@ -248,10 +273,24 @@ Used by one thread, the one that made it. Parameters and exceptions are the rece
         py::arg("modulation"),
         py::arg("dmrs"),
         py::arg("device"),
-        "Check a model file's bytes as the receiver does before it runs anything of it.\n\n"
+        py::arg("trust") = py::list(),
+        "Check a model file's bytes as the receiver does before it runs anything of it: in a jail, "
+        "unless it ships or trust names its file.\n\n"
         "Raises ValueError where a parameter is out of range, RuntimeError with one line where the "
         "file is damaged, hostile or made for other parameters.");
     bind_failures(m);
+    m.def("set_jail_limits",
+          &gr::deeprx::set_jail_limits,
+          py::kw_only(),
+          py::arg("memory") = 2.0 * (1 << 30),
+          py::arg("load_s") = 60.0,
+          py::arg("batch_s") = 5.0,
+          py::arg("most_batch_s") = 30.0,
+          "What model files that are not trusted may take in their jails, from the next one on.\n\n"
+          "memory: bytes, beyond what the inference libraries hold. load_s: seconds to load, and to "
+          "compile for each size of batch. batch_s: seconds for a batch, to which comes 50 times "
+          "what one takes; most_batch_s: for a batch at most. Raises ValueError where one is not "
+          "above 0.");
     bind_slots(m);
     bind_tdl(m);
     bind_transport_blocks(m);

@@ -51,7 +51,7 @@ def configure(parser) -> None:
     add = parser.add_argument
     add("what", nargs="?", choices=("scale", "memory"), help="(receivers by contenders)")
     shown = "all that ship; scale: a baseline and the smallest student; memory: a baseline"
-    add_options(parser, receiver=Unset(shown))
+    add_options(parser, receiver=Unset(shown), trust=[])
     add(
         "--contender",
         action="append",
@@ -115,7 +115,9 @@ def run(arguments) -> int:
 
 def _comparison(arguments, base: Job) -> Comparison:
     a = arguments
-    models = [read_model_file(path) for path in dict.fromkeys(a.receiver or shipped_models())]
+    models = [
+        read_model_file(path, a.trust) for path in dict.fromkeys(a.receiver or shipped_models())
+    ]
     names = a.contender or list(CONTENDERS)
     return Comparison(models, names, base, a.seconds, skip=not a.receiver)
 
@@ -132,7 +134,7 @@ def _conclude_comparison(comparison, arguments, base, console, picture: Path) ->
 def _scale(arguments, base: Job) -> Scale:
     """By default of a baseline and the student of the fewest FLOP."""
     a = arguments
-    models = [read_model_file(path) for path in a.receiver or shipped_models()]
+    models = [read_model_file(path, a.trust) for path in a.receiver or shipped_models()]
     if not a.receiver:
         students = [m for m in models if m.metadata.get("kind") == "student"]
         students.sort(key=lambda model: model.flop_per_slot(26, 2) or float("inf"))
@@ -161,7 +163,7 @@ def _memory(arguments, base: Job) -> Memory:
         check_range("--slots", a.slots, 1)
     if a.receiver and len(a.receiver) > 1:
         raise ValueError(f"deeprx bench memory takes one --receiver, got {len(a.receiver)}")
-    model = read_model_file((a.receiver or ["baseline-lmmse.pt"])[0])
+    model = read_model_file((a.receiver or ["baseline-lmmse.pt"])[0], a.trust)
     return Memory(model, base, a.slots or 100_000)
 
 

@@ -40,7 +40,7 @@ def configure(parser) -> None:
     )
     add = parser.add_argument
     add_options(parser, receiver=Unset("the shipped ones"))
-    add_options(parser, "engine", "device", "threads", *SLOT, "n_rx", *METERING)
+    add_options(parser, "trust", "engine", "device", "threads", *SLOT, "n_rx", *METERING)
     add("--batch", type=list_of(int), default=[1], metavar="SLOTS,..", help="of an inference (1)")
     add("--rounds", type=int, default=5, help="(5)")
     add(
@@ -165,7 +165,9 @@ def _runners(arguments) -> list[EngineRunner]:
     """Of each receiver that was asked for, at each batch size."""
     a = arguments
     config = slot_config(a)
-    models = [read_model_file(path) for path in dict.fromkeys(a.receiver or shipped_models())]
+    models = [
+        read_model_file(path, a.trust) for path in dict.fromkeys(a.receiver or shipped_models())
+    ]
     runners = []
     for model, name in zip(models, labels(models), strict=True):
         for batch in dict.fromkeys(a.batch):

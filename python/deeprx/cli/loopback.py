@@ -13,7 +13,7 @@ def configure(parser, **defaults) -> None:
     """defaults: of options, where they are not loopback's own."""
     defaults = {"receiver": REQUIRED} | defaults
     names = "receiver", "channel", "sinr", "slots", *SLOT, "n_rx", *FADING, "seed"
-    add_options(parser, *names, "device", "engine", *METERING, "out", **defaults)
+    add_options(parser, *names, "trust", "device", "engine", *METERING, "out", **defaults)
     add_timing(parser, sync=False)
     parser.add_argument(
         "--budget", action="store_true", help="show the CPU time that each block takes a slot"
@@ -24,7 +24,7 @@ def run(arguments) -> int:
     """Measure, show the table, write report.json and ber.png; Ctrl-C keeps what was measured."""
     a = arguments
     links = [link_of(a, channel, sinr_db) for channel in a.channel for sinr_db in a.sinr]
-    models = [read_model_file(name) for name in a.receiver]
+    models = [read_model_file(name, a.trust) for name in a.receiver]
     budgets = []
     total, done = sum(link.slots for link in links), 0
     counts = "{task.completed:.0f}/{task.total:.0f} slots  {task.fields[rate]}"

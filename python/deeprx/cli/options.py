@@ -34,6 +34,12 @@ _OPTIONS = {
     "receiver": _Option(
         "a model file, or the name of one that ships; repeat to compare", "MODEL", action="append"
     ),
+    "trust": _Option(
+        "a model file that may run outside of a jail, beside those that ship; repeat for more",
+        "FILE.pt",
+        [],
+        action="append",
+    ),
     "engine": _Option(
         "what computes: torchscript, openvino, or auto: openvino where the model file carries it "
         "and the device is cpu",

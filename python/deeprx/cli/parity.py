@@ -3,6 +3,8 @@
 was exported from.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from gnuradio import blocks, gr
 
@@ -26,14 +28,16 @@ def configure(parser) -> None:
     parser.add_argument(
         "reference", metavar="FILE.npz", help="slots and LLRs that the export wrote"
     )
-    add_options(parser, "device", "engine")
+    add_options(parser, "device", "engine", "trust")
 
 
 def run(arguments) -> int:
-    model = read_model_file(arguments.model)
+    model = read_model_file(arguments.model, arguments.trust)
     y, expected, modulation, allowed = _read(arguments.reference)
     config = SlotConfig(n_prb=y.shape[3] // 12, modulation=str(modulation))
-    llrs = block_llrs(model.path, y, config, arguments.device, arguments.engine)
+    llrs = block_llrs(
+        model.path, y, config, arguments.device, arguments.engine, model.trust
+    )
     if llrs.shape != expected.shape:
         raise ValueError(
             f"{arguments.reference}: holds LLRs of shape {expected.shape}, the block gave "
@@ -62,7 +66,12 @@ def _read(path: str) -> list[np.ndarray]:
 
 
 def block_llrs(
-    model, y: np.ndarray, config: SlotConfig, device: str = "cpu", engine: str = "auto"
+    model,
+    y: np.ndarray,
+    config: SlotConfig,
+    device: str = "cpu",
+    engine: str = "auto",
+    trust: Sequence[str] = (),
 ) -> np.ndarray:
     """LLRs of deeprx.receiver, float32 [B, n_bits] in transmit order, for received grids y float32
     [B, n_rx, 14, n_sc, 2].
@@ -76,6 +85,7 @@ def block_llrs(
         n_rx=n_rx,
         device=device,
         engine=engine,
+        trust=trust,
         n_prb=config.n_prb,
         modulation=config.modulation,
         dmrs=list(config.dmrs),

@@ -37,7 +37,7 @@ def configure(parser) -> None:
     add("--rx-antennas", type=list_of(str), metavar="NAME,..", help="one for each antenna")
     add("--record", type=Path, metavar="FILE", help="keep what was received, as SigMF")
     add_options(parser, "receiver", "slots", *SLOT, "n_rx", "seed")
-    add_options(parser, "device", "engine", *METERING, "out")
+    add_options(parser, "trust", "device", "engine", *METERING, "out")
 
 
 def run(arguments) -> int:
@@ -65,7 +65,7 @@ def run(arguments) -> int:
     receiving = Tuning(rate, a.freq, a.rx_gain, tuple(a.rx_antennas or ()))
     if not rx_args:
         return _transmit(Transmitter(radios[tx_args], sending, config, a.slots, a.seed))
-    models = [read_model_file(name) for name in a.receiver]
+    models = [read_model_file(name, a.trust) for name in a.receiver]
     session = Session(a, "{task.completed:.0f}/{task.total:.0f} slots")
     radio = radios[rx_args]
     with counting_marks() as marks:

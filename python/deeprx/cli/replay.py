@@ -17,7 +17,7 @@ def configure(parser) -> None:
     add("recording", metavar="FILE", help=".sigmf-meta, .sigmf or .sigmf-collection")
     add_options(parser, receiver=REQUIRED)
     add_timing(parser, sync=True)
-    add_options(parser, "device", "engine", *METERING, "out")
+    add_options(parser, "trust", "device", "engine", *METERING, "out")
     add_options(
         parser.add_argument_group("what the recording does not say of its slots"),
         modulation=Unset("16QAM"),
@@ -73,7 +73,7 @@ def expected(recording: Recording, options) -> ExpectedSlots:
 def run(arguments) -> int:
     """Receive, show the table, write report.json; Ctrl-C keeps what was measured."""
     a = arguments
-    models = [read_model_file(path) for path in a.receiver]
+    models = [read_model_file(path, a.trust) for path in a.receiver]
     recording = Recording(a.recording)
     slots = expected(recording, a)
     if a.sync and not slots.sent.preamble:

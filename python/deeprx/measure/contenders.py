@@ -30,13 +30,14 @@ CONTENDERS = {
     "block": "deeprx.receiver in a running flowgraph",
     "watched-block": "the same, with a listener to its statistics, as the probe is one",
     "engine": "the block's engine, called without a flowgraph",
+    "jailed-engine": "the same in a jail on the same core, as a file that is not trusted",
     "torchscript": "the frozen model file, called from Python",
     "python-block": "the frozen model file in a gr.basic_block written in Python",
     "torch-compile": "the model file's operators, compiled by torch.compile",
     "onnxruntime": "the model file's operators as ONNX, in float32",
     "openvino": "the OpenVINO IR that the file carries, or else the ONNX, through its Python API",
 }
-OURS = ("block", "watched-block", "engine")  # take every model file that is one
+OURS = ("block", "watched-block", "engine", "jailed-engine")  # take every model file that is one
 CPU_ONLY = ("onnxruntime", "openvino")
 
 
@@ -226,6 +227,10 @@ class Kit:
         )
         if contender == "torch-compile":
             _require_traceable(job)
+        if contender == "jailed-engine":
+            if job.device != "cpu":
+                raise ContenderError(f"there is no jail on {job.device}")
+            return replace(job, model=str(self._untrusted(job)))
         if contender in CPU_ONLY:
             if job.device != "cpu":
                 raise ContenderError(f"measured on a CPU only, not on {job.device}")
@@ -236,6 +241,12 @@ class Kit:
             return replace(job, model=str(self._openvino(job)))
         return job
 
+    def _untrusted(self, job: Job) -> Path:
+        """The same model in a file that nobody has trusted."""
+        path = self.folder / "untrusted.pt"
+        path.write_bytes(self.model.archive.rewritten())
+        return path
+
     def _openvino(self, job: Job) -> Path:
         """The IR that the file carries, once the block's engine has checked it, or else ONNX."""
         name = f"extra/openvino/bits{job.config.bits_per_symbol}"
@@ -243,7 +254,7 @@ class Kit:
         if name + ".xml" not in records:
             return self._onnx(job)
         try:
-            Engine(job.model, **job.slot, engine="openvino")
+            Engine(job.model, **job.slot, engine="openvino", trust=[job.model])
         except RuntimeError as error:
             raise ContenderError(str(error)) from None
         for suffix in (".xml", ".bin"):
@@ -275,7 +286,7 @@ def _cause(log: str) -> str:
 
 def make_kit(model: ModelFile, config: SlotConfig, n_rx: int, device: str, folder: Path) -> Kit:
     """Checks a model file and copies it. Raises RuntimeError with one line that names the file."""
-    model.checked(config, n_rx, device)
+    model.program(config, n_rx, device)
     folder.mkdir(parents=True)
     (folder / "model.pt").write_bytes(model.archive.data)
     return Kit(folder, model)

@@ -67,6 +67,7 @@ class Flowgraph(gr.top_block):
                 dmrs=list(self.config.dmrs),
                 cell_id=self.config.cell_id,
                 slot_number=number,
+                trust=model.trust,
             )
             counter = slot_probe(**{"every_slots": 0, "meter": "none"} | probe, **slot)
             for antenna in range(self.n_rx):

@@ -109,6 +109,7 @@ class Engine(Calls):
             threads=job.threads,
             device=job.device,
             max_batch=job.batch,
+            trust=[] if job.contender == "jailed-engine" else [job.model],
         )
         self.description = self.engine.description
 
@@ -206,6 +207,7 @@ def contender(job: Job):
         "torchscript": TorchScript,
         "torch-compile": TorchCompile,
         "engine": Engine,
+        "jailed-engine": Engine,
         "onnxruntime": OnnxRuntime,
         "openvino": OpenVino,
         "gemm": Gemm,

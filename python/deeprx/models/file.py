@@ -10,6 +10,7 @@ from deeprx_common.model_archive import ModelArchive
 from deeprx_common.model_schema import check_metadata
 from deeprx_common.shipped import model_path
 from deeprx_common.slot import SlotConfig
+from deeprx_common.trusted import hashes_of, is_trusted
 
 from ..deeprx_python import check_model
 
@@ -18,11 +19,13 @@ from ..deeprx_python import check_model
 class ModelFile:
     """A model file as it was read, once.
 
-    metadata: the archive's deeprx.json. sha256: of the whole file, hexadecimal.
+    metadata: the archive's deeprx.json. sha256: of the whole file, hexadecimal. trust: files that
+    may run outside of a jail, beside those that ship.
     """
 
     path: Path
     archive: ModelArchive
+    trust: tuple[str, ...] = ()
 
     @property
     def metadata(self) -> dict:
@@ -56,10 +59,23 @@ class ModelFile:
                 modulation=config.modulation,
                 dmrs=list(config.dmrs),
                 device=device,
+                trust=self.trust,
             )
         except RuntimeError as error:
             raise RuntimeError(f"{self.path}: {error}") from None
         return self.archive.rewritten()
+
+    def program(self, config: SlotConfig, n_rx: int, device: str = "cpu") -> bytes:
+        """The same, for who runs its program in a process that is no jail: the file is trusted.
+
+        Raises RuntimeError with one line that names the file.
+        """
+        if not is_trusted(self.sha256, hashes_of(self.trust)):
+            raise RuntimeError(
+                f"{self.path}: is not trusted, and this would run its program outside of a jail: "
+                "--trust names files that may"
+            )
+        return self.checked(config, n_rx, device)
 
 
 def labels(models: Sequence[ModelFile]) -> list[str]:
@@ -71,8 +87,9 @@ def labels(models: Sequence[ModelFile]) -> list[str]:
     ]
 
 
-def read_model_file(path: str | Path) -> ModelFile:
-    """Read a model file's metadata out of its archive. path: as model_path() takes it.
+def read_model_file(path: str | Path, trust: Sequence[str] = ()) -> ModelFile:
+    """Read a model file's metadata out of its archive. path: as model_path() takes it; trust: see
+    ModelFile.
 
     Raises ValueError with one line (what was expected, what was found, which file).
     """
@@ -82,4 +99,4 @@ def read_model_file(path: str | Path) -> ModelFile:
         check_metadata(archive.metadata)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    return ModelFile(path, archive)
+    return ModelFile(path, archive, tuple(trust))

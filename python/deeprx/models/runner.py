@@ -46,6 +46,7 @@ class EngineRunner:
             threads=threads,
             max_batch=batch,
             engine=engine,
+            trust=model.trust,
         )
         self.description = self._engine.description
         self._engine.infer(*received_slots(config, n_rx, batch))
@@ -66,7 +67,7 @@ def torchscript_call(model: ModelFile, config: SlotConfig, n_rx: int) -> Callabl
     """
     import torch  # takes seconds, which EngineRunner does without
 
-    data = model.checked(config, n_rx)
+    data = model.program(config, n_rx)
     y, p = map(torch.from_numpy, received_slots(config, n_rx, 1))
     module = torch.jit.freeze(torch.jit.load(io.BytesIO(data), map_location="cpu").eval())
     try:

@@ -36,7 +36,8 @@ public:
                 const std::string& device,
                 int threads,
                 int max_batch,
-                const std::string& engine);
+                const std::string& engine,
+                const std::vector<std::string>& trust);
     ~bare_engine();
 
     //! The model's name.

@@ -27,6 +27,7 @@ DEEPRX_API std::string instructions(const std::string& precision);
  * receiver).
  *
  * \param bytes the whole file: what was checked is then what is loaded
+ * \param trust files that are checked in this process, as the receiver's; others are in a jail
  * \throws std::invalid_argument if a parameter is out of range
  * \throws std::runtime_error one line: what was expected and what was found
  */
@@ -35,6 +36,17 @@ DEEPRX_API void check_model(const std::string& bytes,
                             int n_rx,
                             const std::string& modulation,
                             const std::vector<int>& dmrs,
-                            const std::string& device);
+                            const std::string& device,
+                            const std::vector<std::string>& trust = {});
+
+/*!
+ * \brief What model files that are not trusted may take in their jails, from the next one on.
+ * \param memory bytes, beyond what the inference libraries hold
+ * \param load_s seconds to load, and to compile for each size of batch
+ * \param batch_s seconds for a batch, to which comes 50 times what one takes
+ * \param most_batch_s seconds for a batch at most
+ * \throws std::invalid_argument one is not above 0
+ */
+DEEPRX_API void set_jail_limits(double memory, double load_s, double batch_s, double most_batch_s);
 
 } // namespace gr::deeprx

@@ -15,7 +15,8 @@ namespace gr::deeprx {
  * \brief Turns received OFDM slots into soft bits (LLRs) with a receiver loaded from a model file.
  *
  * The model file decides what the receiver is: a neural network or a classical chain, as
- * TorchScript with a description of itself (contract "deeprx.model/1").
+ * TorchScript with a description of itself (contract "deeprx.model/1"). A file that is not trusted
+ * runs in a jail: a process that can compute, and nothing else.
  *
  * Input: \p n_rx streams, one per antenna, of OFDM symbols as stock blocks pass them: vectors of
  * fft_size complex samples with DC in the middle, where fft_size is the smallest power of two
@@ -84,6 +85,8 @@ public:
      * \param llr_sign 1, or -1 for log P(b=0)/P(b=1)
      * \param engine what computes: "torchscript", "openvino", or "auto": OpenVINO where the model
      * file carries it for this modulation, the device is the CPU and the library was built with it
+     * \param trust files that may run in this process, by what they hold now, beside those that
+     * this build of gr-deeprx installs; any other model runs in a jail. Fixed for the block's life
      *
      * \throws std::invalid_argument a parameter is out of range, or another receiver in this
      * process runs with another number of threads \throws std::runtime_error the model file is
@@ -103,7 +106,8 @@ public:
                      double max_latency_ms = 10.0,
                      const std::string& len_tag_key = "packet_len",
                      int llr_sign = 1,
-                     const std::string& engine = "auto");
+                     const std::string& engine = "auto",
+                     const std::vector<std::string>& trust = {});
 
     /*!
      * Changes to another model file while running, as a message to the port \b model does: returns

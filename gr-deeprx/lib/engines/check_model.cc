@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#include "jailed_engine.h"
+#include "torch_archive.h"
+#include "torchscript_engine.h"
+#include "trusted.h"
+
+namespace gr::deeprx {
+
+void check_model_bytes(const std::string& bytes, const engine_parameters& p)
+try {
+    expect_device(p.device);
+    const model_archive archive(bytes);
+    if (runs_here(archive, p))
+        vet_model(archive, p.slot, p.n_rx, p.device != "cpu");
+    else
+        check_in_jail(archive, p);
+} catch (const std::invalid_argument&) {
+    throw;
+} catch (const std::exception& e) {
+    throw std::runtime_error(one_line(e));
+}
+
+} // namespace gr::deeprx

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+// The program deeprx-jail: runs a stranger's model file in a process that can compute, and nothing
+// else. jail_process starts it; nobody else needs to.
+
+#include "built_in_model.h"
+#include "jail_filter.h"
+#include "jail_memory.h"
+#include "local_engine.h"
+#include "torch_archive.h"
+
+#include <algorithm>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <linux/futex.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace gr::deeprx { namespace {
+
+constexpr int memory_descriptor = 3;
+
+void* map_memory()
+{
+    struct stat about {
+    };
+    fstat(memory_descriptor, &about);
+    void* memory =
+        mmap(nullptr, about.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, memory_descriptor, 0);
+    if (memory == MAP_FAILED)
+        throw std::runtime_error("no memory in descriptor 3");
+    return memory;
+}
+
+class jail
+{
+public:
+    jail()
+        : d_memory(static_cast<char*>(map_memory())),
+          d_control(*reinterpret_cast<jail_control*>(d_memory)), d_layout(d_control.parameters),
+          d_parameters(from(d_control.parameters))
+    {
+        d_parameters.grids = reinterpret_cast<float*>(d_memory + d_layout.grids);
+        d_parameters.pilots = reinterpret_cast<float*>(d_memory + d_layout.pilots);
+    }
+
+    //! \return whether it is shut
+    bool shut()
+    try {
+        drop_capabilities();
+        set_inference_threads(d_parameters.threads);
+        inference_cpu_ns(); // starts them
+        make_local_engine(model_archive(built_in_model(d_parameters.slot, d_parameters.n_rx)),
+                          with_engine("auto"))
+            ->warm_up({ 1 });
+        give_up_rights(d_control.parameters.memory);
+        answer(jail_status::done, "");
+        return true;
+    } catch (const std::exception& e) {
+        answer(jail_status::failed, e.what());
+        return false;
+    }
+
+    void serve()
+    {
+        for (uint32_t last = 1;; last++) {
+            while (d_control.requests.load(std::memory_order_acquire) == last)
+                syscall(SYS_futex, &d_control.requests, FUTEX_WAIT, last, nullptr);
+            try {
+                answer(jail_status::done, act(d_control.operation, d_control.batch));
+            } catch (const std::exception& e) {
+                answer(jail_status::failed, one_line(e));
+            }
+        }
+    }
+
+private:
+    static engine_parameters from(const jail_parameters& p)
+    {
+        const slot_geometry slot(
+            p.n_prb, p.modulation, std::vector<int>(p.dmrs, p.dmrs + p.n_dmrs), 1, 0);
+        return { slot, p.n_rx, "cpu", p.threads, p.max_batch, p.engine };
+    }
+
+    engine_parameters with_engine(const std::string& name) const
+    {
+        auto all = d_parameters;
+        all.engine = name;
+        return all;
+    }
+
+    std::string act(jail_operation operation, int batch)
+    {
+        if (operation == jail_operation::check) {
+            vet_model(file(), d_parameters.slot, d_parameters.n_rx, false);
+        } else if (operation == jail_operation::load) {
+            d_engine = make_local_engine(file(), d_parameters);
+            return d_engine->description();
+        } else if (operation == jail_operation::prepare) {
+            d_engine->prepare(batch);
+        } else {
+            infer(batch);
+        }
+        return "";
+    }
+
+    model_archive file() const
+    {
+        return model_archive(
+            std::string(d_memory + d_layout.file, d_control.parameters.file_bytes));
+    }
+
+    void infer(int batch)
+    {
+        const float* llr = d_engine->infer(batch);
+        float* to = reinterpret_cast<float*>(d_memory + d_layout.llrs);
+        const int bits = d_parameters.slot.bits_per_symbol(), stride = d_engine->llr_stride();
+        const size_t elements =
+            size_t(batch) * slot_geometry::n_symbols * d_parameters.slot.n_subcarriers();
+        if (stride == bits) {
+            std::copy_n(llr, elements * bits, to);
+            return;
+        }
+        for (size_t i = 0; i < elements; i++, llr += stride, to += bits)
+            std::copy_n(llr, bits, to);
+    }
+
+    void answer(jail_status status, const std::string& text)
+    {
+        d_control.text[text.copy(d_control.text, sizeof(d_control.text) - 1)] = '\0';
+        d_control.status = status;
+        d_control.answers.fetch_add(1, std::memory_order_release);
+        syscall(SYS_futex, &d_control.answers, FUTEX_WAKE, 1);
+    }
+
+    char* const d_memory;
+    jail_control& d_control;
+    const jail_layout d_layout;
+    engine_parameters d_parameters;
+    std::unique_ptr<engine> d_engine;
+};
+
+}} // namespace gr::deeprx
+
+//! argument: the process that started it, with which it ends
+int main(int count, char** arguments)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (count != 2 || getppid() != std::atoi(arguments[1]))
+        return 2;
+    gr::deeprx::jail jail;
+    if (!jail.shut())
+        return 1;
+    jail.serve();
+}

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#pragma once
+
+#include "engine.h"
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace gr::deeprx {
+
+/*
+ * The memory that a receiver and a jail share, and all that goes between them: two words that count
+ * requests and answers, and what belongs to them. The receiver writes a request and then counts it;
+ * it reads nothing back but the answer, each value once, and no size or place: those follow from
+ * parameters that it keeps.
+ */
+
+enum class jail_operation : uint32_t {
+    start,   // the first answer comes without a request: the jail is shut
+    check,   // the file's checks alone
+    load,    // text: what computes
+    prepare, // for batches of this size
+    infer,
+};
+
+enum class jail_status : uint32_t {
+    done = 1,
+    failed, // text: why
+};
+
+//! The same executable on both sides: the layout is the compiler's.
+struct jail_parameters {
+    int32_t n_prb, n_dmrs, dmrs[2], n_rx, threads, max_batch;
+    char modulation[8];
+    char engine[16];
+    uint64_t file_bytes;
+    uint64_t memory; // bytes that the jail may take
+};
+
+struct jail_control {
+    jail_parameters parameters;
+
+    alignas(64) std::atomic<uint32_t> requests;
+    jail_operation operation;
+    int32_t batch;
+
+    alignas(64) std::atomic<uint32_t> answers;
+    jail_status status;
+    char text[1000];
+};
+static_assert(std::atomic<uint32_t>::is_always_lock_free);
+
+//! Where things are, in bytes.
+struct jail_layout {
+    size_t grids, pilots, llrs, file, size;
+
+    explicit jail_layout(const jail_parameters& p)
+    {
+        const size_t of_slot = size_t(slot_geometry::n_symbols) * 12 * p.n_prb; // REs
+        const size_t most_bits = 8;
+        grids = page(sizeof(jail_control));
+        pilots = grids + page(p.max_batch * p.n_rx * of_slot * 2 * sizeof(float));
+        llrs = pilots + page(p.max_batch * of_slot * 2 * sizeof(float));
+        file = llrs + page(p.max_batch * of_slot * most_bits * sizeof(float));
+        size = file + page(p.file_bytes);
+    }
+
+private:
+    static size_t page(size_t bytes) { return (bytes + 4095) & ~size_t{ 4095 }; }
+};
+
+} // namespace gr::deeprx

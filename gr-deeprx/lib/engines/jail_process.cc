@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#include "jail_process.h"
+#include "printable.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cmath>
+#include <condition_variable>
+#include <csignal>
+#include <cstring>
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <filesystem>
+#include <functional>
+#include <linux/futex.h>
+#include <mutex>
+#include <spawn.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <thread>
+#include <time.h>
+#include <unistd.h>
+#include <vector>
+
+extern char** environ;
+
+namespace gr::deeprx {
+
+namespace {
+
+constexpr double start_s = 60.0;
+constexpr int memory_descriptor = 3; // in the jail
+
+/*
+ * Jails are the children of one thread that stays: the kernel ends a child when the thread that
+ * started it ends (PR_SET_PDEATHSIG), whatever the child does then, and whatever ended this
+ * process.
+ */
+class lasting_thread
+{
+public:
+    static lasting_thread& instance()
+    {
+        static auto* const one = new lasting_thread; // to the end of the process
+        return *one;
+    }
+
+    void run(const std::function<void()>& job)
+    {
+        const std::lock_guard<std::mutex> one_at_a_time(d_callers);
+        std::unique_lock<std::mutex> lock(d_mutex);
+        d_job = &job;
+        d_changed.notify_all();
+        d_changed.wait(lock, [this] { return !d_job; });
+    }
+
+private:
+    lasting_thread()
+    {
+        sigset_t all, before;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before); // signals are the other threads'
+        std::thread([this] {
+            std::unique_lock<std::mutex> lock(d_mutex);
+            while (true) {
+                d_changed.wait(lock, [this] { return d_job; });
+                (*d_job)();
+                d_job = nullptr;
+                d_changed.notify_all();
+            }
+        }).detach();
+        pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    }
+
+    std::mutex d_callers, d_mutex;
+    std::condition_variable d_changed;
+    const std::function<void()>* d_job = nullptr;
+};
+
+[[noreturn]] void refuse(const std::string& what, int error)
+{
+    throw std::runtime_error(what + ": " + std::strerror(error));
+}
+
+//! The program beside the library, or where the library's installation has it.
+std::string program()
+{
+    Dl_info about{};
+    if (!dladdr(reinterpret_cast<const void*>(&prepare_for_jails), &about) || !about.dli_fname)
+        throw std::runtime_error("the library does not know where it is");
+    const auto folder = std::filesystem::absolute(about.dli_fname).parent_path();
+    for (const auto& path : { folder / "deeprx-jail", folder / JAIL_BESIDE_LIBRARY })
+        if (access(path.c_str(), X_OK) == 0)
+            return path.lexically_normal();
+    throw std::runtime_error("there is no deeprx-jail beside " + std::string(about.dli_fname) +
+                             " (gr-deeprx was built without libseccomp)");
+}
+
+//! Settings of the inference libraries, and nothing that a stranger may like to know.
+std::vector<char*> environment()
+{
+    std::vector<char*> kept;
+    for (char** entry = environ; entry && *entry; entry++)
+        for (const char* name : { "ATEN_",
+                                  "DNNL_",
+                                  "KMP_",
+                                  "LD_LIBRARY_PATH=",
+                                  "MALLOC_",
+                                  "MKL_",
+                                  "OMP_",
+                                  "ONEDNN_",
+                                  "OV_" })
+            if (std::strncmp(*entry, name, std::strlen(name)) == 0)
+                kept.push_back(*entry);
+    kept.push_back(nullptr);
+    return kept;
+}
+
+jail_parameters to_jail(const engine_parameters& p, size_t file_bytes)
+{
+    jail_parameters to{};
+    to.n_prb = p.slot.n_prb();
+    to.n_dmrs = static_cast<int32_t>(p.slot.dmrs().size());
+    std::copy(p.slot.dmrs().begin(), p.slot.dmrs().end(), to.dmrs);
+    to.n_rx = p.n_rx;
+    to.threads = p.threads;
+    to.max_batch = p.max_batch;
+    p.slot.modulation().copy(to.modulation, sizeof(to.modulation) - 1);
+    p.engine.copy(to.engine, sizeof(to.engine) - 1);
+    to.file_bytes = file_bytes;
+    to.memory = p.jail.memory;
+    return to;
+}
+
+} // namespace
+
+int sealed_memory(size_t bytes)
+{
+    const int memory = memfd_create("deeprx-jail", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (memory < 0 || ftruncate(memory, static_cast<off_t>(bytes)) ||
+        fcntl(memory, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
+        refuse("shared memory", errno);
+    return memory;
+}
+
+void prepare_for_jails() { lasting_thread::instance(); }
+
+jail_process::jail_process(const std::string& file, const engine_parameters& p)
+    : d_parameters(to_jail(p, file.size())), d_layout(d_parameters), d_cancelled(p.cancelled)
+{
+    const int memory = sealed_memory(d_layout.size);
+    const std::unique_ptr<const int, void (*)(const int*)> closed(&memory,
+                                                                  [](auto* fd) { close(*fd); });
+    d_memory = mmap(nullptr, d_layout.size, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
+    if (d_memory == MAP_FAILED)
+        refuse("shared memory", errno);
+    try {
+        control().parameters = d_parameters;
+        control().requests = d_count;
+        file.copy(at<char>(d_layout.file), file.size());
+        start(memory);
+        wait(start_s);
+    } catch (const std::exception& e) {
+        release();
+        throw std::runtime_error(std::string("is not trusted, and there is no jail for it here (") +
+                                 e.what() + "): --trust (the block's trust) does without");
+    }
+}
+
+jail_process::~jail_process() { release(); }
+
+void jail_process::release()
+{
+    kill_it();
+    munmap(d_memory, d_layout.size);
+}
+
+void jail_process::kill_it()
+{
+    if (d_pid == 0)
+        return;
+    cpu_ns();
+    kill(d_pid, SIGKILL);
+    waitpid(d_pid, nullptr, 0);
+    d_pid = 0;
+}
+
+void jail_process::start(int memory)
+{
+    const std::string path = program(), parent = std::to_string(getpid());
+    std::string name = "deeprx-jail", own = parent;
+    char* const arguments[]{ name.data(), own.data(), nullptr };
+    auto kept = environment();
+
+    posix_spawn_file_actions_t files;
+    posix_spawn_file_actions_init(&files);
+    posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_adddup2(&files, 2, 1);
+    posix_spawn_file_actions_adddup2(&files, memory, memory_descriptor);
+    posix_spawnattr_t attributes;
+    posix_spawnattr_init(&attributes);
+    sigset_t none, all;
+    sigemptyset(&none);
+    sigfillset(&all);
+    posix_spawnattr_setsigmask(&attributes, &none);
+    posix_spawnattr_setsigdefault(&attributes, &all);
+    posix_spawnattr_setpgroup(&attributes, 0); // Ctrl-C is for the receiver
+    posix_spawnattr_setflags(
+        &attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
+    int error = 0;
+    lasting_thread::instance().run([&] {
+        error = posix_spawn(&d_pid, path.c_str(), &files, &attributes, arguments, kept.data());
+    });
+    posix_spawnattr_destroy(&attributes);
+    posix_spawn_file_actions_destroy(&files);
+    if (error) {
+        d_pid = 0;
+        refuse(path, error);
+    }
+    cpu_set_t cores;
+    if (sched_getaffinity(0, sizeof(cores), &cores) == 0)
+        bind(cores); // the caller's, not those of the thread that started it
+}
+
+void jail_process::call(jail_operation operation, int batch, double seconds)
+{
+    if (d_pid == 0)
+        throw jail_lost(d_lost);
+    control().operation = operation;
+    control().batch = batch;
+    control().requests.store(++d_count, std::memory_order_release);
+    syscall(SYS_futex, &control().requests, FUTEX_WAKE, 1);
+    wait(seconds);
+}
+
+void jail_process::wait(double seconds)
+{
+    using clock = std::chrono::steady_clock;
+    const auto deadline = clock::now() + std::chrono::duration<double>(seconds);
+    const timespec slice{ 0, 50'000'000 };
+    for (uint32_t seen; (seen = control().answers.load(std::memory_order_acquire)) != d_count;) {
+        if (syscall(SYS_futex, &control().answers, FUTEX_WAIT, seen, &slice) == 0)
+            continue;
+        expect_alive();
+        if (d_cancelled && *d_cancelled)
+            end("its jail was ended before it was done");
+        if (clock::now() > deadline && control().answers.load() != d_count)
+            end("its jail was ended after " + std::to_string(std::lround(seconds)) +
+                " s without an answer");
+    }
+    const auto status = control().status;
+    if (status == jail_status::failed)
+        throw std::runtime_error(text());
+    if (status != jail_status::done)
+        end("its jail gave an answer that is none, and was ended");
+}
+
+void jail_process::expect_alive()
+{
+    int status = 0;
+    const pid_t ended = waitpid(d_pid, &status, WNOHANG);
+    if (ended == 0)
+        return;
+    cpu_ns();
+    d_pid = 0;
+    d_lost = "its jail has ended";
+    if (ended > 0 && WIFSIGNALED(status))
+        d_lost += std::string(": ") + strsignal(WTERMSIG(status));
+    else if (ended > 0 && WIFEXITED(status))
+        d_lost += " with status " + std::to_string(WEXITSTATUS(status));
+    throw jail_lost(d_lost);
+}
+
+void jail_process::end(const std::string& why)
+{
+    kill_it();
+    d_lost = why;
+    throw jail_lost(why);
+}
+
+std::string jail_process::text() const
+{
+    const std::string copy(control().text, sizeof(jail_control::text));
+    return printable(copy.substr(0, copy.find('\0')));
+}
+
+void jail_process::bind(const cpu_set_t& cores) const
+{
+    std::error_code ended;
+    const std::string tasks = "/proc/" + std::to_string(d_pid) + "/task";
+    for (const auto& task : std::filesystem::directory_iterator(tasks, ended))
+        sched_setaffinity(std::stoi(task.path().filename()), sizeof(cores), &cores);
+}
+
+uint64_t jail_process::cpu_ns() const
+{
+    clockid_t clock;
+    timespec used{};
+    if (d_pid > 0 && clock_getcpuclockid(d_pid, &clock) == 0 && clock_gettime(clock, &used) == 0)
+        d_cpu_ns = uint64_t{ 1000000000 } * used.tv_sec + used.tv_nsec;
+    return d_cpu_ns;
+}
+
+} // namespace gr::deeprx

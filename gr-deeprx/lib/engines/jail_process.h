@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#pragma once
+
+#include "engine.h"
+#include "jail_memory.h"
+
+#include <cstdint>
+#include <sched.h>
+#include <string>
+#include <sys/types.h>
+
+namespace gr::deeprx {
+
+/*!
+ * \brief A process without rights that runs one stranger's model file, seen from the receiver's.
+ *
+ * It is started by exec: inference libraries do not survive fork(). It gets the file's bytes in the
+ * shared memory and looks at the first one when it has shut itself in; what it says is taken for a
+ * stranger's word.
+ */
+class jail_process
+{
+public:
+    /*!
+     * \brief Starts it; returns when it is shut.
+     * \throws std::runtime_error one line: this machine cannot jail
+     * \throws jail_lost
+     */
+    jail_process(const std::string& file, const engine_parameters& parameters);
+    ~jail_process();
+    jail_process(const jail_process&) = delete;
+    jail_process& operator=(const jail_process&) = delete;
+
+    float* grids() const { return at<float>(d_layout.grids); }
+    float* pilots() const { return at<float>(d_layout.pilots); }
+
+    //! May change under the reader's hands.
+    const float* llrs() const { return at<float>(d_layout.llrs); }
+
+    /*!
+     * \brief Asks for something and waits, \p seconds at most.
+     * \throws std::runtime_error one line, in the jail's words
+     * \throws jail_lost it is gone, now or before
+     */
+    void call(jail_operation operation, int batch, double seconds);
+
+    //! What came with the last answer: printable, at most a line.
+    std::string text() const;
+
+    //! Puts all of its threads on these cores.
+    void bind(const cpu_set_t& cores) const;
+
+    //! That it has used so far.
+    uint64_t cpu_ns() const;
+
+private:
+    template <typename T>
+    T* at(size_t place) const
+    {
+        return reinterpret_cast<T*>(static_cast<char*>(d_memory) + place);
+    }
+    jail_control& control() const { return *at<jail_control>(0); }
+
+    void start(int memory);
+    void release();
+    void kill_it();
+    void wait(double seconds);
+    void expect_alive();
+    [[noreturn]] void end(const std::string& why);
+
+    const jail_parameters d_parameters;
+    const jail_layout d_layout;
+    const std::shared_ptr<const std::atomic<bool>> d_cancelled;
+    void* d_memory = nullptr;
+    pid_t d_pid = 0; // 0: it is gone
+    std::string d_lost;
+    uint32_t d_count = 1; // of requests
+    mutable uint64_t d_cpu_ns = 0;
+};
+
+//! A descriptor of so many bytes, which nobody can make fewer or more.
+int sealed_memory(size_t bytes);
+
+//! Starts the thread that starts jails, which must be there before any of low priority asks.
+void prepare_for_jails();
+
+} // namespace gr::deeprx

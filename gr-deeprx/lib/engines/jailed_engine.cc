@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#include "jailed_engine.h"
+#include "jail_process.h"
+#include "torch_archive.h"
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+namespace gr::deeprx {
+
+namespace {
+
+class jailed_engine : public engine
+{
+public:
+    jailed_engine(std::shared_ptr<const std::string> file,
+                  const model_info& info,
+                  const engine_parameters& p)
+        : d_file(std::move(file)), d_parameters(p), d_info(info),
+          d_grid_floats(size_t(p.n_rx) * slot_geometry::n_symbols * p.slot.n_subcarriers() * 2),
+          d_pilot_floats(size_t(slot_geometry::n_symbols) * p.slot.n_subcarriers() * 2),
+          d_jail(*d_file, p), d_llr(d_pilot_floats / 2 * p.slot.bits_per_symbol() * p.max_batch)
+    {
+        d_jail.call(jail_operation::load, 0, p.jail.load_s);
+        d_description = d_jail.text() + ", jailed";
+        write_noise(p, d_jail.grids(), d_jail.pilots());
+    }
+
+    const model_info& info() const override { return d_info; }
+    std::string description() const override { return d_description; }
+    float* grid(int slot) override { return d_jail.grids() + slot * d_grid_floats; }
+    float* pilots(int slot) override { return d_jail.pilots() + slot * d_pilot_floats; }
+    int llr_stride() const override { return d_parameters.slot.bits_per_symbol(); }
+    uint64_t cpu_ns() const override { return d_jail.cpu_ns(); }
+
+    void prepare(int batch) override
+    {
+        d_jail.call(jail_operation::prepare, batch, d_parameters.jail.load_s);
+        const auto start = std::chrono::steady_clock::now();
+        infer(batch);
+        const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+        d_patience[batch] = std::min(d_parameters.jail.most_batch_s,
+                                     d_parameters.jail.batch_s + 50.0 * took.count());
+    }
+
+    const float* infer(int batch) override
+    {
+        follow();
+        const auto patience = d_patience.find(batch);
+        d_jail.call(jail_operation::infer,
+                    batch,
+                    patience == d_patience.end() ? d_parameters.jail.most_batch_s
+                                                 : patience->second);
+        // Once: from here on nobody changes them.
+        std::copy_n(d_jail.llrs(), batch * d_pilot_floats / 2 * llr_stride(), d_llr.begin());
+        return d_llr.data();
+    }
+
+    void stay_bound() override { d_bound = true; }
+
+    std::function<std::unique_ptr<engine>()> renewal() const override
+    {
+        return [file = d_file, info = d_info, parameters = d_parameters] {
+            return std::make_unique<jailed_engine>(file, info, parameters);
+        };
+    }
+
+private:
+    //! To the cores of the thread that calls, when another one does.
+    void follow()
+    {
+        if (!d_bound || d_caller == std::this_thread::get_id())
+            return;
+        d_caller = std::this_thread::get_id();
+        cpu_set_t cores;
+        if (sched_getaffinity(0, sizeof(cores), &cores) == 0)
+            d_jail.bind(cores);
+    }
+
+    const std::shared_ptr<const std::string> d_file;
+    const engine_parameters d_parameters;
+    const model_info d_info;
+    const size_t d_grid_floats;  // of a slot
+    const size_t d_pilot_floats; // of a slot
+    jail_process d_jail;
+    std::string d_description;
+    std::vector<float> d_llr;         // [max_batch, 14, n_sc, bits]
+    std::map<int, double> d_patience; // seconds, by batch
+    bool d_bound = false;
+    std::thread::id d_caller;
+};
+
+} // namespace
+
+std::unique_ptr<engine> make_jailed_engine(const model_archive& archive, const engine_parameters& p)
+{
+    const auto info = stated_info(archive, p.slot, p.n_rx, /*on_cuda=*/false);
+    return std::make_unique<jailed_engine>(
+        std::make_shared<const std::string>(archive.rewritten()), info, p);
+}
+
+void check_in_jail(const model_archive& archive, const engine_parameters& p)
+{
+    stated_info(archive, p.slot, p.n_rx, /*on_cuda=*/false);
+    jail_process(archive.rewritten(), p).call(jail_operation::check, 0, p.jail.load_s);
+}
+
+} // namespace gr::deeprx

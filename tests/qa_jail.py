@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The process that strangers' model files run in: what it may, and what becomes of its receiver."""
+
+import gc
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pmt
+import pytest
+import receiver_models as models
+from gnuradio import blocks, deeprx, gr
+from gnuradio.deeprx import deeprx_python
+from hostile.files import FILES
+
+TESTS = Path(__file__).parent
+SIZE = {"n_prb": 6, "max_batch": 2}
+
+
+def jails(parent: int | None = None) -> list[int]:
+    """Process ids of the jails of a process, by default this one."""
+    running = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            name = (folder / "comm").read_text().strip()
+            line = re.search(r"^PPid:\t(\d+)", (folder / "status").read_text(), re.MULTILINE)
+        except OSError:  # it has ended
+            continue
+        if name == "deeprx-jail" and int(line[1]) == (parent or os.getpid()):
+            running.append(int(folder.name))
+    return running
+
+
+def status(process: int, thread: str, key: str) -> str:
+    text = Path(f"/proc/{process}/task/{thread}/status").read_text()
+    return re.search(rf"^{key}:\t(\S+)", text, re.MULTILINE)[1]
+
+
+def slots(batch: int):
+    config = deeprx.SlotConfig(n_prb=6)
+    rng = np.random.default_rng(1)
+    y = rng.standard_normal((batch, 2, 14, 72, 2), np.float32)
+    p = np.zeros((batch, 14, 72, 2), np.float32)
+    p[:, config.dmrs] = 1
+    return y, p
+
+
+@pytest.fixture
+def stranger(tmp_path):
+    return models.save(models.ConvNet(), tmp_path / "stranger.pt")
+
+
+@pytest.fixture
+def impatient():
+    deeprx_python.set_jail_limits(memory=256 << 20, load_s=6, batch_s=1, most_batch_s=2)
+    yield
+    deeprx_python.set_jail_limits()
+
+
+def test_a_stranger_runs_in_a_process_without_rights(stranger):
+    engine = deeprx.Engine(stranger, **SIZE)
+    assert engine.description.endswith(", jailed")
+    (jail,) = jails()
+    assert os.listdir(f"/proc/{jail}/fd") == []
+    threads = os.listdir(f"/proc/{jail}/task")
+    for thread in threads:
+        assert status(jail, thread, "Seccomp") == "2"
+        assert status(jail, thread, "NoNewPrivs") == "1"
+        assert int(status(jail, thread, "CapEff"), 16) == 0
+    assert os.getpgid(jail) == jail  # Ctrl-C is for its receiver
+    environment = Path(f"/proc/{jail}/environ").read_bytes()
+    assert b"PATH=" not in environment.replace(b"LD_LIBRARY_PATH=", b"")
+    del engine
+    gc.collect()
+    assert jails() == []
+
+
+def test_what_ships_and_what_is_trusted_runs_here(stranger):
+    shipped = deeprx.Engine("baseline-lmmse", **SIZE)
+    trusted = deeprx.Engine(stranger, trust=[stranger], **SIZE)
+    assert "jailed" not in shipped.description + trusted.description
+    assert jails() == []
+
+
+def test_trust_is_in_what_a_file_holds(stranger, tmp_path):
+    other = models.save(models.Echo(), tmp_path / "other.pt")
+    assert deeprx.Engine(other, trust=[stranger], **SIZE).description.endswith(", jailed")
+    copy = shutil.copy(stranger, tmp_path / "copy.pt")
+    assert not deeprx.Engine(copy, trust=[stranger], **SIZE).description.endswith(", jailed")
+    with pytest.raises(RuntimeError, match=r"trusted file '/none.pt': cannot be read"):
+        deeprx.Engine(stranger, trust=["/none.pt"], **SIZE)
+
+
+def test_trust_is_what_a_file_held_when_the_block_was_made(stranger, tmp_path):
+    receiver = deeprx.receiver("baseline-lmmse", n_prb=6, trust=[stranger])
+    shutil.copy(models.save(models.Echo(), tmp_path / "other.pt"), stranger)
+    top, answers = gr.top_block(), blocks.message_debug()
+    size = receiver.input_signature().sizeof_stream_item(0)
+    for antenna in range(2):
+        source, slow = blocks.null_source(size), blocks.throttle(size, 1000)
+        top.connect(source, slow, (receiver, antenna))
+    top.connect(receiver, blocks.null_sink(gr.sizeof_float))
+    top.msg_connect((receiver, "stats"), (answers, "store"))
+    top.start()
+    try:
+        receiver.set_model(stranger)
+        deadline, loaded = time.monotonic() + 30, []
+        while not loaded and time.monotonic() < deadline:
+            time.sleep(0.05)
+            told = [pmt.to_python(answers.get_message(k)) for k in range(answers.num_messages())]
+            loaded = [message for message in told if "model_loaded" in message]
+    finally:
+        top.stop()
+        top.wait()
+    assert loaded[0]["engine"].endswith(", jailed")
+
+
+@pytest.mark.parametrize("engine", ["torchscript", "openvino"])
+def test_llrs_are_the_same_to_the_bit(engine, tmp_path):
+    if engine == "openvino" and len(deeprx_python.engines()) < 2:
+        pytest.skip("gr-deeprx was built without OpenVINO")
+    net = models.ConvNet()
+    path = models.save(net, tmp_path / "model.pt", models.ir_of(net))
+    here = deeprx.Engine(path, engine=engine, trust=[path], **SIZE)
+    jailed = deeprx.Engine(path, engine=engine, **SIZE)
+    y, p = slots(2)
+    for batch in (1, 2, 1):
+        found = [e.infer(y[:batch], p[:batch]) for e in (here, jailed)]
+        assert found[1].shape == (batch, 14, 72, 4)
+        assert (found[0][..., :4] == found[1]).all()
+
+
+def test_its_cpu_time_counts(stranger):
+    engine = deeprx.Engine(stranger, **SIZE)
+    (jail,) = jails()
+    clock = ~jail << 3 | 2  # clock_getcpuclockid(3)
+    before = time.clock_gettime(clock)
+    took = engine.time(50, 1)
+    used = time.clock_gettime(clock) - before
+    assert 0.9 * used < took[:, 1].sum() < 1.1 * used + 50e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("remainder_by_0", "its jail has ended: Floating point exception"),
+        ("load_endless", "its jail was ended after 6 s without an answer"),
+        ("first_batch_endless", "its jail was ended after 6 s without an answer"),
+        ("load_memory", "memory"),
+    ],
+)
+def test_what_ends_a_jail_is_one_line(name, words, tmp_path, impatient):
+    file = tmp_path / "hostile.pt"
+    FILES[name](str(file), tmp_path / "written")
+    with pytest.raises(RuntimeError) as error:
+        deeprx.Engine(str(file), **SIZE).infer(*slots(1))
+    text = str(error.value)
+    assert words in text, text
+    assert str(file) in text and "\n" not in text
+    assert jails() == []
+
+
+def test_a_batch_without_end_is_ended(tmp_path, impatient):
+    file = tmp_path / "hostile.pt"
+    FILES["inference_endless"](str(file), tmp_path / "written")
+    engine = deeprx.Engine(str(file), **SIZE)
+    y, p = slots(1)
+    y[:, :, 0] *= 100  # which it waits for
+    for _ in range(2):  # and every later call says so
+        with pytest.raises(RuntimeError, match=r"its jail was ended after . s without an answer"):
+            engine.infer(y, p)
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_it_ends_with_its_receiver(busy, tmp_path, stranger):
+    """However that ends: killed, it tells nobody."""
+    file = tmp_path / "hostile.pt"
+    FILES["load_endless"](str(file), tmp_path / "written")
+    program = (
+        "import sys, time\nfrom gnuradio import deeprx\n"
+        f"engine = deeprx.Engine({str(file) if busy else stranger!r}, n_prb=6)\ntime.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program])
+    try:
+        deadline = time.monotonic() + 30
+        while not (running := jails(process.pid)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        (jail,) = running
+        time.sleep(2)
+        assert jails(process.pid) == [jail]
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and Path(f"/proc/{jail}").exists():
+        time.sleep(0.05)
+    assert not Path(f"/proc/{jail}").exists() or "Z" in Path(f"/proc/{jail}/stat").read_text()
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+def test_behind_the_filter_nothing_is_opened_or_connected(tmp_path):
+    net = models.ConvNet()
+    path = models.save(net, tmp_path / "model.pt", models.ir_of(net))
+    log = tmp_path / "log"
+    program = f"from gnuradio import deeprx\ndeeprx.Engine({path!r}, max_batch=2)"
+    traced = "--trace=open,openat,openat2,creat,connect,socket,execve,fork,vfork,seccomp"
+    subprocess.run(
+        ["strace", "-f", traced, "-o", str(log), sys.executable, "-c", program], check=True
+    )
+    lines = log.read_text().splitlines()
+    (shut,) = [i for i, line in enumerate(lines) if "FLAG_TSYNC|" in line and " = 0" in line]
+    jail = lines[shut].split()[0]
+    own = {jail}  # and its threads
+    own |= {line.split()[0] for line in lines if "deeprx-jail" in line and "execve" in line}
+    behind = [line for line in lines[shut + 1 :] if line.split()[0] in own]
+    assert not [line for line in behind if "(" in line], behind
+
+
+def test_without_a_jail_a_stranger_is_refused(stranger, tmp_path):
+    """The library alone, as where it was built without libseccomp."""
+    libraries = {
+        line.split()[-1]
+        for line in Path("/proc/self/maps").read_text().splitlines()
+        if "libgnuradio-deeprx.so" in line
+    }
+    (library,) = libraries
+    shutil.copy(library, tmp_path / "libgnuradio-deeprx.so.0")
+    program = (
+        "from gnuradio import deeprx\n"
+        "deeprx.Engine('baseline-lmmse')\n"
+        f"try:\n    deeprx.Engine({stranger!r})\nexcept RuntimeError as error:\n    print(error)"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"LD_PRELOAD": str(tmp_path / "libgnuradio-deeprx.so.0")},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert re.fullmatch(
+        rf"model file '{stranger}': is not trusted, and there is no jail for it here \(.*\): "
+        r"--trust .*\n",
+        answer.stdout,
+    ), answer
