@@ -28,8 +28,8 @@ def _parser() -> Parser:
         description="Train OFDM receivers, compare them, and write model files for GNU Radio.",
         usage="./dev train RECIPE.toml --out DIR [OPTIONS]\n       ./dev train COMMAND ...",
         epilog="A receiver is named CHECKPOINT[:MEMBER[@ROUNDS]] (a training run's last.ckpt; "
-        "ROUNDS cuts a RealtimeRx short) or FILE.pt (an exported model file, which is a program: "
-        "name only those you trust here; the GNU Radio block vets what it loads).",
+        "ROUNDS cuts a RealtimeRx short) or FILE.pt (an exported model file, whose program runs "
+        "only if it ships or --trust names it).",
     )
     parser.add_argument("--version", action="version", version=f"gr-deeprx {__version__}")
     add_commands(parser, COMMANDS, __package__)
