@@ -322,7 +322,7 @@ def test_flowgraph_end_to_end():
     assert index == list(range(n))
     assert lengths == [14] * n
     statistics = front_end.statistics()
-    assert (statistics["found"], statistics["missed"], statistics["locks"]) == (n, 0, 1)
+    assert (statistics["slots"], statistics["missed"], statistics["locks"]) == (n, 0, 1)
     assert statistics["cfo_hz"] == pytest.approx(1035, abs=30)  # the line of sight adds 0.7 x 50 Hz
     assert pmt.to_python(messages.get_message(0))["locks"] == 1
 

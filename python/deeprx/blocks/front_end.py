@@ -125,7 +125,7 @@ class _slot_synchroniser(SelfKeeping, gr.basic_block):
 
     def _report(self) -> None:
         s = self.synchroniser
-        state = (s.found // 100, s.missed, s.locks, s.false_locks, s.slips, s.bad_samples)
+        state = (s.slots // 100, s.missed, s.locks, s.false_locks, s.slips, s.bad_samples)
         if state != self._reported:
             self._reported = state
             self.message_port_pub(pmt.intern("sync"), pmt.to_pmt(s.statistics()))

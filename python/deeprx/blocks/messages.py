@@ -45,14 +45,14 @@ def read_stats(message) -> dict:
         raise MessageError(
             f"expected a dictionary of a receiver's port stats, found {shown(message)}"
         )
-    found = {key: _scalar(value) for key, value in _entries(message) if key in STATS}
+    fields = {key: _scalar(value) for key, value in _entries(message) if key in STATS}
     try:
-        check(found, STATS, "stats")
+        check(fields, STATS, "stats")
     except ValueError as error:
         raise MessageError(str(error)) from None
-    if not found or ("inference_ns" in found and "slot_index" not in found):
+    if not fields or ("inference_ns" in fields and "slot_index" not in fields):
         raise MessageError("stats: expected a slot_index, model_loaded or model_error")
-    return found
+    return fields
 
 
 def read_report(message) -> dict:
@@ -62,11 +62,11 @@ def read_report(message) -> dict:
     if not pmt.is_symbol(message):
         raise MessageError(f"expected a report as JSON text, found {shown(message)}")
     try:
-        found = parse_json(_text(message))
-        report.validate(found)
+        sent = parse_json(_text(message))
+        report.validate(sent)
     except ValueError as error:
         raise MessageError(f"expected a report as JSON text: {error}") from None
-    return found
+    return sent
 
 
 def read_events(message) -> list[str]:
@@ -93,11 +93,11 @@ def _members(pairs) -> Iterator:
 
 def _entries(dictionary) -> list[tuple[str, object]]:
     """Keys that are symbols, and their values, the latest last."""
-    found = []
+    entries = []
     for entry in _members(dictionary):
         if pmt.is_pair(entry) and pmt.is_symbol(pmt.car(entry)):
-            found.insert(0, (_text(pmt.car(entry)), pmt.cdr(entry)))
-    return found
+            entries.insert(0, (_text(pmt.car(entry)), pmt.cdr(entry)))
+    return entries
 
 
 def shown(message) -> str:

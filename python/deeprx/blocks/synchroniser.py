@@ -56,7 +56,7 @@ class Synchroniser:
     seven subcarrier spacings. The header carries 32 bits of the slot index: first_slot is about the
     first one, and later ones continue it.
 
-    Counters: found (slots returned), carried (of these, without a visible preamble), missed (gaps
+    Counters: slots (returned), carried (of these, without a visible preamble), missed (gaps
     in the slot index), false_locks (candidates whose header did not hold), locks, slips (times
     that the slots moved without a word from the source), bad_samples (NaN, Inf or beyond 1e12, set
     to zero).
@@ -93,7 +93,7 @@ class Synchroniser:
         self.cfo_hz = 0.0
         self._half_sum = self._prefix_sum = 0j
         self._profile = np.zeros(n // 2)
-        self.found = self.carried = self.missed = self.false_locks = self.locks = 0
+        self.slots = self.carried = self.missed = self.false_locks = self.locks = 0
         self.slips = self.bad_samples = 0
 
     @property
@@ -137,7 +137,7 @@ class Synchroniser:
 
     def statistics(self) -> dict:
         """The counters and the present frequency estimate in Hz."""
-        names = ("found", "carried", "missed", "locks", "false_locks", "slips", "bad_samples")
+        names = ("slots", "carried", "missed", "locks", "false_locks", "slips", "bad_samples")
         return {name: getattr(self, name) for name in (*names, "cfo_hz")}
 
     @property
@@ -290,7 +290,7 @@ class Synchroniser:
             self._expected, self._search_from = None, start + self._windows[-1]
         if not holds:
             return None
-        self.found += 1
+        self.slots += 1
         self.carried += not seen
         if self._last_index is not None:
             self.missed += max(0, index - self._last_index - 1)

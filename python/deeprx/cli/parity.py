@@ -35,9 +35,7 @@ def run(arguments) -> int:
     model = read_model_file(arguments.model, arguments.trust)
     y, expected, modulation, allowed = _read(arguments.reference)
     config = SlotConfig(n_prb=y.shape[3] // 12, modulation=str(modulation))
-    llrs = block_llrs(
-        model.path, y, config, arguments.device, arguments.engine, model.trust
-    )
+    llrs = block_llrs(model.path, y, config, arguments.device, arguments.engine, model.trust)
     if llrs.shape != expected.shape:
         raise ValueError(
             f"{arguments.reference}: holds LLRs of shape {expected.shape}, the block gave "

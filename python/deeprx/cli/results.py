@@ -134,7 +134,7 @@ def _compared(c: dict) -> str:
 def _synchronised(p: dict) -> str:
     s = p["synchronisation"]
     return (
-        f"synchronisation: {s['found']} slots found, {s['carried']} of them without a visible "
+        f"synchronisation: {s['slots']} slots found, {s['carried']} of them without a visible "
         f"preamble, {s['locks']} locks, {s['false_locks']} false ones, {s['slips']} slips, "
         f"{s['bad_samples']} bad samples, {s['cfo_hz']:.0f} Hz offset"
     )

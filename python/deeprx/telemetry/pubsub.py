@@ -129,10 +129,10 @@ class Publisher:
             "sequence": 0,
         }
 
-    def publish(self, made: dict) -> None:
+    def publish(self, report: dict) -> None:
         """Send a report (dict). Call it from one thread at a time."""
         telemetry = self._telemetry | {"time_s": time.time()}
-        self._socket.send_string(json.dumps(made | {"telemetry": telemetry}, allow_nan=False))
+        self._socket.send_string(json.dumps(report | {"telemetry": telemetry}, allow_nan=False))
         self._telemetry["sequence"] += 1
 
 
@@ -185,20 +185,20 @@ def parse(data: bytes) -> Message:
     Raises ValueError with one line where it is not of this schema.
     """
     try:
-        found = schema.parse_json(data)
+        message = schema.parse_json(data)
     except ValueError as error:
         raise ValueError(
             f"expected JSON of schema {SCHEMA!r}, found {data[:40]!r}: {error}"
         ) from None
-    telemetry = found.get("telemetry") if isinstance(found, dict) else None
-    found_schema = telemetry.get("schema") if isinstance(telemetry, dict) else None
-    if found_schema != SCHEMA:
-        raise ValueError(f"expected schema {SCHEMA!r}, found {found_schema!r:.80}")
+    telemetry = message.get("telemetry") if isinstance(message, dict) else None
+    named = telemetry.get("schema") if isinstance(telemetry, dict) else None
+    if named != SCHEMA:
+        raise ValueError(f"expected schema {SCHEMA!r}, found {named!r:.80}")
     schema.check(telemetry, TELEMETRY, "telemetry")
-    report.validate(found)
-    if len(found["points"]) != 1:
-        raise ValueError(f"expected a report of one point, found {len(found['points'])}")
-    return Message(found, *(telemetry[key] for key in list(TELEMETRY)[1:]))
+    report.validate(message)
+    if len(message["points"]) != 1:
+        raise ValueError(f"expected a report of one point, found {len(message['points'])}")
+    return Message(message, *(telemetry[key] for key in list(TELEMETRY)[1:]))
 
 
 class Subscription:
