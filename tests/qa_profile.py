@@ -337,7 +337,7 @@ def test_runner_times_the_engine_of_the_block(tmp_path):
         assert min(runner.cpu_seconds) > 0 and 0 < min(runner.seconds) < 1
         names[engine] = runner.description
     assert names == {
-        engine: Engine(path, engine=engine).description for engine in ("auto", "torchscript")
+        engine: Engine(path, engine=engine, trust=[path]).description for engine in ("auto", "torchscript")
     }
 
 
