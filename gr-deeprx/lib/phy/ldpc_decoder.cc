@@ -58,13 +58,22 @@ void ldpc_decoder::start(const ldpc_code& code, const int8_t* llr, int n_fillers
     const auto sent = [&](int c) {
         return std::any_of(llr + c * z, llr + (c + 1) * z, [](int8_t x) { return x != 0; });
     };
+    constexpr int last_six[2][6]{ { 5, 4, 3, 2, 1, 0 }, { 4, 5, 1, 2, 0, 3 } }; // as trials found
     d_rows.clear();
     size_t edges = 0;
-    for (int row = static_cast<int>(code.rows().size()) - 1; row >= 0; row--)
+    for (int at = static_cast<int>(code.rows().size()) - 1; at >= 0; at--) {
+        const int row = at < 6 ? last_six[code.base_graph() - 1][5 - at] : at;
         if (row < 4 || sent(code.k_columns() + row)) {
             d_rows.push_back(row);
             edges += code.rows()[row].size();
         }
+    }
+    // Messages to the two columns that are never sent start in a row with one of them.
+    const auto begins = std::find_if(d_rows.begin(), d_rows.end(), [&](int row) {
+        const auto& edges = code.rows()[row];
+        return edges[0].column > 0 || edges[1].column > 1;
+    });
+    std::rotate(d_rows.begin(), begins, begins + 1);
     d_messages.assign(edges * vectors, {});
 }
 

@@ -18,9 +18,9 @@ std::vector<const ldpc_kernel*> ldpc_kernels();
  *
  * LLRs and messages are eighths, -127 to 127, positive for 0; a bit's sum has 16 bits, because one
  * that saturates makes wrong news of its own messages. Checks add bits exactly (box-plus with a
- * table): min-sum, however scaled, is 0.2 dB behind at rate 1/2 and 8 iterations. Rows go from the
- * last to the first, which halves the iterations: those at the end have at most one of the two
- * columns that are never sent. Memory is kept from call to call.
+ * table): min-sum, however scaled, is too far behind. Rows go from the last to the first, which
+ * saves iterations: most at the end have one of the two columns that are never sent, those at the
+ * start both. Memory is kept from call to call.
  */
 class ldpc_decoder
 {

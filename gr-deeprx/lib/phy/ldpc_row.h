@@ -60,8 +60,8 @@ void update_row(const ldpc_edge* edges, int degree, int lifting_size)
                 others = box_plus<V>(others, after);
                 after = box_plus<V>(after, size[e]);
             }
-            // 15/16 of it: what comes round in loops is not news
-            const bytes message = V::negate(others - V::sixteenth(others), sign ^ signs[e]);
+            // 31/32 of it: what comes round in loops is not news
+            const bytes message = V::negate(others - V::thirty_second(others), sign ^ signs[e]);
             V::store(edges[e].message + z, message);
             words message_low, message_high;
             V::widen(message, message_low, message_high);

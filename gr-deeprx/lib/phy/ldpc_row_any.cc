@@ -45,7 +45,7 @@ struct any {
     static bytes min(bytes a, bytes b) { return a < b ? a : b; }
     static bytes max(bytes a, bytes b) { return a < b ? b : a; }
     static bytes halve(bytes a) { return (a >> 1) + (a & 1); }
-    static bytes sixteenth(bytes a) { return (a + 8) >> 4; }
+    static bytes thirty_second(bytes a) { return (a + 16) >> 5; }
     static bytes lookup(const uint8_t* table, bytes index)
     {
         bytes value{}; // the table is known here, and falls in a few steps of 1

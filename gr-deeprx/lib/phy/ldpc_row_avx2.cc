@@ -47,7 +47,7 @@ struct avx2 {
     static bytes min(bytes a, bytes b) { return of(_mm256_min_epu8(raw(a), raw(b))); }
     static bytes max(bytes a, bytes b) { return of(_mm256_max_epu8(raw(a), raw(b))); }
     static bytes halve(bytes a) { return of(_mm256_avg_epu8(raw(a), _mm256_setzero_si256())); }
-    static bytes sixteenth(bytes a) { return of(_mm256_srli_epi16(raw(a + 8), 4)) & 15; }
+    static bytes thirty_second(bytes a) { return of(_mm256_srli_epi16(raw(a + 16), 5)) & 7; }
     static bytes lookup(const uint8_t* table, bytes index)
     {
         const __m256i both =

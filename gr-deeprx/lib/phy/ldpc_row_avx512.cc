@@ -35,7 +35,7 @@ struct avx512 {
     static bytes min(bytes a, bytes b) { return of(_mm512_min_epu8(raw(a), raw(b))); }
     static bytes max(bytes a, bytes b) { return of(_mm512_max_epu8(raw(a), raw(b))); }
     static bytes halve(bytes a) { return of(_mm512_avg_epu8(raw(a), _mm512_setzero_si512())); }
-    static bytes sixteenth(bytes a) { return of(_mm512_srli_epi16(raw(a + 8), 4)) & 15; }
+    static bytes thirty_second(bytes a) { return of(_mm512_srli_epi16(raw(a + 16), 5)) & 7; }
     static bytes lookup(const uint8_t* table, bytes index)
     {
         const __m512i both =

@@ -32,7 +32,7 @@ struct neon {
     static bytes min(bytes a, bytes b) { return vminq_u8(a, b); }
     static bytes max(bytes a, bytes b) { return vmaxq_u8(a, b); }
     static bytes halve(bytes a) { return vrshrq_n_u8(a, 1); }
-    static bytes sixteenth(bytes a) { return vrshrq_n_u8(a, 4); }
+    static bytes thirty_second(bytes a) { return vrshrq_n_u8(a, 5); }
     static bytes lookup(const uint8_t* table, bytes index)
     {
         return vqtbl1q_u8(vld1q_u8(table), index); // 0 past the table, as in its last entries
