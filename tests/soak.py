@@ -84,6 +84,8 @@ class Listener(SelfKeeping, gr.basic_block):
     def _hear(self, message):
         said = pmt.to_python(message)
         if "model_error" in said:
+            if said["model_error"].endswith("replaced by a newer request"):
+                return
             raise RuntimeError(said["model_error"])
         if "model_loaded" in said:
             self.swaps += 1

@@ -75,7 +75,7 @@ int main(int argc, char** argv)
         return 2;
     }
     const std::vector<std::string> models(argv + 2, argv + argc);
-    const auto end = clock_type::now() + std::chrono::duration<double>(std::atof(argv[1]));
+    const auto end = clock_type::now() + std::chrono::seconds(std::atoi(argv[1]));
     size_t swaps = 0, starts = 0;
     uint64_t slots = 0;
     int loaded = 0;
@@ -92,7 +92,7 @@ int main(int argc, char** argv)
         for (int run = 0; run < 3 && clock_type::now() < end; run++, starts++) {
             top->start();
             const auto stop = clock_type::now() + std::chrono::seconds(3);
-            while (clock_type::now() < std::min(stop, end)) {
+            while (clock_type::now() < std::min<clock_type::time_point>(stop, end)) {
                 receiver->set_model(models[swaps++ % models.size()], -1);
                 std::this_thread::sleep_for(std::chrono::milliseconds(12));
             }
