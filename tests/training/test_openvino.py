@@ -93,9 +93,7 @@ def test_what_tracing_loses_is_noticed(tmp_path):
 
 
 def test_ir_with_other_llrs_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        checks, "run_ir", lambda files, y, p, bits: 1 + run_ir(files, y, p, bits)
-    )
+    monkeypatch.setattr(checks, "run_ir", lambda files, y, p, bits: 1 + run_ir(files, y, p, bits))
     with pytest.raises(ExportError, match="OpenVINO IR differ"):
         export(RealRx(), tmp_path / "real.pt", "real", "student", [2])
     assert not (tmp_path / "real.pt").exists()
