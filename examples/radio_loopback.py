@@ -17,6 +17,7 @@ from gnuradio import blocks, deeprx, filter, gr, soapy
 from gnuradio.deeprx.radio.impairments import CHEAP_SDR
 from gnuradio.deeprx.radio.radio import transmit_scale
 
+import deeprx_common.one_line_errors  # noqa: F401  (of packages that this Python lacks)
 from deeprx_common import report_view
 from deeprx_common.terminal import make_console
 

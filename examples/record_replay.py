@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gnuradio import deeprx, gr
 
+import deeprx_common.one_line_errors  # noqa: F401  (of packages that this Python lacks)
 from deeprx_common import report_view
 from deeprx_common.terminal import make_console
 

@@ -20,6 +20,7 @@ import tempfile
 
 from gnuradio import blocks, deeprx, gr, zeromq
 
+import deeprx_common.one_line_errors  # noqa: F401  (of packages that this Python lacks)
 from deeprx_common import report_view
 from deeprx_common.terminal import make_console
 

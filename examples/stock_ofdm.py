@@ -12,6 +12,7 @@ import argparse
 import numpy as np
 from gnuradio import analog, blocks, deeprx, digital, fft, gr
 
+import deeprx_common.one_line_errors  # noqa: F401  (of packages that this Python lacks)
 from deeprx_common import report_view
 from deeprx_common.slot import SlotConfig, constellation, gold
 from deeprx_common.terminal import make_console

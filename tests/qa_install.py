@@ -14,6 +14,7 @@ from gnuradio import deeprx
 
 BUILD = Path(deeprx.__file__).absolute().parents[3]
 SYSTEM_PYTHON = "/usr/bin/python3"
+EXAMPLES = sorted(p.stem for p in (Path(__file__).parents[1] / "examples").glob("*.py"))
 
 pytestmark = pytest.mark.skipif(
     not (BUILD / "CMakeCache.txt").exists() or shutil.which("cmake") is None,
@@ -112,6 +113,16 @@ class TestSystemPython:
         assert last.startswith("record.py: error: ")
         assert f"{SYSTEM_PYTHON} lacks the Python package sigmf" in last
         assert "Traceback" not in ran.stderr
+
+    @pytest.mark.parametrize("example", [e for e in EXAMPLES if e != "my_receiver"])
+    def test_an_example_without_a_screen_runs_or_says_what_is_missing(
+        self, example, prefix, modules
+    ):
+        script = prefix / f"share/gnuradio/examples/deeprx/{example}.py"
+        ran = run(SYSTEM_PYTHON, script, "--help", PYTHONPATH=modules)
+        if ran.returncode:
+            assert ran.stderr.startswith(f"{example}.py: error: {SYSTEM_PYTHON} lacks the Python")
+            assert ran.stderr.count("\n") == 1
 
 
 def test_pytorch_that_is_gone_is_one_line(prefix, tmp_path):
