@@ -268,7 +268,7 @@ def test_messages_of_the_troubleshooting_page_are_in_the_code():
     assert len(messages) > 15
     code = [
         re.sub(r'"\s*(?:f?")|\s+', lambda m: " " if m[0].isspace() else "", path.read_text())
-        for folder in ("gr-deeprx", "python")
+        for folder in ("gr-deeprx", "python", "training")
         for path in (ROOT / folder).rglob("*")
         if path.suffix in (".cc", ".py")
     ]
