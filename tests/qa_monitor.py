@@ -11,10 +11,12 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from contextlib import contextmanager, suppress
 
 import pytest
+import zmq
 from gnuradio.deeprx.cli import main
 from gnuradio.deeprx.cli import monitor as monitor_command
 from gnuradio.deeprx.cli.monitor import sparkline
@@ -136,6 +138,33 @@ def test_json_lines_go_on_after_the_publisher_restarts():
         process.send_signal(signal.SIGINT)
         assert process.wait(5) == 130
         assert process.stderr.read() == ""
+
+
+def test_a_flood_of_nonsense_is_a_line_a_second():
+    port = free_port()
+    flood = zmq.Context.instance().socket(zmq.PUB)
+    flood.linger = 0
+    flood.bind(f"tcp://127.0.0.1:{port}")
+    with monitor("--connect", str(port), "--json") as process:
+        lines = []
+        reader = threading.Thread(target=lambda: lines.extend(process.stderr))
+        reader.start()
+        sent = (b"{}", b"[", b"\x1b[2J")
+
+        def ended():
+            for data in sent:
+                flood.send(data)
+            return len(lines) > 1
+
+        until(ended, 20)
+        began, before = time.monotonic(), len(lines)
+        until(lambda: ended() and time.monotonic() > began + 2)
+        process.kill()
+        reader.join()
+    flood.close()
+    assert len(lines) - before <= 4
+    assert re.search(r"message ignored: .* \(\d\d+ so far\)$", lines[-1])
+    assert "".join(lines).replace("\n", "").isprintable()
 
 
 def test_pipe_gets_a_line_a_report_and_may_close():

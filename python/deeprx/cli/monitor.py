@@ -22,6 +22,7 @@ from ..telemetry.source import Source
 
 PORT = "5599"
 REDRAW_S = 0.25
+SILENCE_S = 1.0  # between two lines about the messages of a source
 WAIT_S = 1.0  # for messages: Ctrl-C that strikes just before a wait is seen after it
 WIDTH = 100  # at most, of the terminal
 _BARS = "▁▂▃▄▅▆▇█"
@@ -82,7 +83,7 @@ def _receive(sources, poller, wait_s: float):
             source.dropped = subscription.dropped
             source.take(message, time.monotonic())
             yield source
-        source.complaint = subscription.complaint
+        source.complaint, source.unreadable = subscription.complaint, subscription.unreadable
 
 
 def _once(arguments, sources, poller) -> int:
@@ -114,10 +115,12 @@ def _follow(arguments, sources, poller) -> int:
         while True:
             for source in _receive(sources, poller, WAIT_S):
                 print(_as_json(source) if arguments.json else _line(source), flush=True)
+            now = time.monotonic()
             for source in sources.values():
-                if source.complaint != told.get(source, ""):
-                    told[source] = source.complaint
-                    why = _plain(source.complaint)
+                counted, when = told.get(source, (0, -math.inf))
+                if source.unreadable > counted and now - when >= SILENCE_S:
+                    told[source] = source.unreadable, now
+                    why = f"{_plain(source.complaint)} ({source.unreadable} so far)"
                     print(f"deeprx: {source.address}: message ignored: {why}", file=sys.stderr)
 
     def view():

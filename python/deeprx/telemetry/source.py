@@ -17,7 +17,8 @@ class Source:
         self.address = address
         self.message: Message | None = None
         self.dropped = 0  # messages that came too fast for this subscriber
-        self.complaint = ""
+        self.unreadable = 0  # messages
+        self.complaint = ""  # about the last one
         self.restarts = 0
         self.ber: deque[float | None] = deque(maxlen=HISTORY)  # between messages
         self.slots_per_s: deque[float | None] = deque(maxlen=HISTORY)
