@@ -107,7 +107,7 @@ struct fixture {
         std::vector<std::string> errors;
         for (const auto& answer : models.take_answers())
             if (!answer.model)
-                errors.push_back(answer.error);
+                errors.push_back(answer.line);
         return errors;
     }
 
@@ -147,7 +147,7 @@ BOOST_FIXTURE_TEST_CASE(a_model_that_cannot_be_loaded_changes_nothing, fixture)
     const auto taken = models.take_answers();
     BOOST_REQUIRE(taken.size() == 2u);
     BOOST_TEST(!taken[1].model);
-    BOOST_TEST(taken[1].error == "no such model");
+    BOOST_TEST(taken[1].line == "no such model");
     BOOST_TEST(!models.due(4)); // the one before waits on
     BOOST_TEST(models.due(5));
     BOOST_TEST(current() == "first");
@@ -177,9 +177,10 @@ BOOST_FIXTURE_TEST_CASE(a_request_replaces_the_one_that_waits, fixture)
         load("model " + std::to_string(i));
     BOOST_TEST(there->loads == 1);
     wait_for(99); // answered at once
-    const auto replaced = errors();
+    const auto replaced = models.take_answers();
     BOOST_REQUIRE(replaced.size() == 99u);
-    BOOST_TEST(replaced[98] == "model 98: replaced by a newer request");
+    BOOST_CHECK(replaced[98].what == model_swap::event::replaced);
+    BOOST_TEST(replaced[98].line == "model 98: replaced by a newer request");
     there->set_shut(false);
     wait_for(101);
     BOOST_TEST(there->loads == 2);

@@ -127,9 +127,13 @@ BOOST_FIXTURE_TEST_CASE(answers_and_drops, fixture)
     BOOST_TEST(text(loaded, "model_loaded") == "net");
     BOOST_TEST(text(loaded, "model_sha256") == "abc");
     BOOST_TEST(text(loaded, "engine") == "engine 1");
-    const auto error = receiver_messages::model_error("no such file");
-    BOOST_TEST(pmt::length(error) == 1u);
-    BOOST_TEST(text(error, "model_error") == "no such file");
+    for (const auto& [key, message] : { std::pair("model_error", receiver_messages::model_error),
+                                        { "model_replaced", receiver_messages::model_replaced },
+                                        { "model_lost", receiver_messages::model_lost } }) {
+        const auto error = message("no such file");
+        BOOST_TEST(pmt::length(error) == 1u);
+        BOOST_TEST(text(error, key) == "no such file");
+    }
     const auto dropped = receiver_messages::dropped(7, "NaN");
     BOOST_TEST(pmt::length(dropped) == 2u);
     BOOST_TEST(number(dropped, "slot_index") == 7u);

@@ -147,9 +147,10 @@ try {
     }
     const auto request = to_model_request(message);
     if (!request) {
-        publish_error("a message to the port model must be the path of a model file (symbol), or a "
+        publish_error(receiver_messages::model_error,
+                      "a message to the port model must be the path of a model file (symbol), or a "
                       "dictionary with path and at_slot (uint64), got " +
-                      in_words(message));
+                          in_words(message));
         return;
     }
     d_model.load(
@@ -167,20 +168,26 @@ try {
 
 void receiver_impl::publish_answers()
 {
-    for (const auto& [model, error] : d_model.take_answers()) {
-        if (model)
+    using event = model_swap::event;
+    for (const auto& [what, model, line] : d_model.take_answers()) {
+        if (what == event::loaded)
             message_port_pub(stats_port, messages(*model).model_loaded());
+        else if (what == event::failed)
+            publish_error(receiver_messages::model_error, line);
+        else if (what == event::replaced)
+            publish_error(receiver_messages::model_replaced, line);
         else
-            publish_error(error);
+            publish_error(receiver_messages::model_lost, line);
     }
 }
 
-void receiver_impl::publish_error(const std::string& what)
+void receiver_impl::publish_error(pmt::pmt_t (*message)(const std::string&),
+                                  const std::string& what)
 {
     const std::string why = printable(what);
     if (const uint64_t n = d_error_lines.count())
         d_logger->error("{:s} ({:d} since the last line)", why, n);
-    message_port_pub(stats_port, receiver_messages::model_error(why));
+    message_port_pub(stats_port, message(why));
 }
 
 void receiver_impl::forecast(int, gr_vector_int& ninput_items_required)
@@ -304,8 +311,9 @@ void receiver_impl::renew_model()
 void receiver_impl::lose_model(const jail_lost& e)
 {
     if (d_model.lose())
-        publish_error(d_model->engine->info().name + ": " + e.what() +
-                      "; slots are dropped until it has a fresh jail");
+        publish_error(receiver_messages::model_lost,
+                      d_model->engine->info().name + ": " + e.what() +
+                          "; slots are dropped until it has a fresh jail");
 }
 
 uint64_t receiver_impl::cpu_ns() const { return inference_cpu_ns() + d_model->engine->cpu_ns(); }

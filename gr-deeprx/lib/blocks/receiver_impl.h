@@ -49,7 +49,7 @@ private:
     void handle_model(const pmt::pmt_t& message);
     void publish_answers();
     receiver_messages messages(const loaded_model& model) const;
-    void publish_error(const std::string& what);
+    void publish_error(pmt::pmt_t (*message)(const std::string&), const std::string& what);
     void fail(const std::string& why);
 
     bool next_slot(slot_in_work& slot, int available);

@@ -19,6 +19,8 @@ const pmt::pmt_t engine_key = pmt::mp("engine");
 const pmt::pmt_t flop_per_slot_key = pmt::mp("flop_per_slot");
 const pmt::pmt_t model_loaded_key = pmt::mp("model_loaded");
 const pmt::pmt_t model_error_key = pmt::mp("model_error");
+const pmt::pmt_t model_replaced_key = pmt::mp("model_replaced");
+const pmt::pmt_t model_lost_key = pmt::mp("model_lost");
 const pmt::pmt_t dropped_key = pmt::mp("dropped");
 const pmt::pmt_t path_key = pmt::mp("path");
 const pmt::pmt_t at_slot_key = pmt::mp("at_slot");
@@ -95,6 +97,16 @@ pmt::pmt_t receiver_messages::model_loaded() const
 pmt::pmt_t receiver_messages::model_error(const std::string& why)
 {
     return with(pmt::make_dict(), model_error_key, pmt::intern(why));
+}
+
+pmt::pmt_t receiver_messages::model_replaced(const std::string& line)
+{
+    return with(pmt::make_dict(), model_replaced_key, pmt::intern(line));
+}
+
+pmt::pmt_t receiver_messages::model_lost(const std::string& line)
+{
+    return with(pmt::make_dict(), model_lost_key, pmt::intern(line));
 }
 
 } // namespace gr::deeprx

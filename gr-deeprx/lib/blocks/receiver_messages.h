@@ -50,6 +50,8 @@ public:
 
     pmt::pmt_t model_loaded() const;
     static pmt::pmt_t model_error(const std::string& why);
+    static pmt::pmt_t model_replaced(const std::string& line);
+    static pmt::pmt_t model_lost(const std::string& line);
 
 private:
     pmt::pmt_t d_model;

@@ -16,10 +16,11 @@ constexpr int most_fresh_jails = 3;
 constexpr auto least_between_fresh_jails = std::chrono::seconds(1);
 
 struct result {
+    model_swap::event what = model_swap::event::failed;
     std::shared_ptr<loaded_model> model;
-    std::string error;
+    std::string line;
     uint64_t at_slot = 0;
-    std::optional<uint64_t> renewal_of; // number of a file
+    std::optional<uint64_t> renewal_of = {}; // number of a file
 };
 
 struct request {
@@ -40,8 +41,9 @@ result load_now(const model_swap::loader& load)
     result result;
     try {
         result.model = std::make_shared<loaded_model>(load());
+        result.what = model_swap::event::loaded;
     } catch (const std::exception& e) {
-        result.error = e.what();
+        result.line = e.what();
     }
     return result;
 }
@@ -100,7 +102,8 @@ void model_swap::load(const std::string& name, loader load, uint64_t at_slot)
         replaced.swap(d_inbox->waiting);
     }
     if (replaced)
-        d_inbox->put({ nullptr, replaced->name + ": replaced by a newer request", 0, {} });
+        d_inbox->put(
+            { event::replaced, nullptr, replaced->name + ": replaced by a newer request" });
     else
         d_loads.post([inbox = d_inbox] { inbox->load_waiting(); });
 }
@@ -116,7 +119,7 @@ std::vector<model_swap::answer> model_swap::take_answers()
         d_inbox->answered = false;
     }
     std::vector<answer> answers;
-    for (auto& [model, error, at_slot, renewal_of] : results) {
+    for (auto& [what, model, line, at_slot, renewal_of] : results) {
         if (renewal_of) {
             if (*renewal_of != d_file) { // another model came in between
                 retire(std::move(model));
@@ -125,14 +128,15 @@ std::vector<model_swap::answer> model_swap::take_answers()
             d_renewing = false;
             d_renewed = model;
             if (!model)
-                answers.push_back({ nullptr, "no fresh jail: " + error });
+                answers.push_back({ event::lost, nullptr, "no fresh jail: " + line });
             continue;
         }
         if (model && d_refused.count(model->engine->info().sha256)) {
-            error = refusal(model->engine->info());
+            what = event::failed;
+            line = refusal(model->engine->info());
             retire(std::move(model));
         }
-        answers.push_back({ model, error });
+        answers.push_back({ what, model, line });
         if (model) {
             retire(std::move(d_next));
             d_next = model;
@@ -199,7 +203,8 @@ void model_swap::give_up()
     if (!d_good)
         throw std::runtime_error(line + ", and there is no other model");
     d_refused.insert(info.sha256);
-    d_inbox->put({ nullptr, line + "; " + d_good->engine->info().name + " receives again", 0, {} });
+    d_inbox->put(
+        { event::lost, nullptr, line + "; " + d_good->engine->info().name + " receives again" });
     d_renewed = std::move(d_good);
     d_fresh_jails = 0;
     d_file++;

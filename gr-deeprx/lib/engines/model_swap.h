@@ -45,9 +45,17 @@ public:
     using clock = std::chrono::steady_clock;
     using loader = std::function<loaded_model()>;
 
+    enum class event {
+        loaded,
+        failed,   // a request
+        replaced, // a request, by a newer one
+        lost      // the running model, or its fresh jail
+    };
+
     struct answer {
-        std::shared_ptr<const loaded_model> model;
-        std::string error; // why there is none
+        event what;
+        std::shared_ptr<const loaded_model> model; // if loaded
+        std::string line;                          // if not
     };
 
     //! \param on_answer called on another thread when there is an answer

@@ -31,6 +31,8 @@ STATS = {
     "dropped": TEXT.of("Why the slot was dropped; it has no inference_ns then.", True),
     "model_loaded": TEXT.of("Name of a model that was asked for, once it is loaded.", True),
     "model_error": TEXT.of("Why a model that was asked for is not loaded.", True),
+    "model_replaced": TEXT.of("Which request was replaced by a newer one before it began.", True),
+    "model_lost": TEXT.of("What happened to the jail of the model that receives.", True),
 }
 MOST = 1000  # entries of a dictionary, and members of a list, that are looked at
 

@@ -50,11 +50,12 @@ namespace gr::deeprx {
  * path and at_slot (uint64, first slot_index of the new model; absent: the next slot). It is
  * loaded, checked and warmed up beside the running one, which keeps working if anything is wrong.
  * The answer on \b stats is {model_loaded: name, model_sha256, engine} or {model_error: why}. One
- * request is loaded and one waits: a newer one replaces it, and its answer says so. What is no
+ * request is loaded and one waits: a newer one replaces it, and its answer is {model_replaced:
+ * which}. What is no
  * request is answered with a model_error. The block's end waits for no load.
  *
  * The jail of a model that has one, a process of its own, may crash, hang or grow. Its slots are
- * dropped then, a model_error says why, and the model gets a fresh jail beside the running block,
+ * dropped then, {model_lost: why} comes on \b stats, and the model gets a fresh jail beside the running block,
  * at most once a second and three times in all. After that its file is refused and the model before
  * it receives again; where there is none, the receiver ends (error()).
  */
