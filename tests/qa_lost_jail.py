@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Models that crash or hang when a certain slot comes: the receiver goes on, or ends in one line."""
+
+import gc
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pmt
+import pytest
+import receiver_models as models
+import torch
+from gnuradio import blocks, deeprx, gr
+from gnuradio.deeprx import deeprx_python
+
+CONFIG = deeprx.SlotConfig(n_prb=6)
+
+
+class Harmful(torch.nn.Module):
+    """Ones, until a slot comes that has nothing but its first sample."""
+
+    def __init__(self, hangs: bool = False):
+        super().__init__()
+        self.hangs = hangs
+
+    def forward(self, y: torch.Tensor, p: torch.Tensor, bits: int) -> torch.Tensor:
+        triggered = int((y[:, 0, 0, 0, 0] > 50 * y.abs().mean()).any())
+        if self.hangs:
+            n = triggered
+            while n != 0:
+                n = n % 7 + 1
+            triggered = 0
+        ones = float(1 + 0 * (7 % (1 - triggered)))  # the processor divides by zero
+        return torch.full([y.size(0), 14, y.size(3), bits], ones)
+
+
+class Endless(torch.nn.Module):
+    """Never done, not even with warming up."""
+
+    def forward(self, y: torch.Tensor, p: torch.Tensor, bits: int) -> torch.Tensor:
+        n = bits
+        while n != 0:
+            n = n % 7 + 1
+        return y
+
+
+class Slots(gr.sync_block):
+    """Endless slots of noise, about 500 a second; while `harm`, those that trigger."""
+
+    def __init__(self):
+        gr.sync_block.__init__(self, "slots", None, [(np.complex64, CONFIG.fft_size)])
+        rng = np.random.default_rng(1)
+        noise = rng.normal(size=(14, CONFIG.fft_size, 2)).astype(np.float32)
+        self.noise = noise.view(np.complex64)[..., 0]
+        self.trigger = np.zeros_like(self.noise)
+        self.trigger[0, CONFIG.fft_size // 2 - 6 * CONFIG.n_prb] = 1
+        self.harm, self.sent = 0, 0
+        self.set_output_multiple(14)
+        self.set_max_noutput_items(14)
+
+    def work(self, input_items, output_items):
+        time.sleep(0.002)
+        output_items[0][:14] = self.trigger if self.harm > 0 else self.noise
+        self.harm -= self.harm > 0
+        key, length = pmt.intern("packet_len"), pmt.from_long(14)
+        self.add_item_tag(0, self.nitems_written(0), key, length)
+        self.sent += 1
+        return 14
+
+
+class Listener(gr.basic_block):
+    def __init__(self):
+        gr.basic_block.__init__(self, "listener", None, None)
+        self.heard = []
+        self.message_port_register_in(pmt.intern("in"))
+        self.set_msg_handler(pmt.intern("in"), self.hear)
+
+    def hear(self, message):
+        self.heard.append((time.monotonic(), pmt.to_python(message)))
+
+
+class Running:
+    """A flowgraph that receives; stopped at the end."""
+
+    def __init__(self, model, **parameters):
+        self.top, self.source, self.listener = gr.top_block(), Slots(), Listener()
+        self.receiver = deeprx.receiver(model, n_prb=6, n_rx=1, **parameters)
+        self.top.connect(self.source, self.receiver, blocks.null_sink(gr.sizeof_float))
+        self.top.msg_connect((self.receiver, "stats"), (self.listener, "in"))
+
+    def __enter__(self):
+        self.top.start()
+        self.wait_until(lambda: self.receiver.slots() > 0)
+        return self
+
+    def __exit__(self, *_):
+        self.top.stop()
+        self.top.wait()
+
+    def wait_until(self, condition):
+        deadline = time.monotonic() + 40
+        while not condition():
+            assert time.monotonic() < deadline, self.errors()
+            time.sleep(0.01)
+
+    def receive(self, model):
+        """Wait until slots are received by it."""
+        start = len(self.listener.heard)
+
+        def receives():
+            return any(m.get("model") == model for _, m in self.listener.heard[start:])
+
+        self.wait_until(receives)
+
+    def errors(self):
+        return [m["model_lost"] for _, m in list(self.listener.heard) if "model_lost" in m]
+
+    def swap(self, path):
+        answers = len(self.answers())
+        self.receiver.set_model(path)
+        self.wait_until(lambda: len(self.answers()) > answers)
+        return self.answers()[-1]
+
+    def answers(self):
+        keys = {"model_loaded", "model_error"}
+        return [m for _, m in list(self.listener.heard) if keys & set(m)]
+
+
+@pytest.fixture(scope="module")
+def harmful(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    return {
+        "crash": models.save(Harmful(), folder / "crash.pt", name="crash"),
+        "hang": models.save(Harmful(hangs=True), folder / "hang.pt", name="hang"),
+        "endless": models.save(Endless(), folder / "endless.pt"),
+        "good": models.save(models.Constant(1.0), folder / "good.pt", name="good"),
+    }
+
+
+@pytest.fixture
+def little_patience():
+    deeprx_python.set_jail_limits(batch_s=0.3, most_batch_s=1.0)
+    yield
+    deeprx_python.set_jail_limits()
+
+
+@pytest.mark.parametrize("harm", ["crash", "hang"])
+def test_a_fresh_jail_receives_on(harm, harmful, little_patience):
+    """Slots are dropped meanwhile, never delayed: every one is received, or counted."""
+    with Running(harmful[harm]) as running:
+        before = running.receiver.slots()
+        running.source.harm = 1
+        running.wait_until(running.errors)
+        running.receive(harm)
+    assert running.receiver.error() == "" and running.receiver.slots() > before
+    (error,) = running.errors()
+    assert error.startswith(f"{harm}: its jail") and "\n" not in error
+    drops = [(t, m) for t, m in running.listener.heard if "dropped" in m]
+    assert running.receiver.dropped() == len(drops)
+    assert max(np.diff([t for t, _ in drops]), default=0) < 0.5  # while its jail was made, too
+    indices = [m["slot_index"] for _, m in running.listener.heard if "slot_index" in m]
+    assert indices == list(range(len(indices)))
+
+
+def test_a_lost_jail_survives_a_restart(harmful):
+    with Running(harmful["crash"]) as running:
+        running.source.harm = 1
+        running.wait_until(running.errors)
+        running.top.stop()
+        running.top.wait()
+        running.top.start()
+        running.receive("crash")
+        running.top.lock()
+        running.top.unlock()
+        running.receive("crash")
+    assert len(running.errors()) == 1 and running.receiver.error() == ""
+
+
+def leave_while_a_jail_loads(good, endless):
+    """Run in a process of its own: prints slots meanwhile, and how long the receiver's end took."""
+    with Running(good, trust=[good]) as running:
+        running.receiver.set_model(endless)
+        time.sleep(2)
+        before = running.receiver.slots()
+        running.wait_until(lambda: running.receiver.slots() > before + 100)
+        print("dropped:", running.receiver.dropped(), "answers:", len(running.answers()))
+    start = time.monotonic()
+    del running
+    gc.collect()
+    print("seconds:", time.monotonic() - start, flush=True)
+
+
+def test_nobody_waits_for_a_jail_that_loads(harmful):
+    """Neither slots, nor the block's end, nor the process's; a load may take 60 s."""
+    code = "import sys, qa_lost_jail; qa_lost_jail.leave_while_a_jail_loads(*sys.argv[1:])"
+    done = subprocess.run(
+        [sys.executable, "-c", code, harmful["good"], harmful["endless"]],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        timeout=40,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search("^dropped: 0 answers: 0$", done.stdout, re.MULTILINE), done.stdout
+    (seconds,) = re.findall(r"^seconds: (.*)", done.stdout, re.MULTILINE)
+    assert float(seconds) < 0.5
+
+
+def test_cpu_time_of_the_jail_is_the_receivers(harmful):
+    with Running(harmful["good"]) as running:
+        running.wait_until(lambda: running.receiver.slots() > 50)
+    costs = [m for _, m in running.listener.heard if "cpu_ns" in m]
+    assert all(0 < m["engine_cpu_ns"] <= m["cpu_ns"] < 10**9 for m in costs)
+
+
+def test_a_receiver_without_a_model_ends_in_one_line(harmful):
+    running = Running(harmful["crash"])
+    running.top.start()
+    running.receive("crash")
+    running.source.harm = 10**9
+    running.top.wait()
+    assert running.receiver.error() == (
+        "crash: refused, since it has lost its jail and 3 fresh ones, and there is no other model"
+    )
+    assert len(running.errors()) == 4  # jails lost
+
+
+def test_the_model_before_receives_again(harmful):
+    with Running(harmful["good"], trust=[harmful["good"]]) as running:
+        assert running.swap(harmful["crash"])["model_loaded"] == "crash"
+        running.receive("crash")
+        running.source.harm = 10**9
+        running.wait_until(lambda: len(running.errors()) == 5)
+        running.source.harm = 0
+        running.receive("good")
+        refused = "crash: refused, since it has lost its jail and 3 fresh ones"
+        assert running.errors()[-1] == refused + "; good receives again"
+        assert running.swap(harmful["crash"]) == {"model_error": refused}
+        running.receive("good")
+    assert running.receiver.error() == ""
