@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Models that crash or hang when a certain slot comes: the receiver goes on, or ends in one line."""
+"""Models that crash or hang when a certain slot comes: the receiver goes on or ends in a line."""
 
 import gc
 import re
@@ -184,8 +184,7 @@ def leave_while_a_jail_loads(good, endless):
     with Running(good, trust=[good]) as running:
         running.receiver.set_model(endless)
         time.sleep(2)
-        before = running.receiver.slots()
-        running.wait_until(lambda: running.receiver.slots() > before + 100)
+        running.receive("good")
         print("dropped:", running.receiver.dropped(), "answers:", len(running.answers()))
     start = time.monotonic()
     del running
