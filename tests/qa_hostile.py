@@ -47,7 +47,9 @@ def test_one_line_at_most_nothing_written_and_alive(way, name, victim, tmp_path)
     FILES[name](str(file), tmp_path / "written" / "by_the_program")
     answer = victim.ask(way, file, 30)
     assert answer["verdict"] in ("accepted", "refused"), answer
-    if way != "info" and name in REFUSED:
+    # a running receiver drops the slots whose batch fails, and goes on with the model
+    dropped = way == "message" and name == "inference_memory"
+    if way != "info" and name in REFUSED and not dropped:
         assert answer["verdict"] == "refused"
     assert answer["said"].isprintable()  # one line, nothing for a terminal
     assert "Traceback" not in victim.log.read_text()

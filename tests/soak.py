@@ -83,12 +83,10 @@ class Listener(SelfKeeping, gr.basic_block):
 
     def _hear(self, message):
         said = pmt.to_python(message)
-        if "model_error" in said:
-            if said["model_error"].endswith("replaced by a newer request"):
-                return
+        if "model_error" in said and "replaced by a newer" not in said["model_error"]:
             raise RuntimeError(said["model_error"])
-        if "model_loaded" in said:
-            self.swaps += 1
+        if "slot_index" not in said:
+            self.swaps += "model_loaded" in said
             return
         index = said["slot_index"]
         self._end_runs(index)

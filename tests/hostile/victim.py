@@ -58,8 +58,8 @@ class Listener(gr.basic_block):
 
     def _hear(self, message):
         said = pmt.to_python(message)
-        if "model_loaded" in said or "model_error" in said:
-            self.answers.append(said.get("model_error"))
+        if said.keys() & {"model_loaded", "model_error", "model_lost"}:
+            self.answers.append(said.get("model_error") or said.get("model_lost"))
         elif "slot_index" in said and "dropped" not in said:
             self.slots += 1
 
