@@ -17,7 +17,12 @@ import pytest
 import receiver_models as models
 from gnuradio import blocks, deeprx, gr
 from gnuradio.deeprx import deeprx_python
+from gnuradio.deeprx.cli.options import add_options
+from gnuradio.deeprx.models.file import read_model_file
 from hostile.files import FILES
+
+from deeprx_common.options import Parser
+from deeprx_common.trusted import hash_of
 
 TESTS = Path(__file__).parent
 SIZE = {"n_prb": 6, "max_batch": 2}
@@ -95,6 +100,32 @@ def test_trust_is_in_what_a_file_holds(stranger, tmp_path):
     assert not deeprx.Engine(copy, trust=[stranger], **SIZE).description.endswith(", jailed")
     with pytest.raises(RuntimeError, match=r"trusted file '/none.pt': cannot be read"):
         deeprx.Engine(stranger, trust=["/none.pt"], **SIZE)
+
+
+def test_trust_is_what_a_file_held_when_the_command_began(stranger, tmp_path):
+    """A file that is exchanged behind a command's check is another one."""
+    parser = Parser()
+    add_options(parser, "trust")
+    trust = parser.parse_args(["--trust", stranger]).trust
+    assert not deeprx.Engine(stranger, trust=trust, **SIZE).description.endswith(", jailed")
+    shutil.copy(models.save(models.Echo(), tmp_path / "other.pt"), stranger)
+    assert deeprx.Engine(stranger, trust=trust, **SIZE).description.endswith(", jailed")
+    with pytest.raises(RuntimeError, match="is not trusted, and this would run its program"):
+        read_model_file(stranger, trust).program(deeprx.SlotConfig(n_prb=6), 2)
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+@pytest.mark.parametrize("jailed", [False, True])
+def test_a_file_is_opened_once(jailed, stranger, tmp_path):
+    """Hash, verdict and load are of the same bytes."""
+    trust = [] if jailed else [hash_of(stranger)]
+    program = f"from gnuradio import deeprx\ndeeprx.Engine({stranger!r}, n_prb=6, trust={trust})"
+    log = tmp_path / "log"
+    subprocess.run(
+        ["strace", "-f", "--trace=open,openat,openat2", "-o", log, sys.executable, "-c", program],
+        check=True,
+    )
+    assert log.read_text().count(f'"{stranger}"') == 1
 
 
 def test_trust_is_what_a_file_held_when_the_block_was_made(stranger, tmp_path):

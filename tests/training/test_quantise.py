@@ -12,7 +12,7 @@ import torch
 from needs import needs
 from torch import nn
 
-from deeprx_common.trusted import hashes_of
+from deeprx_common.trusted import hash_of
 from deeprx_training.data.channels import Conditions, SlotGenerator
 from deeprx_training.export import quantise as quantising
 from deeprx_training.export.export import export
@@ -175,7 +175,7 @@ def test_model_file(rounded_net, tmp_path):
     assert (metadata["precision"], metadata["quantized_engine"]) == ("int8", "onednn")
     assert metadata["requires"] == ["int8"]
     torch.backends.quantized.engine = "fbgemm"  # a fresh process has another than the file's
-    name, loaded = load_receiver(str(path), trust=hashes_of([path]))
+    name, loaded = load_receiver(str(path), trust=[hash_of(path)])
     assert name == "small"
     assert difference(llrs(loaded, n_prb=11), llrs(rounded_net, n_prb=11)) < 1e-3
     with pytest.raises(TrainingError, match="holds rounded weights"):
@@ -193,8 +193,8 @@ def test_int8_files_load_in_silence(rounded_net, tmp_path):
     path = str(tmp_path / "small.pt")
     export(rounded_net, path, "small", "student", [2], "int8", openvino=False)
     program = (
-        "from deeprx_common.trusted import hashes_of; from deeprx_training.teaching import "
-        f"checkpoint; checkpoint.load_receiver({path!r}, trust=hashes_of([{path!r}]))"
+        "from deeprx_common.trusted import hash_of; from deeprx_training.teaching import "
+        f"checkpoint; checkpoint.load_receiver({path!r}, trust=[hash_of({path!r})])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")

@@ -10,6 +10,15 @@
 
 namespace gr::deeprx {
 
+namespace {
+
+bool is_sha256(const std::string& text)
+{
+    return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string::npos;
+}
+
+} // namespace
+
 bool is_trusted(const std::string& sha256, const std::vector<std::string>& trust)
 {
     const auto among = [&sha256](const auto& list) {
@@ -31,14 +40,18 @@ bool runs_here(const model_archive& archive, const engine_parameters& p)
     return false;
 }
 
-std::vector<std::string> hashes_of(const std::vector<std::string>& paths)
+std::vector<std::string> hashes_of(const std::vector<std::string>& files)
 {
     std::vector<std::string> hashes;
-    for (const auto& path : paths) {
+    for (const auto& file : files) {
+        if (is_sha256(file)) {
+            hashes.push_back(file);
+            continue;
+        }
         try {
-            hashes.push_back(sha256(read_model_file(path)));
+            hashes.push_back(sha256(read_model_file(file)));
         } catch (const std::exception& e) {
-            throw std::runtime_error("trusted file '" + path + "': " + e.what());
+            throw std::runtime_error("trusted file '" + file + "': " + e.what());
         }
     }
     return hashes;

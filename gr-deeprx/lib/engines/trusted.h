@@ -23,9 +23,10 @@ bool runs_here(const model_archive& archive, const engine_parameters& parameters
 
 /*!
  * \brief Files that a user trusts, by what they hold now.
+ * \param files paths; the SHA-256 of a file (64 digits in lower case) stands for itself
  * \return sha256 of each
  * \throws std::runtime_error one line that names the file
  */
-std::vector<std::string> hashes_of(const std::vector<std::string>& paths);
+std::vector<std::string> hashes_of(const std::vector<std::string>& files);
 
 } // namespace gr::deeprx

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Whose programs may run in this process: TorchScript of files that ship, or that a user names."""
 
+import argparse
 import hashlib
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 
@@ -17,15 +18,14 @@ def shipped_hashes() -> frozenset[str]:
     return frozenset(line.split()[0] for line in listed.splitlines())
 
 
-def hashes_of(paths: Iterable[str | os.PathLike]) -> frozenset[str]:
-    """SHA-256 of files that a user trusts. Raises ModelFileError, which names the file."""
-    found = set()
-    for path in paths:
-        try:
-            found.add(hashlib.sha256(read_bytes(path)).hexdigest())
-        except ModelFileError as error:
-            raise ModelFileError(f"--trust: {path}: {error}") from None
-    return frozenset(found)
+def hash_of(path: str | os.PathLike) -> str:
+    """SHA-256 of a file that a user trusts, as it is now: what it holds later is another's. An
+    argparse type: --trust is this once, before anything is loaded.
+    """
+    try:
+        return hashlib.sha256(read_bytes(path)).hexdigest()
+    except ModelFileError as error:
+        raise argparse.ArgumentTypeError(f"{path}: {error}") from None
 
 
 def is_trusted(sha256: str, trust: Collection[str] = ()) -> bool:

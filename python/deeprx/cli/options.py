@@ -13,6 +13,7 @@ from deeprx_common import energy
 from deeprx_common.files import writable_folder
 from deeprx_common.options import list_of, one_of
 from deeprx_common.slot import MODULATIONS, SlotConfig
+from deeprx_common.trusted import hash_of
 
 from ..blocks.tdl import PROFILES
 from ..measure.link import Link
@@ -38,7 +39,8 @@ _OPTIONS = {
         "a model file that may run outside of a jail, beside those that ship; repeat for more",
         "FILE.pt",
         [],
-        action="append",
+        hash_of,
+        "append",
     ),
     "engine": _Option(
         "what computes: torchscript, openvino, or auto: openvino where the model file carries it "

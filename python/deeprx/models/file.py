@@ -10,7 +10,7 @@ from deeprx_common.model_archive import ModelArchive
 from deeprx_common.model_schema import check_metadata
 from deeprx_common.shipped import model_path
 from deeprx_common.slot import SlotConfig
-from deeprx_common.trusted import hashes_of, is_trusted
+from deeprx_common.trusted import is_trusted
 
 from ..deeprx_python import check_model
 
@@ -19,8 +19,8 @@ from ..deeprx_python import check_model
 class ModelFile:
     """A model file as it was read, once.
 
-    metadata: the archive's deeprx.json. sha256: of the whole file, hexadecimal. trust: files that
-    may run outside of a jail, beside those that ship.
+    metadata: the archive's deeprx.json. sha256: of the whole file, hexadecimal. trust: SHA-256 of
+    files that may run outside of a jail, beside those that ship.
     """
 
     path: Path
@@ -70,7 +70,7 @@ class ModelFile:
 
         Raises RuntimeError with one line that names the file.
         """
-        if not is_trusted(self.sha256, hashes_of(self.trust)):
+        if not is_trusted(self.sha256, self.trust):
             raise RuntimeError(
                 f"{self.path}: is not trusted, and this would run its program outside of a jail: "
                 "--trust names files that may"

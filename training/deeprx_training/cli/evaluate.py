@@ -10,7 +10,6 @@ from deeprx_common import limits
 from deeprx_common.options import list_of, one_of
 from deeprx_common.shipped import model_path
 from deeprx_common.slot import MODULATIONS
-from deeprx_common.trusted import hashes_of
 
 from ..data import seeds
 from ..evaluation.rates import code_rate
@@ -178,10 +177,9 @@ def run(arguments) -> int:
         doppler_hz=_range("--doppler", a.doppler, *limits.DOPPLER_HZ),
     )
     writable_folder(a.out)
-    trust = hashes_of(a.trust)
     nets = {}
     for reference in a.receivers:
-        name, net = load_receiver(reference, trust=trust)
+        name, net = load_receiver(reference, trust=a.trust)
         if name in nets:
             raise ValueError(f"{reference}: a receiver named {name} was given already")
         nets[name] = net

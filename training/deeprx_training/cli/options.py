@@ -6,6 +6,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from deeprx_common.trusted import hash_of
+
 from ..values import check, whole
 
 
@@ -92,6 +94,7 @@ def set_threads(arguments) -> None:
 def add_trust(parser) -> None:
     parser.add_argument(
         "--trust",
+        type=hash_of,
         action="append",
         default=[],
         metavar="FILE.pt",

@@ -86,8 +86,9 @@ public:
      * \param llr_sign 1, or -1 for log P(b=0)/P(b=1)
      * \param engine what computes: "torchscript", "openvino", or "auto": OpenVINO where the model
      * file carries it for this modulation, the device is the CPU and the library was built with it
-     * \param trust files that may run in this process, by what they hold now, beside those that
-     * this build of gr-deeprx installs; any other model runs in a jail. Fixed for the block's life
+     * \param trust files that may run in this process, by what they hold now, or their SHA-256,
+     * beside those that this build of gr-deeprx installs; any other model runs in a jail. Fixed for
+     * the block's life
      *
      * \throws std::invalid_argument a parameter is out of range, or another receiver in this
      * process runs with another number of threads \throws std::runtime_error the model file is
