@@ -17,6 +17,7 @@ import pytest
 import receiver_models as models
 from gnuradio import blocks, deeprx, gr
 from gnuradio.deeprx import deeprx_python
+from gnuradio.deeprx.cli import main
 from gnuradio.deeprx.cli.options import add_options
 from gnuradio.deeprx.models.file import read_model_file
 from hostile.files import FILES
@@ -112,6 +113,20 @@ def test_trust_is_what_a_file_held_when_the_command_began(stranger, tmp_path):
     assert deeprx.Engine(stranger, trust=trust, **SIZE).description.endswith(", jailed")
     with pytest.raises(RuntimeError, match="is not trusted, and this would run its program"):
         read_model_file(stranger, trust).program(deeprx.SlotConfig(n_prb=6), 2)
+
+
+@pytest.mark.parametrize(
+    "command", [["energy", "--calibrate"], ["bench", "--contender", "torchscript"]]
+)
+def test_a_program_that_would_run_without_a_jail_needs_trust(command, stranger, tmp_path, capsys):
+    """Said before anything is measured."""
+    small = ["--n-prb", "6", "--out", str(tmp_path / "out")]
+    assert main([*command, "--receiver", stranger, *small]) in (1, 2)
+    said = capsys.readouterr()
+    (line,) = said.err.splitlines()
+    assert f"{stranger}: is not trusted" in line
+    assert f"--trust {stranger} lets it" in line
+    assert "GFLOP/s" not in said.out
 
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")

@@ -168,6 +168,9 @@ def _runners(arguments) -> list[EngineRunner]:
     models = [
         read_model_file(path, a.trust) for path in dict.fromkeys(a.receiver or shipped_models())
     ]
+    if a.calibrate:  # which runs their operators here
+        for model in models:
+            model.expect_trusted()
     runners = []
     for model, name in zip(models, labels(models), strict=True):
         for batch in dict.fromkeys(a.batch):

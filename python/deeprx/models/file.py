@@ -70,12 +70,16 @@ class ModelFile:
 
         Raises RuntimeError with one line that names the file.
         """
+        self.expect_trusted()
+        return self.checked(config, n_rx, device)
+
+    def expect_trusted(self) -> None:
+        """Raises RuntimeError with one line where its program may run in a jail only."""
         if not is_trusted(self.sha256, self.trust):
             raise RuntimeError(
                 f"{self.path}: is not trusted, and this would run its program outside of a jail: "
-                "--trust names files that may"
+                f"--trust {self.path} lets it, if you know who made it"
             )
-        return self.checked(config, n_rx, device)
 
 
 def labels(models: Sequence[ModelFile]) -> list[str]:
