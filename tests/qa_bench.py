@@ -24,6 +24,7 @@ from receiver_models import ConvNet, WritesFileOnLoading, save
 from torch import nn
 
 from deeprx_common.examples import received_slots
+from deeprx_common.trusted import hash_of
 
 FLOP = {"n_prb": 26, "n_rx": 2, "bits": 4, "matmul": 30_000_000, "other": 0}
 
@@ -42,7 +43,9 @@ def job(**changes):
 
 def kit(path, folder):
     base = job()
-    return make_kit(read_model_file(path, [path]), base.config, base.n_rx, "cpu", folder / "kit")
+    return make_kit(
+        read_model_file(path, [hash_of(path)]), base.config, base.n_rx, "cpu", folder / "kit"
+    )
 
 
 def benched(tiny, out, names):
@@ -311,7 +314,7 @@ def test_other_sizes(tiny, tmp_path, monkeypatch, capsys):
 
 def test_shipped_models_that_do_not_fit_are_left_out(tiny, tmp_path):
     one_antenna = save(ConvNet(n_rx=1), tmp_path / "one.pt", name="one", n_rx=[1])
-    models = [read_model_file(path, [path]) for path in (one_antenna, tiny)]
+    models = [read_model_file(path, [hash_of(path)]) for path in (one_antenna, tiny)]
     comparison = compare.Comparison(models, ["block"], job(), 0.2, skip=True)
     with comparison:
         (row,) = comparison.rows
@@ -341,7 +344,7 @@ def test_a_receiver_that_was_asked_for_and_fails_is_an_error(tmp_path, capsys):
 def test_two_files_of_one_name_are_told_apart(tiny, tmp_path):
     copy = tmp_path / "copy.pt"
     copy.write_bytes(Path(tiny).read_bytes())
-    models = [read_model_file(path, [path]) for path in (tiny, copy)]
+    models = [read_model_file(path, [hash_of(path)]) for path in (tiny, copy)]
     sizes = scale.Scale(models, job(), ["cpu"], 0.1)
     comparison = compare.Comparison(models, ["block"], job(), 0.2)
     with sizes, comparison:

@@ -28,6 +28,7 @@ from deeprx_common.energy.machine import (
     Operator,
 )
 from deeprx_common.slot import SlotConfig
+from deeprx_common.trusted import hash_of
 
 NAMES = (  # the teacher takes too long
     "baseline-lmmse", "baseline-sure", "deeprx-realtime-1", "deeprx-student",
@@ -187,7 +188,7 @@ def test_a_model_that_never_does_the_same_is_refused():
 @pytest.mark.parametrize("path", MODELS, ids=lambda p: p.stem)
 def test_shipped_models_count_what_their_files_say(path):
     torch.set_num_threads(1)
-    model = read_model_file(path, [path])
+    model = read_model_file(path)
     operators = count_operators(torchscript_call(model, SlotConfig(), 2))
     told = model.metadata["flop_per_slot"]
     counted = sum(o.flop for o in operators if o.kind in ("gemm", "conv", "depthwise"))
@@ -206,7 +207,9 @@ def test_layers_in_int8_count_as_convolutions(tmp_path):
     path = receiver_models.save(
         receiver_models.Int8Net(), tmp_path / "m.pt", precision="int8", quantized_engine="onednn"
     )
-    operators = count_operators(torchscript_call(read_model_file(path, [path]), SlotConfig(), 2))
+    operators = count_operators(
+        torchscript_call(read_model_file(path, [hash_of(path)]), SlotConfig(), 2)
+    )
     layers = [o for o in operators if o.kind == "conv"]
     values = 8 * 14 * 312
     assert [o.flop for o in layers] == [2 * 8 * 9 * values] * 2
@@ -328,7 +331,7 @@ def test_runner_times_the_engine_of_the_block(tmp_path):
     module = ConvNet()
     path = save(module, tmp_path / "carrying.pt", ir_of(module))
     torch.set_num_threads(1)
-    model = read_model_file(path, [path])
+    model = read_model_file(path, [hash_of(path)])
     names = {}
     for engine in ("auto", "torchscript"):
         runner = EngineRunner(model, SlotConfig(), 2, batch=2, engine=engine)
@@ -337,7 +340,8 @@ def test_runner_times_the_engine_of_the_block(tmp_path):
         assert min(runner.cpu_seconds) > 0 and 0 < min(runner.seconds) < 1
         names[engine] = runner.description
     assert names == {
-        engine: Engine(path, engine=engine, trust=[path]).description for engine in ("auto", "torchscript")
+        engine: Engine(path, engine=engine, trust=[path]).description
+        for engine in ("auto", "torchscript")
     }
 
 
@@ -379,11 +383,12 @@ def test_ctrl_c_keeps_the_machine(tiny, tmp_path, monkeypatch, capsys):
     assert not list((tmp_path / "b").iterdir())
 
 
-def test_hostile_models_are_refused_before_they_run(tmp_path, capsys):
+def test_trusted_models_are_checked_before_they_run(tmp_path, capsys):
     target = tmp_path / "written"
     for module in (WritesFileOnLoading(str(target)), ReadsFile()):
         path = save(module, tmp_path / "hostile.pt")
-        assert main(["energy", "--receiver", path, *QUICK, "--out", str(tmp_path / "x")]) == 2
+        given = ["energy", "--receiver", path, "--trust", path, *QUICK, "--out"]
+        assert main([*given, str(tmp_path / "x")]) == 2
         text = capsys.readouterr().err
         assert "hostile.pt': refused" in text and text.count("\n") == 1
     assert not target.exists()
