@@ -21,6 +21,7 @@ from gnuradio.deeprx.models.file import model_path, read_model_file
 from receiver_models import save
 from torch import nn
 
+import deeprx_common
 from deeprx_common import energy, report
 from deeprx_common.options import list_of, one_of
 from deeprx_common.slot import SlotConfig
@@ -474,12 +475,30 @@ def test_a_machine_without_radio_drivers():
     assert "deeprx-slim-0" in ran.stdout
 
 
+def test_what_several_files_must_state_agrees():
+    """The version; and the libraries that a model file is written by and read by."""
+    root = Path(__file__).parents[1]
+    for name, pattern in (
+        ("CMakeLists.txt", r"^project\(gr-deeprx VERSION (\S+)"),
+        ("CITATION.cff", r"^version: (\S+)$"),
+        ("CHANGELOG.md", r"^## \[(\S+)\]"),
+        ("training/pyproject.toml", r'^version = "(\S+)"$'),
+    ):
+        stated = re.search(pattern, (root / name).read_text(), re.MULTILINE)[1]
+        assert stated == deeprx_common.__version__, name
+    for package in ("torch", "openvino"):
+        runtime, training = (
+            re.search(rf"\b{package}==[0-9.]+", (root / name).read_text())[0]
+            for name in ("requirements-runtime.txt", "training/pyproject.toml")
+        )
+        assert runtime == training
+
+
 def test_version(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])
     says = capsys.readouterr().out
-    project = (Path(__file__).parents[1] / "CMakeLists.txt").read_text()
-    version = re.search(r"project\(gr-deeprx VERSION (\S+)", project)[1]
+    version = deeprx_common.__version__
     assert says == f"gr-deeprx {version}, GNU Radio {gr.version()}, PyTorch {torch.__version__}\n"
 
 
