@@ -150,9 +150,10 @@ def test_models_that_ship_are_found_by_name_from_anywhere(tmp_path, monkeypatch)
     receiver = deeprx.receiver()
     receiver.set_model("baseline-lmmse")
     assert deeprx.Engine("deeprx-realtime-1.pt").name == "deeprx-realtime-1"
-    with pytest.raises(RuntimeError) as error:
-        deeprx.receiver(Path("no-such-model"))
-    assert_one_line(error, "'no-such-model'")
+    for make in (deeprx.receiver, deeprx.Engine):
+        with pytest.raises(RuntimeError) as error:
+            make(Path("no-such-model"))
+        assert_one_line(error, "'no-such-model'", "those that ship: baseline-lmmse, ")
 
 
 def assert_one_line(error, *words):
@@ -625,7 +626,7 @@ def write_other_forward(path):
 @pytest.mark.parametrize(
     "write, word",
     [
-        (write_nothing, "No such file"),
+        (write_nothing, "no such model file; those that ship: baseline-lmmse, "),
         (write_text, "not a TorchScript archive"),
         (write_empty, "not a TorchScript archive"),
         (write_directory, "directory"),

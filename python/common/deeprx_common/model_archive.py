@@ -16,7 +16,7 @@ from .model_code import check_code
 from .model_errors import ModelFileError
 from .model_ir import check_ir
 from .model_rules import LIMITS
-from .shipped import shipped_names
+from .shipped import no_such_model
 
 __all__ = ["ModelArchive", "ModelFileError", "read_model_file"]
 
@@ -106,7 +106,7 @@ def read_bytes(path: str | os.PathLike) -> bytes:
             _expect_regular(about)
             data = opened.read(about.st_size)
     except FileNotFoundError:
-        raise ModelFileError(f"no such model file; those that ship: {shipped_names()}") from None
+        raise ModelFileError(no_such_model()) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or error
         raise ModelFileError(f"cannot be read: {reason}") from None

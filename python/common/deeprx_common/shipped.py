@@ -20,6 +20,14 @@ def model_path(name: str | Path) -> str:
     return str(name)
 
 
+def existing_model(name: str | Path) -> str:
+    """model_path() of a file that is there. Raises RuntimeError, one line, where there is none."""
+    path = model_path(name)
+    if not Path(path).exists():
+        raise RuntimeError(f"model file {path!r}: {no_such_model()}")
+    return path
+
+
 def shipped_models() -> list[str]:
     """Every model file beside the shipped baseline."""
     return sorted(map(str, Path(model_path("baseline-lmmse.pt")).parent.glob("*.pt")))
@@ -28,3 +36,8 @@ def shipped_models() -> list[str]:
 def shipped_names() -> str:
     """Of every model that ships, for a message that lists them."""
     return ", ".join(Path(path).stem for path in shipped_models())
+
+
+def no_such_model() -> str:
+    """What is said of a name that is no model file's."""
+    return f"no such model file; those that ship: {shipped_names()}"

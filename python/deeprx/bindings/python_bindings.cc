@@ -29,6 +29,14 @@ std::string model_path(const py::object& model)
         .cast<std::string>();
 }
 
+//! The same; RuntimeError, which lists those that ship, where there is no such file.
+std::string existing_model(const py::object& model)
+{
+    return py::module::import("deeprx_common.shipped")
+        .attr("existing_model")(model)
+        .cast<std::string>();
+}
+
 std::vector<std::string> model_paths(const std::vector<py::object>& models)
 {
     std::vector<std::string> paths;
@@ -52,7 +60,7 @@ public:
                   int max_batch,
                   const std::string& engine,
                   const std::vector<py::object>& trust)
-        : bare_engine(model_path(model),
+        : bare_engine(existing_model(model),
                       n_prb,
                       n_rx,
                       modulation,
@@ -162,7 +170,7 @@ parameters, or the device is not there, and in a fork() of a process that had lo
                          int llr_sign,
                          const std::string& engine,
                          const std::vector<py::object>& trust) {
-                 return receiver::make(model_path(model),
+                 return receiver::make(existing_model(model),
                                        n_prb,
                                        n_rx,
                                        modulation,
