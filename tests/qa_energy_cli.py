@@ -176,7 +176,7 @@ def test_engine_is_the_blocks(tmp_path, capsys):
     module = Net(4)
     path = save(module, tmp_path / "m.pt", ir_of(module), name="net", bits=4, modulations=["16QAM"])
     (auto,) = run({"net": path}, tmp_path, receivers=["net"])
-    assert auto["engine"] == Engine(path).description
+    assert auto["engine"] == Engine(path, trust=[path]).description
     assert f"net: {auto['engine']}" in capsys.readouterr().out
     (asked,) = run({"net": path}, tmp_path, "--engine", "torchscript", receivers=["net"])
     assert asked["engine"].startswith("TorchScript ")

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from .model_archive import ModelFileError, read_bytes
+from .shipped import model_path
 
 
 @cache
@@ -19,11 +20,11 @@ def shipped_hashes() -> frozenset[str]:
 
 
 def hash_of(path: str | os.PathLike) -> str:
-    """SHA-256 of a file that a user trusts, as it is now: what it holds later is another's. An
-    argparse type: --trust is this once, before anything is loaded.
+    """SHA-256 of a file that a user trusts, as it is now: what it holds later is another's. path:
+    as model_path() takes it. An argparse type: --trust is this once, before anything is loaded.
     """
     try:
-        return hashlib.sha256(read_bytes(path)).hexdigest()
+        return hashlib.sha256(read_bytes(model_path(path))).hexdigest()
     except ModelFileError as error:
         raise argparse.ArgumentTypeError(f"{path}: {error}") from None
 
