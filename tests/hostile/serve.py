@@ -83,11 +83,11 @@ class Victim:
     def ask(self, way: str, path, seconds: float) -> dict:
         if self.process is None:
             tests = str(Path(__file__).resolve().parents[1])
-            path = os.pathsep.join(filter(None, (tests, os.environ.get("PYTHONPATH"))))
+            modules = os.pathsep.join(filter(None, (tests, os.environ.get("PYTHONPATH"))))
             self.process = subprocess.Popen(
                 [sys.executable, self.script.resolve()], cwd=self.folder, text=True,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log.open("w"),
-                start_new_session=True, env=os.environ | {"PYTHONPATH": path},
+                start_new_session=True, env=os.environ | {"PYTHONPATH": modules},
             )  # fmt: skip
             self._ask(way, "no such file", 120)  # imports take their time
         return self._ask(way, path, seconds)
