@@ -553,7 +553,10 @@ def test_a_recipe_names_a_net_of_ones_own(tmp_path, monkeypatch, capsys):
     evaluate = ["evaluate", "run/last.ckpt", "--sinr", "12", "--slots", "2", "--out", "e"]
     assert main([*evaluate, "--device", "cpu"]) == 0
     assert main(["export", "run/last.ckpt", "mine.pt", "--recipe", str(path)]) == 0
-    assert main(["evaluate", "mine.pt", *evaluate[2:], "--device", "cpu"]) == 0
+    evaluate[1] = "mine.pt"
+    assert main([*evaluate, "--device", "cpu"]) == 2
+    assert "--trust" in capsys.readouterr().err
+    assert main([*evaluate, "--device", "cpu", "--trust", "mine.pt"]) == 0
     for change, says in (
         ("mine_of_a_test:Yours", "expected a torch.nn.Module of that name in mine_of_a_test.py"),
         ("mine_of_a_test:torch", "expected a torch.nn.Module"),
