@@ -137,6 +137,8 @@ struct engine_parameters {
     //! Where a batch lies, as write_noise() fills it; null: in memory of the engine's own.
     float* grids = nullptr;
     float* pilots = nullptr;
+    float* llrs = nullptr; // [max_batch][14][n_subcarriers][the modulation's bits]: an engine may
+                           // put them there, where its program gives no more
 };
 
 /*!

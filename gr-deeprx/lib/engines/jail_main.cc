@@ -46,6 +46,7 @@ public:
     {
         d_parameters.grids = reinterpret_cast<float*>(d_memory + d_layout.grids);
         d_parameters.pilots = reinterpret_cast<float*>(d_memory + d_layout.pilots);
+        d_parameters.llrs = reinterpret_cast<float*>(d_memory + d_layout.llrs);
     }
 
     //! \return whether it is shut
@@ -117,7 +118,9 @@ private:
     void infer(int batch)
     {
         const float* llr = d_engine->infer(batch);
-        float* to = reinterpret_cast<float*>(d_memory + d_layout.llrs);
+        float* to = d_parameters.llrs;
+        if (llr == to)
+            return;
         const int bits = d_parameters.slot.bits_per_symbol(), stride = d_engine->llr_stride();
         const size_t elements =
             size_t(batch) * slot_geometry::n_symbols * d_parameters.slot.n_subcarriers();

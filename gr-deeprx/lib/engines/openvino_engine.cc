@@ -131,7 +131,8 @@ public:
                            : p.max_batch *
                                  (ov::shape_size(d_grid_shape) + ov::shape_size(d_pilots_shape))),
           d_grid(p.grids ? p.grids : d_memory.data()),
-          d_pilots(p.grids ? p.pilots : d_grid + p.max_batch * ov::shape_size(d_grid_shape))
+          d_pilots(p.grids ? p.pilots : d_grid + p.max_batch * ov::shape_size(d_grid_shape)),
+          d_llrs(p.llrs)
     {
         vet_ir(xml, d_weights.size());
         d_model = read_ir(xml, d_weights);
@@ -222,6 +223,8 @@ private:
         result.request = result.compiled.create_infer_request();
         for (const auto& input : result.compiled.inputs())
             result.request.set_tensor(input, tensors.at(input.get_any_name()));
+        if (d_llrs && llr[3] == d_bits)
+            result.request.set_tensor(output, { ov::element::f32, llr, d_llrs });
         return result;
     }
 
@@ -233,6 +236,7 @@ private:
     std::vector<float> d_memory;    // empty: the caller's
     float* const d_grid;            // [max_batch, n_rx, 14, n_sc, 2]
     float* const d_pilots;          // [max_batch, 14, n_sc, 2]
+    float* const d_llrs;            // the caller's [max_batch, 14, n_sc, bits], or none
     size_t d_stride = 0;
     std::string d_description;
     std::shared_ptr<ov::Model> d_model;
