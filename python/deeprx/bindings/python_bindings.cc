@@ -287,18 +287,19 @@ Used by one thread, the one that made it. Parameters and exceptions are the rece
         "Raises ValueError where a parameter is out of range, RuntimeError with one line where the "
         "file is damaged, hostile or made for other parameters.");
     bind_failures(m);
-    m.def("set_jail_limits",
-          &gr::deeprx::set_jail_limits,
-          py::kw_only(),
-          py::arg("memory") = 2.0 * (1 << 30),
-          py::arg("load_s") = 60.0,
-          py::arg("batch_s") = 5.0,
-          py::arg("most_batch_s") = 30.0,
-          "What model files that are not trusted may take in their jails, from the next one on.\n\n"
-          "memory: bytes, beyond what the inference libraries hold. load_s: seconds to load, and to "
-          "compile for each size of batch. batch_s: seconds for a batch, to which comes 50 times "
-          "what one takes; most_batch_s: for a batch at most. Raises ValueError where one is not "
-          "above 0.");
+    m.def(
+        "set_jail_limits",
+        &gr::deeprx::set_jail_limits,
+        py::kw_only(),
+        py::arg("memory") = 2.0 * (1 << 30),
+        py::arg("load_s") = 60.0,
+        py::arg("batch_s") = 5.0,
+        py::arg("most_batch_s") = 30.0,
+        "What model files that are not trusted may take in their jails, from the next one on.\n\n"
+        "memory: bytes, beyond what the inference libraries hold. load_s: seconds to load, and to "
+        "compile for each size of batch. batch_s: seconds for a batch, to which comes 50 times "
+        "what one takes; most_batch_s: for a batch at most. Raises ValueError where one is not "
+        "above 0.");
     bind_slots(m);
     bind_tdl(m);
     bind_transport_blocks(m);

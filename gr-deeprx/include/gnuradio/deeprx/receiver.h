@@ -55,9 +55,9 @@ namespace gr::deeprx {
  * request is answered with a model_error. The block's end waits for no load.
  *
  * The jail of a model that has one, a process of its own, may crash, hang or grow. Its slots are
- * dropped then, {model_lost: why} comes on \b stats, and the model gets a fresh jail beside the running block,
- * at most once a second and three times in all. After that its file is refused and the model before
- * it receives again; where there is none, the receiver ends (error()).
+ * dropped then, {model_lost: why} comes on \b stats, and the model gets a fresh jail beside the
+ * running block, at most once a second and three times in all. After that its file is refused and
+ * the model before it receives again; where there is none, the receiver ends (error()).
  */
 class DEEPRX_API receiver : virtual public gr::block
 {
