@@ -292,3 +292,64 @@ def test_without_a_jail_a_stranger_is_refused(stranger, tmp_path):
         r"--trust .*\n",
         answer.stdout,
     ), answer
+
+
+@pytest.fixture
+def beside_jail(tmp_path):
+    """Runs Python with the library beside another jail: tests/hostile/jail.py."""
+    libraries = {
+        line.split()[-1]
+        for line in Path("/proc/self/maps").read_text().splitlines()
+        if "libgnuradio-deeprx.so" in line
+    }
+    (library,) = libraries
+    copy = Path(shutil.copy(library, tmp_path / "libgnuradio-deeprx.so.0"))
+    jail = tmp_path / "deeprx-jail"
+    jail.write_text((TESTS / "hostile/jail.py").read_text().replace("@PYTHON@", sys.executable, 1))
+    jail.chmod(0o755)
+
+    def run(misdeed, program):
+        env = os.environ | {"LD_PRELOAD": str(copy), "OMP_MISDEED": misdeed}
+        return subprocess.run(
+            [sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=60
+        )
+
+    return run
+
+
+LOAD, BATCHES = 1, 3  # requests until then
+
+
+@pytest.mark.parametrize(
+    ("misdeed", "words"),
+    [
+        (f"wake,{LOAD}", "its jail was ended after 2 s without an answer"),
+        (f"count,{LOAD}", "its jail was ended after 2 s without an answer"),
+        (f"ahead,{LOAD}", "its jail was ended after 2 s without an answer"),
+        (f"wake,{BATCHES}", "its jail was ended after . s without an answer"),
+        (f"status,{LOAD}", "its jail gave an answer that is none, and was ended"),
+        (f"silent,{LOAD}", "its jail failed, and does not say why"),
+        (f"escapes,{LOAD}", r"\?\[2Jfirst second\?*"),
+        (f"exit,{BATCHES}", "its jail has ended with status 0"),
+        (f"nan,{BATCHES}", "nan"),
+        (f"parameters,{LOAD}", "1"),
+    ],
+)
+def test_a_jail_that_answers_as_it_likes(misdeed, words, stranger, beside_jail):
+    program = (
+        "import numpy as np\n"
+        "from gnuradio import deeprx\n"
+        "from gnuradio.deeprx import deeprx_python\n"
+        "deeprx_python.set_jail_limits(load_s=2, batch_s=1, most_batch_s=1)\n"
+        "y, p = np.ones((1, 2, 14, 72, 2), np.float32), np.ones((1, 14, 72, 2), np.float32)\n"
+        "try:\n"
+        f"    engine = deeprx.Engine({stranger!r}, n_prb=6, max_batch=2)\n"
+        "    for _ in range(20):\n"
+        "        llrs = engine.infer(y, p)\n"
+        "    print(llrs.shape[0] * abs(llrs).max() if llrs.any() else 1)\n"
+        "except RuntimeError as error:\n"
+        "    print(error)\n"
+    )
+    answer = beside_jail(misdeed, program)
+    said = answer.stdout.removeprefix(f"model file '{stranger}': ")
+    assert re.fullmatch(words + "\n", said) and not answer.stderr, answer

@@ -242,18 +242,19 @@ void jail_process::wait(double seconds)
     const auto deadline = clock::now() + std::chrono::duration<double>(seconds);
     const timespec slice{ 0, 50'000'000 };
     for (uint32_t seen; (seen = control().answers.load(std::memory_order_acquire)) != d_count;) {
-        if (syscall(SYS_futex, &control().answers, FUTEX_WAIT, seen, &slice) == 0)
-            continue;
-        expect_alive();
+        syscall(SYS_futex, &control().answers, FUTEX_WAIT, seen, &slice);
+        if (control().answers.load(std::memory_order_acquire) == d_count)
+            break;
+        expect_alive(); // woken or not: what runs there may wake it for ever
         if (d_cancelled && *d_cancelled)
             end("its jail was ended before it was done");
-        if (clock::now() > deadline && control().answers.load() != d_count)
+        if (clock::now() > deadline)
             end("its jail was ended after " + std::to_string(std::lround(seconds)) +
                 " s without an answer");
     }
     const auto status = control().status;
     if (status == jail_status::failed)
-        throw std::runtime_error(text());
+        throw std::runtime_error(text().empty() ? "its jail failed, and does not say why" : text());
     if (status != jail_status::done)
         end("its jail gave an answer that is none, and was ended");
 }
