@@ -353,3 +353,27 @@ def test_a_jail_that_answers_as_it_likes(misdeed, words, stranger, beside_jail):
     answer = beside_jail(misdeed, program)
     said = answer.stdout.removeprefix(f"model file '{stranger}': ")
     assert re.fullmatch(words + "\n", said) and not answer.stderr, answer
+
+
+@pytest.mark.parametrize("closed", [(0,), (2,), (0, 1, 2)])
+def test_a_jail_for_a_program_without_standard_streams(closed, stranger, tmp_path):
+    said = tmp_path / "said"
+    program = (
+        "import os, pathlib\n"
+        "from gnuradio import deeprx\n"
+        f"for stream in {closed}:\n    os.close(stream)\n"
+        f"engine = deeprx.Engine({stranger!r}, n_prb=6)\n"
+        f"pathlib.Path({str(said)!r}).write_text(engine.description)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], stdin=subprocess.DEVNULL, timeout=60)
+    assert said.read_text().endswith(", jailed")
+
+
+def test_a_forked_process_does_not_end_its_parents_jail(stranger):
+    engine = deeprx.Engine(stranger, **SIZE)
+    child = os.fork()
+    if child == 0:
+        del engine
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert engine.infer(*slots(1)).shape == (1, 14, 72, 4)

@@ -165,6 +165,8 @@ jail_process::jail_process(const std::string& file, const engine_parameters& p)
         wait(start_s);
     } catch (const std::exception& e) {
         release();
+        if (d_cancelled && *d_cancelled)
+            throw;
         throw std::runtime_error(std::string("is not trusted, and there is no jail for it here (") +
                                  e.what() + "): --trust (the block's trust) does without");
     }
@@ -180,26 +182,27 @@ void jail_process::release()
 
 void jail_process::kill_it()
 {
-    if (d_pid == 0)
+    if (d_pid == 0 || getpid() != d_parent) // behind a fork() it is another process's
         return;
     cpu_ns();
     kill(d_pid, SIGKILL);
-    waitpid(d_pid, nullptr, 0);
+    while (waitpid(d_pid, nullptr, 0) < 0 && errno == EINTR) {
+    }
     d_pid = 0;
 }
 
 void jail_process::start(int memory)
 {
-    const std::string path = program(), parent = std::to_string(getpid());
-    std::string name = "deeprx-jail", own = parent;
-    char* const arguments[]{ name.data(), own.data(), nullptr };
+    const std::string path = program();
+    std::string name = "deeprx-jail", parent = std::to_string(d_parent);
+    char* const arguments[]{ name.data(), parent.data(), nullptr };
     auto kept = environment();
 
     posix_spawn_file_actions_t files;
     posix_spawn_file_actions_init(&files);
+    posix_spawn_file_actions_adddup2(&files, memory, memory_descriptor); // which may be 0, 1 or 2
     posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_adddup2(&files, 2, 1);
-    posix_spawn_file_actions_adddup2(&files, memory, memory_descriptor);
+    posix_spawn_file_actions_addopen(&files, 1, "/dev/null", O_WRONLY, 0);
     posix_spawnattr_t attributes;
     posix_spawnattr_init(&attributes);
     sigset_t none, all;
@@ -292,8 +295,9 @@ void jail_process::bind(const cpu_set_t& cores) const
 {
     std::error_code ended;
     const std::string tasks = "/proc/" + std::to_string(d_pid) + "/task";
-    for (const auto& task : std::filesystem::directory_iterator(tasks, ended))
-        sched_setaffinity(std::stoi(task.path().filename()), sizeof(cores), &cores);
+    for (std::filesystem::directory_iterator task(tasks, ended), end; !ended && task != end;
+         task.increment(ended))
+        sched_setaffinity(std::stoi(task->path().filename()), sizeof(cores), &cores);
 }
 
 uint64_t jail_process::cpu_ns() const

@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <string>
 #include <sys/types.h>
+#include <unistd.h>
 
 namespace gr::deeprx {
 
@@ -73,6 +74,7 @@ private:
     const jail_layout d_layout;
     const std::shared_ptr<const std::atomic<bool>> d_cancelled;
     void* d_memory = nullptr;
+    const pid_t d_parent = getpid();
     pid_t d_pid = 0; // 0: it is gone
     std::string d_lost;
     uint32_t d_count = 1; // of requests
