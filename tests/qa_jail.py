@@ -192,6 +192,16 @@ def test_its_cpu_time_counts(stranger):
     assert 0.9 * used < took[:, 1].sum() < 1.1 * used + 50e-3
 
 
+def test_it_waits_without_cpu_time(stranger):
+    engine = deeprx.Engine(stranger, **SIZE)
+    engine.infer(*slots(1))
+    (jail,) = jails()
+    clock = ~jail << 3 | 2  # clock_getcpuclockid(3)
+    before = time.clock_gettime(clock)
+    time.sleep(1)
+    assert time.clock_gettime(clock) - before < 5e-3
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [
@@ -255,17 +265,23 @@ def test_behind_the_filter_nothing_is_opened_or_connected(tmp_path):
     path = models.save(net, tmp_path / "model.pt", models.ir_of(net))
     log = tmp_path / "log"
     program = f"from gnuradio import deeprx\ndeeprx.Engine({path!r}, max_batch=2)"
-    traced = "--trace=open,openat,openat2,creat,connect,socket,execve,fork,vfork,seccomp"
+    calls = "open,openat,openat2,creat,connect,socket,execve,fork,vfork"
+    traced = f"--trace={calls},clone,clone3,seccomp"
     subprocess.run(
         ["strace", "-f", traced, "-o", str(log), sys.executable, "-c", program], check=True
     )
     lines = log.read_text().splitlines()
     (shut,) = [i for i, line in enumerate(lines) if "FLAG_TSYNC|" in line and " = 0" in line]
     jail = lines[shut].split()[0]
-    own = {jail}  # and its threads
-    own |= {line.split()[0] for line in lines if "deeprx-jail" in line and "execve" in line}
+    own = {jail}
+    for line in lines:
+        started = re.search(r"clone3?\b.*= (\d+)$", line)
+        if started and line.split()[0] in own:
+            own.add(started[1])
+    assert len(own) > 1  # threads
     behind = [line for line in lines[shut + 1 :] if line.split()[0] in own]
-    assert not [line for line in behind if "(" in line], behind
+    asked = [line for line in behind if line.split()[1].split("(")[0] in calls.split(",")]
+    assert not asked
 
 
 def test_without_a_jail_a_stranger_is_refused(stranger, tmp_path):
