@@ -192,6 +192,32 @@ def test_its_cpu_time_counts(stranger):
     assert 0.9 * used < took[:, 1].sum() < 1.1 * used + 50e-3
 
 
+@pytest.mark.timing
+@pytest.mark.parametrize("apart", [False, True])
+def test_it_costs_microseconds(apart, tmp_path):
+    """More than without it, in the median: CPU time on one core, latency on two. The net does
+    nothing.
+    """
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    if apart and len(cores) < 2:
+        pytest.skip("one core")
+    path = models.save(models.Constant(1.0), tmp_path / "model.pt")
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, cores[:1])
+        engines = [deeprx.Engine(path, trust=[path]), deeprx.Engine(path)]
+        if apart:
+            (jail,) = jails()
+            for thread in os.listdir(f"/proc/{jail}/task"):
+                os.sched_setaffinity(int(thread), cores[1:])
+        took = np.array([[engine.time(100, 1) for engine in engines] for _ in range(20)])
+    finally:
+        os.sched_setaffinity(0, before)
+    wall_s, cpu_s = np.diff(np.median(took, (0, 2)), axis=0)[0]
+    print(f"{1e6 * wall_s:.1f} us of latency more, {1e6 * cpu_s:.1f} us of CPU time")
+    assert wall_s < 100e-6 if apart else cpu_s < 20e-6
+
+
 def test_it_waits_without_cpu_time(stranger):
     engine = deeprx.Engine(stranger, **SIZE)
     engine.infer(*slots(1))
