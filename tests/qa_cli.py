@@ -229,6 +229,7 @@ def test_doctor_says_what_runs_how_fast_and_what_is_wrong(tmp_path, capsys):
     fast, classical = (model_path(f"{m}.pt") for m in ("deeprx-slim-0", "baseline-lmmse"))
     assert main(["doctor", fast, classical]) == 0
     said = capsys.readouterr().out
+    assert re.search(r"^  ok +jail +model files that do not ship run in it$", said, re.M)
     for words in ("TorchScript 2.", "float32 ", "bfloat16 ", "int8 ", "RAPL", "CUDA"):
         assert words in said
     for name, engine in (("deeprx-slim-0", "OpenVINO"), ("baseline-lmmse", "TorchScript")):

@@ -322,7 +322,8 @@ def test_without_a_jail_a_stranger_is_refused(stranger, tmp_path):
     program = (
         "from gnuradio import deeprx\n"
         "deeprx.Engine('baseline-lmmse')\n"
-        f"try:\n    deeprx.Engine({stranger!r})\nexcept RuntimeError as error:\n    print(error)"
+        f"try:\n    deeprx.Engine({stranger!r})\nexcept RuntimeError as error:\n    print(error)\n"
+        "from gnuradio.deeprx.cli import doctor\nprint(doctor._jail())"
     )
     answer = subprocess.run(
         [sys.executable, "-c", program],
@@ -331,7 +332,8 @@ def test_without_a_jail_a_stranger_is_refused(stranger, tmp_path):
     )  # fmt: skip
     assert re.fullmatch(
         rf"model file '{stranger}': is not trusted, and there is no jail for it here \(.*\): "
-        r"--trust .*\n",
+        r"--trust .*\n"
+        r"  none   jail +model files that do not ship are refused: there is no deeprx-jail [^:]*\n",
         answer.stdout,
     ), answer
 

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """deeprx doctor: what this machine has for receivers, what is slow, what is wrong."""
 
+import re
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from gnuradio import gr
@@ -12,7 +15,7 @@ from deeprx_common.host import host
 from deeprx_common.shipped import shipped_models
 from deeprx_common.slot import SLOT_S, SlotConfig
 
-from ..deeprx_python import engines, instructions
+from ..deeprx_python import Engine, engines, instructions
 from ..models.file import ModelFile, read_model_file
 from ..models.runner import EngineRunner
 
@@ -48,10 +51,11 @@ class Finding:
 
 def configure(parser) -> None:
     parser.description = (
-        "Says which engines are built in, which instructions the processor has for "
-        "each precision, as what every model file runs here and how long a slot takes it, and "
-        "which GPUs and energy counters there are; then advises. A receiver that takes longer than "
-        "a slot lasts, 1 ms, is called slow. Exit status 1 where something is wrong."
+        "Says which engines are built in, whether there is a jail for strangers' files, which "
+        "instructions the processor has for each precision, as what every model file runs here and "
+        "how long a slot takes it, and which GPUs and energy counters there are; then advises. A "
+        "receiver that takes longer than a slot lasts, 1 ms, is called slow. Exit status 1 where "
+        "something is wrong."
     )
     parser.add_argument("model", nargs="*", metavar="MODEL.pt", help="default: all that ship")
 
@@ -130,6 +134,20 @@ def _software() -> Iterator[Finding]:
     yield Finding("engines", OK, ", ".join(names))
     if not _has_openvino():
         yield Finding("OpenVINO", NONE, "not built in: real-time students run as TorchScript")
+    yield _jail()
+
+
+def _jail() -> Finding:
+    """By a model in a file that does not ship."""
+    with tempfile.TemporaryDirectory() as folder:
+        stranger = Path(folder, "stranger.pt")
+        stranger.write_bytes(read_model_file("baseline-lmmse").archive.rewritten())
+        try:
+            Engine(stranger, n_prb=6)
+        except RuntimeError as error:
+            why = re.sub(r".* no jail for it here \((.*)\): .*", r"\1", str(error))
+            return Finding("jail", NONE, f"model files that do not ship are refused: {why}")
+    return Finding("jail", OK, "model files that do not ship run in it")
 
 
 def _processor() -> Iterator[Finding]:
