@@ -2,6 +2,7 @@
 """Models that crash or hang when a certain slot comes: the receiver goes on or ends in a line."""
 
 import gc
+import itertools
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import receiver_models as models
 import torch
 from gnuradio import blocks, deeprx, gr
 from gnuradio.deeprx import deeprx_python
+from qa_jail import jails
 
 CONFIG = deeprx.SlotConfig(n_prb=6)
 
@@ -240,3 +242,24 @@ def test_the_model_before_receives_again(harmful):
         assert running.swap(harmful["crash"]) == {"model_error": refused}
         running.receive("good")
     assert running.receiver.error() == ""
+
+
+def test_a_storm_of_swaps_drops_no_slot_and_leaves_no_jail(harmful):
+    asked = (harmful["crash"], harmful["good"], "missing.pt", harmful["hang"])
+    with Running("baseline-lmmse") as running:
+        end = time.monotonic() + 4
+        for model in itertools.cycle(asked):
+            running.receiver.set_model(model)
+            time.sleep(0.012)
+            if time.monotonic() > end:
+                break
+        running.receiver.set_model("baseline-lmmse")
+        running.receive("baseline-lmmse")
+        assert any("model_loaded" in m for m in running.answers())
+        assert running.receiver.dropped() == 0
+    del running
+    gc.collect()
+    deadline = time.monotonic() + 10
+    while jails() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert jails() == []
