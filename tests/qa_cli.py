@@ -4,6 +4,7 @@ import importlib
 import json
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 import torch
 from gnuradio import gr
 from gnuradio.deeprx.cli import COMMANDS, doctor, info, main, make_parser
+from gnuradio.deeprx.cli import loopback as loopback_command
 from gnuradio.deeprx.models.file import model_path, read_model_file
 from receiver_models import save
 from torch import nn
@@ -97,6 +99,23 @@ def test_two_receivers_on_the_same_slots(models, tmp_path, capsys):
     text = capsys.readouterr().out
     assert "TDL-E, 100 ns, 50 Hz, 16QAM" in text
     assert "modelled, CPU time x 4 W a busy core, assumed" in text
+
+
+def test_a_file_that_is_exchanged_after_it_was_read_is_not_measured(tmp_path, monkeypatch, capsys):
+    """A report does not name a file that another one's LLRs are from."""
+    path = tmp_path / "model.pt"
+    shutil.copy(model_path("baseline-lmmse"), path)
+
+    def exchange(name, *more):
+        found = read_model_file(name, *more)
+        shutil.copy(model_path("baseline-sure"), path)
+        return found
+
+    monkeypatch.setattr(loopback_command, "read_model_file", exchange)
+    small = ["--slots", "5", "--sinr", "9", "--n-prb", "6", "--meter", "none"]
+    assert main(["loopback", "--receiver", str(path), *small, "--out", str(tmp_path / "o")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{path}: was exchanged while it was measured" in line
 
 
 @pytest.mark.parametrize("n_rx", [1, 4])
