@@ -421,3 +421,21 @@ def test_a_forked_process_does_not_end_its_parents_jail(stranger):
         os._exit(0)
     os.waitpid(child, 0)
     assert engine.infer(*slots(1)).shape == (1, 14, 72, 4)
+
+
+def test_ctrl_c_while_a_jail_loads(tmp_path):
+    file = tmp_path / "hostile.pt"
+    FILES["load_endless"](str(file), tmp_path / "written")
+    program = f"from gnuradio import deeprx\ndeeprx.Engine({str(file)!r}, n_prb=6)"
+    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + 30
+        while not jails(process.pid) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(3)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=10)
+    finally:
+        process.kill()
+    assert said.strip().endswith(b"KeyboardInterrupt"), said
+    assert process.returncode == -signal.SIGINT

@@ -28,6 +28,12 @@ jail_limits& usual_jail_limits()
     return limits;
 }
 
+std::atomic<void (*)()>& jail_watch()
+{
+    static std::atomic<void (*)()> watch{ nullptr };
+    return watch;
+}
+
 void write_noise(const engine_parameters& p, float* grids, float* pilots)
 {
     std::minstd_rand bits;

@@ -121,6 +121,9 @@ struct jail_limits {
 //! Those of the engines that this process makes from now on.
 jail_limits& usual_jail_limits();
 
+//! Null, or what a waiting thread calls: watch_jails().
+std::atomic<void (*)()>& jail_watch();
+
 struct engine_parameters {
     slot_geometry slot;
     int n_rx;

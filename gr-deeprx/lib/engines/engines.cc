@@ -43,4 +43,6 @@ void set_jail_limits(double memory, double load_s, double batch_s, double most_b
     usual_jail_limits() = { static_cast<uint64_t>(memory), load_s, batch_s, most_batch_s };
 }
 
+void watch_jails(void (*watch)()) { jail_watch() = watch; }
+
 } // namespace gr::deeprx

@@ -169,6 +169,9 @@ jail_process::jail_process(const std::string& file, const engine_parameters& p)
             throw;
         throw std::runtime_error(std::string("is not trusted, and there is no jail for it here (") +
                                  e.what() + "): --trust (the block's trust) does without");
+    } catch (...) { // the watch's
+        release();
+        throw;
     }
 }
 
@@ -249,8 +252,7 @@ void jail_process::wait(double seconds)
         if (control().answers.load(std::memory_order_acquire) == d_count)
             break;
         expect_alive(); // woken or not: what runs there may wake it for ever
-        if (d_cancelled && *d_cancelled)
-            end("its jail was ended before it was done");
+        expect_wanted();
         if (clock::now() > deadline)
             end("its jail was ended after " + std::to_string(std::lround(seconds)) +
                 " s without an answer");
@@ -276,6 +278,21 @@ void jail_process::expect_alive()
     else if (ended > 0 && WIFEXITED(status))
         d_lost += " with status " + std::to_string(WEXITSTATUS(status));
     throw jail_lost(d_lost);
+}
+
+void jail_process::expect_wanted()
+{
+    const std::string why = "its jail was ended before it was done";
+    if (d_cancelled && *d_cancelled)
+        end(why);
+    try {
+        if (const auto watch = jail_watch().load())
+            watch();
+    } catch (...) {
+        kill_it();
+        d_lost = why;
+        throw;
+    }
 }
 
 void jail_process::end(const std::string& why)

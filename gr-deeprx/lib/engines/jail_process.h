@@ -68,6 +68,7 @@ private:
     void kill_it();
     void wait(double seconds);
     void expect_alive();
+    void expect_wanted();
     [[noreturn]] void end(const std::string& why);
 
     const jail_parameters d_parameters;

@@ -123,6 +123,24 @@ private:
     const int d_max_batch;
 };
 
+struct interrupted {
+};
+
+//! Ctrl-C ends a call that waits for a jail.
+void bind_interruption()
+{
+    gr::deeprx::watch_jails([] {
+        if (PyGILState_Check() && PyErr_CheckSignals()) // Python's exception is set
+            throw interrupted();
+    });
+    py::register_exception_translator([](std::exception_ptr error) {
+        try {
+            std::rethrow_exception(error);
+        } catch (const interrupted&) {
+        }
+    });
+}
+
 } // namespace
 
 PYBIND11_MODULE(deeprx_python, m)
@@ -287,6 +305,7 @@ Used by one thread, the one that made it. Parameters and exceptions are the rece
         "Raises ValueError where a parameter is out of range, RuntimeError with one line where the "
         "file is damaged, hostile or made for other parameters.");
     bind_failures(m);
+    bind_interruption();
     m.def(
         "set_jail_limits",
         &gr::deeprx::set_jail_limits,

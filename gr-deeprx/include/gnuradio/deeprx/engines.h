@@ -49,4 +49,8 @@ DEEPRX_API void check_model(const std::string& bytes,
  */
 DEEPRX_API void set_jail_limits(double memory, double load_s, double batch_s, double most_batch_s);
 
+//! Has this called some 20 times a second by whatever waits for a jail. What it throws ends jail
+//! and wait: a host's way to be interrupted.
+DEEPRX_API void watch_jails(void (*watch)());
+
 } // namespace gr::deeprx
