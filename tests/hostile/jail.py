@@ -5,6 +5,7 @@
 import ctypes
 import mmap
 import os
+import signal
 import struct
 import time
 
@@ -16,6 +17,7 @@ FUTEX, WAKE = 202, 1
 memory = mmap.mmap(3, os.fstat(3).st_size)
 answers = ctypes.c_uint32.from_buffer(memory, ANSWERS)
 syscall = ctypes.CDLL(None).syscall
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: no test leaves it behind
 
 
 def wake():
