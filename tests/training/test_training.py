@@ -79,6 +79,8 @@ def test_whole_chain(tmp_path, capsys):
             [
                 "evaluate",
                 model,
+                "--trust",
+                model,
                 "--sinr",
                 "12",
                 "--slots",
@@ -452,7 +454,7 @@ def test_bad_files_get_one_line(tmp_path, capsys):
             ["export", str(tmp_path / "junk.ckpt"), str(tmp_path / "m.pt")],
             "expected a checkpoint",
         ),
-        (["evaluate", str(tmp_path / "junk.pt"), "--out", out], "expected a model file"),
+        (["evaluate", str(tmp_path / "junk.pt"), "--out", out], "it ends too early"),
         (["evaluate", "models/deeprx-slim.pt", "--out", out], "deeprx-slim-0, "),
         (["evaluate", str(tmp_path / "torn.ckpt"), "--out", out], "torn.ckpt: "),
         (["evaluate", str(tmp_path / "wider.ckpt"), "--out", out], "are not those of the net"),
