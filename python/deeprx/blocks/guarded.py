@@ -177,13 +177,18 @@ def run_flowgraph(
     """
     top.start()
     aliases = _aliases(top)  # which are forgotten at the end
-    waiter = threading.Thread(target=top.wait, daemon=True)
-    waiter.start()
+    ended = threading.Event()  # Python 3.11's join() takes a thread for ended after Ctrl-C
+
+    def wait():
+        top.wait()
+        ended.set()
+
+    threading.Thread(target=wait, daemon=True).start()
     interrupted = False
     try:
-        while waiter.is_alive():
+        while not ended.is_set():
             try:
-                waiter.join(every_s)
+                ended.wait(every_s)
                 progress()
                 if interrupted or stopped() or _failure(top, aliases):
                     top.stop()
@@ -193,7 +198,7 @@ def run_flowgraph(
                 interrupted = True
     except BaseException:
         top.stop()
-        waiter.join(_STOP_S)
+        ended.wait(_STOP_S)
         raise
     if failure := _failure(top, aliases):
         raise failure
