@@ -34,14 +34,17 @@ public:
         return all;
     }
 
-    ~last_jobs()
+    ~last_jobs() { wait(); }
+
+    void wait()
     {
-        if (getpid() == d_process) // a fork() has no threads that could end
-            for (auto& [thread, ended] : d_threads)
+        std::lock_guard<std::mutex> lock(d_mutex);
+        for (auto& [thread, ended] : d_threads)
+            if (getpid() == d_process) // a fork() has no threads that could end
                 thread.join();
-        else
-            for (auto& [thread, ended] : d_threads)
+            else
                 thread.detach();
+        d_threads.clear();
     }
 
     //! \param ended tells whether the thread does nothing any more
@@ -62,6 +65,8 @@ private:
 };
 
 } // namespace
+
+void wait_for_last_jobs() { last_jobs::instance().wait(); }
 
 background_worker::background_worker() : d_jobs(std::make_shared<jobs>()) {}
 

@@ -36,4 +36,7 @@ private:
     std::thread d_thread;
 };
 
+//! For jobs of workers that are gone.
+void wait_for_last_jobs();
+
 } // namespace gr::deeprx

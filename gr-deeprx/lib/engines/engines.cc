@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
+#include "background_worker.h"
 #include "cpu_instructions.h"
 #include "engine.h"
 #include "openvino_engine.h"
@@ -44,5 +45,7 @@ void set_jail_limits(double memory, double load_s, double batch_s, double most_b
 }
 
 void watch_jails(void (*watch)()) { jail_watch() = watch; }
+
+void wait_for_loads() { wait_for_last_jobs(); }
 
 } // namespace gr::deeprx

@@ -146,6 +146,8 @@ void bind_interruption()
 PYBIND11_MODULE(deeprx_python, m)
 {
     py::module::import("gnuradio.gr"); // the base classes
+    py::module::import("atexit").attr("register")(
+        py::cpp_function(gr::deeprx::wait_for_loads, py::call_guard<py::gil_scoped_release>()));
 
     py::class_<receiver, gr::block, gr::basic_block, std::shared_ptr<receiver>>(m,
                                                                                 "receiver",

@@ -53,4 +53,8 @@ DEEPRX_API void set_jail_limits(double memory, double load_s, double batch_s, do
 //! and wait: a host's way to be interrupted.
 DEEPRX_API void watch_jails(void (*watch)());
 
+//! Waits for loads that no receiver waits for any more: to be called before the process tears down
+//! what they work with, which exit() may do before it waits for them.
+DEEPRX_API void wait_for_loads();
+
 } // namespace gr::deeprx
