@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import receiver_models as models
 from companion import HERE
 from gnuradio import deeprx
 
@@ -68,6 +69,18 @@ def test_command_runs_from_the_prefix(prefix, tmp_path, arguments, says):
     ran = run(prefix / "bin" / "deeprx", *arguments, cwd=tmp_path)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert says in ran.stdout
+
+
+def test_a_strangers_file_runs_in_the_jail_of_the_prefix(prefix, tmp_path):
+    models.save(models.Constant(1.0), tmp_path / "stranger.pt")
+    if not (BUILD / "gr-deeprx/lib/deeprx-jail").exists():
+        pytest.skip("built without libseccomp: there is no jail")
+    ran = run(
+        prefix / "bin" / "deeprx", "loopback", "--receiver", "stranger.pt", "--slots", "4",
+        "--sinr", "9", cwd=tmp_path,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ", jailed" in ran.stdout
 
 
 def test_command_uses_the_modules_of_its_prefix(prefix, modules):
