@@ -125,7 +125,8 @@ def _rebuilt(path: Path, archive: ModelArchive) -> nn.Module:
     spec = training.get("net") if isinstance(training, dict) else None
     if not spec:
         raise TrainingError(
-            f"{path}: says not which net it is; a teacher is exported with --recipe"
+            f"{path}: does not say which net it is, so its weights cannot be used apart from its "
+            "program: expected a checkpoint, or a model file that `export ... --recipe` wrote"
         )
     if not isinstance(spec, dict) or spec.get("net") not in list(NETS):  # module:Class: its code
         raise TrainingError(
