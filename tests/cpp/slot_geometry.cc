@@ -54,22 +54,6 @@ const wrong wrongs[]{ { 5, "QPSK", { 2 }, 1, 0, "n_prb must be 6 to 273, got 5" 
                       { 26, "QPSK", { 2 }, 65536, 0, "cell_id must be 0 to 65535" },
                       { 26, "QPSK", { 2 }, 1, 10, "slot_number must be -1 to 9" } };
 
-//! TS 38.211 clause 5.2.1, as it is written there.
-std::vector<uint8_t> gold(uint32_t c_init, int length)
-{
-    std::vector<uint8_t> x1(1600 + length + 31), x2(x1.size()), c(length);
-    x1[0] = 1;
-    for (int i = 0; i < 31; i++)
-        x2[i] = c_init >> i & 1;
-    for (int n = 0; n < 1600 + length; n++) {
-        x1[n + 31] = (x1[n + 3] + x1[n]) % 2;
-        x2[n + 31] = (x2[n + 3] + x2[n + 2] + x2[n + 1] + x2[n]) % 2;
-    }
-    for (int n = 0; n < length; n++)
-        c[n] = (x1[n + 1600] + x2[n + 1600]) % 2;
-    return c;
-}
-
 } // namespace
 
 BOOST_DATA_TEST_CASE(sizes_follow_from_the_allocation, boost::unit_test::data::make(sizes), s)
@@ -84,14 +68,6 @@ BOOST_DATA_TEST_CASE(parameters_out_of_range_are_refused, boost::unit_test::data
 {
     check_raises<std::invalid_argument>(
         [&] { slot_geometry(w.n_prb, w.modulation, w.dmrs, w.cell_id, w.slot_number); }, w.words);
-}
-
-BOOST_DATA_TEST_CASE(scrambling_is_that_of_the_standard,
-                     boost::unit_test::data::make({ 0u, 1u, 0x2468aceu, 0x7fffffffu }),
-                     c_init)
-{
-    BOOST_TEST(gr::deeprx::gold_sequence(c_init, 200) == gold(c_init, 200),
-               boost::test_tools::per_element());
 }
 
 BOOST_AUTO_TEST_CASE(pilots_are_qpsk_on_even_subcarriers_of_dmrs_symbols)

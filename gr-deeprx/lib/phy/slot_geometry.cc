@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include "slot_geometry.h"
+#include "gold_sequence.h"
 
 #include <algorithm>
 #include <cmath>
@@ -8,20 +9,6 @@
 #include <stdexcept>
 
 namespace gr::deeprx {
-
-std::vector<uint8_t> gold_sequence(uint32_t c_init, int length)
-{
-    constexpr int nc = 1600;
-    uint32_t x1 = 1, x2 = c_init; // bit i holds x(n + i)
-    std::vector<uint8_t> c(length);
-    for (int n = 0; n < nc + length; n++) {
-        if (n >= nc)
-            c[n - nc] = (x1 ^ x2) & 1;
-        x1 = x1 >> 1 | ((x1 >> 3 ^ x1) & 1) << 30;
-        x2 = x2 >> 1 | ((x2 >> 3 ^ x2 >> 2 ^ x2 >> 1 ^ x2) & 1) << 30;
-    }
-    return c;
-}
 
 namespace {
 

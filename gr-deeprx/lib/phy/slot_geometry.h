@@ -9,11 +9,6 @@
 namespace gr::deeprx {
 
 /*!
- * \brief Pseudo-random sequence c(0 .. length-1) of TS 38.211 clause 5.2.1.
- */
-std::vector<uint8_t> gold_sequence(uint32_t c_init, int length);
-
-/*!
  * \brief Where bits and pilots sit in a slot: 14 OFDM symbols, NR PUSCH DMRS type 1, one layer.
  *
  * Pilots of magnitude 1 on the even subcarriers of the DMRS symbols, data everywhere else.

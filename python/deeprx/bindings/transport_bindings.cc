@@ -5,9 +5,9 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include "gold_sequence.h"
 #include "harq_buffers.h"
 #include "mcs.h"
-#include "slot_geometry.h"
 #include "transport_block.h"
 
 #include <chrono>
@@ -133,15 +133,7 @@ void bind_transport_blocks(py::module& m)
     m.def(
         "data_scrambling",
         [](int rnti, int n_id, int length) {
-            const auto expect = [](const char* name, int value, int most) {
-                if (value < 0 || value > most)
-                    throw std::invalid_argument(std::string(name) + " must be 0 to " +
-                                                std::to_string(most) + ", got " +
-                                                std::to_string(value));
-            };
-            expect("rnti", rnti, 65535);
-            expect("n_id", n_id, 1023);
-            const auto c = gold_sequence(uint32_t(rnti) << 15 | uint32_t(n_id), length);
+            const auto c = data_scrambling(rnti, n_id, length);
             return bit_array(py::ssize_t(c.size()), c.data());
         },
         py::arg("rnti"),
