@@ -6,6 +6,8 @@ slot), grid<i> complex64 [14, 12 n_prb], the allocation's subcarriers, tb<i> the
 """
 
 import json
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -184,3 +186,27 @@ def test_the_process_longest_not_heard_of_is_dropped_and_counted():
     decoder.decode(block, llr, process=0, new_data=False)
     with pytest.raises(ValueError, match="RNTI 1, process 1"):
         decoder.decode(block, llr, process=1, new_data=False)
+
+
+def test_other_threads_run_while_a_block_is_decoded():
+    block = TransportBlock(83976, 8 * 24000, 8, 0.437)
+    llr = np.random.default_rng(1).normal(0, 1, block.coded_bits)
+    decoder = TransportBlockDecoder()
+    times, done = [], threading.Event()
+
+    def run():
+        while not done.is_set():
+            times.append(time.monotonic())
+            time.sleep(0)
+
+    other = threading.Thread(target=run)
+    other.start()
+    during = 0
+    for _ in range(20):
+        start = time.monotonic()
+        decoder.decode(block, llr)
+        quarter = (time.monotonic() - start) / 4
+        during += sum(start + quarter < t < start + 3 * quarter for t in times)
+    done.set()
+    other.join()
+    assert during > 0

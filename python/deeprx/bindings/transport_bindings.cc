@@ -11,6 +11,7 @@
 #include "transport_block.h"
 
 #include <chrono>
+#include <mutex>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -67,13 +68,18 @@ public:
             throw std::invalid_argument("expected " + std::to_string(block.coded_bits()) +
                                         " LLRs, got " + std::to_string(llr.size()));
         std::string bytes(block.size() / 8, 0);
-        const auto [crc_ok, iterations] = block.decode(llr.data(),
-                                                       rv,
-                                                       { rnti, process },
-                                                       new_data,
-                                                       d_buffers,
-                                                       d_decoder,
-                                                       reinterpret_cast<uint8_t*>(bytes.data()));
+        const auto decode = [&] {
+            const py::gil_scoped_release release; // others may run meanwhile
+            const std::lock_guard lock(d_mutex);  // and decode with this one next
+            return block.decode(llr.data(),
+                                rv,
+                                { rnti, process },
+                                new_data,
+                                d_buffers,
+                                d_decoder,
+                                reinterpret_cast<uint8_t*>(bytes.data()));
+        };
+        const auto [crc_ok, iterations] = decode();
         return py::make_tuple(py::bytes(bytes), crc_ok, iterations);
     }
 
@@ -85,6 +91,7 @@ public:
         for (int i = 0; i < std::min<int>(coded_bits, llr.end() - sent); i++)
             sent[i] = static_cast<int8_t>((i * 2654435761u >> 24) % 64) - 24;
         std::vector<uint8_t> bits(code.k());
+        const std::lock_guard lock(d_mutex);
         const auto start = std::chrono::steady_clock::now();
         for (int call = 0; call < calls; call++)
             d_decoder.decode(
@@ -100,6 +107,7 @@ private:
     const ldpc_kernel& d_kernel;
     ldpc_decoder d_decoder;
     harq_buffers d_buffers;
+    std::mutex d_mutex; // of both
 };
 
 } // namespace
