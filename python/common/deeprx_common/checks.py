@@ -21,7 +21,7 @@ def check_above(name: str, value: float, low: float, unit: str = "") -> None:
         raise ValueError(f"{name} must be above {low}{unit and ' ' + unit}, got {value}")
 
 
-def check_one_of(name: str, value, names: Iterable[str]) -> None:
+def check_one_of(name: str, value, names: Iterable) -> None:
     """value must be one of names."""
     if value not in names:
-        raise ValueError(f"{name} must be one of {', '.join(names)}, got {value!r}")
+        raise ValueError(f"{name} must be one of {', '.join(map(str, names))}, got {value!r}")

@@ -7,53 +7,19 @@ known from ``(SlotConfig, seed, slot_index)`` alone, so any slot can be checked 
 """
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 
 from .checks import check_one_of, check_range
+from .gold import gold
+from .modulation import MODULATIONS, constellation, modulate  # noqa: F401
 
 N_SYMBOLS = 14
 SUBCARRIER_SPACING_HZ = 15_000
 SLOT_S = 1e-3  # TS 38.211 clause 4.3.1
 SLOTS_PER_FRAME = 10
-MODULATIONS = {"QPSK": 2, "16QAM": 4, "64QAM": 6, "256QAM": 8}
-
-_GOLD_NC = 1600
 _MASK64 = (1 << 64) - 1
-
-
-@lru_cache(maxsize=4)
-def _gold_basis(length: int) -> tuple[np.ndarray, np.ndarray]:
-    """x1, and x2 for each single-bit seed, both packed: x2 is linear in its seed (GF(2))."""
-    n = _GOLD_NC + length
-    x1 = np.zeros(n + 31, np.uint8)
-    x1[0] = 1
-    x2 = np.zeros((31, n + 31), np.uint8)
-    x2[:, :31] = np.eye(31, dtype=np.uint8)
-    for i in range(
-        0, n, 28
-    ):  # feedback reaches back 28 places, so 28 bits at a time are independent
-        x1[i + 31 : i + 59] = (x1[i + 3 : i + 31] ^ x1[i : i + 28])[: n - i]
-        taps = (
-            x2[:, i + 3 : i + 31]
-            ^ x2[:, i + 2 : i + 30]
-            ^ x2[:, i + 1 : i + 29]
-            ^ x2[:, i : i + 28]
-        )
-        x2[:, i + 31 : i + 59] = taps[:, : n - i]
-    return (
-        np.packbits(x1[_GOLD_NC : _GOLD_NC + length]),
-        np.packbits(x2[:, _GOLD_NC : _GOLD_NC + length], axis=1),
-    )
-
-
-def gold(c_init: int, length: int) -> np.ndarray:
-    """Pseudo-random sequence c(0..length-1) of TS 38.211 clause 5.2.1 (uint8 of 0 and 1)."""
-    x1, basis = _gold_basis(1 << max(10, (length - 1).bit_length()))
-    rows = [k for k in range(31) if c_init >> k & 1]
-    packed = x1 ^ np.bitwise_xor.reduce(basis[rows], axis=0) if rows else x1
-    return np.unpackbits(packed, count=length)
 
 
 def _splitmix64(x: int) -> int:
@@ -61,30 +27,6 @@ def _splitmix64(x: int) -> int:
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK64
     x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK64
     return x ^ (x >> 31)
-
-
-def modulate(bits: np.ndarray, modulation: str) -> np.ndarray:
-    """Map bits to QAM symbols of unit mean energy, TS 38.211 clause 5.1.
-
-    bits: uint8 [..., n * bits_per_symbol]; returns complex64 [..., n].
-    """
-    b = MODULATIONS[modulation]
-    s = 1.0 - 2.0 * np.asarray(bits, np.float64).reshape(*np.shape(bits)[:-1], -1, b)
-    # amplitude of one axis: s0 * (2^(m-1) - s1 * (... - s_last)), bits of the axis alternate (I, Q)
-    axis = s[..., b - 2 : b]
-    for k in range(b // 2 - 2, -1, -1):
-        axis = s[..., 2 * k : 2 * k + 2] * (2 ** (b // 2 - 1 - k) - axis)
-    norm = np.sqrt(2 * (4 ** (b // 2) - 1) / 3)
-    return ((axis[..., 0] + 1j * axis[..., 1]) / norm).astype(np.complex64)
-
-
-def constellation(modulation: str) -> np.ndarray:
-    """All points, complex64 [2**bits_per_symbol]; point i carries the bits of i, most significant
-    first.
-    """
-    b = MODULATIONS[modulation]
-    labels = np.arange(2**b)[:, None] >> np.arange(b - 1, -1, -1) & 1
-    return modulate(labels.astype(np.uint8), modulation)[:, 0]
 
 
 @dataclass(frozen=True)
