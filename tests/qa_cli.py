@@ -315,7 +315,8 @@ class TestOptions:
         """(command, action) of all."""
         commands = make_parser()._subparsers._group_actions[0].choices
         for command, parser in commands.items():
-            importlib.import_module(f"gnuradio.deeprx.cli.{command}").configure(parser)
+            module = command.replace("-", "_")
+            importlib.import_module(f"gnuradio.deeprx.cli.{module}").configure(parser)
             for action in parser._actions:
                 if action.option_strings:
                     yield command, action
@@ -440,11 +441,11 @@ def test_commands_load_when_they_are_called():
         "import sys; from gnuradio.deeprx.cli import COMMANDS, main\n"
         "try: main(['--help'])\n"
         "except SystemExit: pass\n"
-        "print(sorted(f'gnuradio.deeprx.cli.{c}' for c in COMMANDS if "
-        "f'gnuradio.deeprx.cli.{c}' in sys.modules), "
+        "modules = [f'gnuradio.deeprx.cli.{c}'.replace('-', '_') for c in COMMANDS]\n"
+        "print(sorted(m for m in modules if m in sys.modules), "
         "'gnuradio.gr' in sys.modules, 'gnuradio.deeprx.deeprx_python' in sys.modules)"
     )
-    assert all(f"    {command} " in ran.stdout for command in COMMANDS)
+    assert all(re.search(rf"^    {c}\s", ran.stdout, re.MULTILINE) for c in COMMANDS)
     assert ran.stdout.splitlines()[-1] == "[] False False"
 
 

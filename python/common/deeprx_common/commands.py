@@ -47,7 +47,8 @@ def add_commands(parser: Parser, commands: Mapping[str, str], package: str) -> N
         prog=parser.prog,
     )
     for name, about in commands.items():
-        added.add_parser(name, help=about, description=about).module = f"{package}.{name}"
+        module = f"{package}.{name.replace('-', '_')}"
+        added.add_parser(name, help=about, description=about).module = module
 
 
 def run_command(

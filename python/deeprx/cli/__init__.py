@@ -13,6 +13,7 @@ COMMANDS = {
     "loopback": "BER, time and energy of receivers over TDL channels",
     "demo": "the shipped baselines and a real-time student over TDL-A and TDL-E",
     "record": "slots over a TDL channel into a SigMF recording",
+    "import-gnb": "a gNB's dump of uplink grids and its log into a SigMF recording of PUSCH",
     "replay": "BER, time and energy of receivers on a SigMF recording",
     "radio": "slots through a radio: BER, time and energy of receivers",
     "info": "what a model file says of itself",

@@ -37,9 +37,10 @@ from deeprx_common.schema import (
 from deeprx_common.slot import SlotConfig
 
 from ..blocks.preamble import preamble_samples
+from .pusch import NAMESPACE, PUSCH, RecordedPusch, pusch_of
 
 _EXACT = 1 << 53  # floats below hold every whole number
-NAMESPACE, VERSION = "deeprx", "1.0.0"
+VERSION = "1.0.0"
 RESTART = f"{NAMESPACE}:restart"  # of a capture: the recorder was stopped before it
 SLOT = {
     "n_prb": POSITIVE.of(
@@ -86,6 +87,7 @@ ANNOTATION = {
             True,
         ),
         **CONDITIONS,
+        **PUSCH,
     }.items()
 }
 
@@ -167,8 +169,10 @@ class Recording:
     with header bytes, core:offset and core:dataset are understood. Sample positions are counted
     from 0 at the first sample, over all captures.
 
-    n_rx: antennas. sample_rate: samples/s. n_samples: of each antenna. captures, runs: lists of
-    Capture and SlotRun in ascending order; runs is empty where nothing is known of the slots.
+    n_rx: antennas. sample_rate: samples/s. n_samples: of each antenna. captures, runs, pusch: lists
+    of Capture, SlotRun and RecordedPusch in ascending order; runs and pusch are empty where nothing
+    is known of the slots. grids: whether samples are resource elements, slot after slot, each 14
+    symbols of the whole carrier, subcarriers ascending.
 
     Integers are scaled to +-1, as the sigmf package does, times deeprx:full_scale where given.
 
@@ -202,7 +206,10 @@ class Recording:
             for c in self._layouts[0].captures
             if c.start < self.n_samples
         ]
-        self.runs = _runs(self._streams[0], self._layouts[0].origin, self.sample_rate)
+        self.grids: bool = first.get(f"{NAMESPACE}:grids", False) is True
+        origin = self._layouts[0].origin
+        self.runs = _runs(self._streams[0], origin, self.sample_rate)
+        self.pusch = _pusch(self._streams[0], origin, None if self.grids else self.sample_rate)
 
     def verify(self) -> None:
         """Compare the data with core:sha512, if given. Raises ValueError where they differ."""
@@ -442,11 +449,9 @@ def _runs(stream: _Stream, origin: int, sample_rate: float) -> list[SlotRun]:
     """The slots that a stream's annotations speak of; origin: sample that positions count from."""
     runs: list[SlotRun] = []
     for annotation in stream.metadata["annotations"]:
-        if f"{NAMESPACE}:slot" not in annotation:
+        if f"{NAMESPACE}:slot" not in annotation or f"{NAMESPACE}:harq" in annotation:
             continue
-        where = f"{stream.where}: annotation at sample {annotation['core:sample_start']}"
-        ours = {k: v for k, v in annotation.items() if k.startswith(f"{NAMESPACE}:")}
-        check(ours, ANNOTATION, where)
+        where = _checked(stream, annotation)
         try:
             run = _run(annotation, origin, sample_rate)
         except ValueError as error:
@@ -458,6 +463,28 @@ def _runs(stream: _Stream, origin: int, sample_rate: float) -> list[SlotRun]:
             )
         runs.append(run)
     return runs
+
+
+def _pusch(stream: _Stream, origin: int, sample_rate: float | None) -> list[RecordedPusch]:
+    """The PUSCH that a stream's annotations speak of; sample_rate: None where it holds grids."""
+    pusch = []
+    for annotation in stream.metadata["annotations"]:
+        if f"{NAMESPACE}:harq" not in annotation:
+            continue
+        where = _checked(stream, annotation)
+        try:
+            pusch.append(pusch_of(annotation, origin, sample_rate))
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+    return pusch
+
+
+def _checked(stream: _Stream, annotation: Mapping) -> str:
+    """Where an annotation is, in words, once its keys of ours were checked."""
+    where = f"{stream.where}: annotation at sample {annotation['core:sample_start']}"
+    ours = {k: v for k, v in annotation.items() if k.startswith(f"{NAMESPACE}:")}
+    check(ours, ANNOTATION, where)
+    return where
 
 
 def _run(annotation: Mapping, origin: int, sample_rate: float) -> SlotRun:

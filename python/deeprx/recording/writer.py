@@ -25,6 +25,22 @@ DATATYPES = ("ci16_le", "cf32_le")
 _RESERVE_BYTES = 1 << 20  # disk space kept back, so that a full disk still takes the metadata
 
 
+def new_recording(path: str | Path) -> Path:
+    """Where a recording's files begin, whichever of them path names.
+
+    Raises FileExistsError where there is one already.
+    """
+    path = Path(path)
+    if path.suffix in (".sigmf-meta", ".sigmf-data", ".sigmf", ".sigmf-collection"):
+        path = path.with_suffix("")
+    for suffix in (".sigmf", ".sigmf-collection", ".sigmf-meta", "-rx0.sigmf-meta"):
+        there = path.with_name(path.name + suffix)
+        if there.exists():
+            why = "is there already: choose another name"
+            raise FileExistsError(errno.EEXIST, why, str(there))
+    return path
+
+
 class _File:
     """The data file of one SigMF recording, its hash and how much of it is whole."""
 
@@ -77,9 +93,7 @@ class RecordingWriter:
         check_above("full_scale", full_scale, 0)
         if collection and archive:
             raise ValueError("an archive holds one recording: leave out archive or collection")
-        path = Path(path)
-        if path.suffix in (".sigmf-meta", ".sigmf-data", ".sigmf", ".sigmf-collection"):
-            path = path.with_suffix("")
+        path = new_recording(path)
         self._base, self._datatype, self._full_scale = path, datatype, full_scale
         self._archive, self._collection = archive, collection
         self._sent = sent
@@ -102,11 +116,6 @@ class RecordingWriter:
             self._global[f"{NAMESPACE}:full_scale"] = full_scale
 
         path.parent.mkdir(parents=True, exist_ok=True)
-        for suffix in (".sigmf", ".sigmf-collection", ".sigmf-meta", "-rx0.sigmf-meta"):
-            there = path.with_name(path.name + suffix)
-            if there.exists():
-                why = "is there already: choose another name"
-                raise FileExistsError(errno.EEXIST, why, str(there))
         streams = [(f"{path.name}-rx{k}", 1) for k in range(n_rx)]
         with ExitStack() as undo:
             self._files = []

@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A gNB's dump of uplink grids and its log as a recording of grids."""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import sigmf
+
+from deeprx_common.files import replacing
+from deeprx_common.printable import printable
+from deeprx_common.pusch import N_SYMBOLS, SlotConfig
+
+from .gnb_log import FRAMES, DumpedGrid, LoggedPusch, Unsupported, read_gnb_log
+from .pusch import RecordedPusch, allocation, carrier_re
+from .recording import NAMESPACE, VERSION
+from .writer import new_recording
+
+MOST_RX = 4
+
+
+@dataclass
+class Imported:
+    """What became of a log's PUSCH.
+
+    pusch: imported; blocks: of them with their block. skipped: others, by reason. empty_grids:
+    without a PUSCH that was imported. n_rx: antennas. missing: complex floats that the log speaks
+    of beyond the end of the dump. paths: what was written.
+    """
+
+    n_rx: int
+    carrier_prb: int
+    scs_khz: int
+    paths: tuple[Path, ...] = ()
+    pusch: int = 0
+    blocks: int = 0
+    skipped: Counter = field(default_factory=Counter)
+    empty_grids: int = 0
+    missing: int = 0
+
+
+class GnbCapture:
+    """Grids and PUSCH of a gNB's log, put together by their slot.
+
+    scs_khz: None: the least that has slots of the numbers in the log. n_rx, carrier_prb: of the
+    grids. slots: by slot index, counted over frames, the grid or None, and the slot's PUSCH.
+
+    Raises ValueError with one line where the log is none, or its grids are not of one size.
+    """
+
+    def __init__(self, log: str | Path, scs_khz: int | None = None):
+        records = list(read_gnb_log(log))
+        grids = [r for r in records if isinstance(r, DumpedGrid)]
+        pusch = [r for r in records if isinstance(r, LoggedPusch)]
+        if not grids or not pusch:
+            raise ValueError(
+                f"{log}: expected the log of a gNB, its PHY at level debug and with "
+                f"phy_rx_symbols_filename, found {len(grids)} RX_SYMBOL and {len(pusch)} PUSCH "
+                "lines"
+            )
+        self.scs_khz = _spacing(log, max(r.slot for r in records), scs_khz)
+        self.carrier_prb, self.n_rx = _shape(log, grids, pusch)
+        self.slots: dict[int, tuple[DumpedGrid | None, list[LoggedPusch]]] = {}
+        for index, record in _indexed(records, 10 * self.scs_khz // 15):
+            grid, there = self.slots.get(index, (None, []))
+            if isinstance(record, DumpedGrid):
+                grid = record
+            else:
+                there.append(record)
+            self.slots[index] = grid, there
+
+
+def _spacing(log, highest: int, scs_khz: int | None) -> int:
+    known = [s for s in (15, 30, 60) if highest < 10 * s // 15]
+    if scs_khz is None and known:
+        return known[0]
+    if scs_khz not in known:
+        raise ValueError(
+            f"{log}: expected slots of {scs_khz or '15, 30 or 60'} kHz, found slot {highest} of a "
+            "frame"
+        )
+    return scs_khz
+
+
+def _shape(log, grids: list[DumpedGrid], pusch: list[LoggedPusch]) -> tuple[int, int]:
+    """Resource blocks of the carrier, which its bandwidth parts fill, and antennas of the dump."""
+    sizes = sorted({grid.size for grid in grids})
+    if len(sizes) > 1:
+        raise ValueError(f"{log}: expected grids of one size, found {sizes[0]} and {sizes[-1]}")
+    carriers = set()
+    for logged in pusch:
+        try:
+            carriers.add(logged.carrier_prb)
+        except Unsupported as error:
+            reason = error
+    if not carriers:
+        raise ValueError(f"{log}: no PUSCH line says its bandwidth part: {reason}")
+    carrier = max(carriers)
+    n_rx, rest = divmod(sizes[0], carrier_re(carrier))
+    if rest or not 1 <= n_rx <= MOST_RX:
+        raise ValueError(
+            f"{log}: expected grids of 1 to {MOST_RX} antennas, {carrier_re(carrier)} values each "
+            f"for the {carrier} PRB of its bandwidth parts, found {sizes[0]} values"
+        )
+    return carrier, n_rx
+
+
+def _indexed(records, slots_per_frame: int) -> list[tuple[int, DumpedGrid | LoggedPusch]]:
+    """Each record with its slot's index: frames are counted on where their number begins anew.
+
+    Threads log late: a slot is the one of its number that is nearest to the last.
+    """
+    period = FRAMES * slots_per_frame
+    indices = []
+    for record in records:
+        number = record.frame * slots_per_frame + record.slot
+        last = indices[-1] if indices else number
+        indices.append(last + (number - last + period // 2) % period - period // 2)
+    first = period if indices and min(indices) < 0 else 0
+    return [(first + index, record) for index, record in zip(indices, records, strict=True)]
+
+
+class _Dump:
+    """Complex floats of a file, size of them."""
+
+    def __init__(self, path: str | Path):
+        self._path = Path(path)
+        try:
+            self._file = open(path, "rb")  # noqa: SIM115
+            self.size = os.fstat(self._file.fileno()).st_size // 8
+        except OSError as error:
+            raise ValueError(f"{path}: cannot read the dump: {error.strerror}") from None
+
+    def read(self, grid: DumpedGrid, n_rx: int) -> np.ndarray | None:
+        """Complex64 [n_rx, 14, 12 carrier_prb]; None where the dump ends before the grid does."""
+        if grid.offset + grid.size > self.size:
+            return None
+        self._file.seek(8 * grid.offset)
+        values = np.fromfile(self._file, "<c8", grid.size)
+        if len(values) < grid.size:
+            raise ValueError(f"{self._path}: became shorter while it was read")
+        return values.reshape(n_rx, N_SYMBOLS, -1)
+
+
+def import_gnb(
+    dump: str | Path,
+    log: str | Path,
+    out: str | Path,
+    scs_khz: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Imported:
+    """Write the recording of grids OUT.sigmf-meta and OUT.sigmf-data; returns what is in it.
+
+    dump, log: of a gNB. scs_khz: subcarrier spacing; None: see GnbCapture. progress: called with
+    the slots that are done, and all.
+
+    Raises ValueError with one line where the files do not go together or nothing can be imported,
+    FileExistsError where there is a recording.
+    """
+    base = new_recording(out)
+    capture = GnbCapture(log, scs_khz)
+    grids = _Dump(dump)
+    done = Imported(capture.n_rx, capture.carrier_prb, capture.scs_khz)
+    done.paths = tuple(base.with_name(base.name + end) for end in (".sigmf-meta", ".sigmf-data"))
+    annotations = []
+    digest = hashlib.sha512()
+    with replacing(done.paths[1]) as data, replacing(done.paths[0]) as meta:
+        with open(data, "wb") as file:
+            for k, (index, (place, logged)) in enumerate(sorted(capture.slots.items())):
+                progress(k, len(capture.slots))
+                received = place and grids.read(place, done.n_rx)
+                if place and received is None:
+                    done.missing = max(done.missing, place.offset + place.size - grids.size)
+                here = _import_slot(received, place, logged, index, done)
+                if not here:
+                    done.empty_grids += received is not None
+                    continue
+                start = file.tell() // (8 * done.n_rx)
+                size = carrier_re(done.carrier_prb)
+                annotations += [replace(one, start=start).annotation(size) for one in here]
+                frames = np.ascontiguousarray(received.reshape(done.n_rx, -1).T)
+                digest.update(frames)
+                file.write(frames)
+        if not done.pusch:
+            raise ValueError(f"{log}: found no PUSCH to import, but {reasons(done.skipped)}")
+        metadata = _metadata(done, annotations, digest.hexdigest(), Path(log))
+        Path(meta).write_text(json.dumps(metadata, indent=1) + "\n")
+    return done
+
+
+def reasons(skipped: Counter, most: int = 8) -> str:
+    """Counts by reason in one line, the most frequent first."""
+    named = [f"{count} {reason}" for reason, count in skipped.most_common(most)]
+    rest = sum(skipped.values()) - sum(count for _, count in skipped.most_common(most))
+    return "; ".join([*named, f"{rest} for other reasons"] if rest else named)
+
+
+def _import_slot(received, place, logged, index, done: Imported) -> list[RecordedPusch]:
+    """The PUSCH of a slot that can be imported; received: its grid, None where there is none."""
+    pusch = []
+    for one in logged:
+        try:
+            recorded = _recorded(one, done, index)
+            if received is None:
+                raise Unsupported(
+                    "beyond the end of the dump" if place else "of slots that were not dumped"
+                )
+            if not np.isfinite(allocation(received, recorded.config)).all():
+                raise Unsupported("with values that are not finite")
+        except Unsupported as error:
+            done.skipped[str(error)] += 1
+        else:
+            pusch.append(recorded)
+    done.pusch += len(pusch)
+    done.blocks += sum(one.block is not None for one in pusch)
+    return sorted(pusch, key=lambda one: one.config.first_prb)
+
+
+def _recorded(logged: LoggedPusch, done: Imported, index: int) -> RecordedPusch:
+    pusch = RecordedPusch(
+        start=0,
+        config=logged.slot_config(done.carrier_prb, done.scs_khz),
+        slot_index=index,
+        process=logged.process,
+        rv=logged.rv,
+        new_data=logged.new_data,
+        block=logged.transport_block,
+        crc_ok=logged.crc_ok,
+    )
+    try:
+        graph = pusch.transport_block.base_graph
+    except ValueError as error:
+        raise Unsupported(f"that do not fit ({error})") from None
+    if graph != logged.base_graph:
+        raise Unsupported(f"with bg={logged.base_graph}, where TS 38.212 has {graph}")
+    return pusch
+
+
+def _metadata(done: Imported, annotations: list[dict], sha512: str, log: Path) -> dict:
+    config = SlotConfig(n_prb=done.carrier_prb, scs_khz=done.scs_khz)
+    return {
+        "global": {
+            "core:datatype": "cf32_le",
+            "core:num_channels": done.n_rx,
+            "core:sample_rate": carrier_re(done.carrier_prb) / config.slot_s,
+            "core:sha512": sha512,
+            "core:version": sigmf.__specification__,
+            "core:recorder": "gr-deeprx import-gnb",
+            "core:description": f"{done.pusch} PUSCH of {printable(log.name, 200)}",
+            "core:extensions": [{"name": NAMESPACE, "version": VERSION, "optional": False}],
+            f"{NAMESPACE}:grids": True,
+        },
+        "captures": [{"core:sample_start": 0}],
+        "annotations": annotations,
+    }

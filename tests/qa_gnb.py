@@ -1,0 +1,553 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A gNB's dump of uplink grids and its log: read, imported, and received to the byte.
+
+golden/gnb_capture.{bin,log,truth.json}: the first eight grids of a capture in the format in which
+srsRAN Project dumps its uplink, written from slots of an open-source UE implementation in C through
+fading channels; truth.json has the blocks that were sent, decoded by the "gNB" or not.
+"""
+
+import json
+import tracemalloc
+from pathlib import Path
+
+import gnb_logs
+import numpy as np
+import pytest
+from classical_numpy import llrs
+from gnuradio.deeprx.cli import main
+from gnuradio.deeprx.deeprx_python import TransportBlockDecoder, data_scrambling
+from gnuradio.deeprx.recording.gnb_dump import import_gnb
+from gnuradio.deeprx.recording.gnb_log import DumpedGrid, LoggedPusch, Unsupported, read_gnb_log
+from gnuradio.deeprx.recording.pusch import RecordedPusch, received_grid
+from gnuradio.deeprx.recording.recording import Recording
+from gnuradio.deeprx.recording.writer import RecordingWriter
+
+from deeprx_common.pusch import SlotConfig, User, dmrs_symbols
+
+GOLDEN = Path(__file__).parent / "golden"
+DUMP, LOG = GOLDEN / "gnb_capture.bin", GOLDEN / "gnb_capture.log"
+TRUTH = [
+    bytes.fromhex(b) for b in json.loads((GOLDEN / "gnb_capture.truth.json").read_text()).values()
+]
+VECTORS = np.load(GOLDEN / "pusch_vectors.npz")
+INDEX = json.loads(str(VECTORS["index"]))
+ALONE = ("again", "rv1")  # too little of a block to be decoded alone
+
+
+def logged(path):
+    records = list(read_gnb_log(path))
+    return [[r for r in records if isinstance(r, kind)] for kind in (DumpedGrid, LoggedPusch)]
+
+
+def written(folder, text, name="gnb.log"):
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def received(recording, decoder=None):
+    """For each PUSCH of a recording the block that was decoded, and whether its CRC is right."""
+    decoder = decoder or TransportBlockDecoder()
+    for pusch in recording.pusch:
+        user, config = pusch.config.users[0], pusch.config
+        llr = llrs(received_grid(recording, pusch), config, pusch.slot_index)
+        llr = llr * (1 - 2.0 * data_scrambling(user.rnti, user.n_id, config.n_bits))
+        how = (pusch.rv, user.rnti, pusch.process, pusch.new_data)
+        yield decoder.decode(pusch.transport_block, llr, *how)[:2]
+
+
+CONFIG = SlotConfig(
+    n_prb=10,
+    first_prb=3,
+    dmrs=(2, 7, 11),
+    cdm_groups=2,
+    dmrs_n_id=7,
+    users=(User("16QAM", code_rate=0.642578, tbs=3368, rnti=0x4601, n_id=9),),
+    limited_buffer=8 * 159749,
+    carrier_prb=51,
+    scs_khz=30,
+    slot_number=8,
+)
+BLOCK = bytes(range(256)) + bytes(3368 // 8 - 256)
+
+
+class TestLog:
+    def test_golden(self):
+        grids, pusch = logged(LOG)
+        assert len(grids) == 8 and len(pusch) == 7
+        assert grids[1] == DumpedGrid(104, 4, 17136, 17136)
+        second = pusch[1]
+        assert (second.frame, second.slot, second.process, second.rv) == (106, 5, 1, 0)
+        assert second.new_data and second.crc_ok and second.base_graph == 1
+        assert second.transport_block == TRUTH[1]
+        assert pusch[0].transport_block is None
+        assert not pusch[6].new_data and pusch[6].process == pusch[5].process
+        assert second.slot_config(51, 30) == SlotConfig(
+            n_prb=13,
+            first_prb=38,
+            dmrs=(2, 7, 11),
+            cdm_groups=2,
+            users=(User("256QAM", code_rate=0.694336, tbs=9480, rnti=0x4602),),
+            limited_buffer=1277992,
+            carrier_prb=51,
+            scs_khz=30,
+            slot_number=5,
+        )
+
+    def test_every_field(self, tmp_path):
+        text = gnb_logs.pusch("17.8", gnb_logs.fields(CONFIG), BLOCK)
+        _, (pusch,) = logged(written(tmp_path, text))
+        assert pusch.slot_config(51, 30) == CONFIG
+        assert pusch.transport_block == BLOCK
+
+    def test_of_an_older_gnb(self, tmp_path):
+        """As release 23.10 wrote it; its documentation shows such lines."""
+        older = gnb_logs.fields(CONFIG)
+        del older["part2"], older["tbs_lbrm"]
+        older |= {"dmrs_mask": "00100001000100", "betas": "[0.0, 0.0, 0.0]", "lbrm": "3168bytes"}
+        older |= {"ocsi2": "0"}
+        text = gnb_logs.pusch("17.8", older, BLOCK, **{"crc": "OK", "max_iter": 1, "evm": 0.06})
+        text = text.replace("[PHY     ]", "[UL-PHY1 ]").replace("\n  ", "\n     ")
+        _, (pusch,) = logged(written(tmp_path, text))
+        config = pusch.slot_config(51, 30)
+        assert config.limited_buffer == 0
+        assert config.dmrs == CONFIG.dmrs and config.users == CONFIG.users
+        assert pusch.transport_block == BLOCK
+
+    def test_of_a_newer_gnb(self, tmp_path):
+        """Fields that nobody knows yet are passed over."""
+        newer = {"colour": "[blue, 3)"} | gnb_logs.fields(CONFIG) | {"nof_spoons": "4"}
+        text = gnb_logs.pusch("17.8", newer, BLOCK, sinr_evm="+20.1dB", cfo="-3.2Hz")
+        _, (pusch,) = logged(written(tmp_path, text.replace(" sinr=", " colour=red sinr=")))
+        assert pusch.slot_config(51, 30) == CONFIG
+        assert pusch.transport_block == BLOCK
+
+    def test_lines_of_other_layers(self, tmp_path):
+        text = gnb_logs.pusch("17.8", gnb_logs.fields(CONFIG), BLOCK)
+        others = gnb_logs.other_layers("17.8")
+        whole = others + text + others + gnb_logs.rx_symbol("17.8", 5, 17136) + others + text
+        (grid,), pusch = logged(written(tmp_path, whole))
+        assert grid == DumpedGrid(17, 8, 5, 17136)
+        assert [p.slot_config(51, 30) for p in pusch] == [CONFIG, CONFIG]
+        assert [p.transport_block for p in pusch] == [BLOCK, BLOCK]
+
+    @pytest.mark.parametrize("lost", [3, -1])
+    def test_a_block_that_was_not_logged_whole(self, tmp_path, lost):
+        """hex_max_size cuts it short; a line that is missing makes the rest worth nothing."""
+        lines = gnb_logs.pusch("17.8", gnb_logs.fields(CONFIG), BLOCK).splitlines(keepends=True)
+        dump = [k for k, line in enumerate(lines) if line.startswith("    ")]
+        del lines[dump[lost]]
+        _, (pusch,) = logged(written(tmp_path, "".join(lines)))
+        assert pusch.transport_block is None
+        assert pusch.slot_config(51, 30) == CONFIG
+
+    @pytest.mark.parametrize(
+        ("changes", "reason"),
+        [
+            ({"oack": 2}, "with UCI"),
+            ({"ocsi1": 4}, "with UCI"),
+            ({"ocsi2": 4}, "with UCI"),
+            ({"part2": "entries=[{0, 1}]"}, "with UCI"),
+            ({"symb": "[2, 12)", "dmrs_mask": "{2, 7}"}, "of mapping type B"),
+            ({"dmrs_mask": "{0, 7}"}, "of mapping type B"),
+            ({"n_rs_id": 5}, "with transform precoding"),
+            ({"dmrs_type": 2}, "with DMRS type 2"),
+            ({"nof_layers": 2}, "of several layers"),
+            ({"cp": "extended"}, "with an extended cyclic prefix"),
+            ({"prb": "0...7,12"}, "on PRBs that are not contiguous"),
+            ({"rv": None}, "without a transport block"),
+            ({"tcr": None}, "without tcr= (a log of another version?)"),
+            ({"n_cdm_g_wd": None}, "without n_cdm_g_wd= (a log of another version?)"),
+            ({"symb": "0:14"}, "with symb=0:14 (a log of another version?)"),
+            ({"n_id": "nine"}, "with n_id=nine (a log of another version?)"),
+            ({"n_id": "9" * 5000}, f"with n_id={'9' * 37}... (a log of another version?)"),
+            ({"n_scid": "maybe"}, "with n_scid=maybe (a log of another version?)"),
+            ({"mod": "pi/2-BPSK"}, "that do not fit (modulation must be one of"),
+            ({"dmrs_mask": "{2, 3}"}, "that do not fit (dmrs of 14 symbols must be one of"),
+            ({"prb": "[40, 60)"}, "that do not fit (an allocation must end inside its carrier"),
+            ({"tcr": "nan"}, "that do not fit (code_rate must be above 0"),
+            (None, "without parameters (let the PHY log at level debug)"),
+        ],
+    )
+    def test_what_is_passed_over(self, tmp_path, changes, reason):
+        text = gnb_logs.pusch("17.8", gnb_logs.fields(CONFIG), BLOCK)
+        if changes is None:
+            text = text.splitlines()[0]
+        else:
+            given = {k: v for k, v in (gnb_logs.fields(CONFIG) | changes).items() if v is not None}
+            lines = [f"  {key}={value}" for key, value in given.items()]
+            summary = text.splitlines()[0]
+            if given.get("rv") is None:
+                summary = summary.replace(" rv=0", "")
+            text = "\n".join([summary, *lines])
+        _, (pusch,) = logged(written(tmp_path, text))
+        with pytest.raises(Unsupported) as refused:
+            pusch.slot_config(51, 30)
+        assert str(refused.value).startswith(reason)
+        assert str(refused.value).isprintable()
+
+    def test_endless_lines_take_no_memory(self, tmp_path):
+        path = tmp_path / "gnb.log"
+        text = gnb_logs.pusch("17.8", gnb_logs.fields(CONFIG), BLOCK).encode()
+        with open(path, "wb") as file:
+            for _ in range(64):
+                file.write(b"\xff" * (1 << 20))
+            file.write(b"\n" + text)
+            for _ in range(200_000):
+                file.write(b"  a=b\n    0000: 00 00\n")
+        tracemalloc.start()
+        _, (pusch,) = logged(path)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 4 << 20
+        assert pusch.transport_block == BLOCK
+
+
+class TestGoldenCapture:
+    @pytest.fixture
+    def recording(self, tmp_path):
+        done = import_gnb(DUMP, LOG, tmp_path / "a")
+        assert (done.pusch, done.blocks, done.empty_grids) == (7, 4, 1)
+        assert not done.skipped and not done.missing
+        recording = Recording(done.paths[0])
+        recording.verify()
+        return recording
+
+    def test_grids_are_the_dump_s(self, recording):
+        dump = np.fromfile(DUMP, "<c8").reshape(8, 2, 14, 612)
+        assert recording.grids and recording.n_rx == 2 and not recording.runs
+        for pusch, grid in zip(recording.pusch, np.delete(dump, 1, 0), strict=True):
+            first = 12 * pusch.config.first_prb
+            expected = grid[:, :, first : first + pusch.config.n_sc]
+            np.testing.assert_array_equal(received_grid(recording, pusch), expected)
+
+    def test_blocks_and_verdicts_are_the_log_s(self, recording):
+        _, pusch = logged(LOG)
+        assert [p.crc_ok for p in recording.pusch] == [p.crc_ok for p in pusch]
+        assert [p.block for p in recording.pusch] == [p.transport_block for p in pusch]
+        slots = [p.slot_index for p in recording.pusch]
+        assert slots == [20 * p.frame + p.slot for p in pusch]
+
+    def test_blocks_are_decoded_to_the_byte(self, recording):
+        """Every one that the gNB decoded, and some of the others."""
+        blocks = list(received(recording))
+        right = [block == sent and ok for (block, ok), sent in zip(blocks, TRUTH, strict=True)]
+        assert all(r for r, pusch in zip(right, recording.pusch, strict=True) if pusch.crc_ok)
+        assert sum(right) > sum(pusch.crc_ok for pusch in recording.pusch)
+        wrong = [block for (block, ok), r in zip(blocks, right, strict=True) if ok and not r]
+        assert not wrong
+
+    def test_the_documented_annotation(self, recording):
+        """With what it leaves out, and but for the block."""
+        page = (GOLDEN.parents[1] / "docs/reference/sigmf-extension.md").read_text()
+        documented = json.loads(page.split("```json")[2].split("```")[0])
+        written = json.loads(recording.path.read_text())["annotations"][1]
+        assert written.pop("deeprx:block")
+        slots = [SlotConfig.from_dict(a.pop("deeprx:slot")) for a in (documented, written)]
+        assert slots[0] == slots[1] and documented == written
+
+    def test_sigmf_calls_it_valid(self, recording):
+        import sigmf
+
+        sigmf.sigmffile.fromfile(str(recording.path)).validate()
+
+
+def vector_config(slot: dict) -> SlotConfig:
+    return SlotConfig(
+        n_prb=slot["n_prb"],
+        first_prb=slot["prb_start"],
+        n_symbols=slot["n_symbols"],
+        dmrs=dmrs_symbols(slot["n_symbols"], slot["dmrs_additional_position"]),
+        cdm_groups=slot["cdm_groups_without_data"],
+        dmrs_n_id=slot["n_id"],
+        users=(
+            User(
+                {2: "QPSK", 4: "16QAM", 6: "64QAM", 8: "256QAM"}[slot["bits_per_symbol"]],
+                code_rate=slot["code_rate"],
+                tbs=slot["tbs"],
+                rnti=slot["rnti"],
+                n_id=slot["n_id"],
+            ),
+        ),
+        limited_buffer=1 << 20,
+        carrier_prb=slot["carrier_prb"],
+        scs_khz=slot["scs_khz"],
+        slot_number=slot["slot"],
+    )
+
+
+def capture_of(names, folder, n_rx=2):
+    """A dump and a log of vectors, a frame each."""
+    grids, text, offset = [], "", 1234  # behind what a PRACH was dumped to
+    for frame, name in enumerate(names):
+        (i,) = [k for k, slot in enumerate(INDEX) if slot["name"] == name]
+        slot = INDEX[i]
+        config = vector_config(slot)
+        where = f"{frame}.{slot['slot']}"
+        same = [n for n in names[:frame] if INDEX[i]["tbs"] == 13320 and n == "first"]
+        parameters = gnb_logs.fields(config, 3, slot["rv"], not same)
+        parameters |= {"oack": slot["harq_ack_bits"]}
+        text += gnb_logs.pusch(where, parameters, VECTORS[f"tb{i}"].tobytes())
+        text += gnb_logs.other_layers(where)
+        grids.append(gnb_logs.dumped(config, VECTORS[f"grid{i}"], n_rx))
+        text += gnb_logs.rx_symbol(where, offset, grids[-1].size)
+        offset += grids[-1].size
+    dump = folder / "dump.bin"
+    dump.write_bytes(bytes(8 * 1234) + b"".join(grid.tobytes() for grid in grids))
+    return dump, written(folder, text)
+
+
+CARRIERS = {}
+for _slot in INDEX:
+    CARRIERS.setdefault((_slot["scs_khz"], _slot["carrier_prb"]), []).append(_slot["name"])
+
+
+class TestVectors:
+    @pytest.mark.parametrize("carrier", list(CARRIERS), ids=str)
+    def test_every_block_to_the_bit(self, carrier, tmp_path):
+        """Slots of another implementation, but with UCI; again and rv1 behind first."""
+        names = CARRIERS[carrier]
+        done = import_gnb(*capture_of(names, tmp_path), tmp_path / "a", carrier[0])
+        coded = [name for name in names if name not in ("ack1", "ack4")]
+        assert done.skipped == ({"with UCI": 2} if len(coded) < len(names) else {})
+        recording = Recording(done.paths[0])
+        assert len(recording.pusch) == len(coded)
+        for name, pusch, (block, ok) in zip(
+            coded, recording.pusch, received(recording), strict=True
+        ):
+            (i,) = [k for k, slot in enumerate(INDEX) if slot["name"] == name]
+            grid = VECTORS[f"grid{i}"][: pusch.config.n_symbols]
+            for antenna in received_grid(recording, pusch):
+                np.testing.assert_allclose(antenna, grid, atol=1e-5)
+            assert ok and block == VECTORS[f"tb{i}"].tobytes() == pusch.block, name
+
+    @pytest.mark.parametrize("name", ALONE)
+    def test_too_little_redundancy_alone(self, name, tmp_path):
+        done = import_gnb(*capture_of([name], tmp_path), tmp_path / "a")
+        ((_, ok),) = received(Recording(done.paths[0]))
+        assert not ok
+
+    @pytest.mark.parametrize("name", ["n78", "short10", "one_prb"])
+    def test_samples_that_somebody_annotated(self, name, tmp_path):
+        """The same slots as samples of an NR carrier, amid others that nobody knows."""
+        (i,) = [k for k, slot in enumerate(INDEX) if slot["name"] == name]
+        config = vector_config(INDEX[i])
+        index = 40 * config.slots_per_frame + config.slot_number
+        symbols = np.zeros((14, config.fft_size), complex)
+        grid = VECTORS[f"grid{i}"][: config.n_symbols]
+        symbols[: config.n_symbols, config.bins] = grid
+        symbols *= config.phase_compensation(index)[:, None]
+        waves = np.fft.ifft(np.fft.ifftshift(symbols, axes=1)) * np.sqrt(config.fft_size)
+        prefixed = [
+            np.r_[w[-cp:], w] for w, cp in zip(waves, config.cp_lengths(index), strict=True)
+        ]
+        samples = np.concatenate(prefixed)
+        rng = np.random.default_rng(3)
+        around = rng.normal(size=(2, 777)) + 1j * rng.normal(size=(2, 777))
+        writer = RecordingWriter(tmp_path / "a", 2, config.sample_rate, "cf32_le")
+        for antenna in (around, [samples, 1j * samples], around):
+            writer.write([np.asarray(part, np.complex64) for part in antenna])
+        writer.close()
+        block = VECTORS[f"tb{i}"].tobytes()
+        pusch = RecordedPusch(777, config, index, 0, 0, True, block, True)
+        meta = json.loads((tmp_path / "a.sigmf-meta").read_text())
+        meta["annotations"] = [pusch.annotation(len(samples))]
+        (tmp_path / "a.sigmf-meta").write_text(json.dumps(meta))
+        recording = Recording(tmp_path / "a.sigmf-meta")
+        assert recording.pusch == [pusch]
+        first, second = received_grid(recording, pusch)
+        np.testing.assert_allclose(first, grid, atol=1e-5)
+        np.testing.assert_allclose(second, 1j * grid, atol=1e-5)
+        assert list(received(recording)) == [(block, True)]
+
+
+class TestCapture:
+    """Logs that are in another order than the golden one."""
+
+    def capture(self, folder, text, grids):
+        dump = folder / "dump.bin"
+        dump.write_bytes(b"".join(grid.tobytes() for grid in grids))
+        return dump, written(folder, text)
+
+    def slot(self, number, first_prb=0, rnti=0x4601):
+        user = User("16QAM", code_rate=0.642578, tbs=3368, rnti=rnti, n_id=9)
+        return SlotConfig(
+            n_prb=10, first_prb=first_prb, dmrs=(2, 7, 11), cdm_groups=2, users=(user,),
+            carrier_prb=51, scs_khz=30, slot_number=number,
+        )  # fmt: skip
+
+    def test_several_users_of_a_slot(self, tmp_path):
+        """In any order, and logged before their grid is."""
+        here = [self.slot(9, 20, 0x4602), self.slot(9, 0), self.slot(9, 35, 0x4603)]
+        text = "".join(gnb_logs.pusch("5.9", gnb_logs.fields(c), BLOCK) for c in here)
+        text += gnb_logs.rx_symbol("5.9", 0, 17136)
+        grid = np.zeros((2, 14, 612), "<c8")
+        for config in here:
+            grid += gnb_logs.dumped(config, np.full((14, 120), config.first_prb + 1))
+        done = import_gnb(*self.capture(tmp_path, text, [grid]), tmp_path / "a")
+        recording = Recording(done.paths[0])
+        assert done.pusch == 3 and recording.n_samples == 14 * 612
+        assert [p.config.first_prb for p in recording.pusch] == [0, 20, 35]
+        for pusch in recording.pusch:
+            assert np.all(received_grid(recording, pusch) == pusch.config.first_prb + 1)
+
+    def test_the_frame_number_begins_anew(self, tmp_path):
+        """Frame 1023 is followed by 0; a slot may be logged behind the next one's."""
+        wheres = [(1022, 19), (1023, 18), (0, 4), (1023, 19), (1, 4)]
+        text, grids = "", []
+        for k, (frame, number) in enumerate(wheres):
+            config = self.slot(number)
+            text += gnb_logs.rx_symbol(f"{frame}.{number}", 17136 * k, 17136)
+            text += gnb_logs.pusch(f"{frame}.{number}", gnb_logs.fields(config), BLOCK)
+            grids.append(gnb_logs.dumped(config, np.full((14, 120), k)))
+        done = import_gnb(*self.capture(tmp_path, text, grids), tmp_path / "a")
+        recording = Recording(done.paths[0])
+        first = 20 * 1022 + 19
+        assert [p.slot_index - first for p in recording.pusch] == [0, 19, 20, 25, 45]
+        values = [received_grid(recording, p)[0, 0, 0] for p in recording.pusch]
+        assert values == [0, 1, 3, 2, 4]
+
+    def test_a_late_first_slot(self, tmp_path):
+        """The log begins with frame 0, and ends with what 1023 left."""
+        text, grids = "", []
+        for k, (frame, number) in enumerate([(0, 10), (1023, 19)]):
+            config = self.slot(number)
+            text += gnb_logs.rx_symbol(f"{frame}.{number}", 17136 * k, 17136)
+            text += gnb_logs.pusch(f"{frame}.{number}", gnb_logs.fields(config), BLOCK)
+            grids.append(gnb_logs.dumped(config, np.full((14, 120), k)))
+        done = import_gnb(*self.capture(tmp_path, text, grids), tmp_path / "a")
+        assert [p.slot_index for p in Recording(done.paths[0]).pusch] == [20479, 20490]
+
+    @pytest.mark.parametrize(("n_rx", "number", "scs"), [(1, 9, 15), (4, 19, 30), (2, 39, 60)])
+    def test_antennas_and_spacing(self, tmp_path, n_rx, number, scs):
+        config = self.slot(9)
+        text = gnb_logs.rx_symbol(f"5.{number}", 0, 8568 * n_rx)
+        text += gnb_logs.pusch(f"5.{number}", gnb_logs.fields(config), BLOCK)
+        grid = gnb_logs.dumped(config, np.ones((14, 120)), n_rx)
+        done = import_gnb(*self.capture(tmp_path, text, [grid]), tmp_path / "a")
+        assert (done.n_rx, done.scs_khz, done.carrier_prb) == (n_rx, scs, 51)
+        (pusch,) = Recording(done.paths[0]).pusch
+        assert (pusch.config.scs_khz, pusch.config.slot_number) == (scs, number)
+
+    def test_what_cannot_be_imported_is_counted(self, tmp_path, capsys):
+        """Nothing is lost in silence; the slots beside are there."""
+        text, grids = "", []
+        for frame in range(6):
+            config = self.slot(9)
+            parameters = gnb_logs.fields(config)
+            if frame in (1, 2):
+                parameters |= {"oack": 1}
+            if frame == 3:
+                parameters |= {"bg": 1}
+            text += gnb_logs.pusch(f"{frame}.9", parameters, BLOCK)
+            if frame != 4:
+                text += gnb_logs.rx_symbol(f"{frame}.9", 17136 * len(grids), 17136)
+                grids.append(gnb_logs.dumped(config, np.ones((14, 120))))
+        grids[-1][1, 3, 7] = np.nan
+        dump, log = self.capture(tmp_path, text, grids)
+        assert main(["import-gnb", str(dump), str(log), str(tmp_path / "a")]) == 0
+        said = capsys.readouterr().out
+        for reason in (
+            "1 PUSCH, 1 of them with their transport block",
+            "2 with UCI",
+            "1 with bg=1, where TS 38.212 has 2",
+            "1 of slots that were not dumped",
+            "1 with values that are not finite",
+            "grids without a PUSCH: 4",
+        ):
+            assert reason in said
+        assert len(Recording(tmp_path / "a.sigmf-meta").pusch) == 1
+
+
+class TestMistakes:
+    def refused(self, capfd, *arguments, status=2):
+        assert main(["import-gnb", *map(str, arguments)]) == status
+        said = capfd.readouterr().err
+        assert said.count("\n") == 1 and said.startswith("deeprx: ")
+        return said
+
+    def test_a_dump_that_is_shorter_than_its_log(self, tmp_path, capfd):
+        """What there is of it is imported."""
+        dump = tmp_path / "dump.bin"
+        dump.write_bytes(DUMP.read_bytes()[: 8 * 17136 * 5 + 100])
+        said = self.refused(capfd, dump, LOG, tmp_path / "a", status=1)
+        assert "ends 51396 values of 8 bytes before its log does" in said
+        recording = Recording(tmp_path / "a.sigmf-meta")
+        assert len(recording.pusch) == 4
+        assert [ok for _, ok in received(recording)].count(True) >= 3
+
+    @pytest.mark.parametrize(
+        ("dump", "log", "says"),
+        [
+            (DUMP, DUMP, "found 0 RX_SYMBOL and 0 PUSCH lines"),
+            (LOG, DUMP, "found 0 RX_SYMBOL and 0 PUSCH lines"),
+            (DUMP, "nothing.log", "cannot read the log: No such file"),
+            ("nothing.bin", LOG, "cannot read the dump: No such file"),
+            (GOLDEN, LOG, "cannot read the dump: Is a directory"),
+            (DUMP, GOLDEN, "cannot read the log: Is a directory"),
+            ("/dev/null", LOG, "found no PUSCH to import, but 7 beyond the end of the dump"),
+        ],
+    )
+    def test_other_files(self, tmp_path, capfd, dump, log, says):
+        assert says in self.refused(capfd, dump, log, tmp_path / "a")
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize(
+        ("old", "new", "says"),
+        [
+            ("sector=0 offset=17136", "sector=1 offset=17136", "found 0 and 1 in line"),
+            ("size=17136", "size=17135", "values each for the 51 PRB"),
+            ("offset=17136 size=17136", "offset=17136 size=8568", "grids of one size"),
+            ("bwp=[0, 51)", "bwp=all", "no PUSCH line says its bandwidth part: with bwp=all"),
+            ("[   106.5]", "[   106.45]", "found slot 45 of a frame"),
+            ("PUSCH: ", "PUSCH ", "found 8 RX_SYMBOL and 0 PUSCH lines"),
+            ("\n  n_id=1", "", "7 without n_id= (a log of another version?)"),
+            ("dmrs_type=1", "dmrs_type=2", "found no PUSCH to import, but 7 with DMRS type 2"),
+            ("size=17136", "size=171360000", "values each for the 51 PRB"),
+            ("offset=", "offset=99999999", "7 beyond the end of the dump"),
+        ],
+    )
+    def test_other_logs(self, tmp_path, capfd, old, new, says):
+        log = written(tmp_path, LOG.read_text().replace(old, new))
+        assert says in self.refused(capfd, DUMP, log, tmp_path / "a")
+        assert list(tmp_path.iterdir()) == [log]
+
+    def test_another_spacing_than_the_log_s(self, tmp_path, capfd):
+        said = self.refused(capfd, DUMP, LOG, tmp_path / "a", "--scs", "15")
+        assert "expected slots of 15 kHz, found slot 19 of a frame" in said
+
+    def test_a_recording_is_there(self, tmp_path, capfd):
+        there = written(tmp_path, "mine", "a.sigmf-meta")
+        for name in ("a", "a.sigmf-meta", "a.sigmf-data"):
+            said = self.refused(capfd, DUMP, LOG, tmp_path / name)
+            assert "a.sigmf-meta" in said and "is there already" in said
+        assert there.read_text() == "mine" and list(tmp_path.iterdir()) == [there]
+
+    @pytest.mark.parametrize(
+        ("change", "says"),
+        [
+            (lambda a: a.pop("deeprx:slot"), "lacks 'deeprx:slot'"),
+            (lambda a: a["deeprx:harq"].pop("rv"), "lacks 'rv'"),
+            (lambda a: a["deeprx:harq"].update(rv=4), "must be a whole number from 0 to 3"),
+            (lambda a: a.update({"deeprx:block": "x"}), "must be bytes in base64 or null"),
+            (lambda a: a.update({"deeprx:block": "aaaa"}), "expected a block of 864 bytes"),
+            (lambda a: a.update({"core:sample_count": 8567}), "expected core:sample_count 8568"),
+            (lambda a: a.update({"deeprx:crc_ok": "OK"}), "must be true or false or null"),
+            (lambda a: a["deeprx:slot"].update(n_prb=99), "must end inside its carrier"),
+            (lambda a: a["deeprx:slot"].update(colour=1), "no parameter of a slot is called"),
+            (
+                lambda a: a["deeprx:slot"]["users"][0].update(code_rate=None),
+                "expected a slot of one user with a code_rate",
+            ),
+            (lambda a: a["deeprx:slot"]["users"][0].update(tbs=8), "tbs must be 24 to"),
+        ],
+    )
+    def test_annotations(self, tmp_path, change, says):
+        done = import_gnb(DUMP, LOG, tmp_path / "a")
+        meta = json.loads(done.paths[0].read_text())
+        change(meta["annotations"][0])
+        done.paths[0].write_text(json.dumps(meta))
+        with pytest.raises(ValueError) as refused:
+            Recording(done.paths[0])
+        assert says in str(refused.value)
+        assert str(refused.value).isprintable()
