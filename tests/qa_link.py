@@ -1,0 +1,394 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bytes in, bytes out: framing and HARQ, without radio first."""
+
+import numpy as np
+import pytest
+from gnuradio.deeprx.blocks.framing import FEWEST_BYTES, MOST_BYTES, Frame, Reassembler, Segmenter
+from gnuradio.deeprx.blocks.harq import RV_ORDER, HarqSender
+
+
+def messages_of(sizes, seed=1) -> list[bytes]:
+    rng = np.random.default_rng(seed)
+    return [rng.bytes(size) for size in sizes]
+
+
+def blocks_of(messages, block_bytes) -> list[bytes]:
+    segmenter = Segmenter(block_bytes)
+    for message in messages:
+        segmenter.push(message)
+    blocks = []
+    while segmenter.queued_bytes:
+        blocks.append(segmenter.block(len(blocks), max(0, len(blocks) - 7)))
+    return blocks
+
+
+class TestFraming:
+    @pytest.mark.parametrize("block_bytes", [FEWEST_BYTES, 17, 100, 1057])
+    @pytest.mark.parametrize(
+        "sizes", [[], [0], [1], [0, 0, 0], [5000], [2000, 0, 1, 3, 1039, 1045, 0], range(200)]
+    )
+    def test_messages_of_any_size_come_back(self, block_bytes, sizes):
+        messages = messages_of(sizes)
+        blocks = blocks_of(messages, block_bytes)
+        assert all(len(block) == block_bytes for block in blocks)
+        assert (len(blocks) > 100) == (sum(sizes) + 6 * len(messages) > 100 * (block_bytes - 12))
+        reassembler = Reassembler()
+        assert [m for b in blocks for m in reassembler.add(Frame.read(b))] == messages
+        assert reassembler.messages == len(messages)
+        assert reassembler.bytes == sum(sizes)
+        assert reassembler.lost_blocks == reassembler.lost_messages == 0
+
+    @pytest.mark.parametrize("seed", range(20))
+    def test_any_order_and_repetition_changes_nothing(self, seed):
+        rng = np.random.default_rng(seed)
+        messages = messages_of(rng.integers(0, 300, 200), seed)
+        frames = [Frame.read(b) for b in blocks_of(messages, 64)]
+        order = np.argsort(np.arange(len(frames)) + rng.uniform(0, 7, len(frames)))
+        order[0], order[np.argmin(order)] = 0, order[0]  # where it begins
+        reassembler, got, repeated = Reassembler(), [], 0
+        for k in order:
+            for _ in range(rng.integers(1, 3)):
+                got += reassembler.add(frames[k])
+                repeated += 1
+        assert got == messages
+        assert reassembler.duplicates == repeated - len(frames)
+        assert reassembler.lost_blocks == 0
+
+    @pytest.mark.parametrize("seed", range(20))
+    def test_lost_blocks_are_counted_and_what_follows_is_in_order(self, seed):
+        rng = np.random.default_rng(seed)
+        messages = messages_of(rng.integers(0, 300, 300), seed)
+        blocks = blocks_of([*messages, b"end" * 400], 64)
+        lost = set(rng.choice(np.arange(len(blocks) - 40), 20, replace=False).tolist())
+        reassembler, got = Reassembler(), []
+        for k, block in enumerate(blocks):
+            if k not in lost:
+                got += reassembler.add(Frame.read(block))
+        assert got[-1] == b"end" * 400
+        rest = iter(messages)
+        assert all(message in rest for message in got[:-1])  # a part of them, in order
+        assert len(got) + reassembler.lost_messages == len(messages) + 1
+        assert reassembler.lost_blocks == len(lost)
+        assert 0 < reassembler.lost_messages < 200
+
+    def test_numbers_wrap(self):
+        segmenter, reassembler = Segmenter(32), Reassembler()
+        messages = [k.to_bytes(4, "big") for k in range(70_000)]
+        for k, message in enumerate(messages):
+            segmenter.push(message)
+            assert reassembler.add(Frame.read(segmenter.block(k, k))) == [message]
+        assert reassembler.blocks == 70_000
+        assert reassembler.lost_blocks == reassembler.lost_messages == reassembler.duplicates == 0
+
+    def test_a_block_is_lost_across_the_wrap(self):
+        segmenter, reassembler, got = Segmenter(32), Reassembler(), []
+        for k in range(65_530, 65_545):
+            segmenter.push(bytes([k % 256]))
+            block = segmenter.block(k, max(65_530, k - 3))
+            if k not in (65_535, 65_536):
+                got += reassembler.add(Frame.read(block))
+        assert b"".join(got) == bytes(
+            k % 256 for k in range(65_530, 65_545) if k not in (65_535, 65_536)
+        )
+        assert (reassembler.lost_blocks, reassembler.lost_messages) == (2, 2)
+
+    def test_padding_says_what_is_lost_and_holds_nothing(self):
+        segmenter, reassembler = Segmenter(32), Reassembler()
+        for k in range(3):
+            segmenter.push(bytes([k]))
+            block = segmenter.block(k, 0)
+            if k != 1:
+                last = reassembler.add(Frame.read(block))
+        assert last == []  # waits for the second one
+        assert segmenter.queued_bytes == 0
+        assert reassembler.add(Frame.read(segmenter.block(3, 3))) == [b"\2"]
+        assert (reassembler.lost_blocks, reassembler.blocks, reassembler.duplicates) == (1, 2, 0)
+
+    def test_a_receiver_that_comes_late_begins_with_the_next_message(self):
+        blocks = blocks_of(messages_of([500, 10, 20]), 64)
+        reassembler = Reassembler()
+        got = [m for b in blocks[3:] for m in reassembler.add(Frame.read(b))]
+        assert [len(m) for m in got] == [10, 20]
+
+    def test_after_a_restart_a_new_stream_is_read(self):
+        reassembler = Reassembler()
+        for _ in range(2):
+            for block in blocks_of(messages_of([500, 10]), 64)[:3]:
+                assert reassembler.add(Frame.read(block)) == []
+            reassembler.restart()
+        blocks = blocks_of([b"a" * 100, b"b"], 64)
+        assert [m for b in blocks for m in reassembler.add(Frame.read(b))] == [b"a" * 100, b"b"]
+        assert reassembler.lost_messages == 0
+
+    @pytest.mark.parametrize("seed", range(50))
+    def test_any_bytes_are_read_or_refused(self, seed):
+        rng = np.random.default_rng(seed)
+        reassembler, refused = Reassembler(), 0
+        for _ in range(200):
+            block = bytearray(rng.bytes(rng.integers(0, 80)))
+            block[: rng.integers(0, 12)] = bytes(12)[: rng.integers(0, 12)]
+            try:
+                frame = Frame.read(bytes(block))
+            except ValueError as error:
+                assert "\n" not in str(error)
+                refused += 1
+                continue
+            for message in reassembler.add(frame):
+                assert isinstance(message, bytes)
+        assert refused
+
+    def test_too_much_is_refused_in_one_line(self):
+        with pytest.raises(ValueError, match="block_bytes must be at least 13, got 12"):
+            Segmenter(12)
+        with pytest.raises(ValueError, match=f"at most {MOST_BYTES} bytes, got {MOST_BYTES + 1}"):
+            Segmenter(13).push(bytes(MOST_BYTES + 1))
+
+
+class Air:
+    """Sender, chain and receiver without radio: the chain holds `depth` slots back; channel(slot,
+    attempt) says what becomes of a transmission: "ack", "nack" or None, where it is dropped.
+    """
+
+    def __init__(self, channel, depth=2, block_bytes=64, **harq):
+        self.segmenter = Segmenter(block_bytes)
+        self.sender = HarqSender(self.segmenter, **harq)
+        self.reassembler = Reassembler()
+        self.channel, self.depth = channel, depth
+        self.chain, self.sent, self.got = [], [], []
+        self.verdicts = lambda verdicts: verdicts  # what the way back makes of them
+        self.stalls = 0
+
+    def run(self, limit=10_000):
+        """Until nothing is left to be done; the chain stands still where nothing pushes it."""
+        for _ in range(limit):
+            transmission = self.sender.next()
+            if transmission is not None:
+                self.sent.append(transmission)
+                self.chain.append(transmission)
+            if len(self.chain) > self.depth:
+                self.receive(self.chain.pop(0))
+            elif transmission is None:
+                if self.sender.idle and not self.segmenter.queued_bytes:
+                    return self.got
+                self.stalls += 1
+                self.sender.expire()
+        raise AssertionError("it did not end")
+
+    def receive(self, sent):
+        fate = self.channel(sent)
+        verdicts = []
+        if fate is not None:
+            if fate == "ack":
+                self.got += self.reassembler.add(Frame.read(sent.block))
+            verdicts = [(sent.slot_index, fate == "ack")]
+        for slot_index, ack in self.verdicts(verdicts):
+            self.sender.verdict(slot_index, ack)
+
+
+def perfect(sent):
+    return "ack"
+
+
+class TestHarq:
+    @pytest.mark.parametrize("processes", [3, 4, 8, 16])
+    def test_without_errors_each_block_is_sent_once(self, processes):
+        air = Air(perfect, processes=processes)
+        messages = messages_of([3000, 0, 2000])
+        for message in messages:
+            air.segmenter.push(message)
+        assert air.run() == messages
+        assert air.sender.blocks == air.sender.acknowledged == air.reassembler.blocks == 97
+        assert [t.slot_index for t in air.sent] == list(range(len(air.sent)))
+        assert all(t.new_data and t.rv == 0 for t in air.sent)
+        assert all(t.process == t.slot_index % processes for t in air.sent)
+        assert air.sender.padding == processes - 1  # which pushes the last ones out
+        assert air.sender.retransmissions == air.stalls == air.sender.unreported == 0
+
+    def test_what_fails_is_sent_again_with_other_redundancy(self):
+        air = Air(lambda sent: "ack" if sent.rv == RV_ORDER[3] else "nack", processes=4)
+        air.segmenter.push(bytes(1000))
+        assert air.run() == [bytes(1000)]
+        data = [t for t in air.sent if t.block[4:8] != bytes(4)]
+        for process in range(4):
+            mine = [t for t in data if t.process == process]
+            assert [t.rv for t in mine] == [0, 2, 3, 1] * (len(mine) // 4)
+            assert [t.new_data for t in mine] == [True, False, False, False] * (len(mine) // 4)
+            assert [t.slot_index for t in mine] == list(range(process, 4 * len(mine), 4))
+            for attempt in range(len(mine)):
+                assert mine[attempt].block == mine[attempt // 4 * 4].block
+        assert air.sender.first_failures == air.sender.blocks
+        assert air.sender.retransmissions == 3 * air.sender.blocks
+        assert air.sender.lost == 0
+
+    @pytest.mark.parametrize("transmissions", [1, 2, 4])
+    def test_a_block_that_never_arrives_is_given_up_and_counted(self, transmissions):
+        attempts = []
+
+        def channel(sent):
+            if Frame.read(sent.block).sequence == 5 and Frame.read(sent.block).content:
+                attempts.append(sent)
+                return "nack"
+            return "ack"
+
+        air = Air(channel, processes=4, transmissions=transmissions)
+        messages = [bytes([k]) * 40 for k in range(30)]
+        for message in messages:
+            air.segmenter.push(message)
+        got = air.run()
+        assert len(attempts) == transmissions
+        assert air.sender.lost == air.reassembler.lost_blocks == 1
+        assert air.sender.acknowledged == air.sender.blocks - 1
+        assert len(got) + air.reassembler.lost_messages == 30
+        assert got == [m for m in messages if m in got] and got[-1] == messages[-1]
+        assert 1 <= air.reassembler.lost_messages <= 3
+
+    def test_the_last_block_that_is_lost_is_counted_at_the_receiver(self):
+        air = Air(lambda sent: "nack" if sent.block[4:8] != bytes(4) else "ack", processes=4)
+        air.segmenter.push(b"x")
+        assert air.run() == []
+        assert air.sender.lost == air.reassembler.lost_blocks == 1
+        assert air.sender.idle
+
+    @pytest.mark.parametrize("seed", range(30))
+    def test_whatever_the_channel_does_nothing_is_out_of_order_or_uncounted(self, seed):
+        rng = np.random.default_rng(seed)
+        p = rng.dirichlet([3, 2, 0.5])
+        air = Air(
+            lambda sent: rng.choice(np.array(["ack", "nack", None], object), p=p),
+            depth=int(rng.integers(0, 4)),
+            block_bytes=int(rng.integers(13, 120)),
+            processes=int(rng.integers(5, 17)),
+            transmissions=int(rng.integers(1, 7)),
+        )
+        messages = messages_of(rng.integers(0, 200, 60), seed)
+        for message in messages:
+            air.segmenter.push(message)
+        got = air.run(100_000)
+        assert air.sender.lost == air.reassembler.lost_blocks
+        assert air.sender.acknowledged == air.reassembler.blocks
+        if air.sender.lost == 0:
+            assert got == messages
+        rest = iter(messages)
+        assert all(message in rest for message in got)
+
+    @pytest.mark.parametrize("seed", range(30))
+    def test_whatever_happens_to_verdicts_nothing_is_out_of_order_or_twice(self, seed):
+        rng = np.random.default_rng(seed)
+        air = Air(lambda sent: "ack" if rng.random() < 0.7 else "nack", processes=8)
+        late = []
+
+        def way_back(verdicts):
+            """Some are lost, some come late, some come twice, and some are of no slot."""
+            for verdict in verdicts:
+                fate = rng.choice(
+                    ["arrives", "is lost", "is late", "twice"], p=[0.7, 0.1, 0.1, 0.1]
+                )
+                if fate == "arrives" or fate == "twice":
+                    yield verdict
+                if fate == "is late" or fate == "twice":
+                    late.append(verdict)
+            while late and rng.random() < 0.3:
+                yield late.pop(int(rng.integers(len(late))))
+            if rng.random() < 0.1:
+                yield int(rng.integers(10**6, 2**63)), bool(rng.integers(2))
+
+        air.verdicts = way_back
+        messages = messages_of(rng.integers(0, 200, 60), seed)
+        for message in messages:
+            air.segmenter.push(message)
+        got = air.run(100_000)
+        assert air.sender.lost >= air.reassembler.lost_blocks  # a lost ACK's block did arrive
+        assert air.reassembler.blocks + air.reassembler.lost_blocks == air.sender.blocks
+        rest = iter(messages)
+        assert all(message in rest for message in got)
+        if not air.reassembler.lost_blocks:
+            assert got == messages
+
+    def test_a_verdict_of_a_later_slot_says_that_earlier_ones_are_lost(self):
+        segmenter = Segmenter(64)
+        sender = HarqSender(segmenter, processes=4)
+        segmenter.push(bytes(1000))
+        first = [sender.next() for _ in range(4)]
+        assert sender.next() is None and sender.waiting == 0
+        sender.verdict(2, True)
+        again = [sender.next(), sender.next()]
+        assert [t.block for t in again] == [t.block for t in first[:2]]
+        assert all(t.new_data and t.rv == 0 for t in again)  # the decoder knows nothing of them
+        assert sender.unreported == 2
+        sender.verdict(0, True)  # and yet it comes, late: the block is not sent a third time
+        sender.verdict(4, False)
+        sender.verdict(5, False)
+        sender.verdict(3, True)
+        sent = [sender.next() for _ in range(4)]
+        assert not {t.block for t in sent[:3]} & {t.block for t in first}
+        assert (sent[3].block, sent[3].rv, sent[3].new_data) == (first[1].block, 2, False)
+        assert sender.acknowledged == 3
+
+    def test_what_the_decoder_did_not_keep_is_new_data_again(self):
+        segmenter = Segmenter(64)
+        sender = HarqSender(segmenter, processes=1)
+        segmenter.push(b"x")
+        sent = []
+        for received in (True, False, True, True):
+            sent.append(sender.next())
+            sender.verdict(len(sent) - 1, False, received)
+        assert [(t.rv, t.new_data) for t in sent] == [(0, True), (2, False), (0, True), (2, False)]
+
+    def test_where_no_verdict_comes_the_oldest_slot_expires(self):
+        segmenter = Segmenter(64)
+        sender = HarqSender(segmenter, processes=2, transmissions=2)
+        segmenter.push(b"x")
+        first, padding = sender.next(), sender.next()
+        assert not Frame.read(padding.block).content
+        assert sender.next() is None
+        assert sender.expire() == 0
+        assert sender.next().block == first.block
+        assert sender.next() is None
+        assert sender.expire() == 1
+        assert not Frame.read(sender.next().block).content
+        assert sender.expire() == 2
+        assert Frame.read(sender.next().block).base == 1  # which says that it comes no more
+        assert sender.lost == 1 and not sender.idle
+
+    def test_verdicts_of_slots_that_were_not_sent_change_nothing(self):
+        segmenter = Segmenter(64)
+        sender = HarqSender(segmenter, processes=1)
+        segmenter.push(b"x")
+        for slot_index in (0, 5, 2**64 - 1):
+            sender.verdict(slot_index, True)
+        assert sender.next().slot_index == 0
+        assert sender.next() is None and not sender.idle
+        for ack in (True, False, True):
+            sender.verdict(0, ack)
+        assert sender.next() is None
+        assert sender.idle and sender.acknowledged == 1
+
+    def test_nothing_is_sent_where_there_is_nothing(self):
+        segmenter = Segmenter(64)
+        sender = HarqSender(segmenter)
+        assert sender.next() is None and sender.idle and sender.waiting is None
+        segmenter.push(b"")
+        assert sender.next() is not None
+
+    def test_what_is_sent_depends_on_verdicts_alone(self):
+        sequences = []
+        for depth in (0, 2, 5):
+            air = Air(
+                lambda sent: "nack" if sent.slot_index % 5 == 0 else "ack", depth, processes=8
+            )
+            air.segmenter.push(bytes(5000))
+            air.run()
+            sequences.append(air.sent)
+        assert sequences[0] == sequences[1] == sequences[2]
+
+    @pytest.mark.parametrize(
+        ("parameters", "says"),
+        [
+            ({"processes": 0}, "processes must be 1 to 16, got 0"),
+            ({"processes": 17}, "processes must be 1 to 16, got 17"),
+            ({"transmissions": 0}, "transmissions must be 1 to 16, got 0"),
+        ],
+    )
+    def test_bad_parameters_say_what_is_wrong(self, parameters, says):
+        with pytest.raises(ValueError, match=says):
+            HarqSender(Segmenter(64), **parameters)
