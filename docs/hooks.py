@@ -290,6 +290,12 @@ def stats() -> str:
     return "\n".join(_fields(STATS))
 
 
+def acks() -> str:
+    from gnuradio.deeprx.blocks.messages import ACKS
+
+    return "\n".join(_fields(ACKS))
+
+
 def telemetry() -> str:
     from gnuradio.deeprx.telemetry.pubsub import TELEMETRY
 
@@ -320,6 +326,7 @@ INSERTS = {
     "deeprx.json": model_json,
     "deeprx.Engine": engine,
     "stats": stats,
+    "acks": acks,
     "telemetry": telemetry,
     "sigmf annotation": sigmf_annotation,
     "sigmf slot": sigmf_slot,

@@ -22,7 +22,10 @@ from gnuradio.deeprx.telemetry.source import Source
 from rich.console import Console
 from telemetry_reports import made
 
+from deeprx_common.pusch import SlotConfig, User
+
 SLOT = {"n_prb": 6, "modulation": "QPSK"}
+LINK_SLOT = SlotConfig(n_prb=6, users=(User(mcs=14),))
 
 
 class _Clock:
@@ -45,6 +48,13 @@ def _alone(block):
     return block, block
 
 
+def _link_transmitter():
+    """Of which slot 0 is under way."""
+    transmitter = deeprx.link_transmitter(LINK_SLOT, processes=1)
+    transmitter._sender.push(b"x")
+    return transmitter, transmitter._sender
+
+
 # name: makes a block, and the block in it that has the port
 PORTS: dict[str, Callable] = {
     "slot_probe.stats": _probe,
@@ -53,6 +63,9 @@ PORTS: dict[str, Callable] = {
     ),
     "slot_probe.system": _probe,
     "timed_burst.async_msgs": lambda: _alone(timed_burst(0, _Clock())),
+    "link_transmitter.pdus": _link_transmitter,
+    "link_transmitter.acks": _link_transmitter,
+    "link_receiver.blocks": lambda: _alone(deeprx.link_receiver(LINK_SLOT)),
     "receiver.model": lambda: _alone(deeprx.receiver("baseline-lmmse", **SLOT)),
 }
 
@@ -69,14 +82,16 @@ def storm(name: str) -> None:
     block, handler = PORTS[name]()
     top = gr.top_block()
     signature = block.input_signature()
-    size = signature.sizeof_stream_item(0)
     for port in range(signature.min_streams()):
+        size = signature.sizeof_stream_item(0)
         top.connect(blocks.null_source(size), blocks.throttle(size, 1e3), (block, port))
     if block.output_signature().min_streams():
         top.connect(block, blocks.null_sink(block.output_signature().sizeof_stream_item(0)))
     told = blocks.message_debug()
     if name == "receiver.model":
         top.msg_connect(block, "stats", told, "store")
+    if name.startswith("link_"):
+        top.msg_connect(block, "status", told, "store")
     top.start()
     for k, (_, message) in enumerate(messages()):
         post(name, handler, message)
@@ -115,6 +130,15 @@ def _good(name: str, block, told) -> tuple[object, Callable[[], bool]]:
         codes = dictionary(event_code=pmt.list1(pmt.intern("good")))
         event = pmt.cons(pmt.intern("uhd_async_msg"), codes)
         return event, lambda: block.events["good"] == 1
+    if name == "link_transmitter.pdus":
+        queued = block.statistics()["queued_bytes"]
+        return SCALARS["PDU"], lambda: block.statistics()["queued_bytes"] > queued
+    if name == "link_transmitter.acks":
+        good = dictionary(slot_index=0, ack=True)
+        return good, lambda: block.statistics()["acknowledged"] == 1
+    if name == "link_receiver.blocks":
+        good = dictionary(slot_index=2**40, crc_ok=False)
+        return pmt.cons(good, pmt.cdr(SCALARS["PDU"])), lambda: block._last == 2**40
     return pmt.intern(deeprx.model_path("baseline-sure")), lambda: "baseline-sure" in _loaded(told)
 
 
@@ -167,7 +191,7 @@ SCALARS = {
 }
 _KEYS = (
     "slot_index", "inference_ns", "cpu_ns", "queue_depth", "flop_per_slot", "model", "model_sha256",
-    "engine", "dropped", "model_error", "path", "at_slot",
+    "engine", "dropped", "model_error", "path", "at_slot", "ack", "received",
 )  # fmt: skip
 _GOOD = {"slot_index": 1, "inference_ns": 1000}
 
@@ -182,6 +206,9 @@ def messages() -> Iterator[tuple[str, object]]:
         yield f"key {name}", pmt.dict_add(dictionary(**_GOOD), value, value)
         event = pmt.cons(pmt.intern("uhd_async_msg"), dictionary(event_code=pmt.list1(value)))
         yield f"event {name}", event
+        for key in ("slot_index", "crc_ok", "new_data"):
+            good = {"slot_index": 1, "crc_ok": True, key: value}
+            yield f"block's {key} {name}", pmt.cons(dictionary(**good), pmt.cdr(SCALARS["PDU"]))
 
 
 def monitored(data: bytes, source: Source | None = None) -> str:

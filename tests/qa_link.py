@@ -1,10 +1,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Bytes in, bytes out: framing and HARQ, without radio first."""
 
+import socket
+import time
+from contextlib import contextmanager
+
 import numpy as np
+import pmt
 import pytest
+from gnuradio import blocks, deeprx, gr, network
 from gnuradio.deeprx.blocks.framing import FEWEST_BYTES, MOST_BYTES, Frame, Reassembler, Segmenter
+from gnuradio.deeprx.blocks.guarded import SelfKeeping
 from gnuradio.deeprx.blocks.harq import RV_ORDER, HarqSender
+from qa_messages import MESSAGES
+
+from deeprx_common.pusch import SlotConfig, User
 
 
 def messages_of(sizes, seed=1) -> list[bytes]:
@@ -392,3 +402,270 @@ class TestHarq:
     def test_bad_parameters_say_what_is_wrong(self, parameters, says):
         with pytest.raises(ValueError, match=says):
             HarqSender(Segmenter(64), **parameters)
+
+
+@contextmanager
+def running(top):
+    top.start()
+    try:
+        yield
+    finally:
+        top.stop()
+        top.wait()
+
+
+class Chain(SelfKeeping, gr.basic_block):
+    """From a link_transmitter's blocks to a link_receiver's: tb_source to tb_decoder without radio.
+
+    fate: of a PDU's metadata and block, "ack", "nack" or None, where the slot is dropped. It holds
+    `depth` slots back.
+    """
+
+    def __init__(self, fate=lambda given, block: "ack", depth=2):
+        super().__init__("Chain", None, None)
+        self.fate, self.depth = fate, depth
+        self.slots, self.held = [], []
+        self.message_port_register_in(pmt.intern("pdus"))
+        self.message_port_register_out(pmt.intern("blocks"))
+        self.set_msg_handler(pmt.intern("pdus"), self._on_pdu)
+
+    def _on_pdu(self, message):
+        given = pmt.to_python(pmt.car(message))
+        assert given["slot_index"] == len(self.slots)
+        self.slots.append(given)
+        self.held.append((given, bytes(pmt.u8vector_elements(pmt.cdr(message)))))
+        if len(self.held) > self.depth:
+            given, block = self.held.pop(0)
+            fate = self.fate(given, block)
+            if fate:
+                given |= {"crc_ok": fate == "ack"}
+                meta = pmt.dict_add(
+                    pmt.to_pmt(given),
+                    pmt.intern("slot_index"),
+                    pmt.from_uint64(given["slot_index"]),
+                )
+                vector = pmt.init_u8vector(len(block), list(block))
+                self.message_port_pub(pmt.intern("blocks"), pmt.cons(meta, vector))
+
+
+class Collector(SelfKeeping, gr.basic_block):
+    """Keeps messages: the bytes of PDUs, other ones as Python has them."""
+
+    def __init__(self):
+        super().__init__("Collector", None, None)
+        self.messages = []
+        self.message_port_register_in(pmt.intern("in"))
+        self.set_msg_handler(pmt.intern("in"), self._on_message)
+
+    def _on_message(self, message):
+        is_pdu = pmt.is_pair(message) and pmt.is_u8vector(pmt.cdr(message))
+        content = pmt.u8vector_elements(pmt.cdr(message)) if is_pdu else pmt.to_python(message)
+        self.messages.append(bytes(content) if is_pdu else content)
+
+
+SLOT = SlotConfig(n_prb=6, users=(User(tbs=8 * 200),))
+
+
+class Link(gr.top_block):
+    def __init__(self, chain, **options):
+        super().__init__("link", catch_exceptions=True)
+        self.transmitter = deeprx.link_transmitter(SLOT, **options)
+        self.receiver = deeprx.link_receiver(SLOT)
+        self.chain, self.pdus, self.status = chain, Collector(), Collector()
+        self.msg_connect(self.transmitter, "blocks", chain, "pdus")
+        self.msg_connect(chain, "blocks", self.receiver, "blocks")
+        self.msg_connect(self.receiver, "acks", self.transmitter, "acks")
+        self.msg_connect(self.receiver, "pdus", self.pdus, "in")
+        for block in (self.transmitter, self.receiver):
+            self.msg_connect(block, "status", self.status, "in")
+
+    def post(self, payload):
+        vector = pmt.init_u8vector(len(payload), list(payload))
+        pdu = pmt.cons(pmt.make_dict(), vector)
+        self.transmitter._sender.to_basic_block()._post(pmt.intern("pdus"), pdu)
+
+    def run_until(self, done, seconds=30):
+        deadline = time.monotonic() + seconds
+
+        def enough():
+            assert time.monotonic() < deadline, "it does not end"
+            return done()
+
+        deeprx.run_flowgraph(self, enough, every_s=0.02)
+
+
+class Source(SelfKeeping, gr.basic_block):
+    """Posts PDUs when the flowgraph starts."""
+
+    def __init__(self, messages):
+        super().__init__("Source", None, None)
+        self._messages = messages
+        self.message_port_register_out(pmt.intern("pdus"))
+
+    def start(self):
+        for text in self._messages:
+            pdu = pmt.cons(pmt.make_dict(), pmt.init_u8vector(len(text), list(text)))
+            self.message_port_pub(pmt.intern("pdus"), pdu)
+        return super().start()
+
+
+def scattered(share, seed=1):
+    """A fate: this share of the transmissions fails."""
+    rng = np.random.default_rng(seed)
+    return lambda given, block: "nack" if rng.random() < share else "ack"
+
+
+class TestBlocks:
+    def test_messages_arrive_in_order_though_a_third_of_the_transmissions_fail(self):
+        messages = messages_of(np.random.default_rng(1).integers(0, 1500, 100))
+        top = Link(Chain(scattered(0.3)), transmissions=16)
+        top.msg_connect(Source(messages), "pdus", top.transmitter, "pdus")
+        top.run_until(lambda: len(top.pdus.messages) == 100 and top.transmitter.idle())
+        assert top.pdus.messages == messages
+        sent, got = top.transmitter.statistics(), top.receiver.statistics()
+        assert sent["blocks"] == sent["acknowledged"] == got["blocks"] > 300
+        assert 0.2 < sent["first_failures"] / sent["blocks"] < 0.4
+        assert sent["lost_blocks"] == got["lost_blocks"] == sent["queued_bytes"] == 0
+        assert got["bytes"] == sum(map(len, messages))
+        air_s = got["slots"] * SLOT.slot_s
+        assert got["goodput_bit_per_s"] == pytest.approx(8 * got["bytes"] / air_s)
+        assert [m for m in top.status.messages if "goodput_bit_per_s" in m]
+        assert top.status.messages[-1]["acknowledged"] == sent["blocks"]  # when all had arrived
+
+    def test_a_loss_is_counted_and_what_follows_arrives_in_order(self):
+        messages = messages_of([250] * 60)
+
+        def fate(given, block):
+            frame = Frame.read(block)
+            return "nack" if frame.content and frame.sequence == 5 else "ack"
+
+        top = Link(Chain(fate))
+        top.msg_connect(Source(messages), "pdus", top.transmitter, "pdus")
+        top.run_until(lambda: top.transmitter.idle() and messages[-1] in top.pdus.messages)
+        sent, got = top.transmitter.statistics(), top.receiver.statistics()
+        assert sent["lost_blocks"] == got["lost_blocks"] == 1
+        assert 1 <= got["lost_messages"] <= 2
+        assert got["lost_messages"] + len(top.pdus.messages) == 60
+        assert top.pdus.messages == [m for m in messages if m in top.pdus.messages]
+
+    def test_a_stream_of_bytes_is_sent_to_its_last_one_and_waits_for_the_link(self):
+        content = np.random.default_rng(2).bytes(700_001)
+        top = Link(Chain(scattered(0.1)), bytes_input=True, transmissions=16)
+        top.connect(blocks.vector_source_b(list(content)), top.transmitter)
+        top.run_until(
+            lambda: top.receiver.statistics()["bytes"] == len(content) and top.transmitter.idle()
+        )
+        assert b"".join(top.pdus.messages) == content
+        assert max(map(len, top.pdus.messages)) == 1024
+
+    def test_through_udp(self):
+        sent, received = udp(), udp()
+        messages = messages_of([1, 1400, 60, 5000] * 4)
+        top = Link(Chain(scattered(0.2)), transmissions=16)
+        port = sent.getsockname()[1]
+        sent.close()
+        source = network.socket_pdu("UDP_SERVER", "127.0.0.1", str(port), 10000, False)
+        sink = network.socket_pdu(
+            "UDP_CLIENT", "127.0.0.1", str(received.getsockname()[1]), 10000, False
+        )
+        top.msg_connect(source, "pdus", top.transmitter, "pdus")
+        top.msg_connect(top.receiver, "pdus", sink, "pdus")
+        with running(top), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
+            for message in messages:
+                out.sendto(message, ("127.0.0.1", port))
+            assert [received.recv(10000) for _ in messages] == messages
+
+    def test_a_slot_whose_verdict_never_comes_is_sent_again_after_a_while(self, capfd):
+        silent = [True]
+        top = Link(Chain(lambda *_: None if silent[0] else "ack"), timeout_s=0.2, processes=4)
+        top.msg_connect(Source([b"x" * 150]), "pdus", top.transmitter, "pdus")
+
+        def done():
+            if len(top.chain.slots) == 5:
+                silent[0] = False
+            return top.transmitter.idle() and top.pdus.messages
+
+        top.run_until(done)
+        assert top.pdus.messages == [b"x" * 150]
+        assert top.transmitter.statistics()["unreported_slots"] >= 1
+        time.sleep(0.2)  # the logger has a thread of its own
+        assert "slot 0 counts as lost: no ACK for 0.2 s" in "".join(capfd.readouterr())
+
+    def test_a_transmitter_that_starts_again_is_read_from_its_beginning(self):
+        receiver = deeprx.link_receiver(SLOT)
+        pdus, acks = Collector(), Collector()
+        top = gr.top_block()
+        top.msg_connect(receiver, "pdus", pdus, "in")
+        top.msg_connect(receiver, "acks", acks, "in")
+        with running(top):
+            for _ in range(2):
+                for k, block in enumerate(blocks_of([b"a" * 300, b"b"], 200)[:2] * 2):
+                    meta = {"slot_index": k, "crc_ok": True}
+                    pdu = pmt.cons(pmt.to_pmt(meta), pmt.init_u8vector(200, list(block)))
+                    receiver.to_basic_block()._post(pmt.intern("blocks"), pdu)
+            wait_for(lambda: len(acks.messages) == 8)
+        assert pdus.messages == [b"a" * 300, b"b"] * 2
+        assert all(ack["ack"] and ack["received"] for ack in acks.messages)
+        statistics = receiver.statistics()
+        assert statistics["duplicate_blocks"] == 4 and statistics["lost_messages"] == 0
+        assert statistics["air_s"] == pytest.approx(8e-3)
+
+    def test_a_block_of_another_transmitter_is_a_line(self, capfd):
+        receiver = deeprx.link_receiver(SLOT)
+        top, acks = gr.top_block(), Collector()
+        top.msg_connect(receiver, "acks", acks, "in")
+        with running(top):
+            meta = pmt.to_pmt({"slot_index": 0, "crc_ok": True})
+            pdu = pmt.cons(meta, pmt.init_u8vector(200, [255] * 200))
+            receiver.to_basic_block()._post(pmt.intern("blocks"), pdu)
+            wait_for(lambda: acks.messages)
+            wait_for(lambda: receiver.statistics()["foreign_blocks"] == 1)
+        time.sleep(0.2)  # the logger has a thread of its own
+        says = "slot 0: the block holds no frame of a link transmitter"
+        assert says in "".join(capfd.readouterr())
+
+    def test_anything_on_the_ports_is_a_line_and_the_link_goes_on(self, capfd):
+        top = Link(Chain())
+        ports = (top.transmitter._sender, "pdus"), (top.transmitter._sender, "acks")
+        with running(top):
+            for block, port in (*ports, (top.receiver, "blocks")):
+                for message in MESSAGES:
+                    block.to_basic_block()._post(pmt.intern(port), message)
+            top.post(b"still here")
+            wait_for(lambda: b"still here" in top.pdus.messages)
+        time.sleep(0.2)
+        text = "".join(capfd.readouterr())
+        assert "message ignored: expected a" in text
+        assert "Traceback" not in text and "\x1b[31m/" not in text
+
+    @pytest.mark.parametrize(
+        ("options", "says"),
+        [
+            ({"processes": 17}, "processes must be 1 to 16, got 17"),
+            ({"transmissions": 0}, "transmissions must be 1 to 16, got 0"),
+            ({"timeout_s": 0}, "timeout_s must be above 0 s, got 0"),
+            (
+                {"slot": SlotConfig(users=(User(tbs=96),))},
+                "block_bytes must be at least 13, got 12",
+            ),
+            ({"slot": SlotConfig()}, "a transport block needs an MCS or a code rate, got neither"),
+        ],
+    )
+    def test_bad_parameters_say_what_is_wrong(self, options, says):
+        with pytest.raises(ValueError, match=says):
+            deeprx.link_transmitter(**{"slot": SLOT} | options)
+
+
+def wait_for(condition, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.01)
+
+
+def udp() -> socket.socket:
+    """A socket on a free port of this machine."""
+    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    made.bind(("127.0.0.1", 0))
+    made.settimeout(20)
+    return made

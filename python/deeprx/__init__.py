@@ -12,6 +12,8 @@ from deeprx_common.slot import SlotConfig
 _HOMES = {
     "Engine": "deeprx_python",
     "aligned_front_end": "blocks.front_end",
+    "link_receiver": "blocks.link_receiver",
+    "link_transmitter": "blocks.link_transmitter",
     "radio_impairments": "radio.impairments",
     "receiver": "deeprx_python",
     "receiver_controller": "blocks.receiver_controller",

@@ -6,13 +6,13 @@ A kind is asked for before each access: what PMT raises holds the text of the wh
 write that of one nested deeply ends the process.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pmt
 
 from deeprx_common import report
 from deeprx_common.printable import printable
-from deeprx_common.schema import INDEX, LONGEST, TEXT, check, parse_json, whole
+from deeprx_common.schema import FLAG, INDEX, LONGEST, TEXT, Field, check, parse_json, whole
 
 from .guarded import MessageError
 
@@ -34,6 +34,19 @@ STATS = {
     "model_replaced": TEXT.of("Which request was replaced by a newer one before it began.", True),
     "model_lost": TEXT.of("What happened to the jail of the model that receives.", True),
 }
+BLOCKS = {
+    "slot_index": INDEX.of("Of the slot."),
+    "crc_ok": FLAG.of("Whether the block's CRC is right."),
+    "new_data": FLAG.of("Whether it was its first transmission.", True),
+    "dropped": TEXT.of("Why nothing could be decoded.", True),
+}
+ACKS = {
+    "slot_index": INDEX.of("Of the slot."),
+    "ack": FLAG.of("Whether its block arrived: the CRC is right."),
+    "received": FLAG.of(
+        "Whether the decoder kept what came, to combine it; if not, it needs new data.", True
+    ),
+}
 MOST = 1000  # entries of a dictionary, and members of a list, that are looked at
 
 
@@ -47,14 +60,42 @@ def read_stats(message) -> dict:
         raise MessageError(
             f"expected a dictionary of a receiver's port stats, found {shown(message)}"
         )
-    fields = {key: _scalar(value) for key, value in _entries(message) if key in STATS}
-    try:
-        check(fields, STATS, "stats")
-    except ValueError as error:
-        raise MessageError(str(error)) from None
+    fields = _checked(message, STATS, "stats")
     if not fields or ("inference_ns" in fields and "slot_index" not in fields):
         raise MessageError("stats: expected a slot_index, model_loaded or model_error")
     return fields
+
+
+def read_ack(message) -> dict:
+    """A message of link_receiver's port `acks`: the keys of ACKS. Raises MessageError."""
+    if not pmt.is_dict(message) or pmt.is_null(message):
+        raise MessageError(f"expected a dictionary of a link receiver, found {shown(message)}")
+    return _checked(message, ACKS, "acks")
+
+
+def read_block(message) -> tuple[dict, bytes]:
+    """A message of tb_decoder's port `blocks`: the keys of BLOCKS, and the block's bytes. Raises
+    MessageError.
+    """
+    block = read_pdu(message)
+    return _checked(pmt.car(message), BLOCKS, "blocks"), block
+
+
+def read_pdu(message) -> bytes:
+    """A PDU's bytes. Raises MessageError where it is none of bytes."""
+    if not pmt.is_pair(message) or not pmt.is_u8vector(pmt.cdr(message)):
+        raise MessageError(f"expected a PDU of bytes, found {shown(message)}")
+    return bytes(pmt.u8vector_elements(pmt.cdr(message)))
+
+
+def _checked(message, fields: Mapping[str, Field], where: str) -> dict:
+    """The keys of a dictionary that are declared."""
+    values = {key: _scalar(value) for key, value in _entries(message) if key in fields}
+    try:
+        check(values, fields, where)
+    except ValueError as error:
+        raise MessageError(str(error)) from None
+    return values
 
 
 def read_report(message) -> dict:

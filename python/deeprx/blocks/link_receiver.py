@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""link_receiver: decoded transport blocks in, the bytes of a link_transmitter out, in order."""
+
+import threading
+
+import pmt
+from gnuradio import gr
+
+from deeprx_common.pusch import SlotConfig
+
+from .framing import Frame, Reassembler
+from .guarded import MessageError, SelfKeeping
+from .messages import read_block
+
+STATUS_SLOTS = 100  # between two messages of status
+
+
+class link_receiver(SelfKeeping, gr.basic_block):
+    """Gives the messages of a link_transmitter back in order, and acknowledges their blocks.
+
+    Message port in `blocks`: of tb_decoder, a PDU for each slot. Message port out `acks`: for each
+    a dictionary of slot_index, ack, and received (whether the decoder kept what came). Message port
+    out `pdus`: the messages in order, each once. One that a lost block held a part of is missing,
+    and counted. Message port out `status`: a dictionary of statistics(), every 100 slots and
+    whenever a block was lost.
+
+    A slot_index that goes back is a transmitter that started again: what was incomplete then is
+    forgotten.
+
+    slot: for the air time of a slot.
+    """
+
+    def __init__(self, slot: SlotConfig):
+        super().__init__("Link receiver", None, None)
+        self._slot_s = slot.slot_s
+        self._lock = threading.Lock()
+        self._reassembler = Reassembler()
+        self._first = self._last = None  # slots
+        self._slots = self._block_errors = self._new_blocks = self._first_failures = 0
+        self._foreign = 0
+        self._before = 0  # slots of transmitters before this one
+        self.message_port_register_in(pmt.intern("blocks"))
+        self.set_msg_handler(pmt.intern("blocks"), self._on_block)
+        for port in ("acks", "pdus", "status"):
+            self.message_port_register_out(pmt.intern(port))
+
+    def _on_block(self, message):
+        given, block = read_block(message)
+        slot_index, crc_ok = given["slot_index"], given["crc_ok"]
+        messages, error = [], None
+        with self._lock:
+            lost = self._reassembler.lost_blocks
+            self._count(given)
+            if crc_ok:
+                try:
+                    messages = self._reassembler.add(Frame.read(block))
+                except ValueError as wrong:
+                    self._foreign += 1
+                    error = MessageError(f"slot {slot_index}: {wrong}")
+            due = self._slots % STATUS_SLOTS == 0 or lost < self._reassembler.lost_blocks
+        for text in messages:
+            pdu = pmt.cons(pmt.make_dict(), pmt.init_u8vector(len(text), list(text)))
+            self.message_port_pub(pmt.intern("pdus"), pdu)
+        self.message_port_pub(pmt.intern("acks"), _ack(slot_index, crc_ok, "dropped" not in given))
+        if due:
+            self.message_port_pub(pmt.intern("status"), pmt.to_pmt(self.statistics()))
+        if error:
+            raise error
+
+    def _count(self, given: dict) -> None:
+        slot_index, crc_ok = given["slot_index"], given["crc_ok"]
+        if self._last is not None and slot_index < self._last:
+            self._before += self._last - self._first + 1
+            self._first = None
+            self._reassembler.restart()
+        self._first = slot_index if self._first is None else self._first
+        self._last = slot_index
+        self._slots += 1
+        self._block_errors += not crc_ok
+        if given.get("new_data", True):
+            self._new_blocks += 1
+            self._first_failures += not crc_ok
+
+    def statistics(self) -> dict:
+        """Counts so far: slots, block_errors (of all transmissions), new_blocks (padding, too) and
+        of these first_failures; blocks (delivered), lost_blocks, duplicate_blocks, foreign_blocks
+        (that hold no frame); messages, bytes, lost_messages; air_s (of the slots from the first
+        to the last one), goodput_bit_per_s (of the messages, over air_s).
+        """
+        r = self._reassembler
+        with self._lock:
+            slots = self._before + (0 if self._first is None else self._last - self._first + 1)
+            air_s = slots * self._slot_s
+            return {
+                "slots": self._slots,
+                "block_errors": self._block_errors,
+                "new_blocks": self._new_blocks,
+                "first_failures": self._first_failures,
+                "blocks": r.blocks,
+                "lost_blocks": r.lost_blocks,
+                "duplicate_blocks": r.duplicates,
+                "foreign_blocks": self._foreign,
+                "messages": r.messages,
+                "bytes": r.bytes,
+                "lost_messages": r.lost_messages,
+                "air_s": air_s,
+                "goodput_bit_per_s": 8 * r.bytes / air_s if air_s else 0.0,
+            }
+
+
+def _ack(slot_index: int, ack: bool, received: bool):
+    message = pmt.dict_add(pmt.make_dict(), pmt.intern("slot_index"), pmt.from_uint64(slot_index))
+    message = pmt.dict_add(message, pmt.intern("ack"), pmt.from_bool(ack))
+    return pmt.dict_add(message, pmt.intern("received"), pmt.from_bool(received))

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""link_transmitter: bytes in, transport blocks out, until the other end has them."""
+
+import threading
+import time
+
+import numpy as np
+import pmt
+from gnuradio import gr
+
+from deeprx_common.checks import check_above
+from deeprx_common.pusch import SlotConfig
+
+from .framing import Segmenter
+from .guarded import MessageError, SelfKeeping
+from .harq import HarqSender, Transmission
+from .messages import read_ack, read_pdu
+
+MOST_QUEUED = 1 << 26  # bytes of messages that wait
+STREAM_QUEUED = 1 << 18  # at which a stream waits
+STREAM_PDU = 1024  # bytes of a message that a stream is cut into, for UDP
+STATUS_SLOTS = 100  # between two messages of status
+
+
+class _link_sender(SelfKeeping, gr.basic_block):
+    """The messages. What is sent is decided here, in whichever thread something has come."""
+
+    def __init__(self, block_bytes: int, processes: int, transmissions: int, timeout_s: float):
+        check_above("timeout_s", timeout_s, 0, "s")
+        super().__init__("Link transmitter", None, None)
+        self._segmenter = Segmenter(block_bytes)
+        self._harq = HarqSender(self._segmenter, processes, transmissions)
+        self._timeout_s = timeout_s
+        self._lock = threading.Condition()
+        self._progress = time.monotonic()
+        self._dropped = 0
+        self._reported = 0  # slots, when status was last published
+        self._ended = threading.Event()
+        for port, handler in (("pdus", self._on_pdu), ("acks", self._on_ack)):
+            self.message_port_register_in(pmt.intern(port))
+            self.set_msg_handler(pmt.intern(port), handler)
+        for port in ("blocks", "status"):
+            self.message_port_register_out(pmt.intern(port))
+
+    def start(self):
+        self._ended.clear()
+        self._timer = threading.Thread(target=self._watch, daemon=True)
+        self._timer.start()
+        return super().start()
+
+    def stop(self):
+        self._ended.set()
+        self._timer.join()
+        return super().stop()
+
+    def push(self, message: bytes) -> None:
+        """Raises ValueError where there is no room."""
+        with self._lock:
+            if self._segmenter.queued_bytes + len(message) > MOST_QUEUED:
+                self._dropped += 1
+                raise ValueError(f"dropped a PDU: {MOST_QUEUED} bytes wait to be sent")
+            self._segmenter.push(message)
+            self._send()
+
+    def wait_for_room(self, seconds: float) -> bool:
+        """Whether a stream may give more, after so long at most."""
+        with self._lock:
+            return self._lock.wait_for(
+                lambda: self._segmenter.queued_bytes < STREAM_QUEUED, seconds
+            )
+
+    def statistics(self) -> dict:
+        harq = self._harq
+        with self._lock:
+            return {
+                "slots": harq.slots,
+                "blocks": harq.blocks,
+                "first_failures": harq.first_failures,
+                "retransmissions": harq.retransmissions,
+                "acknowledged": harq.acknowledged,
+                "lost_blocks": harq.lost,
+                "unreported_slots": harq.unreported,
+                "padding_slots": harq.padding,
+                "queued_bytes": self._segmenter.queued_bytes,
+                "dropped_pdus": self._dropped,
+            }
+
+    def idle(self) -> bool:
+        with self._lock:
+            return self._harq.idle and not self._segmenter.queued_bytes
+
+    def _on_pdu(self, message):
+        try:
+            self.push(read_pdu(message))
+        except ValueError as error:
+            raise MessageError(str(error)) from None
+
+    def _on_ack(self, message):
+        ack = read_ack(message)
+        with self._lock:
+            self._progress = time.monotonic()
+            self._harq.verdict(ack["slot_index"], ack["ack"], ack.get("received", True))
+            self._send()
+
+    def _send(self) -> None:
+        while transmission := self._harq.next():
+            self._progress = time.monotonic()
+            self.message_port_pub(pmt.intern("blocks"), _pdu(transmission))
+        self._lock.notify_all()
+        slots = self._harq.slots
+        if slots >= self._reported + STATUS_SLOTS or (slots > self._reported and self.idle()):
+            self._reported = slots
+            self.message_port_pub(pmt.intern("status"), pmt.to_pmt(self.statistics()))
+
+    def _watch(self) -> None:
+        while not self._ended.wait(self._timeout_s / 8):
+            with self._lock:
+                if self.idle() or time.monotonic() - self._progress < self._timeout_s:
+                    continue
+                slot_index = self._harq.expire()
+                if slot_index is not None:
+                    self.logger.warn(
+                        f"slot {slot_index} counts as lost: no ACK for {self._timeout_s:g} s; if "
+                        "this goes on, the chain holds back more slots than there are processes"
+                    )
+                    self._send()
+
+
+def _pdu(sent: Transmission):
+    meta = pmt.make_dict()
+    for key, value in (
+        ("slot_index", pmt.from_uint64(sent.slot_index)),
+        ("process", pmt.from_long(sent.process)),
+        ("rv", pmt.from_long(sent.rv)),
+        ("new_data", pmt.from_bool(sent.new_data)),
+    ):
+        meta = pmt.dict_add(meta, pmt.intern(key), value)
+    return pmt.cons(meta, pmt.init_u8vector(len(sent.block), list(sent.block)))
+
+
+class _byte_sink(SelfKeeping, gr.sync_block):
+    """Cuts a stream into messages, and lets it wait where enough of them wait."""
+
+    def __init__(self, sender: _link_sender):
+        super().__init__("Link transmitter's bytes", [np.uint8], None)
+        self._sender = sender
+
+    def work(self, input_items, output_items):
+        if not self._sender.wait_for_room(0.1):
+            return 0
+        part = input_items[0][:STREAM_PDU]
+        self._sender.push(part.tobytes())
+        return len(part)
+
+
+class link_transmitter(gr.hier_block2):
+    """Sends bytes in transport blocks until the link_receiver at the other end has them.
+
+    Messages (PDUs) are framed with length and number, segmented and padded into blocks. A block is
+    sent by stop-and-wait HARQ, with redundancy versions 0, 2, 3, 1, until its ACK comes or it was
+    sent `transmissions` times: then it is lost, and counted. See HarqSender: slot k belongs to
+    process k modulo processes, and waits for the verdict on slot k - processes.
+
+    Message port in `pdus`: PDUs of bytes, e.g. of a Socket PDU; metadata is not sent. Input 0, with
+    bytes_input: a stream of bytes, which is sent as messages of 1024 bytes at most, and waits for
+    the link. Message port in `acks`: of link_receiver. Message port out `blocks`: to the port
+    `pdus` of tb_source, whose slots must all be of this link. Message port out `status`: a
+    dictionary of statistics(), every 100 slots and when all is delivered.
+
+    While there is nothing to send it sends nothing: what follows then waits for nothing. Where no
+    verdict comes for timeout_s, as when the chain lost all slots under way, the oldest one counts
+    as lost, with a line in the log.
+
+    slot: whose blocks of user `layer` are filled. processes: 1 to 16, more than the chain from here
+    to the ACK holds back. transmissions: of a block at most, 1 to 16.
+
+    Raises ValueError where a value is out of range, or the slot's block is too small for a frame.
+    """
+
+    def __init__(
+        self,
+        slot: SlotConfig,
+        layer: int = 0,
+        processes: int = 8,
+        transmissions: int = 4,
+        bytes_input: bool = False,
+        timeout_s: float = 5.0,
+    ):
+        gr.hier_block2.__init__(
+            self,
+            "Link transmitter",
+            gr.io_signature(int(bytes_input), int(bytes_input), gr.sizeof_char),
+            gr.io_signature(0, 0, 0),
+        )
+        block_bytes = slot.transport_block_size(layer) // 8
+        self._sender = _link_sender(block_bytes, processes, transmissions, timeout_s)
+        for port in ("pdus", "acks"):
+            self.message_port_register_hier_in(port)
+            self.msg_connect((self, port), (self._sender, port))
+        for port in ("blocks", "status"):
+            self.message_port_register_hier_out(port)
+            self.msg_connect((self._sender, port), (self, port))
+        if bytes_input:
+            self._bytes = _byte_sink(self._sender)
+            self.connect(self, self._bytes)
+
+    def statistics(self) -> dict:
+        """Counts so far: slots and padding_slots, blocks and of these first_failures (of their
+        first transmissions), acknowledged and lost_blocks; retransmissions, unreported_slots;
+        queued_bytes, dropped_pdus (which found the queue full).
+        """
+        return self._sender.statistics()
+
+    def idle(self) -> bool:
+        """Whether the other end has all that was given so far, or knows that it is lost."""
+        return self._sender.idle()
