@@ -168,7 +168,7 @@ for name in deeprx.__all__:
 def test_another_module_finds_and_uses_the_library(prefix, tmp_path):
     """find_package(gnuradio-deeprx) of a CMake project that knows the prefix only."""
     source = HERE / "other_module"
-    run("cmake", "-S", source, "-B", tmp_path, f"-DCMAKE_PREFIX_PATH={prefix}")
+    run("cmake", "-G", "Ninja", "-S", source, "-B", tmp_path, f"-DCMAKE_PREFIX_PATH={prefix}")
     built = run("cmake", "--build", tmp_path)
     assert built.returncode == 0, built.stdout + built.stderr
     model = prefix / "share" / "gr-deeprx" / "models" / "baseline-lmmse.pt"
@@ -187,7 +187,8 @@ def test_configuring_says_which_engines_it_has(tmp_path, openvino):
             (source / entry.name).symlink_to(entry)
     torch = Path(sys.prefix) / "lib" / f"python3.{sys.version_info.minor}" / "site-packages/torch"
     without = [] if openvino else ["-DCMAKE_DISABLE_FIND_PACKAGE_OpenVINO=ON"]
-    ran = run("cmake", "-S", source, "-B", tmp_path / "build", f"-DTORCH_ROOT={torch}", *without)
+    configure = ("cmake", "-G", "Ninja", "-S", source, "-B", tmp_path / "build")
+    ran = run(*configure, f"-DTORCH_ROOT={torch}", *without)
     assert ran.returncode == 0, ran.stderr
     torchscript, other = [line for line in ran.stdout.splitlines() if "Engine: " in line]
     assert "TorchScript 2." in torchscript and str(torch) in torchscript
