@@ -102,7 +102,7 @@ def test_model_may_require_instructions(tmp_path):
     [
         ({"engine": "abacus"}, ["engine must be", "abacus"]),
         ({"max_batch": 0}, ["max_batch must be 1 to 256"]),
-        ({"n_prb": 300}, ["n_prb must be 6 to 273"]),
+        ({"n_prb": 300}, ["n_prb must be 1 to 273"]),
     ],
 )
 def test_parameter_out_of_range_is_refused(model, parameters, words):

@@ -171,7 +171,7 @@ def assert_one_line(error, *words):
     [
         (deeprx.SlotConfig(), 2),
         (deeprx.SlotConfig(n_prb=6, modulation="QPSK", dmrs=[2], cell_id=77), 1),
-        (deeprx.SlotConfig(n_prb=51, modulation="64QAM", dmrs=[3, 10], slot_number=None), 4),
+        (deeprx.SlotConfig(n_prb=51, modulation="64QAM", dmrs=[3, 11], slot_number=None), 4),
         (deeprx.SlotConfig(n_prb=273, modulation="256QAM", slot_number=9), 1),
         (deeprx.SlotConfig(modulation="QPSK", slot_number=3), 3),
     ],
@@ -191,8 +191,8 @@ def test_llrs_equal_eager_pytorch(tmp_path, config, n_rx):
     "config",
     [
         deeprx.SlotConfig(modulation="QPSK"),
-        deeprx.SlotConfig(modulation="QPSK", cell_id=65535, slot_number=9, n_prb=273, dmrs=[0, 13]),
-        deeprx.SlotConfig(modulation="QPSK", cell_id=500, slot_number=None, n_prb=6, dmrs=[7]),
+        deeprx.SlotConfig(modulation="QPSK", cell_id=65535, slot_number=9, n_prb=273, dmrs=[3]),
+        deeprx.SlotConfig(modulation="QPSK", cell_id=500, slot_number=None, n_prb=6, dmrs=[2]),
     ],
 )
 def test_pilots_are_those_of_the_slot(tmp_path, config):
@@ -741,13 +741,13 @@ def test_hostile_model_is_refused_before_it_runs(tmp_path, write):
 @pytest.mark.parametrize(
     "parameters, words",
     [
-        ({"n_prb": 5}, ["n_prb must be 6 to 273", "5"]),
+        ({"n_prb": 0}, ["n_prb must be 1 to 273", "0"]),
         ({"n_rx": 5}, ["n_rx must be 1 to 4", "5"]),
         ({"modulation": "8PSK"}, ["QPSK, 16QAM, 64QAM, 256QAM", "8PSK"]),
         ({"dmrs": [2, 2]}, ["dmrs", "[2, 2]"]),
         ({"dmrs": []}, ["dmrs", "[]"]),
         ({"dmrs": [14]}, ["dmrs", "[14]"]),
-        ({"cell_id": 65536}, ["cell_id must be 0 to 65535", "65536"]),
+        ({"cell_id": 65536}, ["dmrs_n_id must be 0 to 65535", "65536"]),
         ({"slot_number": 10}, ["slot_number", "10"]),
         ({"device": "tpu"}, ["device", "tpu"]),
         ({"device": "cuda:x"}, ["device", "cuda:x"]),

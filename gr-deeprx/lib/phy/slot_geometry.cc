@@ -12,11 +12,35 @@ namespace gr::deeprx {
 
 namespace {
 
+[[noreturn]] void refuse(const std::string& expected, const std::string& actual)
+{
+    throw std::invalid_argument(expected + ", got " + actual);
+}
+
 void expect_range(const char* name, int value, int low, int high)
 {
     if (value < low || value > high)
-        throw std::invalid_argument(std::string(name) + " must be " + std::to_string(low) + " to " +
-                                    std::to_string(high) + ", got " + std::to_string(value));
+        refuse(std::string(name) + " must be " + std::to_string(low) + " to " +
+                   std::to_string(high),
+               std::to_string(value));
+}
+
+void expect_one_of(const char* name, int value, const std::vector<int>& values)
+{
+    if (std::find(values.begin(), values.end(), value) != values.end())
+        return;
+    std::string list;
+    for (const int known : values)
+        list += (list.empty() ? "" : ", ") + std::to_string(known);
+    refuse(std::string(name) + " must be one of " + list, std::to_string(value));
+}
+
+std::string in_brackets(const std::vector<int>& values)
+{
+    std::string list;
+    for (const int value : values)
+        list += (list.empty() ? "" : ", ") + std::to_string(value);
+    return "[" + list + "]";
 }
 
 int bits_of(const std::string& modulation)
@@ -26,57 +50,149 @@ int bits_of(const std::string& modulation)
     };
     const auto entry = bits.find(modulation);
     if (entry == bits.end())
-        throw std::invalid_argument("modulation must be one of QPSK, 16QAM, 64QAM, 256QAM, got '" +
-                                    modulation + "'");
+        refuse("modulation must be one of QPSK, 16QAM, 64QAM, 256QAM", "'" + modulation + "'");
     return entry->second;
 }
 
+void expect_dmrs(const slot_config& c)
+{
+    std::string known;
+    for (const int l0 : { 2, 3 })
+        for (int position = 0; position < 4; position++) {
+            const auto symbols = dmrs_symbols(c.n_symbols, position, l0);
+            if (!symbols.empty() && symbols == c.dmrs)
+                return;
+            const std::string list = in_brackets(symbols);
+            if (!symbols.empty() && known.find(list) == std::string::npos)
+                known += (known.empty() ? "" : ", ") + list;
+        }
+    refuse("dmrs of " + std::to_string(c.n_symbols) + " symbols must be one of " + known,
+           in_brackets(c.dmrs));
+}
+
+void expect_users(const slot_config& c)
+{
+    std::vector<int> ports;
+    for (const slot_user& user : c.users) {
+        expect_range("rnti", user.rnti, 0, 65535);
+        expect_range("n_id", user.n_id, 0, 1023);
+        if (!(user.code_rate >= 0.0 && user.code_rate < 1.0))
+            refuse("code_rate must be 0 (none) or more, and below 1",
+                   std::to_string(user.code_rate));
+        if (user.tbs)
+            expect_range("tbs", user.tbs, 24, 1 << 21);
+        ports.push_back(user.port);
+    }
+    using lists = std::vector<std::vector<int>>;
+    const lists known = c.cdm_groups == 1 ? lists{ { 0 }, { 1 }, { 0, 1 } }
+                                          : lists{ { 0 }, { 1 }, { 2 }, { 3 }, { 0, 1 }, { 0, 2 } };
+    if (std::find(known.begin(), known.end(), ports) != known.end())
+        return;
+    std::string list;
+    for (const auto& entry : known)
+        list += (list.empty() ? "" : ", ") + in_brackets(entry);
+    refuse("DMRS ports of one or two users with " + std::to_string(c.cdm_groups) +
+               " CDM group(s) without data must be one of " + list,
+           in_brackets(ports));
+}
+
 } // namespace
+
+std::vector<int> dmrs_symbols(int n_symbols, int additional_position, int l0)
+{
+    if (additional_position == 3 && l0 == 3)
+        return {};
+    if (n_symbols < 8 || additional_position == 0)
+        return { l0 };
+    if (n_symbols < 10)
+        return { l0, 7 };
+    if (additional_position == 3 && n_symbols >= 12)
+        return { l0, 5, 8, 11 };
+    const int last = n_symbols < 13 ? 9 : 11;
+    if (additional_position == 1)
+        return { l0, last };
+    return { l0, last == 9 ? 6 : 7, last };
+}
+
+slot_geometry::slot_geometry(const slot_config& config) : d_config(config)
+{
+    slot_config& c = d_config;
+    expect_range("n_prb", c.n_prb, 1, 273);
+    expect_range("first_prb", c.first_prb, 0, 274);
+    const int end = c.first_prb + c.n_prb;
+    if (c.carrier_prb == 0)
+        c.carrier_prb = end;
+    expect_range("carrier_prb", c.carrier_prb, 1, 275);
+    if (end > c.carrier_prb)
+        refuse("an allocation must end inside its carrier of " + std::to_string(c.carrier_prb) +
+                   " PRB",
+               "PRB " + std::to_string(c.first_prb) + " to " + std::to_string(end - 1));
+    expect_range("n_symbols", c.n_symbols, 4, n_symbols);
+    std::sort(c.dmrs.begin(), c.dmrs.end());
+    expect_dmrs(c);
+    expect_range("cdm_groups", c.cdm_groups, 1, 2);
+    expect_range("dmrs_n_id", c.dmrs_n_id, 0, 65535);
+    expect_range("n_scid", c.n_scid, 0, 1);
+    for (const slot_user& user : c.users)
+        d_bits.push_back(bits_of(user.modulation));
+    expect_users(c);
+    expect_range("limited_buffer", c.limited_buffer, 0, 1 << 21);
+    expect_one_of("scs_khz", c.scs_khz, { 15, 30, 60 });
+    const int carriers = 12 * c.carrier_prb;
+    if (c.fft_size == 0)
+        for (c.fft_size = 128; c.fft_size * 85 < carriers * 100;)
+            c.fft_size *= 2;
+    if (c.fft_size % 128 || c.fft_size < carriers || c.fft_size > 8192)
+        refuse("fft_size must be a multiple of 128 that holds " + std::to_string(carriers) +
+                   " subcarriers, up to 8192",
+               std::to_string(c.fft_size));
+    const int slots_per_frame = c.scs_khz * 10 / 15;
+    expect_range("slot_number", c.slot_number, -1, slots_per_frame - 1);
+
+    d_data_mask.assign(n_re(), 1);
+    for (const int symbol : c.dmrs)
+        for (int k = 0; k < n_subcarriers(); k++)
+            d_data_mask[symbol * n_subcarriers() + k] = c.cdm_groups == 1 && k % 2;
+
+    if (c.slot_number >= 0)
+        d_pilots.push_back(make_pilots(c.slot_number));
+    else
+        for (int slot = 0; slot < slots_per_frame; slot++)
+            d_pilots.push_back(make_pilots(slot));
+}
 
 slot_geometry::slot_geometry(int n_prb,
                              const std::string& modulation,
                              const std::vector<int>& dmrs,
                              int cell_id,
                              int slot_number)
-    : d_n_prb(n_prb), d_modulation(modulation), d_dmrs(dmrs), d_cell_id(cell_id),
-      d_slot_number(slot_number), d_bits_per_symbol(bits_of(modulation))
+    : slot_geometry([&] {
+          slot_config config;
+          config.n_prb = n_prb;
+          config.users[0].modulation = modulation;
+          config.dmrs = dmrs;
+          config.dmrs_n_id = cell_id;
+          config.slot_number = slot_number;
+          return config;
+      }())
 {
-    expect_range("n_prb", n_prb, 6, 273);
-    expect_range("cell_id", cell_id, 0, 65535);
-    expect_range("slot_number", slot_number, -1, slots_per_frame - 1);
-    std::sort(d_dmrs.begin(), d_dmrs.end());
-    if (d_dmrs.empty() || d_dmrs.size() > 2 || d_dmrs.front() < 0 || d_dmrs.back() >= n_symbols ||
-        std::adjacent_find(d_dmrs.begin(), d_dmrs.end()) != d_dmrs.end()) {
-        std::string list;
-        for (const int symbol : dmrs)
-            list += (list.empty() ? "" : ", ") + std::to_string(symbol);
-        throw std::invalid_argument("dmrs must name 1 or 2 different symbols of 0 to 13, got [" +
-                                    list + "]");
-    }
-
-    if (slot_number >= 0)
-        d_pilots.push_back(make_pilots(slot_number));
-    else
-        for (int slot = 0; slot < slots_per_frame; slot++)
-            d_pilots.push_back(make_pilots(slot));
 }
 
 int slot_geometry::n_data_re() const
 {
-    return n_symbols * n_subcarriers() - static_cast<int>(d_dmrs.size()) * n_subcarriers() / 2;
+    const int of_dmrs = 6 * d_config.cdm_groups * static_cast<int>(d_config.dmrs.size());
+    return n_re() - of_dmrs * d_config.n_prb;
 }
 
-int slot_geometry::fft_size() const
+int slot_geometry::first_bin() const
 {
-    int size = 1;
-    while (size * 85 < n_subcarriers() * 100)
-        size *= 2;
-    return size;
+    return d_config.fft_size / 2 + 12 * d_config.first_prb - 6 * d_config.carrier_prb;
 }
 
 bool slot_geometry::is_dmrs(int symbol) const
 {
-    return std::find(d_dmrs.begin(), d_dmrs.end(), symbol) != d_dmrs.end();
+    const auto& dmrs = d_config.dmrs;
+    return std::find(dmrs.begin(), dmrs.end(), symbol) != dmrs.end();
 }
 
 const std::vector<float>& slot_geometry::pilots(uint64_t slot_index) const
@@ -86,19 +202,25 @@ const std::vector<float>& slot_geometry::pilots(uint64_t slot_index) const
 
 std::vector<float> slot_geometry::make_pilots(int slot_in_frame) const
 {
+    const slot_config& c = d_config;
     const int n_sc = n_subcarriers();
-    const float amplitude = static_cast<float>(M_SQRT1_2);
-    std::vector<float> grid(n_symbols * n_sc * 2);
-    for (const int symbol : d_dmrs) {
+    const int first = 12 * c.first_prb; // the sequence is counted from the carrier's first PRB
+    const float amplitude = static_cast<float>(std::sqrt(0.5 * c.cdm_groups));
+    std::vector<float> grid(size_t(n_layers()) * n_re() * 2);
+    for (const int symbol : c.dmrs) {
         const uint64_t c_init =
-            (static_cast<uint64_t>((n_symbols * slot_in_frame + symbol + 1) * (2 * d_cell_id + 1))
+            (static_cast<uint64_t>((n_symbols * slot_in_frame + symbol + 1)) * (2 * c.dmrs_n_id + 1)
              << 17) +
-            2 * d_cell_id;
-        const auto c = gold_sequence(c_init & 0x7fffffff, n_sc);
-        float* row = &grid[symbol * n_sc * 2];
-        for (int i = 0; i < n_sc / 2; i++) { // pilot i on subcarrier 2i, QPSK of bits 2i and 2i+1
-            row[4 * i] = c[2 * i] ? -amplitude : amplitude;
-            row[4 * i + 1] = c[2 * i + 1] ? -amplitude : amplitude;
+            2 * c.dmrs_n_id + c.n_scid;
+        const auto bits = gold_sequence(c_init & 0x7fffffff, first + n_sc);
+        for (int layer = 0; layer < n_layers(); layer++) {
+            const int port = c.users[layer].port;
+            float* row = &grid[2 * (size_t(layer) * n_re() + symbol * n_sc + port / 2)];
+            for (int i = 0; i < n_sc / 2; i++) { // QPSK of bits 2i and 2i + 1 on subcarrier 2i
+                const float factor = port % 2 && i % 2 ? -amplitude : amplitude;
+                row[4 * i] = bits[first + 2 * i] ? -factor : factor;
+                row[4 * i + 1] = bits[first + 2 * i + 1] ? -factor : factor;
+            }
         }
     }
     return grid;
