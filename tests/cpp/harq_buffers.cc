@@ -12,18 +12,26 @@ BOOST_AUTO_TEST_SUITE(harq_buffers_suite)
 BOOST_AUTO_TEST_CASE(a_process_keeps_its_buffer_until_new_data)
 {
     harq_buffers buffers;
-    buffers.of({ 1, 0 }, true, 3) = { 1, 2, 3 };
+    buffers.of({ 1, 0 }, true, 3).llr = { 1, 2, 3 };
     buffers.of({ 1, 1 }, true, 3);
     buffers.of({ 2, 0 }, true, 3);
-    BOOST_TEST(buffers.of({ 1, 0 }, false, 3) == (std::vector<int8_t>{ 1, 2, 3 }));
-    BOOST_TEST(buffers.of({ 1, 0 }, true, 2) == (std::vector<int8_t>{ 0, 0 }));
+    BOOST_TEST(buffers.of({ 1, 0 }, false, 3).llr == (std::vector<int8_t>{ 1, 2, 3 }));
+    BOOST_TEST(buffers.of({ 1, 0 }, true, 2).llr == (std::vector<int8_t>{ 0, 0 }));
     BOOST_TEST(buffers.size() == 3);
+}
+
+BOOST_AUTO_TEST_CASE(transmissions_are_counted_from_new_data_on)
+{
+    harq_buffers buffers;
+    BOOST_TEST(buffers.of({ 1, 0 }, true, 3).transmissions == 1);
+    BOOST_TEST(buffers.of({ 1, 0 }, false, 3).transmissions == 2);
+    BOOST_TEST(buffers.of({ 1, 0 }, true, 3).transmissions == 1);
 }
 
 BOOST_AUTO_TEST_CASE(what_does_not_fit_is_refused_and_changes_nothing)
 {
     harq_buffers buffers;
-    buffers.of({ 1, 0 }, true, 3) = { 1, 2, 3 };
+    buffers.of({ 1, 0 }, true, 3).llr = { 1, 2, 3 };
     check_raises<std::invalid_argument>(
         [&] {
             buffers.of({ 1, 1 }, false, 3);
@@ -34,7 +42,7 @@ BOOST_AUTO_TEST_CASE(what_does_not_fit_is_refused_and_changes_nothing)
             buffers.of({ 1, 0 }, false, 4);
         },
         "expected a soft buffer of 4 LLRs, got 3");
-    BOOST_TEST(buffers.of({ 1, 0 }, false, 3) == (std::vector<int8_t>{ 1, 2, 3 }));
+    BOOST_TEST(buffers.of({ 1, 0 }, false, 3).llr == (std::vector<int8_t>{ 1, 2, 3 }));
     BOOST_TEST(buffers.size() == 1);
     check_raises<std::invalid_argument>([] { harq_buffers(0); }, "got 0");
 }

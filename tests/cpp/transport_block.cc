@@ -173,10 +173,11 @@ BOOST_DATA_TEST_CASE(a_block_sent_is_a_block_received, boost::unit_test::data::m
         for (int i = 0; i < s.coded_bits; i++)
             llr[i] = coded[i] ? std::numeric_limits<float>::infinity() : -9.0f;
         std::vector<uint8_t> received(b.size() / 8);
-        const auto [crc_ok, iterations] =
+        const auto result =
             b.decode(llr.data(), 0, { 1, 0 }, true, buffers, decoder, received.data());
-        BOOST_TEST(crc_ok);
-        BOOST_TEST(iterations < 8);
+        BOOST_TEST(result.crc_ok);
+        BOOST_TEST(result.iterations < 8);
+        BOOST_TEST(result.transmissions == 1);
         BOOST_TEST((received == block));
     }
 }

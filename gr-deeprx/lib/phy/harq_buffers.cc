@@ -24,9 +24,9 @@ soft_buffer& harq_buffers::of(const harq_process& process, bool new_data, size_t
     };
     if (!new_data && found == d_entries.end())
         refuse("of which there is no first transmission");
-    if (!new_data && found->soft.size() != soft_bits)
+    if (!new_data && found->soft.llr.size() != soft_bits)
         refuse("of another block: expected a soft buffer of " + std::to_string(soft_bits) +
-               " LLRs, got " + std::to_string(found->soft.size()));
+               " LLRs, got " + std::to_string(found->soft.llr.size()));
     if (found != d_entries.end()) {
         d_entries.splice(d_entries.begin(), d_entries, found);
     } else {
@@ -37,8 +37,11 @@ soft_buffer& harq_buffers::of(const harq_process& process, bool new_data, size_t
         d_entries.push_front({ process, {} });
     }
     soft_buffer& soft = d_entries.front().soft;
-    if (new_data)
-        soft.assign(soft_bits, 0);
+    if (new_data) {
+        soft.llr.assign(soft_bits, 0);
+        soft.transmissions = 0;
+    }
+    soft.transmissions++;
     return soft;
 }
 

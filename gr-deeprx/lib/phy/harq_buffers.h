@@ -9,8 +9,11 @@
 
 namespace gr::deeprx {
 
-//! What was received of a transport block so far: LLRs of each code block's circular buffer.
-using soft_buffer = std::vector<int8_t>;
+//! What was received of a transport block so far.
+struct soft_buffer {
+    std::vector<int8_t> llr; // of each code block's circular buffer
+    int transmissions = 0;
+};
 
 struct harq_process {
     int rnti, process;
@@ -28,7 +31,8 @@ public:
     explicit harq_buffers(int most = 256);
 
     /*!
-     * \brief The buffer of a process, which from now on is its newest; zeros for new data.
+     * \brief The buffer of a process, which from now on is its newest, for one more transmission;
+     * zeros for new data.
      *
      * Where all are in use, the one longest not asked for is dropped.
      * \param soft_bits of the block

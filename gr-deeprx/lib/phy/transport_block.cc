@@ -224,7 +224,7 @@ transport_block::result transport_block::decode(const float* llr,
             for (int j = 0; j < symbols; j++)
                 received[i * symbols + j] = quantised(llr[i + j * d_bits_per_symbol]);
         llr += length;
-        int8_t* buffer = soft.data() + size_t(r) * d_buffer;
+        int8_t* buffer = soft.llr.data() + size_t(r) * d_buffer;
         const int8_t* from = received.data();
         for (const auto& [at, n] : runs(rv, length))
             for (int i = 0; i < n; i++)
@@ -247,7 +247,7 @@ transport_block::result transport_block::decode(const float* llr,
     }
     good = good && block_crc(d_size).holds(bytes.data(), bytes.size());
     std::copy_n(bytes.begin(), d_size / 8, block);
-    return { good, double(iterations) / d_code_blocks };
+    return { good, double(iterations) / d_code_blocks, soft.transmissions };
 }
 
 } // namespace gr::deeprx

@@ -50,6 +50,7 @@ public:
     struct result {
         bool crc_ok;
         double iterations; // mean over code blocks
+        int transmissions; // that were combined
     };
 
     /*!

@@ -79,8 +79,8 @@ public:
                                 d_decoder,
                                 reinterpret_cast<uint8_t*>(bytes.data()));
         };
-        const auto [crc_ok, iterations] = decode();
-        return py::make_tuple(py::bytes(bytes), crc_ok, iterations);
+        const auto result = decode();
+        return py::make_tuple(py::bytes(bytes), result.crc_ok, result.iterations);
     }
 
     //! Mean seconds of a code block of noise.
