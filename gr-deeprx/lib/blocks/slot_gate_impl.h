@@ -4,11 +4,13 @@
 
 #include "guarded.h"
 #include "line_pace.h"
+#include "packet_finder.h"
 
 #include <gnuradio/deeprx/slot_gate.h>
 
 #include <atomic>
-#include <optional>
+#include <map>
+#include <string>
 #include <vector>
 
 namespace gr::deeprx {
@@ -31,13 +33,12 @@ public:
                      gr_vector_void_star& output_items) override;
 
 private:
-    void drop(std::optional<uint64_t> length);
+    void drop(const std::string& why);
 
     const int d_n_bits;
+    packet_finder d_packets;
     std::map<pmt::pmt_t, pmt::pmt_t> d_tags; // of every slot that leaves
     std::vector<gr::block_sptr> d_kept;
-    uint64_t d_next_index = 0;
-    bool d_in_dropped = false; // what follows without a tag belongs to the last drop
     std::atomic<uint64_t> d_dropped_packets{ 0 };
     line_pace d_lines;
 };
