@@ -25,6 +25,9 @@ _HOMES = {
     "slot_source": "blocks.slot_source",
     "slot_transmitter": "blocks.slot_transmitter",
     "sync_front_end": "blocks.front_end",
+    "tb_decoder": "blocks.transport",
+    "tb_encoder": "blocks.transport",
+    "tb_source": "blocks.transport",
     "tdl_channel": "blocks.tdl_channel",
 }
 __all__ = ["SlotConfig", "model_path", *_HOMES]

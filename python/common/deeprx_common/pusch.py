@@ -350,11 +350,21 @@ class SlotConfig:
         """A user's data bits of a slot, uint8: a Gold sequence whose 31-bit c_init hashes (seed,
         slot_index, port).
         """
-        user = self.users[layer]
+        length = self.n_data_re * self.users[layer].bits_per_symbol
+        return gold(self._c_init(seed, slot_index, layer), length)
+
+    def block(self, seed: int, slot_index: int, layer: int = 0) -> bytes:
+        """A user's transport block of a slot, where it is not bits(): as many bits of the same
+        sequence. Raises ValueError where the user has none.
+        """
+        sequence = gold(self._c_init(seed, slot_index, layer), self.transport_block_size(layer))
+        return np.packbits(sequence).tobytes()
+
+    def _c_init(self, seed: int, slot_index: int, layer: int) -> int:
         key = _splitmix64(_splitmix64(seed & _MASK64) ^ slot_index)
-        if user.port:
-            key = _splitmix64(key ^ user.port)
-        return gold(key & 0x7FFFFFFF, self.n_data_re * user.bits_per_symbol)
+        if port := self.users[layer].port:
+            key = _splitmix64(key ^ port)
+        return key & 0x7FFFFFFF
 
     def grid(self, bits: np.ndarray, slot_index: int = 0, layer: int = 0) -> np.ndarray:
         """A user's resource grid, complex64 [n_symbols, n_sc]: data fills REs symbol by symbol,

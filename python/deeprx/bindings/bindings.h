@@ -15,3 +15,6 @@ void bind_tdl(pybind11::module& m);
 
 //! Adds transport blocks and their decoder to the module.
 void bind_transport_blocks(pybind11::module& m);
+
+//! Adds the flowgraph blocks of transport blocks to the module.
+void bind_tb_blocks(pybind11::module& m);

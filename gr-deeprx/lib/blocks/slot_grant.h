@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#pragma once
+
+#include <pmt/pmt.h>
+
+#include <cstdint>
+#include <functional>
+
+namespace gr::deeprx {
+
+//! How a slot's transport block is sent.
+struct slot_grant {
+    int rnti;
+    int process = 0; // of HARQ
+    int rv = 0;
+    bool new_data = true;
+
+    /*!
+     * \brief Takes over what is given, in a dictionary or in tags: anybody may give anything.
+     * \param value of a key; nil: not given
+     * \throws std::invalid_argument with one line, if something is out of range or of another type
+     */
+    void read(const std::function<pmt::pmt_t(const pmt::pmt_t& key)>& value);
+
+    //! Gives each of its keys and values, as read() takes them.
+    void each(const std::function<void(const pmt::pmt_t& key, const pmt::pmt_t& value)>& use) const;
+
+    //! A dictionary of them and the slot's index.
+    pmt::pmt_t to_dictionary(uint64_t slot_index) const;
+};
+
+} // namespace gr::deeprx

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#include "tb_source_impl.h"
+#include "parameters.h"
+#include "pmt_values.h"
+#include "seeded_block.h"
+#include "tags.h"
+
+#include <gnuradio/block_detail.h>
+#include <gnuradio/io_signature.h>
+
+#include <algorithm>
+#include <limits>
+#include <stdexcept>
+
+namespace gr::deeprx {
+
+namespace {
+
+const pmt::pmt_t pdus_port = pmt::mp("pdus");
+constexpr size_t most_waiting = 4096;
+
+} // namespace
+
+tb_source::sptr tb_source::make(
+    int size, int rnti, bool seeded, uint64_t seed, int port, uint64_t first_slot, uint64_t n_slots)
+{
+    expect(size >= 24 && size % 8 == 0,
+           "a transport block has 24 bits or more, in whole bytes",
+           std::to_string(size));
+    expect(rnti >= 0 && rnti <= 65535, "rnti must be 0 to 65535", std::to_string(rnti));
+    expect(n_slots <= std::numeric_limits<uint64_t>::max() - first_slot,
+           "slots must stay below 2^64",
+           std::to_string(n_slots) + " from " + std::to_string(first_slot) + " on");
+    return gnuradio::make_block_sptr<tb_source_impl>(
+        size, rnti, seeded, seed, port, first_slot, n_slots);
+}
+
+tb_source_impl::tb_source_impl(
+    int size, int rnti, bool seeded, uint64_t seed, int port, uint64_t first_slot, uint64_t n_slots)
+    : gr::sync_block("Transport block source",
+                     gr::io_signature::make(0, 0, 0),
+                     gr::io_signature::make(1, 1, sizeof(uint8_t))),
+      d_size(size), d_default{ rnti }, d_seeded(seeded), d_seed(seed), d_port(port),
+      d_next(first_slot), d_left(n_slots), d_endless(n_slots == 0)
+{
+    set_output_multiple(size / 8);
+    if (!seeded) {
+        message_port_register_in(pdus_port);
+        set_msg_handler(pdus_port, [this](const pmt::pmt_t& message) { handle_pdu(message); });
+    }
+}
+
+void tb_source_impl::handle_pdu(const pmt::pmt_t& message)
+try {
+    d_waiting.push_back(read(message));
+} catch (const std::invalid_argument& e) {
+    d_refused++;
+    if (const uint64_t n = d_lines.count())
+        d_logger->warn("a block is refused: {:s} ({:d} since the last line)", e.what(), n);
+}
+
+tb_source_impl::block tb_source_impl::read(const pmt::pmt_t& message) const
+{
+    if (!pmt::is_pair(message) || !pmt::is_u8vector(pmt::cdr(message)))
+        throw std::invalid_argument("expected a pair of a dictionary and bytes (u8vector), got " +
+                                    in_words(message));
+    size_t length = 0;
+    const uint8_t* bytes = pmt::u8vector_elements(pmt::cdr(message), length);
+    if (length != static_cast<size_t>(d_size / 8))
+        throw std::invalid_argument("expected a block of " + std::to_string(d_size / 8) +
+                                    " bytes, got " + std::to_string(length));
+    if (d_waiting.size() == most_waiting)
+        throw std::invalid_argument("expected " + std::to_string(most_waiting) +
+                                    " blocks at most that wait, got one more");
+    block read{ d_default, { bytes, bytes + length } };
+    read.grant.read([&](const auto& key) { return entry(pmt::car(message), key); });
+    return read;
+}
+
+//! As the scheduler waits for input, which a source has not: it would call again at once.
+void tb_source_impl::wait_for_message()
+{
+    auto& waiting = detail()->d_tpb;
+    gr::thread::scoped_lock lock(waiting.mutex);
+    if (!waiting.input_changed)
+        waiting.input_cond.timed_wait(lock, boost::posix_time::milliseconds(250));
+}
+
+int tb_source_impl::work(int noutput_items,
+                         gr_vector_const_void_star&,
+                         gr_vector_void_star& output_items)
+{
+    auto* out = static_cast<uint8_t*>(output_items[0]);
+    const int n_bytes = d_size / 8;
+    int produced = 0;
+    while (produced < noutput_items && (d_endless || d_left) && (d_seeded || !d_waiting.empty())) {
+        block next = d_seeded ? block{ d_default, seeded_block(d_seed, d_next, d_port, d_size) }
+                              : std::move(d_waiting.front());
+        if (!d_seeded)
+            d_waiting.pop_front();
+        std::copy_n(next.bytes.begin(), n_bytes, out + produced);
+        const uint64_t offset = nitems_written(0) + produced;
+        add_item_tag(0, offset, packet_len_key, pmt::from_long(n_bytes), alias_pmt());
+        add_item_tag(0, offset, slot_index_key, pmt::from_uint64(d_next++), alias_pmt());
+        next.grant.each([&](const auto& key, const auto& value) {
+            add_item_tag(0, offset, key, value, alias_pmt());
+        });
+        produced += n_bytes;
+        if (!d_endless)
+            d_left--;
+    }
+    if (produced)
+        return produced;
+    if (!d_endless && !d_left)
+        return WORK_DONE;
+    wait_for_message();
+    return 0;
+}
+
+} // namespace gr::deeprx

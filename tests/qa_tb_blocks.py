@@ -1,0 +1,377 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""tb_source, tb_encoder and tb_decoder in flowgraphs, over the air and against another
+implementation's slots.
+"""
+
+import time
+
+import numpy as np
+import pmt
+import pytest
+from gnuradio import analog, blocks, deeprx, gr
+from gnuradio.deeprx.deeprx_python import TransportBlock, data_scrambling
+from qa_messages import MESSAGES
+from qa_transport_blocks import SLOTS, block_of, received
+
+from deeprx_common.pusch import SlotConfig, User, dmrs_symbols
+
+SLOT = SlotConfig(users=(User(mcs=13, rnti=17, n_id=5),))
+BYTES = SLOT.transport_block_size() // 8
+
+
+def coded(slot: SlotConfig, block: bytes, rv: int = 0, layer: int = 0) -> np.ndarray:
+    """Coded and scrambled bits, by the plain classes."""
+    user = slot.users[layer]
+    n_bits = slot.n_data_re * user.bits_per_symbol
+    plain = TransportBlock(8 * len(block), n_bits, user.bits_per_symbol, user.code_rate)
+    return plain.encode(block, rv) ^ data_scrambling(user.rnti, user.n_id, n_bits)
+
+
+def pdu(block: bytes, **about):
+    return pmt.cons(pmt.to_pmt(about), pmt.init_u8vector(len(block), list(block)))
+
+
+def post(block, port: str, *messages):
+    for message in messages:
+        block.to_basic_block()._post(pmt.intern(port), message)
+
+
+def tag(offset: int, key: str, value) -> gr.tag_t:
+    return gr.tag_utils.python_to_tag((offset, pmt.intern(key), pmt.to_pmt(value)))
+
+
+class Decoded:
+    """A tb_decoder, and what it publishes: dictionaries with the block's bytes under "block"."""
+
+    def __init__(self, flowgraph, slot=SLOT, **parameters):
+        self.block = deeprx.tb_decoder(slot, **parameters)
+        self._messages = blocks.message_debug()
+        flowgraph.msg_connect(self.block, "blocks", self._messages, "store")
+
+    @property
+    def all(self) -> list[dict]:
+        found = []
+        for k in range(self._messages.num_messages()):
+            message = self._messages.get_message(k)
+            block = bytes(pmt.u8vector_elements(pmt.cdr(message)))
+            found.append(pmt.to_python(pmt.car(message)) | {"block": block})
+        return found
+
+    def wait(self, count: int) -> list[dict]:
+        """Those of slots that came, once there are so many."""
+        deadline = time.monotonic() + 30
+        while len(came := [r for r in self.all if "dropped" not in r]) < count:
+            assert time.monotonic() < deadline, f"expected {count}, found {self.all}"
+            time.sleep(0.01)
+        return came
+
+
+def over_the_air(source, snr_db: float, slot=SLOT, grants=True):
+    """A flowgraph: source to decoder through noise, and what the decoder publishes."""
+    top = gr.top_block()
+    encoder = deeprx.tb_encoder(slot)
+    old = {"n_prb": slot.n_prb, "modulation": slot.modulation}
+    transmitter = deeprx.slot_transmitter(**old)
+    noise = analog.noise_source_c(analog.GR_GAUSSIAN, 10 ** (-snr_db / 20), 3)
+    channel = blocks.add_cc()
+    front_end = deeprx.aligned_front_end(n_rx=1, **old)
+    receiver = deeprx.receiver("baseline-lmmse", n_rx=1, **old)
+    decoded = Decoded(top, slot)
+    top.connect(source, encoder, transmitter, channel, front_end, receiver, decoded.block)
+    top.connect(noise, (channel, 1))
+    if grants:
+        top.msg_connect(encoder, "grants", decoded.block, "grants")
+    top.parts = [transmitter, channel, front_end, receiver, encoder]  # Python's halves
+    return top, decoded
+
+
+def test_seeded_blocks_are_known_from_seed_and_slot():
+    top = gr.top_block()
+    source, encoder = deeprx.tb_source(SLOT, seed=-5, first_slot=7, n_slots=3), None
+    encoder = deeprx.tb_encoder(SLOT)
+    sent, bits = blocks.vector_sink_b(), blocks.vector_sink_b()
+    top.connect(source, sent)
+    top.connect(source, encoder, bits)
+    top.run()
+    expected = [SLOT.block(-5, k) for k in (7, 8, 9)]
+    assert bytes(sent.data()) == b"".join(expected)
+    np.testing.assert_array_equal(bits.data(), np.concatenate([coded(SLOT, b) for b in expected]))
+    for sink, length in ((sent, BYTES), (bits, SLOT.n_bits)):
+        tags = {(t.offset, t.key): t.value for t in map(gr.tag_to_python, sink.tags())}
+        for k in range(3):
+            about = {
+                "packet_len": length, "slot_index": 7 + k, "rnti": 17, "process": 0, "rv": 0,
+                "new_data": True,
+            }  # fmt: skip
+            assert {key: tags[k * length, key] for key in about} == about
+        assert len(tags) == 18
+
+
+def test_two_users_send_blocks_of_their_own():
+    two = SlotConfig(users=(User(mcs=13), User(mcs=5, rnti=2, n_id=9, port=1)))
+    for layer in (0, 1):
+        top = gr.top_block()
+        bits = blocks.vector_sink_b()
+        top.connect(
+            deeprx.tb_source(two, n_slots=1, layer=layer), deeprx.tb_encoder(two, layer), bits
+        )
+        top.run()
+        np.testing.assert_array_equal(bits.data(), coded(two, two.block(1, 0, layer), 0, layer))
+    assert two.block(1, 0, 0)[:8] != two.block(1, 0, 1)[:8]
+
+
+def test_blocks_of_a_good_channel_are_decoded_and_of_a_bad_one_are_not():
+    for snr_db, good in ((14, True), (2, False)):
+        top, decoded = over_the_air(deeprx.tb_source(SLOT, seed=3, n_slots=12), snr_db)
+        top.run()
+        results = decoded.all
+        assert [r["slot_index"] for r in results] == list(range(12))
+        assert [r["crc_ok"] for r in results] == [good] * 12
+        assert [r["block"] == SLOT.block(3, k) for k, r in enumerate(results)] == [good] * 12
+        assert decoded.block.blocks() == 12
+        assert decoded.block.block_errors() == (0 if good else 12)
+        assert decoded.block.dropped() == 0
+        for r in results:
+            assert (r["rnti"], r["process"], r["rv"], r["new_data"]) == (17, 0, 0, True)
+            assert r["transmissions"] == 1
+            assert 1 <= r["iterations"] <= 8
+            assert 0 < r["cpu_ns"] < 10**9
+
+
+@pytest.mark.parametrize("rvs", [[0, 0, 0, 0], [0, 2, 3, 1]], ids=["chase", "incremental"])
+def test_retransmissions_are_combined(rvs):
+    """Two processes in turn: one sends a block again and again, the other new ones."""
+    again, others = SLOT.block(1, 0), [SLOT.block(2, k) for k in range(4)]
+    source = deeprx.tb_source(SLOT, seed=None, n_slots=8)
+    top, decoded = over_the_air(source, 5.5)
+    for k, rv in enumerate(rvs):
+        post(source, "pdus", pdu(again, process=3, rv=rv, new_data=k == 0, rnti=99))
+        post(source, "pdus", pdu(others[k], process=4))
+    top.run()
+    results = decoded.all
+    assert [r["process"] for r in results] == [3, 4] * 4
+    assert [r["rnti"] for r in results] == [99, 17] * 4
+    assert [r["rv"] for r in results[::2]] == rvs
+    assert [r["transmissions"] for r in results[::2]] == [1, 2, 3, 4]
+    assert [r["transmissions"] for r in results[1::2]] == [1] * 4
+    assert not any(r["crc_ok"] for r in results[1::2])  # what one transmission comes to
+    assert not results[0]["crc_ok"]
+    assert results[6]["crc_ok"]
+    assert results[6]["block"] == again
+
+
+def through_decoder(decoder_slot, packets, **parameters):
+    """What a decoder publishes of packets (LLRs, tags), and the decoder."""
+    top = gr.top_block()
+    tags, offset = [], 0
+    for k, (llr, about) in enumerate(packets):
+        about = {"packet_len": len(llr), "slot_index": k} | about
+        tags += [tag(offset, key, value) for key, value in about.items()]
+        offset += len(llr)
+    llrs = np.concatenate([llr for llr, _ in packets]).astype(np.float32)
+    source = blocks.vector_source_f(llrs.tolist(), False, 1, tags)
+    decoded = Decoded(top, decoder_slot, **parameters)
+    top.connect(source, decoded.block)
+    top.run()
+    return decoded.all, decoded.block
+
+
+def vector_slot(name: str) -> SlotConfig:
+    """The slot of a golden vector."""
+    _, slot = SLOTS[name]
+    groups = slot["cdm_groups_without_data"]
+    table = 2 if "qam256" in slot["mcs_table"] else 1
+    user = User(mcs=slot["mcs_index"], mcs_table=table, rnti=slot["rnti"], n_id=slot["n_id"])
+    dmrs = dmrs_symbols(slot["n_symbols"], slot["dmrs_additional_position"])
+    return SlotConfig(slot["n_prb"], 0, slot["n_symbols"], dmrs, groups, users=(user,))
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in SLOTS if not SLOTS[n][1]["harq_ack_bits"] and n not in ("again", "rv1")]
+)
+def test_slots_of_another_implementation_are_decoded(name):
+    _, about, block, scrambling = block_of(name)
+    llr = received(name) * (1 - 2.0 * scrambling)  # scrambled again
+    (result,), _ = through_decoder(vector_slot(name), [(llr, {"rv": about["rv"]})])
+    assert result["crc_ok"]
+    assert result["block"] == block
+
+
+def test_slots_of_another_implementation_that_fail_are_decoded_together():
+    noise = 10 ** (-11.0 / 10)
+    packets = []
+    for name, about in (
+        ("first", {}),
+        ("again", {"rv": 2, "process": 1}),  # each alone
+        ("again", {"rv": 2, "new_data": False}),
+    ):
+        llr = received(name, noise) * (1 - 2.0 * block_of(name)[3])
+        packets.append((llr, about))
+    results, decoder = through_decoder(vector_slot("first"), packets)
+    assert [r["crc_ok"] for r in results] == [False, False, True]
+    assert [r["transmissions"] for r in results] == [1, 1, 2]
+    assert results[2]["block"] == block_of("first")[2]
+    assert (decoder.blocks(), decoder.block_errors(), decoder.dropped()) == (3, 2, 0)
+
+
+def llrs_of(block: bytes, rv: int = 0) -> np.ndarray:
+    return 8.0 * coded(SLOT, block, rv) - 4
+
+
+BLOCK = SLOT.block(1, 0)
+NAN = np.where(np.arange(SLOT.n_bits) == 77, np.nan, llrs_of(BLOCK))
+
+
+@pytest.mark.parametrize(
+    ("llr", "about", "words"),
+    [
+        (NAN, {}, "expected LLRs, got NaN at bit 77"),
+        (llrs_of(BLOCK), {"rv": 4}, "rv must be 0 to 3, got 4"),
+        (llrs_of(BLOCK), {"process": "\x1b[31m"}, "process must be 0 to 15, got"),
+        (
+            llrs_of(BLOCK),
+            {"rv": 2, "new_data": False, "process": 6},
+            "a retransmission of RNTI 17, process 6, of which there is no first transmission",
+        ),
+    ],
+)
+def test_what_cannot_be_decoded_costs_no_other_slot(llr, about, words, capfd):
+    good = (llrs_of(BLOCK), {})
+    results, decoder = through_decoder(SLOT, [good, (llr, about), good])
+    assert [r["crc_ok"] for r in results] == [True, False, True]
+    assert words in results[1]["dropped"]
+    assert results[1]["block"] == b""
+    assert results[1]["slot_index"] == 1
+    assert (decoder.blocks(), decoder.dropped()) == (2, 1)
+    time.sleep(0.2)  # the logger has a thread of its own
+    text = "".join(capfd.readouterr())
+    assert words in text
+    assert "\x1b[31m" not in text
+
+
+def test_packets_of_another_length_cost_no_other_slot(capfd):
+    good = (llrs_of(BLOCK), {})
+    results, decoder = through_decoder(SLOT, [good, (np.ones(100), {}), good])
+    assert [(r["slot_index"], r["crc_ok"]) for r in results] == [(0, True), (2, True)]
+    assert decoder.dropped() == 1
+    time.sleep(0.2)
+    assert f"a packet of 100 LLRs: expected packets of {SLOT.n_bits}" in capfd.readouterr().out
+
+
+def test_a_flipped_sign_is_told():
+    (result,), _ = through_decoder(SLOT, [(-llrs_of(BLOCK), {})], llr_sign=-1)
+    assert result["crc_ok"]
+
+
+def test_the_process_longest_not_heard_of_is_forgotten():
+    packets = [(llrs_of(BLOCK), {"process": k}) for k in range(3)]
+    packets.append((llrs_of(BLOCK), {"process": 0, "new_data": False}))
+    results, decoder = through_decoder(SLOT, packets, buffers=2)
+    assert [r["crc_ok"] for r in results] == [True] * 3 + [False]
+    assert "no first transmission" in results[3]["dropped"]
+    assert decoder.forgotten() == 1
+
+
+def grant(slot_index, **about):
+    return pmt.dict_add(pmt.to_pmt(about), pmt.intern("slot_index"), pmt.from_uint64(slot_index))
+
+
+def test_granted_slots_that_never_come_are_told():
+    top = gr.top_block()
+    llr = np.tile(llrs_of(BLOCK), 2).astype(np.float32).tolist()
+    tags = [tag(k * SLOT.n_bits, "packet_len", SLOT.n_bits) for k in (0, 1)]
+    tags += [tag(0, "slot_index", 5), tag(SLOT.n_bits, "slot_index", 3)]  # begins anew
+    decoded = Decoded(top)
+    top.connect(blocks.vector_source_f(llr, False, 1, tags), decoded.block)
+    post(decoded.block, "grants", *(grant(k, process=k, rv=0) for k in (3, 4, 5, 6, 3)))
+    top.run()
+    results = decoded.all
+    assert [(r["slot_index"], r["process"]) for r in results] == [
+        (3, 3), (4, 4), (5, 5), (6, 6), (3, 3)
+    ]  # fmt: skip
+    assert [r.get("dropped") for r in results] == [
+        "no LLRs came", "no LLRs came", None, "no LLRs came", None
+    ]  # fmt: skip
+    assert decoded.block.dropped() == 3
+
+
+def test_anything_may_be_posted(capfd):
+    source = deeprx.tb_source(SLOT, seed=None)
+    top, decoded = over_the_air(source, 20)
+    top.start()
+    try:
+        wrong = [pdu(BLOCK[:-1]), pdu(BLOCK, rv=4), pdu(BLOCK, new_data="yes"), pdu(BLOCK, rnti=-1)]
+        for port, block in (("pdus", source), ("grants", decoded.block), ("system", decoded.block)):
+            post(block, port, *MESSAGES)
+        post(source, "pdus", *wrong)
+        post(decoded.block, "grants", grant(0, rv="\x1b[31m"), pmt.to_pmt({"rv": 1}))
+        post(source, "pdus", *[pdu(BLOCK)] * 8)
+        results = decoded.wait(5)  # the last ones stay in the chain until others follow
+        assert all(r["crc_ok"] and r["block"] == BLOCK for r in results)
+        assert source.refused() == len(MESSAGES) + len(wrong)
+    finally:
+        top.stop()
+        top.wait()
+    time.sleep(0.2)
+    text = "".join(capfd.readouterr())
+    assert "a block is refused: " in text
+    assert "a grant is refused: " in text
+    assert "\x1b[31m" not in text
+    assert max(map(len, text.splitlines())) < 1300
+
+
+def test_encoder_drops_what_is_no_block_and_goes_on(capfd):
+    top = gr.top_block()
+    lengths = [BYTES, 10, BYTES, BYTES]
+    starts = np.cumsum([0, *lengths[:-1]]).tolist()
+    tags = [tag(at, "packet_len", n) for at, n in zip(starts, lengths, strict=True)]
+    tags.append(tag(starts[2], "rv", 9))
+    source = blocks.vector_source_b(list(BLOCK + bytes(10) + BLOCK + BLOCK), False, 1, tags)
+    encoder, bits = deeprx.tb_encoder(SLOT), blocks.vector_sink_b()
+    top.connect(source, encoder, bits)
+    top.run()
+    np.testing.assert_array_equal(bits.data(), np.tile(coded(SLOT, BLOCK), 2))
+    assert encoder.dropped() == 2
+    indices = [t.value for t in map(gr.tag_to_python, bits.tags()) if t.key == "slot_index"]
+    assert indices == [0, 2]
+    time.sleep(0.2)
+    assert "dropped a packet of 10 bytes: expected packets of " in capfd.readouterr().out
+
+
+def test_a_source_that_waits_takes_no_processor_and_a_flowgraph_may_start_again():
+    source = deeprx.tb_source(SLOT, seed=None)
+    top, decoded = over_the_air(source, 20)
+    for attempt in (1, 2):
+        top.start()
+        start = time.process_time()
+        time.sleep(1)
+        assert time.process_time() - start < 0.3
+        post(source, "pdus", *[pdu(BLOCK)] * 8)
+        assert all(r["crc_ok"] for r in decoded.wait(5 * attempt))
+        top.stop()
+        top.wait()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: deeprx.tb_encoder(SlotConfig()), "needs an MCS or a code rate"),
+        (lambda: deeprx.tb_source(SlotConfig()), "needs an MCS or a code rate"),
+        (lambda: deeprx.tb_source(SLOT, layer=1), "layer must be 0 to 0, got 1"),
+        (lambda: deeprx.tb_decoder(SLOT, layer=-1), "layer must be 0 to 0, got -1"),
+        (lambda: deeprx.tb_source(SLOT, n_slots=-1), "n_slots must be 0 to"),
+        (lambda: deeprx.tb_source(SLOT, first_slot=2**64 - 1, n_slots=2), "stay below 2^64"),
+        (lambda: deeprx.tb_decoder(SLOT, llr_sign=0), "llr_sign must be 1 or -1, got 0"),
+        (lambda: deeprx.tb_decoder(SLOT, buffers=0), "1 soft buffer or more, got 0"),
+        (lambda: deeprx.tb_decoder(SLOT, len_tag_key=""), "len_tag_key must name a tag"),
+        (
+            lambda: deeprx.tb_encoder(SLOT.with_user(mcs=None, code_rate=0.9, tbs=16392)),
+            "does not fit",
+        ),
+    ],
+)
+def test_parameters_out_of_range_are_refused_in_one_line(make, words):
+    with pytest.raises(ValueError) as caught:
+        make()
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
