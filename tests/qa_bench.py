@@ -77,6 +77,11 @@ def test_every_contender_receives_the_same(tiny, tmp_path, capsys):
     peaks = results["gemm_flop_per_s"]
     assert set(peaks) == {p for p in compare.PRECISIONS if compare.native(p, "cpu")}
     assert min(peaks.values()) > 1e8
+    decoder = results["ldpc_decoder"]
+    assert 1e-6 < decoder["iteration_s"] < 1e-2
+    assert decoder["description"].split(", ")[0] in ("AVX-512", "AVX2", "NEON", "no vectors")
+    said = f"{1e6 * decoder['iteration_s']:.1f} µs an iteration ({decoder['description']})"
+    assert said in " ".join(text.split())
     rows = {row["contender"]: row for row in results["rows"]}
     assert set(rows) == {"equaliser", *names}
     expected = {field.name for field in fields(Row)}

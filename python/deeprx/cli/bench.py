@@ -35,7 +35,8 @@ deeprx bench           every receiver by every contender: our block in a running
                        engine alone, and what else could run the same model. Each contender is a
                        process of its own on the same core; they take turns of 0.2 s, so that
                        whatever else the machine does strikes all alike. Then GNU Radio's own
-                       equaliser, and matrix products for what the core can do at most.
+                       equaliser, our LDPC decoder, and matrix products for what the core can
+                       do at most.
 deeprx bench scale     the block at other sizes: PRBs, antennas, batches, threads, queue; on a GPU,
                        too, where there is one
 deeprx bench memory    whether memory stays flat while the block receives slot after slot
@@ -123,7 +124,7 @@ def _comparison(arguments, base: Job) -> Comparison:
 
 
 def _conclude_comparison(comparison, arguments, base, console, picture: Path) -> int:
-    show(comparison.rows, comparison.gemm_flop_per_s, base, console)
+    show(comparison.rows, comparison.gemm_flop_per_s, comparison.ldpc_decoder, base, console)
     plot(comparison.rows, picture)
     failed = [r for r in comparison.rows if arguments.receiver and r.why and r.contender in OURS]
     for row in failed:

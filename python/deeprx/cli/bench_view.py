@@ -20,7 +20,11 @@ SHARED = 0.05  # of the wall time without the core, above which the run says so
 
 
 def show(
-    rows: Sequence[Row], gemm_flop_per_s: Mapping[str, float], base: Job, console: Console
+    rows: Sequence[Row],
+    gemm_flop_per_s: Mapping[str, float],
+    ldpc_decoder: Mapping | None,
+    base: Job,
+    console: Console,
 ) -> None:
     """A table for each receiver, why contenders are missing, and whether the core was shared."""
     clock = "CPU" if base.device == "cpu" else "wall"
@@ -63,6 +67,11 @@ def show(
         f"{number(gemm_flop_per_s[p], 1e-9)} in {p}" for p in PRECISIONS if p in gemm_flop_per_s
     )
     console.print(f"matrix products, GFLOP/s: {peaks or 'not measured'}")
+    if ldpc_decoder:
+        console.print(
+            f"LDPC decoder, K = 8448, rate 1/2: {1e6 * ldpc_decoder['iteration_s']:.1f} µs an "
+            f"iteration ({ldpc_decoder['description']})"
+        )
     if base.device == "cpu" and base.threads == 1:
         show_sharing([row.busy for row in rows if row.busy], console)
 

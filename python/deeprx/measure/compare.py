@@ -120,8 +120,8 @@ class Comparison(Measurement):
 
     names: of CONTENDERS. base: what all jobs have in common. seconds: of each contender with each
     receiver. skip: a model file that does not fit, or needs a processor that is not here, is a row
-    that says so, not a RuntimeError. rows, gemm_flop_per_s: filled as groups end, also by one that
-    is interrupted.
+    that says so, not a RuntimeError. rows, gemm_flop_per_s, ldpc_decoder: filled as groups end,
+    also by one that is interrupted.
     """
 
     def __init__(
@@ -138,6 +138,7 @@ class Comparison(Measurement):
         self._seconds = seconds / self.rounds
         self.rows: list[Row] = []
         self.gemm_flop_per_s: dict[str, float] = {}
+        self.ldpc_decoder: dict | None = None
         self._precisions = [p for p in PRECISIONS if native(p, base.device)]
         self._kits: dict[str, Kit] = {}
         for label, model in zip(labels(models), models, strict=True):
@@ -163,13 +164,14 @@ class Comparison(Measurement):
             "threads": base.threads,
             "cores": base.cores,
             "gemm_flop_per_s": self.gemm_flop_per_s,
+            "ldpc_decoder": self.ldpc_decoder,
             "rows": [asdict(row) for row in self.rows],
         }
 
     @property
     def steps(self) -> int:
         """Of run(): starts and turns."""
-        workers = len(self._precisions) + 1 + len(self._kits) * len(self._names)
+        workers = len(self._precisions) + 2 + len(self._kits) * len(self._names)
         return workers * (1 + self.rounds)
 
     def run(self) -> Iterator[str]:
@@ -179,7 +181,9 @@ class Comparison(Measurement):
             p: lambda p=p: replace(base, contender="gemm", precision=p) for p in self._precisions
         }
         stock = replace(base, contender="equaliser", n_rx=1, device="cpu", batch=1)
-        yield from self._group("machine", machine | {"equaliser": lambda: stock})
+        decoder = replace(base, contender="ldpc", device="cpu")
+        machine |= {"equaliser": lambda: stock, "ldpc": lambda: decoder}
+        yield from self._group("machine", machine)
         for label, kit in self._kits.items():
             jobs = {name: lambda name=name, kit=kit: kit.job(name, base) for name in self._names}
             yield from self._group(label, jobs, kit)
@@ -206,6 +210,14 @@ class Comparison(Measurement):
             if turns:
                 times = [call for turn in turns for call in turn.calls_s]
                 self.gemm_flop_per_s[name] = group.workers[name].flop / statistics.median(times)
+            return
+        if name == "ldpc":
+            if turns:
+                times = [call for turn in turns for call in turn.calls_s]
+                description = group.workers[name].description
+                self.ldpc_decoder = {
+                    "iteration_s": statistics.median(times), "description": description
+                }  # fmt: skip
             return
         row = Row(label if kit else "GNU Radio, 1 antenna", name, why=group.failures.get(name))
         if kit:

@@ -22,6 +22,8 @@ from deeprx_common.examples import received_slots
 from deeprx_common.slot import N_SYMBOLS
 from deeprx_common.timing import cost_clock
 
+LDPC_ITERATIONS = 6
+
 
 class Calls:
     """A receiver called on a batch again and again. receive(y, p): float32 arrays of the model
@@ -210,6 +212,21 @@ class Gemm(Calls):
         self.receive()
 
 
+class Ldpc(Calls):
+    """Decoding of one code block, LDPC_ITERATIONS of it: K = 8448 at rate 1/2."""
+
+    def __init__(self, job: Job):
+        from gnuradio.deeprx.deeprx_python import TransportBlockDecoder, core_clock_hz
+
+        decoder = TransportBlockDecoder()
+        self.batch, self._batch = LDPC_ITERATIONS, ()
+        self._clock = cost_clock(job.device)
+        self.receive = lambda: decoder.time(1, 384, 16896, LDPC_ITERATIONS, calls=1)
+        self.receive()
+        clock = core_clock_hz()
+        self.description = decoder.instructions + (f", {clock / 1e9:.2f} GHz" if clock else "")
+
+
 def contender(job: Job):
     """What the job is about, loaded, and run once."""
     direct = {
@@ -220,6 +237,7 @@ def contender(job: Job):
         "onnxruntime": OnnxRuntime,
         "openvino": OpenVino,
         "gemm": Gemm,
+        "ldpc": Ldpc,
     }
     if job.contender in direct:
         return direct[job.contender](job)
