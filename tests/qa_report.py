@@ -3,7 +3,9 @@ import io
 import json
 
 import pytest
+from matplotlib import pyplot as plt
 from rich.console import Console
+from scipy.stats import binomtest
 
 from deeprx_common import energy, report, report_view
 
@@ -38,6 +40,25 @@ def make_point(**fields):
     )
 
 
+BLOCK_KEYS = (
+    "layers", "slot", "mcs", "blocks", "block_errors", "bler", "bler_ci95", "harq",
+    "goodput_bit_per_s", "decoder", "energy_per_delivered_bit_j",
+)  # fmt: skip
+
+
+def make_block_point(**fields):
+    known = {
+        "cluster_block_errors": [1, 0, 2],
+        "cluster_blocks": [10, 10, 10],
+        "mcs": 14,
+        "harq": {"transmissions": 4, "retransmissions": 3, "delivered": 29, "failed": 1},
+        "goodput_bit_per_s": 6.52e6,
+        "decoder": {"iterations": 2.25, "cpu_s": 1e-4},
+        "energy_per_delivered_bit_j": energy.energy_per_slot(source="none") | {"modelled": 3.1e-8},
+    }
+    return make_point(**known | fields)
+
+
 def make_report(*points):
     made = report.new(gnuradio="3.10")
     made["points"] += points
@@ -58,7 +79,9 @@ def test_point_has_every_key_of_the_schema():
         "modulation", "n_prb", "n_rx", "dmrs", "sync", "sinr_db", "snr_db", "sir_db", "seed",
         "slots", "clusters", "missed_slots", "bits", "bit_errors", "ber", "ber_ci95",
         "inference_s_per_slot", "cpu_s_per_slot", "flop_per_slot", "energy_per_slot_j",
+        *BLOCK_KEYS,
     ]  # fmt: skip
+    assert {point[key] for key in BLOCK_KEYS} == {None}
     assert (point["bits"], point["bit_errors"], point["clusters"]) == (3000, 60, 3)
     assert point["ber"] == pytest.approx(0.02)
     assert point["inference_s_per_slot"]["p50"] == pytest.approx(2e-3)
@@ -106,6 +129,9 @@ def test_failed_write_leaves_the_old_report_and_nothing_else(tmp_path):
         ({"bit_errors": 9999}, "9999 errors in 3000 bits"),
         ({"ber": None}, "'ber', 'ber_ci95' must be null exactly without bits"),
         ({"energy_per_slot_j": {}}, r"points\[0\].energy_per_slot_j lacks 'measured'"),
+        ({"block_errors": 31}, "31 errors in None blocks"),
+        ({"bler": 0.1}, "'bler', 'bler_ci95' must be null exactly without blocks"),
+        ({"decoder": {"iterations": 2.0}}, r"points\[0\].decoder lacks 'cpu_s'"),
     ],
 )
 def test_departure_from_the_schema_is_named(change, says):
@@ -186,3 +212,41 @@ def test_comparison_is_paired():
     assert made["ber_difference"] == pytest.approx(-0.01)
     assert made["ci95"][1] < 0
     assert (made["a"], made["b"], made["clusters"]) == ("net", "baseline", 3)
+
+
+def test_block_errors_are_counted_over_clusters_or_one_by_one():
+    point = make_block_point()
+    assert (point["blocks"], point["block_errors"], point["bler"]) == (30, 3, 0.1)
+    over_clusters = point["bler_ci95"]
+    alone = make_block_point(cluster_block_errors=[1] * 3 + [0] * 27, cluster_blocks=[1] * 30)
+    exact = binomtest(3, 30).proportion_ci(method="exact")
+    assert alone["bler_ci95"] == pytest.approx([exact.low, exact.high])
+    assert alone["bler_ci95"] != over_clusters
+    report.validate(make_report(point, alone))
+
+
+def test_table_shows_blocks_where_there_were_any():
+    text = rendered([make_block_point(), make_block_point(cluster_blocks=[], receiver="bits")])
+    for shown in ("BLER", "1.00e-01", "MCS 14", "4 transmissions", "6.52", "2.2", "31.0"):
+        assert shown in text, shown
+    assert "BLER" not in rendered([make_point()])
+
+
+def test_picture_shows_blocks_below_bits(tmp_path):
+    points = [make_block_point(snr_db=s, channel=c) for s in (6, 9) for c in ("TDL-A", "TDL-E")]
+    report_view.plot(points, tmp_path / "blocks.png")
+    report_view.plot([make_point(snr_db=s) for s in (6, 9)], tmp_path / "bits.png")
+    heights = [plt.imread(tmp_path / name).shape[0] for name in ("blocks.png", "bits.png")]
+    assert heights[0] > 1.5 * heights[1]
+
+
+def test_reports_of_version_1_are_read(tmp_path):
+    old = make_report(make_point()) | {"schema": "deeprx.report/1"}
+    for key in BLOCK_KEYS:
+        del old["points"][0][key]
+    (tmp_path / "report.json").write_text(json.dumps(old))
+    assert report.read(tmp_path / "report.json") == old
+    assert "net" in rendered(old["points"])
+    report_view.plot(old["points"], tmp_path / "ber.png")
+    with pytest.raises(ValueError, match="lacks 'layers'"):
+        report.validate(old | {"schema": report.SCHEMA})

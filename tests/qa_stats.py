@@ -4,7 +4,13 @@ import math
 import numpy as np
 import pytest
 
-from deeprx_common.stats import error_rate, paired_difference, sinr_at_ber, sinr_gain
+from deeprx_common.stats import (
+    block_error_rate,
+    error_rate,
+    paired_difference,
+    sinr_at_ber,
+    sinr_gain,
+)
 
 
 def fading_clusters(rng, clusters, bits=10_000, mean=0.02):
@@ -24,6 +30,21 @@ def coverage(interval, trials=400, clusters=40):
 
 def test_interval_covers_the_truth_where_clusters_differ():
     assert coverage(lambda e, b: error_rate(e, b).ci95) >= 0.93
+
+
+def test_interval_of_independent_blocks_covers_at_least_as_promised():
+    rng, hits = np.random.default_rng(4), 0
+    for _ in range(2000):
+        low, high = block_error_rate(rng.random(60) < 0.05, np.ones(60)).ci95
+        hits += low <= 0.05 <= high
+    assert 0.95 <= hits / 2000 < 0.995
+    assert block_error_rate([0] * 20, [1] * 20).ci95 == pytest.approx((0, 1 - 0.025 ** (1 / 20)))
+    assert block_error_rate([1] * 20, [1] * 20).ci95 == pytest.approx((0.025 ** (1 / 20), 1))
+
+
+def test_interval_of_blocks_that_share_a_channel_is_over_clusters():
+    errors, blocks = [5, 0, 4, 0, 0], [5] * 5
+    assert block_error_rate(errors, blocks) == error_rate(errors, blocks)
 
 
 def test_an_interval_over_bits_would_not():

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The report, "deeprx.report/1": what the demo, the loopback, the benchmark and the probe write.
+"""The report, "deeprx.report/2": what the demo, the loopback, the benchmark and the probe write.
 
 A report is a dict that JSON can hold: schema, host, versions and a list of points. A point is one
-receiver at one operating point; point() makes it, validate() says what is wrong with one.
+receiver at one operating point; point() makes it, validate() says what is wrong with one. Reports
+of version 1, whose points know nothing of transport blocks, are read as well.
 """
 
 import os
@@ -27,12 +28,13 @@ from .schema import (
     check,
     number,
     parse_json,
+    partial,
     several,
     table,
 )
-from .stats import error_rate, paired_difference
+from .stats import block_error_rate, error_rate, paired_difference
 
-SCHEMA = "deeprx.report/1"
+SCHEMA = "deeprx.report/2"
 
 _SECONDS, _DECIBELS = number(0, 1e9), number(-1000, 1000)
 
@@ -47,6 +49,33 @@ ENERGY = {
     "model": TEXT.or_null("how the modelled value came about, watts included"),
     "scope": TEXT.or_null("what the counter counts", optional=True),
     "invalid": TEXT.or_null("why the counter's window holds no number", optional=True),
+}
+HARQ = {
+    "transmissions": COUNT.of("of a block at most"),
+    "retransmissions": COUNT.of("that were decoded"),
+    "delivered": COUNT.of("blocks, whichever of their transmissions it took"),
+    "failed": COUNT.of("blocks whose last transmission failed"),
+}
+DECODER = {
+    "iterations": number(0).or_null("mean over code blocks"),
+    "cpu_s": _SECONDS.or_null("CPU time a slot"),
+}
+_BLOCKS = {
+    "layers": COUNT.or_null("on the same PRBs, each a user's"),
+    "slot": DICT.or_null("carrier, allocation, DMRS and users, as SlotConfig.as_dict() gives them"),
+    "mcs": COUNT.or_null("index, in the slot's MCS table"),
+    "blocks": COUNT.or_null("transport blocks that were sent for the first time; null: only bits"),
+    "block_errors": COUNT.or_null("blocks whose first transmission was not decoded"),
+    "bler": RATE.or_null("block error rate of first transmissions; null without blocks"),
+    "bler_ci95": RATES.or_null(
+        "its 95 % interval: Clopper and Pearson's where every block is a cluster, else over them"
+    ),
+    "harq": table(HARQ).or_null("retransmissions; null where there are none"),
+    "goodput_bit_per_s": number(0).or_null("information bits delivered in a second of air time"),
+    "decoder": table(DECODER).or_null("of transport blocks"),
+    "energy_per_delivered_bit_j": table(ENERGY).or_null(
+        "joules of receiver and decoder for an information bit that was delivered"
+    ),
 }
 POINT = {
     "receiver": TEXT.of("the model file's name"),
@@ -79,12 +108,16 @@ POINT = {
     "queue_slots": COUNT.of("slots that waited for the receiver, lately", optional=True),
     "slots_by_model": COUNTS.of("where the model was swapped", optional=True),
     "dropped_slots": COUNTS.of("by the receiver, by reason", optional=True),
-}
+} | _BLOCKS
 REPORT = {
     "schema": TEXT.of(f'"{SCHEMA}"'),
     "host": DICT.of("processor, cores, memory and operating system"),
     "versions": DICT.of("of Python and of the packages that took part"),
     "points": several(table(POINT)).of("one receiver at one operating point each"),
+}
+_VERSIONS = {
+    SCHEMA: REPORT,
+    "deeprx.report/1": REPORT | {"points": several(table(POINT | partial(_BLOCKS)))},
 }
 
 
@@ -108,6 +141,8 @@ def point(
     cluster_errors: Sequence[int],
     cluster_bits: Sequence[int],
     inference_s: Sequence[float],
+    cluster_block_errors: Sequence[int] = (),
+    cluster_blocks: Sequence[int] = (),
     snr_db: float | None = None,
     sir_db: float | None = None,
     **fields,
@@ -115,8 +150,9 @@ def point(
     """One point of a report.
 
     cluster_errors, cluster_bits: per cluster (an independent channel). inference_s: seconds, one
-    per slot. fields: the schema's other keys as they are; what a live radio cannot know (channel,
-    delay_spread_s, doppler_hz, seed, ...) may be left out and is null.
+    per slot. cluster_block_errors, cluster_blocks: likewise, of transport blocks, in clusters that
+    have any; none: only bits were sent. fields: the schema's other keys as they are; what a live
+    radio cannot know (channel, delay_spread_s, doppler_hz, seed, ...) may be left out and is null.
 
     Raises ValueError where a key is missing or of the wrong type.
     """
@@ -133,6 +169,10 @@ def point(
     if len(cluster_bits):
         rate = error_rate(cluster_errors, cluster_bits)
         values |= {"ber": rate.rate, "ber_ci95": list(rate.ci95)}
+    if len(cluster_blocks):
+        rate = block_error_rate(cluster_block_errors, cluster_blocks)
+        values |= {"blocks": rate.bits, "block_errors": rate.errors}
+        values |= {"bler": rate.rate, "bler_ci95": list(rate.ci95)}
     values = {key: values[key] for key in (*POINT, *values) if key in values}
     check(values, POINT, "point")
     return values
@@ -162,16 +202,21 @@ def new(**others: str) -> dict:
 
 def validate(report: Mapping) -> None:
     """Raise ValueError with one line where a report departs from its schema."""
-    if not isinstance(report, Mapping) or report.get("schema") != SCHEMA:
-        schema = report.get("schema") if isinstance(report, Mapping) else type(report).__name__
+    schema = report.get("schema") if isinstance(report, Mapping) else type(report).__name__
+    if not isinstance(schema, str) or schema not in _VERSIONS:
         raise ValueError(f"expected a report of schema {SCHEMA!r}, got {schema!r:.80}")
-    check(report, REPORT, "report")
+    check(report, _VERSIONS[schema], "report")
     for k, p in enumerate(report["points"]):
         where = f"points[{k}]"
         if p["bit_errors"] > p["bits"]:
             raise ValueError(f"{where}: {p['bit_errors']} errors in {p['bits']} bits")
         if {p["ber"] is None, p["ber_ci95"] is None} != {p["bits"] == 0}:
             raise ValueError(f"{where}: 'ber', 'ber_ci95' must be null exactly without bits")
+        blocks = p.get("blocks")
+        if (p.get("block_errors") or 0) > (blocks or 0):
+            raise ValueError(f"{where}: {p['block_errors']} errors in {blocks} blocks")
+        if {p.get("bler") is None, p.get("bler_ci95") is None} != {not blocks}:
+            raise ValueError(f"{where}: 'bler', 'bler_ci95' must be null exactly without blocks")
 
 
 def write(report: Mapping, path: str | os.PathLike) -> None:

@@ -9,6 +9,11 @@ import numpy as np
 from .figure import curve_style, figure, rate_curve
 from .report import energy_value
 
+BLOCK_HEADINGS = (
+    "\nBLER", "\n95 % interval", "block\nerrors", "\nblocks", "goodput\nMbit/s", "iter-\nations",
+    "nJ a bit\ndelivered",
+)  # fmt: skip
+
 
 def _groups(points: Sequence[Mapping]) -> dict[str, list[Mapping]]:
     """Points by what they have in common: everything but receiver and SINR."""
@@ -24,6 +29,10 @@ def _groups(points: Sequence[Mapping]) -> dict[str, list[Mapping]]:
             parts.append(f"{p['n_rx']} RX")
         if p["sir_db"] is not None:
             parts.append(f"SIR {p['sir_db']:g} dB")
+        if p.get("mcs") is not None:
+            parts.append(f"MCS {p['mcs']}")
+        if p.get("harq"):
+            parts.append(f"{p['harq']['transmissions']} transmissions")
         parts += ["synchronised"] if p["sync"] else []
         groups.setdefault(", ".join(parts), []).append(p)
     return groups
@@ -53,6 +62,27 @@ def energy_sources(points: Sequence[Mapping]) -> list[str]:
     return [
         source + (f", ±{100 * off:.2g} % by ticks" if off else "") + f"; modelled: {model}"
         for (source, model), off in bounds.items()
+    ]
+
+
+def _with_blocks(points: Sequence[Mapping]) -> bool:
+    return any(p.get("blocks") for p in points)
+
+
+def _of_blocks(p: Mapping) -> list[str]:
+    """A point's cells of BLOCK_HEADINGS."""
+    if not p.get("blocks"):
+        return ["-"] * len(BLOCK_HEADINGS)
+    decoder, joules = p["decoder"] or {}, p["energy_per_delivered_bit_j"]
+    iterations, value = decoder.get("iterations"), energy_value(joules)[0] if joules else None
+    return [
+        f"{p['bler']:.2e}",
+        "{:.2e} {:.2e}".format(*p["bler_ci95"]),
+        str(p["block_errors"]),
+        str(p["blocks"]),
+        "-" if p["goodput_bit_per_s"] is None else f"{p['goodput_bit_per_s'] * 1e-6:.2f}",
+        "-" if iterations is None else f"{iterations:.1f}",
+        "-" if value is None else f"{value * 1e9:#.3g}",
     ]
 
 
@@ -91,6 +121,7 @@ def tables(points: Sequence[Mapping]) -> list:
         for heading in (
             "\nBER", "\n95 % interval", "bit\nerrors", "\nbits", "\nslots", "\nmissed",
             "\nclusters", "infer. ms\np50", "\np99", "CPU\nms", "mJ a\nslot",
+            *(BLOCK_HEADINGS if _with_blocks(group) else ()),
         ):  # fmt: skip
             table.add_column(heading, justify="right", no_wrap=True)
         rows = sorted(group, key=lambda p: -np.inf if p["sinr_db"] is None else p["sinr_db"])
@@ -114,6 +145,7 @@ def tables(points: Sequence[Mapping]) -> list:
                 _milli(times["p99"]),
                 _milli(p["cpu_s_per_slot"]),
                 _milli(energy_value(p["energy_per_slot_j"])[0]),
+                *(_of_blocks(p) if _with_blocks(group) else ()),
             )
         shown.append(table)
     return shown
@@ -121,21 +153,41 @@ def tables(points: Sequence[Mapping]) -> list:
 
 def plot(points: Sequence[Mapping], path: str | os.PathLike) -> None:
     """BER over SINR with 95 % intervals over clusters as a picture, one panel a channel, one line a
-    receiver. A point without errors is an arrow from its upper bound down.
+    receiver; where there were transport blocks, below it their error rate and the goodput. A point
+    without errors is an arrow from its upper bound down.
     """
     known = [p for p in points if p["ber"] is not None and p["sinr_db"] is not None]
     groups = _groups(known)
     names = list(dict.fromkeys(p["receiver"] for p in known))
-    about = "95 % intervals over clusters"
-    with figure(path, max(1, len(groups)), size=(5.5, 4.5), one_scale=True, title=about) as axes:
-        for axis, (title, group) in zip(axes, groups.items(), strict=False):
+    rates = [("ber", "uncoded BER")]
+    if _with_blocks(known):
+        rates.append(("bler", "block error rate"))
+    quantities = rates + [("goodput_bit_per_s", "goodput, Mbit/s")] * (len(rates) - 1)
+    panels = [(key, label, *group) for key, label in quantities for group in groups.items()]
+    with figure(
+        path,
+        max(1, len(panels)),
+        columns=4 if len(rates) == 1 else max(1, len(groups)),
+        size=(5.5, 4.5) if len(rates) == 1 else (5.5, 3.2),
+        one_scale=len(rates) == 1,
+        title="95 % intervals over clusters",
+    ) as axes:
+        for axis, (key, label, title, group) in zip(axes, panels, strict=False):
             for k, name in enumerate(names):
-                line = [p for p in group if p["receiver"] == name]
+                line = [p for p in group if p["receiver"] == name and p.get(key) is not None]
                 if line:
-                    columns = ([p[key] for p in line] for key in ("sinr_db", "ber", "ber_ci95"))
-                    rate_curve(axis, *columns, name, **curve_style(k))
-            axis.set(yscale="log", xlabel="SINR per data RE and antenna, dB", title=title)
-        axes[0].set_ylabel("uncoded BER")
+                    _curve(axis, line, key, name, **curve_style(k))
+            axis.set(xlabel="SINR per data RE and antenna, dB", title=title, ylabel=label)
+
+
+def _curve(axis, line: Sequence[Mapping], key: str, name: str, **style) -> None:
+    if f"{key}_ci95" in line[0]:
+        columns = ([p[of] for p in line] for of in ("sinr_db", key, f"{key}_ci95"))
+        rate_curve(axis, *columns, name, **style)
+        return
+    ordered = sorted(line, key=lambda p: p["sinr_db"])
+    mega = [p[key] * 1e-6 for p in ordered]
+    axis.plot([p["sinr_db"] for p in ordered], mega, label=name, **style)
 
 
 def strongest_kind(points: Sequence[Mapping]) -> str:

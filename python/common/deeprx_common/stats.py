@@ -7,7 +7,7 @@ errors and bits summed per cluster.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import betaincinv, stdtrit
@@ -15,7 +15,7 @@ from scipy.special import betaincinv, stdtrit
 
 @dataclass(frozen=True)
 class ErrorRate:
-    """errors of bits over clusters; ci95 is the 95 % interval of rate."""
+    """errors of bits, or of blocks, over clusters; ci95 is the 95 % interval of rate."""
 
     errors: int
     bits: int
@@ -84,6 +84,24 @@ def error_rate(errors: Sequence[int], bits: Sequence[int]) -> ErrorRate:
         factor = np.exp(min(half / rate, 700.0))
         low, high = rate / factor, max(rate, min(high, rate * factor))
     return ErrorRate(int(errors.sum()), int(bits.sum()), n, rate, (float(low), float(high)))
+
+
+def block_error_rate(errors: Sequence[int], blocks: Sequence[int]) -> ErrorRate:
+    """Block error rate with a 95 % interval.
+
+    errors, blocks: per cluster, of one length. Where each cluster is one block these are
+    independent, and the interval is Clopper and Pearson's; else it is error_rate()'s, over
+    clusters.
+
+    Raises ValueError as error_rate() does.
+    """
+    rate = error_rate(errors, blocks)
+    if rate.bits == rate.clusters:
+        k, n = rate.errors, rate.bits
+        low = float(betaincinv(k, n - k + 1, 0.025)) if k else 0.0
+        high = float(betaincinv(k + 1, n - k, 0.975)) if k < n else 1.0
+        rate = replace(rate, ci95=(low, high))
+    return rate
 
 
 def paired_difference(

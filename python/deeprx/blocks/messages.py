@@ -12,7 +12,17 @@ import pmt
 
 from deeprx_common import report
 from deeprx_common.printable import printable
-from deeprx_common.schema import FLAG, INDEX, LONGEST, TEXT, Field, check, parse_json, whole
+from deeprx_common.schema import (
+    FLAG,
+    INDEX,
+    LONGEST,
+    TEXT,
+    Field,
+    check,
+    number,
+    parse_json,
+    whole,
+)
 
 from .guarded import MessageError
 
@@ -36,8 +46,14 @@ STATS = {
 }
 BLOCKS = {
     "slot_index": INDEX.of("Of the slot."),
-    "crc_ok": FLAG.of("Whether the block's CRC is right."),
+    "rnti": whole(65535).of("Of the user.", True),
+    "process": whole(15).of("Of HARQ.", True),
+    "rv": whole(3).of("Redundancy version.", True),
     "new_data": FLAG.of("Whether it was its first transmission.", True),
+    "crc_ok": FLAG.of("Whether the block's CRC is right."),
+    "iterations": number(0, 1000).of("Of the LDPC decoder, mean over code blocks.", True),
+    "transmissions": whole(10**6).of("That were combined.", True),
+    "cpu_ns": _NS.of("CPU time of the decoder.", True),
     "dropped": TEXT.of("Why nothing could be decoded.", True),
 }
 ACKS = {

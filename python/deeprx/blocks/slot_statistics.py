@@ -8,21 +8,25 @@ import numpy as np
 
 from deeprx_common import report
 from deeprx_common.checks import check_range
-from deeprx_common.slot import SlotConfig
+from deeprx_common.slot import SLOT_S, SlotConfig
 
 PENDING_SLOTS = 4096  # slots of one side that wait for the other: 8 MiB of 16QAM at 26 PRB
 MOST_MISSED = 2**62  # an index may jump by more
 MOST_NAMES = 100  # of models, and of reasons; others are counted together
+MOST_PROCESSES = 4096  # of HARQ, whose blocks wait for another transmission
 RECENT_TIMES = 100_000  # inference times that the percentiles are taken over
 
 
 class SlotStatistics:
-    """Errors per cluster, missed slots, and time per slot of one receiver.
+    """Errors per cluster, missed slots, and time per slot of one receiver, and what became of
+    transport blocks.
 
     reference: gives the bits of a slot, uint8 [n_bits], from its index; None where they come
     through add_reference(). cluster_slots: slots with the same index // cluster_slots are one
     cluster.
-    n_slots: slots of this index and above are not counted; 0: all are.
+    n_slots: slots of this index and above are not counted; 0: all are. sent: gives the transport
+    block of a slot from its index, where that is known: a wrong one whose CRC is right is an error.
+    most_transmissions: of a block, where it may be sent again.
     """
 
     def __init__(
@@ -31,6 +35,8 @@ class SlotStatistics:
         cluster_slots: int,
         reference: Callable[[int], np.ndarray] | None = None,
         n_slots: int = 0,
+        sent: Callable[[int], bytes] | None = None,
+        most_transmissions: int = 1,
     ):
         check_range("cluster_slots", cluster_slots, 1)
         self._config = config
@@ -55,6 +61,14 @@ class SlotStatistics:
         self.engine: str | None = None
         self._flop = 0
         self._queue_slots: int | None = None
+        self._sent = sent
+        self._most_transmissions = most_transmissions
+        self.block_clusters: dict[int, list[int]] = {}  # cluster: [errors, blocks]
+        self._unfinished: dict[tuple[int, int], None] = {}  # processes, the newest last
+        self.delivered_bits = 0
+        self.decoder_cpu_s = 0.0
+        self._decoded = Counter()  # delivered, failed, retransmissions, slots
+        self._iterations = 0.0
 
     def add_slot(self, slot_index: int, decisions: np.ndarray) -> None:
         """Count one received slot. decisions: hard bits, uint8 [n_bits]."""
@@ -93,6 +107,35 @@ class SlotStatistics:
         cluster = self.clusters.setdefault(slot_index // self._cluster_slots, [0, 0])
         cluster[0] += int(np.count_nonzero(decisions != bits))
         cluster[1] += len(bits)
+
+    def add_block(self, about: dict, block: bytes) -> None:
+        """One message of tb_decoder's port `blocks`, see messages.BLOCKS, and the block's bytes."""
+        index, counted = about["slot_index"], self._decoded
+        if index >= self._end:
+            return
+        good = about["crc_ok"] and (self._sent is None or block == self._sent(index))
+        process = about.get("rnti", 0), about.get("process", 0)
+        new_data = about.get("new_data", True)
+        unfinished = process in self._unfinished
+        self._unfinished.pop(process, None)
+        if new_data:
+            cluster = self.block_clusters.setdefault(index // self._cluster_slots, [0, 0])
+            cluster[0] += not good
+            cluster[1] += 1
+            counted["failed"] += unfinished
+        else:
+            counted["retransmissions"] += 1
+        if not good:
+            self._unfinished[process] = None
+            if len(self._unfinished) > MOST_PROCESSES:
+                del self._unfinished[next(iter(self._unfinished))]
+        elif new_data or unfinished:  # else it was delivered before
+            counted["delivered"] += 1
+            self.delivered_bits += 8 * len(block)
+        if "iterations" in about:
+            counted["slots"] += 1
+            self._iterations += about["iterations"]
+            self.decoder_cpu_s += about.get("cpu_ns", 0) * 1e-9
 
     def add_stats(self, stats: dict) -> None:
         """One message of the receiver's port `stats`, as a Python dict."""
@@ -135,6 +178,29 @@ class SlotStatistics:
         """CPU seconds of the receiver so far."""
         return self._cpu_s[0]
 
+    def _blocks(self) -> dict:
+        """The point's keys of transport blocks, where there were any."""
+        if not self.block_clusters:
+            return {}
+        errors, blocks = zip(*self.block_clusters.values(), strict=True)
+        counted, n = self._decoded, self._decoded["slots"]
+        harq = None
+        if self._most_transmissions > 1:
+            of_block = ("retransmissions", "delivered", "failed")
+            harq = {key: counted[key] for key in of_block}
+            harq["transmissions"] = self._most_transmissions
+        air_s = (self.slots + self.missed_slots) * SLOT_S
+        return {
+            "cluster_block_errors": errors,
+            "cluster_blocks": blocks,
+            "harq": harq,
+            "goodput_bit_per_s": self.delivered_bits / air_s if air_s else None,
+            "decoder": {
+                "iterations": self._iterations / n if n else None,
+                "cpu_s": self.decoder_cpu_s / n if n else None,
+            },
+        }
+
     def point(self, energy: dict, **fields) -> dict:
         """A point of the report (deeprx_common.report.point) from what was counted.
 
@@ -166,7 +232,7 @@ class SlotStatistics:
             cluster_errors=errors,
             cluster_bits=bits,
             inference_s=list(self._inference_s),
-            **counted | fields,
+            **counted | self._blocks() | fields,
         )
 
 
