@@ -18,3 +18,6 @@ void bind_transport_blocks(pybind11::module& m);
 
 //! Adds the flowgraph blocks of transport blocks to the module.
 void bind_tb_blocks(pybind11::module& m);
+
+//! Adds classical receivers to the module.
+void bind_classical(pybind11::module& m);

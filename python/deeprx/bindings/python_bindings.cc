@@ -325,6 +325,7 @@ Used by one thread, the one that made it. Parameters and exceptions are the rece
     bind_tdl(m);
     bind_transport_blocks(m);
     bind_tb_blocks(m);
+    bind_classical(m);
     m.def("engines",
           &gr::deeprx::engines,
           "What can compute a receiver, with versions: [\"TorchScript 2.13.0\", ...].");

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#pragma once
+
+#include "channel_estimate.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace gr::deeprx {
+
+//! Kernels that this program has and this processor runs, best first.
+std::vector<const equaliser_kernel*> equaliser_kernels();
+
+/*!
+ * \brief Receivers without a net: from a slot's grid to its LLRs.
+ *
+ * - ls_lmmse: least squares, neighbouring pilots averaged; LMMSE over antennas and users with the
+ *   covariance of noise and interference; exact LLRs.
+ * - sure_lmmse: the same with pilots smoothed as the slot asks for: smoothing_estimator.
+ * - gnb: what an open gNB does by default: gnb_estimator, zero forcing, max-log LLRs in 8 bits.
+ *
+ * All memory is allocated at construction.
+ */
+class classical_receiver
+{
+public:
+    enum class kind { ls_lmmse, sure_lmmse, gnb };
+    static const equaliser_kernel& best();
+
+    /*!
+     * \param n_rx antennas, 1 to 4
+     * \throws std::invalid_argument if it cannot receive such slots
+     */
+    classical_receiver(const pilot_layout& layout,
+                       int n_rx,
+                       kind k,
+                       const equaliser_kernel& kernel = best());
+
+    //! LLRs of a RE: the most bits of a layer; those it has not are 0.
+    int llr_stride() const { return d_job.llr_stride; }
+
+    /*!
+     * \param grid received, float32 [n_rx][n_symbols][n_subcarriers][2], at any scale
+     * \param pilots as sent, float32 [n_layers][n_symbols][n_subcarriers][2]
+     * \param llr float32 [n_layers][n_symbols][n_subcarriers][llr_stride()], log P(1)/P(0); 0 where
+     * there is no data
+     */
+    void receive(const float* grid, const float* pilots, float* llr);
+
+    //! Of the last slot, float32 [n_layers][n_rx][n_symbols][n_subcarriers][2].
+    void copy_channel(float* to) const;
+    //! Of the last slot: power of noise and interference in a data RE of each antenna, [n_rx].
+    void copy_noise(float* to) const;
+
+private:
+    void invert_covariance();
+
+    const pilot_layout d_layout;
+    const int d_n_rx;
+    const equaliser_kernel& d_kernel;
+    std::unique_ptr<channel_estimator> d_estimator;
+    std::vector<std::vector<float>> d_levels; // of each layer
+    symbol_job d_job{};
+};
+
+//! \throws std::invalid_argument if the name is none of ls-lmmse, sure-lmmse, gnb
+classical_receiver::kind classical_kind(const std::string& name);
+
+} // namespace gr::deeprx
