@@ -166,11 +166,11 @@ def test_a_receiver_that_cannot_be_exported_says_why(tmp_path):
 
 
 def test_traced_operators_do_what_the_file_does(tiny):
-    y, p = map(torch.from_numpy, received_slots(job().config, 2, 3))
+    y, p, d = map(torch.from_numpy, received_slots(job().config, 2, 3))
     receiver = torch.jit.load(tiny).eval()
     with torch.no_grad():
         llrs = traced(job(model=tiny))(y[2:], p[2:])
-        assert torch.allclose(llrs, receiver(y[2:], p[2:], 4), atol=1e-6)
+        assert torch.allclose(llrs, receiver(y[2:], p[2:], d, [4]), atol=1e-6)
 
 
 def test_interval_of_a_median():

@@ -617,7 +617,7 @@ def test_out_that_cannot_be_written_is_found_before_the_run(models, tmp_path, ca
 def test_info_shows_the_metadata_without_running_the_file(models, capsys):
     assert main(["info", models[0]]) == 0
     text = capsys.readouterr().out
-    for shown in ("one", "deeprx.model/1", "16QAM", "matmul: 100000000", "sha256"):
+    for shown in ("one", "deeprx.model/2", "16QAM", "matmul: 100000000", "sha256"):
         assert shown in text
 
 
@@ -721,8 +721,12 @@ def test_info_refuses_other_files(tmp_path, capsys, content, says):
         ({}, "has no deeprx.json"),
         ({"deeprx.json": "{"}, "deeprx.json is not JSON"),
         ({"deeprx.json": "[]"}, "deeprx.json is not an object"),
-        ({"deeprx.json": json.dumps({"contract": "deeprx.model/2"})}, "found 'deeprx.model/2'"),
-        ({"deeprx.json": json.dumps({"contract": "deeprx.model/1"})}, "deeprx.json lacks 'name'"),
+        ({"deeprx.json": json.dumps({"contract": "deeprx.model/3"})}, "found 'deeprx.model/3'"),
+        ({"deeprx.json": json.dumps({"contract": "deeprx.model/2"})}, "deeprx.json lacks 'name'"),
+        (
+            {"deeprx.json": json.dumps({"contract": "deeprx.model/1"})},
+            "expected 'deeprx.model/2': `./dev train convert FILE.pt` converts the file",
+        ),
     ],
 )
 def test_info_refuses_other_contracts(tmp_path, capsys, extra, says):

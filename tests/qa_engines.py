@@ -17,16 +17,16 @@ torch.set_num_threads(1)
 
 
 def slots(config, n_rx, batch, seed=1):
-    """Grids y and pilots p of the model contract."""
+    """Grids y and pilots p of the model contract, one layer."""
     rng = np.random.default_rng(seed)
     y = rng.normal(size=(batch, n_rx, 14, config.n_sc, 2)).astype(np.float32)
     pilots = np.ascontiguousarray(config.pilots()).view(np.float32).reshape(14, config.n_sc, 2)
-    return y, np.repeat(pilots[None], batch, 0)
+    return y, np.repeat(pilots[None, None], batch, 0)
 
 
 def eager(module, y, p, bits):
     with torch.inference_mode():
-        return module.eval()(torch.from_numpy(y), torch.from_numpy(p), bits).numpy()
+        return module.eval()(torch.from_numpy(y), torch.from_numpy(p[:, 0]), bits)[:, None].numpy()
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_bare_engine_times_its_calls(model):
     ("call", "words"),
     [
         (lambda e, y, p: e.infer(y[:, :1], p), ["y must have shape (1, 2, 14, 312, 2)"]),
-        (lambda e, y, p: e.infer(y, p[..., :12, :]), ["p must have shape (1, 14, 312, 2)"]),
+        (lambda e, y, p: e.infer(y, p[..., :12, :]), ["p must have shape (1, 1, 14, 312, 2)"]),
         (lambda e, y, p: e.infer(y.repeat(2, 0), p), ["max_batch=1", "got 2"]),
         (lambda e, y, p: e.time(1, batch=2), ["max_batch=1", "got 2"]),
         (lambda e, y, p: e.time(0), ["calls", "got 0"]),
@@ -230,7 +230,7 @@ XML, BIN = "openvino/bits4.xml", "openvino/bits4.bin"
         (XML, b'offset="0"', b'offset="18446744073709551615"', "outside its weights"),
         (XML, b'offset="0"', b'offset="-1"', "the offset or size '-1'"),
         (XML, b'<data element_type="f32"', b'<data element_type="string"', "type 'string'"),
-        (XML, b'names="y"', b'names="x"', "inputs y and p"),
+        (XML, b'names="y"', b'names="x"', "inputs y, p and d"),
         (XML, b"</net>", b"<", "XML other than plain tags"),
         (XML, b"<edge ", b"<edgy ", "OpenVINO IR: "),
     ],

@@ -40,7 +40,7 @@ def test_libtorch_runs_int8_and_says_so(tmp_path):
     with torch.inference_mode():
         expected = module(torch.from_numpy(y), torch.from_numpy(p), 4).numpy()
     assert expected.std() > 0.1
-    np.savez(tmp_path / "slot.npz", y=y, p=p)
+    np.savez(tmp_path / "slot.npz", y=y, p=p[:, None])
     # in a process where no other engine was chosen before
     program = """
 import sys
@@ -55,7 +55,7 @@ np.save(sys.argv[3], engine.infer(slot["y"], slot["p"]))
     done = subprocess.run([sys.executable, "-c", program, *files], capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     assert "TorchScript" in done.stdout and "int8" in done.stdout
-    np.testing.assert_array_equal(np.load(tmp_path / "llr.npy"), expected)
+    np.testing.assert_array_equal(np.load(tmp_path / "llr.npy")[:, 0], expected)
 
 
 @pytest.mark.skipif(not TRAIN.exists(), reason="no training environment: ./dev train --help")
@@ -83,12 +83,12 @@ def test_quantised_file_in_both_engines(tmp_path):
 
     slots = np.load(tmp_path / "slots.npz")
     config = deeprx.SlotConfig(modulation="16QAM")
-    p = np.ascontiguousarray(config.pilots()).view(np.float32).reshape(1, 14, -1, 2)
+    p = np.ascontiguousarray(config.pilots()).view(np.float32).reshape(1, 1, 14, -1, 2)
     p = p.repeat(len(slots["y"]), 0)
     engines = ["torchscript"] + ["openvino"] * (len(deeprx_python.engines()) > 1)
     for name in engines:
         engine = deeprx.Engine(str(path), modulation="16QAM", max_batch=len(p), engine=name)
         assert "int8" in engine.description
-        llr = engine.infer(slots["y"], p)[:, ~config.pilot_mask].reshape(len(p), -1)
+        llr = engine.infer(slots["y"], p)[:, 0, ~config.pilot_mask].reshape(len(p), -1)
         error = np.sqrt(np.mean((llr - slots["llr"]) ** 2) / np.mean(slots["llr"] ** 2))
         assert error < slots["allowed"]

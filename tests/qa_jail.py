@@ -52,8 +52,8 @@ def slots(batch: int):
     config = deeprx.SlotConfig(n_prb=6)
     rng = np.random.default_rng(1)
     y = rng.standard_normal((batch, 2, 14, 72, 2), np.float32)
-    p = np.zeros((batch, 14, 72, 2), np.float32)
-    p[:, config.dmrs] = 1
+    p = np.zeros((batch, 1, 14, 72, 2), np.float32)
+    p[:, :, config.dmrs] = 1
     return y, p
 
 
@@ -178,7 +178,7 @@ def test_llrs_are_the_same_to_the_bit(engine, tmp_path):
     y, p = slots(2)
     for batch in (1, 2, 1):
         found = [e.infer(y[:batch], p[:batch]) for e in (here, jailed)]
-        assert found[1].shape == (batch, 14, 72, 4)
+        assert found[1].shape == (batch, 1, 14, 72, 4)
         assert (found[0][..., :4] == found[1]).all()
 
 
@@ -385,7 +385,7 @@ def test_a_jail_that_answers_as_it_likes(misdeed, words, stranger, beside_jail):
         "from gnuradio import deeprx\n"
         "from gnuradio.deeprx import deeprx_python\n"
         "deeprx_python.set_jail_limits(load_s=2, batch_s=1, most_batch_s=1)\n"
-        "y, p = np.ones((1, 2, 14, 72, 2), np.float32), np.ones((1, 14, 72, 2), np.float32)\n"
+        "y, p = np.ones((1, 2, 14, 72, 2), np.float32), np.ones((1, 1, 14, 72, 2), np.float32)\n"
         "try:\n"
         f"    engine = deeprx.Engine({stranger!r}, n_prb=6, max_batch=2)\n"
         "    for _ in range(20):\n"
@@ -420,7 +420,7 @@ def test_a_forked_process_does_not_end_its_parents_jail(stranger):
         del engine
         os._exit(0)
     os.waitpid(child, 0)
-    assert engine.infer(*slots(1)).shape == (1, 14, 72, 4)
+    assert engine.infer(*slots(1)).shape == (1, 1, 14, 72, 4)
 
 
 def test_ctrl_c_while_a_jail_loads(tmp_path):

@@ -13,6 +13,7 @@ import pytest
 import torch
 from gnuradio.deeprx.models.file import read_model_file
 from qa_receiver import eager_llrs, run
+from receiver_models import LayerOf
 
 from deeprx_common.model_schema import FLOP, LIMIT, MEASURED, MODEL, TRAINED
 from deeprx_common.slot import SlotConfig
@@ -68,7 +69,7 @@ def test_block_gives_the_llrs_of_pytorch(path, modulation):
     metadata = read_model_file(path).metadata
     symbols = received(config, 2, 3, 25.0)
     found = run(config, str(path), symbols).slots(config)
-    expected = eager_llrs(config, torch.jit.load(str(path)), symbols)
+    expected = eager_llrs(config, LayerOf(torch.jit.load(str(path))), symbols)
     assert found.shape == expected.shape == (3, config.n_bits)
     error = np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2))
     assert error <= TOLERANCE[metadata["precision"]]

@@ -438,7 +438,12 @@ def test_a_receiver_that_ends_early_ends_its_command(tmp_path):
 @pytest.mark.parametrize(
     "metadata, parameters, words",
     [
-        ({"contract": "deeprx.model/9"}, {}, ["deeprx.model/9", "reads", "deeprx.model/1"]),
+        ({"contract": "deeprx.model/9"}, {}, ["deeprx.model/9", "reads", "deeprx.model/2"]),
+        ({"contract": "deeprx.model/1"}, {}, ["deeprx.model/1", "`./dev train convert FILE.pt`"]),
+        ({"layers": [2]}, {}, ["layers of [2]", "layers=1"]),
+        ({"cdm_groups": [2]}, {}, ["cdm_groups of [2]", "cdm_groups=1"]),
+        ({"n_dmrs": [4]}, {}, ["takes [4] DMRS symbols", "dmrs=[2, 11]"]),
+        ({"n_prb": [30, 60]}, {}, ["30 to 60 PRB", "n_prb=26"]),
         ({"n_rx": [1, 4]}, {}, ["n_rx of [1, 4]", "n_rx=2"]),
         ({"prb_multiple_of": 4}, {}, ["multiples of 4 PRB", "n_prb=26"]),
         ({"prb_multiple_of": 0}, {}, ["prb_multiple_of"]),
@@ -447,7 +452,7 @@ def test_a_receiver_that_ends_early_ends_its_command(tmp_path):
         ({"modulations": ["QPSK"]}, {}, ["[QPSK]", "modulation=16QAM"]),
         ({"bits": 4}, {"modulation": "64QAM"}, ["4 bits", "64QAM needs 6"]),
         ({"dmrs": [[2], [2, 11]]}, {"dmrs": [3]}, ["[[2], [2, 11]]", "dmrs=[3]"]),
-        ({"n_sym": 12}, {}, ["12 symbols"]),
+        ({"n_sym": [12, 13]}, {}, ["symbols of [12, 13]", "symbols=14"]),
         ({"requires": ["cuda"]}, {}, ['device="cuda"']),
         ({"requires": ["warp_drive"]}, {}, ["processor with warp_drive"]),
         ({"quantized_engine": "abacus"}, {}, ["abacus", "LibTorch has"]),
@@ -786,7 +791,7 @@ def use_a_model_in_a_fork(path):
     config = deeprx.SlotConfig()
     flowgraph = run(config, path, random_symbols(config, 2, 1), threads=2)
     engine = deeprx.Engine(path, threads=2)
-    y, p = np.zeros((1, 2, 14, 312, 2), np.float32), np.zeros((1, 14, 312, 2), np.float32)
+    y, p = np.zeros((1, 2, 14, 312, 2), np.float32), np.zeros((1, 1, 14, 312, 2), np.float32)
     if child := os.fork():
         sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     for use in (

@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Small TorchScript model files for the receiver's tests."""
+"""Small TorchScript model files for the receiver's tests.
 
+Most modules here are of one layer and know none: forward(y, p, bits: int), p [B, 14, n_sc, 2] and
+LLRs [B, 14, n_sc, >= bits]. save() puts them into OneLayer, which has the contract's forward.
+"""
+
+import inspect
 import json
 import sys
 import tempfile
@@ -11,16 +16,20 @@ import torch
 from torch import nn
 
 METADATA = {
-    "contract": "deeprx.model/1",
+    "contract": "deeprx.model/2",
     "name": "test",
     "kind": "student",
     "precision": "float32",
     "requires": [],
     "quantized_engine": None,
-    "prb_multiple_of": 1,
+    "layers": [1],
     "n_rx": [1, 2, 3, 4],
-    "n_sym": 14,
+    "n_prb": [1, 273],
+    "prb_multiple_of": 1,
+    "n_sym": [14],
     "dmrs": None,
+    "n_dmrs": [1, 2],
+    "cdm_groups": [1],
     "modulations": ["QPSK", "16QAM", "64QAM", "256QAM"],
     "bits": 8,
     "params": 0,
@@ -32,9 +41,35 @@ def save(module: nn.Module, path: Path, carried: dict[str, bytes] | None = None,
 
     carried: further files of the archive, as OpenVINO IRs.
     """
+    if list(inspect.signature(module.forward).parameters) == ["y", "p", "bits"]:
+        module = OneLayer(module)
     files = {"deeprx.json": json.dumps({**METADATA, **metadata}), **(carried or {})}
     torch.jit.save(torch.jit.script(module.eval()), path, _extra_files=files)
     return str(path)
+
+
+class OneLayer(nn.Module):
+    """The contract's forward of a module of one layer."""
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.module = module
+
+    def forward(
+        self, y: torch.Tensor, p: torch.Tensor, d: torch.Tensor, bits: list[int]
+    ) -> torch.Tensor:
+        return self.module(y, p[:, 0], bits[0]).unsqueeze(1)
+
+
+class LayerOf(nn.Module):
+    """The other way round, beside one CDM group without data."""
+
+    def __init__(self, program: nn.Module):
+        super().__init__()
+        self.program = program
+
+    def forward(self, y: torch.Tensor, p: torch.Tensor, bits: int) -> torch.Tensor:
+        return self.program(y, p[:, None], (p[0] == 0).all(-1), [bits])[:, 0]
 
 
 def ir_of(module: nn.Module, n_rx: int = 2, bits: int = 4) -> dict[str, bytes]:
@@ -212,7 +247,7 @@ def pick(state: str = "fine") -> str:
 
 
 class CallsFunction(nn.Module):
-    """A free function with a default argument, for an attacker to edit."""
+    """A free function with a default argument, for an attacker to edit. Of the contract itself."""
 
     size: torch.jit.Final[int]
 
@@ -220,7 +255,9 @@ class CallsFunction(nn.Module):
         super().__init__()
         self.size = 7
 
-    def forward(self, y: torch.Tensor, p: torch.Tensor, bits: int) -> torch.Tensor:
+    def forward(
+        self, y: torch.Tensor, p: torch.Tensor, d: torch.Tensor, bits: list[int]
+    ) -> torch.Tensor:
         if pick() == "fine":
             return y
         return y * self.size

@@ -25,14 +25,20 @@ std::unique_ptr<engine> load_engine(const std::string& path, const engine_parame
     try {
         const model_archive archive(read_model_file(path));
         const auto checked = make_torchscript_engine(archive, p);
-        const int64_t bits = p.slot.bits_per_symbol();
+        const auto& mask = p.slot.data_mask();
+        const at::Tensor data = at::tensor(at::ArrayRef<uint8_t>(mask))
+                                    .reshape({ slot_geometry::n_symbols, -1 })
+                                    .to(at::kBool);
+        c10::List<int64_t> bits;
+        for (const int of_layer : p.slot.bits())
+            bits.push_back(of_layer);
         auto module = torch::jit::load(std::make_shared<torch_archive>(archive));
         module.eval();
         return std::make_unique<device_engine>(
             checked->info(),
             checked->description(),
-            [module, bits](const at::Tensor& grid, const at::Tensor& pilots) mutable {
-                return module.forward({ grid, pilots, bits }).toTensor();
+            [module, data, bits](const at::Tensor& grid, const at::Tensor& pilots) mutable {
+                return module.forward({ grid, pilots, data, bits }).toTensor();
             },
             c10::kCPU,
             [] { return std::make_unique<thread_queue>(the_device); },

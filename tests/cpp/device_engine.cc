@@ -23,7 +23,7 @@ constexpr int bits = 4;
 //! LLRs are the first samples and pilots of a resource element.
 at::Tensor echo(const at::Tensor& y, const at::Tensor& p)
 {
-    return at::cat({ y.select(1, 0), p }, -1);
+    return at::cat({ y.narrow(1, 0, 1), p }, -1);
 }
 
 struct fixture {

@@ -221,6 +221,7 @@ BOOST_AUTO_TEST_CASE(nothing_in_the_memory_overlaps)
 {
     jail_parameters p{};
     p.n_prb = 273;
+    p.n_layers = 2;
     p.n_rx = 4;
     p.max_batch = 256;
     p.file_bytes = 5;
@@ -228,8 +229,8 @@ BOOST_AUTO_TEST_CASE(nothing_in_the_memory_overlaps)
     const size_t re = size_t(256) * 14 * 3276;
     BOOST_TEST(places.grids >= sizeof(jail_control));
     BOOST_TEST(places.pilots >= places.grids + re * 4 * 8);
-    BOOST_TEST(places.llrs >= places.pilots + re * 8);
-    BOOST_TEST(places.file >= places.llrs + re * 8 * 4);
+    BOOST_TEST(places.llrs >= places.pilots + re * 2 * 8);
+    BOOST_TEST(places.file >= places.llrs + re * 2 * 8 * 4);
     BOOST_TEST(places.size >= places.file + 5);
 }
 

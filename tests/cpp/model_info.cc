@@ -15,8 +15,9 @@ BOOST_AUTO_TEST_SUITE(model_info_suite)
 namespace {
 
 const std::string good = R"({
-    "contract": "deeprx.model/1", "name": "test", "precision": "float32", "requires": [],
-    "quantized_engine": null, "prb_multiple_of": 2, "n_rx": [1, 2], "n_sym": 14, "dmrs": [[2], [2, 11]],
+    "contract": "deeprx.model/2", "name": "test", "precision": "float32", "requires": [],
+    "quantized_engine": null, "layers": [1], "n_rx": [1, 2], "n_prb": [6, 100],
+    "prb_multiple_of": 2, "n_sym": [14], "dmrs": [[2], [2, 11]], "n_dmrs": [1, 2], "cdm_groups": [1],
     "modulations": ["QPSK", "16QAM"], "bits": 4, "more": {"of": ["anything"]},
     "flop_per_slot": {"n_prb": 26, "n_rx": 2, "matmul": 1000, "other": 40}})";
 
@@ -55,6 +56,7 @@ const wrong wrongs[]{
     { std::string(100000, '['), "nested more than 32" },
     { with("more", std::string(32, '[') + std::string(32, ']')), "nested more than 32" },
     { with("contract", "\"deeprx.model/9\""), "deeprx.model/9" },
+    { with("contract", "\"deeprx.model/1\""), "`./dev train convert FILE.pt` converts the file" },
     { with("contract", "1"), "\"contract\"" },
     { with("name", "null"), "\"name\"" },
     { with("precision", "32"), "\"precision\"" },
@@ -65,7 +67,13 @@ const wrong wrongs[]{
     { with("n_rx", "2"), "\"n_rx\"" },
     { with("n_rx", "{\"two\": 2}"), "\"n_rx\"" },
     { with("n_rx", "[\"2\"]"), "\"n_rx\"" },
-    { with("n_sym", "12"), "12 symbols" },
+    { with("n_sym", "14"), "\"n_sym\"" },
+    { with("layers", "1"), "\"layers\"" },
+    { with("n_dmrs", "null"), "\"n_dmrs\"" },
+    { with("cdm_groups", "[\"1\"]"), "\"cdm_groups\"" },
+    { with("n_prb", "6"), "\"n_prb\"" },
+    { with("n_prb", "[6]"), "\"n_prb\"" },
+    { with("n_prb", "[100, 6]"), "\"n_prb\"" },
     { with("dmrs", "[2, 11]"), "\"dmrs\"" },
     { with("dmrs", "{}"), "\"dmrs\"" },
     { with("modulations", "[4]"), "\"modulations\"" },
@@ -95,6 +103,7 @@ const misfit misfits[]{ { 26, "16QAM", { 2, 11 }, 2, "" },
                         { 6, "QPSK", { 2 }, 1, "" },
                         { 26, "16QAM", { 2, 11 }, 3, "n_rx of [1, 2]" },
                         { 25, "16QAM", { 2, 11 }, 2, "multiples of 2 PRB" },
+                        { 102, "16QAM", { 2, 11 }, 2, "6 to 100 PRB" },
                         { 26, "16QAM", { 3 }, 2, "[[2], [2, 11]]" },
                         { 26, "64QAM", { 2 }, 2, "modulation=64QAM" } };
 

@@ -180,7 +180,8 @@ def python_reference(path: str, seconds: float) -> dict:
     for batch in ENERGY_BATCHES:
         y, p, _ = make_slots(SlotConfig(n_prb=26, modulation="16QAM"), batch)
         y = torch.from_numpy(y).cuda()
-        p = torch.from_numpy(p).cuda().expand(batch, -1, -1, -1).contiguous()
+        p = torch.from_numpy(p).cuda().expand(batch, -1, -1, -1)[:, None].contiguous()
+        d = (p[0, 0] == 0).all(-1)
 
         def per_call(call):
             torch.cuda.synchronize()
@@ -196,13 +197,13 @@ def python_reference(path: str, seconds: float) -> dict:
             stream = torch.cuda.Stream()
             with torch.cuda.stream(stream):
                 for _ in range(5):
-                    module(y, p, 4)
-                row = {"call_s": per_call(lambda y=y, p=p: module(y, p, 4))}
+                    module(y, p, d, [4])
+                row = {"call_s": per_call(lambda y=y, p=p, d=d: module(y, p, d, [4]))}
             rows[str(batch)] = row
             try:
                 graph = torch.cuda.CUDAGraph()
                 with torch.cuda.graph(graph, stream=stream):
-                    module(y, p, 4)
+                    module(y, p, d, [4])
                 row["graph_s"] = per_call(graph.replay)
             except RuntimeError as error:
                 # TorchScript puts its stack before the cause

@@ -16,14 +16,18 @@ from pathlib import Path
 
 SHIPPED = Path(__file__).parents[2] / "models" / "baseline-lmmse.pt"
 METADATA = {
-    "contract": "deeprx.model/1",
+    "contract": "deeprx.model/2",
     "name": "test",
     "requires": [],
     "quantized_engine": None,
-    "prb_multiple_of": 1,
+    "layers": [1],
     "n_rx": [2],
-    "n_sym": 14,
+    "n_prb": [6, 273],
+    "prb_multiple_of": 1,
+    "n_sym": [14],
     "dmrs": None,
+    "n_dmrs": [1, 2],
+    "cdm_groups": [1],
     "modulations": ["16QAM"],
     "bits": 4,
 }
@@ -35,7 +39,8 @@ CODE = b"""class A(Module):
   def forward(self: __torch__.a.A,
     y: Tensor,
     p: Tensor,
-    bits: int) -> Tensor:
+    d: Tensor,
+    bits: List[int]) -> Tensor:
     w = self.w
     return torch.add(y, w)
 """

@@ -26,9 +26,10 @@ PROGRAM = """class CallsFunction(Module):
   def forward(self: __torch__.receiver_models.CallsFunction,
     y: Tensor,
     p: Tensor,
-    bits: int{defaults}) -> Tensor:
+    d: Tensor,
+    bits: List[int]{defaults}) -> Tensor:
 {body}
-    return torch.zeros([torch.size(y, 0), 14, torch.size(y, 3), 4], dtype=6)
+    return torch.zeros([torch.size(y, 0), 1, 14, torch.size(y, 3), 4], dtype=6)
 {functions}
 """
 

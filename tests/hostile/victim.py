@@ -26,8 +26,8 @@ def grids():
     rng = np.random.default_rng(1)
     y = rng.standard_normal((2, 2, 14, 12 * N_PRB, 2), np.float32)
     y[1, :, 0] *= 100
-    p = np.zeros((2, 14, 12 * N_PRB, 2), np.float32)
-    p[:, config.dmrs] = 1
+    p = np.zeros((2, 1, 14, 12 * N_PRB, 2), np.float32)
+    p[:, :, config.dmrs] = 1
     return y, p
 
 

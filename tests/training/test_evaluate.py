@@ -33,6 +33,7 @@ from deeprx_training.evaluation.evaluate import (
 from deeprx_training.evaluation.rates import code_rate
 from deeprx_training.evaluation.report import COLUMNS, evaluate
 from deeprx_training.receivers.classical import Baseline
+from deeprx_training.receivers.contract import OneLayer
 from deeprx_training.receivers.wiener import PathStatistics, TrueStatistics
 from deeprx_training.teaching import checkpoint
 
@@ -379,8 +380,8 @@ def test_exported_file_gives_the_nets_llrs_in_the_block(tmp_path, capsys):
 
 
 def test_a_file_of_which_nothing_is_known_is_evaluated_once_it_is_trusted(tmp_path, capsys):
-    path, extra = tmp_path / "mine.pt", {"deeprx.json": '{"contract": "deeprx.model/1"}'}
-    torch.jit.save(torch.jit.script(Baseline()), str(path), _extra_files=extra)
+    path, extra = tmp_path / "mine.pt", {"deeprx.json": '{"contract": "deeprx.model/2"}'}
+    torch.jit.save(torch.jit.script(OneLayer(Baseline())), str(path), _extra_files=extra)
     out = tmp_path / "out"
     options = "--slots 2 --sinr 6 --channel TDL-A --device cpu"
     command = ["evaluate", str(path), "--out", str(out), *options.split()]

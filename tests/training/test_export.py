@@ -12,6 +12,7 @@ from deeprx_training.export import ExportError, save_receiver
 from deeprx_training.export import export as exporting
 from deeprx_training.export.export import export
 from deeprx_training.receivers.classical import Baseline
+from deeprx_training.receivers.contract import LayerOf
 from deeprx_training.receivers.flop import example
 
 
@@ -100,7 +101,7 @@ def test_a_module_becomes_a_model_file_in_one_call(tmp_path):
     assert made["params"] == 1 and made["modulations"] == ["QPSK", "16QAM"]
     assert made["trained"] is None and made["limits"] == []
     y, p = example(2, 6)
-    assert torch.equal(torch.jit.load(path)(y, p, 2), Mine()(y, p, 2))
+    assert torch.equal(LayerOf(torch.jit.load(path))(y, p, 2), Mine()(y, p, 2))
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ def test_sinr_at_target_is_of_other_slots_and_says_where_there_is_none(net):
 def test_model_file(rounded_net, tmp_path):
     path = tmp_path / "small.pt"
     metadata = export(
-        rounded_net, path, "small", "student", [2], "int8", training={"net": SPEC}, openvino=False
+        rounded_net, path, "small", "student", [2], "int8", described=SPEC, openvino=False
     )
     with zipfile.ZipFile(path) as archive:
         (record,) = (n for n in archive.namelist() if n.endswith("extra/deeprx.json"))

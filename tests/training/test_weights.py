@@ -11,23 +11,31 @@ from hostile import archives
 
 from deeprx_common.model_archive import read_model_file
 from deeprx_training.files import TrainingError
-from deeprx_training.teaching.checkpoint import load_receiver, weights_of
+from deeprx_training.receivers import weights
+from deeprx_training.teaching.checkpoint import load_receiver
 
 MODELS = Path(__file__).parents[2] / "models"
 
 
-@pytest.mark.parametrize("name", ["deeprx-student", "deeprx-slim-0", "baseline-sure"])
-def test_weights_are_those_of_the_program(name):
-    path = MODELS / f"{name}.pt"
-    weights = weights_of(read_model_file(path))
+@pytest.mark.parametrize("path", sorted(MODELS.glob("*.pt")), ids=lambda path: path.stem)
+def test_weights_are_those_of_the_program(path):
+    archive = read_model_file(path)
+    found = weights.of_program(archive)
     expected = torch.jit.load(str(path)).state_dict()
-    assert expected.keys() <= weights.keys()
+    assert expected.keys() <= found.keys()
     for key, tensor in expected.items():
-        assert tensor.dtype == weights[key].dtype and torch.equal(tensor, weights[key])
+        assert tensor.dtype == found[key].dtype and torch.equal(tensor, found[key])
+    carried = weights.read(archive)
+    if path.stem.startswith("baseline"):  # no net
+        assert carried is None
+    else:
+        assert carried.keys() == expected.keys()
+        for key, tensor in expected.items():
+            assert tensor.dtype == carried[key].dtype and torch.equal(tensor, carried[key])
 
 
 def stranger(path, net):
-    metadata = archives.METADATA | {"training": {"net": net}}
+    metadata = archives.METADATA | {"net": net}
     path.write_bytes(archives.model(json=json.dumps(metadata).encode()))
     return str(path)
 

@@ -368,7 +368,8 @@ int receiver_impl::collect(float* out)
     if (llr) {
         if (batch.alone)
             d_model->took(batch.size, std::chrono::duration<double>(took).count());
-        const int llrs_per_slot = n_symbols * d_slot.n_subcarriers() * engine.llr_stride();
+        const int llrs_per_slot =
+            d_slot.n_layers() * n_symbols * d_slot.n_subcarriers() * engine.llr_stride();
         for (int i = 0; i < batch.n; i++) {
             slot_in_work& slot = batch.slots[i];
             slot.received = copy_llrs(

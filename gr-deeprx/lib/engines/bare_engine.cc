@@ -21,9 +21,7 @@ bare_engine::bare_engine(const std::string& model,
                          int max_batch,
                          const std::string& engine,
                          const std::vector<std::string>& trust)
-    : d_grid_floats(size_t(n_rx) * slot_geometry::n_symbols * 12 * n_prb * 2),
-      d_pilot_floats(size_t(slot_geometry::n_symbols) * 12 * n_prb * 2),
-      d_threads(std::make_unique<thread_claim>(threads))
+    : d_threads(std::make_unique<thread_claim>(threads))
 {
     const engine_parameters parameters{ slot_geometry(n_prb, modulation, dmrs, 1, 0),
                                         n_rx,
@@ -34,6 +32,8 @@ bare_engine::bare_engine(const std::string& model,
                                         hashes_of(trust) };
     check_range(parameters);
     set_inference_threads(threads);
+    d_grid_floats = n_rx * grid_size(parameters.slot) * 2;
+    d_pilot_floats = parameters.slot.n_layers() * grid_size(parameters.slot) * 2;
     d_engine = load_engine(model, parameters);
     d_engine->warm_up({ 1, max_batch });
 }

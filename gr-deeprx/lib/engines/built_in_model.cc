@@ -110,16 +110,19 @@ std::string built_in_model(const slot_geometry& slot, int n_rx)
     ir.layer("Result", "", "", { ir.layer("Transpose", "", "?,14,?," + n, { sum, last }) });
 
     std::ostringstream json;
-    json << R"({"contract": "deeprx.model/1", "name": "built-in", "requires": [], )"
-         << R"("quantized_engine": null, "prb_multiple_of": 1, "n_rx": [)" << n_rx
-         << R"(], "n_sym": 14, "dmrs": null, "modulations": [")" << slot.modulation()
-         << R"("], "bits": )" << bits << "}";
+    json << R"({"contract": "deeprx.model/2", "name": "built-in", "requires": [], )"
+         << R"("quantized_engine": null, "layers": [1], "n_rx": [)" << n_rx << R"(], "n_prb": [)"
+         << slot.n_prb() << ", " << slot.n_prb() << R"(], "prb_multiple_of": 1, "n_sym": [14], )"
+         << R"("dmrs": null, "n_dmrs": [)" << slot.dmrs().size()
+         << R"(], "cdm_groups": [1], "modulations": [")" << slot.modulation() << R"("], "bits": )"
+         << bits << "}";
 
     torch::jit::Module module("built_in");
     module.register_parameter("weights", weights, /*is_buffer=*/false);
-    module.define("def forward(self, y: Tensor, p: Tensor, bits: int) -> Tensor:\n"
-                  "    planes = torch.conv2d(p.permute(0, 3, 1, 2), self.weights, padding=1)\n"
-                  "    return planes.permute(0, 2, 3, 1).contiguous()\n");
+    module.define(
+        "def forward(self, y: Tensor, p: Tensor, d: Tensor, bits: List[int]) -> Tensor:\n"
+        "    planes = torch.conv2d(p[:, 0].permute(0, 3, 1, 2), self.weights, padding=1)\n"
+        "    return planes.permute(0, 2, 3, 1).contiguous().unsqueeze(1)\n");
     std::ostringstream file;
     module.save(file,
                 { { "deeprx.json", json.str() },

@@ -30,7 +30,7 @@ device_engine::device_engine(model_info info,
     for (lane& lane : d_lanes) {
         lane.queue = make_queue();
         lane.grid = at::empty({ p.max_batch, p.n_rx, n_sym, n_sc, 2 }, host);
-        lane.pilots = at::empty({ p.max_batch, n_sym, n_sc, 2 }, host);
+        lane.pilots = at::empty({ p.max_batch, p.slot.n_layers(), n_sym, n_sc, 2 }, host);
         lane.grid_there = at::empty(lane.grid.sizes(), there);
         lane.pilots_there = at::empty(lane.pilots.sizes(), there);
         write_noise(p, lane.grid.data_ptr<float>(), lane.pilots.data_ptr<float>());
@@ -42,11 +42,11 @@ device_engine::device_engine(model_info info,
         const c10::InferenceMode guard;
         stride = d_forward(first.grid_there.narrow(0, 0, 1).copy_(first.grid.narrow(0, 0, 1)),
                            first.pilots_there.narrow(0, 0, 1).copy_(first.pilots.narrow(0, 0, 1)))
-                     .size(3);
+                     .size(4);
     });
     first.queue->wait();
     for (lane& lane : d_lanes)
-        lane.llr = at::empty({ p.max_batch, n_sym, n_sc, stride }, host);
+        lane.llr = at::empty({ p.max_batch, p.slot.n_layers(), n_sym, n_sc, stride }, host);
 }
 
 device_engine::~device_engine()

@@ -25,7 +25,7 @@ namespace gr::deeprx {
 class device_engine : public engine
 {
 public:
-    //! LLRs [batch, 14, n_sc, >= bits] of grids and pilots, all on the device.
+    //! LLRs [batch, n_layers, n_sym, n_sc, >= bits] of grids and pilots, all on the device.
     using module = std::function<at::Tensor(const at::Tensor& grid, const at::Tensor& pilots)>;
     using queue_factory = std::function<std::unique_ptr<device_queue>()>;
 
@@ -46,7 +46,7 @@ public:
     std::string description() const override;
     float* grid(int slot) override { return d_lanes[d_next].grid[slot].data_ptr<float>(); }
     float* pilots(int slot) override { return d_lanes[d_next].pilots[slot].data_ptr<float>(); }
-    int llr_stride() const override { return static_cast<int>(d_lanes[0].llr.size(3)); }
+    int llr_stride() const override { return static_cast<int>(d_lanes[0].llr.size(4)); }
 
     int depth() const override { return static_cast<int>(d_lanes.size()); }
     void submit(int batch) override;
@@ -57,9 +57,9 @@ public:
 private:
     struct lane {
         std::unique_ptr<device_queue> queue;
-        at::Tensor grid;   // float32 [max_batch, n_rx, 14, n_sc, 2]
-        at::Tensor pilots; // float32 [max_batch, 14, n_sc, 2]
-        at::Tensor llr;    // float32 [max_batch, 14, n_sc, >= bits]
+        at::Tensor grid;   // float32 [max_batch, n_rx, n_sym, n_sc, 2]
+        at::Tensor pilots; // float32 [max_batch, n_layers, n_sym, n_sc, 2]
+        at::Tensor llr;    // float32 [max_batch, n_layers, n_sym, n_sc, >= bits]
         at::Tensor grid_there;
         at::Tensor pilots_there;
         std::map<int, device_queue::work> recorded; // by batch

@@ -48,20 +48,21 @@ public:
     //! AVX-512 BF16".
     virtual std::string description() const = 0;
 
-    //! Received grid of a slot of the next batch, float32 [n_rx][14][n_subcarriers][2].
+    //! Received grid of a slot of the next batch, float32 [n_rx][n_symbols][n_subcarriers][2].
     virtual float* grid(int slot) = 0;
 
-    //! Pilots of a slot of the next batch, float32 [14][n_subcarriers][2]; slot 0's until written.
+    //! Pilots of a slot of the next batch, float32 [n_layers][n_symbols][n_subcarriers][2]; slot
+    //! 0's until written.
     virtual float* pilots(int slot) = 0;
 
     /*!
      * \brief Receives the first \p batch slots; complete when it returns.
-     * \return LLRs, float32 [batch][14][n_subcarriers][llr_stride()]
+     * \return LLRs, float32 [batch][n_layers][n_symbols][n_subcarriers][llr_stride()]
      * \throws std::runtime_error one line
      */
     virtual const float* infer(int batch) = 0;
 
-    //! LLRs per resource element that infer() gives: the modulation's bits, or more.
+    //! LLRs per resource element and layer that infer() gives: llr_bits() of the slot, or more.
     virtual int llr_stride() const = 0;
 
     //! How many batches may be under way at once.
@@ -124,6 +125,12 @@ jail_limits& usual_jail_limits();
 //! Null, or what a waiting thread calls: watch_jails().
 std::atomic<void (*)()>& jail_watch();
 
+//! LLRs that a resource element of any layer needs: the bits of the layers' largest modulation.
+int llr_bits(const slot_geometry& slot);
+
+//! Resource elements of a slot, those of one antenna or one layer.
+size_t grid_size(const slot_geometry& slot);
+
 struct engine_parameters {
     slot_geometry slot;
     int n_rx;
@@ -140,8 +147,8 @@ struct engine_parameters {
     //! Where a batch lies, as write_noise() fills it; null: in memory of the engine's own.
     float* grids = nullptr;
     float* pilots = nullptr;
-    float* llrs = nullptr; // [max_batch][14][n_subcarriers][the modulation's bits]: an engine may
-                           // put them there, where its program gives no more
+    float* llrs = nullptr; // [max_batch][n_layers][n_symbols][n_subcarriers][llr_bits()]: an
+                           // engine may put them there, where its program gives no more
 };
 
 /*!
@@ -168,8 +175,8 @@ std::string torchscript_version();
 
 /*!
  * \brief Something to warm up with in buffers of max_batch slots: noise, and the pilots of slot 0.
- * \param grids float32 [max_batch][n_rx][14][n_subcarriers][2]
- * \param pilots float32 [max_batch][14][n_subcarriers][2]
+ * \param grids float32 [max_batch][n_rx][n_symbols][n_subcarriers][2]
+ * \param pilots float32 [max_batch][n_layers][n_symbols][n_subcarriers][2]
  */
 void write_noise(const engine_parameters& parameters, float* grids, float* pilots);
 

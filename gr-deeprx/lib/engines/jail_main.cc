@@ -121,9 +121,9 @@ private:
         float* to = d_parameters.llrs;
         if (llr == to)
             return;
-        const int bits = d_parameters.slot.bits_per_symbol(), stride = d_engine->llr_stride();
-        const size_t elements =
-            size_t(batch) * slot_geometry::n_symbols * d_parameters.slot.n_subcarriers();
+        const slot_geometry& slot = d_parameters.slot;
+        const int bits = llr_bits(slot), stride = d_engine->llr_stride();
+        const size_t elements = batch * slot.n_layers() * grid_size(slot);
         if (stride == bits) {
             std::copy_n(llr, elements * bits, to);
             return;

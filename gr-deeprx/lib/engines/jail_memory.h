@@ -32,7 +32,7 @@ enum class jail_status : uint32_t {
 
 //! The same executable on both sides: the layout is the compiler's.
 struct jail_parameters {
-    int32_t n_prb, n_dmrs, dmrs[2], n_rx, threads, max_batch;
+    int32_t n_layers, n_prb, n_dmrs, dmrs[2], n_rx, threads, max_batch;
     char modulation[8];
     char engine[16];
     uint64_t file_bytes;
@@ -60,10 +60,12 @@ struct jail_layout {
     {
         const size_t of_slot = size_t(slot_geometry::n_symbols) * 12 * p.n_prb; // REs
         const size_t most_bits = 8;
+        const size_t antennas = p.max_batch * p.n_rx * of_slot;
+        const size_t layers = p.max_batch * p.n_layers * of_slot;
         grids = page(sizeof(jail_control));
-        pilots = grids + page(p.max_batch * p.n_rx * of_slot * 2 * sizeof(float));
-        llrs = pilots + page(p.max_batch * of_slot * 2 * sizeof(float));
-        file = llrs + page(p.max_batch * of_slot * most_bits * sizeof(float));
+        pilots = grids + page(antennas * 2 * sizeof(float));
+        llrs = pilots + page(layers * 2 * sizeof(float));
+        file = llrs + page(layers * most_bits * sizeof(float));
         size = file + page(p.file_bytes);
     }
 

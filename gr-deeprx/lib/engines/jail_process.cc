@@ -122,6 +122,7 @@ std::vector<char*> environment()
 jail_parameters to_jail(const engine_parameters& p, size_t file_bytes)
 {
     jail_parameters to{};
+    to.n_layers = p.slot.n_layers();
     to.n_prb = p.slot.n_prb();
     to.n_dmrs = static_cast<int32_t>(p.slot.dmrs().size());
     std::copy(p.slot.dmrs().begin(), p.slot.dmrs().end(), to.dmrs);

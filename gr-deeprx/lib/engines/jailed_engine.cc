@@ -22,9 +22,9 @@ public:
                   const model_info& info,
                   const engine_parameters& p)
         : d_file(std::move(file)), d_parameters(p), d_info(info),
-          d_grid_floats(size_t(p.n_rx) * slot_geometry::n_symbols * p.slot.n_subcarriers() * 2),
-          d_pilot_floats(size_t(slot_geometry::n_symbols) * p.slot.n_subcarriers() * 2),
-          d_jail(*d_file, p), d_llr(d_pilot_floats / 2 * p.slot.bits_per_symbol() * p.max_batch)
+          d_grid_floats(p.n_rx * grid_size(p.slot) * 2),
+          d_pilot_floats(p.slot.n_layers() * grid_size(p.slot) * 2), d_jail(*d_file, p),
+          d_llr(d_pilot_floats / 2 * llr_bits(p.slot) * p.max_batch)
     {
         d_jail.call(jail_operation::load, 0, p.jail.load_s);
         d_description = d_jail.text() + ", jailed";
@@ -35,7 +35,7 @@ public:
     std::string description() const override { return d_description; }
     float* grid(int slot) override { return d_jail.grids() + slot * d_grid_floats; }
     float* pilots(int slot) override { return d_jail.pilots() + slot * d_pilot_floats; }
-    int llr_stride() const override { return d_parameters.slot.bits_per_symbol(); }
+    int llr_stride() const override { return llr_bits(d_parameters.slot); }
     uint64_t cpu_ns() const override { return d_jail.cpu_ns(); }
 
     void prepare(int batch) override
@@ -89,7 +89,7 @@ private:
     const size_t d_pilot_floats; // of a slot
     jail_process d_jail;
     std::string d_description;
-    std::vector<float> d_llr;         // [max_batch, 14, n_sc, bits]
+    std::vector<float> d_llr;         // [max_batch, n_layers, n_sym, n_sc, bits]
     std::map<int, double> d_patience; // seconds, by batch
     bool d_bound = false;
     std::thread::id d_caller;

@@ -15,35 +15,46 @@ namespace gr::deeprx {
 namespace {
 
 /*
- * OpenVINO IRs travel in a model file as extra files, one for each number of bits per symbol, since
- * forward()'s third argument is a constant there: "openvino/bits2.xml" and ".bin", bits4, ...
+ * OpenVINO IRs travel in a model file as extra files, one for the layers' bits per symbol, since
+ * forward()'s last argument is a constant there: "openvino/bits2.xml" and ".bin", bits4, ... of one
+ * layer, "openvino/bits4-2" of two.
  */
 std::string ir_name(const slot_geometry& slot)
 {
-    return "openvino/bits" + std::to_string(slot.bits_per_symbol());
+    std::string name = "openvino/bits";
+    for (const int bits : slot.bits())
+        name += (name.back() == 's' ? "" : "-") + std::to_string(bits);
+    return name;
 }
 
 //! A slot over a flat channel at 20 dB, the same every time. It has the modulation that is to be
 //! received: of symbols between its points a net makes no sense, and two of its forms another.
 void write_example(engine& engine, const slot_geometry& slot, int n_rx)
 {
-    std::minstd_rand bits(1);
+    std::minstd_rand random(1);
     std::normal_distribution<float> normal;
     const auto& pilots = slot.pilots(0);
-    const int levels = 1 << (slot.bits_per_symbol() / 2);
-    const float spacing = 1.0f / std::sqrt(2.0f * (levels * levels - 1) / 3.0f);
-    std::vector<float> sent = pilots;
-    for (int symbol = 0; symbol < slot_geometry::n_symbols; symbol++)
-        for (int k = slot.is_dmrs(symbol); k < slot.n_subcarriers(); k += 1 + slot.is_dmrs(symbol))
-            for (int axis = 0; axis < 2; axis++)
-                sent[2 * (symbol * slot.n_subcarriers() + k) + axis] =
-                    spacing * float(2 * int(bits() % levels) + 1 - levels);
-    float* grid = engine.grid(0);
+    const size_t n = grid_size(slot);
+    std::vector<float> sent = pilots; // of one layer after another
+    for (int layer = 0; layer < slot.n_layers(); layer++) {
+        const int levels = 1 << (slot.bits()[layer] / 2);
+        const float spacing = 1.0f / std::sqrt(2.0f * (levels * levels - 1) / 3.0f);
+        for (size_t i = 0; i < n; i++)
+            for (int axis = 0; axis < 2 && slot.data_mask()[i]; axis++)
+                sent[2 * (layer * n + i) + axis] =
+                    spacing * float(2 * int(random() % levels) + 1 - levels);
+    }
     for (int antenna = 0; antenna < n_rx; antenna++) {
-        const float re = normal(bits), im = normal(bits);
-        for (size_t i = 0; i < sent.size(); i += 2) {
-            *grid++ = re * sent[i] - im * sent[i + 1] + 0.07f * normal(bits);
-            *grid++ = re * sent[i + 1] + im * sent[i] + 0.07f * normal(bits);
+        float* grid = engine.grid(0) + antenna * 2 * n;
+        for (size_t i = 0; i < 2 * n; i++)
+            grid[i] = 0.07f * normal(random);
+        for (int layer = 0; layer < slot.n_layers(); layer++) {
+            const float re = normal(random), im = normal(random);
+            const float* symbols = &sent[2 * layer * n];
+            for (size_t i = 0; i < 2 * n; i += 2) {
+                grid[i] += re * symbols[i] - im * symbols[i + 1];
+                grid[i + 1] += re * symbols[i + 1] + im * symbols[i];
+            }
         }
     }
     std::copy(pilots.begin(), pilots.end(), engine.pilots(0));
@@ -57,10 +68,9 @@ void expect_same_llrs(engine& reference, engine& other, const engine_parameters&
     const float* expected = reference.infer(1);
     const float* actual = other.infer(1);
     double error = 0.0, power = 0.0;
-    for (int symbol = 0; symbol < slot_geometry::n_symbols; symbol++)
-        for (int k = 0; k < p.slot.n_subcarriers(); k++) {
-            const bool data = !p.slot.is_dmrs(symbol) || k % 2;
-            for (int bit = 0; data && bit < p.slot.bits_per_symbol(); bit++) {
+    for (const int bits : p.slot.bits())
+        for (const bool is_data : p.slot.data_mask()) {
+            for (int bit = 0; is_data && bit < bits; bit++) {
                 error += std::pow(double(actual[bit]) - expected[bit], 2);
                 power += std::pow(double(expected[bit]), 2);
             }

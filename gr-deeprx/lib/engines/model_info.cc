@@ -18,7 +18,8 @@ namespace {
 
 using nlohmann::json;
 
-constexpr const char* contract = "deeprx.model/1";
+constexpr const char* contract = "deeprx.model/2";
+constexpr const char* old_contract = "deeprx.model/1";
 
 [[noreturn]] void refuse(const std::string& key)
 {
@@ -115,8 +116,9 @@ model_info parse_model_info(const std::string& text)
     const json metadata = json::parse(text);
     const auto version = value<std::string>(member(metadata, "contract"), "contract");
     if (version != contract)
-        throw std::runtime_error("contract is \"" + version + "\", this receiver reads \"" +
-                                 contract + "\"");
+        throw std::runtime_error(
+            "contract is \"" + version + "\", this receiver reads \"" + contract + '"' +
+            (version == old_contract ? ": `./dev train convert FILE.pt` converts the file" : ""));
 
     model_info info;
     info.name = value<std::string>(member(metadata, "name"), "name");
@@ -125,8 +127,16 @@ model_info parse_model_info(const std::string& text)
     const json& quantized = member(metadata, "quantized_engine");
     if (!quantized.is_null())
         info.quantized_engine = value<std::string>(quantized, "quantized_engine");
+    const auto numbers = [&](const char* key) { return list<int>(member(metadata, key), key); };
+    info.n_layers = numbers("layers");
+    info.n_rx = numbers("n_rx");
+    info.n_prb = numbers("n_prb");
+    if (info.n_prb.size() != 2 || info.n_prb[0] > info.n_prb[1])
+        refuse("n_prb");
     info.prb_multiple_of = value<int>(member(metadata, "prb_multiple_of"), "prb_multiple_of");
-    info.n_rx = list<int>(member(metadata, "n_rx"), "n_rx");
+    info.n_symbols = numbers("n_sym");
+    info.n_dmrs = numbers("n_dmrs");
+    info.cdm_groups = numbers("cdm_groups");
     const json& dmrs = member(metadata, "dmrs");
     if (!dmrs.is_null() && !dmrs.is_array())
         refuse("dmrs");
@@ -152,10 +162,6 @@ model_info parse_model_info(const std::string& text)
         trained != metadata.end() && !trained->is_null()) // null: a baseline
         info.trained = trained_ranges(*trained);
 
-    const int n_sym = value<int>(member(metadata, "n_sym"), "n_sym");
-    if (n_sym != slot_geometry::n_symbols)
-        throw std::runtime_error("the model is for slots of " + std::to_string(n_sym) +
-                                 " symbols, this receiver's have 14");
     if (info.prb_multiple_of < 1)
         throw std::runtime_error("deeprx.json: \"prb_multiple_of\" must be 1 or more, is " +
                                  std::to_string(info.prb_multiple_of));
@@ -164,9 +170,20 @@ model_info parse_model_info(const std::string& text)
 
 void check_model_fits(const model_info& info, const slot_geometry& slot, int n_rx, bool on_cuda)
 {
-    if (!contains(info.n_rx, n_rx))
-        throw std::runtime_error("the model takes n_rx of " + text(info.n_rx) +
-                                 ", the receiver has n_rx=" + std::to_string(n_rx));
+    const auto expect = [](const std::vector<int>& taken, int value, const std::string& what) {
+        if (!contains(taken, value))
+            throw std::runtime_error("the model takes " + what + " of " + text(taken) +
+                                     ", the receiver has " + what + "=" + std::to_string(value));
+    };
+    const int n_dmrs = static_cast<int>(slot.dmrs().size());
+    expect(info.n_rx, n_rx, "n_rx");
+    expect(info.n_layers, slot.n_layers(), "layers");
+    expect(info.n_symbols, slot_geometry::n_symbols, "symbols");
+    expect(info.cdm_groups, 1, "cdm_groups");
+    if (slot.n_prb() < info.n_prb[0] || slot.n_prb() > info.n_prb[1])
+        throw std::runtime_error("the model takes " + std::to_string(info.n_prb[0]) + " to " +
+                                 std::to_string(info.n_prb[1]) +
+                                 " PRB, the receiver has n_prb=" + std::to_string(slot.n_prb()));
     if (slot.n_prb() % info.prb_multiple_of)
         throw std::runtime_error("the model takes multiples of " +
                                  std::to_string(info.prb_multiple_of) +
@@ -178,6 +195,9 @@ void check_model_fits(const model_info& info, const slot_geometry& slot, int n_r
         throw std::runtime_error("the model takes DMRS symbols " + text(all) +
                                  ", the receiver has dmrs=" + text(slot.dmrs()));
     }
+    if (!contains(info.n_dmrs, n_dmrs))
+        throw std::runtime_error("the model takes " + text(info.n_dmrs) +
+                                 " DMRS symbols, the receiver has dmrs=" + text(slot.dmrs()));
     if (!contains(info.modulations, slot.modulation()))
         throw std::runtime_error("the model takes " + text(info.modulations) +
                                  ", the receiver has modulation=" + slot.modulation());

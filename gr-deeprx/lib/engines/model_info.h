@@ -11,7 +11,7 @@
 namespace gr::deeprx {
 
 /*!
- * \brief What a model file says about itself in deeprx.json (contract "deeprx.model/1"): the part
+ * \brief What a model file says about itself in deeprx.json (contract "deeprx.model/2"): the part
  * that decides whether a receiver can use it.
  */
 struct model_info {
@@ -20,9 +20,14 @@ struct model_info {
     std::vector<std::string> requirements; // "cuda"; of a CPU: "bfloat16" or "int8" (instructions
                                            // made for it) or a flag as /proc/cpuinfo spells it
     std::string quantized_engine;          // empty: none
-    int prb_multiple_of;
+    std::vector<int> n_layers;
     std::vector<int> n_rx;
+    std::vector<int> n_prb; // the fewest, the most
+    int prb_multiple_of;
+    std::vector<int> n_symbols;
     std::vector<std::vector<int>> dmrs; // empty: any
+    std::vector<int> n_dmrs;
+    std::vector<int> cdm_groups; // without data
     std::vector<std::string> modulations;
     int bits;
     double flop_per_prb; // of one slot at flop_n_rx antennas; 0: unknown

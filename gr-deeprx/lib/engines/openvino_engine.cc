@@ -107,6 +107,16 @@ std::string arithmetic(const ov::CompiledModel& compiled)
         ->first;
 }
 
+//! The layers' axis, which an IR of one layer does without.
+ov::Shape of_layers(int n_layers, const ov::Shape& of_one)
+{
+    ov::Shape shape{ 1 };
+    if (n_layers > 1)
+        shape.push_back(n_layers);
+    shape.insert(shape.end(), of_one.begin(), of_one.end());
+    return shape;
+}
+
 ov::Shape with_batch(ov::Shape shape, size_t batch)
 {
     shape[0] = batch;
@@ -121,12 +131,12 @@ public:
                     const model_info& info,
                     const engine_parameters& p)
         : d_info(info), d_weights(std::move(weights)),
-          d_bits(p.slot.bits_per_symbol()), d_grid_shape{ 1,
-                                                          size_t(p.n_rx),
-                                                          slot_geometry::n_symbols,
-                                                          size_t(p.slot.n_subcarriers()),
-                                                          2 },
-          d_pilots_shape{ 1, slot_geometry::n_symbols, size_t(p.slot.n_subcarriers()), 2 },
+          d_bits(llr_bits(p.slot)), d_data_shape{ slot_geometry::n_symbols,
+                                                  size_t(p.slot.n_subcarriers()) },
+          d_grid_shape{ 1, size_t(p.n_rx), d_data_shape[0], d_data_shape[1], 2 },
+          d_pilots_shape(of_layers(p.slot.n_layers(), { d_data_shape[0], d_data_shape[1], 2 })),
+          d_llr_shape(of_layers(p.slot.n_layers(), { d_data_shape[0], d_data_shape[1], d_bits })),
+          d_data(p.slot.data_mask()),
           d_memory(p.grids ? 0
                            : p.max_batch *
                                  (ov::shape_size(d_grid_shape) + ov::shape_size(d_pilots_shape))),
@@ -140,14 +150,17 @@ public:
         if (d_model->outputs().size() != 1)
             throw std::runtime_error("the OpenVINO IR must have one output, has " +
                                      std::to_string(d_model->outputs().size()));
-        for (const auto& input : d_model->inputs())
-            if (input.get_names() != std::unordered_set<std::string>{ "y" } &&
-                input.get_names() != std::unordered_set<std::string>{ "p" })
-                throw std::runtime_error("the OpenVINO IR must have the inputs y and p, has " +
+        for (const auto& input : d_model->inputs()) {
+            const auto is = [&](const char* name) {
+                return input.get_names() == std::unordered_set<std::string>{ name };
+            };
+            if (!is("y") && !is("p") && !is("d"))
+                throw std::runtime_error("the OpenVINO IR must have the inputs y, p and d, has " +
                                          input.get_node()->get_friendly_name());
+        }
 
         write_noise(p, d_grid, d_pilots);
-        d_stride = sized_for(1).compiled.output().get_shape()[3];
+        d_stride = sized_for(1).compiled.output().get_shape().back();
         d_description = "OpenVINO " + openvino_version() + ", " + arithmetic(sized_for(1).compiled);
     }
 
@@ -195,6 +208,7 @@ private:
         std::map<std::string, ov::Tensor> tensors{
             { "y", { ov::element::f32, with_batch(d_grid_shape, batch), d_grid } },
             { "p", { ov::element::f32, with_batch(d_pilots_shape, batch), d_pilots } },
+            { "d", { ov::element::boolean, d_data_shape, d_data.data() } },
         };
         const auto model = d_model->clone();
         std::map<std::string, ov::PartialShape> shapes;
@@ -213,17 +227,18 @@ private:
             ov::AnyMap::value_type("EXCLUSIVE_ASYNC_REQUESTS", d_bound)); // no arena of its own
         const auto output = result.compiled.output();
         const ov::Shape& llr = output.get_shape();
-        if (llr.size() != 4 || llr[0] != batch || llr[1] != slot_geometry::n_symbols ||
-            llr[2] != d_grid_shape[3] || llr[3] < d_bits ||
-            output.get_element_type() != ov::element::f32)
+        ov::Shape expected = with_batch(d_llr_shape, batch);
+        if (llr.size() == expected.size())
+            expected.back() = std::max(expected.back(), llr.back());
+        if (llr != expected || output.get_element_type() != ov::element::f32)
             throw std::runtime_error(
-                "the OpenVINO IR must give float32 LLRs [" + std::to_string(batch) + ", 14, " +
-                std::to_string(d_grid_shape[3]) + ", >= " + std::to_string(d_bits) + "], gives " +
+                "the OpenVINO IR must give float32 LLRs " +
+                with_batch(d_llr_shape, batch).to_string() + " or more at the end, gives " +
                 output.get_element_type().get_type_name() + " " + llr.to_string());
         result.request = result.compiled.create_infer_request();
         for (const auto& input : result.compiled.inputs())
             result.request.set_tensor(input, tensors.at(input.get_any_name()));
-        if (d_llrs && llr[3] == d_bits)
+        if (d_llrs && llr.back() == d_bits)
             result.request.set_tensor(output, { ov::element::f32, llr, d_llrs });
         return result;
     }
@@ -231,12 +246,15 @@ private:
     const model_info d_info;
     std::string d_weights; // the compiled model may point into it
     const size_t d_bits;
+    const ov::Shape d_data_shape;
     const ov::Shape d_grid_shape;   // of one slot
     const ov::Shape d_pilots_shape; // of one slot
+    const ov::Shape d_llr_shape;    // of one slot
+    std::vector<uint8_t> d_data;    // REs that carry data
     std::vector<float> d_memory;    // empty: the caller's
-    float* const d_grid;            // [max_batch, n_rx, 14, n_sc, 2]
-    float* const d_pilots;          // [max_batch, 14, n_sc, 2]
-    float* const d_llrs;            // the caller's [max_batch, 14, n_sc, bits], or none
+    float* const d_grid;            // [max_batch, n_rx, n_sym, n_sc, 2]
+    float* const d_pilots;          // [max_batch, n_layers, n_sym, n_sc, 2]
+    float* const d_llrs; // the caller's [max_batch, n_layers, n_sym, n_sc, bits], or none
     size_t d_stride = 0;
     std::string d_description;
     std::shared_ptr<ov::Model> d_model;

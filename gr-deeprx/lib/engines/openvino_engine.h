@@ -15,8 +15,8 @@ std::string openvino_version();
 /*!
  * \brief Compiles an OpenVINO IR of a model's forward for these slots on the CPU.
  *
- * Inputs "y" and "p" as in the contract, one output: its LLRs. Arithmetic is what the IR says:
- * nothing is computed at less than its precision there. Inference runs in the calling thread.
+ * Inputs "y", "p" and maybe "d" as in the contract, one output: its LLRs. Arithmetic is what the IR
+ * says: nothing is computed at less than its precision there. Inference runs in the calling thread.
  * \param xml, weights the IR; it is vetted first
  * \throws std::runtime_error one line
  */

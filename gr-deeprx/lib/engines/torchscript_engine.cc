@@ -47,8 +47,14 @@ public:
     torchscript_module(const std::shared_ptr<torch_archive>& program,
                        c10::Device device,
                        const slot_geometry& slot)
-        : d_bits(slot.bits_per_symbol()), d_n_sc(slot.n_subcarriers())
+        : d_llr_bits(llr_bits(slot))
     {
+        for (const int bits : slot.bits())
+            d_bits.push_back(bits);
+        const std::vector<uint8_t>& mask = slot.data_mask();
+        d_data = at::empty({ slot_geometry::n_symbols, slot.n_subcarriers() }, at::kBool);
+        std::copy(mask.begin(), mask.end(), d_data.data_ptr<bool>());
+        d_data = d_data.to(device);
         // In this order: a frozen module no longer moves.
         d_module = torch::jit::load(program, c10::kCPU, /*load_debug_files=*/false);
         if (!d_module.find_method("forward"))
@@ -58,28 +64,29 @@ public:
         d_module = torch::jit::freeze(d_module);
     }
 
-    //! LLRs float32 [batch, 14, n_sc, >= bits] of grids [batch, ...] and pilots [batch, ...].
+    //! LLRs float32 [batch, layers, n_sym, n_sc, >= bits] of grids and pilots [batch, ...].
     at::Tensor operator()(const at::Tensor& grid, const at::Tensor& pilots)
     {
         d_stack.clear();
-        d_stack.insert(d_stack.end(), { d_module._ivalue(), grid, pilots, d_bits });
+        d_stack.insert(d_stack.end(), { d_module._ivalue(), grid, pilots, d_data, d_bits });
         torch::jit::Function& forward = d_module.get_method("forward").function();
         forward.getSchema().checkAndNormalizeInputs(d_stack, {});
         forward.run(d_stack);
         const auto llr = std::move(d_stack.back()).toTensor();
-        if (llr.dim() != 4 || llr.size(0) != grid.size(0) ||
-            llr.size(1) != slot_geometry::n_symbols || llr.size(2) != d_n_sc ||
-            llr.size(3) < d_bits || llr.scalar_type() != at::kFloat)
-            throw std::runtime_error(
-                "forward must give float32 LLRs [" + std::to_string(grid.size(0)) + ", 14, " +
-                std::to_string(d_n_sc) + ", >= " + std::to_string(d_bits) + "], gave " +
-                c10::toString(llr.scalar_type()) + " " + c10::str(llr.sizes()));
+        const auto grids = pilots.sizes().slice(0, 4); // [batch, layers, n_sym, n_sc]
+        if (llr.dim() != 5 || llr.sizes().slice(0, 4) != grids || llr.size(4) < d_llr_bits ||
+            llr.scalar_type() != at::kFloat)
+            throw std::runtime_error("forward must give float32 LLRs [" + c10::Join(", ", grids) +
+                                     ", >= " + std::to_string(d_llr_bits) + "], gave " +
+                                     c10::toString(llr.scalar_type()) + " " +
+                                     c10::str(llr.sizes()));
         return llr;
     }
 
 private:
-    const int64_t d_bits;
-    const int64_t d_n_sc;
+    const int64_t d_llr_bits;
+    c10::List<int64_t> d_bits; // one entry a layer
+    at::Tensor d_data;         // bool [n_sym, n_sc]
     torch::jit::Module d_module;
     torch::jit::Stack d_stack; // kept for its memory
 };
@@ -97,7 +104,8 @@ public:
     {
         const int n_sc = p.slot.n_subcarriers();
         d_grid = memory(p.grids, { p.max_batch, p.n_rx, slot_geometry::n_symbols, n_sc, 2 });
-        d_pilots = memory(p.pilots, { p.max_batch, slot_geometry::n_symbols, n_sc, 2 });
+        d_pilots =
+            memory(p.pilots, { p.max_batch, p.slot.n_layers(), slot_geometry::n_symbols, n_sc, 2 });
         write_noise(p, d_grid.data_ptr<float>(), d_pilots.data_ptr<float>());
         infer(1);
     }
@@ -106,7 +114,7 @@ public:
     std::string description() const override { return d_description; }
     float* grid(int slot) override { return d_grid[slot].data_ptr<float>(); }
     float* pilots(int slot) override { return d_pilots[slot].data_ptr<float>(); }
-    int llr_stride() const override { return static_cast<int>(d_llr.size(3)); }
+    int llr_stride() const override { return static_cast<int>(d_llr.size(4)); }
 
     const float* infer(int batch) override
     try {
@@ -126,9 +134,9 @@ private:
     const model_info d_info;
     const std::string d_description;
     torchscript_module d_forward;
-    at::Tensor d_grid;   // float32 [max_batch, n_rx, 14, n_sc, 2]
-    at::Tensor d_pilots; // float32 [max_batch, 14, n_sc, 2]
-    at::Tensor d_llr;    // float32 [batch, 14, n_sc, >= bits]
+    at::Tensor d_grid;   // float32 [max_batch, n_rx, n_sym, n_sc, 2]
+    at::Tensor d_pilots; // float32 [max_batch, n_layers, n_sym, n_sc, 2]
+    at::Tensor d_llr;    // float32 [batch, n_layers, n_sym, n_sc, >= bits]
 };
 
 } // namespace

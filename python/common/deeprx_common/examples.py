@@ -6,15 +6,20 @@ import numpy as np
 from .slot import SlotConfig
 
 
-def received_slots(config: SlotConfig, n_rx: int, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """n slots over a flat channel at 12 dB, and their pilots, always the same ones.
+def received_slots(
+    config: SlotConfig, n_rx: int, n: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """n slots over a flat channel at 12 dB, their pilots, and which REs carry data, always the same
+    ones.
 
-    Returns y and p of the model contract: float32 [n, n_rx, 14, n_sc, 2] and [n, 14, n_sc, 2].
+    Returns y, p and d of the model contract: float32 [n, n_rx, 14, n_sc, 2] and [n, layers, 14,
+    n_sc, 2], bool [14, n_sc].
     """
     rng = np.random.default_rng(1)
     grids = np.stack([config.grid(config.bits(1, i), i) for i in range(n)])
     noise = rng.normal(0, 10 ** (-12 / 20) / 2**0.5, (n, n_rx, *grids.shape[1:], 2)) @ [1, 1j]
     gains = np.exp(2j * np.pi * rng.random((n, n_rx, 1, 1)))
-    pilots = np.stack([config.pilots(i) for i in range(n)])
+    pilots = np.stack([config.pilots(i)[None] for i in range(n)])
     y = gains * grids[:, None] + noise
-    return tuple(a.astype(np.complex64)[..., None].view(np.float32) for a in (y, pilots))
+    y, p = (a.astype(np.complex64)[..., None].view(np.float32) for a in (y, pilots))
+    return y, p, ~config.pilot_mask

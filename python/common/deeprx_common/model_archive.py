@@ -72,6 +72,12 @@ class ModelArchive:
 
         return model_pickle.read(bytes(data), size)
 
+    @property
+    def module_type(self) -> str:
+        """The module's class: "__torch__.folder.file.Class" is in code/__torch__/folder/file.py."""
+        item = self._module.item
+        return item.type if isinstance(item, model_pickle.Object) else ""
+
     def tensors(self) -> dict[str, model_pickle.Tensor]:
         """The module's parameters and buffers by their dotted names, as state_dict() has them, each
         with the place of its elements in records["data/<key>"].

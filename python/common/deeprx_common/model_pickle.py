@@ -47,13 +47,19 @@ class Name:
     text: str
 
 
+@dataclass(frozen=True)
 class Unbuilt:
     """An object whose state is to come."""
+
+    type: str
 
 
 @dataclass(frozen=True)
 class Object:
+    """type: its class, of the model's code; "": what a function made."""
+
     state: Value | None = None
+    type: str = ""
 
 
 @dataclass(frozen=True)
@@ -255,13 +261,14 @@ class _Pickle:
         known = isinstance(type_name, Name) and type_name.text.startswith("__torch__")
         if arguments != () or not known:
             _refuse("an object of a class that is not the model's")
-        self.push(Value(Unbuilt()))
+        self.push(Value(Unbuilt(type_name.text)))
 
     def build(self) -> None:
         state = self._pop_many(1)
-        if not isinstance(self._pop(), Unbuilt):
+        unbuilt = self._pop()
+        if not isinstance(unbuilt, Unbuilt):
             _refuse("the state of something that is no object")
-        value = Value(Object(state[0]))
+        value = Value(Object(state[0], unbuilt.type))
         self._include(value, state)
         self.push(value)
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""deeprx.json of a model file, "deeprx.model/1": declared here for Python and the documentation.
+"""deeprx.json of a model file, "deeprx.model/2": declared here for Python and the documentation.
 
 The block reads what it needs of it and checks that once more (model_info.cc).
 """
 
 from .schema import (
     COUNT,
+    COUNTED,
     DICT,
     INDICES,
     INTERVAL,
@@ -22,7 +23,9 @@ from .schema import (
     table,
 )
 
-CONTRACT = "deeprx.model/1"
+CONTRACT = "deeprx.model/2"
+OLD_CONTRACT = "deeprx.model/1"
+WEIGHTS = "weights.safetensors"  # among the archive's extra files
 
 FLOP = {
     "n_prb": POSITIVE.of("PRB of the slot that was counted."),
@@ -67,17 +70,25 @@ MODEL = {
     "requires": TEXTS.of("What a machine must have: cuda, or instructions for bfloat16 or int8."),
     "quantized_engine": TEXT.or_null("LibTorch's engine of int8 operators; null: none."),
     "engines": TEXTS.of("Forms that the file holds: torchscript, openvino.", optional=True),
-    "prb_multiple_of": POSITIVE.of("It takes multiples of so many PRB."),
+    "layers": INDICES.of("Numbers of layers that it takes: 1, 2."),
     "n_rx": INDICES.of("Numbers of antennas that it takes."),
-    "n_sym": COUNT.of("Symbols of a slot: 14."),
+    "n_prb": COUNTED.of("The fewest and the most PRB that it takes."),
+    "prb_multiple_of": POSITIVE.of("It takes multiples of so many PRB."),
+    "n_sym": INDICES.of("Numbers of symbols of a slot that it takes."),
     "dmrs": several(INDICES).or_null("Lists of DMRS symbols that it takes; null: any."),
+    "n_dmrs": INDICES.of("Numbers of DMRS symbols that it takes."),
+    "cdm_groups": INDICES.of("Numbers of CDM groups without data that it takes: 1, 2."),
     "modulations": TEXTS.of("Modulations that it takes."),
     "bits": COUNT.of("LLRs that it gives for a resource element, at most."),
     "params": COUNT.of("Parameters.", optional=True),
     "flop_per_slot": table(FLOP).or_null("What a slot costs.", optional=True),
     "trained": table(partial(TRAINED)).or_null("Ranges of the training slots.", True),
     "limits": several(table(LIMIT)).or_null("Against the best classical receiver.", True),
-    "training": DICT.of("Recipe, its hash, net, steps; empty: nothing was trained.", optional=True),
+    "net": DICT.or_null(
+        f"A net of deeprx_training and its numbers, whose weights {WEIGHTS} holds; null: another.",
+        True,
+    ),
+    "training": DICT.of("Recipe, its hash, steps; empty: nothing was trained.", optional=True),
     "ber": several(table(MEASURED)).of("Bit error rates as measured.", optional=True),
     "torch": TEXT.of("PyTorch that wrote it.", optional=True),
     "git": TEXT.of("Revision of gr-deeprx that wrote it.", optional=True),
@@ -85,8 +96,19 @@ MODEL = {
 }
 
 
+def expect_contract(metadata: dict) -> None:
+    """Raises ValueError with one line where a file's deeprx.json is of another contract."""
+    contract = metadata.get("contract")
+    if contract == OLD_CONTRACT:
+        raise ValueError(
+            f"contract is {OLD_CONTRACT!r}, expected {CONTRACT!r}: `./dev train convert FILE.pt` "
+            "converts the file"
+        )
+    if contract != CONTRACT:
+        raise ValueError(f"expected contract {CONTRACT!r}, found {contract!r:.80}")
+
+
 def check_metadata(metadata: dict) -> None:
     """Raises ValueError with one line where a file's deeprx.json departs from its schema."""
-    if metadata.get("contract") != CONTRACT:
-        raise ValueError(f"expected contract {CONTRACT!r}, found {metadata.get('contract')!r:.80}")
+    expect_contract(metadata)
     check(metadata, MODEL, "deeprx.json")

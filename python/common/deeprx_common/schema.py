@@ -107,6 +107,10 @@ INDICES = Field("a list of indices", lambda v: isinstance(v, list) and all(map(_
 TEXTS = Field("a list of printable texts", lambda v: isinstance(v, list) and all(map(_is_text, v)))
 RATE = number(0, 1)
 INTERVAL = Field("two numbers, the lower first", lambda v: _numbers(v, 2) and v[0] <= v[1])
+COUNTED = Field(
+    "two whole numbers of 1 or more, the lower first",
+    lambda v: INDICES.holds(v) and len(v) == 2 and 1 <= v[0] <= v[1],
+)
 RATES = Field(
     "two numbers from 0 to 1, the lower first",
     lambda v: _numbers(v, 2) and 0 <= v[0] <= v[1] <= 1,

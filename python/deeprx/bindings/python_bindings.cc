@@ -79,13 +79,13 @@ public:
         const py::ssize_t batch = y.ndim() ? y.shape(0) : 0;
         check_batch(batch);
         expect("y", y, { batch, d_slot[0], d_slot[1], d_slot[2], d_slot[3] });
-        expect("p", p, { batch, d_slot[1], d_slot[2], d_slot[3] });
+        expect("p", p, { batch, n_layers, d_slot[1], d_slot[2], d_slot[3] });
         const float* llr = nullptr;
         {
             py::gil_scoped_release release;
             llr = bare_engine::infer(y.data(), p.data(), batch);
         }
-        return floats({ batch, d_slot[1], d_slot[2], py::ssize_t(llr_stride()) }, llr);
+        return floats({ batch, n_layers, d_slot[1], d_slot[2], py::ssize_t(llr_stride()) }, llr);
     }
 
     py::array_t<double> time(int calls, int batch)
@@ -110,6 +110,8 @@ private:
                 "a batch must be 1 to max_batch=" + std::to_string(d_max_batch) + " slots, got " +
                 std::to_string(batch));
     }
+
+    static constexpr py::ssize_t n_layers = 1;
 
     static void expect(const char* name, const floats& array, const std::vector<py::ssize_t>& shape)
     {

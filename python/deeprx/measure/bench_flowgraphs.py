@@ -26,7 +26,7 @@ def sources(job: Job) -> list[gr.basic_block]:
     take the caches from the receiver.
     """
     config = job.config
-    y, _ = received_slots(config, job.n_rx, 1)
+    y, *_ = received_slots(config, job.n_rx, 1)
     symbols = np.zeros((job.n_rx, N_SYMBOLS, config.fft_size), np.complex64)
     symbols[..., config.bins] = y[0].view(np.complex64)[..., 0]
     length = gr.tag_utils.python_to_tag((0, pmt.intern("packet_len"), pmt.from_long(N_SYMBOLS)))
@@ -211,8 +211,10 @@ class PythonReceiver(Guarded, gr.basic_block):
         self.set_relative_rate(config.n_bits, N_SYMBOLS)
         self._device = job.device
         self._module = torch.jit.freeze(load_model(job))
-        self._pilots = torch.view_as_real(torch.from_numpy(config.pilots()))[None].to(job.device)
+        pilots = torch.view_as_real(torch.from_numpy(config.pilots()))
+        self._pilots = pilots[None, None].to(job.device)
         self._data = torch.from_numpy(~config.pilot_mask)
+        self._arguments = self._data.to(job.device), [config.bits_per_symbol]
         self.description = f"PyTorch {torch.__version__}, {job.precision}"
         self._clock = compute_clock(job.device)
         self.calls_s: list[float] = []
@@ -230,7 +232,7 @@ class PythonReceiver(Guarded, gr.basic_block):
         symbols = np.stack([x[:N_SYMBOLS, config.bins] for x in input_items])
         with torch.inference_mode():
             grid = torch.view_as_real(torch.from_numpy(symbols))[None].to(self._device)
-            llr = self._module(grid, self._pilots, config.bits_per_symbol)[0].cpu()
+            llr = self._module(grid, self._pilots, *self._arguments)[0, 0].cpu()
             llr = llr[self._data][:, : config.bits_per_symbol]
         output_items[0][: config.n_bits] = llr.numpy().ravel()
         self.consume_each(N_SYMBOLS)

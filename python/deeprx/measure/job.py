@@ -88,7 +88,7 @@ def traced(job: Job, convolutions=None):
     import torch
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    y, p = (
+    y, p, d = (
         torch.from_numpy(a).to(job.device) for a in received_slots(job.config, job.n_rx, job.batch)
     )
     receiver = load_model(job)
@@ -97,5 +97,5 @@ def traced(job: Job, convolutions=None):
             part.to(convolutions)
     receiver = torch.jit.freeze(receiver)
     with torch.no_grad():
-        bits = job.config.bits_per_symbol
-        return make_fx(lambda y, p: receiver(y, p, bits))(y, p)
+        bits = [job.config.bits_per_symbol]
+        return make_fx(lambda y, p: receiver(y, p, d, bits))(y, p)

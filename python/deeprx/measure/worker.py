@@ -27,11 +27,11 @@ LDPC_ITERATIONS = 6
 
 class Calls:
     """A receiver called on a batch again and again. receive(y, p): float32 arrays of the model
-    contract, to LLRs [batch, 14, n_sc, >= bits].
+    contract, to LLRs [batch, 1, 14, n_sc, >= bits].
     """
 
     def __init__(self, job: Job):
-        received = received_slots(job.config, job.n_rx, job.batch)
+        *received, self.data = received_slots(job.config, job.n_rx, job.batch)
         self.batch, self.bits = job.batch, job.config.bits_per_symbol
         self._clock = cost_clock(job.device)
         self.load(job)
@@ -70,6 +70,7 @@ class TorchScript(Calls):
         self._mode.__enter__()  # to the end of the process
         self.device = job.device
         self.module = self.make(job)
+        self.data = torch.from_numpy(self.data).to(job.device)
         self.description = f"PyTorch {torch.__version__}, {job.precision}"
 
     def make(self, job: Job):
@@ -85,7 +86,7 @@ class TorchScript(Calls):
 
     def receive(self, y, p):
         y, p = y.to(self.device, non_blocking=True), p.to(self.device, non_blocking=True)
-        return self.module(y, p, self.bits).cpu()
+        return self.module(y, p, self.data, [self.bits]).cpu()
 
 
 class TorchCompile(TorchScript):
@@ -97,7 +98,7 @@ class TorchCompile(TorchScript):
 
         config.freezing = job.device == "cpu"  # weights are constants, as in the frozen file
         operators = torch.compile(traced(job))
-        return lambda y, p, bits: operators(y, p)
+        return lambda y, p, d, bits: operators(y, p)
 
 
 class Engine(Calls):
@@ -161,8 +162,9 @@ class OpenVino(Calls):
         core, n_sc = openvino.Core(), job.config.n_sc
         model = core.read_model(job.model)
         y = [job.batch, job.n_rx, N_SYMBOLS, n_sc, 2]
-        model.reshape({"y": y, "p": [job.batch, *y[2:]]})
-        is_ir = job.model.endswith(".xml")  # an IR has its precision in it
+        # an IR of one layer has no axis for it, and its precision in it
+        is_ir = self._is_ir = job.model.endswith(".xml")
+        model.reshape({"y": y, "p": [job.batch, *([] if is_ir else [1]), *y[2:]]})
         compiled = core.compile_model(
             model,
             "CPU",
@@ -179,7 +181,9 @@ class OpenVino(Calls):
         self.description = f"OpenVINO {version}, {multiplied_in(compiled)}"
 
     def receive(self, y, p):
-        return self.request.infer({"y": y, "p": p}, share_inputs=True)[0]
+        if not self._is_ir:
+            return self.request.infer({"y": y, "p": p}, share_inputs=True)[0]
+        return self.request.infer({"y": y, "p": p[:, 0]}, share_inputs=True)[0][:, None]
 
 
 def multiplied_in(compiled) -> str:

@@ -49,7 +49,7 @@ class EngineRunner:
             trust=model.trust,
         )
         self.description = self._engine.description
-        self._engine.infer(*received_slots(config, n_rx, batch))
+        self._engine.infer(*received_slots(config, n_rx, batch)[:2])
 
     def __call__(self) -> int:
         """Receive the batch; returns its slots."""
@@ -61,20 +61,20 @@ class EngineRunner:
 
 def torchscript_call(model: ModelFile, config: SlotConfig, n_rx: int) -> Callable[[], object]:
     """What receives a slot by the file's TorchScript in Python, on the CPU, where its operators can
-    be seen: LLRs float32 [1, 14, n_sc, >= bits].
+    be seen: LLRs float32 [1, 1, 14, n_sc, >= bits].
 
     Raises RuntimeError or ValueError with one line that names the file.
     """
     import torch  # takes seconds, which EngineRunner does without
 
     data = model.program(config, n_rx)
-    y, p = map(torch.from_numpy, received_slots(config, n_rx, 1))
+    arguments = (*map(torch.from_numpy, received_slots(config, n_rx, 1)), [config.bits_per_symbol])
     module = torch.jit.freeze(torch.jit.load(io.BytesIO(data), map_location="cpu").eval())
     try:
         with torch.inference_mode():
             for _ in range(3):  # the executor profiles, then compiles
-                module(y, p, config.bits_per_symbol)
+                module(*arguments)
     except RuntimeError as error:
         cause = str(error).strip().splitlines()[-1].removeprefix("RuntimeError: ")
         raise RuntimeError(f"{model.path}: {cause}") from None
-    return lambda: module(y, p, config.bits_per_symbol)
+    return lambda: module(*arguments)

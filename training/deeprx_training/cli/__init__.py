@@ -16,6 +16,7 @@ COMMANDS = {
     "plot": "pictures and tables of an experiment; of an evaluation, error rate against time",
     "export": "write a receiver as a model file for the GNU Radio block",
     "quantise": "write a real-time receiver as a model file whose convolutions are int8",
+    "convert": "rewrite model files of an earlier contract for the one that receivers read",
     "describe": "rewrite what model files say of themselves, and nothing else of them",
     "results": "measure what ships into results/*.json, and write its tables into the documents",
     "cost": "what a training run cost, by phase, and when a student has paid it back",

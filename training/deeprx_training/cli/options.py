@@ -146,14 +146,23 @@ def add_model_file(parser) -> None:
     add_threads(parser)
 
 
-def write_model_file(arguments, net, kind: str, n_rx: list[int], precision: str, training: dict):
+def write_model_file(
+    arguments,
+    net,
+    described: dict | None,
+    kind: str,
+    n_rx: list[int],
+    precision: str,
+    training: dict,
+):
     """The model file of a command with add_model_file()."""
-    from ..export.describe import trained_on
+    from ..export.describe import trained_dmrs, trained_on
     from ..export.export import ber_table, export
     from ..teaching.recipe import conditions_of
 
     file = arguments.file
     name = arguments.name or Path(file).stem
+    conditions = conditions_of(training["recipe"]) if training else None
     metadata = export(
         net,
         file,
@@ -161,11 +170,13 @@ def write_model_file(arguments, net, kind: str, n_rx: list[int], precision: str,
         kind,
         n_rx,
         precision=precision,
+        described=described,
         training=training,
         ber=ber_table(arguments.report, name),
         parity=arguments.parity,
         openvino=arguments.openvino,
-        trained=trained_on(conditions_of(training["recipe"])) if training else None,
+        trained=conditions and trained_on(conditions),
+        dmrs=conditions and trained_dmrs(conditions),
     )
     flop = metadata["flop_per_slot"]
     print(

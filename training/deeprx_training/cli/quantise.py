@@ -33,7 +33,7 @@ def configure(parser) -> None:
 def run(arguments) -> int:
     from ..export.quantise import SINR_DB, quantise
     from ..teaching import recipe as recipes
-    from ..teaching.checkpoint import load_receiver, provenance
+    from ..teaching.checkpoint import load_receiver, net_of, provenance
 
     a = arguments
     set_threads(a)
@@ -47,5 +47,5 @@ def run(arguments) -> int:
         f"({', '.join(done['channels'])}; {a.scale_slots} slots each at {len(SINR_DB)} SINRs)"
     )
     training["quantisation"] = done
-    write_model_file(a, net, a.kind, [net.n_rx], "int8", training)
+    write_model_file(a, net, net_of(a.receiver), a.kind, [net.n_rx], "int8", training)
     return 0

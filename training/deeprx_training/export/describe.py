@@ -6,11 +6,10 @@ Every other record of the archive, program, weights and IR, stays byte for byte 
 
 import hashlib
 import json
-import struct
-import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from deeprx_common import zip_archive
 from deeprx_common.model_schema import LIMIT, MEASURED, MODEL
 from deeprx_common.schema import check
 from deeprx_common.slot import MODULATIONS
@@ -19,8 +18,6 @@ from ..data.channels import Conditions
 from ..files import TrainingError, write_atomically
 from ..teaching import recipe as recipes
 from ..teaching.checkpoint import read_model
-
-RECORD, ALIGNED = "/extra/deeprx.json", 64  # LibTorch's alignment of records
 
 
 def trained_on(conditions: Conditions) -> dict:
@@ -38,6 +35,11 @@ def trained_on(conditions: Conditions) -> dict:
         "dmrs_symbols": sorted({len(symbols) for symbols, weight in c.dmrs.items() if weight}),
         "n_rx": [c.n_rx],
     }
+
+
+def trained_dmrs(conditions: Conditions) -> list[list[int]]:
+    """The lists of DMRS symbols that slots were drawn with."""
+    return sorted(list(symbols) for symbols, weight in conditions.dmrs.items() if weight)
 
 
 def read(path: str | Path) -> dict:
@@ -58,22 +60,15 @@ def content_sha256(path: str | Path) -> str:
 
 def rewrite(path: str | Path, metadata: dict) -> None:
     """Give a model file another deeprx.json; TrainingError where it is no model file."""
-    read_model(Path(path))
+    archive = read_model(Path(path))
+    write(path, archive.records | archive.debugging, metadata)
 
-    def write(partial: str) -> None:
-        with zipfile.ZipFile(path) as old, zipfile.ZipFile(partial, "w") as new:
-            for record in old.infolist():
-                data = old.read(record)
-                if record.filename.endswith(RECORD):
-                    data = json.dumps(metadata, indent=1).encode()
-                info = zipfile.ZipInfo(record.filename)
-                info.compress_type = record.compress_type
-                start = new.fp.tell() + 30 + len(record.filename.encode()) + 4
-                pad = -start % ALIGNED
-                info.extra = struct.pack("<2sH", b"FB", pad) + b"Z" * pad  # as LibTorch pads
-                new.writestr(info, data)
 
-    write_atomically(Path(path), write)
+def write(path: str | Path, records: Mapping[str, bytes | memoryview], metadata: dict) -> None:
+    """A model file of these records and this deeprx.json."""
+    about = {"extra/deeprx.json": json.dumps(metadata, indent=1).encode()}
+    data = zip_archive.write_zip({**records, **about}, folder="deeprx")
+    write_atomically(Path(path), lambda partial: Path(partial).write_bytes(data))
 
 
 def describe(path: str | Path, results: str | Path | None = None) -> dict:

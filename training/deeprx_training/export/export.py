@@ -15,12 +15,14 @@ from torch import nn
 from deeprx_common import report
 from deeprx_common.files import replacing
 from deeprx_common.model_archive import ModelFileError, read_model_file
-from deeprx_common.model_schema import CONTRACT, MEASURED, MODEL, TRAINED
+from deeprx_common.model_schema import CONTRACT, MEASURED, MODEL, TRAINED, WEIGHTS
 from deeprx_common.revision import git_revision
 from deeprx_common.schema import check
-from deeprx_common.slot import MODULATIONS, N_SYMBOLS, SlotConfig
+from deeprx_common.slot import MODULATIONS, SlotConfig
 
 from ..files import write_atomically
+from ..receivers import weights
+from ..receivers.contract import LayerOf, OneLayer, taken_slots
 from ..receivers.flop import example, flop_per_slot
 from ..receivers.int8 import ENGINE, to_integer
 from ..receivers.nets import FoldedNet, count_parameters
@@ -68,9 +70,13 @@ def export(
     modulations: Sequence[str] = tuple(MODULATIONS),
     dmrs: Sequence[Sequence[int]] | None = None,
     prb_multiple_of: int | None = None,
+    described: dict | None = None,
 ) -> dict:
     """Write net as a model file, checked against eager PyTorch before it takes the place of a file
     that is there; returns its metadata.
+
+    net: a receiver of one layer, forward(y, p, bits: int). described: what build() makes it from,
+    whose weights the file then carries as data, too, unless they are integers.
 
     trained: describe.trained_on() of what it was trained on. modulations, dmrs (None: any) and
     prb_multiple_of (None: as the net folds): the slots it takes. parity: an .npz to write, too,
@@ -93,7 +99,7 @@ def export(
     with torch.inference_mode():
         expected = net(y, p, bits)
     executed = to_precision(net, precision)
-    script = torch.jit.script(executed)
+    script = torch.jit.script(OneLayer(executed))
     # OpenVINO makes integers of what rounds in float32
     traced = net if precision == "int8" else executed
     all_bits = sorted(MODULATIONS[m] for m in modulations)
@@ -107,16 +113,16 @@ def export(
         "requires": ["int8"] if precision == "int8" else [],
         "quantized_engine": ENGINE if precision == "int8" else None,
         "engines": ["torchscript"] + (["openvino"] if carried else []),
-        "prb_multiple_of": prb_multiple_of,
+        **taken_slots(dmrs),
         "n_rx": list(n_rx),
-        "n_sym": N_SYMBOLS,
-        "dmrs": dmrs and [list(symbols) for symbols in dmrs],
+        "prb_multiple_of": prb_multiple_of,
         "modulations": list(modulations),
         "bits": all_bits[-1],
         "params": count_parameters(net),
         "flop_per_slot": flop,
         "trained": trained,
         "limits": [],
+        "net": described,
         "training": training or {},
         "ber": ber or [],
         "torch": torch.__version__,
@@ -124,6 +130,8 @@ def export(
         "licence": LICENCE,
     }
     check(metadata, MODEL, "deeprx.json")
+    if described and precision != "int8":
+        carried[WEIGHTS] = weights.written(executed.state_dict())
     extra = {"deeprx.json": json.dumps(metadata, indent=1)} | carried
 
     def write(partial: Path) -> None:
@@ -133,7 +141,7 @@ def export(
         except ModelFileError as error:
             raise ExportError(f"{path}: not written: {error}") from None
         with torch.inference_mode():
-            llr = torch.jit.freeze(torch.jit.load(program).eval())(y, p, bits)
+            llr = LayerOf(torch.jit.freeze(torch.jit.load(program).eval()))(y, p, bits)
         error = difference(llr, expected, bits)
         if not error <= PARITY[precision]:
             raise ExportError(

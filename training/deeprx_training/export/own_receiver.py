@@ -31,9 +31,10 @@ def save_receiver(
 ) -> dict:
     """Write a receiver of your own as a model file for the receiver block; returns its metadata.
 
-    module: forward(y, p, bits: int) in what TorchScript compiles. y: float32 [B, n_rx, 14, K, 2],
-    the received grid, whose scale is arbitrary; p: float32 [B, 14, K, 2], pilots as sent, zero
-    elsewhere; bits of a symbol. It returns LLRs, log P(b=1)/P(b=0), float32 [B, 14, K, >= bits].
+    module: forward(y, p, bits: int) of one layer, in what TorchScript compiles; the file gets the
+    contract's forward around it. y: float32 [B, n_rx, 14, K, 2], the received grid, whose scale is
+    arbitrary; p: float32 [B, 14, K, 2], pilots as sent, zero elsewhere; bits of a symbol. It
+    returns LLRs, log P(b=1)/P(b=0), float32 [B, 14, K, >= bits].
     name: the file's, where it is None. n_rx, modulations (None: all), dmrs (lists of symbols; None:
     any), prb_multiple_of: which slots it takes; all kinds are tried. trained: what it was trained
     on, as describe.trained_on() has it. openvino: as in export().

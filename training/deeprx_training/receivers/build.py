@@ -3,6 +3,7 @@
 
 import importlib
 import inspect
+import json
 import os
 import sys
 from collections.abc import Iterable
@@ -62,6 +63,14 @@ def build(spec: dict, folders: Iterable[str | os.PathLike] = ()) -> nn.Module:
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
     return NETS[name](**{key: getattr(checked, key) for key in arguments})
+
+
+def described(spec: dict) -> dict:
+    """A spec of NETS with every argument, those that it leaves to their defaults too, as JSON has
+    them.
+    """
+    keys = inspect.signature(NETS[spec["net"]]).parameters
+    return json.loads(json.dumps({k: p.default for k, p in keys.items()} | spec))
 
 
 def _foreign(name: str, arguments: dict, folders) -> nn.Module:

@@ -13,9 +13,9 @@ from .realtime import RealtimeRx
 
 
 def example(n_rx: int, n_prb: int = 26, batch: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
-    """received_slots() as tensors: y and p of the contract."""
-    y, p = received_slots(SlotConfig(n_prb=n_prb), n_rx, batch)
-    return torch.from_numpy(y), torch.from_numpy(p)
+    """received_slots() as tensors y and p, whose one layer has no axis."""
+    y, p, _ = received_slots(SlotConfig(n_prb=n_prb), n_rx, batch)
+    return torch.from_numpy(y), torch.from_numpy(p[:, 0])
 
 
 def classical_flop(re: int, pilots: int, n_rx: int, bits: int, mean: bool) -> int:

@@ -11,30 +11,18 @@ import torch
 from torch import nn
 
 from deeprx_common.model_archive import ModelArchive, ModelFileError, read_model_file
+from deeprx_common.model_schema import expect_contract
 from deeprx_common.shipped import shipped_names
 from deeprx_common.trusted import is_trusted
 
 from ..files import TrainingError, read_tensors
-from ..receivers.build import NETS, build
+from ..receivers import weights
+from ..receivers.build import NETS, build, described
+from ..receivers.contract import LayerOf
 from ..receivers.int8 import select_engine
 from ..receivers.realtime import RealtimeRx
 from ..reference import Reference
 from .recipe import Recipe
-
-_DTYPES = {
-    "ByteStorage": torch.uint8,
-    "CharStorage": torch.int8,
-    "BoolStorage": torch.bool,
-    "ShortStorage": torch.int16,
-    "IntStorage": torch.int32,
-    "LongStorage": torch.int64,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "FloatStorage": torch.float32,
-    "DoubleStorage": torch.float64,
-    "ComplexFloatStorage": torch.complex64,
-    "ComplexDoubleStorage": torch.complex128,
-}
 
 
 def load_receiver(
@@ -56,6 +44,10 @@ def load_receiver(
         )
     if named.is_model_file:
         archive = read_model(path)
+        try:
+            expect_contract(archive.metadata)
+        except ValueError as error:
+            raise TrainingError(f"{path}: {error}") from None
         net = _rebuilt(path, archive) if rebuild else _program(path, archive, trust)
         return path.stem, net.eval()
     state = read_checkpoint(path)
@@ -83,6 +75,20 @@ def recipe_of(reference: str) -> str | None:
     """SHA-256 of the recipe a checkpoint was trained by, hexadecimal; None for a model file."""
     named = Reference.parse(reference)
     return None if named.is_model_file else read_checkpoint(named.file)["recipe_sha256"]
+
+
+def net_of(reference: str) -> dict | None:
+    """The net of a checkpoint's member or of a model file, as described() has it; None for a net
+    from elsewhere.
+    """
+    named = Reference.parse(reference)
+    if named.is_model_file:
+        return read_model(named.file).metadata.get("net")
+    specs = read_checkpoint(named.file)["specs"]
+    spec = json.loads(specs[named.member or next(iter(specs))])
+    if spec.get("net") not in NETS:
+        return None
+    return described(spec | ({"rounds": int(named.rounds)} if named.rounds else {}))
 
 
 def read_checkpoint(path: Path) -> dict:
@@ -117,56 +123,41 @@ def _program(path: Path, archive: ModelArchive, trust: Collection[str]) -> nn.Mo
             "made it (`./dev run deeprx loopback` runs it without that, in a jail)"
         )
     select_engine()
-    return torch.jit.load(io.BytesIO(archive.rewritten()), map_location="cpu")
+    return LayerOf(torch.jit.load(io.BytesIO(archive.rewritten()), map_location="cpu"))
 
 
 def _rebuilt(path: Path, archive: ModelArchive) -> nn.Module:
-    training = archive.metadata.get("training")
-    spec = training.get("net") if isinstance(training, dict) else None
+    spec = archive.metadata.get("net")
     if not spec:
         raise TrainingError(
             f"{path}: does not say which net it is, so its weights cannot be used apart from its "
-            "program: expected a checkpoint, or a model file that `export ... --recipe` wrote"
+            "program: expected a checkpoint, or the model file of one"
         )
-    if not isinstance(spec, dict) or spec.get("net") not in list(NETS):  # module:Class: its code
+    if not isinstance(spec, dict) or spec.get("net") not in list(NETS):
         raise TrainingError(
             f"{path}: is of a net that is none of {', '.join(NETS)}; give its checkpoint"
         )
     try:
         net = build(spec)
+        carried = weights.read(archive)
     except ValueError as error:
         raise TrainingError(f"{path}: {error}") from None
-    weights = weights_of(archive)
-    if not net.state_dict().keys() <= weights.keys():
+    if carried is None:
         raise TrainingError(f"{path}: holds rounded weights; give the file it was made from")
     try:
-        net.load_state_dict({name: weights[name] for name in net.state_dict()})
+        net.load_state_dict(carried)
     except RuntimeError as error:
         raise TrainingError(damaged(path, spec["net"], error)) from None
     return net
-
-
-def weights_of(archive: ModelArchive) -> dict[str, torch.Tensor]:
-    """The tensors of a model file by their names, straight from its records; quantised ones are
-    left out.
-    """
-    weights = {}
-    for name, tensor in archive.tensors().items():
-        if not tensor.quantized:
-            record = bytearray(archive.records[f"data/{tensor.storage.key}"])
-            flat = torch.frombuffer(record or bytearray(16), dtype=_DTYPES[tensor.storage.kind])
-            weights[name] = flat.as_strided(tensor.size, tensor.stride, tensor.offset).clone()
-    return weights
 
 
 def provenance(recipe: Recipe, file: str, member: str, reference: str) -> dict:
     """What a model file says about the training of MEMBER[@ROUNDS], by the recipe of a file; says
     so where the checkpoint is of another.
     """
-    nets = {m.name: m.net for m in recipe.members}
-    name, _, rounds = member.partition("@")
-    if name not in nets:
-        raise TrainingError(f"{file}: trains {', '.join(nets)}, not {name}")
+    names = [m.name for m in recipe.members]
+    if (name := member.partition("@")[0]) not in names:
+        raise TrainingError(f"{file}: trains {', '.join(names)}, not {name}")
     trained_by = recipe_of(reference)
     if trained_by not in (None, recipe.sha256):
         print(
@@ -182,5 +173,4 @@ def provenance(recipe: Recipe, file: str, member: str, reference: str) -> dict:
         "seed": recipe.seed,
         "dataset": "Sionna " + ", ".join(recipe.data.channels),
         "member": member,
-        "net": nets[name] | ({"rounds": int(rounds)} if rounds else {}),
     }

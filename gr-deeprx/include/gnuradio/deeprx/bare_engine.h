@@ -46,14 +46,14 @@ public:
     //! What computes, at which precision, with which instructions.
     std::string description() const;
 
-    //! LLRs per resource element that infer() gives: the modulation's bits, or more.
+    //! LLRs per resource element and layer that infer() gives: the modulation's bits, or more.
     int llr_stride() const;
 
     /*!
      * \param y received grids, float32 [batch][n_rx][14][12 n_prb][2]
-     * \param p their pilots, float32 [batch][14][12 n_prb][2]
+     * \param p their pilots, float32 [batch][n_layers][14][12 n_prb][2]
      * \param batch slots, 1 to max_batch
-     * \return LLRs, float32 [batch][14][12 n_prb][llr_stride], valid until the next call
+     * \return LLRs, float32 [batch][n_layers][14][12 n_prb][llr_stride], valid until the next call
      * \throws std::runtime_error one line
      */
     const float* infer(const float* y, const float* p, int batch);
@@ -62,8 +62,8 @@ public:
     std::vector<duration> time(int calls, int batch);
 
 private:
-    const size_t d_grid_floats;  // of a slot
-    const size_t d_pilot_floats; // of a slot
+    size_t d_grid_floats;  // of a slot
+    size_t d_pilot_floats; // of a slot
     const std::unique_ptr<thread_claim> d_threads;
     std::unique_ptr<engine> d_engine;
 };

@@ -15,7 +15,7 @@ namespace gr::deeprx {
  * \brief Turns received OFDM slots into soft bits (LLRs) with a receiver loaded from a model file.
  *
  * The model file decides what the receiver is: a neural network or a classical chain, as
- * TorchScript with a description of itself (contract "deeprx.model/1"). A file that is not trusted
+ * TorchScript with a description of itself (contract "deeprx.model/2"). A file that is not trusted
  * runs in a jail: a process that can compute, and nothing else.
  *
  * Input: \p n_rx streams, one per antenna, of OFDM symbols as stock blocks pass them: vectors of

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Makes llrs.npz: slots, and the LLRs that each shipped file gives of them.
+
+    ./dev run python3 tests/golden/make_llrs.py
+
+Run it where a shipped receiver is meant to give other LLRs. What is there was made by the files
+of contract 1, before they were converted.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from gnuradio import deeprx
+
+from deeprx_common.examples import received_slots
+from deeprx_common.shipped import shipped_models
+from deeprx_common.slot import SlotConfig
+
+FILE = Path(__file__).parent / "llrs.npz"
+SLOTS = {
+    "16QAM": SlotConfig(n_prb=6),
+    "QPSK": SlotConfig(n_prb=6, modulation="QPSK", dmrs=(2,)),
+}
+N_RX = 2
+
+
+def llrs(model, config: SlotConfig, y, p, engine: str) -> np.ndarray:
+    """Of the data REs, float32 [slots, n_data_re, bits]."""
+    found = deeprx.Engine(
+        model,
+        n_prb=config.n_prb,
+        n_rx=N_RX,
+        modulation=config.modulation,
+        dmrs=list(config.dmrs),
+        max_batch=len(y),
+        engine=engine,
+    ).infer(y, p)
+    return found.reshape(-1, *found.shape[-3:])[:, ~config.pilot_mask, : config.bits_per_symbol]
+
+
+def main() -> None:
+    kept = {}
+    for name, config in SLOTS.items():
+        y, p, _ = received_slots(config, N_RX, 1)
+        kept |= {f"{name} y": y, f"{name} p": p}
+        for model in shipped_models():
+            kept[f"{name} {Path(model).stem}"] = llrs(model, config, y, p, "torchscript")
+    np.savez_compressed(FILE, **kept)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The model contract around receivers of one layer, which know no layers."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from deeprx_common.slot import N_SYMBOLS
+
+
+class OneLayer(nn.Module):
+    """The contract's forward of a receiver forward(y, p, bits: int) of one layer, which takes p and
+    gives LLRs without the layers' axis.
+    """
+
+    def __init__(self, receiver: nn.Module):
+        super().__init__()
+        self.receiver = receiver
+
+    def forward(self, y: Tensor, p: Tensor, d: Tensor, bits: list[int]) -> Tensor:
+        return self.receiver(y, p[:, 0], bits[0])[:, None]
+
+
+class LayerOf(nn.Module):
+    """The other way round: forward(y, p, bits) of one layer by a program of the contract."""
+
+    def __init__(self, program: nn.Module):
+        super().__init__()
+        self.program = program
+
+    def forward(self, y: Tensor, p: Tensor, bits: int) -> Tensor:
+        return self.program(y, p[:, None], data_res(p), [bits])[:, 0]
+
+
+def taken_slots(dmrs: Sequence[Sequence[int]] | None) -> dict:
+    """What deeprx.json says of the slots that a receiver of one layer takes: those of 14 symbols
+    with one CDM group without data. dmrs: lists of one or two DMRS symbols; None: any such.
+    """
+    return {
+        "layers": [1],
+        "n_prb": [6, 273],
+        "n_sym": [N_SYMBOLS],
+        "dmrs": dmrs and [list(symbols) for symbols in dmrs],
+        "n_dmrs": sorted({len(symbols) for symbols in dmrs}) if dmrs else [1, 2],
+        "cdm_groups": [1],
+    }
+
+
+def data_res(p: Tensor) -> Tensor:
+    """The REs that carry data beside one CDM group without: bool [S, K], of p [B, S, K, 2]."""
+    return (p[0] == 0).all(-1)

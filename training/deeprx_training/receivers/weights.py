@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A net's weights as data in its model file: safetensors beside the program."""
+
+from collections.abc import Mapping
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from deeprx_common.model_archive import ModelArchive
+from deeprx_common.model_schema import WEIGHTS
+
+_DTYPES = {
+    "ByteStorage": torch.uint8,
+    "CharStorage": torch.int8,
+    "BoolStorage": torch.bool,
+    "ShortStorage": torch.int16,
+    "IntStorage": torch.int32,
+    "LongStorage": torch.int64,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "FloatStorage": torch.float32,
+    "DoubleStorage": torch.float64,
+    "ComplexFloatStorage": torch.complex64,
+    "ComplexDoubleStorage": torch.complex128,
+}
+
+
+def written(weights: Mapping[str, Tensor]) -> bytes:
+    """A state_dict() as the file's weights.safetensors."""
+    whole = torch.contiguous_format
+    return safetensors.torch.save(
+        {name: t.detach().clone(memory_format=whole) for name, t in weights.items()}
+    )
+
+
+def read(archive: ModelArchive) -> dict[str, Tensor] | None:
+    """The state_dict() that a model file carries as data; None where it carries none. ValueError
+    in one line where its record is no safetensors.
+    """
+    data = archive.records.get(f"extra/{WEIGHTS}")
+    if data is None:
+        return None
+    try:
+        return safetensors.torch.load(bytes(data))
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{WEIGHTS} is no safetensors: {error}") from None
+
+
+def of_program(archive: ModelArchive) -> dict[str, Tensor]:
+    """The tensors of a model file's program by their names, straight from its records; quantised
+    ones are left out.
+    """
+    weights = {}
+    for name, tensor in archive.tensors().items():
+        if not tensor.quantized:
+            record = bytearray(archive.records[f"data/{tensor.storage.key}"])
+            flat = torch.frombuffer(record or bytearray(16), dtype=_DTYPES[tensor.storage.kind])
+            weights[name] = flat.as_strided(tensor.size, tensor.stride, tensor.offset).clone()
+    return weights
