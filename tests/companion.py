@@ -29,8 +29,8 @@ def environment() -> dict:
 
 def watch(name, enough, result, begin=lambda top: None, seconds=60.0):
     """Module `name`: begin(top) when it starts; once enough(top), or after so many seconds, prints
-    result(top) as JSON and ends the process. top.shown: the display's last point of each receiver
-    at each SNR.
+    result(top) as JSON and ends the process. top.shown: where there is a display, its last point of
+    each receiver at each SNR.
     """
     from PyQt5 import Qt
 
@@ -40,7 +40,8 @@ def watch(name, enough, result, begin=lambda top: None, seconds=60.0):
         def __init__(self):
             super().__init__()
             self.shown = {}
-            self.display.widget.received.connect(self.note)
+            if hasattr(self, "display"):
+                self.display.widget.received.connect(self.note)
             self.limit = time.monotonic() + seconds
             self.timer = Qt.QTimer()
             self.timer.timeout.connect(self.look)

@@ -1,13 +1,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Bytes in, bytes out: framing and HARQ, without radio first."""
 
+import json
+import re
+import signal
 import socket
+import subprocess
+import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pmt
 import pytest
+from companion import environment
 from gnuradio import blocks, deeprx, gr, network
 from gnuradio.deeprx.blocks.framing import FEWEST_BYTES, MOST_BYTES, Frame, Reassembler, Segmenter
 from gnuradio.deeprx.blocks.guarded import SelfKeeping
@@ -654,6 +661,130 @@ class TestBlocks:
     def test_bad_parameters_say_what_is_wrong(self, options, says):
         with pytest.raises(ValueError, match=says):
             deeprx.link_transmitter(**{"slot": SLOT} | options)
+
+
+SEND_FILE = Path(__file__).resolve().parents[1] / "examples/send_file.py"
+
+
+def send_file(folder, *options, size=200_000) -> subprocess.Popen:
+    (folder / "file").write_bytes(np.random.default_rng(3).bytes(size))
+    return subprocess.Popen(
+        [sys.executable, str(SEND_FILE), "file", "copy", *options],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def counted(said: str) -> list[int]:
+    """blocks, slots, failed first transmissions, retransmissions, lost blocks."""
+    return [
+        int(n)
+        for line in said.splitlines()
+        if " at first; " in line
+        for n in re.findall(r"\d+", line)
+    ]
+
+
+class TestSendFile:
+    def test_a_file_arrives_though_a_fifth_of_its_first_transmissions_fail(self, tmp_path):
+        out, err = send_file(tmp_path).communicate(timeout=120)
+        assert (tmp_path / "copy").read_bytes() == (tmp_path / "file").read_bytes(), out + err
+        blocks, _, failed, retransmissions, lost = counted(out)
+        assert failed >= 0.2 * blocks and retransmissions >= failed and lost == 0
+        assert [p.name for p in tmp_path.iterdir() if p.suffix == ".part"] == []
+        digests = re.findall(r"sha256 (\w{64}) (?:sent|received)", out)
+        assert len(digests) == 2 and len(set(digests)) == 1
+
+    def test_where_blocks_are_lost_they_are_counted_and_the_rest_is_in_order(self, tmp_path):
+        sending = send_file(tmp_path, "--transmissions", "1", size=60_000)
+        out, err = sending.communicate(timeout=120)
+        assert sending.returncode == 1 and "the copy differs" in err
+        _, _, failed, retransmissions, lost = counted(out)
+        assert lost == failed > 0 and retransmissions == 0
+        file, copy = ((tmp_path / name).read_bytes() for name in ("file", "copy"))
+        delivered, missing = map(
+            int, re.search(r"(\d+) of \d+ bytes delivered, (\d+) m", out).groups()
+        )
+        assert len(copy) == delivered < len(file) and missing > 0
+        at = 0
+        for k in range(0, len(copy), 64):  # what arrived are pieces of the file, in order
+            at = file.find(copy[k : k + 64], at)
+            assert at >= 0
+
+    def test_ctrl_c_keeps_what_was_delivered(self, tmp_path):
+        sending = send_file(tmp_path, size=20_000_000)
+        shown = (line for line in sending.stdout if " of air time, " in line)
+        written = next(n for n in (int(line.split()[0]) for line in shown) if n)
+        sending.send_signal(signal.SIGINT)
+        _, err = sending.communicate(timeout=60)
+        assert sending.returncode == 1 and "Traceback" not in err
+        copy = (tmp_path / "copy").read_bytes()
+        assert len(copy) >= written
+        assert (tmp_path / "file").read_bytes().startswith(copy)
+
+    @pytest.mark.parametrize(
+        ("options", "says"),
+        [
+            (["--sinr", "nan"], "--sinr must be -50 to 100 dB, got nan"),
+            (["--transmissions", "17"], "transmissions must be 1 to 16, got 17"),
+            (["--port", "-1"], "--port must be 0 to 65535, got -1"),
+        ],
+    )
+    def test_mistakes_are_one_line(self, tmp_path, options, says):
+        sending = send_file(tmp_path, *options)
+        _, err = sending.communicate(timeout=60)
+        assert sending.returncode == 2
+        assert err.splitlines()[-1] == f"send_file.py: error: {says}"
+
+    @pytest.mark.parametrize("names", [("none", "copy"), ("file", "none/copy"), ("file", "file")])
+    def test_files_that_will_not_do_are_one_line(self, tmp_path, names):
+        (tmp_path / "file").write_bytes(b"x")
+        ran = subprocess.run(
+            [sys.executable, str(SEND_FILE), *names],
+            cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert ran.returncode == 2
+        assert ran.stderr.splitlines()[-1].startswith("send_file.py: error: expected a")
+        assert (tmp_path / "file").read_bytes() == b"x"
+
+
+# Runs the generated flowgraph without a screen until the whole file has arrived, or has not.
+WATCH = """
+from pathlib import Path
+from companion import watch
+from gnuradio import deeprx
+
+size = Path(deeprx.model_path("deeprx-student.pt")).stat().st_size
+
+def enough(top):
+    shown = top.sent.get("bytes"), top.received.get("bytes")
+    return shown == (size, size) and Path("copy").stat().st_size == size
+
+def labels(top):
+    return [top.delivered, top.goodput, top.first_failures, top.lost]
+
+watch("send_file_gui", enough, labels, seconds=100)
+"""
+
+
+def test_the_flowgraph_of_companion_sends_a_file(tmp_path):
+    compiled = subprocess.run(
+        ["grcc", "-o", str(tmp_path), str(SEND_FILE.with_suffix(".grc"))],
+        env=environment(), capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert compiled.returncode == 0, compiled.stdout + compiled.stderr
+    ran = subprocess.run(
+        [sys.executable, "-c", WATCH],
+        env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    file = Path(deeprx.model_path("deeprx-student.pt")).read_bytes()
+    assert (tmp_path / "copy").read_bytes() == file, ran.stderr
+    delivered, goodput, failures, lost = json.loads(ran.stdout.splitlines()[-1])
+    assert delivered == f"{len(file)} bytes"
+    assert 1 < float(goodput.split()[0]) < 9
+    failed, blocks = map(int, re.findall(r"\d+", failures))
+    assert failed >= 0.2 * blocks > 0
+    assert lost == "0 blocks, 0 messages"
 
 
 def wait_for(condition, seconds=20):

@@ -33,7 +33,7 @@ class _link_sender(SelfKeeping, gr.basic_block):
         self._timeout_s = timeout_s
         self._lock = threading.Condition()
         self._progress = time.monotonic()
-        self._dropped = 0
+        self._bytes = self._dropped = 0
         self._reported = 0  # slots, when status was last published
         self._ended = threading.Event()
         for port, handler in (("pdus", self._on_pdu), ("acks", self._on_ack)):
@@ -60,6 +60,7 @@ class _link_sender(SelfKeeping, gr.basic_block):
                 self._dropped += 1
                 raise ValueError(f"dropped a PDU: {MOST_QUEUED} bytes wait to be sent")
             self._segmenter.push(message)
+            self._bytes += len(message)
             self._send()
 
     def wait_for_room(self, seconds: float) -> bool:
@@ -73,6 +74,7 @@ class _link_sender(SelfKeeping, gr.basic_block):
         harq = self._harq
         with self._lock:
             return {
+                "bytes": self._bytes,
                 "slots": harq.slots,
                 "blocks": harq.blocks,
                 "first_failures": harq.first_failures,
@@ -205,9 +207,9 @@ class link_transmitter(gr.hier_block2):
             self.connect(self, self._bytes)
 
     def statistics(self) -> dict:
-        """Counts so far: slots and padding_slots, blocks and of these first_failures (of their
-        first transmissions), acknowledged and lost_blocks; retransmissions, unreported_slots;
-        queued_bytes, dropped_pdus (which found the queue full).
+        """Counts so far: bytes of messages; slots and padding_slots; blocks, and of these
+        first_failures (of their first transmissions), acknowledged and lost_blocks;
+        retransmissions, unreported_slots; queued_bytes, dropped_pdus (which found the queue full).
         """
         return self._sender.statistics()
 
