@@ -564,6 +564,8 @@ class TestBlocks:
         )
         assert b"".join(top.pdus.messages) == content
         assert max(map(len, top.pdus.messages)) == 1024
+        queued = len(content) + 6 * len(top.pdus.messages)
+        assert top.transmitter.statistics()["blocks"] < 1.02 * queued / (200 - 12)  # full ones
 
     def test_through_udp(self):
         sent, received = udp(), udp()

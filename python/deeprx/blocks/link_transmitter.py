@@ -53,14 +53,15 @@ class _link_sender(SelfKeeping, gr.basic_block):
         self._timer.join()
         return super().stop()
 
-    def push(self, message: bytes) -> None:
+    def push(self, *messages: bytes) -> None:
         """Raises ValueError where there is no room."""
         with self._lock:
-            if self._segmenter.queued_bytes + len(message) > MOST_QUEUED:
-                self._dropped += 1
-                raise ValueError(f"dropped a PDU: {MOST_QUEUED} bytes wait to be sent")
-            self._segmenter.push(message)
-            self._bytes += len(message)
+            for message in messages:
+                if self._segmenter.queued_bytes + len(message) > MOST_QUEUED:
+                    self._dropped += 1
+                    raise ValueError(f"dropped a PDU: {MOST_QUEUED} bytes wait to be sent")
+                self._segmenter.push(message)
+                self._bytes += len(message)
             self._send()
 
     def wait_for_room(self, seconds: float) -> bool:
@@ -150,9 +151,10 @@ class _byte_sink(SelfKeeping, gr.sync_block):
     def work(self, input_items, output_items):
         if not self._sender.wait_for_room(0.1):
             return 0
-        part = input_items[0][:STREAM_PDU]
-        self._sender.push(part.tobytes())
-        return len(part)
+        data = input_items[0]
+        parts = (data[k : k + STREAM_PDU].tobytes() for k in range(0, len(data), STREAM_PDU))
+        self._sender.push(*parts)  # all at once: full blocks rather than padding
+        return len(data)
 
 
 class link_transmitter(gr.hier_block2):
