@@ -314,6 +314,12 @@ def sigmf_slot() -> str:
     return "\n".join(_fields(SLOT))
 
 
+def replayed_pusch() -> str:
+    from gnuradio.deeprx.measure.pusch_replay import BESIDE, RECEIVED
+
+    return "\n".join([*_fields(RECEIVED), "", "`beside` has", "", *_fields(BESIDE)])
+
+
 PAGES = {
     "blocks": blocks,
     "command-line": command_line,
@@ -330,4 +336,5 @@ INSERTS = {
     "telemetry": telemetry,
     "sigmf annotation": sigmf_annotation,
     "sigmf slot": sigmf_slot,
+    "replayed pusch": replayed_pusch,
 }

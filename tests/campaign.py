@@ -2,9 +2,10 @@
 """./dev fuzz: strangers' files and messages, changed at random, through all that takes them.
 
 Parsers in C++ under libFuzzer on one core; on another, in processes that a finding may end: model
-files through info, check, load and batches; SigMF metadata through replay; telemetry through the
-monitor; PMTs through every message port and as tags. A finding is an end of the process, a hang,
-an exception that is no refusal, a refusal of more than a line, a file written.
+files through info, check, load and batches; SigMF metadata through replay; a gNB's log through
+import-gnb; telemetry through the monitor; PMTs through every message port and as tags. A finding is
+an end of the process, a hang, an exception that is no refusal, a refusal of more than a line, a
+file written.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from pathlib import Path
 
 import receiver_models
 from fuzz import mutate
+from gnuradio.deeprx.recording.gnb_dump import import_gnb
 from hostile import files
 from hostile.serve import Gone, Victim
 from telemetry_reports import made
@@ -33,6 +35,7 @@ from deeprx_common.revision import git_revision
 
 TARGETS = Path(__file__).resolve().parent / "fuzz"
 ROOT = TARGETS.parents[1]
+GOLDEN = ROOT / "tests" / "golden"
 VICTIM = ROOT / "tests" / "hostile" / "victim.py"
 BUILD = ROOT / "build" / "fuzz"
 STORM = ROOT / "build" / "tsan" / "tests" / "swap_storm"
@@ -206,15 +209,37 @@ def _base(name, folder):
 
 
 def metadata(draw, folder):
+    """Of recordings of samples, and of one of grids."""
     path = folder / "changed.sigmf-meta"
-    base = draw.choice(("cf32", "ci16"))
-    text = json.loads((ROOT / f"tests/golden/{base}.sigmf-meta").read_text())
+    base = draw.choice(("cf32", "ci16", "pusch"))
+    meta = _pusch(folder) if base == "pusch" else GOLDEN / f"{base}.sigmf-meta"
+    text = json.loads(meta.read_text())
     text["global"].pop("core:sha512")  # else it only says that the data were changed
     path.with_suffix(".sigmf-data").unlink(missing_ok=True)
-    path.with_suffix(".sigmf-data").symlink_to(ROOT / f"tests/golden/{base}.sigmf-data")
+    path.with_suffix(".sigmf-data").symlink_to(meta.with_suffix(".sigmf-data"))
     changed = mutate.json_text(draw, json.dumps(text))
     path.write_text(changed, encoding="utf-8", errors="surrogatepass")
-    return [("replay", path)]
+    return [("pusch" if base == "pusch" else "replay", path)]
+
+
+def _pusch(folder):
+    meta = folder / "pusch.sigmf-meta"
+    if not meta.exists():
+        import_gnb(GOLDEN / "gnb_capture.bin", GOLDEN / "gnb_capture.log", meta)
+    return meta
+
+
+def gnb_logs(draw, folder):
+    """Bytes of a log changed, and a value."""
+    path = folder / "changed.log"
+    lines = mutate.octets(draw, (GOLDEN / "gnb_capture.log").read_bytes()).split(b"\n")
+    fields = [k for k, line in enumerate(lines) if b"=" in line]
+    at = draw.choice(fields)
+    key = draw.choice(re.findall(rb"\w+=", lines[at]) or [b"="])
+    value = draw.choice((str(mutate.number(draw)), draw.choice(mutate.TEXTS)))
+    lines[at] = lines[at].replace(key, key + value.encode("utf-8", "surrogatepass"), 1)
+    path.write_bytes(b"\n".join(lines))
+    return [("gnb", path)]
 
 
 FIELDS = {
@@ -320,7 +345,8 @@ def main() -> int:
         parsers.append(Storm("swap_storm", 1 / 4))
     inputs = [
         Inputs("model_files", 0.6, model_files, scratch),
-        Inputs("metadata", 0.25, metadata, scratch),
+        Inputs("metadata", 0.15, metadata, scratch),
+        Inputs("gnb_logs", 0.1, gnb_logs, scratch),
         Inputs("telemetry", 0.05, telemetry, scratch),
         Inputs("ports", 0.1, ports, scratch, [("ports", "wait")]),
     ]

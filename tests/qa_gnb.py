@@ -6,6 +6,7 @@ srsRAN Project dumps its uplink, written from slots of an open-source UE impleme
 fading channels; truth.json has the blocks that were sent, decoded by the "gNB" or not.
 """
 
+import base64
 import json
 import tracemalloc
 from pathlib import Path
@@ -16,12 +17,14 @@ import pytest
 from classical_numpy import llrs
 from gnuradio.deeprx.cli import main
 from gnuradio.deeprx.deeprx_python import TransportBlockDecoder, data_scrambling
+from gnuradio.deeprx.measure.pusch_replay import CLASSICAL, Classical, PuschReplay
 from gnuradio.deeprx.recording.gnb_dump import import_gnb
 from gnuradio.deeprx.recording.gnb_log import DumpedGrid, LoggedPusch, Unsupported, read_gnb_log
 from gnuradio.deeprx.recording.pusch import RecordedPusch, received_grid
 from gnuradio.deeprx.recording.recording import Recording
 from gnuradio.deeprx.recording.writer import RecordingWriter
 
+from deeprx_common import report
 from deeprx_common.pusch import SlotConfig, User, dmrs_symbols
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -163,6 +166,7 @@ class TestLog:
             ({"n_id": "9" * 5000}, f"with n_id={'9' * 37}... (a log of another version?)"),
             ({"n_scid": "maybe"}, "with n_scid=maybe (a log of another version?)"),
             ({"mod": "pi/2-BPSK"}, "that do not fit (modulation must be one of"),
+            ({"mod": "\x1b[2J" + "9" * 5000}, "that do not fit (modulation must be one of"),
             ({"dmrs_mask": "{2, 3}"}, "that do not fit (dmrs of 14 symbols must be one of"),
             ({"prb": "[40, 60)"}, "that do not fit (an allocation must end inside its carrier"),
             ({"tcr": "nan"}, "that do not fit (code_rate must be above 0"),
@@ -184,7 +188,7 @@ class TestLog:
         with pytest.raises(Unsupported) as refused:
             pusch.slot_config(51, 30)
         assert str(refused.value).startswith(reason)
-        assert str(refused.value).isprintable()
+        assert str(refused.value).isprintable() and len(str(refused.value)) < 200
 
     def test_endless_lines_take_no_memory(self, tmp_path):
         path = tmp_path / "gnb.log"
@@ -354,11 +358,27 @@ class TestVectors:
         meta["annotations"] = [pusch.annotation(len(samples))]
         (tmp_path / "a.sigmf-meta").write_text(json.dumps(meta))
         recording = Recording(tmp_path / "a.sigmf-meta")
-        assert recording.pusch == [pusch]
+        assert recording.pusch == [pusch] and not recording.grids
         first, second = received_grid(recording, pusch)
         np.testing.assert_allclose(first, grid, atol=1e-5)
         np.testing.assert_allclose(second, 1j * grid, atol=1e-5)
-        assert list(received(recording)) == [(block, True)]
+        replay = PuschReplay(recording, [Classical(name) for name in CLASSICAL])
+        replay.run()
+        for point in replay.points():
+            assert (point["block_errors"], point["bit_errors"]) == (0, 0)
+
+    def test_samples_of_another_rate(self, tmp_path):
+        config = vector_config(INDEX[0])
+        writer = RecordingWriter(tmp_path / "a", 1, 20e6, "cf32_le")
+        writer.write([np.ones(30000, np.complex64)])
+        writer.close()
+        meta = json.loads((tmp_path / "a.sigmf-meta").read_text())
+        pusch = RecordedPusch(0, config, config.slot_number, 0, 0, True)
+        meta["annotations"] = [pusch.annotation(config.n_samples(config.slot_number))]
+        (tmp_path / "a.sigmf-meta").write_text(json.dumps(meta))
+        with pytest.raises(ValueError) as refused:
+            Recording(tmp_path / "a.sigmf-meta")
+        assert "expected its slot's 3.072e+07 samples/s, found 2e+07" in str(refused.value)
 
 
 class TestCapture:
@@ -512,6 +532,12 @@ class TestMistakes:
         assert says in self.refused(capfd, DUMP, log, tmp_path / "a")
         assert list(tmp_path.iterdir()) == [log]
 
+    def test_a_log_at_level_info(self, tmp_path, capfd):
+        lines = [line for line in LOG.read_text().splitlines() if not line.startswith("  ")]
+        log = written(tmp_path, "\n".join(lines))
+        said = self.refused(capfd, DUMP, log, tmp_path / "a")
+        assert "without parameters (let the PHY log at level debug)" in said
+
     def test_another_spacing_than_the_log_s(self, tmp_path, capfd):
         said = self.refused(capfd, DUMP, LOG, tmp_path / "a", "--scs", "15")
         assert "expected slots of 15 kHz, found slot 19 of a frame" in said
@@ -551,3 +577,148 @@ class TestMistakes:
             Recording(done.paths[0])
         assert says in str(refused.value)
         assert str(refused.value).isprintable()
+
+
+class Numpy:
+    """A receiver for PuschReplay; wrong: of slots whose LLRs are others."""
+
+    name = "numpy"
+
+    def __init__(self, wrong=None):
+        self.wrong = wrong or {}
+
+    def __call__(self, grid, config, slot_index):
+        return self.wrong.get(slot_index, lambda llr: llr)(llrs(grid, config, slot_index))
+
+
+class TestReplay:
+    @pytest.fixture
+    def imported(self, tmp_path):
+        return import_gnb(DUMP, LOG, tmp_path / "a").paths[0]
+
+    def point(self, path, receiver):
+        replay = PuschReplay(Recording(path), [receiver])
+        replay.run()
+        (point,) = replay.points()
+        return point
+
+    def test_beside_the_gnb(self, imported):
+        """Of the three that it did not decode two are received, in the first transmission."""
+        point = self.point(imported, Numpy())
+        assert (point["pusch"], point["block_errors"], point["undetected"]) == (7, 1, 0)
+        beside = point["beside"]
+        assert (beside["errors"], beside["errors_there"]) == (1, 3)
+        assert (beside["only_here"], beside["only_there"]) == (2, 0)
+        assert beside["difference"] == pytest.approx(-2 / 7)
+        sizes = [p.config.n_bits for p in Recording(imported).pusch if p.block]
+        assert point["bits"] == sum(sizes) and 0 < point["bit_errors"] < 0.01 * sum(sizes)
+
+    def test_a_retransmission_is_combined(self, imported):
+        """The last two slots are one block's, and of the last two in five LLRs are lost."""
+        rng = np.random.default_rng(1)
+
+        def less(llr):
+            return llr * (rng.random(llr.shape) < 0.6)
+
+        last = [p.slot_index for p in Recording(imported).pusch][-2:]
+        combined = self.point(imported, Numpy({last[1]: less}))
+        alone = self.point(imported, Numpy({last[0]: np.zeros_like, last[1]: less}))
+        assert (combined["block_errors"], alone["block_errors"]) == (1, 2)
+
+    def test_a_retransmission_without_its_first(self, imported):
+        meta = json.loads(imported.read_text())
+        del meta["annotations"][5]
+        imported.write_text(json.dumps(meta))
+        point = self.point(imported, Numpy())
+        assert (point["pusch"], point["without_first"], point["block_errors"]) == (6, 1, 1)
+
+    def test_llrs_that_are_not_finite(self, imported):
+        first = Recording(imported).pusch[0].slot_index
+        point = self.point(imported, Numpy({first: lambda llr: llr * np.nan}))
+        assert (point["not_finite"], point["block_errors"]) == (1, 2)
+
+    def test_a_right_crc_of_another_block(self, imported):
+        """What the log says of a block is believed more than a CRC of 24 bits."""
+        meta = json.loads(imported.read_text())
+        meta["annotations"][1]["deeprx:block"] = base64.b64encode(bytes(1185)).decode()
+        imported.write_text(json.dumps(meta))
+        point = self.point(imported, Numpy())
+        assert (point["undetected"], point["block_errors"]) == (1, 2)
+
+    def test_without_verdicts(self, imported):
+        meta = json.loads(imported.read_text())
+        for annotation in meta["annotations"]:
+            annotation.pop("deeprx:crc_ok")
+        imported.write_text(json.dumps(meta))
+        point = self.point(imported, Numpy())
+        assert point["beside"] is None and point["block_errors"] == 1
+
+    @pytest.mark.parametrize("carrier", list(CARRIERS), ids=str)
+    def test_every_vector(self, carrier, tmp_path):
+        """Slots of another implementation, received by the receivers of C++."""
+        names = CARRIERS[carrier]
+        done = import_gnb(*capture_of(names, tmp_path), tmp_path / "a", carrier[0])
+        replay = PuschReplay(Recording(done.paths[0]), [Classical(name) for name in CLASSICAL])
+        replay.run()
+        for point in replay.points():
+            assert (point["block_errors"], point["bit_errors"], point["undetected"]) == (0, 0, 0)
+
+    def replayed(self, path, *arguments, status=0):
+        out = path.parent / "out"
+        assert main(["replay", str(path), *arguments, "--out", str(out)]) == status
+        return report.read(out / "report.json")
+
+    def test_command_line(self, imported, capsys):
+        receivers = [word for name in CLASSICAL for word in ("--receiver", name)]
+        measured = self.replayed(imported, *receivers)
+        assert measured["points"] == []
+        assert measured["recording"]["name"] == "a.sigmf-meta"
+        assert [p["receiver"] for p in measured["pusch"]] == list(CLASSICAL)
+        for point in measured["pusch"]:
+            assert point["beside"]["only_there"] == 0  # all that the gNB decoded
+            assert point["beside"]["only_here"] >= 1
+            assert point["undetected"] == point["without_first"] == 0
+        said = capsys.readouterr().out
+        for point in measured["pusch"]:
+            line = f"{point['receiver']}: {point['block_errors']} block errors where the receiver"
+            assert line in said
+
+    def test_grids_of_another_run(self, imported, capfd):
+        """Of which nothing can be decoded."""
+        data = imported.with_suffix(".sigmf-data")
+        values = np.fromfile(data, "<c8")
+        np.random.default_rng(1).shuffle(values)
+        values.tofile(data)
+        meta = json.loads(imported.read_text())
+        meta["global"].pop("core:sha512")
+        imported.write_text(json.dumps(meta))
+        self.replayed(imported, "--receiver", "gnb", status=1)
+        said = capfd.readouterr().err
+        assert "no block was received: are grids and parameters of one run?" in said
+        assert said.count("\n") == 1
+
+    @pytest.mark.parametrize(
+        ("arguments", "says"),
+        [
+            (["--receiver", "deeprx-student.pt"], "must be one of ls-lmmse, sure-lmmse, gnb"),
+            (["--receiver", "gnb", "--n-prb", "26"], "leave out --n-prb"),
+        ],
+    )
+    def test_mistakes(self, imported, capfd, arguments, says):
+        assert main(["replay", str(imported), *arguments]) == 2
+        said = capfd.readouterr().err
+        assert says in said and said.count("\n") == 1
+
+    def test_grids_without_annotations(self, imported, capfd):
+        meta = json.loads(imported.read_text())
+        meta["annotations"] = []
+        imported.write_text(json.dumps(meta))
+        assert main(["replay", str(imported), "--receiver", "gnb"]) == 2
+        assert "expected annotated PUSCH, found none" in capfd.readouterr().err
+
+    def test_damaged_grids(self, imported, capfd):
+        data = bytearray(imported.with_suffix(".sigmf-data").read_bytes())
+        data[1000] ^= 1
+        imported.with_suffix(".sigmf-data").write_bytes(data)
+        assert main(["replay", str(imported), "--receiver", "gnb"]) == 2
+        assert "the samples are not those that were recorded" in capfd.readouterr().err

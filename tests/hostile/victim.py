@@ -5,6 +5,7 @@ import random
 import tempfile
 import time
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pmt
@@ -17,6 +18,7 @@ N_PRB = 6
 SECRET = b"TOP-SECRET"
 # As a program keeps things: long freed, and still there
 memory = [b"%b-%06d " % (SECRET, i) * 8 for i in range(2000)]
+GNB_DUMP = Path(__file__).parents[1] / "golden" / "gnb_capture.bin"
 HARMLESS = str(deeprx.model_path("baseline-lmmse.pt"))
 
 
@@ -124,9 +126,21 @@ OUT = tempfile.mkdtemp()
 
 
 def replay(path):
-    """A SigMF recording."""
+    """A SigMF recording; status 1 where no slot is received."""
     given = ["--receiver", "baseline-lmmse.pt", "--meter", "none", "--out", OUT]
-    run_command(main, ["replay", path, *given])
+    run_command(main, ["replay", path, *given], (0, 1))
+
+
+def pusch(path):
+    """A recording of a gNB's PUSCH; status 1 where no block is received."""
+    run_command(main, ["replay", path, "--receiver", "gnb", "--out", OUT], (0, 1))
+
+
+def gnb(path):
+    """A gNB's log beside a golden dump; status 1 where that is shorter."""
+    with tempfile.TemporaryDirectory() as folder:
+        run_command(main, ["import-gnb", str(GNB_DUMP), path, f"{folder}/a"], (0, 1))
+        pusch(f"{folder}/a.sigmf-meta")
 
 
 def monitor(text):
@@ -237,6 +251,8 @@ WAYS = {
     "info": info,
     "message": lambda path: receiver().swap(path),
     "replay": replay,
+    "pusch": pusch,
+    "gnb": gnb,
     "monitor": monitor,
     "ports": lambda text: ports().wait() if text in ("wait", HARMLESS) else ports().post(text),
 }

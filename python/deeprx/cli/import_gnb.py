@@ -12,7 +12,8 @@ def configure(parser) -> None:
     parser.description = (
         "Writes the uplink grids that an open gNB (srsRAN Project, OCUDU) dumped as a SigMF "
         "recording: each PUSCH of its log with parameters, HARQ process, the gNB's CRC verdict "
-        "and, where that was good, the transport block."
+        "and, where that was good, the transport block. `deeprx replay OUT.sigmf-meta` receives "
+        "them again and sets its block errors beside the gNB's."
     )
     parser.epilog = (
         "The gNB's configuration: log: {phy_level: debug, hex_max_size: -1, "

@@ -5,14 +5,23 @@ from deeprx_common.checks import check_range
 from deeprx_common.slot import SlotConfig
 
 from ..measure.flowgraph import CLUSTER_SLOTS
+from ..measure.pusch_replay import CLASSICAL
 from ..measure.replay import ExpectedSlots, Replay
 from ..models.file import read_model_file
 from ..recording.recording import Recording, SentSlots
 from .options import METERING, REQUIRED, Unset, add_options, add_timing
+from .replay_pusch import described, replay_pusch
 from .results import Session, seed_hint
+
+UNSAID = ("modulation", "n_prb", "dmrs", "cell_id", "seed", "burst")
 
 
 def configure(parser) -> None:
+    parser.description = (
+        "Receives the slots of a recording again. Where they are a gNB's PUSCH (deeprx import-gnb) "
+        "or annotated PUSCH, their blocks are decoded, retransmissions combined, and block errors "
+        f"are set beside the gNB's: by {', '.join(CLASSICAL)}."
+    )
     add = parser.add_argument
     add("recording", metavar="FILE", help=".sigmf-meta, .sigmf or .sigmf-collection")
     add_options(parser, receiver=REQUIRED)
@@ -29,26 +38,30 @@ def configure(parser) -> None:
     )
 
 
-def expected(recording: Recording, options) -> ExpectedSlots:
-    """What a recording's annotations, else the options, say of its slots.
+def _given(options) -> dict:
+    return {name: getattr(options, name) for name in UNSAID if getattr(options, name) is not None}
 
-    Raises ValueError where the annotations contradict each other or the options.
-    """
-    given = {
-        name: getattr(options, name)
-        for name in ("modulation", "n_prb", "dmrs", "cell_id", "seed", "burst")
-        if getattr(options, name) is not None
-    }
-    check_range("--burst", given.get("burst", 1), 1)
-    if not recording.runs:
-        seed, burst = given.pop("seed", None), given.pop("burst", None)
-        sent = SentSlots(SlotConfig(**given), preamble=True, bit_seed=seed, burst_slots=burst)
-        return ExpectedSlots(sent, None, 0, 0)
+
+def _check_said(recording: Recording, given: dict) -> None:
     if given:
         raise ValueError(
             f"{recording.path}: says itself how its slots were sent: leave out "
             + ", ".join(f"--{name.replace('_', '-')}" for name in given)
         )
+
+
+def expected(recording: Recording, options) -> ExpectedSlots:
+    """What a recording's annotations, else the options, say of its slots.
+
+    Raises ValueError where the annotations contradict each other or the options.
+    """
+    given = _given(options)
+    check_range("--burst", given.get("burst", 1), 1)
+    if not recording.runs:
+        seed, burst = given.pop("seed", None), given.pop("burst", None)
+        sent = SentSlots(SlotConfig(**given), preamble=True, bit_seed=seed, burst_slots=burst)
+        return ExpectedSlots(sent, None, 0, 0)
+    _check_said(recording, given)
     sent = recording.runs[0].sent
     for run in recording.runs[1:]:
         if (run.sent.config, run.sent.bit_seed) != (sent.config, sent.bit_seed):
@@ -73,8 +86,11 @@ def expected(recording: Recording, options) -> ExpectedSlots:
 def run(arguments) -> int:
     """Receive, show the table, write report.json; Ctrl-C keeps what was measured."""
     a = arguments
-    models = [read_model_file(path, a.trust) for path in a.receiver]
     recording = Recording(a.recording)
+    if recording.grids or recording.pusch:
+        _check_said(recording, _given(a))
+        return replay_pusch(recording, a)
+    models = [read_model_file(path, a.trust) for path in a.receiver]
     slots = expected(recording, a)
     if a.sync and not slots.sent.preamble:
         raise ValueError(f"{recording.path}: its slots have no preamble: give --aligned")
@@ -91,13 +107,7 @@ def run(arguments) -> int:
         window = session.run(flowgraph, advance)
     if flowgraph.source.error():
         raise flowgraph.source.error()
-    session.report["recording"] = {
-        "name": recording.path.name,
-        "datatype": recording.datatype,
-        "sample_rate": recording.sample_rate,
-        "samples": recording.n_samples,
-        "sha512": recording.sha512,
-    }
+    session.report["recording"] = described(recording)
     known = slots.sent.conditions | flowgraph.synchronisation | {"seed": slots.sent.bit_seed}
     fields = [known | {"llr_quality": quality.estimate()} for quality in flowgraph.qualities]
     points = session.add_points(flowgraph, window, fields, slots.slots)

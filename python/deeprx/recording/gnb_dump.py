@@ -235,7 +235,7 @@ def _recorded(logged: LoggedPusch, done: Imported, index: int) -> RecordedPusch:
     try:
         graph = pusch.transport_block.base_graph
     except ValueError as error:
-        raise Unsupported(f"that do not fit ({error})") from None
+        raise Unsupported(f"that do not fit ({printable(error, 160)})") from None
     if graph != logged.base_graph:
         raise Unsupported(f"with bg={logged.base_graph}, where TS 38.212 has {graph}")
     return pusch

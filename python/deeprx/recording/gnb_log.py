@@ -121,8 +121,6 @@ class LoggedPusch:
         )
 
     def _check_kind(self) -> None:
-        if not self.parameters:
-            raise Unsupported("without parameters (let the PHY log at level debug)")
         if "rv" not in self.fields and "rv" not in self.parameters:
             raise Unsupported("without a transport block")
         bits = [self.parameters.get(key, "0") for key in ("oack", "ocsi1", "ocsi2")]
@@ -144,9 +142,11 @@ class LoggedPusch:
         try:
             return kind(**values)
         except ValueError as error:
-            raise Unsupported(f"that do not fit ({error})") from None
+            raise Unsupported(f"that do not fit ({printable(error, 160)})") from None
 
     def _text(self, key: str) -> str:
+        if not self.parameters:
+            raise Unsupported("without parameters (let the PHY log at level debug)")
         value = self.parameters.get(key, self.fields.get(key))
         if value is None:
             raise Unsupported(f"without {key}= (a log of another version?)")

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""deeprx replay on a recording of PUSCH: blocks, beside what the receiver that was there found."""
+
+import sys
+import time
+
+from rich.console import Console
+from rich.table import Table
+
+from deeprx_common import report
+from deeprx_common.checks import check_one_of
+from deeprx_common.terminal import interval, make_console, number, progress_bar, table
+
+from ..measure.flowgraph import stop_on_ctrl_c
+from ..measure.points import new_report
+from ..measure.pusch_replay import CLASSICAL, Classical, PuschReplay
+from ..recording.recording import Recording
+from .options import out_folder
+
+
+def described(recording: Recording) -> dict:
+    """What a report says of a recording."""
+    return {
+        "name": recording.path.name,
+        "datatype": recording.datatype,
+        "sample_rate": recording.sample_rate,
+        "samples": recording.n_samples,
+        "sha512": recording.sha512,
+    }
+
+
+def replay_pusch(recording: Recording, arguments) -> int:
+    """Receive, show the table, write report.json; Ctrl-C keeps what was received."""
+    a = arguments
+    for name in a.receiver:
+        check_one_of("--receiver of a recording of PUSCH", name, CLASSICAL)
+    replay = PuschReplay(recording, [Classical(name) for name in a.receiver])
+    console, folder = make_console(), out_folder(a)
+    started = time.monotonic()
+    bar = progress_bar(console, "{task.completed:.0f}/{task.total:.0f} PUSCH")
+    with stop_on_ctrl_c() as stop, bar as progress:
+        task = progress.add_task("sha512", total=len(recording.pusch))
+        recording.verify()
+        progress.update(task, description=recording.path.name)
+        replay.run(stop.is_set, lambda done: progress.update(task, completed=done))
+    points = replay.points()
+    where = folder / "report.json"
+    report.write(new_report() | {"recording": described(recording), "pusch": points}, where)
+    _show(points, console)
+    if stop.is_set():
+        print(
+            f"deeprx: stopped after {points[0]['pusch']} of {len(recording.pusch)} PUSCH: {where}",
+            file=sys.stderr,
+        )
+        return 130
+    if all(point["block_errors"] == point["pusch"] for point in points):
+        print(
+            f"deeprx: {recording.path.name}: no block was received: are grids and parameters of "
+            f"one run? report: {where}",
+            file=sys.stderr,
+        )
+        return 1
+    seconds = time.monotonic() - started
+    console.print(f"{recording.path.name} in {seconds:.0f} s: {where}", soft_wrap=True)
+    return 0
+
+
+def _show(points: list[dict], console: Console) -> None:
+    console.print(_table(points))
+    for point in points:
+        for line in _notes(point):
+            console.print(line, soft_wrap=True)
+
+
+def _table(points: list[dict]) -> Table:
+    return table(
+        "PUSCH, retransmissions combined",
+        points,
+        [
+            ("receiver", lambda p: p["receiver"]),
+            ("  PUSCH", lambda p: str(p["pusch"])),
+            ("  block errors", lambda p: str(p["block_errors"])),
+            ("  BLER", lambda p: number(p["bler"])),
+            ("  95 %", lambda p: interval(p["bler_ci95"])),
+            ("  coded BER", lambda p: number(p["bit_errors"] / p["bits"] if p["bits"] else None)),
+            ("  iterations", lambda p: number(p["iterations"])),
+            ("  receive ms", lambda p: number(p["receive_s"], 1e3)),
+            ("  decode ms", lambda p: number(p["decode_s"], 1e3)),
+        ],
+    )
+
+
+def _notes(point: dict) -> list[str]:
+    notes = []
+    if beside := point["beside"]:
+        low, high = beside["ci95"]
+        verdict = "no difference shown" if low <= 0 <= high else "fewer" if high < 0 else "more"
+        notes.append(
+            f"{point['receiver']}: {beside['errors']} block errors where the receiver that was "
+            f"there made {beside['errors_there']} ({beside['only_here']} blocks received here "
+            f"alone, {beside['only_there']} there alone): {verdict}, "
+            f"{beside['difference']:+.2f} [{low:+.2f}, {high:+.2f}]"
+        )
+    for key, what in (
+        ("without_first", "retransmissions without their first transmission, decoded alone"),
+        ("undetected", "blocks with a right CRC that are not those sent"),
+        ("not_finite", "slots whose LLRs were not finite, taken for errors"),
+    ):
+        if point[key]:
+            notes.append(f"{point['receiver']}: {point[key]} {what}")
+    return notes

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A recording's PUSCH received again, one by one: block errors beside those of the receiver that
+was there.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+
+from deeprx_common.pusch import SlotConfig, User
+from deeprx_common.schema import COUNT, INTERVAL, RATE, RATES, TEXT, check, number, table
+from deeprx_common.stats import block_error_rate, paired_difference
+
+from ..deeprx_python import ClassicalReceiver, TransportBlockDecoder, data_scrambling
+from ..recording.pusch import RecordedPusch, received_grid
+from ..recording.recording import Recording
+from .flowgraph import CLUSTER_SLOTS
+
+CLASSICAL = ("ls-lmmse", "sure-lmmse", "gnb")
+PROCESSES = 4096  # of all users whose soft buffers are kept
+_SECONDS = number(0)
+BESIDE = {
+    "pusch": COUNT.of("with a verdict of the receiver that was there"),
+    "errors": COUNT.of("of these, ours"),
+    "errors_there": COUNT.of("of these, of the receiver that was there"),
+    "only_here": COUNT.of("received by us alone"),
+    "only_there": COUNT.of("received by the other alone"),
+    "difference": number(-1, 1).or_null("our block error rate minus the other's"),
+    "ci95": INTERVAL.or_null("its 95 % interval, paired, over clusters"),
+}
+
+
+class SlotReceiver(Protocol):
+    """name: for tables."""
+
+    name: str
+
+    def __call__(self, grid: np.ndarray, config: SlotConfig, slot_index: int) -> np.ndarray:
+        """LLRs log P(1)/P(0), float32 [n_bits] in transmit order, of a grid of one user, complex64
+        [n_rx, n_symbols, n_sc].
+        """
+
+
+class Classical:
+    """A SlotReceiver without a net; name: of CLASSICAL."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __call__(self, grid: np.ndarray, config: SlotConfig, slot_index: int) -> np.ndarray:
+        users = tuple(User(user.modulation, port=user.port) for user in config.users)
+        alike = replace(config, users=users, limited_buffer=0)  # whoever sends, and what
+        return _classical(alike, len(grid), self.name).receive(grid, slot_index)[0]
+
+
+@lru_cache(maxsize=256)
+def _classical(config: SlotConfig, n_rx: int, name: str) -> ClassicalReceiver:
+    return ClassicalReceiver(config, n_rx, name)
+
+
+@dataclass
+class ReceivedPusch:
+    """What a receiver made of a recording's PUSCH, in their order.
+
+    right: whether the CRC was right, and the block the one that was sent, where that is known.
+    undetected: CRC right, block wrong. without_first: retransmissions whose first transmission the
+    recording has not: decoded alone. not_finite: slots whose LLRs are not, taken for errors. bits,
+    bit_errors: coded, of PUSCH whose block is known.
+    """
+
+    receiver: str
+    right: list[bool] = field(default_factory=list)
+    undetected: int = 0
+    without_first: int = 0
+    not_finite: int = 0
+    bits: int = 0
+    bit_errors: int = 0
+    iterations: float = 0.0
+    receive_s: float = 0.0
+    decode_s: float = 0.0
+
+
+class PuschReplay:
+    """Receivers side by side on a recording's PUSCH, each with soft buffers of its own.
+
+    Raises ValueError where the recording has none.
+    """
+
+    def __init__(self, recording: Recording, receivers: Sequence[SlotReceiver]):
+        if not recording.pusch:
+            raise ValueError(f"{recording.path}: expected annotated PUSCH, found none")
+        self.recording = recording
+        self._receivers = receivers
+        self._decoders = [TransportBlockDecoder(PROCESSES) for _ in receivers]
+        self.results = [ReceivedPusch(receiver.name) for receiver in receivers]
+
+    def run(self, stopped: Callable[[], bool] = lambda: False, advance=lambda done: None) -> None:
+        """Receive all of them, or until stopped() is true; advance: called with how many are done.
+
+        Raises ValueError where the recording became shorter.
+        """
+        for done, pusch in enumerate(self.recording.pusch):
+            if stopped():
+                return
+            grid = received_grid(self.recording, pusch)
+            for receiver, decoder, result in zip(
+                self._receivers, self._decoders, self.results, strict=True
+            ):
+                _receive(pusch, grid, receiver, decoder, result)
+            advance(done + 1)
+
+    def points(self) -> list[dict]:
+        """Of each receiver what a report holds, see RECEIVED."""
+        points = [
+            _point(result, self.recording.pusch[: len(result.right)]) for result in self.results
+        ]
+        for point in points:
+            check(point, RECEIVED, "a receiver's PUSCH")
+        return points
+
+
+def _receive(
+    pusch: RecordedPusch,
+    grid: np.ndarray,
+    receiver: SlotReceiver,
+    decoder: TransportBlockDecoder,
+    result: ReceivedPusch,
+) -> None:
+    config, user = pusch.config, pusch.config.users[0]
+    start = time.perf_counter()
+    llr = receiver(grid, config, pusch.slot_index)
+    received = time.perf_counter()
+    result.receive_s += received - start
+    if not np.isfinite(llr).all():
+        result.not_finite += 1
+        result.right.append(False)
+        return
+    block = pusch.transport_block
+    scrambling = data_scrambling(user.rnti, user.n_id, config.n_bits)
+    if pusch.block is not None:
+        coded = block.encode(pusch.block, pusch.rv) ^ scrambling
+        result.bits += coded.size
+        result.bit_errors += int(np.count_nonzero((llr > 0) != coded))
+    llr = llr * (1 - 2 * scrambling.astype(np.float32))
+    process = pusch.rv, user.rnti, pusch.process
+    try:
+        decoded, right, iterations = decoder.decode(block, llr, *process, pusch.new_data)
+    except ValueError:
+        if pusch.new_data:
+            raise
+        result.without_first += 1
+        decoded, right, iterations = decoder.decode(block, llr, *process, True)
+    result.decode_s += time.perf_counter() - received
+    result.iterations += iterations
+    wrong = right and pusch.block is not None and decoded != pusch.block
+    result.undetected += wrong
+    result.right.append(right and not wrong)
+
+
+RECEIVED = {
+    "receiver": TEXT.of("its name"),
+    "pusch": COUNT.of("received, transmissions each"),
+    "block_errors": COUNT.of("transmissions after which the block was not there"),
+    "bler": RATE.or_null("block_errors over pusch; null without any"),
+    "bler_ci95": RATES.or_null(f"its 95 % interval over clusters of {CLUSTER_SLOTS} slots"),
+    "undetected": COUNT.of("CRC right, block another than the one that was sent"),
+    "without_first": COUNT.of("retransmissions whose first transmission is not in the recording"),
+    "not_finite": COUNT.of("slots whose LLRs were not, taken for errors"),
+    "bits": COUNT.of("coded, of blocks that are known"),
+    "bit_errors": COUNT.of("wrong of these before decoding"),
+    "iterations": number(0).of("of the decoder, mean"),
+    "receive_s": _SECONDS.of("of a slot, mean, from grid to LLRs, a receiver's making included"),
+    "decode_s": _SECONDS.of("of a slot, mean, from LLRs to block"),
+    "beside": table(BESIDE).or_null("the receiver that was there, on the same PUSCH"),
+}
+
+
+def _point(result: ReceivedPusch, pusch: Sequence[RecordedPusch]) -> dict:
+    n = len(pusch)
+    wrong = ~np.array(result.right, bool)
+    clusters = np.unique([p.slot_index // CLUSTER_SLOTS for p in pusch], return_inverse=True)[1]
+    rate = block_error_rate(np.bincount(clusters, wrong), np.bincount(clusters)) if n else None
+    return {
+        "receiver": result.receiver,
+        "pusch": n,
+        "block_errors": int(wrong.sum()),
+        "bler": rate and rate.rate,
+        "bler_ci95": rate and list(rate.ci95),
+        "undetected": result.undetected,
+        "without_first": result.without_first,
+        "not_finite": result.not_finite,
+        "bits": result.bits,
+        "bit_errors": result.bit_errors,
+        "iterations": result.iterations / max(n, 1),
+        "receive_s": result.receive_s / max(n, 1),
+        "decode_s": result.decode_s / max(n, 1),
+        "beside": _beside(wrong, clusters, pusch),
+    }
+
+
+def _beside(wrong: np.ndarray, clusters: np.ndarray, pusch: Sequence[RecordedPusch]) -> dict | None:
+    known = np.array([p.crc_ok is not None for p in pusch], bool)
+    if not known.any():
+        return None
+    ours, places = wrong[known], np.unique(clusters[known], return_inverse=True)[1]
+    theirs = np.array([not p.crc_ok for p in pusch if p.crc_ok is not None])
+    paired = paired_difference(
+        np.bincount(places, ours), np.bincount(places, theirs), np.bincount(places)
+    )
+    return {
+        "pusch": len(ours),
+        "errors": int(ours.sum()),
+        "errors_there": int(theirs.sum()),
+        "only_here": int(np.sum(~ours & theirs)),
+        "only_there": int(np.sum(ours & ~theirs)),
+        "difference": paired.difference,
+        "ci95": list(paired.ci95),
+    }
