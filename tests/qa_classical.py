@@ -62,8 +62,10 @@ def test_llrs_equal_the_torchscript_baselines(kind, modulation, n_rx):
             y = pairs(received(rng, slot, n_rx, snr_db))
             p = pairs(slot.pilots())
             with torch.inference_mode():
-                contract = map(torch.from_numpy, (y[None], p[None], slot.data_mask))
-                expected = baseline(*contract, [slot.bits_per_symbol])
+                expected = baseline(
+                    *(torch.from_numpy(a) for a in (y[None], p[None], slot.data_mask)),
+                    [slot.bits_per_symbol],
+                )
             expected = expected[0, 0].numpy()[slot.data_mask][:, : slot.bits_per_symbol]
             llr = receiver.infer(y, p)[0][slot.data_mask]
             assert np.sqrt(np.mean((llr - expected) ** 2) / np.mean(expected**2)) < 1e-5
