@@ -3,12 +3,14 @@
 its description as NumPy code.
 """
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from gnuradio import deeprx
+from gnuradio.deeprx.cli import main
 from gnuradio.deeprx.deeprx_python import ClassicalReceiver
 from qa_slots import INDEX, VECTORS, slot_of
 
@@ -243,3 +245,43 @@ def test_a_slot_takes_at_most_a_third_of_a_millisecond(kind):
     except ValueError:
         pytest.skip("needs AVX2")
     assert min(receiver.time(1) for _ in range(500)) < 0.3e-3
+
+
+def test_receivers_without_a_file_are_the_baselines_and_a_gnbs(tmp_path, capsys):
+    pairs_of = {"sure-lmmse": "baseline-sure", "ls-lmmse": "baseline-lmmse"}
+    names = [*pairs_of, *pairs_of.values(), "gnb"]
+    asked = [option for name in names for option in ("--receiver", name)]
+    slots = ["--sinr", "9", "--slots", "20", "--out", str(tmp_path)]
+    assert main(["loopback", *asked, *slots]) == 0
+    said = capsys.readouterr()
+    assert "sure-lmmse: native, float32, " in said.out + said.err
+    points = json.loads((tmp_path / "report.json").read_text())["points"]
+    counted = {point["receiver"]: point for point in points}
+    assert list(counted) == names
+    for native, file in pairs_of.items():
+        assert counted[native]["bit_errors"] == pytest.approx(counted[file]["bit_errors"], abs=2)
+        assert counted[native]["model_sha256"] is None and counted[file]["model_sha256"]
+    assert 0 < counted["gnb"]["ber"] < 0.3
+
+
+def test_the_bench_times_receivers_without_a_file(tmp_path, capsys):
+    contenders = ["--contender", "block", "--contender", "engine", "--contender", "torchscript"]
+    out = ["--seconds", "0.4", "--out", str(tmp_path)]
+    assert main(["bench", "--receiver", "sure-lmmse", *contenders, *out]) == 0
+    rows = json.loads((tmp_path / "bench.json").read_text())["rows"]
+    ours = {row["contender"]: row for row in rows if row["receiver"] == "sure-lmmse"}
+    best = ClassicalReceiver(SlotConfig(), 2, "sure-lmmse").instructions
+    for contender in ("block", "engine"):
+        assert ours[contender]["description"] == f"native, float32, {best}"
+        assert ours[contender]["cpu_s"] > 0
+    assert ours["torchscript"]["why"] == "there is no model file"
+    assert "sure-lmmse: 26 PRB, 16QAM, 2 RX" in capsys.readouterr().out
+
+
+def test_a_receiver_without_a_file_is_told_of(capsys):
+    assert main(["info", "gnb"]) == 0
+    assert "native" in capsys.readouterr().out
+    assert main(["loopback", "--receiver", "gnb", "--engine", "openvino", "--slots", "1"]) != 0
+    line = capsys.readouterr().err
+    assert "receiver 'gnb': it is no model file and needs no engine" in line
+    assert "Traceback" not in line

@@ -153,7 +153,8 @@ struct engine_parameters {
 
 /*!
  * \brief Loads a model file into the engine that was asked for; "auto": the fastest that the file
- * has for these slots on this machine.
+ * has for these slots on this machine. Or makes a receiver that needs no file, by its name:
+ * is_classical().
  *
  * A trusted file runs in this process, any other in a jail. Everything is checked before any code
  * of the file runs: its operators against an allow-list, and its deeprx.json against the
@@ -161,7 +162,7 @@ struct engine_parameters {
  * \throws std::invalid_argument device or engine is unknown
  * \throws std::runtime_error one line that names the file, what was expected and what was found
  */
-std::unique_ptr<engine> load_engine(const std::string& path, const engine_parameters& parameters);
+std::unique_ptr<engine> load_engine(const std::string& model, const engine_parameters& parameters);
 
 /*!
  * \brief Makes the checks of load_engine() on a model file's bytes, where it would run, and runs

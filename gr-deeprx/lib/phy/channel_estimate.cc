@@ -4,6 +4,16 @@
 
 namespace gr::deeprx {
 
+pilot_layout layout_of(const slot_geometry& slot)
+{
+    pilot_layout layout{
+        slot.symbols(), slot.n_subcarriers(), slot.dmrs(), slot.config().cdm_groups, {}
+    };
+    for (int layer = 0; layer < slot.n_layers(); layer++)
+        layout.layers.push_back({ slot.config().users[layer].port, slot.bits_per_symbol(layer) });
+    return layout;
+}
+
 channel_estimate::channel_estimate(const pilot_layout& layout,
                                    int n_rx,
                                    const std::vector<int>& times)

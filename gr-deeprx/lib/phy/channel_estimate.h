@@ -3,6 +3,7 @@
 #pragma once
 
 #include "equaliser_kernel.h"
+#include "slot_geometry.h"
 
 #include <array>
 #include <complex>
@@ -28,6 +29,8 @@ struct pilot_layout {
     //! Whether two layers have the same pilots' places, told apart by signs over pairs.
     bool paired() const { return layers.size() == 2 && layers[0].port / 2 == layers[1].port / 2; }
 };
+
+pilot_layout layout_of(const slot_geometry& slot);
 
 /*!
  * \brief The channel of a slot as an estimator sees it: at one or several times, linear between and

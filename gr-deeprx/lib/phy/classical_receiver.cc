@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
+#include <string>
 
 namespace gr::deeprx {
 
@@ -37,16 +38,20 @@ const equaliser_kernel& classical_receiver::best()
     return kernel;
 }
 
+const std::vector<std::string>& classical_names()
+{
+    static const std::vector<std::string> names{ "ls-lmmse", "sure-lmmse", "gnb" };
+    return names;
+}
+
 classical_receiver::kind classical_kind(const std::string& name)
 {
-    using kind = classical_receiver::kind;
-    for (const auto& [known, k] : { std::pair("ls-lmmse", kind::ls_lmmse),
-                                    std::pair("sure-lmmse", kind::sure_lmmse),
-                                    std::pair("gnb", kind::gnb) })
-        if (name == known)
-            return k;
-    throw std::invalid_argument("a classical receiver is one of ls-lmmse, sure-lmmse, gnb, got '" +
-                                name + "'");
+    const auto& names = classical_names();
+    const auto entry = std::find(names.begin(), names.end(), name);
+    if (entry == names.end())
+        throw std::invalid_argument(
+            "a classical receiver is one of ls-lmmse, sure-lmmse, gnb, got '" + name + "'");
+    return static_cast<classical_receiver::kind>(entry - names.begin());
 }
 
 namespace {

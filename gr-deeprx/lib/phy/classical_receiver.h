@@ -26,7 +26,7 @@ std::vector<const equaliser_kernel*> equaliser_kernels();
 class classical_receiver
 {
 public:
-    enum class kind { ls_lmmse, sure_lmmse, gnb };
+    enum class kind { ls_lmmse, sure_lmmse, gnb }; // as classical_names() has them
     static const equaliser_kernel& best();
 
     /*!
@@ -65,7 +65,10 @@ private:
     symbol_job d_job{};
 };
 
-//! \throws std::invalid_argument if the name is none of ls-lmmse, sure-lmmse, gnb
+//! ls-lmmse, sure-lmmse, gnb.
+const std::vector<std::string>& classical_names();
+
+//! \throws std::invalid_argument if the name is none of them
 classical_receiver::kind classical_kind(const std::string& name);
 
 } // namespace gr::deeprx

@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The model files that come with gr-deeprx: whatever the folder models/ holds."""
+"""The receivers that come with gr-deeprx: the model files in the folder models/, and those without
+a file.
+"""
 
 from pathlib import Path
+
+CLASSICAL = ("ls-lmmse", "sure-lmmse", "gnb")  # need no file: gr-deeprx/lib/phy/classical_receiver
 
 
 def model_path(name: str | Path) -> str:
@@ -21,9 +25,11 @@ def model_path(name: str | Path) -> str:
 
 
 def existing_model(name: str | Path) -> str:
-    """model_path() of a file that is there. Raises RuntimeError, one line, where there is none."""
+    """model_path() of a file that is there, or one of CLASSICAL. Raises RuntimeError, one line,
+    where there is none.
+    """
     path = model_path(name)
-    if not Path(path).exists():
+    if path not in CLASSICAL and not Path(path).exists():
         raise RuntimeError(f"model file {path!r}: {no_such_model()}")
     return path
 
@@ -40,4 +46,6 @@ def shipped_names() -> str:
 
 def no_such_model() -> str:
     """What is said of a name that is no model file's."""
-    return f"no such model file; those that ship: {shipped_names()}"
+    return f"no such model file; those that ship: {shipped_names()}; without a file: " + ", ".join(
+        CLASSICAL
+    )

@@ -35,7 +35,7 @@ STATS = {
     "queue_depth": _SLOTS.of("Slots that waited when its batch began, its own too.", True),
     "batch": _SLOTS.of("Slots of its batch.", True),
     "model": TEXT.of("Name of the model that received it.", True),
-    "model_sha256": TEXT.of("Of that model's file, hexadecimal.", True),
+    "model_sha256": TEXT.of("Of that model's file, hexadecimal; empty: it has none.", True),
     "engine": TEXT.of("What computed: engine, precision, instructions.", True),
     "flop_per_slot": whole(10**17).of("By the model's file; 0: unknown.", True),
     "dropped": TEXT.of("Why the slot was dropped; it has no inference_ns then.", True),

@@ -122,7 +122,7 @@ class receiver_controller(SelfKeeping, gr.sync_block):
         files = [read_model_file(model) for model in models]
         self._names = [file.name for file in files]
         self._paths = [str(file.path) for file in files]
-        self._places = {file.sha256: place for place, file in enumerate(files)}
+        self._places = {file.sha256 or file.name: place for place, file in enumerate(files)}
         if len(self._places) < len(files):
             raise ValueError(f"models must differ, got one twice among {', '.join(self._paths)}")
         self._policy = SwitchingPolicy(len(files), target_error_rate, window_slots, hysteresis)
@@ -146,7 +146,9 @@ class receiver_controller(SelfKeeping, gr.sync_block):
     def _handle(self, message) -> None:
         stats = read_stats(message)
         if "inference_ns" in stats:
-            self._models[stats["slot_index"]] = self._places.get(stats.get("model_sha256"))
+            self._models[stats["slot_index"]] = self._places.get(
+                stats.get("model_sha256") or stats.get("model")
+            )
             self._pair(stats["slot_index"])
         elif "model_error" in stats and self._asked is not None:
             self.logger.warn(f"does without {self._names[self._asked]}: {stats['model_error']}")

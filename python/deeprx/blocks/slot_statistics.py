@@ -153,7 +153,7 @@ class SlotStatistics:
             self._cpu_s[1] += 1
             self.model = stats.get("model", self.model)
             _count(self.slots_by_model, self.model)
-            self.model_sha256 = stats.get("model_sha256", self.model_sha256)
+            self.model_sha256 = stats.get("model_sha256", self.model_sha256) or None
             self.engine = stats.get("engine", self.engine)
             self._flop += stats.get("flop_per_slot", 0)
             self._queue_slots = stats.get("queue_depth", self._queue_slots)

@@ -14,11 +14,11 @@ from deeprx_common.checks import check_range
 from deeprx_common.files import write_json
 from deeprx_common.host import host, versions
 from deeprx_common.revision import git_revision
-from deeprx_common.shipped import shipped_models
+from deeprx_common.shipped import CLASSICAL, shipped_models
 from deeprx_common.terminal import make_console, steps
 
 from ..measure.compare import Comparison
-from ..measure.contenders import CONTENDERS, OURS, bench_cores
+from ..measure.contenders import CONTENDERS, NO_FILE, OURS, bench_cores
 from ..measure.job import Job
 from ..measure.scale import SETTLING, Memory, Scale
 from ..models.file import read_model_file
@@ -116,9 +116,8 @@ def run(arguments) -> int:
 
 def _comparison(arguments, base: Job) -> Comparison:
     a = arguments
-    models = [
-        read_model_file(path, a.trust) for path in dict.fromkeys(a.receiver or shipped_models())
-    ]
+    every = a.receiver or [*shipped_models(), *CLASSICAL]
+    models = [read_model_file(path, a.trust) for path in dict.fromkeys(every)]
     names = a.contender or list(CONTENDERS)
     return Comparison(models, names, base, a.seconds, skip=not a.receiver)
 
@@ -126,7 +125,13 @@ def _comparison(arguments, base: Job) -> Comparison:
 def _conclude_comparison(comparison, arguments, base, console, picture: Path) -> int:
     show(comparison.rows, comparison.gemm_flop_per_s, comparison.ldpc_decoder, base, console)
     plot(comparison.rows, picture)
-    failed = [r for r in comparison.rows if arguments.receiver and r.why and r.contender in OURS]
+    failed = [
+        row
+        for row in comparison.rows
+        if arguments.receiver
+        and row.why
+        and row.contender in (NO_FILE if row.receiver in CLASSICAL else OURS)
+    ]
     for row in failed:
         print(f"deeprx: error: {row.receiver}: {row.contender}: {row.why}", file=sys.stderr)
     return int(bool(failed))

@@ -8,6 +8,7 @@ import numpy as np
 from rich.console import Console
 
 from deeprx_common.figure import figure
+from deeprx_common.shipped import CLASSICAL
 from deeprx_common.slot import SLOT_S
 from deeprx_common.terminal import interval, number, table
 
@@ -33,7 +34,7 @@ def show(
     for receiver in dict.fromkeys(row.receiver for row in rows):
         group = [row for row in rows if row.receiver == receiver]
         shown = table(
-            f"{receiver}: {slot}" if group[0].model_sha256 else receiver,
+            f"{receiver}: {slot}" if group[0].model_sha256 or receiver in CLASSICAL else receiver,
             [row for row in group if row.cpu_s is not None],
             [
                 ("\ncontender", lambda r: r.contender),

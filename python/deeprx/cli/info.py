@@ -31,9 +31,10 @@ def run(arguments) -> int:
             elif value:
                 title, words = _WORDS[key]
                 table.add_row(title, words(value))
-        table.add_row("on this machine's CPU", _here(model.metadata))
-        table.add_row("file size", f"{model.path.stat().st_size:,} bytes")
-        table.add_row("sha256", model.sha256)
+        if model.archive:
+            table.add_row("on this machine's CPU", _here(model.metadata))
+            table.add_row("file size", f"{model.path.stat().st_size:,} bytes")
+            table.add_row("sha256", model.sha256)
         console.print(table)
     return 0
 

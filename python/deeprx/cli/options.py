@@ -33,7 +33,10 @@ class _Option:
 
 _OPTIONS = {
     "receiver": _Option(
-        "a model file, or the name of one that ships; repeat to compare", "MODEL", action="append"
+        "a model file, the name of one that ships, or ls-lmmse, sure-lmmse or gnb, which have no "
+        "file; repeat to compare",
+        "MODEL",
+        action="append",
     ),
     "trust": _Option(
         "a model file that may run outside of a jail, beside those that ship; repeat for more",

@@ -9,11 +9,12 @@ from rich.table import Table
 
 from deeprx_common import report
 from deeprx_common.checks import check_one_of
+from deeprx_common.shipped import CLASSICAL
 from deeprx_common.terminal import interval, make_console, number, progress_bar, table
 
 from ..measure.flowgraph import stop_on_ctrl_c
 from ..measure.points import new_report
-from ..measure.pusch_replay import CLASSICAL, Classical, PuschReplay
+from ..measure.pusch_replay import Classical, PuschReplay
 from ..recording.recording import Recording
 from .options import out_folder
 

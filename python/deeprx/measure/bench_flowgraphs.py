@@ -116,7 +116,7 @@ def make_receiver(job: Job) -> receiver:
         threads=job.threads,
         max_batch=job.batch,
         max_latency_ms=0.0,
-        trust=[job.model],
+        trust=job.trust,
     )
 
 

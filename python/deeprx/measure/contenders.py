@@ -38,6 +38,7 @@ CONTENDERS = {
     "openvino": "the OpenVINO IR that the file carries, or else the ONNX, through its Python API",
 }
 OURS = ("block", "watched-block", "engine", "jailed-engine")  # take every model file that is one
+NO_FILE = ("block", "watched-block", "engine")  # take a receiver without one
 CPU_ONLY = ("onnxruntime", "openvino")
 
 
@@ -208,7 +209,8 @@ class Measurement:
 class Kit:
     """What contenders need of a model file, in a folder of its own.
 
-    The file is a copy of the bytes that were checked as the receiver block checks them.
+    The file, where there is one, is a copy of the bytes that were checked as the receiver block
+    checks them.
     """
 
     folder: Path
@@ -220,11 +222,13 @@ class Kit:
         job = replace(
             base,
             contender=contender,
-            model=str(self.folder / "model.pt"),
+            model=str(self.folder / "model.pt" if self.model.archive else self.model.path),
             precision=precision,
             llr=str(self.folder / f"{contender}.npy"),
             quantized_engine=self.model.metadata.get("quantized_engine") or "",
         )
+        if not self.model.archive and contender not in NO_FILE:
+            raise ContenderError("there is no model file")
         if contender == "torch-compile":
             _require_traceable(job)
         if contender == "jailed-engine":
@@ -286,7 +290,8 @@ def _cause(log: str) -> str:
 
 def make_kit(model: ModelFile, config: SlotConfig, n_rx: int, device: str, folder: Path) -> Kit:
     """Checks a model file and copies it. Raises RuntimeError with one line that names the file."""
-    model.program(config, n_rx, device)
     folder.mkdir(parents=True)
-    (folder / "model.pt").write_bytes(model.archive.data)
+    if model.archive:
+        model.program(config, n_rx, device)
+        (folder / "model.pt").write_bytes(model.archive.data)
     return Kit(folder, model)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from deeprx_common.examples import received_slots
 from deeprx_common.model_archive import read_model_file
+from deeprx_common.shipped import CLASSICAL
 from deeprx_common.slot import SlotConfig
 
 WARM_UP = 0.2  # of a turn, before what is counted: other contenders had the caches
@@ -37,6 +38,12 @@ class Job:
     queued: int = 0
     llr: str = ""
     quantized_engine: str = ""
+
+    @property
+    def trust(self) -> list[str]:
+        """Files that need no jail."""
+        no_file = self.model in CLASSICAL or self.contender == "jailed-engine"
+        return [] if no_file else [self.model]
 
     @property
     def slot(self) -> dict:

@@ -20,7 +20,6 @@ from ..recording.pusch import RecordedPusch, received_grid
 from ..recording.recording import Recording
 from .flowgraph import CLUSTER_SLOTS
 
-CLASSICAL = ("ls-lmmse", "sure-lmmse", "gnb")
 PROCESSES = 4096  # of all users whose soft buffers are kept
 _SECONDS = number(0)
 BESIDE = {

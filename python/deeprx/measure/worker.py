@@ -113,7 +113,7 @@ class Engine(Calls):
             threads=job.threads,
             device=job.device,
             max_batch=job.batch,
-            trust=[] if job.contender == "jailed-engine" else [job.model],
+            trust=job.trust,
         )
         self.description = self.engine.description
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Model files: their metadata and hash, read without running anything, and their bytes, checked."""
+"""Model files: their metadata and hash, read without running anything, and their bytes, checked.
+Receivers without a file in their place.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +10,7 @@ from pathlib import Path
 from deeprx_common import model_archive
 from deeprx_common.model_archive import ModelArchive
 from deeprx_common.model_schema import check_metadata
-from deeprx_common.shipped import model_path
+from deeprx_common.shipped import CLASSICAL, model_path
 from deeprx_common.slot import SlotConfig
 from deeprx_common.trusted import is_trusted
 
@@ -82,6 +84,33 @@ class ModelFile:
             )
 
 
+class NativeReceiver(ModelFile):
+    """One of CLASSICAL, where a model file could be: path is its name, and there is no archive."""
+
+    def __init__(self, name: str):
+        super().__init__(Path(name), None)
+
+    @property
+    def metadata(self) -> dict:
+        return {
+            "name": str(self.path),
+            "kind": "baseline",
+            "precision": "float32",
+            "engines": ["native"],
+            "requires": [],
+        }
+
+    @property
+    def sha256(self) -> None:
+        return None
+
+    def checked(self, config: SlotConfig, n_rx: int, device: str = "cpu") -> bytes:
+        raise RuntimeError(f"{self.path}: is no model file and has no program")
+
+    def expect_trusted(self) -> None:
+        """It is ours."""
+
+
 def labels(models: Sequence[ModelFile]) -> list[str]:
     """Their names, with the file where two have the same."""
     names = [model.name for model in models]
@@ -92,11 +121,13 @@ def labels(models: Sequence[ModelFile]) -> list[str]:
 
 
 def read_model_file(path: str | Path, trust: Sequence[str] = ()) -> ModelFile:
-    """Read a model file's metadata out of its archive. path: as model_path() takes it; trust: see
-    ModelFile.
+    """Read a model file's metadata out of its archive. path: as model_path() takes it, or one of
+    CLASSICAL; trust: see ModelFile.
 
     Raises ValueError with one line (what was expected, what was found, which file).
     """
+    if str(path) in CLASSICAL:
+        return NativeReceiver(str(path))
     path = Path(model_path(path))
     archive = model_archive.read_model_file(path)
     try:
