@@ -17,7 +17,7 @@ import pytest
 from classical_numpy import llrs
 from gnuradio.deeprx.cli import main
 from gnuradio.deeprx.deeprx_python import TransportBlockDecoder, data_scrambling
-from gnuradio.deeprx.measure.pusch_replay import CLASSICAL, Classical, PuschReplay
+from gnuradio.deeprx.measure.pusch_replay import Classical, PuschReplay
 from gnuradio.deeprx.recording.gnb_dump import import_gnb
 from gnuradio.deeprx.recording.gnb_log import DumpedGrid, LoggedPusch, Unsupported, read_gnb_log
 from gnuradio.deeprx.recording.pusch import RecordedPusch, received_grid
@@ -26,6 +26,7 @@ from gnuradio.deeprx.recording.writer import RecordingWriter
 
 from deeprx_common import report
 from deeprx_common.pusch import SlotConfig, User, dmrs_symbols
+from deeprx_common.shipped import CLASSICAL
 
 GOLDEN = Path(__file__).parent / "golden"
 DUMP, LOG = GOLDEN / "gnb_capture.bin", GOLDEN / "gnb_capture.log"
