@@ -31,11 +31,13 @@ def planes(z: Tensor) -> Tensor:
     return torch.cat([z.real, z.imag], 1)
 
 
-def paper_planes(yc: Tensor, pc: Tensor) -> Tensor:
-    """The paper's 4 R + 2 input planes: received grid [B, R, S, K], pilots [B, S, K], and their
-    product.
+def paper_planes(y: Tensor, p: Tensor) -> Tensor:
+    """The paper's 4 R + 2 input planes, float32 [B, 4 R + 2, S, K]: received grid, pilots, and
+    their product. Each slot is scaled to unit power, so that any receive gain does.
     """
-    return planes(torch.cat([yc, pc[:, None], yc * pc[:, None].conj()], 1))
+    yc, pc = torch.view_as_complex(y), torch.view_as_complex(p)[:, None]
+    yc = yc * yc.abs().square().mean((1, 2, 3), keepdim=True).add(1e-12).rsqrt()
+    return planes(torch.cat([yc, pc, yc * pc.conj()], 1))
 
 
 class SeparableConv(nn.Sequential):
@@ -66,65 +68,6 @@ class SeparableConv(nn.Sequential):
         bias = pointwise.bias + pointwise.weight.flatten(1) @ depthwise.bias
         dilation = depthwise.dilation
         return F.conv2d(x, weight, bias, padding=dilation, dilation=dilation)
-
-
-class DeepRxBlock(nn.Module):
-    """Pre-activation residual block: (BN, ReLU, depthwise 3x3 with multiplier 2, 1x1) twice."""
-
-    def __init__(self, c_in: int, c_out: int, dilation: tuple[int, int]):
-        super().__init__()
-
-        def half(a, b):
-            return nn.Sequential(nn.BatchNorm2d(a), nn.ReLU(), SeparableConv(a, b, dilation))
-
-        self.body = nn.Sequential(half(c_in, c_out), half(c_out, c_out))
-        self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.skip(x) + self.body(x)
-
-
-class DeepRx(nn.Module):
-    """DeepRx as published (Honkala, Korpi, Huttunen, arXiv 2005.01494, table I), and its width- and
-    depth-scaled students.
-
-    width 1.0 and 11 blocks are the paper's net; fewer blocks (at least 2) are spread evenly over
-    its 11, the first and the last included. larger_in_time: whether the larger dilation of (2, 3)
-    and (3, 6) runs along time instead of frequency (sources disagree).
-    """
-
-    CHANNELS = (64, 64, 128, 128, 256, 256, 256, 128, 128, 64, 64)
-    DILATIONS = ((1, 1),) * 2 + ((2, 3),) * 3 + ((3, 6),) + ((2, 3),) * 3 + ((1, 1),) * 2
-
-    def __init__(
-        self,
-        n_rx: int = 2,
-        width: float = 1.0,
-        blocks: int = 11,
-        larger_in_time: bool = False,
-    ):
-        super().__init__()
-        if not (width > 0 and 2 <= blocks <= len(self.CHANNELS)):
-            raise ValueError(
-                f"DeepRx: expected width above 0 and 2 to 11 blocks, got {width} and {blocks}"
-            )
-        self.n_rx = n_rx
-        kept = [round(i * (len(self.CHANNELS) - 1) / (blocks - 1)) for i in range(blocks)]
-        channels = [max(1, round(self.CHANNELS[i] * width)) for i in kept]
-        dilations = [self.DILATIONS[i] for i in kept]
-        first = channels[0]
-        layers: list[nn.Module] = [nn.Conv2d(4 * n_rx + 2, first, 3, padding=1)]
-        for c_in, c_out, d in zip([first, *channels], channels, dilations, strict=False):
-            layers.append(DeepRxBlock(c_in, c_out, d[::-1] if larger_in_time else d))
-        self.net = nn.Sequential(
-            *layers, nn.BatchNorm2d(channels[-1]), nn.ReLU(), nn.Conv2d(channels[-1], MAX_BITS, 1)
-        )
-
-    def forward(self, y: Tensor, p: Tensor, bits: int) -> Tensor:
-        x = paper_planes(torch.view_as_complex(y), torch.view_as_complex(p)).to(
-            self.net[0].weight.dtype
-        )
-        return self.net(x).float().permute(0, 2, 3, 1)
 
 
 class KindNorm(nn.BatchNorm2d):
@@ -165,6 +108,86 @@ class KindNorm(nn.BatchNorm2d):
         self.running_mean.copy_(torch.where(follows[:, None], mean, self.running_mean))
         self.running_var.copy_(torch.where(follows[:, None], var, self.running_var))
         return x
+
+
+def kind_of(p: Tensor, bits: int) -> int:
+    """KindNorm.kind of slots by their pilots, float32 [B, 14, K, 2], and bits per symbol."""
+    return KindNorm.kind(bits, int((p[0].abs().sum((1, 2)) > 0).sum()))
+
+
+class DeepRxBlock(nn.Module):
+    """Pre-activation residual block: (BN, ReLU, depthwise 3x3 with multiplier 2, 1x1) twice."""
+
+    def __init__(self, c_in: int, c_out: int, dilation: tuple[int, int]):
+        super().__init__()
+        self.norms = nn.ModuleList([KindNorm(c_in), KindNorm(c_out)])
+        self.convs = nn.ModuleList(SeparableConv(c, c_out, dilation) for c in (c_in, c_out))
+        self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
+
+    def forward(self, x: Tensor, kind: int) -> Tensor:
+        z = x
+        for norm, conv in zip(self.norms, self.convs):  # noqa: B905 (TorchScript has no strict)
+            z = conv(F.relu(norm(z, kind)))
+        return self.skip(x) + z
+
+
+class DeepRxBody(nn.Module):
+    """What DeepRx is behind its input: residual blocks of these channels and dilations."""
+
+    def __init__(self, c_in: int, channels: list[int], dilations: list[tuple[int, int]]):
+        super().__init__()
+        self.first = nn.Conv2d(c_in, channels[0], 3, padding=1)
+        ends = zip([channels[0], *channels], channels, dilations, strict=False)
+        self.blocks = nn.ModuleList(DeepRxBlock(*block) for block in ends)
+        self.norm = KindNorm(channels[-1])
+        self.last = nn.ReLU()
+        self.head = nn.Conv2d(channels[-1], MAX_BITS, 1)
+
+    def forward(self, x: Tensor, kind: int) -> Tensor:
+        x = x.to(self.first.weight.dtype).contiguous(memory_format=torch.channels_last)
+        x = self.first(x)
+        for block in self.blocks:
+            x = block(x, kind)
+        return self.head(self.last(self.norm(x, kind))).float()
+
+
+class DeepRx(nn.Module):
+    """DeepRx as published (Honkala, Korpi, Huttunen, arXiv 2005.01494, table I), and its width- and
+    depth-scaled students.
+
+    width 1.0 and 11 blocks are the paper's net; fewer blocks (at least 2) are spread evenly over
+    its 11, the first and the last included. larger_in_time: whether the larger dilation of (2, 3)
+    and (3, 6) runs along time instead of frequency (sources disagree).
+
+    Its input is the published one on slots of unit power. Its batch norms keep statistics for each
+    kind of slot, since a batch here is of one kind; the weights are the paper's in number and use.
+    """
+
+    CHANNELS = (64, 64, 128, 128, 256, 256, 256, 128, 128, 64, 64)
+    DILATIONS = ((1, 1),) * 2 + ((2, 3),) * 3 + ((3, 6),) + ((2, 3),) * 3 + ((1, 1),) * 2
+
+    def __init__(
+        self,
+        n_rx: int = 2,
+        width: float = 1.0,
+        blocks: int = 11,
+        larger_in_time: bool = False,
+    ):
+        super().__init__()
+        if not (width > 0 and 2 <= blocks <= len(self.CHANNELS)):
+            raise ValueError(
+                f"DeepRx: expected width above 0 and 2 to 11 blocks, got {width} and {blocks}"
+            )
+        self.n_rx = n_rx
+        kept = [round(i * (len(self.CHANNELS) - 1) / (blocks - 1)) for i in range(blocks)]
+        channels = [max(1, round(self.CHANNELS[i] * width)) for i in kept]
+        dilations = [self.DILATIONS[i] for i in kept]
+        if larger_in_time:
+            dilations = [d[::-1] for d in dilations]
+        self.net = DeepRxBody(4 * n_rx + 2, channels, dilations)
+
+    def forward(self, y: Tensor, p: Tensor, bits: int) -> Tensor:
+        return self.net(paper_planes(y, p), kind_of(p, bits)).permute(0, 2, 3, 1)
 
 
 class DenseBlock(nn.Module):
@@ -240,11 +263,7 @@ class PaperInputRx(nn.Module):
         self.net = FoldedNet(4 * n_rx + 2, MAX_BITS, channels, list(dilations), fold)
 
     def forward(self, y: Tensor, p: Tensor, bits: int) -> Tensor:
-        yc = torch.view_as_complex(y)
-        scale = yc.abs().square().mean((1, 2, 3)).add(1e-12).rsqrt()
-        x = paper_planes(yc * scale[:, None, None, None], torch.view_as_complex(p))
-        dmrs = int((p[0].abs().sum((1, 2)) > 0).sum())
-        return self.net(x, KindNorm.kind(bits, dmrs)).permute(0, 2, 3, 1)
+        return self.net(paper_planes(y, p), kind_of(p, bits)).permute(0, 2, 3, 1)
 
 
 class HybridRx(nn.Module):
@@ -330,6 +349,4 @@ def last_hidden(net: nn.Module) -> nn.Module:
     if not bodies(net):
         raise ValueError(f"no hints for a {type(net).__name__}: its last hidden layer is unknown")
     body = bodies(net)[-1]
-    if isinstance(body, FoldedNet):
-        return body.last
-    return (body.net if isinstance(body, Body) else body)[-2]
+    return body.net[-2] if isinstance(body, Body) else body.last
