@@ -66,8 +66,12 @@ class SeparableConv(nn.Sequential):
         taps = depthwise.weight.unflatten(0, (depthwise.in_channels, 2))[:, :, 0]
         weight = torch.einsum("oam,amij->oaij", mixing, taps)
         bias = pointwise.bias + pointwise.weight.flatten(1) @ depthwise.bias
-        dilation = depthwise.dilation
-        return F.conv2d(x, weight, bias, padding=dilation, dilation=dilation)
+        dilation, c_out = depthwise.dilation, len(bias)
+        if max(dilation) > 1:  # to 16 channels: precision.bfloat16_is_safe
+            a, o = -depthwise.in_channels % 16, -c_out % 16
+            x = F.pad(x, (0, 0, 0, 0, 0, a))
+            weight, bias = F.pad(weight, (0, 0, 0, 0, 0, a, 0, o)), F.pad(bias, (0, o))
+        return F.conv2d(x, weight, bias, padding=dilation, dilation=dilation)[:, :c_out]
 
 
 class KindNorm(nn.BatchNorm2d):
