@@ -109,6 +109,16 @@ def test_early_window_turns_the_subcarriers():
     assert torch.allclose(step, torch.full_like(step, -2 * torch.pi * 8 / 512), atol=1e-3)
 
 
+def test_a_crop_has_the_channel_of_the_whole_slot():
+    """An early window turns neighbouring subcarriers as much, however many there are of them."""
+    still = dict(channels=("TDL-E",), doppler_hz=(0.0, 0.0), delay_spread_s=(1e-12, 1e-12))
+    whole = Conditions(**still, time_domain=1.0, timing_samples=(8.0, 8.0))
+    h = SlotGenerator(whole.cropped(8)).batch(4, 1).h
+    assert h.shape[-1] == 96
+    step = (h[..., 1:] * h[..., :-1].conj()).angle()
+    assert torch.allclose(step, torch.full_like(step, -2 * torch.pi * 8 / 512), atol=1e-3)
+
+
 def test_residual_cfo_turns_the_symbols():
     still = dict(channels=("TDL-E",), doppler_hz=(0.0, 0.0), time_domain=1.0)
     h = SlotGenerator(Conditions(**still, cfo_hz=100.0)).batch(400, 1).h

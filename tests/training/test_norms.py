@@ -14,6 +14,8 @@ from deeprx_training.receivers.nets import HybridRx, KindNorm
 from deeprx_training.receivers.norms import settle
 from deeprx_training.receivers.realtime import RealtimeRx
 from deeprx_training.teaching import recipe as recipes
+from deeprx_training.teaching import train
+from deeprx_training.teaching.checkpoint import load_receiver
 from deeprx_training.teaching.members import batch_norms
 from deeprx_training.teaching.train import Trainer
 
@@ -121,6 +123,49 @@ def test_settling_without_such_norms_is_one_line(tmp_path, capsys):
     assert len(lines) == 1 and "give a checkpoint's --recipe" in lines[0], lines
     assert main(["export", "baseline", "--settle", "64", str(tmp_path / "b.pt")]) == 2
     assert "give a checkpoint's --recipe" in capsys.readouterr().err
+
+
+DEEPRX = """
+steps = 3
+batch = 4
+crop_prb = 6
+{settle}
+[[members]]
+name = "tiny"
+net = {{ net = "DeepRx", width = 0.1, blocks = 3 }}
+[data]
+channels = ["TDL-B"]
+n_prb = 12
+modulations = {{ "16QAM" = 0.5, "256QAM" = 0.5 }}
+"""
+
+
+def test_a_recipe_that_trains_on_crops_settles_on_whole_slots(tmp_path, monkeypatch):
+    """As norms.settle does it, of every kind, also of one that training never saw; the run that is
+    given again settles no more.
+    """
+    path = tmp_path / "r.toml"
+    path.write_text(DEEPRX.format(settle=""))
+    expected, recipe = trained(tmp_path / "unsettled", path), recipes.load(path)
+    before = copy.deepcopy(expected.state_dict())
+    assert recipe.plan.conditions.n_prb == 6
+    settle(expected, chain(*slots_of_every_kind(recipe.data, 8)))
+    path.write_text(DEEPRX.format(settle="settle = 8"))
+    net = trained(tmp_path / "settled", path)
+    kinds = [KindNorm.kind(bits, 2) for bits in (4, 8)]
+    for name, value in net.state_dict().items():
+        torch.testing.assert_close(value, expected.state_dict()[name], msg=name)
+    for name, norm in net.named_modules():
+        if isinstance(norm, KindNorm):
+            assert not torch.allclose(
+                norm.running_mean[kinds], before[f"{name}.running_mean"][kinds]
+            )
+    loaded = load_receiver(f"{tmp_path}/settled/last.ckpt")[1].state_dict()
+    assert all(torch.equal(v, loaded[k]) for k, v in net.state_dict().items())
+    monkeypatch.setattr(train, "settle", lambda *_: pytest.fail("settled again"))
+    again = Trainer(recipes.load(path), tmp_path / "settled", accelerator="cpu")
+    again.resume()
+    assert again.fit()
 
 
 def test_batch_norms_hold_their_statistics_from_norm_until_on(tmp_path):

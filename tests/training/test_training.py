@@ -370,6 +370,15 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
         (lambda t: "precision = 'int4'\n" + t, "expected 'auto', 'float32' or 'bfloat16'"),
         (lambda t: t.replace("batch = 4", "batch = 0"), "batch: expected 1 or more, found 0"),
         (lambda t: "distinct = 7\n" + t, "expected a multiple of chunk (3), found 7"),
+        (lambda t: "crop_prb = 5\n" + t, "crop_prb: expected 0 or 6 to 26, found 5"),
+        (lambda t: "crop_prb = 27\n" + t, "crop_prb: expected 0 or 6 to 26, found 27"),
+        (
+            lambda t: (
+                "settle = 4\n"
+                + t.replace('"HybridRx", channels = 4, dilations = [[1, 1]]', '"RealtimeRx"')
+            ),
+            "members tiny: settle: expected a net whose batch norms",
+        ),
         (lambda t: t.replace("temperature", "loss = { kll = 1.0 }\ntemperature"), "'kll'"),
         (
             lambda t: t.replace("channels = 4", "channels = 0"),

@@ -93,6 +93,12 @@ class Conditions:
         """The same at one SNR."""
         return replace(self, snr_db=(snr_db, snr_db))
 
+    def cropped(self, n_prb: int) -> "Conditions":
+        """The same in fewer PRB. Timing counts samples, which are longer in a narrower slot."""
+        longer = SlotConfig(n_prb=self.n_prb).fft_size / SlotConfig(n_prb=n_prb).fft_size
+        early, late = self.timing_samples
+        return replace(self, n_prb=n_prb, timing_samples=(early / longer, late / longer))
+
 
 @dataclass
 class Propagation:
@@ -332,11 +338,13 @@ class SlotGenerator:
 SETTLING_BATCH = 64
 
 
-def slots_of_every_kind(conditions: Conditions, slots: int) -> list[Iterator[SlotBatch]]:
+def slots_of_every_kind(
+    conditions: Conditions, slots: int, device: str | torch.device = "cpu"
+) -> list[Iterator[SlotBatch]]:
     """For each modulation and DMRS pattern of the conditions at least so many slots, which no
     training run sees, in batches of SETTLING_BATCH.
     """
-    generator = SlotGenerator(conditions)
+    generator = SlotGenerator(conditions, device)
     kinds = [(m, d) for m in conditions.modulations for d in conditions.dmrs]
 
     def draw(kind: int) -> Iterator[SlotBatch]:

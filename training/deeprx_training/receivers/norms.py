@@ -11,6 +11,10 @@ from ..data.channels import SlotBatch
 from .nets import KindNorm
 
 
+def kind_norms(net: nn.Module) -> list[KindNorm]:
+    return [m for m in net.modules() if isinstance(m, KindNorm)]
+
+
 def settle(net: nn.Module, batches: Iterable[SlotBatch]) -> None:
     """Replace the statistics of net's KindNorms by averages over batches of equal size, which are
     of every kind that it is to receive.
@@ -18,7 +22,7 @@ def settle(net: nn.Module, batches: Iterable[SlotBatch]) -> None:
     Training keeps those of its last ten batches of a kind, as many slots as that is. ("PreciseBN":
     Wu, Johnson, arXiv 2105.07576, section 3.) ValueError where net has none.
     """
-    norms = [m for m in net.modules() if isinstance(m, KindNorm)]
+    norms = kind_norms(net)
     if not norms:
         raise ValueError(f"a {type(net).__name__} has no statistics for each kind of slot")
     momentum = norms[0].momentum

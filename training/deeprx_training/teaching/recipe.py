@@ -14,6 +14,7 @@ from ..data import seeds
 from ..data.channels import TRAINING_CHANNELS, Conditions
 from ..data.feed import BatchPlan
 from ..receivers.build import NETS, build
+from ..receivers.norms import kind_norms
 from ..reference import Reference
 from ..values import Flag, Text, check, number, parse_toml, several, table_of, weights, whole
 from .losses import LOSSES
@@ -70,6 +71,9 @@ class Recipe:
     kd_until: share of the steps after which members go on with BCE alone.
     norm_until: share of the steps after which batch norms hold the statistics they have, and the
         nets learn with those that they are shipped with.
+    settle: whole slots of each modulation and DMRS pattern over which the statistics of batch norms
+        are averaged anew after the last step; 0: they stay those of the last batches.
+    crop_prb: PRBs of the slots that are trained on, where they are fewer than data's; 0: all.
     data: what slots are drawn from, the table [data].
     """
 
@@ -91,6 +95,8 @@ class Recipe:
     teacher: Text = ""
     kd_until: number(0, 1) = 1.0
     norm_until: number(0, 1) = 1.0
+    settle: whole(0) = 0
+    crop_prb: whole(0) = 0
     data: Conditions = field(default_factory=Conditions)
     sha256: str = ""
     text: str = ""
@@ -98,9 +104,8 @@ class Recipe:
 
     @property
     def plan(self) -> BatchPlan:
-        return BatchPlan(
-            self.data, self.batch, self.chunk, self.distinct, self.seed, self.data_seed
-        )
+        data = self.data.cropped(self.crop_prb) if self.crop_prb else self.data
+        return BatchPlan(data, self.batch, self.chunk, self.distinct, self.seed, self.data_seed)
 
 
 class RecipeError(ValueError):
@@ -188,6 +193,8 @@ def _check(recipe: Recipe, folder: Path) -> None:
                 f"{key}: expected one that no evaluation or validation uses, found "
                 f"{getattr(recipe, key)}"
             )
+    if recipe.crop_prb and not 6 <= recipe.crop_prb <= data.n_prb:
+        raise ValueError(f"crop_prb: expected 0 or 6 to {data.n_prb}, found {recipe.crop_prb}")
     names = [m.name for m in recipe.members]
     if len(set(names)) < len(names):
         raise ValueError(f"two members have one name: {', '.join(sorted(names))}")
@@ -200,6 +207,11 @@ def _check(recipe: Recipe, folder: Path) -> None:
         if type(net) in NETS.values() and n_rx != data.n_rx:
             raise ValueError(
                 f"members {m.name}: n_rx: expected {data.n_rx}, as [data] has it, found {n_rx}"
+            )
+        if recipe.settle and not kind_norms(net):
+            raise ValueError(
+                f"members {m.name}: settle: expected a net whose batch norms keep statistics for "
+                f"each kind of slot, found a {type(net).__name__}"
             )
         if m.lessons and not recipe.teacher:
             raise ValueError(

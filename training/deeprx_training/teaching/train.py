@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -15,8 +16,10 @@ from lightning_fabric import Fabric
 from deeprx_common import report
 from deeprx_common.energy import find_meter
 
+from ..data.channels import slots_of_every_kind
 from ..data.feed import SlotFeed
 from ..files import TrainingError, writable_folder, write_atomically
+from ..receivers.norms import settle
 from .checkpoint import damaged, read_checkpoint
 from .ledger import EnergyBill, Ledger, spent
 from .log import Log
@@ -173,7 +176,7 @@ class Trainer:
         for net in self.members.nets.values():
             net.train()
         batches = self.feed.batches(self.step, self._distilling)
-        silent = not self.fabric.is_global_zero
+        silent, unfinished = not self.fabric.is_global_zero, self.step < recipe.steps
         try:
             with Log(self.out, self.step, recipe.steps, recipe.batch * world, silent) as log:
                 losses, stopped = {}, False
@@ -189,11 +192,13 @@ class Trainer:
                     if world == 1 or self.step % recipe.chunk == 0:
                         late = max_seconds is not None and now - begin > max_seconds
                         stopped = self._agreed(self._stop or late)
-                    if now - saved > self.save_every_s:
+                    if now - saved > self.save_every_s and self.step < recipe.steps:
                         self._finite(losses)
                         self.save()
                         saved = now
             self._finite(losses)
+            if recipe.settle and unfinished and self.step == recipe.steps:
+                self._settle()
         except OSError as error:
             raise TrainingError(f"{self.out}: cannot be written: {error.strerror}") from None
         finally:
@@ -202,6 +207,12 @@ class Trainer:
             self.bill.stop()
         self.save()
         return self.step >= recipe.steps
+
+    def _settle(self) -> None:
+        """Average the statistics of all members' batch norms over slots of every kind."""
+        for name in self.members.nets:
+            kinds = slots_of_every_kind(self.recipe.data, self.recipe.settle, self.fabric.device)
+            settle(self.members.plain(name), chain.from_iterable(kinds))
 
     def _distilling(self, step: int) -> bool:
         return self.teacher is not None and step < self.recipe.kd_until * self.recipe.steps
