@@ -13,12 +13,17 @@ import sys
 from pydantic import TypeAdapter
 
 from deeprx_training.data.channels import Conditions
-from deeprx_training.experiments.file import Examination, File, NamedGroup
+from deeprx_training.experiments.file import Examination, File, NamedGroup, Scale
 from deeprx_training.teaching.recipe import Member, Recipe
 
 PAGES = {
     "recipes": {"The file": Recipe, "[[members]]": Member, "[data]": Conditions},
-    "experiments": {"The file": File, "[[group]]": NamedGroup, "[[examination]]": Examination},
+    "experiments": {
+        "The file": File,
+        "[[group]]": NamedGroup,
+        "[[examination]]": Examination,
+        "[scale.NAME]": Scale,
+    },
 }
 DERIVED = {"sha256", "text", "folder", "changes"}  # no keys of a file
 

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from deeprx_training.cli import main
-from deeprx_training.experiments.file import load
+from deeprx_training.experiments.file import ExperimentError, load
 from deeprx_training.experiments.group import Job, run_group
 
 ROOT = Path(__file__).parents[2]
@@ -75,7 +75,7 @@ def names(path):
 
 
 def test_grids_expand_to_recipes_that_run_by_themselves(tmp_path):
-    """Values land at their dotted paths, teachers come first, equal points are one."""
+    """Values land at their dotted paths, teachers come before students, equal points are one."""
     text = """
 recipe = "r.toml"
 [[grid]]
@@ -97,10 +97,10 @@ members.tiny.net.channels = [4]
     assert [m["name"] for m in groups[1]["members"]] == ["tiny-channels=4", "tiny-channels=8"]
     assert all(g["data"]["snr_db"] == [0.0, 10.0] for g in groups)
     groups = load(write(tmp_path), Path("out")).groups
-    assert [g.label for g in groups] == ["good", "bad", "", "", ""]
+    assert [g.label for g in groups] == ["", "good", "", "bad", ""]
     student = next(g for g in groups if g.teacher_label == "good")
-    assert student.teacher == groups[0].name
-    assert f"out/{groups[0].name}/last.ckpt:tiny" in student.recipe
+    assert student.teacher == groups[1].name
+    assert f"out/{groups[1].name}/last.ckpt:tiny" in student.recipe
 
 
 def test_a_grid_names_members_by_what_it_sets_in_them(tmp_path):
@@ -173,6 +173,7 @@ teacher = ["{tmp_path}/t.ckpt"]
         (lambda t: 'recipe = "r.toml"\n[[grid]]\n' + EXAMINATION, "nothing to train"),
         (lambda t: 'recipe = "r.toml"\ngrid = 3\n' + EXAMINATION, "grid: expected a list"),
         (lambda t: 'recipe = "r.toml"\n[[grid]]\nseed = [1]', "examination is missing"),
+        (lambda t: t + "[scale.big]\ngroups = ['x']", "expected one of the file's (big), found ''"),
     ],
 )
 def test_bad_files_get_one_line(tmp_path, capsys, edit, says):
@@ -189,6 +190,7 @@ def test_bad_options_get_one_line(tmp_path, capsys):
         (["--out", str(tmp_path / "out"), "--address", "127.0.0.1:9"], "no Ray cluster"),
         (["--out", str(tmp_path / "out"), "--address", "somewhere"], "expected HOST:PORT"),
         (["--out", str(path)], "s.toml"),
+        (["--out", str(tmp_path / "out"), "--scale", "big"], "(none), found 'big'"),
     ]:
         assert main(["experiment", str(path), *options]) == 2, options
         message = capsys.readouterr().err
@@ -205,7 +207,52 @@ def test_shipped_experiments_are_valid_and_name_their_command(monkeypatch):
     assert files
     for path in files:
         assert path.read_text().startswith(f"# ./dev train experiment {path} --")
-        assert load(path, Path("runs/x")).groups
+        for scale in tomllib.loads(path.read_text()).get("scale", [""]):
+            assert load(path, Path("runs/x"), scale).groups
+
+
+SCALES = """
+[recipe]
+seed = 5
+[nets]
+tiny = { net = "PaperInputRx", channels = 4 }
+[settings]
+scratch = {}
+[[group]]
+name = "a"
+members = [["tiny", "scratch"]]
+[[group]]
+name = "b"
+seed = 3
+members = [["tiny", "scratch"]]
+[scale.small]
+groups = ["b", "a"]
+slots = 8
+steps = 5
+seed = 4
+data.n_prb = 6
+[scale.lost]
+groups = ["c"]
+[scale.wrong]
+groups = ["a"]
+stpes = 3
+[[examination]]
+set = "evaluation"
+sinr_db = [6, 12]
+"""
+
+
+def test_a_scale_is_the_experiment_in_another_size(tmp_path):
+    """Its groups in its order, slots of the examinations, and the recipe, which groups change."""
+    path = write(tmp_path, SCALES)
+    experiment = load(path, Path("out"), "small")
+    assert [g.name for g in experiment.groups] == ["b", "a"] and experiment.n_prb == 6
+    assert [e.slots for e in experiment.examinations] == [8]
+    recipes = [tomllib.loads(g.recipe) for g in experiment.groups]
+    assert [(r["seed"], r["steps"]) for r in recipes] == [(3, 5), (4, 5)]
+    for scale, says in [("lost", "scale lost: groups: no group 'c'"), ("wrong", "'stpes'")]:
+        with pytest.raises(ExperimentError, match=says):
+            load(path, Path("out"), scale)
 
 
 MINE = """
@@ -228,8 +275,8 @@ def test_files_and_modules_are_sought_from_where_they_are_named(tmp_path, monkey
     file.write_text(f'recipe = "../recipes/r.toml"\n[[grid]]\nseed = [1]\n{grid}\n{EXAMINATION}')
     monkeypatch.chdir(tmp_path / "away")
     experiment = load(file, Path("out"))
-    assert experiment.groups[0].reference == f"{tmp_path}/recipes/t.ckpt"
-    group = experiment.groups[-1]
+    assert experiment.groups[-1].reference == f"{tmp_path}/recipes/t.ckpt"
+    group = next(g for g in experiment.groups if g.recipe and not g.teacher_label)
     (tmp_path / "away" / "out" / group.name).mkdir(parents=True)
     monkeypatch.setattr(sys, "path", list(sys.path))
     threads = torch.get_num_threads()

@@ -44,6 +44,10 @@ an experiment file:
   domains = ["frequency", "time"]
   groups = ["seed1"]                           optional: only these
   rates = ["1/2"]                              optional: block errors behind 5G LDPC codes
+  [scale.minute]                               optional: sizes of the experiment, of which --scale
+  groups = ["seed1"]                           names one: its groups, in this order,
+  slots = 8                                    slots of each examination,
+  steps = 4                                    and whatever differs from the recipe
 """
 
 
@@ -54,6 +58,7 @@ def configure(parser) -> None:
     add("experiment", metavar="EXPERIMENT.toml", help="training/experiments/ has some")
     add_out(parser)
     add_cache(parser)
+    add("--scale", default="", metavar="NAME", help="one of the file's, where it has scales")
     add(
         "--cpus",
         type=value(whole(1)),
@@ -81,7 +86,7 @@ def run(arguments) -> int:
     from ..experiments.file import load
 
     a = arguments
-    experiment = load(a.experiment, a.out)
+    experiment = load(a.experiment, a.out, a.scale)
     means = Means(a.address, a.cpus, a.gpus, a.cache, a.compile)
     try:
         failed = run_experiment(experiment, a.out, means)

@@ -15,7 +15,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -81,6 +81,20 @@ class NamedGroup:
 
 @table_of
 @dataclass(frozen=True)
+class Scale:
+    """A size at which the experiment runs; any other key is one of the recipe's, and changes it.
+
+    groups: names of the [[group]]s that are trained, in this order.
+    slots: of every examination, instead of its own.
+    """
+
+    groups: several(Text)
+    slots: whole(2) | None = None
+    changes: dict[str, Any] = field(default_factory=dict)
+
+
+@table_of
+@dataclass(frozen=True)
 class File:
     """What is trained and counted: groups that are named, and the points of the grids.
 
@@ -91,8 +105,9 @@ class File:
     group: receivers trained together, one table [[group]] each.
     grid: lists of values by dotted path, as "members.*.temperature" = [1.0, 4.0]; every combination
         is trained, and those that differ in their members alone together, as one group.
-    teachers: recipe and changes of teachers that are trained first, by the name that
-        teacher = "NAME" in a grid gives them.
+    teachers: recipe and changes of teachers that are trained before their students, by the name
+        that teacher = "NAME" gives them.
+    scale: sizes at which it runs, one table [scale.NAME] each.
     """
 
     recipe: Text | dict[str, Any]
@@ -102,6 +117,7 @@ class File:
     group: tuple[dict[str, Any], ...] = ()
     grid: tuple[dict[str, Any], ...] = ()
     teachers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    scale: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -126,8 +142,9 @@ class Group:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A file, expanded: teachers first in groups; their slots' antennas and PRBs; the file's
-    folder, where modules of nets may lie.
+    """A file, expanded: in groups, teachers that are trained before their students, those that are
+    only counted at the end; their slots' antennas and PRBs; the file's folder, where modules of
+    nets may lie.
     """
 
     groups: tuple[Group, ...]
@@ -142,15 +159,16 @@ class Experiment:
         return [e for e in self.examinations if every or not e.groups or group.name in e.groups]
 
 
-def load(path: str | Path, out: str | Path) -> Experiment:
+def load(path: str | Path, out: str | Path, scale: str = "") -> Experiment:
     """Read an experiment file, expand it and check every recipe it gives.
 
     Raises ExperimentError with one line that names the file and what is wrong. out: the folder of
-    its results, where students will find teachers that it trains.
+    its results, where students will find teachers that it trains. scale: one of the file's, where
+    it has any.
     """
     path = Path(path)
     try:
-        return _Expansion(path, Path(out)).experiment()
+        return _Expansion(path, Path(out)).experiment(scale)
     except OSError as error:
         raise ExperimentError(f"{path}: cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -166,7 +184,9 @@ class _Expansion:
         self.file: File = check(File, parse_toml(path.read_text()))
         self.teachers: dict[str, Group] = {}
 
-    def experiment(self) -> Experiment:
+    def experiment(self, scale: str) -> Experiment:
+        if scale or self.file.scale:
+            self._at(scale)
         file = self.file
         self.teachers = {label: self._teacher(label, t) for label, t in file.teachers.items()}
         base = self._recipe(file.recipe)
@@ -179,15 +199,41 @@ class _Expansion:
             )
         if len(known) < len(groups):
             raise ValueError("group: two have one name")
-        if spare := set(file.teachers) - {g.teacher_label for g in groups}:
+        spare = set(file.teachers) - {g.teacher_label for g in groups}
+        if spare and not scale:
             raise ValueError(f"no group learns from [teachers.{min(spare)}]")
         for e in file.examination:
             if unknown := set(e.groups) - known:
                 raise ValueError(f"examination: groups: no group {min(unknown)!r}")
         data = self._check(tomllib.loads(groups[0].recipe), groups[0].name).data
-        every = (*(t for t in self.teachers.values() if t.name), *groups)
+        every: dict[str, Group] = {}
+        for group in groups:
+            teacher = self.teachers[group.teacher_label]
+            every |= {g.name: g for g in (teacher, group) if g.recipe}
+        every |= {t.name: t for t in self.teachers.values() if t.name and not t.recipe}
         folder = str(self.path.parent.resolve())
-        return Experiment(every, file.examination, data.n_rx, data.n_prb, folder)
+        return Experiment(tuple(every.values()), file.examination, data.n_rx, data.n_prb, folder)
+
+    def _at(self, name: str) -> None:
+        """Make the file what it is at one of its scales."""
+        file, known = self.file, ", ".join(self.file.scale) or "none"
+        if name not in file.scale:
+            raise ValueError(f"--scale: expected one of the file's ({known}), found {name!r}")
+        where, table = f"scale {name}", dict(file.scale[name])
+        changes = {k: table.pop(k) for k in set(table) - {"groups", "slots"}}
+        try:
+            scale = check(Scale, table)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+        groups = {table.get("name"): table for table in file.group}
+        if unknown := set(scale.groups) - set(groups):
+            raise ValueError(f"{where}: groups: no group {min(unknown)!r}")
+        self.file = replace(
+            file,
+            recipe=_changed(self._recipe(file.recipe), dict(_flat(changes)), where),
+            group=tuple(groups[g] for g in scale.groups),
+            examination=tuple(replace(e, slots=scale.slots or e.slots) for e in file.examination),
+        )
 
     def _recipe(self, recipe: str | dict) -> dict:
         """A recipe's table, of a file with what it names sought from where it lies."""
