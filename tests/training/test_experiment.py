@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from deeprx_training.cli import main
+from deeprx_training.evaluation.evaluate import Evaluation
 from deeprx_training.experiments.file import ExperimentError, load
 from deeprx_training.experiments.group import Job, run_group
 
@@ -191,6 +192,10 @@ def test_bad_options_get_one_line(tmp_path, capsys):
         (["--out", str(tmp_path / "out"), "--address", "somewhere"], "expected HOST:PORT"),
         (["--out", str(path)], "s.toml"),
         (["--out", str(tmp_path / "out"), "--scale", "big"], "(none), found 'big'"),
+        (
+            ["--out", str(tmp_path / "out"), "--address", "127.0.0.1:9", "--minutes", "1"],
+            "expected no --address",
+        ),
     ]:
         assert main(["experiment", str(path), *options]) == 2, options
         message = capsys.readouterr().err
@@ -474,3 +479,51 @@ def test_named_groups_share_slots_and_teacher(tmp_path, capfd):
     assert main(command) == 1
     assert "last.ckpt: belongs to another recipe; choose another --out" in capfd.readouterr().out
     assert (out / "seed1" / "last.ckpt").read_bytes() == before
+
+
+def test_an_examination_that_is_interrupted_goes_on(tmp_path, monkeypatch):
+    """Each batch is counted once, and nothing is left of how it was done."""
+    path = write(
+        tmp_path, SCALES.replace("slots = 8", "slots = 130").replace("steps = 5", "steps = 1")
+    )
+    experiment, count, calls = load(path, tmp_path, "small"), Evaluation._count, []
+    job = Job(experiment.groups[0], experiment, tmp_path, os.getcwd(), torch.get_num_threads())
+    job.folder.mkdir()
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return count(*arguments)
+
+    monkeypatch.setattr(Evaluation, "_count", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_group(job)
+    assert len(list(job.counted.glob("*/*.npz"))) == 2
+    run_group(job)
+    assert len(calls) == 5  # two SINRs of 128 and 2 slots
+    rows = pa.parquet.read_table(job.folder / "result.parquet").to_pylist()
+    assert {r["slots"] for r in rows} == {130} and not job.counted.exists()
+
+
+def test_a_queue_takes_its_next_step_until_all_is_done(tmp_path, capsys):
+    """Each run ends at its time limit with its state saved, in training and in examination; a group
+    that fails stops no other.
+    """
+    text = SCALES.replace("slots = 8", "slots = 130")
+    lost = '[[group]]\nname = "lost"\nlr = 1e30\nmembers = [["tiny", "scratch"]]\n[scale.small]'
+    text = text.replace("[scale.small]", lost).replace('["b", "a"]', '["b", "lost", "a"]')
+    path, out = write(tmp_path, text), tmp_path / "out"
+    command = ["experiment", str(path), "--scale", "small", "--out", str(out), "--gpus", "0"]
+    steps, said = [], []
+    while not said or "the next step" in said[-1]:
+        returned = main([*command, "--minutes", "0.0001"])
+        said.append(capsys.readouterr().out)
+        if (out / "b" / "last.ckpt").exists():
+            steps.append(torch.load(out / "b" / "last.ckpt", weights_only=True)["step"])
+        assert len(said) < 30
+    assert steps[:5] == [1, 2, 3, 4, 5] and len(said) > 15
+    assert returned == 1 and "2 of 3 groups" in said[-1]
+    assert "not finite" in (out / "lost" / "failed.txt").read_text()
+    rows = pa.parquet.read_table(out / "results.parquet").to_pylist()
+    assert {(r["group"], r["slots"]) for r in rows} == {("b", 130), ("a", 130), ("", 130)}

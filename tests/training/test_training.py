@@ -622,6 +622,7 @@ def test_mistakes_in_options_get_one_line(capsys):
         (["evaluate", "m.pt", "--out", "o", "--slots", "x"], "expected a whole number, found 'x'"),
         (["evaluate", "m.pt", "--out", "o", "--threads", "0"], "--threads: expected 1 or more"),
         (["export", "m.ckpt", "o", "--settle", "1"], "--settle: expected 2 or more"),
+        (["experiment", "e.toml", "--out", "o", "--minutes", "0"], "--minutes: expected more than"),
         (["quantise", "m", "o", "--recipe", "r", "--steps", "1"], "--steps: expected 2"),
         (["experiment", "s", "--out", "o", "--cpus", "0"], "--cpus: expected 1 or more, found 0"),
         (["experiment", "s", "--out", "o", "--gpus", "2"], "--gpus: expected 1.0 or less, found 2"),

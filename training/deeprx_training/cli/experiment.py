@@ -60,6 +60,12 @@ def configure(parser) -> None:
     add_cache(parser)
     add("--scale", default="", metavar="NAME", help="one of the file's, where it has scales")
     add(
+        "--minutes",
+        type=value(number(0, above=True)),
+        help="the next step of a queue: the groups one after another in this process, without Ray, "
+        "for so many minutes; the same command takes the step after that",
+    )
+    add(
         "--cpus",
         type=value(whole(1)),
         metavar="N",
@@ -84,15 +90,24 @@ def run(arguments) -> int:
     from ..experiments.cluster import Means
     from ..experiments.cluster import run as run_experiment
     from ..experiments.file import load
+    from ..experiments.queue import run_step
 
     a = arguments
+    if a.minutes and a.address:
+        raise ValueError("--minutes: one process does it, expected no --address")
     experiment = load(a.experiment, a.out, a.scale)
-    means = Means(a.address, a.cpus, a.gpus, a.cache, a.compile)
+    means, more = Means(a.address, a.cpus, a.gpus, a.cache, a.compile), False
     try:
-        failed = run_experiment(experiment, a.out, means)
+        if a.minutes:
+            failed, more = run_step(experiment, a.out, means, 60 * a.minutes)
+        else:
+            failed = run_experiment(experiment, a.out, means)
     except KeyboardInterrupt:
         print(f"{a.out}: stopped; the same command goes on from there", file=sys.stderr)
         return 130
+    if more:
+        print(f"{a.out}: {a.minutes:g} minutes are over; the same command takes the next step")
+        return 0
     groups = len(experiment.groups)
     done = groups - len(failed)
     print(f"{a.out}: results.csv, results.parquet of {done} of {groups} groups")

@@ -18,10 +18,8 @@ from types import ModuleType
 
 from deeprx_common.terminal import make_console, progress_bar
 
-from ..files import TrainingError
-from ..teaching import recipe as recipes
 from .file import Experiment, ExperimentError
-from .group import Job, run_group
+from .group import FAILED, Job, explained, run_group
 from .table import gather, is_finished
 
 
@@ -135,7 +133,7 @@ def _shares(ray: ModuleType, means: Means, groups: int) -> tuple[int, float]:
 
 
 class _Queue:
-    """Jobs on Ray, teachers first. groups: of the experiment, those that are finished included."""
+    """Jobs on Ray, in order. groups: of the experiment, those that are finished included."""
 
     def __init__(self, ray: ModuleType, jobs: list[Job], groups: int):
         self.ray, self.groups = ray, groups
@@ -186,17 +184,14 @@ class _Queue:
         failed.txt of its folder.
         """
         job, exceptions = self.jobs[name], self.ray.exceptions
-        failure = job.folder / "failed.txt"
+        failure = job.folder / FAILED
         failure.unlink(missing_ok=True)
         try:
             self.ray.get(ref)
             return f"finished {name}"
         except exceptions.RayTaskError as error:
             failure.write_text(f"{error}\n")
-            why = (str(error.cause).strip() or type(error.cause).__name__).splitlines()[0]
-            expected = (recipes.RecipeError, TrainingError, ExperimentError, OSError)
-            if not isinstance(error.cause, expected):
-                why = f"{type(error.cause).__name__}: {why}"
+            why = explained(error.cause)
         except exceptions.RayError as error:
             failure.write_text(f"{error}\n")
             memory = isinstance(error, exceptions.OutOfMemoryError)

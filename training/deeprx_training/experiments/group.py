@@ -4,10 +4,14 @@
 DIR/GROUP/ holds the group's recipe.toml, its training run and, once it is counted, its table.
 """
 
+import hashlib
 import json
+import math
 import os
+import shutil
 import socket
 import sys
+import time
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +24,7 @@ from deeprx_common.files import replacing
 from ..data import seeds
 from ..data.channels import EVALUATION_CHANNELS, TRAINING_CHANNELS
 from ..evaluation.evaluate import PERFECT, Counted, Evaluation, evaluation_conditions
+from ..files import TrainingError
 from ..receivers.flop import flop_per_slot
 from ..receivers.nets import count_parameters
 from ..reference import Reference
@@ -31,11 +36,13 @@ from ..teaching.train import Trainer
 from .file import Examination, Experiment, ExperimentError, Group
 from .table import ber_rows, write_block_errors, write_group
 
+FAILED = "failed.txt"  # of a group's folder: what Python said
+
 
 @dataclass(frozen=True)
 class Job:
     """A group and what its process has. cwd: that files are named relative to; gpu: share of one, 0
-    for none.
+    for none; end: of its time, by time.monotonic().
     """
 
     group: Group
@@ -46,10 +53,16 @@ class Job:
     gpu: float = 0.0
     cache: Path | None = None
     compile: bool = False
+    end: float = math.inf
 
     @property
     def folder(self) -> Path:
         return self.out / self.group.name
+
+    @property
+    def counted(self) -> Path:
+        """Where an examination that is not finished keeps what it has counted."""
+        return self.folder / "counted"
 
     @property
     def device(self) -> str:
@@ -57,7 +70,7 @@ class Job:
 
 
 def run_group(job: Job, _teacher_is_ready=None) -> None:
-    """A Ray task. Ctrl-C saves the state of the training and raises KeyboardInterrupt."""
+    """A Ray task. Ctrl-C and the end of its time save its state and raise KeyboardInterrupt."""
     torch.set_num_threads(job.threads)
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # not a pool for each process
     try:
@@ -81,7 +94,7 @@ def _train(job: Job) -> None:
         Path(temporary).write_text(job.group.recipe)
     trainer = Trainer(recipes.load(path), job.folder, job.device, job.compile, job.cache)
     trainer.resume()
-    if not trainer.fit():
+    if not trainer.fit(max_seconds=job.end - time.monotonic()):
         raise KeyboardInterrupt
 
 
@@ -96,6 +109,7 @@ def _examine(job: Job) -> None:
             else:
                 rows += ber_rows(facts, counted, examination, domain)
     write_group(job.folder, job.experiment, job.group, rows)
+    shutil.rmtree(job.counted, ignore_errors=True)
 
 
 def _receivers(job: Job) -> tuple[dict[str, nn.Module], dict[str, dict]]:
@@ -159,6 +173,8 @@ def _count(job: Job, examination: Examination, domain: str, nets: dict) -> Count
     if examination.set == "validation":
         channels, seed = TRAINING_CHANNELS, seeds.VALIDATION
     share_classical(nets.values())
+    kept = job.counted / hashlib.sha256(repr((examination, domain)).encode()).hexdigest()[:16]
+    known = len(list(kept.glob("*.npz")))
     conditions = evaluation_conditions(
         domain,
         channels=channels,
@@ -175,6 +191,21 @@ def _count(job: Job, examination: Examination, domain: str, nets: dict) -> Count
         job.device,
         tuple(Fraction(r) for r in examination.rates),
         ideals=(PERFECT,),
+        kept=kept,
     )
-    run.run()
+
+    def in_time(_slots: int) -> None:
+        nonlocal known
+        known -= 1
+        if known < 0 and time.monotonic() > job.end:  # a batch more, however short the time
+            raise KeyboardInterrupt
+
+    run.run(in_time)
     return run.counted()
+
+
+def explained(error: BaseException) -> str:
+    """One line about why a group failed."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    expected = (recipes.RecipeError, TrainingError, ExperimentError, OSError)
+    return line if isinstance(error, expected) else f"{type(error).__name__}: {line}"
