@@ -21,6 +21,7 @@ from deeprx_training.cli import main
 from deeprx_training.evaluation.evaluate import Evaluation
 from deeprx_training.experiments.file import ExperimentError, load
 from deeprx_training.experiments.group import Job, run_group
+from deeprx_training.experiments.table import gather
 
 ROOT = Path(__file__).parents[2]
 RECIPE = """
@@ -527,3 +528,24 @@ def test_a_queue_takes_its_next_step_until_all_is_done(tmp_path, capsys):
     assert "not finite" in (out / "lost" / "failed.txt").read_text()
     rows = pa.parquet.read_table(out / "results.parquet").to_pylist()
     assert {(r["group"], r["slots"]) for r in rows} == {("b", 130), ("a", 130), ("", 130)}
+
+
+def test_the_case_study_runs_at_the_scale_of_a_minute(tmp_path, monkeypatch):
+    """Students of the published form beside their teacher, on slots wider than they trained on."""
+    monkeypatch.chdir(ROOT)
+    experiment = load("training/experiments/deeprx.toml", tmp_path, "minute")
+    assert experiment.n_prb == 8
+    for group in experiment.groups:
+        (tmp_path / group.name).mkdir()
+        run_group(Job(group, experiment, tmp_path, str(ROOT), torch.get_num_threads()))
+    gather(experiment, tmp_path)
+    rows = pa.parquet.read_table(tmp_path / "results.parquet").to_pylist()
+    kinds = {(r["receiver"], r["kind"], r["temperature"]) for r in rows}
+    assert {
+        ("eighth-scratch", "scratch", None),
+        ("eighth-T1", "distilled", 1.0),
+        ("eighth-T4", "distilled", 4.0),
+        ("models/deeprx-teacher.pt", "teacher", None),
+    } < kinds
+    assert {r["params"] for r in rows if r["kind"] in ("scratch", "distilled")} == {27_768}
+    assert {r["sinr_db"] for r in rows} == {3.0 * i for i in range(11)}
