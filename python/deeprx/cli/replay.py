@@ -2,10 +2,10 @@
 """deeprx replay: receivers side by side on the slots of a SigMF recording."""
 
 from deeprx_common.checks import check_range
+from deeprx_common.shipped import CLASSICAL
 from deeprx_common.slot import SlotConfig
 
 from ..measure.flowgraph import CLUSTER_SLOTS
-from ..measure.pusch_replay import CLASSICAL
 from ..measure.replay import ExpectedSlots, Replay
 from ..models.file import read_model_file
 from ..recording.recording import Recording, SentSlots
