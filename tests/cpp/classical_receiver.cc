@@ -430,6 +430,24 @@ BOOST_AUTO_TEST_CASE(nothing_received_is_nothing_known)
         }
 }
 
+BOOST_AUTO_TEST_CASE(an_estimate_alone_is_that_of_receiving)
+{
+    for (const kind k : kinds) {
+        const shape& s = shapes[7];
+        classical_receiver receives(s.layout, s.n_rx, k), estimates(s.layout, s.n_rx, k);
+        drawn_slot slot(s.layout, s.n_rx, 1);
+        slot.receive(slot.fading(2, 0.002, 0.001), 0.1);
+        slot.llrs(receives);
+        estimates.estimate(reinterpret_cast<const float*>(slot.grid.data()),
+                           reinterpret_cast<const float*>(slot.pilots.data()));
+        BOOST_TEST(slot.error(estimates) == slot.error(receives), name(k));
+        float one[4], other[4];
+        receives.copy_noise(one);
+        estimates.copy_noise(other);
+        BOOST_TEST(std::equal(one, one + s.n_rx, other), name(k));
+    }
+}
+
 BOOST_AUTO_TEST_CASE(what_is_no_number_gives_none)
 {
     for (const kind k : kinds) {

@@ -126,8 +126,8 @@ classical_receiver::classical_receiver(const pilot_layout& layout,
 
 void classical_receiver::receive(const float* grid, const float* pilots, float* llr)
 {
-    d_estimator->update(grid, pilots);
-    const channel_estimate& estimate = d_estimator->estimate;
+    estimate(grid, pilots);
+    const channel_estimate& channel = d_estimator->estimate;
     if (d_job.zero_forcing)
         copy_noise(d_job.noise);
     else
@@ -142,16 +142,16 @@ void classical_receiver::receive(const float* grid, const float* pilots, float* 
                 std::fill_n(d_job.llr[layer], n_sc * d_job.llr_stride, 0.0f);
             continue;
         }
-        const auto [before, after, weight] = estimate.between(symbol);
+        const auto [before, after, weight] = channel.between(symbol);
         d_job.weight = weight;
         for (int antenna = 0; antenna < d_n_rx; antenna++) {
             d_job.received[antenna] = grid + 2 * (antenna * n_symbols + symbol) * n_sc;
-            const auto back = std::conj(estimate.turn(antenna, symbol));
+            const auto back = std::conj(channel.turn(antenna, symbol));
             d_job.turn[antenna][0] = back.real();
             d_job.turn[antenna][1] = back.imag();
             for (int layer = 0; layer < d_job.n_layers; layer++) {
-                d_job.before[layer][antenna] = estimate.plane(layer, antenna, before);
-                d_job.after[layer][antenna] = estimate.plane(layer, antenna, after);
+                d_job.before[layer][antenna] = channel.plane(layer, antenna, before);
+                d_job.after[layer][antenna] = channel.plane(layer, antenna, after);
             }
         }
         d_kernel.equalise(d_job);
@@ -197,16 +197,16 @@ void classical_receiver::invert_covariance()
 
 void classical_receiver::copy_channel(float* to) const
 {
-    const channel_estimate& estimate = d_estimator->estimate;
+    const channel_estimate& channel = d_estimator->estimate;
     for (int layer = 0; layer < d_job.n_layers; layer++)
         for (int antenna = 0; antenna < d_n_rx; antenna++)
             for (int symbol = 0; symbol < d_layout.n_symbols; symbol++) {
-                const auto [before, after, weight] = estimate.between(symbol);
-                const float* a = estimate.plane(layer, antenna, before);
-                const float* b = estimate.plane(layer, antenna, after);
-                const auto turn = estimate.turn(antenna, symbol);
+                const auto [before, after, weight] = channel.between(symbol);
+                const float* a = channel.plane(layer, antenna, before);
+                const float* b = channel.plane(layer, antenna, after);
+                const auto turn = channel.turn(antenna, symbol);
                 for (int k = 0; k < d_layout.n_subcarriers; k++, to += 2) {
-                    const int im = k + estimate.stride();
+                    const int im = k + channel.stride();
                     const auto h =
                         turn * std::complex<float>((1 - weight) * a[k] + weight * b[k],
                                                    (1 - weight) * a[im] + weight * b[im]);

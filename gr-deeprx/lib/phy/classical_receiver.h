@@ -49,6 +49,9 @@ public:
      */
     void receive(const float* grid, const float* pilots, float* llr);
 
+    //! Its first half: the channel and the noise alone, of \p grid and \p pilots as above.
+    void estimate(const float* grid, const float* pilots) { d_estimator->update(grid, pilots); }
+
     //! Of the last slot, float32 [n_layers][n_rx][n_symbols][n_subcarriers][2].
     void copy_channel(float* to) const;
     //! Of the last slot: power of noise and interference in a data RE of each antenna, [n_rx].
