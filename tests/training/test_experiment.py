@@ -549,3 +549,5 @@ def test_the_case_study_runs_at_the_scale_of_a_minute(tmp_path, monkeypatch):
     } < kinds
     assert {r["params"] for r in rows if r["kind"] in ("scratch", "distilled")} == {27_768}
     assert {r["sinr_db"] for r in rows} == {3.0 * i for i in range(11)}
+    drawn = {(r["train_slots"], r["train_resource_elements"]) for r in rows if r["temperature"]}
+    assert drawn == {(16, 16 * 14 * 72)}

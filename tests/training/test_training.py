@@ -171,6 +171,7 @@ def test_what_a_run_leaves(tmp_path):
     record = json.loads((out / "run.json").read_text())
     assert record["schema"] == "deeprx.training/1" and record["step"] == 9
     assert record["wall_s"] > before["wall_s"] > 0 and record["slots"] == 36
+    assert record["resource_elements"] == 36 * 14 * 312
     phases = record["phases"]
     assert phases["forward"]["slots"] == phases["backward"]["slots"] == 36
     assert phases["teacher"]["slots"] == 4 * 6 and phases["data"]["slots"] >= 36  # 6 = 60 % of 9

@@ -160,6 +160,8 @@ def _spent(path: Path, shared: bool) -> dict:
     energy = record["energy_j"]
     joules = None if shared else energy["joules"]
     return {
+        "train_slots": record["slots"],
+        "train_resource_elements": record["resource_elements"],
         "train_s": record["wall_s"],
         "train_flop": float(sum(p["flop"] for p in record["phases"].values())),
         "train_j": joules,

@@ -15,6 +15,7 @@ from lightning_fabric import Fabric
 
 from deeprx_common import report
 from deeprx_common.energy import find_meter
+from deeprx_common.slot import N_SYMBOLS
 
 from ..data.channels import slots_of_every_kind
 from ..data.feed import SlotFeed
@@ -117,6 +118,8 @@ class Trainer:
         torchrun do as much each.
         """
         recipe, header = self.recipe, report.new()
+        slots = self.step * recipe.batch * self.fabric.world_size
+        re_per_slot = 12 * N_SYMBOLS * recipe.plan.conditions.n_prb
         return {
             "schema": "deeprx.training/1",
             "host": header["host"],
@@ -130,7 +133,8 @@ class Trainer:
             "members": {m.name: m.net for m in recipe.members},
             "students": [m.name for m in recipe.members if m.lessons],
             "step": self.step,
-            "slots": self.step * recipe.batch * self.fabric.world_size,
+            "slots": slots,
+            "resource_elements": slots * re_per_slot,
             "wall_s": self.wall_s,
             "cached_llr_slots": self.feed.cached_llr_slots,
         } | spent(self.ledger, self.bill)
