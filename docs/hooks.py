@@ -309,7 +309,7 @@ def sigmf_annotation() -> str:
 
 
 def sigmf_slot() -> str:
-    from gnuradio.deeprx.recording.recording import SLOT
+    from deeprx_common.slot import SLOT
 
     return "\n".join(_fields(SLOT))
 
@@ -318,6 +318,12 @@ def replayed_pusch() -> str:
     from gnuradio.deeprx.measure.pusch_replay import BESIDE, RECEIVED
 
     return "\n".join([*_fields(RECEIVED), "", "`beside` has", "", *_fields(BESIDE)])
+
+
+def sigmf_user() -> str:
+    from deeprx_common.slot import USER
+
+    return "\n".join(_fields(USER))
 
 
 PAGES = {
@@ -337,4 +343,5 @@ INSERTS = {
     "sigmf annotation": sigmf_annotation,
     "sigmf slot": sigmf_slot,
     "replayed pusch": replayed_pusch,
+    "sigmf user": sigmf_user,
 }

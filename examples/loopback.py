@@ -15,6 +15,7 @@ from deeprx_common import report_view
 from deeprx_common.terminal import make_console
 
 MODELS = ("baseline-lmmse.pt", "deeprx-realtime-1.pt")
+SLOT = deeprx.SlotConfig(n_prb=26, users=[deeprx.User("16QAM")])
 N_RX = 2
 BURST_SLOTS = 5  # each burst fades on its own: the clusters that intervals are taken over
 
@@ -25,25 +26,27 @@ class Loopback(gr.top_block):
     def __init__(self, snr_db: float, n_slots: int):
         super().__init__("loopback", catch_exceptions=True)
         fading = {"channel": "TDL-A", "delay_spread_s": 100e-9, "doppler_hz": 50.0}
-        self.source = deeprx.slot_source(seed=1, n_slots=n_slots)
-        self.transmitter = deeprx.slot_transmitter()
+        self.source = deeprx.slot_source(seed=1, n_slots=n_slots, slot=SLOT)
+        self.transmitter = deeprx.slot_transmitter(slot=SLOT)
         self.channel = deeprx.tdl_channel(
             profile=fading["channel"],
             n_rx=N_RX,
             delay_spread_s=fading["delay_spread_s"],
             doppler_hz=fading["doppler_hz"],
             snr_db=snr_db,
+            sample_rate=SLOT.sample_rate,
             burst_slots=BURST_SLOTS,
         )
-        self.front_end = deeprx.aligned_front_end(n_rx=N_RX)
+        self.front_end = deeprx.aligned_front_end(n_rx=N_RX, slot=SLOT)
         self.connect(self.source, self.transmitter, self.channel)
         for antenna in range(N_RX):
             self.connect((self.channel, antenna), (self.front_end, antenna))
         self.probes = []
         for model in MODELS:
-            receiver = deeprx.receiver(model, n_rx=N_RX)
+            receiver = deeprx.receiver(model, slot=SLOT, n_rx=N_RX)
             probe = deeprx.slot_probe(
                 seed=1,
+                slot=SLOT,
                 cluster_slots=BURST_SLOTS,
                 conditions=fading | {"snr_db": snr_db, "n_rx": N_RX, "sync": False},
             )

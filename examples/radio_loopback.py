@@ -22,6 +22,7 @@ from deeprx_common import report_view
 from deeprx_common.terminal import make_console
 
 MODELS = ("baseline-lmmse.pt", "deeprx-realtime-1.pt")
+SLOT = deeprx.SlotConfig(n_prb=26, users=[deeprx.User("16QAM")])
 N_RX = 2
 
 
@@ -29,7 +30,7 @@ def device(kind, arguments, n_channels, gain_db):
     """A soapy.sink or soapy.source, tuned."""
     block = kind(arguments.args, "fc32", n_channels, "", "", [""], [""])
     for channel in range(n_channels):
-        block.set_sample_rate(channel, deeprx.SlotConfig().sample_rate)
+        block.set_sample_rate(channel, SLOT.sample_rate)
         block.set_frequency(channel, arguments.freq)
         block.set_gain(channel, gain_db)
     return block
@@ -38,25 +39,31 @@ def device(kind, arguments, n_channels, gain_db):
 class Loopback(gr.top_block):
     def __init__(self, arguments):
         super().__init__("radio loopback", catch_exceptions=True)
-        self.source = deeprx.slot_source(seed=1)
-        self.transmitter = deeprx.slot_transmitter(preamble=True)
-        level = transmit_scale(self.transmitter.config)
+        self.source = deeprx.slot_source(seed=1, slot=SLOT)
+        self.transmitter = deeprx.slot_transmitter(preamble=True, slot=SLOT)
+        level = transmit_scale(SLOT)
         if arguments.args:
             sink = device(soapy.sink, arguments, 1, arguments.tx_gain)
             self.connect(self.source, self.transmitter, blocks.multiply_const_cc(level), sink)
             self.radio = device(soapy.source, arguments, N_RX, arguments.rx_gain)
         else:
             channel = deeprx.tdl_channel(
-                "TDL-E", N_RX, delay_spread_s=30e-9, doppler_hz=5.0, snr_db=30.0, burst_slots=20
+                "TDL-E",
+                N_RX,
+                delay_spread_s=30e-9,
+                doppler_hz=5.0,
+                snr_db=30.0,
+                sample_rate=SLOT.sample_rate,
+                burst_slots=20,
             )
             self.radio = deeprx.radio_impairments(
-                N_RX, frequency_hz=arguments.freq, **asdict(CHEAP_SDR)
+                N_RX, SLOT.sample_rate, frequency_hz=arguments.freq, **asdict(CHEAP_SDR)
             )
             self.connect(self.source, self.transmitter, channel)
             for antenna in range(N_RX):
                 scaled = blocks.multiply_const_cc(level)
                 self.connect((channel, antenna), scaled, (self.radio, antenna))
-        self.front_end = deeprx.sync_front_end(N_RX)
+        self.front_end = deeprx.sync_front_end(N_RX, slot=SLOT)
         for antenna in range(N_RX):  # a direct-conversion receiver's own oscillator comes off
             mean, clean = filter.single_pole_iir_filter_cc(2**-15), blocks.sub_cc()
             self.connect((self.radio, antenna), (clean, 0))
@@ -64,8 +71,10 @@ class Loopback(gr.top_block):
             self.connect(clean, (self.front_end, antenna))
         self.probes = []
         for model in MODELS:
-            receiver = deeprx.receiver(model, n_rx=N_RX)
-            probe = deeprx.slot_probe(cluster_slots=20, conditions={"n_rx": N_RX, "sync": True})
+            receiver = deeprx.receiver(model, slot=SLOT, n_rx=N_RX)
+            probe = deeprx.slot_probe(
+                slot=SLOT, cluster_slots=20, conditions={"n_rx": N_RX, "sync": True}
+            )
             for antenna in range(N_RX):
                 self.connect((self.front_end, antenna), (receiver, antenna))
             self.connect(receiver, probe)

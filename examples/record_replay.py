@@ -17,6 +17,7 @@ from deeprx_common import report_view
 from deeprx_common.terminal import make_console
 
 MODELS = ("baseline-lmmse.pt", "deeprx-realtime-1.pt")
+SLOT = deeprx.SlotConfig(n_prb=26, users=[deeprx.User("16QAM")])
 N_RX = 2
 BURST_SLOTS = 5  # each burst fades on its own: the clusters that intervals are taken over
 FADING = {"channel": "TDL-A", "delay_spread_s": 100e-9, "doppler_hz": 50.0, "snr_db": 12.0}
@@ -27,19 +28,21 @@ class Record(gr.top_block):
 
     def __init__(self, path: Path, n_slots: int):
         super().__init__("record", catch_exceptions=True)
-        source = deeprx.slot_source(seed=1, n_slots=n_slots)
-        transmitter = deeprx.slot_transmitter(preamble=True)
+        source = deeprx.slot_source(seed=1, n_slots=n_slots, slot=SLOT)
+        transmitter = deeprx.slot_transmitter(preamble=True, slot=SLOT)
         channel = deeprx.tdl_channel(
             profile=FADING["channel"],
             n_rx=N_RX,
             delay_spread_s=FADING["delay_spread_s"],
             doppler_hz=FADING["doppler_hz"],
             snr_db=FADING["snr_db"],
+            sample_rate=SLOT.sample_rate,
             burst_slots=BURST_SLOTS,
         )
         self.sink = deeprx.recording_sink(
             path,
-            sample_rate=transmitter.config.sample_rate,
+            slot=SLOT,
+            sample_rate=SLOT.sample_rate,
             n_rx=N_RX,
             full_scale=8.0,
             bit_seed=1,
@@ -59,14 +62,15 @@ class Replay(gr.top_block):
         super().__init__("replay", catch_exceptions=True)
         source = deeprx.recording_source(path, n_rx=N_RX)
         sent = source.recording().runs[0].sent
-        self.front_end = deeprx.sync_front_end(n_rx=N_RX)
+        self.front_end = deeprx.sync_front_end(n_rx=N_RX, slot=SLOT)
         for antenna in range(N_RX):
             self.connect((source, antenna), (self.front_end, antenna))
         self.probes = []
         for model in MODELS:
-            receiver = deeprx.receiver(model, n_rx=N_RX)
+            receiver = deeprx.receiver(model, slot=SLOT, n_rx=N_RX)
             probe = deeprx.slot_probe(
                 seed=sent.bit_seed,
+                slot=SLOT,
                 cluster_slots=sent.burst_slots,
                 conditions={**sent.conditions, "n_rx": N_RX, "sync": True},
             )

@@ -26,6 +26,7 @@ from deeprx_common.terminal import make_console
 
 MODELS = ("baseline-lmmse.pt", "deeprx-realtime-1.pt")
 SEED = 1
+SLOT = deeprx.SlotConfig(n_prb=26, users=[deeprx.User("16QAM")])
 N_RX = 2
 BURST_SLOTS = 5  # each burst fades on its own: the clusters that intervals are taken over
 FADING = {"delay_spread_s": 100e-9, "doppler_hz": 50.0}
@@ -40,8 +41,8 @@ QUEUE = 16  # messages on a link: what waits there is latency
 class Transmitter(gr.top_block):
     def __init__(self, arguments):
         super().__init__("transmitter", catch_exceptions=True)
-        self.source = deeprx.slot_source(seed=SEED)
-        self.transmitter = deeprx.slot_transmitter()
+        self.source = deeprx.slot_source(seed=SEED, slot=SLOT)
+        self.transmitter = deeprx.slot_transmitter(slot=SLOT)
         self.sink = zeromq.push_sink(
             gr.sizeof_gr_complex, 1, arguments.transmitted, WAIT_MS, True, QUEUE
         )
@@ -55,7 +56,11 @@ class Channel(gr.top_block):
             gr.sizeof_gr_complex, 1, arguments.transmitted, WAIT_MS, True
         )
         self.channel = deeprx.tdl_channel(
-            n_rx=N_RX, snr_db=arguments.snr, burst_slots=BURST_SLOTS, **FADING
+            n_rx=N_RX,
+            snr_db=arguments.snr,
+            sample_rate=SLOT.sample_rate,
+            burst_slots=BURST_SLOTS,
+            **FADING,
         )
         self.antennas = blocks.streams_to_vector(gr.sizeof_gr_complex, N_RX)
         self.sink = zeromq.push_sink(
@@ -74,15 +79,16 @@ class Receiver(gr.top_block):
             gr.sizeof_gr_complex, N_RX, arguments.received, WAIT_MS, True
         )
         self.antennas = blocks.vector_to_streams(gr.sizeof_gr_complex, N_RX)
-        self.front_end = deeprx.aligned_front_end(n_rx=N_RX)
+        self.front_end = deeprx.aligned_front_end(n_rx=N_RX, slot=SLOT)
         self.connect(self.source, self.antennas)
         for antenna in range(N_RX):
             self.connect((self.antennas, antenna), (self.front_end, antenna))
         self.probes = []
         for k, model in enumerate(MODELS):
-            receiver = deeprx.receiver(model, n_rx=N_RX)
+            receiver = deeprx.receiver(model, slot=SLOT, n_rx=N_RX)
             probe = deeprx.slot_probe(
                 seed=SEED,
+                slot=SLOT,
                 n_slots=arguments.slots,
                 cluster_slots=BURST_SLOTS,
                 every_slots=20,

@@ -20,7 +20,7 @@ from gnuradio import blocks, deeprx, gr, network, pdu
 import deeprx_common.one_line_errors  # noqa: F401  (of packages that this Python lacks)
 from deeprx_common import limits
 from deeprx_common.checks import check_range
-from deeprx_common.pusch import SlotConfig, User
+from deeprx_common.slot import SlotConfig, User
 
 MODEL = "deeprx-realtime-1.pt"
 N_RX = 2
@@ -43,12 +43,12 @@ class SendFile(gr.top_block):
 
         self.source = deeprx.tb_source(SLOT, seed=None)
         self.encoder = deeprx.tb_encoder(SLOT)
-        self.transmitter = deeprx.slot_transmitter()
+        self.transmitter = deeprx.slot_transmitter(slot=SLOT)
         self.channel = deeprx.tdl_channel(
             n_rx=N_RX, snr_db=arguments.sinr, seed=arguments.seed, burst_slots=BURST_SLOTS
         )
-        self.front_end = deeprx.aligned_front_end(n_rx=N_RX)
-        self.receiver = deeprx.receiver(MODEL, n_rx=N_RX)
+        self.front_end = deeprx.aligned_front_end(n_rx=N_RX, slot=SLOT)
+        self.receiver = deeprx.receiver(MODEL, SLOT, n_rx=N_RX)
         self.decoder = deeprx.tb_decoder(SLOT)
         self.connect(self.source, self.encoder, self.transmitter, self.channel)
         for antenna in range(N_RX):

@@ -14,10 +14,13 @@ from gnuradio import analog, blocks, deeprx, digital, fft, gr
 
 import deeprx_common.one_line_errors  # noqa: F401  (of packages that this Python lacks)
 from deeprx_common import report_view
-from deeprx_common.slot import SlotConfig, constellation, gold
+from deeprx_common.gold import gold
+from deeprx_common.modulation import constellation
 from deeprx_common.terminal import make_console
 
 MODEL = "deeprx-realtime-1.pt"
+# The demultiplexer takes one guard interval for all symbols
+SLOT = deeprx.SlotConfig(n_prb=26, users=[deeprx.User("16QAM")], equal_prefixes=True)
 N_RX = 2
 THRESHOLD = 0.8  # of the synchroniser; at GNU Radio's 0.9 it finds fewer packets below 20 dB
 BURST_SLOTS = 5  # each burst fades on its own: the clusters that intervals are taken over
@@ -28,13 +31,13 @@ LEAD = 14  # samples: triggers jitter by about as much, and FFT windows must beg
 class Packet:
     """What both ends know: carriers, pilots, sync words and header of a packet around a slot."""
 
-    def __init__(self, slot: SlotConfig):
+    def __init__(self, slot: deeprx.SlotConfig):
         self.slot = slot
-        self.prefix = slot.cp_lengths[1]
+        self.prefix = slot.cp_lengths()[0]
         self.header_carriers = [slot.carriers.tolist()]
-        self.carriers = [slot.carriers[~pilots].tolist() for pilots in slot.pilot_mask]
-        self.pilot_carriers = [slot.carriers[pilots].tolist() for pilots in slot.pilot_mask]
-        pilots = zip(slot.pilots(), slot.pilot_mask, strict=True)
+        self.carriers = [slot.carriers[row].tolist() for row in slot.data_mask]
+        self.pilot_carriers = [slot.carriers[row].tolist() for row in slot.pilot_mask()]
+        pilots = zip(slot.pilots()[0], slot.pilot_mask(), strict=True)
         self.pilots = [row[mask].tolist() for row, mask in pilots]
         signs = 1.0 - 2.0 * gold(1, 2 * slot.n_sc).reshape(2, -1)
         signs[0] *= 2**0.5 * (slot.carriers % 2)  # odd carriers: the synchroniser's two halves
@@ -94,11 +97,16 @@ class StockOfdm(gr.top_block):
 
     def __init__(self, snr_db: float, n_slots: int, cfo_hz: float = 1000.0, seed: int = 1):
         super().__init__("stock OFDM", catch_exceptions=True)
-        slot = SlotConfig()
+        slot = SLOT
         packet = Packet(slot)
-        self.source = deeprx.slot_source(seed=seed, n_slots=n_slots)
+        self.source = deeprx.slot_source(seed=seed, n_slots=n_slots, slot=slot)
         self.channel = deeprx.tdl_channel(
-            n_rx=N_RX, snr_db=snr_db, cfo_hz=cfo_hz, burst_slots=BURST_SLOTS, seed=seed
+            n_rx=N_RX,
+            snr_db=snr_db,
+            cfo_hz=cfo_hz,
+            sample_rate=slot.sample_rate,
+            burst_slots=BURST_SLOTS,
+            seed=seed,
         )
         self.connect(self.source, Transmitter(packet), self.channel)
 
@@ -138,7 +146,7 @@ class StockOfdm(gr.top_block):
         self.msg_connect(parser, "header_data", demux, "header_data")
 
         self.receiver = deeprx.receiver(
-            model=deeprx.model_path(MODEL), n_rx=N_RX, len_tag_key="frame_len"
+            model=deeprx.model_path(MODEL), slot=slot, n_rx=N_RX, len_tag_key="frame_len"
         )
         for k, symbols in enumerate(self.antennas_of((demux, 1), slot.fft_size)):
             spectrum = fft.fft_vcc(slot.fft_size, True, [slot.fft_size**-0.5] * slot.fft_size, True)
@@ -146,6 +154,7 @@ class StockOfdm(gr.top_block):
 
         self.probe = deeprx.slot_probe(
             seed=seed,
+            slot=slot,
             cluster_slots=BURST_SLOTS,
             len_tag_key="frame_len",
             conditions={

@@ -19,6 +19,7 @@ from deeprx_common import report_view
 from deeprx_common.terminal import make_console
 
 LADDER = ["baseline-sure.pt", "deeprx-student.pt", "deeprx-teacher.pt"]
+SLOT = deeprx.SlotConfig(n_prb=26, users=[deeprx.User("16QAM")])
 N_RX = 2
 BURST_SLOTS = 5  # each burst fades on its own: the clusters that intervals are taken over
 FADING = {"delay_spread_s": 100e-9, "doppler_hz": 300.0}
@@ -36,17 +37,22 @@ class Switching(gr.top_block):
     def __init__(self, ladder: list[str], n_slots: int, target: float):
         super().__init__("switching", catch_exceptions=True)
         sent = n_slots + TAIL_SLOTS
-        config = deeprx.SlotConfig()
         # The noise stays and the signal moves, so that each slot's SINR is known from its index
         there = np.linspace(*SINR_DB, n_slots // 2)
         sinr_db = np.resize(np.concatenate([there, there[::-1]]), sent)
-        self.source = deeprx.slot_source(seed=1, n_slots=sent)
-        self.transmitter = deeprx.slot_transmitter()
+        self.source = deeprx.slot_source(seed=1, n_slots=sent, slot=SLOT)
+        self.transmitter = deeprx.slot_transmitter(slot=SLOT)
         self.levels = blocks.vector_source_c((10 ** (sinr_db / 20)).tolist())
-        self.hold = blocks.repeat(gr.sizeof_gr_complex, config.n_samples)
+        self.hold = blocks.repeat(gr.sizeof_gr_complex, SLOT.n_samples())
         self.level = blocks.multiply_cc()
-        self.channel = deeprx.tdl_channel(n_rx=N_RX, snr_db=0.0, burst_slots=BURST_SLOTS, **FADING)
-        self.front_end = deeprx.aligned_front_end(n_rx=N_RX)
+        self.channel = deeprx.tdl_channel(
+            n_rx=N_RX,
+            snr_db=0.0,
+            sample_rate=SLOT.sample_rate,
+            burst_slots=BURST_SLOTS,
+            **FADING,
+        )
+        self.front_end = deeprx.aligned_front_end(n_rx=N_RX, slot=SLOT)
         self.connect(self.source, self.transmitter, self.level, self.channel)
         self.connect(self.levels, self.hold, (self.level, 1))
         for antenna in range(N_RX):
@@ -58,13 +64,14 @@ class Switching(gr.top_block):
             ("switched", ladder[-1]),
             (f"always {_name(ladder[-1])}", ladder[-1]),
         ):
-            receiver = deeprx.receiver(model, n_rx=N_RX)
+            receiver = deeprx.receiver(model, slot=SLOT, n_rx=N_RX)
             if name == "switched":
                 self.connect(receiver, self.controller)
                 self.msg_connect(receiver, "stats", self.controller, "stats")
                 self.msg_connect(self.controller, "model", receiver, "model")
             probe = deeprx.slot_probe(
                 seed=1,
+                slot=SLOT,
                 n_slots=n_slots,
                 cluster_slots=BURST_SLOTS,
                 conditions=FADING

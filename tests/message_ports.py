@@ -20,9 +20,10 @@ from gnuradio.deeprx.telemetry.prometheus import Metrics
 from gnuradio.deeprx.telemetry.pubsub import SCHEMA, parse
 from gnuradio.deeprx.telemetry.source import Source
 from rich.console import Console
+from slots import slot_of
 from telemetry_reports import made
 
-from deeprx_common.pusch import SlotConfig, User
+from deeprx_common.slot import SlotConfig, User
 
 SLOT = {"n_prb": 6, "modulation": "QPSK"}
 LINK_SLOT = SlotConfig(n_prb=6, users=(User(mcs=14),))
@@ -40,7 +41,7 @@ class _Clock:
 
 
 def _probe():
-    probe = deeprx.slot_probe(meter="none", every_slots=0, **SLOT)
+    probe = deeprx.slot_probe(meter="none", every_slots=0, slot=slot_of(**SLOT))
     return probe, probe._llrs
 
 
@@ -66,7 +67,7 @@ PORTS: dict[str, Callable] = {
     "link_transmitter.pdus": _link_transmitter,
     "link_transmitter.acks": _link_transmitter,
     "link_receiver.blocks": lambda: _alone(deeprx.link_receiver(LINK_SLOT)),
-    "receiver.model": lambda: _alone(deeprx.receiver("baseline-lmmse", **SLOT)),
+    "receiver.model": lambda: _alone(deeprx.receiver("baseline-lmmse", slot=slot_of(**SLOT))),
 }
 
 

@@ -13,6 +13,7 @@ from gnuradio.deeprx.blocks.tdl import (
     profile_taps,
 )
 from scipy import special, stats
+from slots import slot_of
 
 RATE = 7.68e6
 
@@ -216,8 +217,8 @@ def faded(n_slots, most_items=100_000_000, **channel):
     front_end = deeprx.aligned_front_end(channel["n_rx"])
     top.connect(deeprx.slot_source(1, 0, n_slots), transmitter, tdl)
     if channel.get("sir_db") is not None:
-        other = deeprx.slot_transmitter(cell_id=2)
-        top.connect(deeprx.slot_source(2, 0, n_slots, cell_id=2), other, (tdl, 1))
+        other = deeprx.slot_transmitter(slot=slot_of(dmrs_n_id=2))
+        top.connect(deeprx.slot_source(2, 0, n_slots, slot=slot_of(dmrs_n_id=2)), other, (tdl, 1))
     config = transmitter.config
     sinks = [blocks.vector_sink_c(config.fft_size) for _ in range(channel["n_rx"])]
     for antenna, sink in enumerate(sinks):

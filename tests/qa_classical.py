@@ -15,7 +15,7 @@ from gnuradio.deeprx.deeprx_python import ClassicalReceiver
 from qa_slots import INDEX, VECTORS, slot_of
 
 from deeprx_common.modulation import MODULATIONS, constellation
-from deeprx_common.pusch import SLOTS, SlotConfig, User
+from deeprx_common.slot import SLOTS, SlotConfig, User
 
 BASELINES = {"ls-lmmse": "baseline-lmmse", "sure-lmmse": "baseline-sure"}
 

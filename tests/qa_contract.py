@@ -10,6 +10,7 @@ import pytest
 from gnuradio import deeprx
 from gnuradio.deeprx.models.file import read_model_file
 from golden.make_llrs import FILE, N_RX, SLOTS, llrs
+from slots import slot_of
 
 from deeprx_common.model_schema import WEIGHTS
 from deeprx_common.shipped import shipped_models
@@ -38,11 +39,11 @@ def test_other_slots_are_refused_with_what_it_takes(model):
     assert (about["layers"], about["n_sym"], about["cdm_groups"]) == ([1], [14], [1])
     assert about["n_prb"] == [6, 273] and about["n_dmrs"] == [1, 2]
     if about["kind"] == "baseline":
-        deeprx.Engine(model, n_prb=6, n_rx=N_RX, dmrs=[3])
+        deeprx.Engine(model, n_rx=N_RX, slot=slot_of(n_prb=6, dmrs=[3]))
         return
     assert about["dmrs"] == [[2], [2, 11]]  # trained with these
     with pytest.raises(RuntimeError) as error:
-        deeprx.Engine(model, n_prb=6, n_rx=N_RX, dmrs=[3])
+        deeprx.Engine(model, n_rx=N_RX, slot=slot_of(n_prb=6, dmrs=[3]))
     assert "the model takes DMRS symbols [[2], [2, 11]], the receiver has dmrs=[3]" in str(error)
 
 

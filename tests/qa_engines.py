@@ -12,6 +12,7 @@ import receiver_models as models
 import torch
 from gnuradio import deeprx
 from gnuradio.deeprx import deeprx_python
+from slots import slot_of
 
 torch.set_num_threads(1)
 
@@ -102,7 +103,6 @@ def test_model_may_require_instructions(tmp_path):
     [
         ({"engine": "abacus"}, ["engine must be", "abacus"]),
         ({"max_batch": 0}, ["max_batch must be 1 to 256"]),
-        ({"n_prb": 300}, ["n_prb must be 1 to 273"]),
     ],
 )
 def test_parameter_out_of_range_is_refused(model, parameters, words):
@@ -137,7 +137,7 @@ def test_openvino_gives_the_models_llrs(carrying, n_prb):
     path, module = carrying
     config = deeprx.SlotConfig(n_prb=n_prb)
     y, p = slots(config, 2, 3)
-    engine = deeprx.Engine(path, n_prb=n_prb, max_batch=4, trust=[path])
+    engine = deeprx.Engine(path, max_batch=4, trust=[path], slot=slot_of(n_prb=n_prb))
     assert engine.description.startswith("OpenVINO ")
     assert "float32" in engine.description
     expected = eager(module, y, p, 4)
@@ -178,7 +178,7 @@ def test_engine_can_be_chosen(carrying, model):
         for keywords, engine in [
             ({"engine": "openvino"}, "OpenVINO"),
             ({"engine": "torchscript"}, "TorchScript"),
-            ({"modulation": "QPSK"}, "TorchScript"),
+            ({"slot": slot_of("QPSK")}, "TorchScript"),
             ({"threads": 2}, "TorchScript"),
         ]:
             assert deeprx.Engine(path, trust=trust, **keywords).description.startswith(engine)
@@ -189,7 +189,7 @@ def test_engine_can_be_chosen(carrying, model):
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [
-        ({"modulation": "QPSK"}, ["holds no openvino/bits2.xml"]),
+        ({"slot": slot_of("QPSK")}, ["holds no openvino/bits2.xml"]),
         ({"threads": 2}, ["threads=1"]),
     ],
 )
@@ -267,7 +267,7 @@ def load_damaged(folder, count, seed=1):
             damaged[at] = rng.choice(list(b'0123456789"<>-/ az'))
         file = models.save(module, f"{folder}/m.pt", ir | {XML: bytes(damaged)})
         try:
-            deeprx.Engine(file, n_prb=6)
+            deeprx.Engine(file, slot=slot_of(n_prb=6))
             loaded += 1
         except RuntimeError as error:
             assert "\n" not in str(error), error
@@ -290,7 +290,7 @@ def test_damaged_irs_end_in_one_line(tmp_path):
 @openvino
 def test_openvino_computes_in_the_calling_thread(carrying):
     """So that the CPU time of a receiver is that of its thread."""
-    engine = deeprx.Engine(carrying[0], n_prb=106)
+    engine = deeprx.Engine(carrying[0], slot=slot_of(n_prb=106))
     before = time.process_time()
     counted = engine.time(40)[:, 1].sum()
     assert counted > 0.8 * (time.process_time() - before)

@@ -7,7 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from gnuradio import blocks, deeprx, gr
 from gnuradio.deeprx.blocks.slot_equaliser import equalise
 from gnuradio.grc.core.platform import Platform
 
-from deeprx_common.slot import SlotConfig
+from deeprx_common.slot import SlotConfig, User
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
@@ -30,9 +32,13 @@ HEADLESS = [
     for name in ("loopback", "radio_loopback", "record_replay", "remote", "stock_ofdm", "switching")
 ]
 BLOCKS = {
-    path.name.removesuffix(".block.yml"): yaml.safe_load(path.read_text())
+    block["id"]: block
     for path in sorted((ROOT / "grc").glob("*.block.yml"))
+    for block in [yaml.safe_load(path.read_text())]
 }
+TAKE_A_SLOT = [
+    key for key, block in BLOCKS.items() if "slot" in [p["id"] for p in block["parameters"]]
+]
 
 # Runs a generated flowgraph without a screen until every receiver was reported, then closes the
 # window as a user would.
@@ -123,17 +129,19 @@ class TestBlocks:
 
     @pytest.mark.parametrize("key", BLOCKS)
     def test_every_parameter_reaches_the_block(self, key):
+        templates = BLOCKS[key]["templates"]
+        made = templates.get("make") or templates["var_make"]
         for parameter in BLOCKS[key]["parameters"]:
-            assert re.search(rf"\b{parameter['id']}\b", BLOCKS[key]["templates"]["make"])
+            assert re.search(rf"\b{parameter['id']}\b", made)
 
     @pytest.mark.parametrize(
         ("key", "parameters"),
         [
             ("deeprx_receiver", {"n_rx": "5"}),
-            ("deeprx_receiver", {"n_prb": "3"}),
-            ("deeprx_receiver", {"modulation": "8PSK"}),
-            ("deeprx_slot_source", {"dmrs": "[2, 14]"}),
-            ("deeprx_slot_transmitter", {"dmrs": "[2, 2]"}),
+            ("deeprx_receiver", {"slot": "26"}),
+            ("deeprx_slot_source", {"slot": "None"}),
+            ("deeprx_slot_source", {"layer": "1"}),
+            ("deeprx_slot_transmitter", {"layer": "-1"}),
             ("deeprx_tdl_channel", {"delay_spread_s": "-1"}),
             ("deeprx_slot_probe", {"cluster_slots": "0"}),
             ("deeprx_slot_equaliser", {"every": "0"}),
@@ -142,32 +150,124 @@ class TestBlocks:
     def test_values_out_of_range_are_errors_in_grc(self, platform, key, parameters):
         assert ours(block_of(platform, key, **parameters).iter_error_messages())
 
-    @pytest.mark.parametrize("n_prb", [6, 26, 36, 37, 106, 273])
-    def test_vector_length_is_the_fft_size(self, platform, n_prb):
-        block = block_of(platform, "deeprx_receiver", n_prb=str(n_prb))
-        assert block.sinks[0].vlen == SlotConfig(n_prb=n_prb).fft_size
+    @pytest.mark.parametrize("key", TAKE_A_SLOT)
+    def test_takes_the_default_slot(self, platform, key):
+        """So that blocks work in a flowgraph that has no Slot. A code rate changes no RE."""
+        slot = block_of(platform, key).params["slot"].get_evaluated()
+        assert slot.with_user(mcs=14) == SlotConfig(users=(User(mcs=14),))
+        assert slot.n_bits == SlotConfig().n_bits
 
-    def test_other_resource_blocks_do_not_connect(self, platform):
+    def test_other_slots_do_not_connect(self, platform):
         flowgraph = platform.make_flow_graph()
         front_end = flowgraph.new_block("deeprx_aligned_front_end")
         receiver = flowgraph.new_block("deeprx_receiver")
-        receiver.params["n_prb"].set_value("60")
+        receiver.params["slot"].set_value("deeprx.SlotConfig(n_prb=60)")
         flowgraph.rewrite()
         wire = flowgraph.connect(front_end.sources[0], receiver.sinks[0])
         flowgraph.rewrite()
         flowgraph.validate()
         assert any("size" in text for _, text in wire.iter_error_messages())
 
-    def test_slot_parameters_may_be_variables(self, platform):
-        flowgraph = platform.make_flow_graph()
+
+# What each parameter of Slot says, and the slot that it makes.
+SLOTS = [
+    ({}, SlotConfig()),
+    ({"n_prb": "51", "first_prb": "3"}, SlotConfig(n_prb=51, first_prb=3)),
+    ({"n_symbols": "13"}, SlotConfig(n_symbols=13)),
+    ({"limited_buffer": "1277992"}, SlotConfig(limited_buffer=1277992)),
+    ({"l0": "3", "additional_position": "2"}, SlotConfig(dmrs=(3, 7, 11))),
+    ({"cdm_groups": "2"}, SlotConfig(cdm_groups=2)),
+    ({"dmrs_n_id": "7", "n_scid": "1"}, SlotConfig(dmrs_n_id=7, n_scid=1)),
+    (
+        {"modulation": "64QAM", "code_rate": "0.5", "rnti": "0x4601", "n_id": "3", "port": "1"},
+        SlotConfig(users=(User("64QAM", code_rate=0.5, rnti=0x4601, n_id=3, port=1),)),
+    ),
+    ({"mcs": "20", "mcs_table": "2"}, SlotConfig(users=(User(mcs=20, mcs_table=2),))),
+    (
+        {
+            "users": "2", "mcs": "5", "mcs_2": "7", "mcs_table_2": "3", "rnti_2": "9",
+            "n_id_2": "4",
+        },
+        SlotConfig(users=(User(mcs=5), User(mcs=7, mcs_table=3, rnti=9, n_id=4, port=1))),
+    ),
+    (
+        {
+            "users": "2", "cdm_groups": "2", "port_2": "2", "modulation_2": "QPSK",
+            "code_rate_2": "0.3",
+        },
+        SlotConfig(cdm_groups=2, users=(User(), User("QPSK", code_rate=0.3, rnti=2, port=2))),
+    ),
+    (
+        {"carrier_prb": "51", "scs_khz": "30", "fft_size": "768"},
+        SlotConfig(carrier_prb=51, scs_khz=30, fft_size=768),
+    ),
+    (
+        {"equal_prefixes": "True", "phase_compensation_hz": "3.5e9", "slot_number": "None"},
+        SlotConfig(equal_prefixes=True, phase_compensation_hz=3.5e9, slot_number=None),
+    ),
+]  # fmt: skip
+
+
+def flowgraph_of(platform, variables=None, **parameters):
+    """A flowgraph with a Slot and a Slot Receiver that takes it, and both blocks."""
+    flowgraph = platform.make_flow_graph()
+    slot = flowgraph.new_block("variable_deeprx_slot")
+    for name, value in {"id": "slot", **parameters}.items():
+        slot.params[name].set_value(value)
+    for name, value in (variables or {}).items():
         variable = flowgraph.new_block("variable")
-        variable.params["id"].set_value("modulation")
-        variable.params["value"].set_value('"64QAM"')
-        source = flowgraph.new_block("deeprx_slot_source")
-        source.params["modulation"].set_value("modulation")
-        flowgraph.rewrite()
-        assert source.params["modulation"].get_evaluated() == "64QAM"
-        assert "modulation=modulation," in source.templates.render("make")
+        variable.params["id"].set_value(name)
+        variable.params["value"].set_value(value)
+    receiver = flowgraph.new_block("deeprx_receiver")
+    for name, value in {"id": "receiver", "slot": "slot"}.items():
+        receiver.params[name].set_value(value)
+    flowgraph.rewrite()
+    flowgraph.rewrite()  # as Companion does: variables are known after the first
+    flowgraph.validate()
+    return flowgraph, slot, receiver
+
+
+class TestSlot:
+    @pytest.mark.parametrize(("parameters", "expected"), SLOTS)
+    def test_its_parameters_make_the_slot(self, platform, parameters, expected):
+        flowgraph, slot, receiver = flowgraph_of(platform, **parameters)
+        assert ours(slot.iter_error_messages()) == ours(receiver.iter_error_messages()) == []
+        assert flowgraph.namespace["slot"] == expected
+        generated = {"deeprx": deeprx, "self": SimpleNamespace()}
+        exec(slot.get_var_make(), generated)  # as in the flowgraph that grcc writes
+        assert generated["slot"] == generated["self"].slot == expected
+        assert receiver.sinks[0].vlen == expected.fft_size
+        outputs = [port for port in receiver.sources if port.domain == "stream"]
+        assert len(outputs) == expected.n_layers
+        assert "slot=slot," in receiver.templates.render("make")
+
+    @pytest.mark.parametrize(
+        ("parameters", "says"),
+        [
+            ({"n_prb": "300"}, "n_prb must be"),
+            ({"n_prb": "20", "first_prb": "10", "carrier_prb": "25"}, "inside its carrier of 25"),
+            ({"n_prb": '"26"'}, "a whole number"),
+            ({"l0": "3", "additional_position": "3"}, "additional position 3 needs l0 = 2"),
+            ({"mcs": "31"}, "mcs of table 1 must be 0 to 28"),
+            ({"users": "2", "port_2": "2"}, "DMRS ports"),
+            ({"scs_khz": "120"}, "scs_khz must be"),
+        ],
+    )
+    def test_what_is_no_slot_is_an_error_that_says_why(self, platform, parameters, says):
+        _, slot, receiver = flowgraph_of(platform, **parameters)
+        assert any(says in text for text in ours(slot.iter_error_messages()))
+        assert ours(receiver.iter_error_messages())
+
+    @pytest.mark.parametrize("name", [f.name for f in fields(SlotConfig)])
+    def test_a_variable_may_have_the_name_of_any_of_its_values(self, platform, name):
+        flowgraph, *blocks = flowgraph_of(platform, variables={name: f"slot.{name}"})
+        assert [ours(block.iter_error_messages()) for block in blocks] == [[], []]
+        assert flowgraph.namespace[name] == getattr(SlotConfig(), name)
+
+    def test_its_parameters_may_be_variables(self, platform):
+        variables = {"width": "52", "kind": '"QPSK"'}
+        flowgraph, *_ = flowgraph_of(platform, variables, n_prb="width", modulation="kind")
+        assert flowgraph.namespace["slot"] == SlotConfig(n_prb=52, users=(User("QPSK"),))
 
 
 class TestExamples:
@@ -248,6 +348,7 @@ SHOWS = {
     "replay": "DeepRx, replay",
     "synchronised": "DeepRx, synchronised",
     "stock_ofdm": "Stock OFDM blocks",
+    "send_file": "DeepRx, send a file",
     "switching": "DeepRx, switching",
     "radio_software": "DeepRx, radio without hardware",
     "radio_loopback_soapy": None,
@@ -344,22 +445,22 @@ class TestSlotEqualiser:
         sent = config.grid(config.bits(1, 0))
         delay = np.exp(-2j * np.pi * 3.3 * config.carriers / config.fft_size)
         received = np.stack([0.5 * delay * sent, 2j * delay * sent])
-        assert np.abs(equalise(received, config.pilots()) - sent).max() < 1e-3
+        assert np.abs(equalise(received, config.pilots()[0]) - sent).max() < 1e-3
 
     def test_takes_one_slot_of_many(self):
-        slot = {"n_prb": 26, "modulation": "QPSK"}
-        config = SlotConfig(**slot)
+        config = SlotConfig(users=(User("QPSK"),))
         top = gr.top_block()
-        source, transmitter = deeprx.slot_source(n_slots=8, **slot), deeprx.slot_transmitter(**slot)
-        front_end = deeprx.aligned_front_end(n_rx=1, **slot)
-        equaliser = deeprx.slot_equaliser(n_rx=1, every=3, **slot)
+        source = deeprx.slot_source(n_slots=8, slot=config)
+        transmitter = deeprx.slot_transmitter(slot=config)
+        front_end = deeprx.aligned_front_end(n_rx=1, slot=config)
+        equaliser = deeprx.slot_equaliser(n_rx=1, every=3, slot=config)
         sink = blocks.vector_sink_c()
         top.connect(source, transmitter, front_end, equaliser, sink)
         top.run()
         tags = [gr.tag_to_python(tag) for tag in sink.tags()]
         assert [t.value for t in tags if t.key == "slot_index"] == [0, 3, 6]
         assert [t.value for t in tags if t.key == "packet_len"] == [config.n_data_re] * 3
-        sent = [config.grid(config.bits(1, k))[~config.pilot_mask] for k in (0, 3, 6)]
+        sent = [config.grid(config.bits(1, k))[config.data_mask] for k in (0, 3, 6)]
         np.testing.assert_allclose(sink.data(), np.concatenate(sent), atol=1e-3)
 
     @pytest.mark.parametrize(

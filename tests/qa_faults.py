@@ -10,9 +10,9 @@ from gnuradio import blocks, deeprx, digital, gr, pdu
 from gnuradio.deeprx.blocks.guarded import SelfKeeping, raise_failure
 from gnuradio.deeprx.blocks.slot_statistics import SlotStatistics
 from gnuradio.deeprx.cli import main
+from slots import slot_of
 
 from deeprx_common.commands import Failure
-from deeprx_common.slot import SlotConfig
 
 SLOT = {"n_prb": 6, "modulation": "QPSK"}
 
@@ -184,9 +184,9 @@ BAD = {
 def test_a_message_that_no_receiver_sends_is_one_line_and_counting_goes_on(
     kind, message, says, capfd
 ):
-    config = SlotConfig(**SLOT)
+    config = slot_of(**SLOT)
     if kind == "probe":
-        block = deeprx.slot_probe(meter="none", every_slots=0, **SLOT)
+        block = deeprx.slot_probe(meter="none", every_slots=0, slot=slot_of(**SLOT))
         handler, counted = block._llrs, lambda: block.report()["points"][0]
     else:
         block = handler = deeprx.receiver_controller(["baseline-lmmse.pt", "baseline-sure.pt"])

@@ -6,6 +6,7 @@ import pmt
 import pytest
 from gnuradio import blocks, deeprx, fft, gr
 from gnuradio.deeprx.deeprx_python import unitary_fft
+from slots import slot_of
 
 from deeprx_common.slot import SlotConfig
 
@@ -34,9 +35,9 @@ def symbols(samples, tags=(), **arguments):
 def slots(n_slots, first_slot=0, **slot):
     """Samples of some slots and their grids."""
     top = gr.top_block()
-    transmitter = deeprx.slot_transmitter(**slot)
+    transmitter = deeprx.slot_transmitter(slot=slot_of(**slot))
     sink = blocks.vector_sink_c()
-    top.connect(deeprx.slot_source(1, first_slot, n_slots, **slot), transmitter, sink)
+    top.connect(deeprx.slot_source(1, first_slot, n_slots, slot=slot_of(**slot)), transmitter, sink)
     top.run()
     config = transmitter.config
     indices = range(first_slot, first_slot + n_slots)
@@ -54,11 +55,21 @@ def indices_of(tags):
 
 @pytest.mark.parametrize(
     "slot",
-    [{}, {"n_prb": 6, "dmrs": (3,)}, {"cp_extension": True, "slot_number": None}, {"n_prb": 106}],
+    [
+        {},
+        {"n_prb": 6, "dmrs": (3,)},
+        {"equal_prefixes": True, "slot_number": None},
+        {"n_prb": 106},
+        {"n_prb": 20, "first_prb": 5, "carrier_prb": 51, "scs_khz": 30, "fft_size": 768},
+        {"dmrs": (2, 7, 11), "cdm_groups": 2, "phase_compensation_hz": 2e9 + 1e3},
+        {"scs_khz": 30, "phase_compensation_hz": 3.5e9 + 1e3, "slot_number": None},
+    ],
 )
 def test_ideal_channel_returns_the_transmitted_grid(slot):
     samples, grids = slots(4, first_slot=20, **slot)
-    received, tags, front_end = symbols([samples, 2j * samples], first_slot=20, **slot)
+    received, tags, front_end = symbols(
+        [samples, 2j * samples], first_slot=20, slot=slot_of(**slot)
+    )
     config = front_end.config
     carriers = config.fft_size // 2 + config.carriers
     wanted = grids.reshape(-1, config.n_sc)
@@ -84,7 +95,7 @@ def test_window_offset_leaves_a_linear_phase(offset):
 
 def test_index_tags_number_the_slots_and_show_lost_samples():
     samples, grids = slots(4)
-    n = SlotConfig().n_samples
+    n = SlotConfig().n_samples()
     lost = np.delete(samples, slice(n + 100, n + 1100))  # within slot 1
     tags = [index_tag(0, 70), index_tag(n, 71), index_tag(2 * n - 1000, 72)]
     received, tags, front_end = symbols([lost], tags)
@@ -97,7 +108,7 @@ def test_index_tags_number_the_slots_and_show_lost_samples():
 
 def test_other_tags_stay_on_their_symbol():
     samples, _ = slots(2)
-    tag = index_tag(SlotConfig().n_samples + 548 * 3 + 40, 0)
+    tag = index_tag(SlotConfig().n_samples() + 548 * 3 + 40, 0)
     tag.key = pmt.intern("rx_freq")
     _, tags, _ = symbols([samples], [tag])
     assert [t.offset for t in tags if pmt.symbol_to_string(t.key) == "rx_freq"] == [14 + 3]

@@ -25,8 +25,8 @@ from gnuradio.deeprx.recording.recording import Recording
 from gnuradio.deeprx.recording.writer import RecordingWriter
 
 from deeprx_common import report
-from deeprx_common.pusch import SlotConfig, User, dmrs_symbols
 from deeprx_common.shipped import CLASSICAL
+from deeprx_common.slot import SlotConfig, User, dmrs_symbols
 
 GOLDEN = Path(__file__).parent / "golden"
 DUMP, LOG = GOLDEN / "gnb_capture.bin", GOLDEN / "gnb_capture.log"

@@ -94,7 +94,7 @@ def six_prb(folder, n_slots, **parameters):
     model = models.save(module, Path(folder) / "six.pt")
     tags = qa_receiver.slot_tags(n_slots)
     flowgraph = qa_receiver.Flowgraph(
-        model, symbols, tags, n_prb=6, max_batch=4, max_latency_ms=0, **parameters
+        model, symbols, tags, slot=config, max_batch=4, max_latency_ms=0, **parameters
     )
     return flowgraph, qa_receiver.eager_llrs(config, module, symbols), config
 

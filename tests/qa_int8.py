@@ -15,6 +15,7 @@ import torch
 from gnuradio import deeprx
 from gnuradio.deeprx import deeprx_python
 from needs import needs
+from slots import slot_of
 
 ROOT = Path(__file__).parents[1]
 TRAIN = ROOT / ".venv-training" / "bin" / "deeprx-train"
@@ -82,13 +83,15 @@ def test_quantised_file_in_both_engines(tmp_path):
     assert about["training"]["quantisation"]["calibration_slots"] == 32
 
     slots = np.load(tmp_path / "slots.npz")
-    config = deeprx.SlotConfig(modulation="16QAM")
+    config = slot_of(modulation="16QAM")
     p = np.ascontiguousarray(config.pilots()).view(np.float32).reshape(1, 1, 14, -1, 2)
     p = p.repeat(len(slots["y"]), 0)
     engines = ["torchscript"] + ["openvino"] * (len(deeprx_python.engines()) > 1)
     for name in engines:
-        engine = deeprx.Engine(str(path), modulation="16QAM", max_batch=len(p), engine=name)
+        engine = deeprx.Engine(
+            str(path), max_batch=len(p), engine=name, slot=slot_of(modulation="16QAM")
+        )
         assert "int8" in engine.description
-        llr = engine.infer(slots["y"], p)[:, 0, ~config.pilot_mask].reshape(len(p), -1)
+        llr = engine.infer(slots["y"], p)[:, 0, config.data_mask].reshape(len(p), -1)
         error = np.sqrt(np.mean((llr - slots["llr"]) ** 2) / np.mean(slots["llr"] ** 2))
         assert error < slots["allowed"]

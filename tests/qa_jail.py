@@ -21,6 +21,7 @@ from gnuradio.deeprx.cli import main
 from gnuradio.deeprx.cli.options import add_options
 from gnuradio.deeprx.models.file import read_model_file
 from hostile.files import FILES
+from slots import slot_of
 
 from deeprx_common.options import Parser
 from deeprx_common.trusted import hash_of
@@ -134,7 +135,10 @@ def test_a_program_that_would_run_without_a_jail_needs_trust(command, stranger, 
 def test_a_file_is_opened_once(jailed, stranger, tmp_path):
     """Hash, verdict and load are of the same bytes."""
     trust = [] if jailed else [hash_of(stranger)]
-    program = f"from gnuradio import deeprx\ndeeprx.Engine({stranger!r}, n_prb=6, trust={trust})"
+    program = (
+        "from gnuradio import deeprx\n"
+        f"deeprx.Engine({stranger!r}, trust={trust}, slot=deeprx.SlotConfig(n_prb=6))"
+    )
     log = tmp_path / "log"
     subprocess.run(
         ["strace", "-f", "--trace=open,openat,openat2", "-o", log, sys.executable, "-c", program],
@@ -144,7 +148,7 @@ def test_a_file_is_opened_once(jailed, stranger, tmp_path):
 
 
 def test_trust_is_what_a_file_held_when_the_block_was_made(stranger, tmp_path):
-    receiver = deeprx.receiver("baseline-lmmse", n_prb=6, trust=[stranger])
+    receiver = deeprx.receiver("baseline-lmmse", trust=[stranger], slot=slot_of(n_prb=6))
     shutil.copy(models.save(models.Echo(), tmp_path / "other.pt"), stranger)
     top, answers = gr.top_block(), blocks.message_debug()
     size = receiver.input_signature().sizeof_stream_item(0)
@@ -266,7 +270,8 @@ def test_it_ends_with_its_receiver(busy, tmp_path, stranger):
     FILES["load_endless"](str(file), tmp_path / "written")
     program = (
         "import sys, time\nfrom gnuradio import deeprx\n"
-        f"engine = deeprx.Engine({str(file) if busy else stranger!r}, n_prb=6)\ntime.sleep(60)"
+        "slot = deeprx.SlotConfig(n_prb=6)\n"
+        f"engine = deeprx.Engine({str(file) if busy else stranger!r}, slot)\ntime.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", program])
     try:
@@ -387,7 +392,7 @@ def test_a_jail_that_answers_as_it_likes(misdeed, words, stranger, beside_jail):
         "deeprx_python.set_jail_limits(load_s=2, batch_s=1, most_batch_s=1)\n"
         "y, p = np.ones((1, 2, 14, 72, 2), np.float32), np.ones((1, 1, 14, 72, 2), np.float32)\n"
         "try:\n"
-        f"    engine = deeprx.Engine({stranger!r}, n_prb=6, max_batch=2)\n"
+        f"    engine = deeprx.Engine({stranger!r}, max_batch=2, slot=deeprx.SlotConfig(n_prb=6))\n"
         "    for _ in range(20):\n"
         "        llrs = engine.infer(y, p)\n"
         "    print(llrs.shape[0] * abs(llrs).max() if llrs.any() else 1)\n"
@@ -406,7 +411,7 @@ def test_a_jail_for_a_program_without_standard_streams(closed, stranger, tmp_pat
         "import os, pathlib\n"
         "from gnuradio import deeprx\n"
         f"for stream in {closed}:\n    os.close(stream)\n"
-        f"engine = deeprx.Engine({stranger!r}, n_prb=6)\n"
+        f"engine = deeprx.Engine({stranger!r}, slot=deeprx.SlotConfig(n_prb=6))\n"
         f"pathlib.Path({str(said)!r}).write_text(engine.description)\n"
     )
     subprocess.run([sys.executable, "-c", program], stdin=subprocess.DEVNULL, timeout=60)
@@ -426,7 +431,8 @@ def test_a_forked_process_does_not_end_its_parents_jail(stranger):
 def test_ctrl_c_while_a_jail_loads(tmp_path):
     file = tmp_path / "hostile.pt"
     FILES["load_endless"](str(file), tmp_path / "written")
-    program = f"from gnuradio import deeprx\ndeeprx.Engine({str(file)!r}, n_prb=6)"
+    slot = "deeprx.SlotConfig(n_prb=6)"
+    program = f"from gnuradio import deeprx\ndeeprx.Engine({str(file)!r}, slot={slot})"
     process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)
     try:
         deadline = time.monotonic() + 30

@@ -21,7 +21,7 @@ from gnuradio.deeprx.blocks.guarded import SelfKeeping
 from gnuradio.deeprx.blocks.harq import RV_ORDER, HarqSender
 from qa_messages import MESSAGES
 
-from deeprx_common.pusch import SlotConfig, User
+from deeprx_common.slot import SlotConfig, User
 
 
 def messages_of(sizes, seed=1) -> list[bytes]:

@@ -17,6 +17,7 @@ import torch
 from gnuradio import blocks, deeprx, gr
 from gnuradio.deeprx import deeprx_python
 from qa_jail import jails
+from slots import slot_of
 
 CONFIG = deeprx.SlotConfig(n_prb=6)
 
@@ -89,7 +90,7 @@ class Running:
 
     def __init__(self, model, **parameters):
         self.top, self.source, self.listener = gr.top_block(), Slots(), Listener()
-        self.receiver = deeprx.receiver(model, n_prb=6, n_rx=1, **parameters)
+        self.receiver = deeprx.receiver(model, n_rx=1, **parameters, slot=slot_of(n_prb=6))
         self.top.connect(self.source, self.receiver, blocks.null_sink(gr.sizeof_float))
         self.top.msg_connect((self.receiver, "stats"), (self.listener, "in"))
 

@@ -55,7 +55,9 @@ MESSAGES = [
 
 
 def receiver(tmp_path):
-    block = deeprx.receiver(models.save(models.Constant(1.0), tmp_path / "m.pt"), n_prb=6, n_rx=1)
+    block = deeprx.receiver(
+        models.save(models.Constant(1.0), tmp_path / "m.pt"), slot=CONFIG, n_rx=1
+    )
     tags = [gr.tag_utils.python_to_tag((0, pmt.intern("packet_len"), pmt.from_long(14)))]
     rng = np.random.default_rng(1)
     samples = rng.normal(size=(14 * CONFIG.fft_size, 2)).astype(np.float32).view(np.complex64)

@@ -14,6 +14,7 @@ import torch
 from gnuradio.deeprx.models.file import read_model_file
 from qa_receiver import eager_llrs, run
 from receiver_models import LayerOf
+from slots import slot_of
 
 from deeprx_common.model_schema import FLOP, LIMIT, MEASURED, MODEL, TRAINED
 from deeprx_common.slot import SlotConfig
@@ -65,7 +66,7 @@ def test_model_says_what_it_is(path):
 @pytest.mark.parametrize("modulation", ["QPSK", "16QAM", "256QAM"])
 @pytest.mark.parametrize("path", MODELS, ids=lambda p: p.stem)
 def test_block_gives_the_llrs_of_pytorch(path, modulation):
-    config = SlotConfig(modulation=modulation)
+    config = slot_of(modulation=modulation)
     metadata = read_model_file(path).metadata
     symbols = received(config, 2, 3, 25.0)
     found = run(config, str(path), symbols).slots(config)

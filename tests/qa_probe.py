@@ -16,13 +16,13 @@ from gnuradio.deeprx.blocks.slot_energy import SlotEnergy
 from gnuradio.deeprx.blocks.slot_probe import in_flight_slots
 from gnuradio.deeprx.blocks.slot_statistics import SlotStatistics
 from gnuradio.deeprx.telemetry.pubsub import Subscription
+from slots import slot_of
 from telemetry_reports import acquaintance, free_port, until
 
 from deeprx_common import energy, report
-from deeprx_common.slot import SlotConfig
 
 SLOT = {"n_prb": 6, "modulation": "QPSK"}
-CONFIG = SlotConfig(**SLOT)
+CONFIG = slot_of(**SLOT)
 SEED = 7
 
 
@@ -37,7 +37,9 @@ def statistics(cluster_slots=10, **options):
 
 
 def point(counted):
-    return counted.point(slot_probe(**SLOT).report()["points"][0]["energy_per_slot_j"])
+    return counted.point(
+        slot_probe(slot=slot_of(**SLOT)).report()["points"][0]["energy_per_slot_j"]
+    )
 
 
 class TestSlotStatistics:
@@ -144,7 +146,7 @@ def run_probe(source, reference=None, connect=None, **options):
     top = gr.top_block()
     probe = slot_probe(
         **{"seed": SEED, "reference_input": reference is not None, "cluster_slots": 4}
-        | SLOT
+        | {"slot": CONFIG}
         | options
     )
     top.connect(source, (probe, 0))
@@ -192,7 +194,7 @@ class TestSlotProbe:
         )
 
         top = gr.top_block()
-        probe = slot_probe(seed=SEED, **SLOT)
+        probe = slot_probe(seed=SEED, slot=slot_of(**SLOT))
         throttle = blocks.throttle(gr.sizeof_float, 200 * CONFIG.n_bits)
         top.connect(llr_source(range(1000)), throttle, probe)
         strobe = blocks.message_strobe(message, 10)
@@ -236,7 +238,9 @@ class TestSlotProbe:
     def test_publishes_over_zmq_on_this_machine(self):
         port = free_port()
         top = gr.top_block()
-        probe = slot_probe(seed=SEED, every_slots=0, every_s=0.02, zmq_address=str(port), **SLOT)
+        probe = slot_probe(
+            seed=SEED, every_slots=0, every_s=0.02, zmq_address=str(port), slot=slot_of(**SLOT)
+        )
         rate = 200 * CONFIG.n_bits
         top.connect(llr_source(range(1000)), blocks.throttle(gr.sizeof_float, rate), probe)
         subscriber = zmq.Context.instance().socket(zmq.SUB)
@@ -296,7 +300,7 @@ class TestSlotProbe:
 
     def test_meter_that_is_not_there_is_an_error_when_it_was_asked_for(self):
         with pytest.raises(OSError, match="no power sensor NOWHERE under"):
-            slot_probe(meter="hwmon:NOWHERE", **SLOT)
+            slot_probe(meter="hwmon:NOWHERE", slot=slot_of(**SLOT))
 
     @pytest.mark.parametrize("indices", [range(10), [0, 1, 9], [0, 1, 12]])
     def test_it_is_complete_when_the_last_slot_or_a_later_one_has_come(self, indices):
@@ -306,13 +310,13 @@ class TestSlotProbe:
         assert not run_probe(llr_source(range(9))).complete()  # endless
 
     def test_flop_are_what_the_receiver_says_of_its_model(self):
-        probe = slot_probe(**SLOT)
+        probe = slot_probe(slot=slot_of(**SLOT))
         probe._on_stats({"slot_index": 0, "inference_ns": 1, "flop_per_slot": 10**9})
         made = probe.report()["points"][0]
         assert made["flop_per_slot"] == 10**9
 
     def test_new_conditions_begin_a_new_point_without_the_slots_on_their_way(self):
-        probe = slot_probe(conditions={"snr_db": 3.0}, seed=SEED, **SLOT)
+        probe = slot_probe(conditions={"snr_db": 3.0}, seed=SEED, slot=slot_of(**SLOT))
         for index in range(10):
             probe._on_slot(index, decisions(index, errors=5))
         probe.set_conditions({"snr_db": 3.0})  # the same: nothing changes
@@ -338,7 +342,6 @@ class TestSlotProbe:
             ({"log": "log.txt"}, r"log log.txt: expected a name that ends in .jsonl or .csv"),
             ({"log": "/nowhere/log.csv"}, "log /nowhere/log.csv: No such file or directory"),
             ({"llr_sign": 2}, "llr_sign must be 1 or -1, got 2"),
-            ({"n_prb": 3}, "n_prb must be 6 to 273"),
         ],
     )
     def test_bad_parameters_say_what_is_wrong(self, options, says):
@@ -460,7 +463,7 @@ class TestLog:
         log = tmp_path / "mine.csv"
         log.write_text("a,b\n1,2\n")
         with pytest.raises(ValueError, match="it has other columns; give another name"):
-            slot_probe(log=str(log), **SLOT)
+            slot_probe(log=str(log), slot=slot_of(**SLOT))
         assert log.read_text() == "a,b\n1,2\n"
 
     def test_full_disk_ends_the_log_and_not_the_flowgraph(self, tmp_path, capfd):

@@ -23,6 +23,7 @@ import torch
 from gnuradio import blocks, deeprx, gr
 from gnuradio.deeprx import deeprx_python
 from gnuradio.deeprx.blocks.guarded import run_flowgraph
+from slots import slot_of
 
 FLOP = {"n_prb": 26, "n_rx": 2, "matmul": 100, "other": 10}
 
@@ -114,11 +115,7 @@ def run(config, model, symbols, tags=None, **parameters):
         model,
         symbols,
         slot_tags(n_slots) if tags is None else tags,
-        n_prb=config.n_prb,
-        modulation=config.modulation,
-        dmrs=list(config.dmrs),
-        cell_id=config.cell_id,
-        slot_number=config.slot_number,
+        slot=config,
         **parameters,
     )
     flowgraph.run()
@@ -131,11 +128,11 @@ def eager_llrs(config, module, symbols):
     first = config.fft_size // 2 - 6 * config.n_prb
     grid = symbols.reshape(len(symbols), n_slots, 14, -1)[..., first : first + config.n_sc]
     y = torch.view_as_real(torch.from_numpy(grid.swapaxes(0, 1).copy()))
-    pilots = np.stack([config.pilots(i) for i in range(n_slots)])
+    pilots = np.stack([config.pilots(i)[0] for i in range(n_slots)])
     p = torch.view_as_real(torch.from_numpy(pilots))
     with torch.inference_mode():
         llrs = module.eval()(y, p, config.bits_per_symbol)[..., : config.bits_per_symbol].numpy()
-    return llrs[:, ~config.pilot_mask].reshape(n_slots, -1)
+    return llrs[:, config.data_mask].reshape(n_slots, -1)
 
 
 @pytest.fixture
@@ -170,10 +167,10 @@ def assert_one_line(error, *words):
     "config, n_rx",
     [
         (deeprx.SlotConfig(), 2),
-        (deeprx.SlotConfig(n_prb=6, modulation="QPSK", dmrs=[2], cell_id=77), 1),
-        (deeprx.SlotConfig(n_prb=51, modulation="64QAM", dmrs=[3, 11], slot_number=None), 4),
-        (deeprx.SlotConfig(n_prb=273, modulation="256QAM", slot_number=9), 1),
-        (deeprx.SlotConfig(modulation="QPSK", slot_number=3), 3),
+        (slot_of(n_prb=6, modulation="QPSK", dmrs=[2], dmrs_n_id=77), 1),
+        (slot_of(n_prb=51, modulation="64QAM", dmrs=[3, 11], slot_number=None), 4),
+        (slot_of(n_prb=273, modulation="256QAM", slot_number=9), 1),
+        (slot_of(modulation="QPSK", slot_number=3), 3),
     ],
 )
 def test_llrs_equal_eager_pytorch(tmp_path, config, n_rx):
@@ -190,9 +187,9 @@ def test_llrs_equal_eager_pytorch(tmp_path, config, n_rx):
 @pytest.mark.parametrize(
     "config",
     [
-        deeprx.SlotConfig(modulation="QPSK"),
-        deeprx.SlotConfig(modulation="QPSK", cell_id=65535, slot_number=9, n_prb=273, dmrs=[3]),
-        deeprx.SlotConfig(modulation="QPSK", cell_id=500, slot_number=None, n_prb=6, dmrs=[2]),
+        slot_of(modulation="QPSK"),
+        slot_of(modulation="QPSK", dmrs_n_id=65535, slot_number=9, n_prb=273, dmrs=[3]),
+        slot_of(modulation="QPSK", dmrs_n_id=500, slot_number=None, n_prb=6, dmrs=[2]),
     ],
 )
 def test_pilots_are_those_of_the_slot(tmp_path, config):
@@ -201,7 +198,7 @@ def test_pilots_are_those_of_the_slot(tmp_path, config):
     symbols = random_symbols(config, 1, 4)
     flowgraph = run(config, path, symbols, tags=slot_tags(4, first_index=8))
     for i, llrs in enumerate(flowgraph.slots(config)):
-        shifted = np.roll(config.pilots(8 + i), 1, axis=1)[~config.pilot_mask]
+        shifted = np.roll(config.pilots(8 + i)[0], 1, axis=1)[config.data_mask]
         np.testing.assert_allclose(llrs.view(np.complex64), shifted, atol=1e-6)
 
 
@@ -302,7 +299,7 @@ def test_latency_bound_forbids_slow_batches(model):
 def test_batches_end_where_the_latency_bound_does(tmp_path):
     config = deeprx.SlotConfig(n_prb=51)
     path = models.save(models.ConvNet(), tmp_path / "m.pt")
-    engine = deeprx.Engine(path, n_prb=51, max_batch=8)
+    engine = deeprx.Engine(path, max_batch=8, slot=slot_of(n_prb=51))
     bound_ms = 0.7e3 * engine.time(8, batch=8)[:, 0].min()
     symbols = random_symbols(config, 2, 40)
     flowgraph = run(config, path, symbols, max_batch=8, max_latency_ms=bound_ms)
@@ -450,8 +447,8 @@ def test_a_receiver_that_ends_early_ends_its_command(tmp_path):
         ({"flop_per_slot": FLOP | {"n_prb": 0}}, {}, ["flop_per_slot", "0 PRB"]),
         ({"flop_per_slot": FLOP | {"matmul": "much"}}, {}, ["matmul"]),
         ({"modulations": ["QPSK"]}, {}, ["[QPSK]", "modulation=16QAM"]),
-        ({"bits": 4}, {"modulation": "64QAM"}, ["4 bits", "64QAM needs 6"]),
-        ({"dmrs": [[2], [2, 11]]}, {"dmrs": [3]}, ["[[2], [2, 11]]", "dmrs=[3]"]),
+        ({"bits": 4}, {"slot": slot_of("64QAM")}, ["4 bits", "64QAM needs 6"]),
+        ({"dmrs": [[2], [2, 11]]}, {"slot": slot_of(dmrs=[3])}, ["[[2], [2, 11]]", "dmrs=[3]"]),
         ({"n_sym": [12, 13]}, {}, ["symbols of [12, 13]", "symbols=14"]),
         ({"requires": ["cuda"]}, {}, ['device="cuda"']),
         ({"requires": ["warp_drive"]}, {}, ["processor with warp_drive"]),
@@ -746,14 +743,7 @@ def test_hostile_model_is_refused_before_it_runs(tmp_path, write):
 @pytest.mark.parametrize(
     "parameters, words",
     [
-        ({"n_prb": 0}, ["n_prb must be 1 to 273", "0"]),
         ({"n_rx": 5}, ["n_rx must be 1 to 4", "5"]),
-        ({"modulation": "8PSK"}, ["QPSK, 16QAM, 64QAM, 256QAM", "8PSK"]),
-        ({"dmrs": [2, 2]}, ["dmrs", "[2, 2]"]),
-        ({"dmrs": []}, ["dmrs", "[]"]),
-        ({"dmrs": [14]}, ["dmrs", "[14]"]),
-        ({"cell_id": 65536}, ["dmrs_n_id must be 0 to 65535", "65536"]),
-        ({"slot_number": 10}, ["slot_number", "10"]),
         ({"device": "tpu"}, ["device", "tpu"]),
         ({"device": "cuda:x"}, ["device", "cuda:x"]),
         ({"threads": 0}, ["threads", "0"]),
@@ -767,6 +757,12 @@ def test_parameter_out_of_range_is_refused(model, parameters, words):
     with pytest.raises(ValueError) as error:
         deeprx.receiver(model=model[0], **parameters)
     assert_one_line(error, *words)
+
+
+def test_a_slot_must_be_one(model):
+    with pytest.raises(TypeError) as error:
+        deeprx.receiver(model=model[0], slot=26)
+    assert_one_line(error, "slot must be a SlotConfig, got 26")
 
 
 def test_receivers_of_a_process_agree_on_threads(model):

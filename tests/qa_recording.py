@@ -19,13 +19,14 @@ import pytest
 import sigmf
 from gnuradio import blocks, deeprx, gr
 from gnuradio.deeprx.cli import main
-from gnuradio.deeprx.recording.recording import ANNOTATION, SLOT, Recording, SentSlots
+from gnuradio.deeprx.recording.recording import ANNOTATION, Recording, SentSlots
 from gnuradio.deeprx.recording.writer import RecordingWriter
 from sigmf import validate
+from slots import slot_of
 
-from deeprx_common.slot import SlotConfig
+from deeprx_common.slot import SLOT
 
-SMALL = SlotConfig(n_prb=6, modulation="QPSK")
+SMALL = slot_of(n_prb=6, modulation="QPSK")
 SENT = SentSlots(SMALL, preamble=False, bit_seed=5, conditions={"snr_db": 20.0}, burst_slots=2)
 RATE = SMALL.sample_rate
 
@@ -137,7 +138,7 @@ class TestWriting:
         assert metadata["global"]["core:hw"] == "a radio"
         assert metadata["global"]["core:author"] == "Ada"
         assert metadata["global"]["core:extensions"] == [
-            {"name": "deeprx", "version": "1.0.0", "optional": True}
+            {"name": "deeprx", "version": "2.0.0", "optional": True}
         ]
         assert metadata["captures"][0]["core:frequency"] == 1e9
         assert metadata["captures"][0]["core:datetime"].endswith("Z")
@@ -268,7 +269,9 @@ class TestRecordingSink:
             tags.append(gr.tag_utils.python_to_tag((at, pmt.intern(key), value, pmt.PMT_F)))
         samples = noise(1, 1000)[0]
         top = gr.top_block()
-        sink = deeprx.recording_sink(tmp_path / "a", 1e6, n_rx=1, datatype="cf32_le", n_prb=6)
+        sink = deeprx.recording_sink(
+            tmp_path / "a", 1e6, n_rx=1, datatype="cf32_le", slot=slot_of(n_prb=6)
+        )
         top.connect(blocks.vector_source_c(samples.tolist(), False, 1, tags), sink)
         top.run()
         assert sink.error() is None
@@ -290,7 +293,9 @@ class TestRecordingSink:
             for at, key, value in tags
         ]
         top = gr.top_block()
-        sink = deeprx.recording_sink(path, 1e6, n_rx=1, datatype="cf32_le", n_prb=6, **options)
+        sink = deeprx.recording_sink(
+            path, 1e6, n_rx=1, datatype="cf32_le", **options, slot=slot_of(n_prb=6)
+        )
         top.connect(blocks.vector_source_c(noise(1, n)[0].tolist(), False, 1, tags), sink)
         top.run()
         assert sink.error() is None
@@ -340,16 +345,26 @@ class TestRecordingSink:
         """Three times, a probe being connected each time; what was recorded before stays."""
         slot = {"n_prb": 6, "modulation": "QPSK"}
         top = gr.top_block()
-        source, transmitter = deeprx.slot_source(5, **slot), deeprx.slot_transmitter(**slot)
+        source, transmitter = (
+            deeprx.slot_source(5, slot=slot_of(**slot)),
+            deeprx.slot_transmitter(slot=slot_of(**slot)),
+        )
         sink = deeprx.recording_sink(
-            tmp_path / "a", RATE, 1, "cf32_le", preamble=False, bit_seed=5, **slot, **options
+            tmp_path / "a",
+            RATE,
+            1,
+            "cf32_le",
+            preamble=False,
+            bit_seed=5,
+            slot=slot_of(**slot),
+            **options,
         )
         top.connect(source, transmitter, sink)
         top.start()
         for _ in range(3):
             before = sink.samples()
             deadline = time.monotonic() + 20
-            while sink.samples() < before + 5 * SMALL.n_samples:
+            while sink.samples() < before + 5 * SMALL.n_samples():
                 assert time.monotonic() < deadline and sink.error() is None
                 time.sleep(0.001)
             top.lock()
@@ -365,7 +380,7 @@ class TestRecordingSink:
         runs = recording.runs
         assert sum(run.n_slots for run in runs) >= 14
         for run in runs:  # the first slot of each lies where it says
-            symbol = recording.read(run.start + SMALL.cp_lengths[0], SMALL.fft_size)[0]
+            symbol = recording.read(run.start + SMALL.cp_lengths()[0], SMALL.fft_size)[0]
             spectrum = np.fft.fft(symbol, norm="ortho")[SMALL.carriers]
             grid = SMALL.grid(SMALL.bits(5, run.first_slot), run.first_slot)
             np.testing.assert_allclose(spectrum, grid[0], atol=1e-4)
@@ -373,10 +388,10 @@ class TestRecordingSink:
     def test_slots_are_annotated_where_they_begin(self, tmp_path):
         slot = {"n_prb": 6, "modulation": "QPSK"}
         top = gr.top_block()
-        source = deeprx.slot_source(5, 3, 20, **slot)
-        transmitter = deeprx.slot_transmitter(preamble=True, **slot)
+        source = deeprx.slot_source(5, 3, 20, slot=slot_of(**slot))
+        transmitter = deeprx.slot_transmitter(preamble=True, slot=slot_of(**slot))
         sink = deeprx.recording_sink(
-            tmp_path / "a", RATE, n_rx=1, datatype="cf32_le", bit_seed=5, **slot
+            tmp_path / "a", RATE, n_rx=1, datatype="cf32_le", bit_seed=5, slot=slot_of(**slot)
         )
         top.connect(source, transmitter, sink)
         top.run()
@@ -385,8 +400,8 @@ class TestRecordingSink:
         assert (run.start, run.first_slot, run.n_slots) == (0, 3, 20)
         assert sink.slots() == 20
         # the slot itself lies where the annotation says
-        at = run.start + 7 * run.sent.period + (run.sent.period - SMALL.n_samples)
-        symbol = recording.read(at + SMALL.cp_lengths[0], SMALL.fft_size)[0]
+        at = run.start + 7 * run.sent.period + (run.sent.period - SMALL.n_samples())
+        symbol = recording.read(at + SMALL.cp_lengths()[0], SMALL.fft_size)[0]
         spectrum = np.fft.fft(symbol, norm="ortho")[SMALL.carriers]
         grid = SMALL.grid(SMALL.bits(5, 10), 10)
         np.testing.assert_allclose(spectrum, grid[0], atol=1e-4)
@@ -423,7 +438,7 @@ def put(path, samples, name, captures=(), annotations=(), data=None, **fields):
         "core:version": "1.2.0",
         "core:sample_rate": RATE,
         "core:num_channels": len(samples),
-        "core:extensions": [{"name": "deeprx", "version": "1.0.0", "optional": True}],
+        "core:extensions": [{"name": "deeprx", "version": "2.0.0", "optional": True}],
     } | fields
     text = json.dumps(
         {"global": shared, "captures": list(captures), "annotations": list(annotations)}
@@ -551,7 +566,7 @@ def overlapping(metadata):
 
 
 def spoiled(metadata):
-    metadata[0]["deeprx:slot"]["n_prb"] = 3
+    metadata[0]["deeprx:slot"]["n_prb"] = 0
 
 
 @pytest.fixture
@@ -595,7 +610,7 @@ class TestBadInput:
             (
                 "global",
                 {"core:extensions": [{"name": "deeprx", "version": "2.0.0", "optional": True}]},
-                "expected version 1.0.0 of the extension 'deeprx', found 2.0.0",
+                "expected version 2.0.0 of the extension 'deeprx', found 3.0.0",
             ),
             (
                 "global",
@@ -617,8 +632,11 @@ class TestBadInput:
         ("change", "says"),
         [
             (overlapping, f"annotation at sample {SENT.period}: overlaps the one before"),
-            (spoiled, "annotation at sample 0: n_prb must be 6 to 273 PRB, got 3"),
-            (lambda a: a[0]["deeprx:slot"].update(colour=1), "a key of deeprx:slot must be one of"),
+            (spoiled, "annotation at sample 0: n_prb must be 1 to 273 PRB, got 0"),
+            (
+                lambda a: a[0]["deeprx:slot"].update(colour=1),
+                "no parameter of a slot is called 'colour'",
+            ),
             (
                 lambda a: a[0].update({"deeprx:bit_seed": "x"}),
                 "'deeprx:bit_seed' must be a whole number",
@@ -642,9 +660,12 @@ class TestBadInput:
             ),
             (
                 lambda a: a[0].update({"deeprx:slot": []}),
-                "'deeprx:slot' must be a dictionary, got []",
+                "'deeprx:slot' must be a dictionary of finite numbers",
             ),
-            (lambda a: a[0]["deeprx:slot"].update(modulation=["QPSK"]), "'modulation' must be a"),
+            (
+                lambda a: a[0]["deeprx:slot"].update(users=[{"modulation": 3}]),
+                "'modulation' must be a",
+            ),
             (lambda a: a[0]["deeprx:slot"].update(n_prb="26"), "'n_prb' must be a whole number of"),
             (lambda a: a[0]["deeprx:slot"].update(dmrs=2), "'dmrs' must be a list of indices"),
             (

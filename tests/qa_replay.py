@@ -21,6 +21,7 @@ from gnuradio.deeprx.recording.resampling import resampling
 from gnuradio.deeprx.recording.writer import RecordingWriter
 from replays import replayed
 from scipy.signal import resample_poly
+from slots import slot_of
 
 from deeprx_common import report
 from deeprx_common.slot import SlotConfig
@@ -349,7 +350,7 @@ def position(process, path):
 
 def test_annotated_index_above_32_bits(tmp_path):
     """The header carries its lower half, the annotations the rest."""
-    sent = {"n_prb": 6, "modulation": "QPSK"}
+    sent = {"slot": slot_of("QPSK", n_prb=6)}
     first = 2**32 + 5
     top = gr.top_block()
     sink = deeprx.recording_sink(tmp_path / "a", 1.92e6, 1, "cf32_le", bit_seed=4, **sent)
@@ -428,8 +429,8 @@ class TestMistakes:
 def test_slot_config_of_the_golden_recordings():
     runs = [Recording(GOLDEN / f"{name}.sigmf-meta").runs for name in ("ci16", "cf32")]
     assert [run.sent.config for (run,) in runs] == [
-        SlotConfig(n_prb=12),
-        SlotConfig(n_prb=12, modulation="QPSK"),
+        SlotConfig(n_prb=12, equal_prefixes=True),
+        slot_of("QPSK", n_prb=12, equal_prefixes=True),
     ]
 
 

@@ -14,7 +14,7 @@ from gnuradio.deeprx import deeprx_python
 
 from deeprx_common.mcs import mcs, transport_block_size
 from deeprx_common.modulation import MODULATIONS
-from deeprx_common.pusch import SLOTS, SlotConfig, User, dmrs_symbols
+from deeprx_common.slot import SLOTS, SlotConfig, User, dmrs_symbols
 
 VECTORS = np.load(Path(__file__).parent / "golden/pusch_vectors.npz")
 INDEX = list(enumerate(json.loads(str(VECTORS["index"]))))

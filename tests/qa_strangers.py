@@ -15,9 +15,9 @@ from gnuradio.deeprx.blocks.guarded import MessageError
 from gnuradio.deeprx.blocks.messages import read_report
 from gnuradio.deeprx.blocks.slot_statistics import MOST_MISSED, SlotStatistics
 from gnuradio.deeprx.telemetry.source import Source
+from slots import slot_of
 
 from deeprx_common import report
-from deeprx_common.slot import SlotConfig
 
 
 @pytest.mark.parametrize("name", ports.PORTS)
@@ -38,7 +38,7 @@ def test_a_port_takes_or_refuses_whatever_is_sent(name):
 
 def test_a_slot_index_that_jumps_is_counted_within_the_report():
     """A tag may hold any 64 bits."""
-    statistics = SlotStatistics(SlotConfig(**ports.SLOT), 100)
+    statistics = SlotStatistics(slot_of(**ports.SLOT), 100)
     for index in (0, 2**64 - 1, 0, 2**64 - 1):
         statistics.add_slot(index, np.zeros(statistics._config.n_bits, np.uint8))
     used = ports.telemetry()["points"][0]["energy_per_slot_j"]
@@ -48,7 +48,7 @@ def test_a_slot_index_that_jumps_is_counted_within_the_report():
 
 
 def test_names_of_models_and_reasons_do_not_grow_without_end():
-    statistics = SlotStatistics(SlotConfig(**ports.SLOT), 100)
+    statistics = SlotStatistics(slot_of(**ports.SLOT), 100)
     for k in range(1000):
         statistics.add_stats({"slot_index": k, "dropped": f"reason {k}"})
         statistics.add_stats({"slot_index": k, "inference_ns": 1, "model": f"model {k}"})

@@ -12,8 +12,9 @@ import pytest
 from gnuradio import blocks, deeprx, gr
 from gnuradio.deeprx.blocks.preamble import Preamble
 from gnuradio.deeprx.blocks.slot_equaliser import equalise
-from gnuradio.deeprx.blocks.synchroniser import MAX_CFO_HZ, Synchroniser
+from gnuradio.deeprx.blocks.synchroniser import MAX_CFO_SPACINGS, Synchroniser
 from gnuradio.deeprx.blocks.tdl import INTERPOLATOR_DELAY, TdlFading
+from slots import slot_of
 
 from deeprx_common.slot import SlotConfig
 
@@ -22,7 +23,7 @@ from deeprx_common.slot import SlotConfig
 def transmitted(config, n_slots, first_slot=0):
     """Samples of slots with preamble, complex64, by plain NumPy."""
     preamble = Preamble(config)
-    prefixes = (min(config.cp_lengths),) * 2 + config.cp_lengths
+    prefixes = (min(config.cp_lengths()),) * 2 + config.cp_lengths()
     parts = []
     for index in range(first_slot, first_slot + n_slots):
         grid = np.zeros((16, config.fft_size), complex)
@@ -57,7 +58,7 @@ def synchronise(received, config=SlotConfig(), block=5000):  # noqa: B008
 
 def first_window(config):
     """Where the training symbol of slot 0 begins behind TdlFading, for its first path."""
-    return min(config.cp_lengths) + INTERPOLATOR_DELAY
+    return min(config.cp_lengths()) + INTERPOLATOR_DELAY
 
 
 @pytest.mark.parametrize(("snr_db", "share"), [(12, 0.99), (6, 0.95), (0, 0.9)])
@@ -82,12 +83,12 @@ def test_finds_the_slots_over_tdl_a(snr_db, share):
     ("slot", "n_rx", "cfo_hz"),
     [
         ({"n_prb": 6}, 2, 200.0),
-        ({"cp_extension": True}, 1, -12e3),
+        ({"equal_prefixes": True}, 1, -12e3),
         ({"n_prb": 106, "modulation": "256QAM", "slot_number": None}, 4, 14e3),
     ],
 )
 def test_other_slots_antennas_and_offsets(slot, n_rx, cfo_hz):
-    config = SlotConfig(**slot)
+    config = slot_of(**slot)
     samples = transmitted(config, 40, first_slot=995)
     received = receive(samples, 18, 3, config, n_rx=n_rx, cfo_hz=cfo_hz)
     slots, sync = synchronise(received, config)
@@ -125,8 +126,8 @@ def test_documents_agree_on_the_offset():
     documents = [root / "grc" / "deeprx_sync_front_end.block.yml", *root.glob("docs/**/radio.md")]
     assert len(documents) == 2
     for path in documents:
-        assert f"{MAX_CFO_HZ / 1e3:.0f} kHz" in path.read_text()
-    assert f"+-{MAX_CFO_HZ / 1e3:.0f} kHz" in Synchroniser.__doc__
+        assert f"{MAX_CFO_SPACINGS} subcarrier spacings" in path.read_text()
+    assert f"+-{15 * MAX_CFO_SPACINGS} kHz" in Synchroniser.__doc__
 
 
 def test_lost_samples_cost_the_slot_they_fall_into():
@@ -214,8 +215,8 @@ def test_noise_alone_gives_no_slot():
 
 
 def test_another_cell_is_not_locked_to():
-    received = receive(transmitted(SlotConfig(cell_id=9), 30), 30, seed=1)
-    slots, sync = synchronise(received, SlotConfig(cell_id=1))
+    received = receive(transmitted(SlotConfig(dmrs_n_id=9), 30), 30, seed=1)
+    slots, sync = synchronise(received, SlotConfig(dmrs_n_id=1))
     assert not slots
     assert sync.false_locks >= 20
 
@@ -254,7 +255,7 @@ def test_any_scale(scale):
         assert (ours.start, ours.seen) == (theirs.start, theirs.seen)
         assert ours.cfo_hz == pytest.approx(theirs.cfo_hz, abs=1e-2)
         np.testing.assert_allclose(ours.symbols / scale, theirs.symbols, atol=2e-5)
-    pilots = SlotConfig().pilots(0)
+    pilots = SlotConfig().pilots(0)[0]
     channel = np.random.default_rng(1).standard_normal((2, *pilots.shape)) + 0j
     np.testing.assert_allclose(
         equalise(channel * scale, pilots), equalise(channel, pilots), rtol=1e-4
@@ -279,7 +280,7 @@ def test_slot_index_continues_beyond_32_bits():
 @pytest.mark.parametrize("key", ["rx_time", "rx_rate"])
 def test_samples_known_to_be_missing_cost_their_slot_alone(key):
     """2000 samples within slot 5, all of slots 9 and 10; a tag on the first sample says nothing."""
-    config = SlotConfig(modulation="QPSK")
+    config = slot_of(modulation="QPSK")
     received = receive(transmitted(config, 16), 20, seed=1, n_rx=1)[0]
     period = len(received) // 16
     cuts = [(5 * period + 3000, 5 * period + 5000), (9 * period, 11 * period)]
@@ -290,7 +291,7 @@ def test_samples_known_to_be_missing_cost_their_slot_alone(key):
     tags = [gr.python_to_tag((at, pmt.intern(key), pmt.from_double(0), pmt.PMT_F)) for at in places]
     top = gr.top_block()
     source = blocks.vector_source_c(received[kept].tolist(), False, 1, tags)
-    front_end = deeprx.sync_front_end(1, modulation="QPSK")
+    front_end = deeprx.sync_front_end(1, slot=slot_of(modulation="QPSK"))
     sink = blocks.vector_sink_c(config.fft_size)
     top.connect(source, front_end, sink)
     top.run()
@@ -304,13 +305,13 @@ def test_flowgraph_end_to_end():
     """Transmitter, channel, front end: grids within the noise of the channel, tags, message."""
     n = 120
     top = gr.top_block()
-    transmitter = deeprx.slot_transmitter(preamble=True, modulation="QPSK")
+    transmitter = deeprx.slot_transmitter(preamble=True, slot=slot_of(modulation="QPSK"))
     channel = deeprx.tdl_channel("TDL-E", snr_db=20, cfo_hz=1000)
-    front_end = deeprx.sync_front_end(modulation="QPSK")
+    front_end = deeprx.sync_front_end(slot=slot_of(modulation="QPSK"))
     config = front_end.config
     sinks = [blocks.vector_sink_c(config.fft_size) for _ in range(2)]
     messages = blocks.message_debug()
-    top.connect(deeprx.slot_source(1, 0, n, modulation="QPSK"), transmitter, channel)
+    top.connect(deeprx.slot_source(1, 0, n, slot=slot_of(modulation="QPSK")), transmitter, channel)
     for antenna, sink in enumerate(sinks):
         top.connect((channel, antenna), (front_end, antenna), sink)
     top.msg_connect(front_end, "sync", messages, "store")
@@ -340,12 +341,12 @@ def test_a_link_starts_again(aligned):
     """Slots come out of the front end each time, none from before the stop."""
     slot = {"n_prb": 12, "modulation": "QPSK"}
     top = gr.top_block()
-    channel = deeprx.tdl_channel("TDL-A", snr_db=20, sample_rate=SlotConfig(**slot).sample_rate)
+    channel = deeprx.tdl_channel("TDL-A", snr_db=20, sample_rate=slot_of(**slot).sample_rate)
     kind = deeprx.aligned_front_end if aligned else deeprx.sync_front_end
-    front_end = kind(**slot)
+    front_end = kind(slot=slot_of(**slot))
     sinks = [blocks.vector_sink_c(front_end.config.fft_size) for _ in range(2)]
-    transmitter = deeprx.slot_transmitter(preamble=not aligned, **slot)
-    top.connect(deeprx.slot_source(**slot), transmitter, channel)
+    transmitter = deeprx.slot_transmitter(preamble=not aligned, slot=slot_of(**slot))
+    top.connect(deeprx.slot_source(slot=slot_of(**slot)), transmitter, channel)
     for antenna, sink in enumerate(sinks):
         top.connect((channel, antenna), (front_end, antenna), sink)
     last = -1

@@ -10,8 +10,7 @@ from gnuradio import blocks, deeprx, gr
 from gnuradio.deeprx import deeprx_python
 from gnuradio.deeprx.blocks.guarded import raise_failure
 from gnuradio.deeprx.radio.monitor import radio_monitor
-
-from deeprx_common.slot import SlotConfig
+from slots import slot_of
 
 VALUES = [
     pmt.PMT_NIL,
@@ -74,12 +73,12 @@ def test_tdl_fader_keeps_its_draw(value):
 @pytest.mark.parametrize("kind", ["probe", "controller"])
 def test_slot_probe_and_controller_count_on(kind, value):
     slot = {"n_prb": 6, "modulation": "QPSK"}
-    n = SlotConfig(**slot).n_bits
+    n = slot_of(**slot).n_bits
     good = tags("packet_len", pmt.from_long(n), [0, n, 3 * n])
     wrong = tags("packet_len", value, [2 * n]) + tags("slot_index", value, [n])
     source = blocks.vector_source_f([1.0] * 4 * n, False, 1, good + wrong)
     if kind == "probe":
-        block = deeprx.slot_probe(meter="none", every_slots=0, **slot)
+        block = deeprx.slot_probe(meter="none", every_slots=0, slot=slot_of(**slot))
     else:
         block = deeprx.receiver_controller(["baseline-lmmse.pt", "baseline-sure.pt"])
         rated = []
@@ -115,7 +114,7 @@ RADIO_VALUES = [
     ids=str,
 )
 def test_recording_sink_records_on(key, value, tmp_path):
-    sink = deeprx.recording_sink(tmp_path / "a", 1e6, n_rx=1, n_prb=6)
+    sink = deeprx.recording_sink(tmp_path / "a", 1e6, n_rx=1, slot=slot_of(n_prb=6))
     flowgraph = gr.top_block()
     flowgraph.connect(blocks.vector_source_c([0.1] * 500, False, 1, tags(key, value, [100])), sink)
     flowgraph.run()

@@ -13,7 +13,7 @@ from gnuradio.deeprx.deeprx_python import TransportBlock, data_scrambling
 from qa_messages import MESSAGES
 from qa_transport_blocks import SLOTS, block_of, received
 
-from deeprx_common.pusch import SlotConfig, User, dmrs_symbols
+from deeprx_common.slot import SlotConfig, User, dmrs_symbols
 
 SLOT = SlotConfig(users=(User(mcs=13, rnti=17, n_id=5),))
 BYTES = SLOT.transport_block_size() // 8
@@ -70,12 +70,11 @@ def over_the_air(source, snr_db: float, slot=SLOT, grants=True):
     """A flowgraph: source to decoder through noise, and what the decoder publishes."""
     top = gr.top_block()
     encoder = deeprx.tb_encoder(slot)
-    old = {"n_prb": slot.n_prb, "modulation": slot.modulation}
-    transmitter = deeprx.slot_transmitter(**old)
+    transmitter = deeprx.slot_transmitter(slot=slot)
     noise = analog.noise_source_c(analog.GR_GAUSSIAN, 10 ** (-snr_db / 20), 3)
     channel = blocks.add_cc()
-    front_end = deeprx.aligned_front_end(n_rx=1, **old)
-    receiver = deeprx.receiver("baseline-lmmse", n_rx=1, **old)
+    front_end = deeprx.aligned_front_end(n_rx=1, slot=slot)
+    receiver = deeprx.receiver("baseline-lmmse", n_rx=1, slot=slot)
     decoded = Decoded(top, slot)
     top.connect(source, encoder, transmitter, channel, front_end, receiver, decoded.block)
     top.connect(noise, (channel, 1))

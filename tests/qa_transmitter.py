@@ -9,24 +9,33 @@ import pmt
 import pytest
 from gnuradio import blocks, deeprx, gr
 from gnuradio.deeprx.blocks.preamble import preamble_samples
+from slots import slot_of
 
 from deeprx_common.slot import SlotConfig
 
 CONFIGURATIONS = [
     {},
     {"n_prb": 6, "modulation": "QPSK", "dmrs": (2,)},
-    {"modulation": "64QAM", "cell_id": 77, "cp_extension": True},
+    {"modulation": "64QAM", "dmrs_n_id": 77, "equal_prefixes": True},
     {"slot_number": None},
     {"n_prb": 273, "modulation": "256QAM", "slot_number": 7},
+    {"n_prb": 20, "first_prb": 5, "carrier_prb": 51, "scs_khz": 30, "fft_size": 768},
+    {"dmrs": (2, 7, 11), "cdm_groups": 2, "slot_number": None},
+    {"n_prb": 1, "dmrs": (3,), "n_symbols": 4},
+    {"dmrs": (2, 5, 8, 11), "n_symbols": 12, "cdm_groups": 2, "scs_khz": 60},
+    {"scs_khz": 30, "phase_compensation_hz": 3.5e9 + 1e3, "slot_number": None},
+    {"phase_compensation_hz": 7e8 + 1e3, "dmrs": (2, 9), "n_symbols": 11},
 ]
 
 
 def transmit(n_slots, preamble=False, first_slot=0, seed=7, **slot):
     """Samples and tags of some slots, with their SlotConfig."""
     top = gr.top_block()
-    transmitter = deeprx.slot_transmitter(preamble=preamble, **slot)
+    transmitter = deeprx.slot_transmitter(preamble=preamble, slot=slot_of(**slot))
     sink = blocks.vector_sink_c()
-    top.connect(deeprx.slot_source(seed, first_slot, n_slots, **slot), transmitter, sink)
+    top.connect(
+        deeprx.slot_source(seed, first_slot, n_slots, slot=slot_of(**slot)), transmitter, sink
+    )
     top.run()
     return np.array(sink.data(), np.complex64), sink.tags(), transmitter.config
 
@@ -35,13 +44,17 @@ def tag_values(tags, key):
     return {t.offset: pmt.to_python(t.value) for t in tags if pmt.symbol_to_string(t.key) == key}
 
 
-def grid_of(samples, config):
-    """Resource grid of one slot's samples, by plain NumPy."""
+def grid_of(samples, config, slot_index=0):
+    """The allocation of one slot's samples, by plain NumPy; all else is silent."""
     rows = []
-    for prefix in config.cp_lengths:
+    for prefix in config.cp_lengths():
         rows.append(np.fft.fft(samples[prefix : prefix + config.fft_size], norm="ortho"))
         samples = samples[prefix + config.fft_size :]
-    return np.array(rows)[:, config.carriers]
+    rows = np.array(rows) * config.phase_compensation(slot_index).conj()[:, None]
+    grid = rows[: config.n_symbols, config.carriers].copy()
+    rows[: config.n_symbols, config.carriers] = 0
+    assert np.abs(rows).max() < 1e-5
+    return grid
 
 
 def test_source_bits_follow_from_seed_and_index():
@@ -61,26 +74,26 @@ def test_source_bits_follow_from_seed_and_index():
 @pytest.mark.parametrize("slot", CONFIGURATIONS)
 def test_grid_on_the_air_is_the_slot_config_grid(slot):
     samples, tags, config = transmit(3, first_slot=8, **slot)
-    n = config.n_samples
+    n = config.n_samples()
     assert len(samples) == 3 * n
     assert tag_values(tags, "packet_len") == dict.fromkeys((0, n, 2 * n), n)
     assert tag_values(tags, "slot_index") == {0: 8, n: 9, 2 * n: 10}
     for i in range(3):
         grid = config.grid(config.bits(7, 8 + i), 8 + i)
-        np.testing.assert_allclose(grid_of(samples[i * n :], config), grid, atol=3e-6)
+        np.testing.assert_allclose(grid_of(samples[i * n :], config, 8 + i), grid, atol=3e-6)
 
 
 def test_preamble_precedes_the_slot():
     samples, tags, config = transmit(2, preamble=True, slot_number=None, first_slot=3)
-    lead = 2 * (config.fft_size + min(config.cp_lengths))
-    burst = lead + config.n_samples
+    lead = 2 * (config.fft_size + min(config.cp_lengths()))
+    burst = lead + config.n_samples()
     assert tag_values(tags, "packet_len") == {0: burst, burst: burst}
     assert tag_values(tags, "slot_index") == {0: 3, burst: 4}
     training = samples[36 : 36 + 512]
     np.testing.assert_allclose(training[:256], training[256:], atol=1e-6)
     for i in range(2):
         grid = config.grid(config.bits(7, 3 + i), 3 + i)
-        received = grid_of(samples[i * burst + lead :], config)
+        received = grid_of(samples[i * burst + lead :], config, 3 + i)
         np.testing.assert_allclose(received, grid, atol=3e-6)
 
 
@@ -109,9 +122,9 @@ def test_packets_of_a_wrong_length_are_dropped_and_the_others_unharmed():
     top.run()
     samples = np.array(sink.data(), np.complex64)
     assert transmitter.dropped_packets() == 2
-    assert len(samples) == 2 * config.n_samples
+    assert len(samples) == 2 * config.n_samples()
     assert list(tag_values(sink.tags(), "slot_index").values()) == [0, 1]
-    received = grid_of(samples[config.n_samples :], config)
+    received = grid_of(samples[config.n_samples() :], config)
     np.testing.assert_allclose(received, config.grid(good[2]), atol=3e-6)
 
 
@@ -127,7 +140,7 @@ def test_a_flowgraph_starts_again_a_hundred_times(preamble):
         sink.reset()
         top.start()
         deadline = time.monotonic() + 20
-        while sink.nitems_read(0) < 3 * transmitter.config.n_samples:
+        while sink.nitems_read(0) < 3 * transmitter.config.n_samples():
             assert time.monotonic() < deadline, "nothing passes"
             time.sleep(0.001)
         top.stop()
@@ -147,9 +160,9 @@ def test_a_block_that_nobody_names_starts_again():
 
     def build():
         top, sink = gr.top_block(), blocks.null_sink(1)
-        source = deeprx.slot_source(n_prb=6)
+        source = deeprx.slot_source(slot=slot_of(n_prb=6))
         for _ in range(3):
-            deeprx.slot_source(n_prb=6)
+            deeprx.slot_source(slot=slot_of(n_prb=6))
         top.connect(source, sink)
         return top, sink
 
@@ -168,8 +181,6 @@ def test_a_block_that_nobody_names_starts_again():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n_prb": 5}, "n_prb must be 6 to 273 PRB, got 5"),
-        ({"modulation": "8PSK"}, "modulation must be one of"),
         ({"n_slots": -1}, "must not be negative"),
         ({"first_slot": 2**64 - 3, "n_slots": 4}, "slots stay below 2\\^64, got"),
     ],
@@ -185,3 +196,16 @@ def test_a_slot_index_is_a_whole_number_of_64_bits(block, first_slot):
     with pytest.raises(ValueError, match=f"^first_slot must be a whole .*, got {first_slot}$"):
         getattr(deeprx, block)(first_slot=first_slot)
     getattr(deeprx, block)(first_slot=2**64 - 1)
+
+
+def test_slots_of_two_lengths_are_refused():
+    two_lengths = SlotConfig(scs_khz=60, slot_number=None)
+    for make in (deeprx.slot_transmitter, deeprx.aligned_front_end, deeprx.sync_front_end):
+        with pytest.raises(ValueError, match="have two lengths: give them a slot_number"):
+            make(slot=two_lengths)
+    deeprx.slot_transmitter(slot=SlotConfig(scs_khz=60, slot_number=None, equal_prefixes=True))
+
+
+def test_a_slot_must_be_one():
+    with pytest.raises(TypeError, match="slot must be a SlotConfig, got 26"):
+        deeprx.slot_source(slot=26)

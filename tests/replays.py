@@ -11,7 +11,7 @@ from gnuradio.deeprx.measure.replay import Replay
 from gnuradio.deeprx.models.file import read_model_file
 from gnuradio.deeprx.recording.recording import Recording
 
-UNSAID = dict.fromkeys(("modulation", "n_prb", "dmrs", "cell_id", "seed", "burst"))
+UNSAID = dict.fromkeys(("modulation", "n_prb", "dmrs", "dmrs_n_id", "seed", "burst"))
 
 
 def replayed(path, *models, sync=True, chunk=None, **options):

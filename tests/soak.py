@@ -20,6 +20,7 @@ import zmq
 from gnuradio import deeprx, gr
 from gnuradio.deeprx.blocks.guarded import SelfKeeping, raise_failure
 from gnuradio.deeprx.blocks.slot_stream import add_slot_tags
+from slots import slot_of
 
 from deeprx_common.commands import Failure
 from deeprx_common.revision import git_revision
@@ -36,7 +37,7 @@ class Source(SelfKeeping, gr.sync_block):
     """Slots of noise on two antennas; some lose their last symbols. A start goes on from there."""
 
     def __init__(self, n_slots: int):
-        config = deeprx.SlotConfig(**SLOT)
+        config = slot_of(**SLOT)
         super().__init__("Source", None, [(np.complex64, config.fft_size)] * 2)
         rng = np.random.default_rng(1)
         shape = 2, SYMBOLS, config.fft_size, 2
@@ -130,11 +131,13 @@ def soak(n_slots: int) -> dict:
     paths = [str(deeprx.model_path(f"{name}.pt")) for name in MODELS]
     top = gr.top_block()
     source, listener = Source(n_slots), Listener()
-    receiver = deeprx.receiver(model=paths[0], max_batch=4, **SLOT)
+    receiver = deeprx.receiver(model=paths[0], max_batch=4, slot=slot_of(**SLOT))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
-    probe = deeprx.slot_probe(meter="none", every_slots=500, zmq_address=address, **SLOT)
+    probe = deeprx.slot_probe(
+        meter="none", every_slots=500, zmq_address=address, slot=slot_of(**SLOT)
+    )
     for antenna in range(2):
         top.connect((source, antenna), (receiver, antenna))
     top.connect(receiver, probe)

@@ -27,7 +27,7 @@ std::unique_ptr<engine> load_engine(const std::string& path, const engine_parame
         const auto checked = make_torchscript_engine(archive, p);
         const auto& mask = p.slot.data_mask();
         const at::Tensor data = at::tensor(at::ArrayRef<uint8_t>(mask))
-                                    .reshape({ slot_geometry::n_symbols, -1 })
+                                    .reshape({ p.slot.symbols(), -1 })
                                     .to(at::kBool);
         c10::List<int64_t> bits;
         for (const int of_layer : p.slot.bits())

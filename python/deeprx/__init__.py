@@ -7,7 +7,7 @@ A name is loaded when it is first used: a flowgraph needs nothing that only othe
 from importlib import import_module
 
 from deeprx_common.shipped import model_path
-from deeprx_common.slot import SlotConfig
+from deeprx_common.slot import SLOTS, SlotConfig, User, dmrs_symbols
 
 _HOMES = {
     "Engine": "deeprx_python",
@@ -30,7 +30,7 @@ _HOMES = {
     "tb_source": "blocks.transport",
     "tdl_channel": "blocks.tdl_channel",
 }
-__all__ = ["SlotConfig", "model_path", *_HOMES]
+__all__ = ["SLOTS", "SlotConfig", "User", "dmrs_symbols", "model_path", *_HOMES]
 
 
 def __getattr__(name: str):

@@ -4,6 +4,7 @@
 // place of the stream, and what it was told later would be seen in the LLRs.
 
 #include "device_engine.h"
+#include "slot_of.h"
 #include "thread_queue.h"
 
 #include <ATen/ATen.h>
@@ -28,7 +29,7 @@ at::Tensor echo(const at::Tensor& y, const at::Tensor& p)
 
 struct fixture {
     explicit fixture(device_engine::module module = echo)
-        : slot(6, "16QAM", { 2, 11 }, 1, 0),
+        : slot(slot_of(6, "16QAM")),
           engine({},
                  "test",
                  std::move(module),

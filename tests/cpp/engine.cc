@@ -3,6 +3,8 @@
 #include "fake_engine.h"
 #include "raises.h"
 
+#include "slot_of.h"
+
 #include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
 
@@ -27,7 +29,7 @@ BOOST_AUTO_TEST_CASE(warming_up_runs_every_size_and_times_it)
 
 BOOST_AUTO_TEST_CASE(noise_fills_every_slot)
 {
-    const slot_geometry slot(6, "QPSK", { 2 }, 1, 3);
+    const auto slot = slot_of(6, "QPSK", { 2 }, 3);
     const auto& of_slot = slot.pilots(0);
     std::vector<float> grids(3 * 2 * of_slot.size()), pilots(3 * of_slot.size());
     write_noise({ slot, 2, "cpu", 1, 3, "auto" }, grids.data(), pilots.data());

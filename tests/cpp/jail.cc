@@ -221,6 +221,7 @@ BOOST_AUTO_TEST_CASE(nothing_in_the_memory_overlaps)
 {
     jail_parameters p{};
     p.n_prb = 273;
+    p.n_symbols = 14;
     p.n_layers = 2;
     p.n_rx = 4;
     p.max_batch = 256;

@@ -4,6 +4,8 @@
 #include "torch_archive.h"
 #include "zip_archive.h"
 
+#include "slot_of.h"
+
 #include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
 
@@ -23,7 +25,7 @@ namespace {
 
 const std::string shipped = MODELS "/baseline-lmmse.pt";
 
-const slot_geometry slot(26, "16QAM", { 2, 11 }, 1, 0);
+const auto slot = slot_of(26, "16QAM", { 2, 11 }, 0);
 
 std::string shipped_bytes() { return read_model_file(shipped); }
 

@@ -3,6 +3,8 @@
 #include "model_info.h"
 #include "raises.h"
 
+#include "slot_of.h"
+
 #include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
 
@@ -139,7 +141,7 @@ BOOST_DATA_TEST_CASE(slots_that_a_model_takes, boost::unit_test::data::make(misf
 {
     const auto info = parse_model_info(good);
     const auto check = [&] {
-        check_model_fits(info, slot_geometry(m.n_prb, m.modulation, m.dmrs, 1, 0), m.n_rx, false);
+        check_model_fits(info, slot_of(m.n_prb, m.modulation, m.dmrs, 0), m.n_rx, false);
     };
     if (std::string(m.words).empty())
         check();

@@ -5,6 +5,8 @@
 #include "cpu_instructions.h"
 #include "raises.h"
 
+#include "slot_of.h"
+
 #include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
 
@@ -37,7 +39,7 @@ const wrong wrongs[]{ { 0, 1, 1, "auto", "n_rx must be 1 to 4, got 0" },
 
 BOOST_DATA_TEST_CASE(numbers_out_of_range_are_refused, boost::unit_test::data::make(wrongs), w)
 {
-    const slot_geometry slot(6, "QPSK", { 2 }, 1, 0);
+    const auto slot = slot_of(6, "QPSK", { 2 }, 0);
     check_raises<std::invalid_argument>(
         [&] {
             check_range({ slot, w.n_rx, "cpu", w.threads, w.max_batch, w.engine });

@@ -2,6 +2,8 @@
 
 #include "samples.h"
 
+#include "slot_of.h"
+
 #include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
 
@@ -58,7 +60,7 @@ BOOST_DATA_TEST_CASE(a_grid_is_what_lies_on_the_subcarriers,
                      boost::unit_test::data::make({ 1, 2 }),
                      n_rx)
 {
-    const slot_geometry slot(6, "16QAM", { 2, 11 }, 1, 0);
+    const auto slot = slot_of(6, "16QAM", { 2, 11 }, 0);
     const int n_sc = slot.n_subcarriers(), fft = slot.fft_size();
     const auto value = [&](int rx, int symbol, int bin, int axis) {
         return 3.0f + float(((rx * 14 + symbol) * fft + bin) * 2 + axis) / float(60 * fft);
@@ -90,7 +92,7 @@ BOOST_DATA_TEST_CASE(only_symbols_with_pilots_are_written,
                      boost::unit_test::data::make({ 0, 3, 11 }),
                      index)
 {
-    const slot_geometry slot(6, "16QAM", { 2, 11 }, 1, -1);
+    const auto slot = slot_of(6, "16QAM", { 2, 11 }, -1);
     std::vector<float> pilots(14 * slot.n_subcarriers() * 2);
     copy_pilots(slot, index, pilots.data());
     BOOST_TEST(pilots == slot.pilots(index), boost::test_tools::per_element());
@@ -102,7 +104,7 @@ BOOST_DATA_TEST_CASE(only_symbols_with_pilots_are_written,
 //! LLRs that say where they lie, at the modulation's stride and a wider one.
 BOOST_DATA_TEST_CASE(llrs_come_in_transmit_order, boost::unit_test::data::make({ 4, 8 }), stride)
 {
-    const slot_geometry slot(6, "16QAM", { 2, 11 }, 1, 0);
+    const auto slot = slot_of(6, "16QAM", { 2, 11 }, 0);
     const int n_sc = slot.n_subcarriers();
     std::vector<float> llr(14 * n_sc * stride), out(slot.n_bits()), expected;
     for (int symbol = 0; symbol < 14; symbol++)
@@ -113,13 +115,13 @@ BOOST_DATA_TEST_CASE(llrs_come_in_transmit_order, boost::unit_test::data::make({
                 if (bit < 4 && (k % 2 || (symbol != 2 && symbol != 11)))
                     expected.push_back(-value);
             }
-    BOOST_TEST(copy_llrs(slot, llr.data(), stride, -1.0f, out.data()));
+    BOOST_TEST(copy_llrs(slot, 0, llr.data(), stride, -1.0f, out.data()));
     BOOST_CHECK(out == expected);
     llr[5 * n_sc * stride] = nan;
-    BOOST_TEST(!copy_llrs(slot, llr.data(), stride, 1.0f, out.data()));
+    BOOST_TEST(!copy_llrs(slot, 0, llr.data(), stride, 1.0f, out.data()));
     llr[5 * n_sc * stride] = 0.0f;
     llr[2 * n_sc * stride] = nan; // of a pilot
-    BOOST_TEST(copy_llrs(slot, llr.data(), stride, 1.0f, out.data()));
+    BOOST_TEST(copy_llrs(slot, 0, llr.data(), stride, 1.0f, out.data()));
 }
 
 BOOST_AUTO_TEST_SUITE_END()

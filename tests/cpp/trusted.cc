@@ -2,6 +2,7 @@
 
 // Whose programs run in the receiver's own process.
 
+#include "slot_of.h"
 #include "trusted.h"
 #include "model_archive.h"
 #include "raises.h"
@@ -18,7 +19,7 @@ const std::string shipped = MODELS "/baseline-lmmse.pt";
 
 engine_parameters on(const std::string& device, const std::vector<std::string>& trust)
 {
-    engine_parameters p{ slot_geometry(26, "16QAM", { 2, 11 }, 1, 0), 2, device, 1, 1, "auto" };
+    engine_parameters p{ slot_of(26, "16QAM", { 2, 11 }, 0), 2, device, 1, 1, "auto" };
     p.trust = trust;
     return p;
 }

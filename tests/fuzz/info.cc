@@ -3,11 +3,12 @@
 #include "fuzz.h"
 #include "json_check.h"
 #include "model_info.h"
+#include "../cpp/slot_of.h"
 
 //! deeprx.json, as a model file's reader and its engine see it.
 int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size)
 {
-    static const gr::deeprx::slot_geometry slot(26, "16QAM", { 2, 11 }, 1, 0);
+    static const auto slot = slot_of(26, "16QAM", { 2, 11 }, 0);
     fuzz::accepts([&] {
         gr::deeprx::check_json(fuzz::text(data, size));
         const auto info = gr::deeprx::parse_model_info(std::string(fuzz::text(data, size)));

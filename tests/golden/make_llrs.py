@@ -14,12 +14,12 @@ from gnuradio import deeprx
 
 from deeprx_common.examples import received_slots
 from deeprx_common.shipped import shipped_models
-from deeprx_common.slot import SlotConfig
+from deeprx_common.slot import SlotConfig, User
 
 FILE = Path(__file__).parent / "llrs.npz"
 SLOTS = {
     "16QAM": SlotConfig(n_prb=6),
-    "QPSK": SlotConfig(n_prb=6, modulation="QPSK", dmrs=(2,)),
+    "QPSK": SlotConfig(n_prb=6, dmrs=(2,), users=(User("QPSK"),)),
 }
 N_RX = 2
 
@@ -28,14 +28,12 @@ def llrs(model, config: SlotConfig, y, p, engine: str) -> np.ndarray:
     """Of the data REs, float32 [slots, n_data_re, bits]."""
     found = deeprx.Engine(
         model,
-        n_prb=config.n_prb,
+        slot=config,
         n_rx=N_RX,
-        modulation=config.modulation,
-        dmrs=list(config.dmrs),
         max_batch=len(y),
         engine=engine,
     ).infer(y, p)
-    return found.reshape(-1, *found.shape[-3:])[:, ~config.pilot_mask, : config.bits_per_symbol]
+    return found.reshape(-1, *found.shape[-3:])[:, config.data_mask, : config.bits_per_symbol]
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "python" / "common"))
 
 from deeprx_common.energy import find_meter, measure, measure_idle  # noqa: E402
-from deeprx_common.slot import SlotConfig  # noqa: E402
+from deeprx_common.slot import SlotConfig, User  # noqa: E402
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 ENERGY_BATCHES = (1, 8, 64)
@@ -65,7 +65,7 @@ class Engine:
         for name in ("engine_grid", "engine_pilots", "engine_infer"):
             getattr(self.c, name).restype = ctypes.POINTER(ctypes.c_float)
         self.c.engine_stream.restype = ctypes.c_double
-        self.config = SlotConfig(n_prb=26, modulation="16QAM")
+        self.config = SlotConfig(n_prb=26, users=(User("16QAM"),))
         n_prb, modulation = self.config.n_prb, self.config.modulation.encode()
         handle = self.c.engine_load(
             str(path).encode(),
@@ -157,7 +157,7 @@ def timing(engine: Engine, batch: int, seconds: float) -> dict:
 
 def compare(llr: np.ndarray, reference: np.ndarray, config: SlotConfig, bits: np.ndarray) -> dict:
     """LLRs of data elements against the CPU's, and the bits that they decide."""
-    data, m = ~config.pilot_mask, config.bits_per_symbol
+    data, m = config.data_mask, config.bits_per_symbol
     llr, reference = (x[:, data, :m].reshape(len(x), -1) for x in (llr, reference))
     rms = float(np.sqrt(np.mean(reference.astype(np.float64) ** 2)))
     return {
@@ -178,7 +178,7 @@ def python_reference(path: str, seconds: float) -> dict:
     rows = {}
     module = torch.jit.freeze(torch.jit.load(path).eval().to("cuda"))
     for batch in ENERGY_BATCHES:
-        y, p, _ = make_slots(SlotConfig(n_prb=26, modulation="16QAM"), batch)
+        y, p, _ = make_slots(SlotConfig(n_prb=26, users=(User("16QAM"),)), batch)
         y = torch.from_numpy(y).cuda()
         p = torch.from_numpy(p).cuda().expand(batch, -1, -1, -1)[:, None].contiguous()
         d = (p[0, 0] == 0).all(-1)
@@ -300,7 +300,7 @@ def worker(arguments) -> None:
     def python():
         result["python"] = python_reference(path, seconds)
 
-    config = SlotConfig(n_prb=26, modulation="16QAM")
+    config = SlotConfig(n_prb=26, users=(User("16QAM"),))
     y, p, bits = make_slots(config, CHECKED_SLOTS)
     batches = ENERGY_BATCHES if arguments.brief else BATCHES
     engines, references = {}, {}

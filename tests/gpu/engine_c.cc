@@ -3,6 +3,7 @@
  * The engine as C functions, for Python's ctypes: no GNU Radio, any Python.
  */
 
+#include "../cpp/slot_of.h"
 #include "engine.h"
 
 #include <ATen/Context.h>
@@ -50,7 +51,7 @@ engine* engine_load(const char* path,
         [&] {
             at::globalContext().setAllowTF32CuDNN(tf32);
             gr::deeprx::set_inference_threads(threads);
-            const slot_geometry slot(n_prb, modulation, { 2, 11 }, 1, 0);
+            const auto slot = slot_of(n_prb, modulation, { 2, 11 }, 0);
             return gr::deeprx::load_engine(
                        path, { slot, n_rx, device, threads, max_batch, "torchscript" })
                 .release();

@@ -37,7 +37,7 @@ def engine(path):
     """Loaded, and one and two slots received."""
     y, p = grids()
     try:
-        loaded = deeprx.Engine(model=path, n_prb=N_PRB, max_batch=2)
+        loaded = deeprx.Engine(model=path, max_batch=2, slot=deeprx.SlotConfig(n_prb=N_PRB))
         llrs = [loaded.infer(y[:1], p[:1]), loaded.infer(y, p), loaded.infer(y[1:], p[1:])]
     except (RuntimeError, ValueError) as error:
         raise Refused(str(error)) from None
@@ -71,7 +71,9 @@ class Receiver:
 
     def __init__(self):
         self.top = gr.top_block()
-        self.receiver = deeprx.receiver(model=HARMLESS, n_prb=N_PRB, max_batch=2)
+        self.receiver = deeprx.receiver(
+            model=HARMLESS, max_batch=2, slot=deeprx.SlotConfig(n_prb=N_PRB)
+        )
         self.listener = Listener()
         y, _ = grids()
         fft = self.receiver.input_signature().sizeof_stream_item(0) // 8
@@ -189,20 +191,19 @@ class Ports:
 
         self.qt = QtWidgets.QApplication([])
         self.running = Receiver()
-        slot = {"n_prb": N_PRB, "modulation": "QPSK"}
-        config = deeprx.SlotConfig(**slot)
+        config = deeprx.SlotConfig(n_prb=N_PRB, users=(deeprx.User("QPSK"),))
         top = self.top = gr.top_block()
         self.taggers = [Tagger(np.float32), Tagger(np.float32), Tagger(np.complex64)]
         llrs = blocks.vector_source_f([1.0] * config.n_bits, True, 1, [])
         throttle = blocks.throttle(4, 50 * config.n_bits)
-        probe = deeprx.slot_probe(meter="none", every_slots=0, **slot)
+        probe = deeprx.slot_probe(meter="none", every_slots=0, slot=config)
         controller = deeprx.receiver_controller([HARMLESS, "baseline-sure.pt"])
         display, burst = report_display(), timed_burst(0, None)
         burst.work = lambda input_items, output_items: len(output_items[0])  # its clock is a radio
         top.connect(llrs, throttle, self.taggers[0], probe)
         top.connect(throttle, self.taggers[1], controller)
         samples = blocks.throttle(8, 1e5)
-        cutter = deeprx.aligned_front_end(n_rx=1, **slot)
+        cutter = deeprx.aligned_front_end(n_rx=1, slot=config)
         top.connect(blocks.null_source(8), samples, self.taggers[2], cutter)
         for port in range(cutter.output_signature().max_streams()):
             size = cutter.output_signature().sizeof_stream_item(port)

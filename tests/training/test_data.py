@@ -19,7 +19,7 @@ FAST = dict(channels=("TDL-A", "TDL-E"), doppler_hz=(500.0, 500.0))
 
 def transmitted(batch):
     """x of the data REs, rebuilt from the bits; zero at pilots."""
-    from deeprx_common.slot import constellation
+    from deeprx_common.modulation import constellation
 
     points = torch.from_numpy(constellation(batch.config.modulation))
     b = batch.config.bits_per_symbol
@@ -55,6 +55,18 @@ def test_a_generator_under_other_conditions_draws_what_a_new_one_does(changes):
     assert torch.equal(drawn.drawn.doppler_hz, expected.drawn.doppler_hz)
     with pytest.raises(AttributeError):
         SlotGenerator(first).conditions = expected
+
+
+def test_a_seeds_slots_have_symbols_of_one_length():
+    """Published recipes and results were drawn so."""
+    slot = SlotGenerator(Conditions(channels=("TDL-B",), n_prb=6)).batch(1, 1).config
+    assert slot.n_samples() == 14 * (128 + 9)
+
+
+def test_dmrs_symbols_that_no_receiver_interpolates_through_are_refused():
+    for dmrs in [(2, 9), (2, 7, 11)]:
+        with pytest.raises(ValueError, match=r"dmrs: expected some of \[2\], .*got \[2, [79]"):
+            SlotGenerator(Conditions(channels=("TDL-B",), dmrs={dmrs: 1.0}))
 
 
 def test_seeds_that_must_never_meet_are_distinct():

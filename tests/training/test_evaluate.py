@@ -336,6 +336,7 @@ def test_llrs_that_are_not_finite_are_an_error():
         ("--doppler=-5,5", "--doppler: expected one or two numbers from 0 to 10000"),
         ("--delay-spread 1,2,3", "--delay-spread: expected one or two numbers"),
         ("--channel TDL-X", "TDL-X"),
+        ("--dmrs 2,7,11", "dmrs: expected some of [2], [2, 11], [3], [3, 11], got [2, 7, 11]"),
     ],
 )
 def test_bad_options_get_one_line(tmp_path, capsys, options, says):

@@ -4,6 +4,7 @@
 import json
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -123,6 +124,21 @@ def test_what_is_no_receiver_gets_one_line_and_no_file(tmp_path, module, says):
     with pytest.raises(ExportError) as error:
         save_receiver(module, tmp_path / "mine.pt", n_rx=[1, 2])
     assert says in str(error.value) and "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_parity_is_checked_on_slots_that_the_net_takes(tmp_path):
+    path, parity = tmp_path / "m.pt", tmp_path / "parity.npz"
+    options = dict(openvino=False, prb_multiple_of=4)
+    export(Mine(), path, "m", "student", [2], parity=parity, **options)
+    with np.load(parity) as kept:
+        y, llr = kept["y"], kept["llr"]
+    assert y.shape == (2, 2, 14, 12 * 28, 2) and llr.shape == (2, (14 * 12 - 2 * 6) * 28 * 4)
+
+
+def test_its_dmrs_symbols_are_those_of_slots(tmp_path):
+    with pytest.raises(ValueError, match=r"dmrs of 14 symbols must be one of .*got \[2, 9\]"):
+        save_receiver(Mine(), tmp_path / "mine.pt", dmrs=[[2, 9]])
     assert not list(tmp_path.iterdir())
 
 

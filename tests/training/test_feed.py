@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from deeprx_training.data import seeds
 from deeprx_training.data.channels import Conditions, SlotGenerator
 from deeprx_training.data.feed import BatchPlan, SlotCache, SlotFeed, code_sha256
 from deeprx_training.files import TrainingError
@@ -89,6 +90,7 @@ def test_slots_of_another_device_version_or_code_are_never_used(tmp_path, monkey
     for place, other in (
         ("deeprx_training.data.feed.version", lambda name: f"9.9 of {name}"),
         ("torch.__version__", "9.9"),
+        *((f"deeprx_training.data.feed.{code}", seeds) for code in ("slot", "gold", "modulation")),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(place, other)

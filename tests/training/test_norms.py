@@ -7,7 +7,7 @@ from itertools import chain
 import pytest
 import torch
 
-from deeprx_common.slot import MODULATIONS
+from deeprx_common.modulation import MODULATIONS
 from deeprx_training.cli import main
 from deeprx_training.data.channels import Conditions, SlotGenerator, slots_of_every_kind
 from deeprx_training.receivers.nets import HybridRx, KindNorm

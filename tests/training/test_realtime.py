@@ -6,7 +6,7 @@ promise.
 import pytest
 import torch
 
-from deeprx_common.slot import constellation
+from deeprx_common.modulation import constellation
 from deeprx_training.data.channels import Conditions, SlotGenerator, bit_errors
 from deeprx_training.files import TrainingError
 from deeprx_training.receivers.build import build

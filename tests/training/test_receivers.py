@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from deeprx_common.slot import MODULATIONS, constellation
+from deeprx_common.modulation import MODULATIONS, constellation
 from deeprx_common.stats import error_rate, paired_difference
-from deeprx_training.data.channels import Conditions, SlotGenerator, bit_errors, bits_per_slot
+from deeprx_training.data.channels import Conditions, SlotGenerator, bit_errors
 from deeprx_training.evaluation.evaluate import count_errors
 from deeprx_training.receivers.build import build
 from deeprx_training.receivers.classical import (
@@ -156,7 +156,7 @@ def test_baselines_receive_every_modulation(modulation, dmrs):
         wrong = bit_errors(
             Baseline(sure=sure)(batch.y, batch.p, batch.config.bits_per_symbol), batch
         )
-        assert wrong.float().mean() / bits_per_slot(batch.config) < 0.01
+        assert wrong.float().mean() / batch.config.n_bits < 0.01
 
 
 @pytest.mark.parametrize("n_rx", [1, 2, 3, 4])

@@ -410,6 +410,10 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
             "interferer: expected 1.0 or less",
         ),
         (lambda t: t.replace("[data]", "[data]\ndmrs = { x = 1 }"), "one or two DMRS symbols"),
+        (
+            lambda t: t.replace("[data]", '[data]\ndmrs = { "2,7" = 1 }'),
+            'one of "2", "2,11", "3", "3,11", found \'2,7\'',
+        ),
         (lambda t: t.replace("[data]", "[data]\ndmrs = { 2 = 0 }"), "a weight above 0"),
         (lambda t: t.replace("[data]", "[data]\ncell_ids = [5, 1008]"), "found 1008"),
         (lambda t: t.replace("temperature", "loss = { bce = 0 }\ntemperature"), "weight above 0"),

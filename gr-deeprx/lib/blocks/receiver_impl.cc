@@ -26,12 +26,8 @@ const pmt::pmt_t model_port = pmt::mp("model");
 } // namespace
 
 receiver::sptr receiver::make(const std::string& model,
-                              int n_prb,
+                              const slot_config& slot,
                               int n_rx,
-                              const std::string& modulation,
-                              const std::vector<int>& dmrs,
-                              int cell_id,
-                              int slot_number,
                               const std::string& device,
                               int threads,
                               int max_batch,
@@ -41,9 +37,8 @@ receiver::sptr receiver::make(const std::string& model,
                               const std::string& engine,
                               const std::vector<std::string>& trust)
 {
-    const slot_geometry slot(n_prb, modulation, dmrs, cell_id, slot_number);
-    const engine_parameters parameters{ slot,      n_rx,   device,          threads,
-                                        max_batch, engine, hashes_of(trust) };
+    const engine_parameters parameters{ slot_geometry(slot), n_rx,   device,          threads,
+                                        max_batch,           engine, hashes_of(trust) };
     check_range(parameters);
     expect(max_latency_ms >= 0.0,
            "max_latency_ms must be 0 (no bound) or more",
@@ -63,10 +58,11 @@ receiver_impl::receiver_impl(const std::string& model,
                 gr::io_signature::make(parameters.n_rx,
                                        parameters.n_rx,
                                        sizeof(gr_complex) * parameters.slot.fft_size()),
-                gr::io_signature::make(1, 1, sizeof(float))),
+                gr::io_signature::make(
+                    parameters.slot.n_layers(), parameters.slot.n_layers(), sizeof(float))),
       d_slot(parameters.slot), d_n_rx(parameters.n_rx), d_threads(parameters.threads),
       d_max_latency(max_latency_ms > 0.0 ? max_latency_ms * 1e-3 : HUGE_VAL),
-      d_llr_sign(static_cast<float>(llr_sign)), d_n_bits(pmt::from_long(parameters.slot.n_bits())),
+      d_llr_sign(static_cast<float>(llr_sign)), d_most_bits(d_slot.n_data_re() * llr_bits(d_slot)),
       d_claim(parameters.threads), d_loader(parameters, d_logger), d_tags(pmt::intern(len_tag_key)),
       d_answered(pmt::cons(pmt::PMT_NIL, pmt::PMT_NIL)),
       d_model(d_loader.load(model), [this] { _post(model_port, d_answered); }),
@@ -74,14 +70,14 @@ receiver_impl::receiver_impl(const std::string& model,
       d_batches(d_model->engine->depth(), parameters.max_batch) // every model's, on one device
 {
     set_tag_propagation_policy(TPP_DONT);
-    set_output_multiple(d_slot.n_bits());
+    set_output_multiple(d_most_bits);
     // Room for what is under way, and for as much on its way to and from other blocks.
     const int most = d_model->engine->depth() * parameters.max_batch; // slots
     if (most > 1)
-        set_min_output_buffer(2 * most * d_slot.n_bits());
+        set_min_output_buffer(2 * most * d_most_bits);
     // Nothing here runs at this rate: the scheduler sizes the input buffers by it, to hold twice
     // output_multiple / relative_rate slots.
-    set_relative_rate(d_slot.n_bits(), uint64_t(most) * n_symbols);
+    set_relative_rate(d_most_bits, uint64_t(most) * n_symbols);
 
     message_port_register_out(stats_port);
     message_port_register_in(model_port);
@@ -207,10 +203,12 @@ try {
     d_watched = !pmt::is_null(message_subscribers(stats_port));
     d_work_start = d_watched ? cpu_ns() : 0; // the kernel's clock takes time
     const int available = *std::min_element(ninput_items.begin(), ninput_items.end());
-    while (submit(available, noutput_items / d_slot.n_bits(), input_items)) {
+    while (submit(available, noutput_items / d_most_bits, input_items)) {
     }
-    if (!d_batches.empty())
-        return collect(static_cast<float*>(output_items[0]));
+    if (!d_batches.empty()) {
+        collect(output_items);
+        return WORK_CALLED_PRODUCE;
+    }
     consume_each(d_batches.clear());
     return 0;
 } catch (const std::exception& e) { // from here it would end the thread, and nothing else
@@ -349,7 +347,7 @@ void receiver_impl::read_tags(std::vector<tag_t>& others, int offset)
 }
 
 //! LLRs of the oldest batch that is under way. \return how many
-int receiver_impl::collect(float* out)
+void receiver_impl::collect(const gr_vector_void_star& out)
 {
     auto& engine = *d_model->engine;
     batch_in_work& batch = d_batches.oldest();
@@ -364,30 +362,33 @@ int receiver_impl::collect(float* out)
     }
     const auto took = d_batches.collected(std::chrono::steady_clock::now());
 
-    int produced = 0;
     if (llr) {
         if (batch.alone)
             d_model->took(batch.size, std::chrono::duration<double>(took).count());
-        const int llrs_per_slot =
-            d_slot.n_layers() * n_symbols * d_slot.n_subcarriers() * engine.llr_stride();
+        const int stride = engine.llr_stride();
+        int received = 0;
         for (int i = 0; i < batch.n; i++) {
             slot_in_work& slot = batch.slots[i];
-            slot.received = copy_llrs(
-                d_slot, llr + i * llrs_per_slot, engine.llr_stride(), d_llr_sign, out + produced);
+            slot.received = true;
+            for (int layer = 0; layer < d_slot.n_layers(); layer++) {
+                float* to = static_cast<float*>(out[layer]) + received * d_slot.n_bits(layer);
+                slot.received &= copy_llrs(d_slot, layer, llr, stride, d_llr_sign, to);
+                llr += size_t(d_slot.n_re()) * stride;
+            }
             if (slot.received) {
-                forward_tags(slot, nitems_written(0) + produced);
-                produced += d_slot.n_bits();
+                forward_tags(slot, received++);
                 d_slots++;
             } else {
                 drop(slot.index, "the model gave NaN or infinite LLRs");
             }
         }
+        for (int layer = 0; layer < d_slot.n_layers(); layer++)
+            produce(layer, received * d_slot.n_bits(layer));
         const auto wall_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(took).count();
         if (d_watched)
             publish_stats(batch, wall_ns);
     }
     consume_each(d_batches.release());
-    return produced;
 }
 
 void receiver_impl::publish_stats(const batch_in_work& batch, uint64_t wall_ns)
@@ -399,11 +400,20 @@ void receiver_impl::publish_stats(const batch_in_work& batch, uint64_t wall_ns)
             message_port_pub(stats_port, receiver_messages::slot(about, batch.slots[i].index));
 }
 
-void receiver_impl::forward_tags(slot_in_work& slot, uint64_t out_offset)
+//! received: slots that this call has put out before it
+void receiver_impl::forward_tags(const slot_in_work& slot, int received)
 {
-    d_tags.to_llrs(slot.tags, out_offset, slot.index, d_n_bits, d_name);
-    for (const tag_t& tag : slot.tags)
-        add_item_tag(0, tag);
+    for (int layer = 0; layer < d_slot.n_layers(); layer++) {
+        const int n_bits = d_slot.n_bits(layer);
+        d_llr_tags = slot.tags;
+        d_tags.to_llrs(d_llr_tags,
+                       nitems_written(layer) + uint64_t(received) * n_bits,
+                       slot.index,
+                       pmt::from_long(n_bits),
+                       d_name);
+        for (const tag_t& tag : d_llr_tags)
+            add_item_tag(layer, tag);
+    }
 }
 
 void receiver_impl::drop(uint64_t slot_index, const std::string& why)

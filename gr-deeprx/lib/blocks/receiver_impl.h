@@ -55,8 +55,8 @@ private:
     bool next_slot(slot_in_work& slot, int available);
     void read_tags(std::vector<tag_t>& others, int offset);
     bool submit(int available, int space, const gr_vector_const_void_star& in);
-    int collect(float* out);
-    void forward_tags(slot_in_work& slot, uint64_t out_offset);
+    void collect(const gr_vector_void_star& out);
+    void forward_tags(const slot_in_work& slot, int received);
     void publish_stats(const batch_in_work& batch, uint64_t wall_ns);
     void change_model(uint64_t slot_index);
     void renew_model();
@@ -70,9 +70,9 @@ private:
     const int d_threads;
     const double d_max_latency;
     const float d_llr_sign;
-    const pmt::pmt_t d_n_bits;
-    pmt::pmt_t d_name;    // of this block, as the source of tags
-    bool d_bound = false; // to the cores of its affinity
+    const int d_most_bits; // of a layer
+    pmt::pmt_t d_name;     // of this block, as the source of tags
+    bool d_bound = false;  // to the cores of its affinity
     bool d_started = false;
     bool d_watched = false;    // somebody listens to the statistics
     uint64_t d_work_start = 0; // of this call of work(), as cpu_ns(), if so
@@ -81,7 +81,8 @@ private:
 
     slot_finder d_finder;
     slot_tags d_tags;
-    std::vector<tag_t> d_stream_tags; // kept for its memory
+    std::vector<tag_t> d_stream_tags; // these two kept for their memory
+    std::vector<tag_t> d_llr_tags;
 
     mutable std::mutex d_error_mutex;
     std::string d_error; // that ended it

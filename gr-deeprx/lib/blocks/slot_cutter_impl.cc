@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <map>
+#include <stdexcept>
+#include <string>
 
 namespace gr::deeprx {
 
@@ -14,22 +16,28 @@ slot_cutter::sptr slot_cutter::make(int fft_size,
                                     const std::vector<int>& cp_lengths,
                                     int n_rx,
                                     int offset_samples,
-                                    uint64_t first_slot)
+                                    uint64_t first_slot,
+                                    const std::vector<gr_complex>& turns)
 {
     return gnuradio::make_block_sptr<slot_cutter_impl>(
-        fft_size, cp_lengths, n_rx, offset_samples, first_slot);
+        fft_size, cp_lengths, n_rx, offset_samples, first_slot, turns);
 }
 
 slot_cutter_impl::slot_cutter_impl(int fft_size,
                                    const std::vector<int>& cp_lengths,
                                    int n_rx,
                                    int offset_samples,
-                                   uint64_t first_slot)
+                                   uint64_t first_slot,
+                                   const std::vector<gr_complex>& turns)
     : gr::block("Slot cutter",
                 gr::io_signature::make(n_rx, n_rx, sizeof(gr_complex)),
                 gr::io_signature::make(n_rx, n_rx, fft_size * sizeof(gr_complex))),
-      d_slot(fft_size, cp_lengths, offset_samples), d_fft(fft_size), d_slot_index(first_slot)
+      d_slot(fft_size, cp_lengths, offset_samples), d_fft(fft_size), d_turns(turns),
+      d_slot_index(first_slot)
 {
+    if (turns.size() % cp_lengths.size())
+        throw std::invalid_argument("turns must be 14 of each slot, got " +
+                                    std::to_string(turns.size()));
     set_tag_propagation_policy(TPP_DONT);
     set_output_multiple(static_cast<int>(cp_lengths.size()));
     set_relative_rate(cp_lengths.size(), d_slot.lookahead);
@@ -68,8 +76,14 @@ int slot_cutter_impl::general_work(int noutput_items,
         for (size_t antenna = 0; antenna < input_items.size(); antenna++) {
             const auto* in = static_cast<const gr_complex*>(input_items[antenna]) + read;
             auto* out = static_cast<gr_complex*>(output_items[antenna]) + written * d_fft.size();
+            size_t turn = d_turns.empty() ? 0 : d_slot_index * n_symbols % d_turns.size();
             for (const int start : d_slot.windows) {
                 d_fft(in + start, out);
+                if (!d_turns.empty())
+                    std::transform(out,
+                                   out + d_fft.size(),
+                                   out,
+                                   [f = d_turns[turn++]](gr_complex x) { return x * f; });
                 out += d_fft.size();
             }
         }

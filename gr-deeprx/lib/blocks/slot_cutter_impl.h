@@ -19,7 +19,8 @@ public:
                      const std::vector<int>& cp_lengths,
                      int n_rx,
                      int offset_samples,
-                     uint64_t first_slot);
+                     uint64_t first_slot,
+                     const std::vector<gr_complex>& turns);
 
     uint64_t dropped_samples() const override { return d_dropped_samples; }
 
@@ -34,6 +35,7 @@ private:
 
     const slot_windows d_slot;
     unitary_fft d_fft;
+    const std::vector<gr_complex> d_turns;
     uint64_t d_slot_index;
     std::atomic<uint64_t> d_dropped_samples{ 0 };
 };

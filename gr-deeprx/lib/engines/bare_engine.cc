@@ -12,10 +12,8 @@
 namespace gr::deeprx {
 
 bare_engine::bare_engine(const std::string& model,
-                         int n_prb,
+                         const slot_config& slot,
                          int n_rx,
-                         const std::string& modulation,
-                         const std::vector<int>& dmrs,
                          const std::string& device,
                          int threads,
                          int max_batch,
@@ -23,17 +21,12 @@ bare_engine::bare_engine(const std::string& model,
                          const std::vector<std::string>& trust)
     : d_threads(std::make_unique<thread_claim>(threads))
 {
-    const engine_parameters parameters{ slot_geometry(n_prb, modulation, dmrs, 1, 0),
-                                        n_rx,
-                                        device,
-                                        threads,
-                                        max_batch,
-                                        engine,
-                                        hashes_of(trust) };
+    const engine_parameters parameters{ slot_geometry(slot), n_rx,   device,          threads,
+                                        max_batch,           engine, hashes_of(trust) };
     check_range(parameters);
     set_inference_threads(threads);
-    d_grid_floats = n_rx * grid_size(parameters.slot) * 2;
-    d_pilot_floats = parameters.slot.n_layers() * grid_size(parameters.slot) * 2;
+    d_grid_floats = size_t(n_rx) * parameters.slot.n_re() * 2;
+    d_pilot_floats = size_t(parameters.slot.n_layers()) * parameters.slot.n_re() * 2;
     d_engine = load_engine(model, parameters);
     d_engine->warm_up({ 1, max_batch });
 }

@@ -84,19 +84,20 @@ std::string parameter(const std::string& shape)
 std::string built_in_model(const slot_geometry& slot, int n_rx)
 {
     const int bits = slot.bits_per_symbol();
-    const std::string n = std::to_string(bits);
+    const std::string n = std::to_string(bits), symbols = std::to_string(slot.symbols());
     const at::Tensor weights = at::full({ bits, 2, 3, 3 }, 0.1f);
     const int64_t orders[2][4]{ { 0, 3, 1, 2 }, { 0, 2, 3, 1 } };
     std::string data(reinterpret_cast<const char*>(orders), sizeof(orders));
     data.append(static_cast<const char*>(weights.data_ptr()), weights.nbytes());
 
     ir_text ir;
-    const std::string y = "?," + std::to_string(n_rx) + ",14,?,2", p = "?,14,?,2";
+    const std::string y = "?," + std::to_string(n_rx) + "," + symbols + ",?,2";
+    const std::string p = "?," + symbols + ",?,2";
     ir.layer("Parameter", parameter(y), y, {}, "y");
     const int pilots = ir.layer("Parameter", parameter(p), p, {}, "p");
     const std::string order = "element_type=\"i64\" shape=\"4\" size=\"32\" offset=";
     const int first = ir.layer("Const", order + "\"0\"", "4");
-    const int planes = ir.layer("Transpose", "", "?,2,14,?", { pilots, first });
+    const int planes = ir.layer("Transpose", "", "?,2," + symbols + ",?", { pilots, first });
     const int kernel = ir.layer("Const",
                                 "element_type=\"f32\" shape=\"" + n + ",2,3,3\" size=\"" +
                                     std::to_string(weights.nbytes()) + "\" offset=\"64\"",
@@ -104,18 +105,19 @@ std::string built_in_model(const slot_geometry& slot, int n_rx)
     const int sum = ir.layer("Convolution",
                              "strides=\"1,1\" dilations=\"1,1\" pads_begin=\"1,1\" "
                              "pads_end=\"1,1\" auto_pad=\"explicit\"",
-                             "?," + n + ",14,?",
+                             "?," + n + "," + symbols + ",?",
                              { planes, kernel });
     const int last = ir.layer("Const", order + "\"32\"", "4");
-    ir.layer("Result", "", "", { ir.layer("Transpose", "", "?,14,?," + n, { sum, last }) });
+    ir.layer(
+        "Result", "", "", { ir.layer("Transpose", "", "?," + symbols + ",?," + n, { sum, last }) });
 
     std::ostringstream json;
     json << R"({"contract": "deeprx.model/2", "name": "built-in", "requires": [], )"
          << R"("quantized_engine": null, "layers": [1], "n_rx": [)" << n_rx << R"(], "n_prb": [)"
-         << slot.n_prb() << ", " << slot.n_prb() << R"(], "prb_multiple_of": 1, "n_sym": [14], )"
-         << R"("dmrs": null, "n_dmrs": [)" << slot.dmrs().size()
-         << R"(], "cdm_groups": [1], "modulations": [")" << slot.modulation() << R"("], "bits": )"
-         << bits << "}";
+         << slot.n_prb() << ", " << slot.n_prb() << R"(], "prb_multiple_of": 1, "n_sym": [)"
+         << symbols << R"(], "dmrs": null, "n_dmrs": [)" << slot.dmrs().size()
+         << R"(], "cdm_groups": [)" << slot.config().cdm_groups << R"(], "modulations": [")"
+         << slot.modulation() << R"("], "bits": )" << bits << "}";
 
     torch::jit::Module module("built_in");
     module.register_parameter("weights", weights, /*is_buffer=*/false);

@@ -25,7 +25,7 @@ device_engine::device_engine(model_info info,
 {
     const auto host = at::TensorOptions().dtype(at::kFloat).pinned_memory(!device.is_cpu());
     const auto there = at::TensorOptions().dtype(at::kFloat).device(device);
-    constexpr int n_sym = slot_geometry::n_symbols;
+    const int n_sym = p.slot.symbols();
     const int n_sc = p.slot.n_subcarriers();
     for (lane& lane : d_lanes) {
         lane.queue = make_queue();

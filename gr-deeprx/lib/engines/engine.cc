@@ -36,13 +36,7 @@ std::atomic<void (*)()>& jail_watch()
 
 int llr_bits(const slot_geometry& slot)
 {
-    const auto bits = slot.bits();
-    return *std::max_element(bits.begin(), bits.end());
-}
-
-size_t grid_size(const slot_geometry& slot)
-{
-    return size_t(slot_geometry::n_symbols) * slot.n_subcarriers();
+    return *std::max_element(slot.bits().begin(), slot.bits().end());
 }
 
 void write_noise(const engine_parameters& p, float* grids, float* pilots)
@@ -50,8 +44,7 @@ void write_noise(const engine_parameters& p, float* grids, float* pilots)
     std::minstd_rand bits;
     std::normal_distribution<float> noise;
     const auto& of_slot = p.slot.pilots(0);
-    std::generate_n(
-        grids, p.max_batch * p.n_rx * grid_size(p.slot) * 2, [&] { return noise(bits); });
+    std::generate_n(grids, p.max_batch * p.n_rx * p.slot.n_re() * 2, [&] { return noise(bits); });
     for (int slot = 0; slot < p.max_batch; slot++)
         pilots = std::copy(of_slot.begin(), of_slot.end(), pilots);
 }

@@ -128,9 +128,6 @@ std::atomic<void (*)()>& jail_watch();
 //! LLRs that a resource element of any layer needs: the bits of the layers' largest modulation.
 int llr_bits(const slot_geometry& slot);
 
-//! Resource elements of a slot, those of one antenna or one layer.
-size_t grid_size(const slot_geometry& slot);
-
 struct engine_parameters {
     slot_geometry slot;
     int n_rx;

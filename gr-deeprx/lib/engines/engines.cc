@@ -26,15 +26,12 @@ std::string instructions(const std::string& precision)
 }
 
 void check_model(const std::string& bytes,
-                 int n_prb,
+                 const slot_config& slot,
                  int n_rx,
-                 const std::string& modulation,
-                 const std::vector<int>& dmrs,
                  const std::string& device,
                  const std::vector<std::string>& trust)
 {
-    const slot_geometry slot(n_prb, modulation, dmrs, /*cell_id=*/1, /*slot_number=*/0);
-    check_model_bytes(bytes, { slot, n_rx, device, 1, 1, "auto", hashes_of(trust) });
+    check_model_bytes(bytes, { slot_geometry(slot), n_rx, device, 1, 1, "auto", hashes_of(trust) });
 }
 
 void set_jail_limits(double memory, double load_s, double batch_s, double most_batch_s)

@@ -55,8 +55,11 @@ public:
         drop_capabilities();
         set_inference_threads(d_parameters.threads);
         inference_cpu_ns(); // starts them
-        make_local_engine(model_archive(built_in_model(d_parameters.slot, d_parameters.n_rx)),
-                          with_engine("auto"))
+        auto small = with_engine("auto");
+        slot_config one_user = small.slot.config();
+        one_user.users.resize(1);
+        small.slot = slot_geometry(one_user);
+        make_local_engine(model_archive(built_in_model(small.slot, small.n_rx)), small)
             ->warm_up({ 1 });
         give_up_rights(d_control.parameters.memory);
         answer(jail_status::done, "");
@@ -82,9 +85,17 @@ public:
 private:
     static engine_parameters from(const jail_parameters& p)
     {
-        const slot_geometry slot(
-            p.n_prb, p.modulation, std::vector<int>(p.dmrs, p.dmrs + p.n_dmrs), 1, 0);
-        return { slot, p.n_rx, "cpu", p.threads, p.max_batch, p.engine };
+        slot_config slot;
+        slot.n_prb = p.n_prb;
+        slot.n_symbols = p.n_symbols;
+        slot.dmrs.assign(p.dmrs, p.dmrs + p.n_dmrs);
+        slot.cdm_groups = p.cdm_groups;
+        slot.users.resize(p.n_layers);
+        for (int layer = 0; layer < p.n_layers; layer++) {
+            slot.users[layer].port = p.ports[layer];
+            slot.users[layer].modulation = p.modulations[layer];
+        }
+        return { slot_geometry(slot), p.n_rx, "cpu", p.threads, p.max_batch, p.engine };
     }
 
     engine_parameters with_engine(const std::string& name) const
@@ -123,7 +134,7 @@ private:
             return;
         const slot_geometry& slot = d_parameters.slot;
         const int bits = llr_bits(slot), stride = d_engine->llr_stride();
-        const size_t elements = batch * slot.n_layers() * grid_size(slot);
+        const size_t elements = size_t(batch) * slot.n_layers() * slot.n_re();
         if (stride == bits) {
             std::copy_n(llr, elements * bits, to);
             return;

@@ -32,8 +32,9 @@ enum class jail_status : uint32_t {
 
 //! The same executable on both sides: the layout is the compiler's.
 struct jail_parameters {
-    int32_t n_layers, n_prb, n_dmrs, dmrs[2], n_rx, threads, max_batch;
-    char modulation[8];
+    int32_t n_prb, n_symbols, n_dmrs, dmrs[4], cdm_groups, n_layers, ports[2];
+    char modulations[2][8];
+    int32_t n_rx, threads, max_batch;
     char engine[16];
     uint64_t file_bytes;
     uint64_t memory; // bytes that the jail may take
@@ -58,7 +59,7 @@ struct jail_layout {
 
     explicit jail_layout(const jail_parameters& p)
     {
-        const size_t of_slot = size_t(slot_geometry::n_symbols) * 12 * p.n_prb; // REs
+        const size_t of_slot = size_t(p.n_symbols) * 12 * p.n_prb; // REs
         const size_t most_bits = 8;
         const size_t antennas = p.max_batch * p.n_rx * of_slot;
         const size_t layers = p.max_batch * p.n_layers * of_slot;

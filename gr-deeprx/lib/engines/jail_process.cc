@@ -122,14 +122,19 @@ std::vector<char*> environment()
 jail_parameters to_jail(const engine_parameters& p, size_t file_bytes)
 {
     jail_parameters to{};
-    to.n_layers = p.slot.n_layers();
     to.n_prb = p.slot.n_prb();
+    to.n_symbols = p.slot.symbols();
     to.n_dmrs = static_cast<int32_t>(p.slot.dmrs().size());
     std::copy(p.slot.dmrs().begin(), p.slot.dmrs().end(), to.dmrs);
+    to.cdm_groups = p.slot.config().cdm_groups;
+    to.n_layers = p.slot.n_layers();
+    for (int layer = 0; layer < to.n_layers; layer++) {
+        to.ports[layer] = p.slot.config().users[layer].port;
+        p.slot.modulation(layer).copy(to.modulations[layer], sizeof(to.modulations[layer]) - 1);
+    }
     to.n_rx = p.n_rx;
     to.threads = p.threads;
     to.max_batch = p.max_batch;
-    p.slot.modulation().copy(to.modulation, sizeof(to.modulation) - 1);
     p.engine.copy(to.engine, sizeof(to.engine) - 1);
     to.file_bytes = file_bytes;
     to.memory = p.jail.memory;

@@ -22,8 +22,8 @@ public:
                   const model_info& info,
                   const engine_parameters& p)
         : d_file(std::move(file)), d_parameters(p), d_info(info),
-          d_grid_floats(p.n_rx * grid_size(p.slot) * 2),
-          d_pilot_floats(p.slot.n_layers() * grid_size(p.slot) * 2), d_jail(*d_file, p),
+          d_grid_floats(size_t(p.n_rx) * p.slot.n_re() * 2),
+          d_pilot_floats(size_t(p.slot.n_layers()) * p.slot.n_re() * 2), d_jail(*d_file, p),
           d_llr(d_pilot_floats / 2 * llr_bits(p.slot) * p.max_batch)
     {
         d_jail.call(jail_operation::load, 0, p.jail.load_s);

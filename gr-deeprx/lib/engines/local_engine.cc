@@ -34,7 +34,7 @@ void write_example(engine& engine, const slot_geometry& slot, int n_rx)
     std::minstd_rand random(1);
     std::normal_distribution<float> normal;
     const auto& pilots = slot.pilots(0);
-    const size_t n = grid_size(slot);
+    const size_t n = slot.n_re();
     std::vector<float> sent = pilots; // of one layer after another
     for (int layer = 0; layer < slot.n_layers(); layer++) {
         const int levels = 1 << (slot.bits()[layer] / 2);

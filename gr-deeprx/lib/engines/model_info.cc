@@ -178,8 +178,8 @@ void check_model_fits(const model_info& info, const slot_geometry& slot, int n_r
     const int n_dmrs = static_cast<int>(slot.dmrs().size());
     expect(info.n_rx, n_rx, "n_rx");
     expect(info.n_layers, slot.n_layers(), "layers");
-    expect(info.n_symbols, slot_geometry::n_symbols, "symbols");
-    expect(info.cdm_groups, 1, "cdm_groups");
+    expect(info.n_symbols, slot.symbols(), "symbols");
+    expect(info.cdm_groups, slot.config().cdm_groups, "cdm_groups");
     if (slot.n_prb() < info.n_prb[0] || slot.n_prb() > info.n_prb[1])
         throw std::runtime_error("the model takes " + std::to_string(info.n_prb[0]) + " to " +
                                  std::to_string(info.n_prb[1]) +
@@ -198,13 +198,15 @@ void check_model_fits(const model_info& info, const slot_geometry& slot, int n_r
     if (!contains(info.n_dmrs, n_dmrs))
         throw std::runtime_error("the model takes " + text(info.n_dmrs) +
                                  " DMRS symbols, the receiver has dmrs=" + text(slot.dmrs()));
-    if (!contains(info.modulations, slot.modulation()))
-        throw std::runtime_error("the model takes " + text(info.modulations) +
-                                 ", the receiver has modulation=" + slot.modulation());
-    if (info.bits < slot.bits_per_symbol())
-        throw std::runtime_error("the model gives " + std::to_string(info.bits) +
-                                 " bits a symbol, " + slot.modulation() + " needs " +
-                                 std::to_string(slot.bits_per_symbol()));
+    for (int layer = 0; layer < slot.n_layers(); layer++) {
+        if (!contains(info.modulations, slot.modulation(layer)))
+            throw std::runtime_error("the model takes " + text(info.modulations) +
+                                     ", the receiver has modulation=" + slot.modulation(layer));
+        if (info.bits < slot.bits_per_symbol(layer))
+            throw std::runtime_error("the model gives " + std::to_string(info.bits) +
+                                     " bits a symbol, " + slot.modulation(layer) + " needs " +
+                                     std::to_string(slot.bits_per_symbol(layer)));
+    }
 
     for (const auto& requirement : info.requirements) {
         if (requirement == "cuda" && !on_cuda)

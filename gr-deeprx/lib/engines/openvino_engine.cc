@@ -131,7 +131,7 @@ public:
                     const model_info& info,
                     const engine_parameters& p)
         : d_info(info), d_weights(std::move(weights)),
-          d_bits(llr_bits(p.slot)), d_data_shape{ slot_geometry::n_symbols,
+          d_bits(llr_bits(p.slot)), d_data_shape{ size_t(p.slot.symbols()),
                                                   size_t(p.slot.n_subcarriers()) },
           d_grid_shape{ 1, size_t(p.n_rx), d_data_shape[0], d_data_shape[1], 2 },
           d_pilots_shape(of_layers(p.slot.n_layers(), { d_data_shape[0], d_data_shape[1], 2 })),

@@ -52,7 +52,7 @@ public:
         for (const int bits : slot.bits())
             d_bits.push_back(bits);
         const std::vector<uint8_t>& mask = slot.data_mask();
-        d_data = at::empty({ slot_geometry::n_symbols, slot.n_subcarriers() }, at::kBool);
+        d_data = at::empty({ slot.symbols(), slot.n_subcarriers() }, at::kBool);
         std::copy(mask.begin(), mask.end(), d_data.data_ptr<bool>());
         d_data = d_data.to(device);
         // In this order: a frozen module no longer moves.
@@ -103,9 +103,8 @@ public:
           d_forward(std::move(module))
     {
         const int n_sc = p.slot.n_subcarriers();
-        d_grid = memory(p.grids, { p.max_batch, p.n_rx, slot_geometry::n_symbols, n_sc, 2 });
-        d_pilots =
-            memory(p.pilots, { p.max_batch, p.slot.n_layers(), slot_geometry::n_symbols, n_sc, 2 });
+        d_grid = memory(p.grids, { p.max_batch, p.n_rx, p.slot.symbols(), n_sc, 2 });
+        d_pilots = memory(p.pilots, { p.max_batch, p.slot.n_layers(), p.slot.symbols(), n_sc, 2 });
         write_noise(p, d_grid.data_ptr<float>(), d_pilots.data_ptr<float>());
         infer(1);
     }

@@ -52,7 +52,7 @@ bool copy_grid(const slot_geometry& slot,
     float peak = 0.0f;
     for (const void* stream : streams) {
         const float* from = static_cast<const float*>(stream) + start;
-        for (int symbol = 0; symbol < slot_geometry::n_symbols; symbol++) {
+        for (int symbol = 0; symbol < slot.symbols(); symbol++) {
             const float largest = copy_scaled(from, n_floats, 1.0f, grid);
             finite &= std::isfinite(largest);
             peak = std::max(peak, largest);
@@ -69,18 +69,24 @@ void copy_pilots(const slot_geometry& slot, uint64_t slot_index, float* pilots)
 {
     const int n_floats = 2 * slot.n_subcarriers();
     const auto& from = slot.pilots(slot_index); // copied whole they would flush the caches
-    for (const int symbol : slot.dmrs())
-        std::copy_n(&from[symbol * n_floats], n_floats, pilots + symbol * n_floats);
+    for (int layer = 0; layer < slot.n_layers(); layer++)
+        for (const int symbol : slot.dmrs()) {
+            const size_t at = size_t(layer * slot.symbols() + symbol) * n_floats;
+            std::copy_n(&from[at], n_floats, pilots + at);
+        }
 }
 
-bool copy_llrs(const slot_geometry& slot, const float* llr, int stride, float sign, float* out)
+bool copy_llrs(
+    const slot_geometry& slot, int layer, const float* llr, int stride, float sign, float* out)
 {
     const int n_sc = slot.n_subcarriers();
-    const int bits = slot.bits_per_symbol();
+    const int bits = slot.bits_per_symbol(layer);
     bool finite = true;
-    for (int symbol = 0; symbol < slot_geometry::n_symbols; symbol++, llr += n_sc * stride) {
+    for (int symbol = 0; symbol < slot.symbols(); symbol++, llr += n_sc * stride) {
         const float* from = llr;
         const bool dmrs = slot.is_dmrs(symbol);
+        if (dmrs && slot.config().cdm_groups == 2)
+            continue;
         const int n = (dmrs ? n_sc / 2 : n_sc) * bits;
         if (dmrs || stride != bits) {
             from = out;

@@ -23,7 +23,7 @@ float to_unit_power(float peak);
  * \brief A slot as engines take it: its subcarriers only, at about unit power.
  * \param streams of OFDM symbols, one an antenna, complex64 [symbols][fft_size], DC in the middle
  * \param first symbol of the slot in them
- * \param grid float32 [n_rx][14][n_subcarriers][2]
+ * \param grid float32 [n_rx][symbols][n_subcarriers][2]
  * \return whether all samples are finite
  */
 bool copy_grid(const slot_geometry& slot,
@@ -31,17 +31,19 @@ bool copy_grid(const slot_geometry& slot,
                int first,
                float* grid);
 
-//! A slot's pilots, into float32 [14][n_subcarriers][2] whose symbols without pilots are zero.
+//! A slot's pilots, into float32 [n_layers][symbols][n_subcarriers][2] whose symbols without pilots
+//! are zero.
 void copy_pilots(const slot_geometry& slot, uint64_t slot_index, float* pilots);
 
 /*!
- * \brief A slot's LLRs in transmit bit order: symbol by symbol, subcarriers ascending, pilots left
+ * \brief A layer's LLRs in transmit bit order: symbol by symbol, subcarriers ascending, pilots left
  * out.
- * \param llr as an engine gives them, float32 [14][n_subcarriers][stride]
+ * \param llr of the layer, as an engine gives them: float32 [symbols][n_subcarriers][stride]
  * \param sign 1 or -1, that they are multiplied by
- * \param out float32 [n_bits]
+ * \param out float32 [n_bits(layer)]
  * \return whether all are finite
  */
-bool copy_llrs(const slot_geometry& slot, const float* llr, int stride, float sign, float* out);
+bool copy_llrs(
+    const slot_geometry& slot, int layer, const float* llr, int stride, float sign, float* out);
 
 } // namespace gr::deeprx

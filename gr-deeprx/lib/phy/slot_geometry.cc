@@ -161,23 +161,6 @@ slot_geometry::slot_geometry(const slot_config& config) : d_config(config)
             d_pilots.push_back(make_pilots(slot));
 }
 
-slot_geometry::slot_geometry(int n_prb,
-                             const std::string& modulation,
-                             const std::vector<int>& dmrs,
-                             int cell_id,
-                             int slot_number)
-    : slot_geometry([&] {
-          slot_config config;
-          config.n_prb = n_prb;
-          config.users[0].modulation = modulation;
-          config.dmrs = dmrs;
-          config.dmrs_n_id = cell_id;
-          config.slot_number = slot_number;
-          return config;
-      }())
-{
-}
-
 int slot_geometry::n_data_re() const
 {
     const int of_dmrs = 6 * d_config.cdm_groups * static_cast<int>(d_config.dmrs.size());

@@ -28,13 +28,6 @@ public:
     static constexpr int n_symbols = 14; // of a slot
 
     explicit slot_geometry(const slot_config& config);
-    //! Of 15 kHz, one user and one CDM group, in a carrier of its own.
-    slot_geometry(int n_prb,
-                  const std::string& modulation,
-                  const std::vector<int>& dmrs,
-                  int cell_id,
-                  int slot_number);
-
     //! As given, but for carrier and FFT size, which are known here.
     const slot_config& config() const { return d_config; }
 

@@ -12,14 +12,17 @@ def received_slots(
     """n slots over a flat channel at 12 dB, their pilots, and which REs carry data, always the same
     ones.
 
-    Returns y, p and d of the model contract: float32 [n, n_rx, 14, n_sc, 2] and [n, layers, 14,
-    n_sc, 2], bool [14, n_sc].
+    Returns y, p and d of the model contract: float32 [n, n_rx, n_symbols, n_sc, 2] and
+    [n, n_layers, n_symbols, n_sc, 2], bool [n_symbols, n_sc].
     """
     rng = np.random.default_rng(1)
-    grids = np.stack([config.grid(config.bits(1, i), i) for i in range(n)])
-    noise = rng.normal(0, 10 ** (-12 / 20) / 2**0.5, (n, n_rx, *grids.shape[1:], 2)) @ [1, 1j]
-    gains = np.exp(2j * np.pi * rng.random((n, n_rx, 1, 1)))
-    pilots = np.stack([config.pilots(i)[None] for i in range(n)])
-    y = gains * grids[:, None] + noise
+    layers = range(config.n_layers)
+    grids = np.stack(
+        [[config.grid(config.bits(1, i, k), i, k) for k in layers] for i in range(n)]
+    )  # [n, n_layers, n_symbols, n_sc]
+    noise = rng.normal(0, 10 ** (-12 / 20) / 2**0.5, (n, n_rx, *grids.shape[2:], 2)) @ [1, 1j]
+    gains = np.exp(2j * np.pi * rng.random((n, n_rx, config.n_layers, 1, 1)))
+    pilots = np.stack([config.pilots(i) for i in range(n)])
+    y = (gains * grids[:, None]).sum(2) + noise
     y, p = (a.astype(np.complex64)[..., None].view(np.float32) for a in (y, pilots))
-    return y, p, ~config.pilot_mask
+    return y, p, config.data_mask

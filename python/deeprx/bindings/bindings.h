@@ -2,7 +2,13 @@
 
 #pragma once
 
+#include <gnuradio/deeprx/slot_config.h>
+
 #include <pybind11/pybind11.h>
+
+//! Of a deeprx_common.slot.SlotConfig; None: the slot with its defaults.
+//! \throws py::type_error if it is something else
+gr::deeprx::slot_config to_slot_config(const pybind11::object& slot);
 
 //! Adds slot_gate, slot_cutter and unitary_fft to the module.
 void bind_slots(pybind11::module& m);

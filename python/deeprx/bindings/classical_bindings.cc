@@ -7,6 +7,7 @@
 #include <pybind11/stl.h>
 
 #include "classical_receiver.h"
+#include "slot_geometry.h"
 
 #include <chrono>
 #include <complex>
@@ -53,19 +54,6 @@ void expect_shape(const char* name, const float_array& a, const shape& expected)
                                     ", got " + text(found));
 }
 
-pilot_layout layout_of(const py::object& slot)
-{
-    pilot_layout layout{ slot.attr("n_symbols").cast<int>(),
-                         12 * slot.attr("n_prb").cast<int>(),
-                         slot.attr("dmrs").cast<std::vector<int>>(),
-                         slot.attr("cdm_groups").cast<int>(),
-                         {} };
-    for (const py::handle& user : slot.attr("users"))
-        layout.layers.push_back(
-            { user.attr("port").cast<int>(), user.attr("bits_per_symbol").cast<int>() });
-    return layout;
-}
-
 class receiver
 {
 public:
@@ -73,7 +61,8 @@ public:
              int n_rx,
              const std::string& kind,
              const std::optional<std::string>& instructions)
-        : d_kernel(kernel_of(instructions)), d_slot(slot), d_layout(layout_of(slot)), d_n_rx(n_rx),
+        : d_kernel(kernel_of(instructions)), d_slot(slot),
+          d_layout(layout_of(slot_geometry(to_slot_config(slot)))), d_n_rx(n_rx),
           d_receiver(d_layout, n_rx, classical_kind(kind), d_kernel),
           d_grid{ n_rx, d_layout.n_symbols, d_layout.n_subcarriers, 2 }, d_pilots{
               d_layout.n_layers(), d_layout.n_symbols, d_layout.n_subcarriers, 2

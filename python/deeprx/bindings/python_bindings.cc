@@ -13,11 +13,11 @@
 
 #include <algorithm>
 #include <iterator>
-#include <optional>
 
 namespace py = pybind11;
 using gr::deeprx::bare_engine;
 using gr::deeprx::receiver;
+using gr::deeprx::slot_config;
 
 namespace {
 
@@ -51,26 +51,21 @@ class python_engine : public bare_engine
 {
 public:
     python_engine(const py::object& model,
-                  int n_prb,
+                  const py::object& slot,
                   int n_rx,
-                  const std::string& modulation,
-                  const std::vector<int>& dmrs,
                   const std::string& device,
                   int threads,
                   int max_batch,
                   const std::string& engine,
                   const std::vector<py::object>& trust)
-        : bare_engine(existing_model(model),
-                      n_prb,
-                      n_rx,
-                      modulation,
-                      dmrs,
-                      device,
-                      threads,
-                      max_batch,
-                      engine,
-                      model_paths(trust)),
-          d_slot{ n_rx, 14, 12 * n_prb, 2 }, d_max_batch(max_batch)
+        : python_engine(model,
+                        to_slot_config(slot),
+                        n_rx,
+                        device,
+                        threads,
+                        max_batch,
+                        engine,
+                        model_paths(trust))
     {
     }
 
@@ -78,14 +73,14 @@ public:
     {
         const py::ssize_t batch = y.ndim() ? y.shape(0) : 0;
         check_batch(batch);
-        expect("y", y, { batch, d_slot[0], d_slot[1], d_slot[2], d_slot[3] });
-        expect("p", p, { batch, n_layers, d_slot[1], d_slot[2], d_slot[3] });
+        expect("y", y, { batch, d_n_rx, d_n_symbols, d_n_sc, 2 });
+        expect("p", p, { batch, d_n_layers, d_n_symbols, d_n_sc, 2 });
         const float* llr = nullptr;
         {
             py::gil_scoped_release release;
             llr = bare_engine::infer(y.data(), p.data(), batch);
         }
-        return floats({ batch, n_layers, d_slot[1], d_slot[2], py::ssize_t(llr_stride()) }, llr);
+        return floats({ batch, d_n_layers, d_n_symbols, d_n_sc, py::ssize_t(llr_stride()) }, llr);
     }
 
     py::array_t<double> time(int calls, int batch)
@@ -103,6 +98,20 @@ public:
     }
 
 private:
+    python_engine(const py::object& model,
+                  const slot_config& slot,
+                  int n_rx,
+                  const std::string& device,
+                  int threads,
+                  int max_batch,
+                  const std::string& engine,
+                  const std::vector<std::string>& trust)
+        : bare_engine(existing_model(model), slot, n_rx, device, threads, max_batch, engine, trust),
+          d_n_rx(n_rx), d_n_layers(slot.users.size()), d_n_symbols(slot.n_symbols),
+          d_n_sc(12 * slot.n_prb), d_max_batch(max_batch)
+    {
+    }
+
     void check_batch(py::ssize_t batch) const
     {
         if (batch < 1 || batch > d_max_batch)
@@ -110,8 +119,6 @@ private:
                 "a batch must be 1 to max_batch=" + std::to_string(d_max_batch) + " slots, got " +
                 std::to_string(batch));
     }
-
-    static constexpr py::ssize_t n_layers = 1;
 
     static void expect(const char* name, const floats& array, const std::vector<py::ssize_t>& shape)
     {
@@ -121,7 +128,7 @@ private:
                     .format(name, py::tuple(py::cast(shape)), array.attr("shape")));
     }
 
-    const std::vector<py::ssize_t> d_slot; // n_rx, symbols, subcarriers, (re, im)
+    const py::ssize_t d_n_rx, d_n_layers, d_n_symbols, d_n_sc;
     const int d_max_batch;
 };
 
@@ -164,9 +171,8 @@ A slot with a wrong length tag, NaN or infinite samples is dropped, counted and 
 message port stats; other slots are not disturbed. The message port model takes the path of
 another model file while running.
 
-model: path of the model file, or the name of one that ships ("deeprx-student"). n_prb: 6 to 273. n_rx: 1 to 4. modulation: QPSK, 16QAM, 64QAM or
-256QAM. dmrs: the one or two symbols that carry pilots. cell_id: 0 to 65535. slot_number: 0 to 9;
-None or -1 counts slot_index through the frame. device: "cpu", "cuda" or "cuda:<n>". threads: CPU
+model: path of the model file, or the name of one that ships ("deeprx-student"). slot: a SlotConfig; None: the one with
+its defaults. Each of its users has an output. n_rx: 1 to 4. device: "cpu", "cuda" or "cuda:<n>". threads: CPU
 threads of one inference, the same in all receivers of a process. max_batch: most slots in one
 inference (greedy: never waits for more). max_latency_ms: batches measured to take longer are not
 formed; 0: no bound. len_tag_key: key of the length tag. llr_sign: 1, or -1 for
@@ -178,12 +184,8 @@ number of threads, RuntimeError where the model file is missing, damaged, hostil
 parameters, or the device is not there, and in a fork() of a process that had loaded a model.
 )")
         .def(py::init([](const py::object& model,
-                         int n_prb,
+                         const py::object& slot,
                          int n_rx,
-                         const std::string& modulation,
-                         const std::vector<int>& dmrs,
-                         int cell_id,
-                         std::optional<int> slot_number,
                          const std::string& device,
                          int threads,
                          int max_batch,
@@ -193,12 +195,8 @@ parameters, or the device is not there, and in a fork() of a process that had lo
                          const std::string& engine,
                          const std::vector<py::object>& trust) {
                  return receiver::make(existing_model(model),
-                                       n_prb,
+                                       to_slot_config(slot),
                                        n_rx,
-                                       modulation,
-                                       dmrs,
-                                       cell_id,
-                                       slot_number.value_or(-1),
                                        device,
                                        threads,
                                        max_batch,
@@ -209,12 +207,8 @@ parameters, or the device is not there, and in a fork() of a process that had lo
                                        model_paths(trust));
              }),
              py::arg("model") = "deeprx-realtime-1",
-             py::arg("n_prb") = 26,
+             py::arg("slot") = py::none(),
              py::arg("n_rx") = 2,
-             py::arg("modulation") = "16QAM",
-             py::arg("dmrs") = std::vector<int>{ 2, 11 },
-             py::arg("cell_id") = 1,
-             py::arg("slot_number") = 0,
              py::arg("device") = "cpu",
              py::arg("threads") = 1,
              py::arg("max_batch") = 1,
@@ -247,20 +241,16 @@ What computes inside a receiver block, without the block: to check its LLRs, to 
 Used by one thread, the one that made it. Parameters and exceptions are the receiver's.
 )")
         .def(py::init<const py::object&,
+                      const py::object&,
                       int,
-                      int,
-                      const std::string&,
-                      const std::vector<int>&,
                       const std::string&,
                       int,
                       int,
                       const std::string&,
                       const std::vector<py::object>&>(),
              py::arg("model"),
-             py::arg("n_prb") = 26,
+             py::arg("slot") = py::none(),
              py::arg("n_rx") = 2,
-             py::arg("modulation") = "16QAM",
-             py::arg("dmrs") = std::vector<int>{ 2, 11 },
              py::arg("device") = "cpu",
              py::arg("threads") = 1,
              py::arg("max_batch") = 1,
@@ -274,8 +264,9 @@ Used by one thread, the one that made it. Parameters and exceptions are the rece
              &python_engine::infer,
              py::arg("y"),
              py::arg("p"),
-             "LLRs float32 [B, 14, n_sc, >= bits] of received grids y float32 [B, n_rx, 14, n_sc, "
-             "2] and their pilots p float32 [B, 14, n_sc, 2].\n\n"
+             "LLRs float32 [B, n_layers, n_symbols, n_sc, >= bits] of received grids y float32 [B, "
+             "n_rx, n_symbols, n_sc, 2] and their pilots p float32 [B, n_layers, n_symbols, n_sc, "
+             "2].\n\n"
              "Raises ValueError where a shape is another, RuntimeError where the model fails.")
         .def("time",
              &python_engine::time,
@@ -287,21 +278,16 @@ Used by one thread, the one that made it. Parameters and exceptions are the rece
     m.def(
         "check_model",
         [](const py::bytes& data,
-           int n_prb,
+           const py::object& slot,
            int n_rx,
-           const std::string& modulation,
-           const std::vector<int>& dmrs,
            const std::string& device,
            const std::vector<py::object>& trust) {
-            gr::deeprx::check_model(
-                data, n_prb, n_rx, modulation, dmrs, device, model_paths(trust));
+            gr::deeprx::check_model(data, to_slot_config(slot), n_rx, device, model_paths(trust));
         },
         py::arg("data"),
         py::kw_only(),
-        py::arg("n_prb"),
+        py::arg("slot"),
         py::arg("n_rx"),
-        py::arg("modulation"),
-        py::arg("dmrs"),
         py::arg("device"),
         py::arg("trust") = py::list(),
         "Check a model file's bytes as the receiver does before it runs anything of it: in a jail, "

@@ -54,7 +54,8 @@ size: even. Raises ValueError where it is not, and for symbols of another size.
              py::arg("cp_lengths"),
              py::arg("n_rx"),
              py::arg("offset_samples"),
-             py::arg("first_slot"))
+             py::arg("first_slot"),
+             py::arg("turns") = std::vector<std::complex<float>>())
         .def("dropped_samples",
              &slot_cutter::dropped_samples,
              "Samples of slots that were cut short, so far.");

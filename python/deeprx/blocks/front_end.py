@@ -8,7 +8,7 @@ from deeprx_common.slot import N_SYMBOLS, SlotConfig
 
 from ..deeprx_python import slot_cutter, unitary_fft
 from .guarded import SelfKeeping
-from .slot_stream import add_slot_tags, check_first_slot, slot_config
+from .slot_stream import add_slot_tags, check_first_slot, of_one_length, slot_config
 from .synchroniser import Synchroniser
 
 _BREAKS = pmt.intern("rx_time"), pmt.intern("rx_rate")
@@ -17,10 +17,10 @@ _BREAKS = pmt.intern("rx_time"), pmt.intern("rx_rate")
 class _front_end(gr.hier_block2):
     """The antennas' samples in, as many streams of OFDM symbols out, by a block that cuts them."""
 
-    def __init__(self, name: str, n_rx: int, first_slot: int, slot: dict):
+    def __init__(self, name: str, n_rx: int, first_slot: int, slot: SlotConfig | None):
         check_range("n_rx", n_rx, 1, 4, "antennas")
         check_first_slot(first_slot)
-        self.config = slot_config(**slot)
+        self.config = of_one_length(slot_config(slot))
         gr.hier_block2.__init__(
             self,
             name,
@@ -47,15 +47,21 @@ class aligned_front_end(_front_end):
     offset_samples: FFT windows start so many samples after their cyclic prefix ends, negative for
     inside it. Whatever delay remains is left as a linear phase over frequency, as in a real
     receiver: behind tdl_channel, windows lie 5 samples inside the prefix at offset 0.
-    Other keywords: see SlotConfig.
+    slot: a SlotConfig.
 
     Raises ValueError where a value is out of range.
     """
 
-    def __init__(self, n_rx: int = 2, offset_samples: int = 0, first_slot: int = 0, **slot):
+    def __init__(self, n_rx: int = 2, offset_samples: int = 0, first_slot: int = 0, slot=None):
         super().__init__("Aligned front end", n_rx, first_slot, slot)
-        fft_size, prefixes = self.config.fft_size, self.config.cp_lengths
-        self._cut_by(slot_cutter(fft_size, prefixes, n_rx, offset_samples, first_slot))
+        c = self.config
+        turns = []
+        if c.phase_compensation_hz is not None:
+            slots = range(c.slots_per_frame)
+            turns = np.concatenate([c.phase_compensation(i).conj() for i in slots]).tolist()
+        self._cut_by(
+            slot_cutter(c.fft_size, c.cp_lengths(), n_rx, offset_samples, first_slot, turns)
+        )
 
     def dropped_samples(self) -> int:
         """Samples of slots that were cut short, so far."""
@@ -93,7 +99,9 @@ class _slot_synchroniser(SelfKeeping, gr.basic_block):
         while len(output_items[0]) - written >= N_SYMBOLS:
             if slot := self.synchroniser.next():
                 for out, symbols in zip(output_items, slot.symbols, strict=True):
-                    out[written : written + N_SYMBOLS] = self._spectra(symbols)
+                    spectra = self._spectra(symbols)
+                    turns = self.synchroniser.config.phase_compensation(slot.slot_index)
+                    out[written : written + N_SYMBOLS] = spectra * turns.conj()[:, None]
                 add_slot_tags(self, self.nitems_written(0) + written, N_SYMBOLS, slot.slot_index)
                 written += N_SYMBOLS
             elif read == available:
@@ -147,13 +155,13 @@ class sync_front_end(_front_end):
     NaN and Inf samples are set to zero and counted. Message port ``sync``: a dictionary of
     statistics(), every 100 slots and whenever something was missed, lost or locked to.
 
-    first_slot: about the index of the first slot, whose lower 32 bits the header carries. Other
-    keywords: see SlotConfig.
+    first_slot: about the index of the first slot, whose lower 32 bits the header carries. slot: a
+    SlotConfig.
 
     Raises ValueError where a value is out of range.
     """
 
-    def __init__(self, n_rx: int = 2, first_slot: int = 0, **slot):
+    def __init__(self, n_rx: int = 2, first_slot: int = 0, slot=None):
         super().__init__("Synchronised front end", n_rx, first_slot, slot)
         self.message_port_register_hier_out("sync")
         self._cut_by(_slot_synchroniser(self.config, n_rx, first_slot))

@@ -6,7 +6,7 @@ import threading
 import pmt
 from gnuradio import gr
 
-from deeprx_common.pusch import SlotConfig
+from deeprx_common.slot import SlotConfig
 
 from .framing import Frame, Reassembler
 from .guarded import MessageError, SelfKeeping

@@ -9,7 +9,7 @@ import pmt
 from gnuradio import gr
 
 from deeprx_common.checks import check_above
-from deeprx_common.pusch import SlotConfig
+from deeprx_common.slot import SlotConfig
 
 from .framing import Segmenter
 from .guarded import MessageError, SelfKeeping

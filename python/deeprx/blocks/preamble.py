@@ -5,7 +5,9 @@ from binascii import crc_hqx
 
 import numpy as np
 
-from deeprx_common.slot import SlotConfig, gold, modulate
+from deeprx_common.gold import gold
+from deeprx_common.modulation import modulate
+from deeprx_common.slot import SlotConfig
 
 N_SYMBOLS = 2
 HEADER_BITS = 48  # slot index modulo 2^32, CRC-16
@@ -13,7 +15,7 @@ HEADER_BITS = 48  # slot index modulo 2^32, CRC-16
 
 def preamble_samples(config: SlotConfig) -> int:
     """Samples of both symbols, cyclic prefixes included."""
-    return N_SYMBOLS * (config.fft_size + min(config.cp_lengths))
+    return N_SYMBOLS * (config.fft_size + min(config.cp_lengths()))
 
 
 class Preamble:
@@ -21,13 +23,13 @@ class Preamble:
 
     The training symbol uses even subcarriers only, so its two halves are equal (Schmidl and Cox,
     IEEE Trans. Commun. 45(12), 1997). The header symbol repeats 48 bits over the subcarriers:
-    slot_index modulo 2^32 and its CRC-16 (CCITT, started from the cell id), BPSK turned by a
-    Gold sequence of the cell id. Copies of a bit lie 48 subcarriers apart.
+    slot_index modulo 2^32 and its CRC-16 (CCITT, started from the DMRS identity), BPSK turned by a
+    Gold sequence of that identity. Copies of a bit lie 48 subcarriers apart.
     """
 
     def __init__(self, config: SlotConfig):
-        self._cell_id = config.cell_id
-        c_init = (1 << 30) + config.cell_id
+        self._identity = config.dmrs_n_id
+        c_init = (1 << 30) + config.dmrs_n_id
         self.pilots = modulate(gold(c_init, config.n_sc), "QPSK")  # [n_sc / 2]
         self.training = np.zeros(config.n_sc, np.complex64)
         self.training[::2] = np.sqrt(2) * self.pilots
@@ -37,7 +39,7 @@ class Preamble:
     def header(self, slot_index: int) -> np.ndarray:
         """Header symbol of a slot, complex64 [n_sc]."""
         counter = (slot_index % (1 << 32)).to_bytes(4, "big")
-        word = counter + crc_hqx(counter, self._cell_id).to_bytes(2, "big")
+        word = counter + crc_hqx(counter, self._identity).to_bytes(2, "big")
         bits = np.unpackbits(np.frombuffer(word, np.uint8))
         return (1 - 2.0 * bits[self._bit]).astype(np.float32) * self._turns
 
@@ -52,6 +54,6 @@ class Preamble:
         metric = (np.repeat(smooth, 2, axis=1).conj() * header * self._turns.conj()).real.sum(0)
         sums = np.bincount(self._bit, weights=metric, minlength=HEADER_BITS)
         word = np.packbits(sums < 0).tobytes()
-        if crc_hqx(word[:4], self._cell_id) != int.from_bytes(word[4:], "big"):
+        if crc_hqx(word[:4], self._identity) != int.from_bytes(word[4:], "big"):
             return None
         return int.from_bytes(word[:4], "big")

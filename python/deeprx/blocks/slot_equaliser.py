@@ -12,27 +12,34 @@ from .slot_stream import add_slot_tags, slot_config, slot_starts
 def equalise(received: np.ndarray, pilots: np.ndarray) -> np.ndarray:
     """Least squares at the pilots, linear interpolation, maximum ratio combining.
 
-    received: complex [n_rx, 14, n_sc]. pilots: complex [14, n_sc], zero where there is none.
-    Returns unbiased symbol estimates, complex64 [14, n_sc].
+    received: complex [n_rx, n_symbols, n_sc]. pilots: complex [n_symbols, n_sc] of one user, zero
+    where there is none. Returns unbiased symbol estimates, complex64 [n_symbols, n_sc].
     """
-    n_sc = pilots.shape[1]
+    n_symbols, n_sc = pilots.shape
     dmrs = np.flatnonzero(np.abs(pilots).sum(1))
-    at_pilots = received[:, dmrs, ::2] * pilots[dmrs, ::2].conj()
+    at = np.flatnonzero(pilots[dmrs[0]])
+    at_pilots = received[:, dmrs][..., at] / pilots[dmrs][:, at]
     # a bulk delay turns the phase over frequency: without it, neighbouring pilots average well
     step = np.angle(np.sum(at_pilots[..., 1:] * at_pilots[..., :-1].conj())) / 2
     turn = np.exp(-1j * step * np.arange(n_sc))
-    at_pilots = at_pilots * turn[::2]
-    pairs = (at_pilots[..., 1:] + at_pilots[..., :-1]) / 2  # lie on the odd subcarriers
-    inner = (pairs[..., 1:] + pairs[..., :-1]) / 2
-    channel = np.empty((*at_pilots.shape[:2], n_sc), complex)
-    channel[..., 1:-1:2], channel[..., 2:-2:2] = pairs, inner
-    channel[..., 0] = pairs[..., 0]
-    channel[..., -2:] = pairs[..., -1:]
-    if len(dmrs) == 2:
-        weight = ((np.arange(N_SYMBOLS) - dmrs[0]) / (dmrs[1] - dmrs[0]))[:, None]
-        channel = channel[:, :1] * (1 - weight) + channel[:, 1:] * weight
+    at_pilots = at_pilots * turn[at]
+    pairs = (at_pilots[..., 1:] + at_pilots[..., :-1]) / 2
+    between = at[:-1] + 1
+    nearest = _segment(between, n_sc)
+    share = np.clip((np.arange(n_sc) - between[nearest]) / 2, 0, 1)
+    channel = pairs[..., nearest] * (1 - share) + pairs[..., nearest + 1] * share
+    if len(dmrs) > 1:  # linear between neighbours, and beyond the first and last two
+        segment = _segment(dmrs, n_symbols)
+        before, after = dmrs[segment], dmrs[segment + 1]
+        weight = ((np.arange(n_symbols) - before) / (after - before))[:, None]
+        channel = channel[:, segment] * (1 - weight) + channel[:, segment + 1] * weight
     gain = np.maximum(np.sum(np.abs(channel) ** 2, axis=0), np.finfo(float).tiny)
     return (np.sum(channel.conj() * (received * turn), axis=0) / gain).astype(np.complex64)
+
+
+def _segment(places: np.ndarray, n: int) -> np.ndarray:
+    """Which of the places 0 to n - 1 lie behind, the last but one at most."""
+    return np.clip(np.searchsorted(places, np.arange(n), "right") - 1, 0, len(places) - 2)
 
 
 class slot_equaliser(SelfKeeping, gr.basic_block):
@@ -43,15 +50,15 @@ class slot_equaliser(SelfKeeping, gr.basic_block):
     slot_index. See equalise().
 
     every: only slots whose slot_index is a multiple of it (a display needs no more).
-    Other keywords: see SlotConfig.
+    slot: a SlotConfig of one user.
 
     Not ofdm_frame_equalizer_vcvc: it takes one antenna and does not interpolate between pilots.
 
     Raises ValueError where a value is out of range.
     """
 
-    def __init__(self, n_rx: int = 2, every: int = 1, **slot):
-        config = self.config = slot_config(**slot)
+    def __init__(self, n_rx: int = 2, every: int = 1, slot=None):
+        config = self.config = slot_config(slot)
         check_range("n_rx", n_rx, 1, 4, "antennas")
         check_range("every", every, 1)
         super().__init__("Slot equaliser", [(np.complex64, config.fft_size)] * n_rx, [np.complex64])
@@ -75,9 +82,10 @@ class slot_equaliser(SelfKeeping, gr.basic_block):
                 read += 1
                 continue
             if index % self._every == 0:
-                received = np.stack([x[read : read + N_SYMBOLS, config.bins] for x in input_items])
-                symbols = equalise(received, config.pilots(index))
-                out[written : written + config.n_data_re] = symbols[~config.pilot_mask]
+                end = read + config.n_symbols
+                received = np.stack([x[read:end, config.bins] for x in input_items])
+                symbols = equalise(received, config.pilots(index)[0])
+                out[written : written + config.n_data_re] = symbols[config.data_mask]
                 add_slot_tags(self, self.nitems_written(0) + written, config.n_data_re, index)
                 written += config.n_data_re
             read += N_SYMBOLS

@@ -50,7 +50,7 @@ class _slot_sink(Guarded, gr.sync_block):
                 self._wrong_length_seen = True
                 gr.logger(self.name()).error(
                     f"expected slots of {self._n_bits} bits, found one of {length}: give the probe "
-                    "the receiver's n_prb, modulation and dmrs (such slots are not counted)"
+                    "the receiver's slot (such slots are not counted)"
                 )
         return len(input_items[0])
 
@@ -103,7 +103,8 @@ class slot_probe(gr.hier_block2):
       log: *.jsonl or *.csv to which each published report is added; empty: none.
       conditions: keys of the report's point that are known here, e.g. {"channel": "TDL-A"}; see
       set_conditions().
-      llr_sign: -1 where the receiver was told to flip. Other keywords: see SlotConfig.
+      llr_sign: -1 where the receiver was told to flip. slot: a SlotConfig; layer: of the user
+      whose bits they are.
 
     Raises ValueError with one line for parameters out of range and an address that cannot be bound,
     OSError for a meter that was asked for and is not there.
@@ -127,7 +128,8 @@ class slot_probe(gr.hier_block2):
         conditions=None,
         llr_sign=1,
         len_tag_key=LENGTH_KEY,
-        **slot,
+        slot=None,
+        layer=0,
     ):
         inputs = [gr.sizeof_float, gr.sizeof_char][: 1 + bool(reference_input)]
         gr.hier_block2.__init__(
@@ -142,7 +144,7 @@ class slot_probe(gr.hier_block2):
             raise ValueError(
                 f"every_slots and every_s must be 0 or more, got {every_slots}, {every_s}"
             )
-        config = slot_config(**slot)
+        config = slot_config(slot).alone(layer)
         reference = None if reference_input else (lambda index: config.bits(seed, index))
         self._lock = threading.Lock()
         self._new_statistics = lambda: SlotStatistics(config, cluster_slots, reference, n_slots)

@@ -65,7 +65,8 @@ class slot_sinr(SelfKeeping, gr.sync_block):
             self.slots += index < self._end
             self.last_index = index
             if index % _EVERY == 0 and at + N_SYMBOLS <= n:
-                grid = [samples[at : at + N_SYMBOLS, self._config.bins] for samples in input_items]
+                end = at + self._config.n_symbols
+                grid = [samples[at:end, self._config.bins] for samples in input_items]
                 bits = self._config.bits(self._seed, index)
                 self._powers += powers(np.stack(grid) * self._turn, self._config.grid(bits, index))
         return n

@@ -14,14 +14,16 @@ class slot_source(SelfKeeping, gr.sync_block):
 
     seed: any integer; SlotConfig.bits(seed, slot_index) gives a slot's bits back. first_slot:
     index of the first slot. n_slots: how many, 0 for no end; a flowgraph that starts again goes on
-    counting. Other keywords: see SlotConfig.
+    counting. slot: a SlotConfig; layer: of its user whose bits they are.
 
     Raises ValueError where a value is out of range. Own block: no stock source makes a slot's
     bits from its index.
     """
 
-    def __init__(self, seed: int = 1, first_slot: int = 0, n_slots: int = 0, **slot):
-        self.config = slot_config(**slot)
+    def __init__(
+        self, seed: int = 1, first_slot: int = 0, n_slots: int = 0, slot=None, layer: int = 0
+    ):
+        self.config = slot_config(slot).alone(layer)
         if n_slots < 0:
             raise ValueError(f"n_slots must not be negative, got {n_slots}")
         check_first_slot(first_slot, n_slots)

@@ -8,7 +8,7 @@ import numpy as np
 
 from deeprx_common import report
 from deeprx_common.checks import check_range
-from deeprx_common.slot import SLOT_S, SlotConfig
+from deeprx_common.slot import SlotConfig
 
 PENDING_SLOTS = 4096  # slots of one side that wait for the other: 8 MiB of 16QAM at 26 PRB
 MOST_MISSED = 2**62  # an index may jump by more
@@ -189,7 +189,7 @@ class SlotStatistics:
             of_block = ("retransmissions", "delivered", "failed")
             harq = {key: counted[key] for key in of_block}
             harq["transmissions"] = self._most_transmissions
-        air_s = (self.slots + self.missed_slots) * SLOT_S
+        air_s = (self.slots + self.missed_slots) * self._config.slot_s
         return {
             "cluster_block_errors": errors,
             "cluster_blocks": blocks,

@@ -14,14 +14,23 @@ LENGTH_KEY = "packet_len"
 INDEX_KEY = "slot_index"
 
 
-def slot_config(slot_number: int | None = 0, **slot) -> SlotConfig:
-    """SlotConfig of a block's slot parameters; slot_number -1, as in C++ and GRC, counts."""
-    return SlotConfig(slot_number=None if slot_number == -1 else slot_number, **slot)
+def slot_config(slot: SlotConfig | None) -> SlotConfig:
+    """A block's parameter slot; None: the slot with its defaults. Raises TypeError for others."""
+    if slot is None:
+        return SlotConfig()
+    if not isinstance(slot, SlotConfig):
+        raise TypeError(f"slot must be a SlotConfig, got {slot!r:.80}")
+    return slot
 
 
-def slot_keywords(config: SlotConfig) -> dict:
-    """The slot parameters of a block, from a SlotConfig."""
-    return {field: getattr(config, field) for field in config.__dataclass_fields__}
+def of_one_length(config: SlotConfig) -> SlotConfig:
+    """The same, where all slots have as many samples. Raises ValueError where they have not."""
+    if len({config.n_samples(i) for i in range(config.slots_per_frame)}) > 1:
+        raise ValueError(
+            "slots of 60 kHz that are counted through the frame have two lengths: give them a "
+            "slot_number, or equal_prefixes"
+        )
+    return config
 
 
 def check_first_slot(first_slot: int, n_slots: int = 1) -> None:

@@ -1,14 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import numpy as np
+import pmt
 from gnuradio import blocks, digital, gr
 
-from deeprx_common.slot import N_SYMBOLS, SlotConfig, constellation
+from deeprx_common.modulation import constellation
+from deeprx_common.slot import N_SYMBOLS, SlotConfig
 
 from ..deeprx_python import slot_gate
 from .guarded import SelfKeeping
 from .preamble import N_SYMBOLS as PREAMBLE_SYMBOLS
 from .preamble import Preamble
-from .slot_stream import LENGTH_KEY, reserve_output, slot_config, slot_starts, unitary_ifft
+from .slot_stream import (
+    LENGTH_KEY,
+    of_one_length,
+    reserve_output,
+    slot_config,
+    slot_starts,
+    unitary_ifft,
+)
 
 _DATA, _SYMBOLS = "n_data_re", "n_symbols"  # length tags of the blocks that need one
 
@@ -25,10 +34,10 @@ class _slot_stamp(SelfKeeping, gr.sync_block):
         self._config = config
         self._preamble = preamble
         self._lead = PREAMBLE_SYMBOLS if preamble else 0
-        self._bins = config.bins
         self._slot_index = 0
 
     def work(self, input_items, output_items):
+        config = self._config
         out = output_items[0]
         out[:] = input_items[0]
         first = self.nitems_read(0)
@@ -37,11 +46,54 @@ class _slot_stamp(SelfKeeping, gr.sync_block):
             self._slot_index = starts.get(first + i, self._slot_index)
             place = (first + i) % (self._lead + N_SYMBOLS) - self._lead
             if place == -1:
-                symbol[self._bins] = self._preamble.header(self._slot_index)
-            elif place in self._config.dmrs and self._config.slot_number is None:
-                pilots = self._config.pilots(self._slot_index)[place]
-                symbol[self._bins][::2] = pilots[::2]
+                symbol[config.bins] = self._preamble.header(self._slot_index)
+            elif place >= 0:
+                if place in config.dmrs and config.slot_number is None:
+                    mask = config.pilot_mask()[place]
+                    symbol[config.bins][mask] = config.pilots(self._slot_index)[0, place, mask]
+                if config.phase_compensation_hz is not None:
+                    symbol *= config.phase_compensation(self._slot_index)[place]
         return len(out)
+
+
+class _slot_mapper(SelfKeeping, gr.basic_block):
+    """Puts a slot's data symbols where the allocation has them.
+
+    Input: packets of n_data_re complex symbols. Output: a slot's 14 symbols, as
+    ofdm_carrier_allocator_cvc gives them. That block does it where every symbol carries data: it
+    waits for ever for data to put into a symbol that has none.
+    """
+
+    def __init__(self, config: SlotConfig, sync_words: np.ndarray):
+        super().__init__("Slot mapper", [np.complex64], [(np.complex64, config.fft_size)])
+        self._config, self._sync_words = config, sync_words
+        self._symbols = len(sync_words) + N_SYMBOLS
+        self._pilots = config.pilots()[0]
+        self.set_tag_propagation_policy(gr.TPP_DONT)
+        self.set_output_multiple(self._symbols)
+        self.set_relative_rate(self._symbols, config.n_data_re)
+
+    def forecast(self, noutput_items, ninputs):
+        return [self._config.n_data_re] * ninputs
+
+    def general_work(self, input_items, output_items):
+        config, out = self._config, output_items[0]
+        slots = min(len(input_items[0]) // config.n_data_re, len(out) // self._symbols)
+        for slot in range(slots):
+            symbols = out[slot * self._symbols : (slot + 1) * self._symbols]
+            symbols[:] = 0
+            symbols[: len(self._sync_words)] = self._sync_words
+            grid = self._pilots.copy()
+            first = slot * config.n_data_re
+            grid[config.data_mask] = input_items[0][first : first + config.n_data_re]
+            begin = len(self._sync_words)
+            symbols[begin : begin + config.n_symbols, config.bins] = grid
+            for tag in self.get_tags_in_window(0, first, first + 1):
+                at = self.nitems_written(0) + slot * self._symbols
+                if not pmt.eq(tag.key, pmt.intern(_DATA)):
+                    self.add_item_tag(0, at, tag.key, tag.value)
+        self.consume(0, slots * config.n_data_re)
+        return slots * self._symbols
 
 
 class slot_transmitter(gr.hier_block2):
@@ -55,47 +107,42 @@ class slot_transmitter(gr.hier_block2):
     Scale: the inverse FFT has factor 1/sqrt(fft_size), and so has the front ends' FFT: a resource
     element has E|x|^2 = 1 at both ends, a sample n_sc / fft_size.
 
-    preamble: put the two symbols of Preamble ahead of each slot, for sync_front_end. Other
-    keywords: see SlotConfig; slot_number -1 counts the slots through the frame.
+    preamble: put the two symbols of Preamble ahead of each slot, for sync_front_end. slot: a
+    SlotConfig; layer: of the user that this is.
 
     Raises ValueError where a value is out of range.
     """
 
-    def __init__(self, preamble: bool = False, **slot):
+    def __init__(self, preamble: bool = False, slot: SlotConfig | None = None, layer: int = 0):
         gr.hier_block2.__init__(
             self,
             "Slot transmitter",
             gr.io_signature(1, 1, gr.sizeof_char),
             gr.io_signature(1, 1, gr.sizeof_gr_complex),
         )
-        config = self.config = slot_config(**slot)
+        config = self.config = of_one_length(slot_config(slot)).alone(layer)
         fft_size, n_bits = config.fft_size, config.n_bits
         training = Preamble(config) if preamble else None
-        prefixes = list(config.cp_lengths)
-        sync_words = []
+        prefixes = list(config.cp_lengths())
+        sync_words = np.zeros((0, fft_size), np.complex64)
         if preamble:
             prefixes = [min(prefixes)] * PREAMBLE_SYMBOLS + prefixes
             sync_words = np.zeros((PREAMBLE_SYMBOLS, fft_size), np.complex64)
             sync_words[0, config.bins] = training.training
-        pilots = config.pilots()
         n_samples = sum(prefixes) + len(prefixes) * fft_size
         lengths = {LENGTH_KEY: n_samples, _DATA: config.n_data_re, _SYMBOLS: len(prefixes)}
         self._gate = slot_gate(n_bits, lengths)
+        everywhere = config.n_symbols == N_SYMBOLS and config.data_mask.any(1).all()
+        allocator = _stock_allocator if everywhere else _slot_mapper
+        self._allocator = allocator(config, sync_words)  # a Python block lives as its owner does
         chain = [
             self._gate,
             blocks.repack_bits_bb(1, config.bits_per_symbol, "", False, gr.GR_MSB_FIRST),
             digital.chunks_to_symbols_bc(constellation(config.modulation)),
-            digital.ofdm_carrier_allocator_cvc(
-                fft_size,
-                [config.carriers[~mask].tolist() for mask in config.pilot_mask],
-                [config.carriers[mask].tolist() for mask in config.pilot_mask],
-                [row[mask] for row, mask in zip(pilots, config.pilot_mask, strict=True)],
-                sync_words,
-                _DATA,
-            ),
+            self._allocator,
         ]
-        if preamble or config.slot_number is None:
-            self._stamp = _slot_stamp(config, training)  # a Python block lives as long as its owner
+        if preamble or config.slot_number is None or config.phase_compensation_hz is not None:
+            self._stamp = _slot_stamp(config, training)
             chain.append(self._stamp)
         chain += [
             unitary_ifft(fft_size),
@@ -117,3 +164,15 @@ class slot_transmitter(gr.hier_block2):
     def dropped_packets(self) -> int:
         """Packets of a wrong length, so far."""
         return self._gate.dropped_packets()
+
+
+def _stock_allocator(config: SlotConfig, sync_words: np.ndarray) -> gr.basic_block:
+    pilots, data = config.pilot_mask(), config.data_mask
+    return digital.ofdm_carrier_allocator_cvc(
+        config.fft_size,
+        [config.carriers[row].tolist() for row in data],
+        [config.carriers[row].tolist() for row in pilots],
+        [row[mask] for row, mask in zip(config.pilots()[0], pilots, strict=True)],
+        sync_words if len(sync_words) else [],
+        _DATA,
+    )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deeprx_common.slot import SUBCARRIER_SPACING_HZ, SlotConfig
+from deeprx_common.slot import SlotConfig
 
 from .preamble import N_SYMBOLS as PREAMBLE_SYMBOLS
 from .preamble import Preamble, preamble_samples
@@ -20,7 +20,7 @@ _CLEAR = 16.0  # a peak of the matched filter that noise does not reach, over th
 _MAX_AMPLITUDE = 1e12  # samples beyond are set to zero, as NaN and Inf are
 _TINY = np.finfo(float).tiny  # divides zero by something
 _CFO_STEPS = 3  # each way, of two subcarrier spacings, which equal halves cannot tell
-MAX_CFO_HZ = (2 * _CFO_STEPS + 1) * SUBCARRIER_SPACING_HZ
+MAX_CFO_SPACINGS = 2 * _CFO_STEPS + 1
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class Synchroniser:
     they fall into, not the lock. A lock without a visible preamble for 50 slots is given up.
 
     FFT windows start max(2, CP/8) samples ahead of the mean delay, which leaves a linear phase
-    over frequency; each slot keeps a constant phase of its own. The CFO must be within +-105 kHz,
-    seven subcarrier spacings. The header carries 32 bits of the slot index: first_slot is about the
-    first one, and later ones continue it.
+    over frequency; each slot keeps a constant phase of its own. The CFO must be within seven
+    subcarrier spacings, +-105 kHz of 15 kHz slots. The header carries 32 bits of the slot index:
+    first_slot is about the first one, and later ones continue it.
 
     Counters: slots (returned), carried (of these, without a visible preamble), missed (gaps
     in the slot index), false_locks (candidates whose header did not hold), locks, slips (times
@@ -66,14 +66,14 @@ class Synchroniser:
         self.config = config
         self.n_rx = n_rx
         self._preamble = Preamble(config)
-        n, cp = config.fft_size, min(config.cp_lengths)
+        n, cp = config.fft_size, min(config.cp_lengths())
         self._n, self._cp = n, cp
         self.backoff = max(2, cp // 8)
         # FFT windows of preamble and slot, relative to the first: each symbol's prefix precedes it
-        self._windows = np.cumsum([0, n + cp, *(n + np.array(config.cp_lengths))])
+        self._windows = np.cumsum([0, n + cp, *(n + np.array(config.cp_lengths()))])
         # The last samples come from their symbol's prefix: a delayed stream may end without them
         self._length = self._windows[-1] + n - self.backoff
-        self.period = preamble_samples(config) + config.n_samples
+        self.period = preamble_samples(config) + config.n_samples()
         self._bins = config.carriers % n
         training = np.zeros(n, np.complex64)
         training[self._bins] = self._preamble.training
@@ -200,7 +200,7 @@ class Synchroniser:
         plateau = min(self._cp, count)
         smooth = np.convolve(metric, np.ones(plateau) / plateau, "same")
         peak = int(np.argmax(smooth))
-        cfo_hz = np.angle(p[peak]) / np.pi * SUBCARRIER_SPACING_HZ
+        cfo_hz = np.angle(p[peak]) / np.pi * 1e3 * self.config.scs_khz
         return start + peak, float(cfo_hz), float(np.sqrt(metric[peak]))
 
     def _whole_cfo(self, position: int, cfo_hz: float) -> float:
@@ -214,7 +214,7 @@ class Synchroniser:
             return abs(np.vdot(channel[:, :-1], channel[:, 1:]))
 
         steps = range(-_CFO_STEPS, _CFO_STEPS + 1)
-        return 2.0 * SUBCARRIER_SPACING_HZ * max(steps, key=fit)
+        return 2e3 * self.config.scs_khz * max(steps, key=fit)
 
     def _derotate(self, samples: np.ndarray, cfo_hz: float) -> np.ndarray:
         cycles = np.arange(samples.shape[1]) * (cfo_hz / self.config.sample_rate)

@@ -2,7 +2,7 @@
 """Transport blocks in a flowgraph, by a slot's parameters."""
 
 from deeprx_common.checks import check_range
-from deeprx_common.pusch import SlotConfig, User
+from deeprx_common.slot import SlotConfig, User
 
 from .. import deeprx_python
 

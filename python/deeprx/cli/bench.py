@@ -15,6 +15,7 @@ from deeprx_common.files import write_json
 from deeprx_common.host import host, versions
 from deeprx_common.revision import git_revision
 from deeprx_common.shipped import CLASSICAL, shipped_models
+from deeprx_common.slot import SLOTS
 from deeprx_common.terminal import make_console, steps
 
 from ..measure.compare import Comparison
@@ -23,7 +24,7 @@ from ..measure.job import Job
 from ..measure.scale import SETTLING, Memory, Scale
 from ..models.file import read_model_file
 from .bench_view import plot, plot_scale, show, show_scale, show_sharing
-from .options import Unset, add_options, out_folder
+from .options import Unset, add_options, changed_slot, given_slot, out_folder
 
 SCHEMA = "deeprx.bench/2"
 SCALE_SCHEMA = "deeprx.bench-scale/1"
@@ -71,18 +72,19 @@ def run(arguments) -> int:
         raise ValueError(f"--seconds must be 0.1 to 100000, got {a.seconds:g}")
     if a.contender and a.what:
         raise ValueError(f"--contender is not for deeprx bench {a.what}, which runs the block")
+    n_prb = {"n_prb": 6} if a.what == "memory" else {}
+    slot = changed_slot(SLOTS["default"], n_prb | given_slot(a))
     base = Job(
         contender="",
         model="",
-        n_prb=(6 if a.what == "memory" else 26) if a.n_prb is None else a.n_prb,
+        n_prb=slot.n_prb,
         n_rx=a.n_rx,
-        modulation=a.modulation,
-        dmrs=a.dmrs,
+        modulation=slot.modulation,
+        dmrs=list(slot.dmrs),
         cores=bench_cores(a.threads),
         device=a.device,
         threads=a.threads,
     )
-    base.config  # noqa: B018  raises where a value is out of range
     a.out = out_folder(a)
     make, conclude, name, schema = {
         None: (_comparison, _conclude_comparison, "bench", SCHEMA),

@@ -9,7 +9,6 @@ from rich.console import Console
 
 from deeprx_common.figure import figure
 from deeprx_common.shipped import CLASSICAL
-from deeprx_common.slot import SLOT_S
 from deeprx_common.terminal import interval, number, table
 
 from ..measure.compare import PRECISIONS, REFERENCE, Row, fastest
@@ -129,7 +128,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
             )
             colours = [f"C{list(CONTENDERS).index(name)}" for name in names]
             axis.barh(names, milli, xerr=[milli - low, high - milli], color=colours, capsize=3)
-            axis.axvline(1e3 * SLOT_S, color="k", linestyle=":")
+            axis.axvline(1e3 * group[0].real_time * group[0].cpu_s, color="k", linestyle=":")
             axis.invert_yaxis()
             axis.set_title(f"{receiver}, {group[0].precision}", loc="left")
         axes[-1].set_xlabel("CPU time a slot, ms (dotted: the slot's own 1 ms)")

@@ -13,7 +13,7 @@ from gnuradio import gr
 from deeprx_common.energy import find_meter
 from deeprx_common.host import host
 from deeprx_common.shipped import shipped_models
-from deeprx_common.slot import SLOT_S, SlotConfig
+from deeprx_common.slot import SlotConfig, User
 
 from ..deeprx_python import Engine, engines, instructions
 from ..models.file import ModelFile, read_model_file
@@ -143,7 +143,7 @@ def _jail() -> Finding:
         stranger = Path(folder, "stranger.pt")
         stranger.write_bytes(read_model_file("baseline-lmmse").archive.rewritten())
         try:
-            Engine(stranger, n_prb=6)
+            Engine(stranger, SlotConfig(n_prb=6))
         except RuntimeError as error:
             why = re.sub(r".* no jail for it here \((.*)\): .*", r"\1", str(error))
             return Finding("jail", NONE, f"model files that do not ship are refused: {why}")
@@ -175,14 +175,15 @@ def _runs(model: ModelFile) -> Finding:
     about = model.metadata
     n_rx = 2 if 2 in about["n_rx"] else about["n_rx"][0]
     modulation = "16QAM" if "16QAM" in about["modulations"] else about["modulations"][0]
-    runner = EngineRunner(model, SlotConfig(modulation=modulation), n_rx)
+    runner = EngineRunner(model, SlotConfig(users=(User(modulation),)), n_rx)
     while len(runner.cpu_seconds) < LEAST_CALLS or (
         sum(runner.cpu_seconds) < ENOUGH_S and len(runner.cpu_seconds) < CALLS
     ):
         runner()
     taken = float(np.median(runner.cpu_seconds))
-    text = f"{runner.description}: {1e3 * taken:.2f} ms, real-time factor {SLOT_S / taken:.2g}"
-    state = OK if taken <= SLOT_S else SLOW
+    slot_s = runner.config.slot_s
+    text = f"{runner.description}: {1e3 * taken:.2f} ms, real-time factor {slot_s / taken:.2g}"
+    state = OK if taken <= slot_s else SLOW
     unused = "openvino" in about.get("engines", ()) and "OpenVINO" not in runner.description
     return Finding(
         model.name,

@@ -224,7 +224,7 @@ def error_rate(runner: EngineRunner, known: Sequence[dict] | None, arguments) ->
         p
         for p in of_receiver
         if p["ber"] is not None
-        and p["modulation"] == a.modulation
+        and p["modulation"] == runner.config.modulation
         and list(p["dmrs"]) == list(runner.config.dmrs)
         and p["sinr_db"] is not None
         and abs(p["sinr_db"] - a.sinr) < 1e-6

@@ -5,14 +5,15 @@ import atexit
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
 from deeprx_common import energy
 from deeprx_common.files import writable_folder
+from deeprx_common.modulation import MODULATIONS
 from deeprx_common.options import list_of, one_of
-from deeprx_common.slot import MODULATIONS, SlotConfig
+from deeprx_common.slot import SLOTS, SlotConfig
 from deeprx_common.trusted import hash_of
 
 from ..blocks.tdl import PROFILES
@@ -20,6 +21,10 @@ from ..measure.link import Link
 
 IDLE_S = 3.0  # of nothing running, before the first flowgraph
 ENGINES = ("auto", "torchscript", "openvino")
+
+
+class Unset(str):
+    """The default of an option that is None unless given: what is taken then, in words."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +72,19 @@ _OPTIONS = {
         type=float,
     ),
     "out": _Option("folder for the results", "DIR", type=Path),
-    "modulation": _Option(", ".join(MODULATIONS), "NAME", "16QAM", one_of(MODULATIONS)),
-    "n_prb": _Option("PRBs of a slot, 6 to 273", "N", 26, int),
-    "dmrs": _Option("one or two DMRS symbols", "SYMBOL,..", [2, 11], list_of(int)),
-    "cell_id": _Option("of the DMRS, 0 to 65535", "N", 1, int),
+    "slot": _Option(
+        "default, or gnb: what an open gNB schedules by default, on 20 MHz at 30 kHz; the options "
+        "below change it",
+        "NAME",
+        "default",
+        one_of(SLOTS),
+    ),
+    "modulation": _Option(", ".join(MODULATIONS), "NAME", Unset("16QAM"), one_of(MODULATIONS)),
+    "n_prb": _Option("PRBs of a slot, 1 to 273", "N", Unset("26"), int),
+    "dmrs": _Option(
+        "DMRS symbols of TS 38.211 table 6.4.1.1.3-3", "SYMBOL,..", Unset("2,11"), list_of(int)
+    ),
+    "dmrs_n_id": _Option("identity of the DMRS, 0 to 65535", "N", Unset("1"), int),
     "n_rx": _Option("receive antennas, 1 to 4", "N", 2, int),
     "seed": _Option("of the bits; of a simulation's fading and noise, too", "N", 1, int),
     "slots": _Option("slots of an operating point", "N", 200, int),
@@ -87,16 +101,12 @@ _OPTIONS = {
     "doppler": _Option("maximum Doppler shift", "HZ", 50.0, float),
     "cfo": _Option("carrier frequency offset", "HZ", 0.0, float),
 }
-SLOT = ("modulation", "n_prb", "dmrs", "cell_id")
+SLOT = ("slot", "modulation", "n_prb", "dmrs", "dmrs_n_id")
 FADING = ("delay_spread", "doppler", "sir", "cfo", "burst")
 METERING = ("meter", "idle_power", "core_power")
 
 
 REQUIRED = object()
-
-
-class Unset(str):
-    """The default of an option that is None unless given: what is taken then, in words."""
 
 
 def add_options(parser, *names: str, **defaults) -> None:
@@ -144,8 +154,22 @@ def add_timing(parser, sync: bool) -> None:
 
 def slot_config(arguments) -> SlotConfig:
     """The slot that was asked for. Raises ValueError where there is none such."""
-    a = arguments
-    return SlotConfig(n_prb=a.n_prb, modulation=a.modulation, dmrs=tuple(a.dmrs), cell_id=a.cell_id)
+    return changed_slot(SLOTS[arguments.slot], given_slot(arguments))
+
+
+def given_slot(arguments) -> dict:
+    """The options that say something of the slot."""
+    names = ("modulation", "n_prb", "dmrs", "dmrs_n_id")
+    return {n: v for n in names if (v := getattr(arguments, n, None)) is not None}
+
+
+def changed_slot(slot: SlotConfig, given: dict) -> SlotConfig:
+    """A slot with other values; its carrier grows and shrinks with the allocation."""
+    given = dict(given)
+    modulation = given.pop("modulation", slot.modulation)
+    if "n_prb" in given:
+        given |= {"carrier_prb": None, "fft_size": None}
+    return replace(slot, **given).with_user(modulation=modulation)
 
 
 def link_of(arguments, channel: str, sinr_db: float) -> Link:

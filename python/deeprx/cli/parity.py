@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from gnuradio import blocks, gr
 
-from deeprx_common.slot import N_SYMBOLS, SlotConfig
+from deeprx_common.slot import N_SYMBOLS, SlotConfig, User
 
 from ..blocks.guarded import run_flowgraph
 from ..deeprx_python import receiver
@@ -34,7 +34,7 @@ def configure(parser) -> None:
 def run(arguments) -> int:
     model = read_model_file(arguments.model, arguments.trust)
     y, expected, modulation, allowed = _read(arguments.reference)
-    config = SlotConfig(n_prb=y.shape[3] // 12, modulation=str(modulation))
+    config = SlotConfig(n_prb=y.shape[3] // 12, users=(User(str(modulation)),))
     llrs = block_llrs(model.path, y, config, arguments.device, arguments.engine, model.trust)
     if llrs.shape != expected.shape:
         raise ValueError(
@@ -84,9 +84,7 @@ def block_llrs(
         device=device,
         engine=engine,
         trust=trust,
-        n_prb=config.n_prb,
-        modulation=config.modulation,
-        dmrs=list(config.dmrs),
+        slot=config,
     )
     stream = blocks.stream_to_tagged_stream(
         gr.sizeof_gr_complex, config.fft_size, N_SYMBOLS, "packet_len"

@@ -11,7 +11,6 @@ from deeprx_common.options import one_of
 from deeprx_common.terminal import make_console, progress_bar
 
 from ..blocks.guarded import run_flowgraph
-from ..blocks.slot_stream import slot_keywords
 from ..measure.flowgraph import stop_on_ctrl_c
 from ..recording.recording import SentSlots
 from ..recording.sink import recording_sink
@@ -61,7 +60,7 @@ def run(arguments) -> int:
         description=f"{a.slots} slots over {link.channel} at {link.sinr_db:g} dB SINR",
         collection=a.collection,
         archive=a.archive,
-        **slot_keywords(link.config),
+        slot=link.config,
     )
     # a synchroniser's windows reach a little beyond the last slot
     samples = SentSlots(link.config, link.preamble).period * a.slots + link.config.fft_size

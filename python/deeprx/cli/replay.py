@@ -3,17 +3,17 @@
 
 from deeprx_common.checks import check_range
 from deeprx_common.shipped import CLASSICAL
-from deeprx_common.slot import SlotConfig
+from deeprx_common.slot import SLOTS
 
 from ..measure.flowgraph import CLUSTER_SLOTS
 from ..measure.replay import ExpectedSlots, Replay
 from ..models.file import read_model_file
 from ..recording.recording import Recording, SentSlots
-from .options import METERING, REQUIRED, Unset, add_options, add_timing
+from .options import METERING, REQUIRED, Unset, add_options, add_timing, changed_slot
 from .replay_pusch import described, replay_pusch
 from .results import Session, seed_hint
 
-UNSAID = ("modulation", "n_prb", "dmrs", "cell_id", "seed", "burst")
+UNSAID = ("modulation", "n_prb", "dmrs", "dmrs_n_id", "seed", "burst")
 
 
 def configure(parser) -> None:
@@ -32,7 +32,7 @@ def configure(parser) -> None:
         modulation=Unset("16QAM"),
         n_prb=Unset("26"),
         dmrs=Unset("2,11"),
-        cell_id=Unset("1"),
+        dmrs_n_id=Unset("1"),
         seed=Unset("unknown, and so is the bit error rate"),
         burst=Unset(CLUSTER_SLOTS),
     )
@@ -59,7 +59,8 @@ def expected(recording: Recording, options) -> ExpectedSlots:
     check_range("--burst", given.get("burst", 1), 1)
     if not recording.runs:
         seed, burst = given.pop("seed", None), given.pop("burst", None)
-        sent = SentSlots(SlotConfig(**given), preamble=True, bit_seed=seed, burst_slots=burst)
+        config = changed_slot(SLOTS["default"], given)
+        sent = SentSlots(config, preamble=True, bit_seed=seed, burst_slots=burst)
         return ExpectedSlots(sent, None, 0, 0)
     _check_said(recording, given)
     sent = recording.runs[0].sent

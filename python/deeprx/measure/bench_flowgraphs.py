@@ -10,7 +10,8 @@ import pmt
 from gnuradio import blocks, digital, gr
 
 from deeprx_common.examples import received_slots
-from deeprx_common.slot import N_SYMBOLS, SlotConfig, constellation
+from deeprx_common.modulation import constellation
+from deeprx_common.slot import N_SYMBOLS, SlotConfig
 from deeprx_common.timing import compute_clock
 
 from ..blocks.guarded import Guarded
@@ -212,8 +213,8 @@ class PythonReceiver(Guarded, gr.basic_block):
         self._device = job.device
         self._module = torch.jit.freeze(load_model(job))
         pilots = torch.view_as_real(torch.from_numpy(config.pilots()))
-        self._pilots = pilots[None, None].to(job.device)
-        self._data = torch.from_numpy(~config.pilot_mask)
+        self._pilots = pilots[None].to(job.device)
+        self._data = torch.from_numpy(config.data_mask)
         self._arguments = self._data.to(job.device), [config.bits_per_symbol]
         self.description = f"PyTorch {torch.__version__}, {job.precision}"
         self._clock = compute_clock(job.device)
@@ -259,10 +260,10 @@ def equaliser_chain(config: SlotConfig) -> list[gr.basic_block]:
     """One antenna, channel updated by pilots and decisions: ofdm_equalizer_simpledfe in
     ofdm_frame_equalizer_vcvc, ofdm_serializer_vcc and constellation_soft_decoder_cf.
     """
-    pilots = config.pilots()
-    carriers = [config.carriers[~row].tolist() for row in config.pilot_mask]
-    known = [config.carriers[row].tolist() for row in config.pilot_mask]
-    values = [pilots[k, row].tolist() for k, row in enumerate(config.pilot_mask)]
+    pilots, pilot_mask = config.pilots()[0], config.pilot_mask()
+    carriers = [config.carriers[row].tolist() for row in config.data_mask]
+    known = [config.carriers[row].tolist() for row in pilot_mask]
+    values = [pilots[k, row].tolist() for k, row in enumerate(pilot_mask)]
     points = digital.constellation_calcdist(
         constellation(config.modulation).tolist(), [], 1, 1, digital.constellation.NO_NORMALIZATION
     ).base()

@@ -11,7 +11,6 @@ import numpy as np
 from scipy.stats import binom
 
 from deeprx_common.report import summarise_s
-from deeprx_common.slot import SLOT_S
 
 from ..deeprx_python import instructions
 from ..models.file import ModelFile, labels
@@ -39,7 +38,7 @@ class Row:
     the start of its process until it has received a slot. call_s: of a slot, CPU time on a CPU and
     wall time on a GPU: mean, p50, p99. cpu_s: CPU time a slot of what receives, worker threads
     included: median over rounds, and quartiles. slots_per_s, busy: medians over rounds; busy is the
-    process's CPU time over wall time. real_time: the 1 ms of a slot over cpu_s. flop_per_s: the
+    process's CPU time over wall time. real_time: what a slot lasts over cpu_s. flop_per_s: the
     file's FLOP over cpu_s; of_peak: over the rate of a matrix product in the same arithmetic.
     precision: what ran; "by conversion" where the processor lacks its instructions. against:
     cpu_s over that of "torchscript" in the same round: median and quartiles. llr_difference:
@@ -159,7 +158,7 @@ class Comparison(Measurement):
         """Its keys of the file; times in seconds, memory in bytes."""
         base = self._base
         return {
-            "slot": base.slot,
+            "slot": {k: getattr(base, k) for k in ("n_prb", "n_rx", "modulation", "dmrs")},
             "device": base.device,
             "threads": base.threads,
             "cores": base.cores,
@@ -290,7 +289,7 @@ def measured(row: Row, worker: Worker, turns: Sequence[Turn], flop: int | None, 
         startup_s=worker.startup_s,
         peak_bytes=worker.peak_bytes,
         cpu_s_quartiles=[low, high],
-        real_time=SLOT_S / took,
+        real_time=worker.job.config.slot_s / took,
         flop_per_s=flop_per_s,
         of_peak=flop_per_s / limit if flop_per_s and limit else None,
         work_overhead_s=median_quartiles(overhead) if overhead else None,

@@ -11,7 +11,6 @@ from deeprx_common.slot import SlotConfig
 
 from ..blocks.front_end import aligned_front_end, sync_front_end
 from ..blocks.slot_probe import slot_probe
-from ..blocks.slot_stream import slot_keywords
 from ..deeprx_python import receiver
 from ..models.file import ModelFile
 
@@ -36,7 +35,7 @@ class Flowgraph(gr.top_block):
         super().__init__(name, catch_exceptions=True)
         self.models, self.config, self.n_rx, self.sync = models, config, n_rx, sync
         kind = sync_front_end if sync else aligned_front_end
-        self.front_end = kind(n_rx=n_rx, first_slot=first_slot, **slot_keywords(config))
+        self.front_end = kind(n_rx=n_rx, first_slot=first_slot, slot=config)
         self.receivers, self.probes = [], []
 
     @property
@@ -53,8 +52,6 @@ class Flowgraph(gr.top_block):
 
     def connect_receivers(self, device: str, engine: str, **probe) -> None:
         """A receiver and a slot_probe(**probe) for each model, all behind the front end."""
-        slot = slot_keywords(self.config)
-        number = -1 if self.config.slot_number is None else self.config.slot_number
         for model in self.models:
             block = receiver(
                 model=str(model.path),
@@ -62,14 +59,10 @@ class Flowgraph(gr.top_block):
                 device=device,
                 engine=engine,
                 threads=1,
-                n_prb=self.config.n_prb,
-                modulation=self.config.modulation,
-                dmrs=list(self.config.dmrs),
-                cell_id=self.config.cell_id,
-                slot_number=number,
+                slot=self.config,
                 trust=model.trust,
             )
-            counter = slot_probe(**{"every_slots": 0, "meter": "none"} | probe, **slot)
+            counter = slot_probe(**{"every_slots": 0, "meter": "none"} | probe, slot=self.config)
             for antenna in range(self.n_rx):
                 self.connect((self.front_end, antenna), (block, antenna))
             self.connect(block, counter)

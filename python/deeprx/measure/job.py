@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from deeprx_common.examples import received_slots
 from deeprx_common.model_archive import read_model_file
 from deeprx_common.shipped import CLASSICAL
-from deeprx_common.slot import SlotConfig
+from deeprx_common.slot import SlotConfig, User
 
 WARM_UP = 0.2  # of a turn, before what is counted: other contenders had the caches
 
@@ -48,11 +48,12 @@ class Job:
     @property
     def slot(self) -> dict:
         """Keywords of what receives such slots."""
-        return {key: getattr(self, key) for key in ("n_prb", "n_rx", "modulation", "dmrs")}
+        return {"slot": self.config, "n_rx": self.n_rx}
 
     @property
     def config(self) -> SlotConfig:
-        return SlotConfig(n_prb=self.n_prb, modulation=self.modulation, dmrs=tuple(self.dmrs))
+        users = (User(self.modulation),)
+        return SlotConfig(n_prb=self.n_prb, dmrs=tuple(self.dmrs), users=users)
 
 
 @dataclass(frozen=True)

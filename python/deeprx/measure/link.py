@@ -2,14 +2,13 @@
 """A simulated link, as loopback measures and record writes it: what it is and its blocks."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from deeprx_common import limits
 from deeprx_common.checks import check_range
 from deeprx_common.slot import SlotConfig
 
 from ..blocks.slot_source import slot_source
-from ..blocks.slot_stream import slot_keywords
 from ..blocks.slot_transmitter import slot_transmitter
 from ..blocks.tdl_channel import tdl_channel
 
@@ -83,12 +82,12 @@ class Link:
             seed=self.seed,
             burst_slots=self.burst,
         )
-        users = [(self.seed, self.config.cell_id)]
-        if self.sir_db is not None:  # another user: its own bits and pilots
-            users.append((self.seed + 1, self.config.cell_id + 1))
-        for port, (seed, cell_id) in enumerate(users):
-            slot = slot_keywords(self.config) | {"cell_id": cell_id}
-            source = slot_source(seed=seed, n_slots=self.slots + TAIL_SLOTS, **slot)
-            transmitter = slot_transmitter(preamble=self.preamble, **slot)
+        slots = [(self.seed, self.config)]
+        if self.sir_db is not None:  # of another cell: its own bits and pilots
+            other = replace(self.config, dmrs_n_id=self.config.dmrs_n_id + 1)
+            slots.append((self.seed + 1, other))
+        for port, (seed, slot) in enumerate(slots):
+            source = slot_source(seed=seed, n_slots=self.slots + TAIL_SLOTS, slot=slot)
+            transmitter = slot_transmitter(preamble=self.preamble, slot=slot)
             flowgraph.connect(source, transmitter, (channel, port))
         return channel

@@ -11,8 +11,8 @@ from typing import Protocol
 
 import numpy as np
 
-from deeprx_common.pusch import SlotConfig, User
 from deeprx_common.schema import COUNT, INTERVAL, RATE, RATES, TEXT, check, number, table
+from deeprx_common.slot import SlotConfig, User
 from deeprx_common.stats import block_error_rate, paired_difference
 
 from ..deeprx_python import ClassicalReceiver, TransportBlockDecoder, data_scrambling

@@ -15,7 +15,6 @@ from deeprx_common.slot import SlotConfig
 from ..blocks.guarded import run_flowgraph
 from ..blocks.slot_sinr import slot_sinr
 from ..blocks.slot_source import slot_source
-from ..blocks.slot_stream import slot_keywords
 from ..blocks.slot_transmitter import slot_transmitter
 from ..models.file import ModelFile
 from ..radio.monitor import radio_monitor
@@ -39,11 +38,10 @@ class Transmitter(gr.top_block):
         period = SentSlots(config, preamble=True).period
         if n_slots:
             n_slots += TAIL_SLOTS + math.ceil(radio.tail_s * tuning.sample_rate / period)
-        slot = slot_keywords(config)
         sink = radio.sink(tuning)
         chain = [
-            slot_source(seed=seed, n_slots=n_slots, **slot),
-            slot_transmitter(preamble=True, **slot),
+            slot_source(seed=seed, n_slots=n_slots, slot=config),
+            slot_transmitter(preamble=True, slot=config),
             blocks.multiply_const_cc(transmit_scale(config)),
         ]
         self.burst = None
@@ -103,7 +101,7 @@ class Receiver(Flowgraph):
                 bit_seed=seed,
                 frequency_hz=tuning.frequency_hz,
                 hw=radio.name,
-                **slot_keywords(config),
+                slot=config,
             )
             for antenna in range(self.n_rx):
                 self.connect(samples[antenna], (self.recording, antenna))

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 from gnuradio import blocks
 
-from deeprx_common.slot import SUBCARRIER_SPACING_HZ
-
 from ..blocks.llr_quality import llr_quality
 from ..models.file import ModelFile
 from ..recording.recording import Recording, SentSlots
@@ -77,7 +75,7 @@ def _resampling(recording: Recording, sent: SentSlots, sync: bool) -> list:
             f"{recording.path}: expected {need:g} samples/s, found {have:g}: resampling moves the "
             "annotated slots: leave out --aligned"
         )
-    occupied = sent.config.n_sc * SUBCARRIER_SPACING_HZ
+    occupied = sent.config.n_sc * 1e3 * sent.config.scs_khz
     if occupied > 2 * PASSBAND * have:
         raise ValueError(
             f"{recording.path}: slots of {sent.config.n_prb} PRB occupy {occupied / 1e6:g} MHz: "

@@ -56,10 +56,8 @@ class ModelFile:
         try:
             check_model(
                 self.archive.data,
-                n_prb=config.n_prb,
+                slot=config,
                 n_rx=n_rx,
-                modulation=config.modulation,
-                dmrs=list(config.dmrs),
                 device=device,
                 trust=self.trust,
             )

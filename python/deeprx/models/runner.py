@@ -38,10 +38,8 @@ class EngineRunner:
         self.cpu_seconds: list[float] = []
         self._engine = Engine(
             str(model.path),
-            n_prb=config.n_prb,
+            slot=config,
             n_rx=n_rx,
-            modulation=config.modulation,
-            dmrs=list(config.dmrs),
             device=device,
             threads=threads,
             max_batch=batch,
@@ -68,7 +66,10 @@ def torchscript_call(model: ModelFile, config: SlotConfig, n_rx: int) -> Callabl
     import torch  # takes seconds, which EngineRunner does without
 
     data = model.program(config, n_rx)
-    arguments = (*map(torch.from_numpy, received_slots(config, n_rx, 1)), [config.bits_per_symbol])
+    arguments = (
+        *map(torch.from_numpy, received_slots(config, n_rx, 1)),
+        [u.bits_per_symbol for u in config.users],
+    )
     module = torch.jit.freeze(torch.jit.load(io.BytesIO(data), map_location="cpu").eval())
     try:
         with torch.inference_mode():

@@ -14,7 +14,7 @@ import sigmf
 
 from deeprx_common.files import replacing
 from deeprx_common.printable import printable
-from deeprx_common.pusch import N_SYMBOLS, SlotConfig
+from deeprx_common.slot import N_SYMBOLS, SlotConfig
 
 from .gnb_log import FRAMES, DumpedGrid, LoggedPusch, Unsupported, read_gnb_log
 from .pusch import RecordedPusch, allocation, carrier_re

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deeprx_common.printable import printable
-from deeprx_common.pusch import SlotConfig, User
+from deeprx_common.slot import SlotConfig, User
 
 LONGEST = 1 << 16  # bytes of a line
 FRAMES = 1024  # that the system frame number counts

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deeprx_common.pusch import N_SYMBOLS, SlotConfig
 from deeprx_common.schema import FLAG, Field, table, whole
+from deeprx_common.slot import N_SYMBOLS, SlotConfig
 
 from ..deeprx_python import TransportBlock
 

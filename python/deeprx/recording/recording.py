@@ -7,7 +7,7 @@ The annotations of the namespace ``deeprx`` are described in docs/reference/sigm
 import math
 import tarfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import accumulate
 from pathlib import Path
@@ -23,6 +23,7 @@ from deeprx_common.limits import DELAY_SPREAD_S, DOPPLER_HZ, SNR_DB
 from deeprx_common.printable import printable
 from deeprx_common.schema import (
     COUNT,
+    DICT,
     FLAG,
     INDEX,
     INDICES,
@@ -32,30 +33,26 @@ from deeprx_common.schema import (
     check,
     number,
     parse_json,
-    table,
+    partial,
 )
-from deeprx_common.slot import SlotConfig
+from deeprx_common.slot import SlotConfig, User
 
 from ..blocks.preamble import preamble_samples
 from .pusch import NAMESPACE, PUSCH, RecordedPusch, pusch_of
 
 _EXACT = 1 << 53  # floats below hold every whole number
-VERSION = "1.0.0"
+VERSION = "2.0.0"
 RESTART = f"{NAMESPACE}:restart"  # of a capture: the recorder was stopped before it
-SLOT = {
-    "n_prb": POSITIVE.of(
-        "6 to 273 resource blocks; the FFT size is the smallest power of two of at least "
-        "12 n_prb / 0.85, the sample rate 15 kHz times that.",
-        True,
-    ),
-    "modulation": TEXT.of("QPSK, 16QAM, 64QAM or 256QAM, mapped as TS 38.211 clause 5.1.", True),
-    "dmrs": INDICES.of("The one or two OFDM symbols with pilots.", True),
-    "cell_id": COUNT.of("DMRS scrambling identity n_ID, 0 to 65535.", True),
-    "slot_number": COUNT.or_null(
-        "Slot in the frame that the pilots belong to, 0 to 9; null: slot index modulo 10.", True
-    ),
-    "cp_extension": FLAG.of("Symbols 0 and 7 have the longer form of the cyclic prefix.", True),
-}
+_SLOT_1 = partial(  # of version 1, whose prefixes were equal unless it said otherwise
+    {
+        "n_prb": POSITIVE,
+        "modulation": TEXT,
+        "dmrs": INDICES,
+        "cell_id": COUNT,
+        "slot_number": COUNT.or_null(),
+        "cp_extension": FLAG,
+    }
+)
 CONDITIONS = {  # keys of a report's point that an annotation may carry
     "channel": TEXT.or_null("Name of the channel, such as TDL-A (TR 38.901).", True),
     "delay_spread_s": number(*DELAY_SPREAD_S, "s").or_null("Rms delay spread.", True),
@@ -68,7 +65,7 @@ CONDITIONS = {  # keys of a report's point that an annotation may carry
 ANNOTATION = {
     f"{NAMESPACE}:{key}": field
     for key, field in {
-        "slot": table(SLOT).of("How the slots are built, below."),
+        "slot": DICT.of("How the slots are built, below."),
         "first_slot": INDEX.or_null("Index of the first slot (0); later ones follow.", True),
         "preamble": FLAG.or_null(
             "Each slot follows two OFDM symbols of preamble, training and header, that carry the "
@@ -110,7 +107,7 @@ class SentSlots:
     @property
     def period(self) -> int:
         """Samples from one slot to the next, at config.sample_rate."""
-        return self.config.n_samples + (preamble_samples(self.config) if self.preamble else 0)
+        return self.config.n_samples() + (preamble_samples(self.config) if self.preamble else 0)
 
     def annotation(self, start: int, first_slot: int, n_slots: int) -> dict:
         """The SigMF annotation of consecutive slots; start: sample where the first one begins."""
@@ -120,7 +117,7 @@ class SentSlots:
             "core:sample_count": n_slots * self.period,
             "core:label": f"{n_slots} NR slots",
             f"{NAMESPACE}:first_slot": first_slot,
-            f"{NAMESPACE}:slot": asdict(self.config),
+            f"{NAMESPACE}:slot": self.config.as_dict(),
             f"{NAMESPACE}:preamble": self.preamble,
         } | {f"{NAMESPACE}:{key}": value for key, value in known.items() if value is not None}
 
@@ -435,7 +432,7 @@ def _metadata(text: str, where: Path) -> dict:
         raise ValueError(f"{where}: not SigMF metadata: nested too deeply") from None
     for extension in metadata["global"].get("core:extensions", []):
         name, version = extension["name"], extension["version"]
-        if name == NAMESPACE and version.partition(".")[0] != VERSION.partition(".")[0]:
+        if name == NAMESPACE and version.partition(".")[0] not in ("1", "2"):
             raise ValueError(
                 f"{where}: expected version {VERSION} of the extension {NAMESPACE!r}, "
                 f"found {printable(version, 40)}"
@@ -445,15 +442,22 @@ def _metadata(text: str, where: Path) -> dict:
     return metadata
 
 
+def _version(metadata: Mapping) -> int:
+    """Of the extension's description of slots."""
+    declared = {e["name"]: e["version"] for e in metadata["global"].get("core:extensions", [])}
+    return int(declared.get(NAMESPACE, VERSION).partition(".")[0])
+
+
 def _runs(stream: _Stream, origin: int, sample_rate: float) -> list[SlotRun]:
     """The slots that a stream's annotations speak of; origin: sample that positions count from."""
     runs: list[SlotRun] = []
+    version = _version(stream.metadata)
     for annotation in stream.metadata["annotations"]:
         if f"{NAMESPACE}:slot" not in annotation or f"{NAMESPACE}:harq" in annotation:
             continue
         where = _checked(stream, annotation)
         try:
-            run = _run(annotation, origin, sample_rate)
+            run = _run(annotation, origin, sample_rate, version)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
         if runs and run.start < runs[-1].start + runs[-1].n_samples:
@@ -487,17 +491,30 @@ def _checked(stream: _Stream, annotation: Mapping) -> str:
     return where
 
 
-def _run(annotation: Mapping, origin: int, sample_rate: float) -> SlotRun:
+def _slot_1(values: Mapping, where: str) -> SlotConfig:
+    check(values, _SLOT_1, where)
+    for name in values:
+        check_one_of(f"a key of {where}", name, _SLOT_1)
+    others = {key: values[key] for key in ("n_prb", "dmrs", "slot_number") if key in values}
+    return SlotConfig(
+        dmrs_n_id=values.get("cell_id", 1),
+        users=(User(values.get("modulation", "16QAM")),),
+        equal_prefixes=not values.get("cp_extension", False),
+        **others,
+    )
+
+
+def _run(annotation: Mapping, origin: int, sample_rate: float, version: int) -> SlotRun:
     def value(key, default=None):
         found = annotation.get(f"{NAMESPACE}:{key}")
         return default if found is None else found
 
-    slot = annotation[f"{NAMESPACE}:slot"]
-    for name in slot:
-        check_one_of(f"a key of {NAMESPACE}:slot", name, SLOT)
+    where = f"{NAMESPACE}:slot"
+    slot = annotation[where]
+    config = _slot_1(slot, where) if version == 1 else SlotConfig.from_dict(slot, where)
     conditions = {key: value(key) for key in CONDITIONS}
     sent = SentSlots(
-        config=SlotConfig(**slot),
+        config=config,
         preamble=value("preamble", False),
         bit_seed=value("bit_seed"),
         conditions={k: float(v) if isinstance(v, int) else v for k, v in conditions.items()},

@@ -30,7 +30,7 @@ class recording_sink(SelfKeeping, gr.sync_block):
 
     path, sample_rate, datatype, full_scale, frequency_hz (0: unknown), hw, author, description,
     collection, archive: see RecordingWriter. preamble, bit_seed (None: unknown), conditions (of
-    recording.CONDITIONS), burst_slots and SlotConfig's keywords: how the slots were sent.
+    recording.CONDITIONS), burst_slots and slot (a SlotConfig): how the slots were sent.
 
     A disk that is full, and any other OSError, ends the block; error() says what it was and what
     came before is kept. Raises ValueError for parameters that do not fit, FileExistsError where a
@@ -55,9 +55,9 @@ class recording_sink(SelfKeeping, gr.sync_block):
         description: str = "",
         collection: bool = False,
         archive: bool = False,
-        **slot,
+        slot=None,
     ):
-        config = slot_config(**slot)
+        config = slot_config(slot)
         super().__init__("Recording sink", [np.complex64] * n_rx, None)
         self._writer = RecordingWriter(
             path,

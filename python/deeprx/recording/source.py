@@ -89,7 +89,7 @@ class recording_source(SelfKeeping, gr.sync_block):
 
     def _slots(self) -> Iterator[tuple[int, int, dict]]:
         for run in self._recording.runs:
-            length = run.sent.config.n_samples
+            length = run.sent.config.n_samples()
             for k in range(run.n_slots):
                 start = run.start + (k + 1) * run.sent.period - length
                 yield start, length, {INDEX_KEY: pmt.from_uint64(run.first_slot + k)}

@@ -7,9 +7,9 @@ import sys
 from fractions import Fraction
 
 from deeprx_common import limits
+from deeprx_common.modulation import MODULATIONS
 from deeprx_common.options import list_of, one_of
 from deeprx_common.shipped import model_path
-from deeprx_common.slot import MODULATIONS
 
 from ..data import seeds
 from ..evaluation.rates import code_rate
@@ -82,7 +82,7 @@ def configure(parser) -> None:
         type=list_of(int),
         default=[2, 11],
         metavar="SYMBOL,..",
-        help="one or two DMRS symbols (default: 2,11)",
+        help="DMRS symbols: 2 or 3, alone or with 11 (default: 2,11)",
     )
     add(
         "--channel",
@@ -172,7 +172,7 @@ def run(arguments) -> int:
         channels=tuple(a.channel),
         n_rx=a.n_rx,
         modulations={a.modulation: 1.0},
-        dmrs={tuple(a.dmrs): 1.0},
+        dmrs={tuple(sorted(a.dmrs)): 1.0},
         delay_spread_s=_range("--delay-spread", a.delay_spread, *limits.DELAY_SPREAD_S),
         doppler_hz=_range("--doppler", a.doppler, *limits.DOPPLER_HZ),
     )

@@ -21,13 +21,8 @@ from sionna.phy import config as sionna_config
 from sionna.phy.channel.tr38901 import CDL, TDL, PanelArray
 
 from deeprx_common import limits
-from deeprx_common.slot import (
-    MODULATIONS,
-    N_SYMBOLS,
-    SUBCARRIER_SPACING_HZ,
-    SlotConfig,
-    constellation,
-)
+from deeprx_common.modulation import MODULATIONS, constellation
+from deeprx_common.slot import N_SYMBOLS, SlotConfig, User, dmrs_symbols
 
 from ..values import Text, number, pair, several, table_of, weights, whole
 from . import seeds
@@ -36,16 +31,17 @@ from .seeds import EVALUATION_CHANNELS, TRAINING_CHANNELS
 SPEC_VERSION = "19.2"  # of TR 38.901
 CARRIER_HZ = 3.5e9
 LIGHT_M_S = 299_792_458.0
+# what receivers here interpolate in time through
+DMRS = tuple(dmrs_symbols(l0=l0, additional_position=more) for l0 in (2, 3) for more in (0, 1))
 
 
 def _symbols(key: str) -> tuple[int, ...]:
     """TOML keys are text: "2,11" = 0.75."""
     parts = key.split(",")
-    symbols = tuple(int(p) for p in parts if p.strip().isdecimal())
-    if len(symbols) != len(parts) or not 1 <= len(set(symbols)) == len(symbols) <= 2:
-        raise ValueError(f'expected one or two DMRS symbols, e.g. "2,11", found {key!r}')
-    if max(symbols) >= N_SYMBOLS:
-        raise ValueError(f"expected symbols 0 to {N_SYMBOLS - 1}, found {key!r}")
+    symbols = tuple(sorted(int(p) for p in parts if p.strip().isdecimal()))
+    if len(symbols) != len(parts) or symbols not in DMRS:
+        known = ", ".join(f'"{",".join(map(str, symbols))}"' for symbols in DMRS)
+        raise ValueError(f"expected one or two DMRS symbols, one of {known}, found {key!r}")
     return symbols
 
 
@@ -58,7 +54,7 @@ class Conditions:
     n_prb: resource blocks.
     n_rx: receive antennas.
     modulations, dmrs: options and their weights; one of each is drawn per batch. DMRS symbols are
-        written "2,11".
+        written "2", "3", "2,11" or "3,11".
     snr_db: per data resource element and antenna.
     sir_db: the same over an interferer, where there is one.
     interferer: probability that a slot has one.
@@ -98,6 +94,12 @@ class Conditions:
         longer = SlotConfig(n_prb=self.n_prb).fft_size / SlotConfig(n_prb=n_prb).fft_size
         early, late = self.timing_samples
         return replace(self, n_prb=n_prb, timing_samples=(early / longer, late / longer))
+
+    def slot(self, modulation: str, dmrs: tuple[int, ...]) -> SlotConfig:
+        """One of its slots."""
+        # with equal prefixes a seed's slots stay those of recipes and results that were published
+        user = User(modulation)
+        return SlotConfig(n_prb=self.n_prb, dmrs=dmrs, users=(user,), equal_prefixes=True)
 
 
 @dataclass
@@ -140,6 +142,11 @@ class SlotBatch:
         return -10 * torch.log10(10 ** (-self.snr_db / 10) + 10 ** (-self.sir_db / 10))
 
 
+def symbol_s(slot: SlotConfig) -> float:
+    """Mean seconds of an OFDM symbol."""
+    return slot.n_samples() / slot.sample_rate / N_SYMBOLS
+
+
 def seed_of(*parts: int) -> int:
     """One 31-bit seed from several integers."""
     return int(np.random.SeedSequence(list(parts)).generate_state(1)[0] >> 1)
@@ -160,6 +167,11 @@ class SlotGenerator:
         if unknown := set(conditions.channels) - set(known):
             raise ValueError(
                 f"channels: expected some of {', '.join(sorted(known))}, got {unknown.pop()!r}"
+            )
+        if unknown := set(conditions.dmrs) - set(DMRS):
+            raise ValueError(
+                f"dmrs: expected some of {', '.join(map(str, map(list, DMRS)))}, got "
+                f"{list(unknown.pop())}"
             )
         self.models = {name: self._channel(name) for name in conditions.channels}
 
@@ -251,13 +263,13 @@ class SlotGenerator:
                 n, generator=rng, device=dev
             )
 
-        slot = SlotConfig(n_prb=c.n_prb)
-        symbol_s = slot.n_samples / slot.sample_rate / N_SYMBOLS
-        f = torch.as_tensor(slot.carriers, dtype=torch.float32, device=dev) * SUBCARRIER_SPACING_HZ
+        slot = c.slot(next(iter(c.modulations)), next(iter(c.dmrs)))  # of all, the same grid
+        carriers = torch.as_tensor(slot.carriers, dtype=torch.float32, device=dev)
+        f = carriers * (slot.scs_khz * 1e3)
         spread = uniform(c.delay_spread_s)
         order = torch.randperm(total, generator=rng, device=dev)
         responses, channel, doppler, start = [], [], [], 0
-        for i, a, tau, speed in self._paths(total, symbol_s):
+        for i, a, tau, speed in self._paths(total, symbol_s(slot)):
             channel.append(torch.full((len(tau),), i, device=dev))
             doppler.append(speed)
             delays = tau * spread[start : start + len(tau), None]
@@ -269,11 +281,11 @@ class SlotGenerator:
         batches = []
         for i in range(count):
             part = slice(i * size, (i + 1) * size)
-            batch = self._receive(h[part], [d[part] for d in drawn], uniform, host, rng, slot)
+            batch = self._receive(h[part], [d[part] for d in drawn], uniform, host, rng)
             batches.append(batch)
         return batches
 
-    def _receive(self, h, drawn, uniform, host, rng, slot) -> SlotBatch:
+    def _receive(self, h, drawn, uniform, host, rng) -> SlotBatch:
         c, dev, size = self.conditions, self.device, len(h)
 
         def pick(weights):
@@ -281,17 +293,17 @@ class SlotGenerator:
             share = np.array(list(weights.values()), float)
             return options[host.choice(len(options), p=share / share.sum())]
 
-        slot = replace(slot, modulation=pick(c.modulations), dmrs=pick(c.dmrs))
+        slot = c.slot(pick(c.modulations), pick(c.dmrs))
         domain = "time" if host.random() < c.time_domain else "frequency"
         b = slot.bits_per_symbol
         shape = (size, N_SYMBOLS, slot.n_sc)
         cells = [int(host.integers(c.cell_ids[0], c.cell_ids[1] + 1)) for _ in range(2)]
-        data = torch.from_numpy(~slot.pilot_mask).to(dev)
+        data = torch.from_numpy(slot.data_mask).to(dev)
         points = _points(slot.modulation, dev)
         weights = 2 ** torch.arange(b - 1, -1, -1, device=dev)
 
         def transmit(cell):
-            pilots = torch.from_numpy(replace(slot, cell_id=cell).pilots()).to(dev)
+            pilots = torch.from_numpy(replace(slot, dmrs_n_id=cell).pilots()[0]).to(dev)
             bits = torch.randint(0, 2, (*shape, b), generator=rng, device=dev, dtype=torch.uint8)
             x = points[(bits * weights).sum(-1)]
             return bits, pilots, torch.where(data, x, pilots)
@@ -316,7 +328,7 @@ class SlotGenerator:
         )
         centre = h[:, :, 1::2]
         return SlotBatch(
-            config=replace(slot, cell_id=cells[0]),
+            config=replace(slot, dmrs_n_id=cells[0]),
             domain=domain,
             y=torch.view_as_real(y) + noise,
             p=torch.view_as_real(pilots).expand(size, -1, -1, -1).contiguous(),
@@ -370,19 +382,18 @@ class _Impairments:
         self.bins = torch.as_tensor(slot.carriers % n, device=dev)
         self.size = n
         # position within the useful part of the symbol, in symbols, zero at its centre
-        self.ramp = (torch.arange(n, device=dev) - (n - 1) / 2) / (n + slot.cp_lengths[1])
+        self.ramp = (torch.arange(n, device=dev) - (n - 1) / 2) / (n + slot.cp_lengths()[1])
         self.cfo_hz = cfo = torch.randn(size, generator=rng, device=dev) * c.cfo_hz
         turns = cfo[:, None] * torch.arange(n, device=dev) / slot.sample_rate
         self.spin = torch.polar(
             torch.ones((), device=dev), 2 * torch.pi * (turns - turns.mean(1, keepdim=True))
         )
-        symbol_s = slot.n_samples / slot.sample_rate / N_SYMBOLS
         symbols = torch.arange(N_SYMBOLS, device=dev)
         carriers = torch.as_tensor(slot.carriers, device=dev)
         self.timing_samples = early = uniform(c.timing_samples, size)
         turns = (
             uniform((0.0, 1.0), size)[:, None, None]
-            + cfo[:, None, None] * symbol_s * symbols[:, None]
+            + cfo[:, None, None] * symbol_s(slot) * symbols[:, None]
             - early[:, None, None] * carriers / n
         )
         self.rotation = torch.polar(
@@ -406,7 +417,3 @@ def bit_errors(llr: torch.Tensor, batch: SlotBatch) -> torch.Tensor:
     b = batch.config.bits_per_symbol
     wrong = ((llr[..., :b] > 0) != batch.bits.bool()) & batch.data[..., None]
     return wrong.sum((1, 2, 3))
-
-
-def bits_per_slot(config: SlotConfig) -> int:
-    return config.n_data_re * MODULATIONS[config.modulation]

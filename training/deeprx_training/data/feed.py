@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deeprx_common import slot
+from deeprx_common import gold, modulation, slot
 from deeprx_common.slot import SlotConfig
 
 from ..files import TrainingError, read_tensors, write_atomically
@@ -56,7 +56,7 @@ class BatchPlan:
 
 def _pack(batch: SlotBatch) -> dict:
     return {
-        "config": json.dumps(asdict(batch.config)),
+        "config": json.dumps(batch.config.as_dict()),
         "domain": batch.domain,
         "y": batch.y.cpu(),
         "p": batch.p[0].cpu(),
@@ -69,8 +69,6 @@ def _pack(batch: SlotBatch) -> dict:
 
 
 def _unpack(stored: dict, device: torch.device) -> SlotBatch:
-    config = json.loads(stored["config"])
-    config["dmrs"] = tuple(config["dmrs"])
     bits = np.unpackbits(stored["bits"].numpy(), axis=2, count=stored["y"].size(3))
     tensors = {
         k: stored[k].to(device, non_blocking=True)
@@ -78,7 +76,7 @@ def _unpack(stored: dict, device: torch.device) -> SlotBatch:
     }
     tensors["p"] = tensors["p"].expand(len(tensors["y"]), -1, -1, -1)
     return SlotBatch(
-        config=SlotConfig(**config),
+        config=SlotConfig.from_dict(json.loads(stored["config"])),
         domain=stored["domain"],
         bits=torch.from_numpy(bits).to(device),
         h=None,
@@ -114,7 +112,7 @@ class SlotCache:
             torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             version("sionna-no-rt"),
             torch.__version__,
-            code_sha256(data, slot),
+            code_sha256(data, slot, gold, modulation),
         ]
         digest = hashlib.sha256(repr(drawn).encode()).hexdigest()
         self.slots = Path(folder) / f"slots-{digest[:16]}"

@@ -99,7 +99,7 @@ class Evaluation:
         self.sinr_db, self.slots, self.seed, self._conditions = sinr_db, slots, seed, conditions
         self._generator = SlotGenerator(conditions, device)
         (modulation,), (dmrs,) = conditions.modulations, conditions.dmrs
-        self.config = SlotConfig(n_prb=conditions.n_prb, modulation=modulation, dmrs=dmrs)
+        self.config = conditions.slot(modulation, dmrs)
         m = self.config.bits_per_symbol
         demap = Demapper().to(device)
         nets = {LS: Baseline(), SURE: Baseline(sure=True), **receivers}

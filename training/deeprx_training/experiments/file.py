@@ -23,7 +23,7 @@ import tomli_w
 from pydantic import AfterValidator
 
 from deeprx_common import limits
-from deeprx_common.slot import MODULATIONS
+from deeprx_common.modulation import MODULATIONS
 
 from ..evaluation.rates import code_rate
 from ..reference import Reference

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from deeprx_common.slot import SlotConfig, User
+
 from ..receivers.flop import example
 from .openvino_ir import IrError, ir_files, run_ir
 
@@ -54,9 +56,9 @@ def vet(data: bytes, path, n_prb: int, n_rx: int, modulation: str, dmrs) -> None
         from gnuradio.deeprx.deeprx_python import check_model
     except ImportError:
         return
-    symbols = list(dmrs[0]) if dmrs else [2, 11]
-    slots = dict(n_prb=n_prb, n_rx=n_rx, modulation=modulation, dmrs=symbols, device="cpu")
+    symbols = tuple(dmrs[0]) if dmrs else (2, 11)
+    slot = SlotConfig(n_prb=n_prb, dmrs=symbols, users=(User(modulation),))
     try:
-        check_model(data, **slots)
+        check_model(data, slot=slot, n_rx=n_rx, device="cpu")
     except RuntimeError as error:
         raise ExportError(f"{path}: not written: the receiver block refuses it: {error}") from None

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from deeprx_common import zip_archive
 from deeprx_common.model_schema import LIMIT, MEASURED, MODEL
+from deeprx_common.modulation import MODULATIONS
 from deeprx_common.schema import check
-from deeprx_common.slot import MODULATIONS
 
 from ..data.channels import Conditions
 from ..files import TrainingError, write_atomically

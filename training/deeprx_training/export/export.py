@@ -16,9 +16,10 @@ from deeprx_common import report
 from deeprx_common.files import replacing
 from deeprx_common.model_archive import ModelFileError, read_model_file
 from deeprx_common.model_schema import CONTRACT, MEASURED, MODEL, TRAINED, WEIGHTS
+from deeprx_common.modulation import MODULATIONS
 from deeprx_common.revision import git_revision
 from deeprx_common.schema import check
-from deeprx_common.slot import MODULATIONS, SlotConfig
+from deeprx_common.slot import SlotConfig
 
 from ..files import write_atomically
 from ..receivers import weights
@@ -152,7 +153,7 @@ def export(
 
     write_atomically(Path(path), write)
     if parity:
-        data = ~SlotConfig().pilot_mask
+        data = SlotConfig(n_prb=n_prb).data_mask
         with replacing(parity) as temporary:
             np.savez(
                 temporary,

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from deeprx_common.slot import MODULATIONS, N_SYMBOLS
+from deeprx_common.modulation import MODULATIONS
+from deeprx_common.slot import N_SYMBOLS
 
 from ..receivers.flop import example
 from .checks import ExportError, difference

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from deeprx_common.slot import constellation
+from deeprx_common.modulation import constellation
 
 
 class PilotEstimate(nn.Module):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from deeprx_common.slot import N_SYMBOLS
+from deeprx_common.slot import N_SYMBOLS, SlotConfig
 
 
 class OneLayer(nn.Module):
@@ -34,13 +34,15 @@ class LayerOf(nn.Module):
 
 def taken_slots(dmrs: Sequence[Sequence[int]] | None) -> dict:
     """What deeprx.json says of the slots that a receiver of one layer takes: those of 14 symbols
-    with one CDM group without data. dmrs: lists of one or two DMRS symbols; None: any such.
+    with one CDM group without data. dmrs: lists of DMRS symbols; None: any of one or two.
+    ValueError where a slot has no such DMRS symbols.
     """
+    dmrs = dmrs and [list(SlotConfig(dmrs=symbols).dmrs) for symbols in dmrs]
     return {
         "layers": [1],
         "n_prb": [6, 273],
         "n_sym": [N_SYMBOLS],
-        "dmrs": dmrs and [list(symbols) for symbols in dmrs],
+        "dmrs": dmrs,
         "n_dmrs": sorted({len(symbols) for symbols in dmrs}) if dmrs else [1, 2],
         "cdm_groups": [1],
     }

@@ -14,9 +14,9 @@ import torch
 from sionna.phy.channel.tr38901 import CDL, TDL
 from torch import Tensor
 
-from deeprx_common.slot import N_SYMBOLS, SUBCARRIER_SPACING_HZ, SlotConfig
+from deeprx_common.slot import N_SYMBOLS, SlotConfig
 
-from ..data.channels import SlotBatch, SlotGenerator
+from ..data.channels import SlotBatch, SlotGenerator, symbol_s
 from .classical import Demapper
 
 _DIRECTIONS = 16  # midpoints over the zenith of travel: 1e-7 exact up to 12 radians
@@ -136,16 +136,15 @@ class TrueStatistics:
         """
         slot, drawn, dev = batch.config, batch.drawn, batch.y.device
         n, r, p, d = len(rows), batch.y.size(1), len(paths.delays), len(slot.dmrs)
-        symbol_s = slot.n_samples / slot.sample_rate / N_SYMBOLS
         symbols = torch.arange(N_SYMBOLS, device=dev)
         carriers = torch.as_tensor(slot.carriers, dtype=torch.float64, device=dev)
         cfo, early = drawn.cfo_hz[rows].double(), drawn.timing_samples[rows].double()
-        turns = (cfo * symbol_s)[:, None, None] * symbols[:, None] - (early / slot.fft_size)[
+        turns = (cfo * symbol_s(slot))[:, None, None] * symbols[:, None] - (early / slot.fft_size)[
             :, None, None
         ] * carriers
         y = torch.view_as_complex(batch.y[rows]) * _phasor(-turns)[:, None]
 
-        radians = 2 * math.pi * symbol_s * drawn.doppler_hz[rows].double()
+        radians = 2 * math.pi * symbol_s(slot) * drawn.doppler_hz[rows].double()
         lags = paths.over_time((radians[:, None] * symbols).cpu()).to(dev)  # [B, 14, P]
         apart = symbols[:, None] - symbols
         time = lags[:, apart.abs()]
@@ -158,7 +157,7 @@ class TrueStatistics:
         pilots = torch.view_as_complex(batch.p[rows])
         z = y[:, :, slot.dmrs, ::2] * pilots[:, None, slot.dmrs, ::2].conj()  # |pilot| = 1
         delays = drawn.delay_spread_s[rows].double()[:, None] * paths.delays.to(dev)
-        steer = _phasor(-delays[:, None] * carriers[:, None] * SUBCARRIER_SPACING_HZ)  # [B, K, P]
+        steer = _phasor(-delays[:, None] * carriers[:, None] * (slot.scs_khz * 1e3))  # [B, K, P]
         at_pilots = steer[:, ::2]
         # covariance of g, [P D R, P D R], and of the taps at every symbol with it, [P, 14, R, D R]
         seen = time[:, :, slot.dmrs]
@@ -199,7 +198,7 @@ def _leakage(slot: SlotConfig, next_symbol: Tensor, cfo: Tensor) -> Tensor:
 
     next_symbol complex [B]: correlation of the channel with itself one symbol later.
     """
-    useful = slot.fft_size / (slot.fft_size + slot.cp_lengths[1])
+    useful = slot.fft_size / (slot.fft_size + slot.cp_lengths()[1])
     moved = 2 * (1 - next_symbol.real) * useful**2
-    turned = (2 * math.pi * cfo / SUBCARRIER_SPACING_HZ) ** 2
+    turned = (2 * math.pi * cfo / (slot.scs_khz * 1e3)) ** 2
     return (moved + turned) / 12

@@ -5,7 +5,7 @@ import hashlib
 
 import torch
 
-from deeprx_common.slot import MODULATIONS, SlotConfig
+from deeprx_common.modulation import MODULATIONS
 
 from ..data.channels import SlotBatch
 from ..data.feed import code_sha256
@@ -38,8 +38,8 @@ class Teacher:
     def _try(self, recipe: Recipe, device: torch.device) -> None:
         data = recipe.data
         most = max(data.modulations, key=MODULATIONS.get)
-        config = SlotConfig(n_prb=data.n_prb, modulation=most, dmrs=next(iter(data.dmrs)))
-        p = torch.view_as_real(torch.from_numpy(config.pilots()))[None].to(device)
+        config = data.slot(most, next(iter(data.dmrs)))
+        p = torch.view_as_real(torch.from_numpy(config.pilots()[:1])).to(device)
         y = torch.ones(1, data.n_rx, *p.shape[1:], device=device)
         try:
             with torch.no_grad():

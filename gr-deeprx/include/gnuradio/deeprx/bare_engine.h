@@ -3,6 +3,7 @@
 #pragma once
 
 #include <gnuradio/deeprx/api.h>
+#include <gnuradio/deeprx/slot_config.h>
 
 #include <memory>
 #include <string>
@@ -29,10 +30,8 @@ public:
 
     //! Parameters and exceptions are those of receiver::make().
     bare_engine(const std::string& model,
-                int n_prb,
+                const slot_config& slot,
                 int n_rx,
-                const std::string& modulation,
-                const std::vector<int>& dmrs,
                 const std::string& device,
                 int threads,
                 int max_batch,
@@ -50,10 +49,11 @@ public:
     int llr_stride() const;
 
     /*!
-     * \param y received grids, float32 [batch][n_rx][14][12 n_prb][2]
-     * \param p their pilots, float32 [batch][n_layers][14][12 n_prb][2]
+     * \param y received grids, float32 [batch][n_rx][n_symbols][12 n_prb][2]
+     * \param p their pilots, float32 [batch][n_layers][n_symbols][12 n_prb][2]
      * \param batch slots, 1 to max_batch
-     * \return LLRs, float32 [batch][n_layers][14][12 n_prb][llr_stride], valid until the next call
+     * \return LLRs, float32 [batch][n_layers][n_symbols][12 n_prb][llr_stride], valid until the
+     * next call
      * \throws std::runtime_error one line
      */
     const float* infer(const float* y, const float* p, int batch);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <gnuradio/deeprx/api.h>
+#include <gnuradio/deeprx/slot_config.h>
 
 #include <string>
 #include <vector>
@@ -32,10 +33,8 @@ DEEPRX_API std::string instructions(const std::string& precision);
  * \throws std::runtime_error one line: what was expected and what was found
  */
 DEEPRX_API void check_model(const std::string& bytes,
-                            int n_prb,
+                            const slot_config& slot,
                             int n_rx,
-                            const std::string& modulation,
-                            const std::vector<int>& dmrs,
                             const std::string& device,
                             const std::vector<std::string>& trust = {});
 

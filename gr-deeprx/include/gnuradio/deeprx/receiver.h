@@ -4,6 +4,7 @@
 
 #include <gnuradio/block.h>
 #include <gnuradio/deeprx/api.h>
+#include <gnuradio/deeprx/slot_config.h>
 
 #include <cstdint>
 #include <string>
@@ -19,13 +20,14 @@ namespace gr::deeprx {
  * runs in a jail: a process that can compute, and nothing else.
  *
  * Input: \p n_rx streams, one per antenna, of OFDM symbols as stock blocks pass them: vectors of
- * fft_size complex samples with DC in the middle, where fft_size is the smallest power of two
- * >= 12 n_prb / 0.85 and subcarrier k sits at index fft_size / 2 - 6 n_prb + k. A slot is 14
- * symbols; its first symbol carries the length tag with value 14 on stream 0. All streams are
- * aligned item by item. Their scale is arbitrary: the model sees each slot at about unit power.
+ * fft_size complex samples with DC in the middle; subcarrier k of the carrier sits at index
+ * fft_size / 2 - 6 carrier_prb + k. A slot is 14 symbols, also where its allocation has fewer; its
+ * first symbol carries the length tag with value 14 on stream 0. All streams are aligned item by
+ * item. Their scale is arbitrary: the model sees each slot at about unit power.
  *
- * Output: float LLRs, log P(b=1)/P(b=0), in transmit bit order (symbol by symbol, subcarriers
- * ascending, pilots left out). One packet per slot: the length tag is rewritten to the number of
+ * Output: a stream for each user of the slot, of float LLRs, log P(b=1)/P(b=0), in transmit bit
+ * order (symbol by symbol, subcarriers ascending, pilots left out). One packet per slot: the length
+ * tag is rewritten to the number of
  * bits, every other tag of the slot moves to its first LLR, and slot_index is added where the
  * input has none.
  *
@@ -66,13 +68,8 @@ public:
 
     /*!
      * \param model path of the model file
-     * \param n_prb physical resource blocks, 6 to 273
+     * \param slot what is received
      * \param n_rx antennas = input streams, 1 to 4
-     * \param modulation QPSK, 16QAM, 64QAM or 256QAM
-     * \param dmrs the one or two OFDM symbols (0 to 13) that carry pilots
-     * \param cell_id DMRS scrambling identity, 0 to 65535
-     * \param slot_number slot in the frame that the pilots belong to, 0 to 9; -1 counts slot_index
-     * through the frame
      * \param device "cpu", "cuda" or "cuda:<n>"; a missing GPU is an error, one that fails for good
      * ends the flowgraph. On a GPU, two batches are under way at once
      * \param threads CPU threads of one inference. LibTorch has one number for the process: all
@@ -96,12 +93,8 @@ public:
      * process was forked from one that had loaded a model
      */
     static sptr make(const std::string& model,
-                     int n_prb = 26,
+                     const slot_config& slot = {},
                      int n_rx = 2,
-                     const std::string& modulation = "16QAM",
-                     const std::vector<int>& dmrs = { 2, 11 },
-                     int cell_id = 1,
-                     int slot_number = 0,
                      const std::string& device = "cpu",
                      int threads = 1,
                      int max_batch = 1,

@@ -21,7 +21,7 @@ struct slot_user {
  * \brief A PUSCH slot as TS 38.211 describes it: mapping type A, DMRS type 1; what both ends of a
  * link must agree on.
  *
- * deeprx_common.pusch.SlotConfig in C++, as far as symbols go: cyclic prefixes are the front ends'.
+ * deeprx_common.slot.SlotConfig in C++, as far as symbols go: cyclic prefixes are the front ends'.
  */
 struct slot_config {
     int n_prb = 26;                     // of the allocation, 1 to 273

@@ -27,13 +27,16 @@ public:
      * \param n_rx antennas, each an input and an output
      * \param offset_samples from the end of the prefix to the window's start
      * \param first_slot index of the first slot, until a slot_index tag says otherwise
+     * \param turns that symbols' spectra are multiplied by, 14 of each slot, over and over from
+     * slot_index 0 on; empty: by nothing
      * \throws std::invalid_argument offset_samples lies outside of the symbol
      */
     static sptr make(int fft_size,
                      const std::vector<int>& cp_lengths,
                      int n_rx,
                      int offset_samples,
-                     uint64_t first_slot);
+                     uint64_t first_slot,
+                     const std::vector<gr_complex>& turns = {});
 
     //! Samples of slots that were cut short, so far.
     virtual uint64_t dropped_samples() const = 0;
