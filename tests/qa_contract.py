@@ -7,13 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import receiver_models as models
+import torch
 from gnuradio import deeprx
+from gnuradio.deeprx import deeprx_python
 from gnuradio.deeprx.models.file import read_model_file
 from golden.make_llrs import FILE, N_RX, SLOTS, llrs
 from slots import slot_of
 
+from deeprx_common.examples import received_slots
 from deeprx_common.model_schema import WEIGHTS
 from deeprx_common.shipped import shipped_models
+from deeprx_common.slot import SlotConfig, User
 
 GOLDEN = np.load(FILE)
 TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2}  # RMS of the difference over RMS
@@ -55,3 +60,96 @@ def test_nets_carry_their_weights_as_data(model):
         return
     assert file.metadata["net"]["net"] in ("RealtimeRx", "HybridRx")
     assert len(file.archive.records[f"extra/{WEIGHTS}"]) > 4 * file.metadata["params"] / 2
+
+
+TWO = SlotConfig(n_prb=6, cdm_groups=2, users=(User("16QAM"), User("QPSK", port=2)))
+OTHERS = {
+    "one": SlotConfig(n_prb=6),
+    "two ports of a group": SlotConfig(n_prb=7, users=(User("64QAM"), User("64QAM", port=1))),
+    "two groups": TWO,
+    "a short slot": SlotConfig(n_prb=6, n_symbols=9, dmrs=(2, 7), users=TWO.users, cdm_groups=2),
+    "four DMRS symbols": SlotConfig(n_prb=12, n_symbols=13, dmrs=(2, 5, 8, 11)),
+}
+TAKES = {
+    "layers": [1, 2],
+    "n_sym": [9, 13, 14],
+    "n_dmrs": [1, 2, 3, 4],
+    "cdm_groups": [1, 2],
+    "bits": 8,
+}
+
+
+def eager(module, slot, y, p, d):
+    """LLRs of data REs, one array a layer."""
+    bits = [user.bits_per_symbol for user in slot.users]
+    with torch.inference_mode():
+        llr = module(*map(torch.from_numpy, (y, p, d)), bits).numpy()
+    return [llr[:, layer][:, slot.data_mask, :n] for layer, n in enumerate(bits)]
+
+
+def assert_layers(engine, slot, y, p, expected):
+    found = engine.infer(y, p)
+    assert found.shape[:4] == (len(y), slot.n_layers, slot.n_symbols, slot.n_sc)
+    for layer, llr in enumerate(expected):
+        mine = found[:, layer][:, slot.data_mask, : llr.shape[-1]]
+        np.testing.assert_allclose(mine, llr, rtol=1e-4, atol=1e-4 * np.abs(llr).max())
+
+
+@pytest.mark.parametrize("trusted", [True, False], ids=["here", "jailed"])
+@pytest.mark.parametrize("slot", OTHERS.values(), ids=OTHERS)
+def test_a_file_receives_any_slot_that_it_takes(slot, trusted, tmp_path):
+    """Layers, bits and the REs with data reach the program, and its LLRs their layers."""
+    module = models.Layers()
+    path = models.save(module, tmp_path / "m.pt", **TAKES)
+    engine = deeprx.Engine(path, slot=slot, max_batch=3, trust=[path] if trusted else [])
+    assert engine.description.endswith(", jailed") != trusted
+    y, p, d = received_slots(slot, 2, 3)
+    assert not d.all()
+    for batch in (3, 1):
+        y, p = y[:batch], p[:batch]
+        assert_layers(engine, slot, y, p, eager(module, slot, y, p, d))
+
+
+@pytest.mark.skipif(len(deeprx_python.engines()) < 2, reason="built without OpenVINO")
+@pytest.mark.parametrize("trusted", [True, False], ids=["here", "jailed"])
+def test_an_ir_of_two_layers_is_found_by_their_bits(trusted, tmp_path):
+    module = models.Layers()
+    path = models.save(module, tmp_path / "m.pt", models.ir_of_layers(module, TWO), **TAKES)
+    trust = [path] if trusted else []
+    engine = deeprx.Engine(path, slot=TWO, max_batch=2, engine="openvino", trust=trust)
+    y, p, d = received_slots(TWO, 2, 2)
+    assert_layers(engine, TWO, y, p, eager(module, TWO, y, p, d))
+    other = SlotConfig(n_prb=6, users=(User("QPSK"), User("QPSK", port=1)))
+    with pytest.raises(RuntimeError, match=r"the file holds no openvino/bits2-2\.xml and \.bin"):
+        deeprx.Engine(path, slot=other, engine="openvino", trust=trust)
+
+
+@pytest.mark.parametrize(
+    ("takes", "slot", "says"),
+    [
+        ({}, TWO, "takes layers of [1], the receiver has layers=2"),
+        (TAKES | {"layers": [2]}, SlotConfig(), "takes layers of [2], the receiver has layers=1"),
+        (TAKES | {"n_sym": [14]}, OTHERS["a short slot"], "symbols of [14]"),
+        (TAKES | {"cdm_groups": [1]}, TWO, "cdm_groups of [1]"),
+        (TAKES | {"n_dmrs": [1, 2]}, OTHERS["four DMRS symbols"], "takes [1, 2] DMRS symbols"),
+        (TAKES | {"modulations": ["16QAM"]}, TWO, "modulation=QPSK"),
+    ],
+)
+def test_other_layers_and_symbols_are_one_line(takes, slot, says, tmp_path):
+    path = models.save(models.Layers(), tmp_path / "m.pt", **takes)
+    with pytest.raises(RuntimeError) as error:
+        deeprx.Engine(path, slot=slot)
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_llrs_without_an_axis_of_layers_are_one_line(tmp_path):
+    class Flat(models.Layers):
+        def forward(
+            self, y: torch.Tensor, p: torch.Tensor, d: torch.Tensor, bits: list[int]
+        ) -> torch.Tensor:
+            return torch.cat([p[:, 0], p[:, 1]], -1)
+
+    path = models.save(Flat(), tmp_path / "m.pt", **TAKES)
+    with pytest.raises(RuntimeError, match=r"must give float32 LLRs \[1, 2, 14, 72, >= 4\]") as e:
+        deeprx.Engine(path, slot=TWO, trust=[path])
+    assert "\n" not in str(e.value)

@@ -9,11 +9,15 @@ import inspect
 import json
 import sys
 import tempfile
+import warnings
 import zipfile
 from pathlib import Path
 
 import torch
 from torch import nn
+
+from deeprx_common.examples import received_slots
+from deeprx_common.slot import SlotConfig
 
 METADATA = {
     "contract": "deeprx.model/2",
@@ -74,8 +78,6 @@ class LayerOf(nn.Module):
 
 def ir_of(module: nn.Module, n_rx: int = 2, bits: int = 4) -> dict[str, bytes]:
     """The module's forward as OpenVINO IR, as a model file carries it."""
-    sys.modules.setdefault("openvino_telemetry", None)  # importing OpenVINO reports to its maker
-    import openvino
 
     class Fixed(nn.Module):
         def __init__(self):
@@ -86,15 +88,42 @@ def ir_of(module: nn.Module, n_rx: int = 2, bits: int = 4) -> dict[str, bytes]:
             return self.module(y, p, bits)
 
     y, p = torch.randn(1, n_rx, 14, 312, 2), torch.randn(1, 14, 312, 2)
-    model = openvino.convert_model(Fixed(), example_input=(y, p))
-    for port, name in zip(model.inputs, "yp", strict=True):
+    shapes = {"y": [-1, n_rx, 14, -1, 2], "p": [-1, 14, -1, 2]}
+    return _ir_files(Fixed(), {"y": y, "p": p}, shapes, f"bits{bits}")
+
+
+def ir_of_layers(module: nn.Module, slot: SlotConfig, n_rx: int = 2) -> dict[str, bytes]:
+    """The same of a module of the contract, for two layers of such slots."""
+
+    class Fixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.module = module.eval()
+
+        def forward(self, y: torch.Tensor, p: torch.Tensor, d: torch.Tensor) -> torch.Tensor:
+            return self.module(y, p, d, bits)
+
+    bits = [user.bits_per_symbol for user in slot.users]
+    arguments = dict(zip("ypd", map(torch.from_numpy, received_slots(slot, n_rx, 1)), strict=True))
+    shapes = {"y": [-1, n_rx, 14, -1, 2], "p": [-1, 2, 14, -1, 2], "d": [14, -1]}
+    return _ir_files(Fixed(), arguments, shapes, "bits" + "-".join(map(str, bits)))
+
+
+def _ir_files(module: nn.Module, arguments: dict, shapes: dict, ir: str) -> dict[str, bytes]:
+    sys.modules.setdefault("openvino_telemetry", None)  # importing OpenVINO reports to its maker
+    import openvino
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        model = openvino.convert_model(module, example_input=tuple(arguments.values()))
+    for port, name in zip(model.inputs, arguments, strict=True):
         port.get_tensor().set_names({name})
-    model.reshape({"y": [-1, n_rx, 14, -1, 2], "p": [-1, 14, -1, 2]})
+    model.reshape(shapes)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ir.xml"
         openvino.save_model(model, path, compress_to_fp16=False)
         return {
-            f"openvino/bits{bits}{suffix}": path.with_suffix(suffix).read_bytes()
+            f"openvino/{ir}{suffix}": path.with_suffix(suffix).read_bytes()
             for suffix in (".xml", ".bin")
         }
 
@@ -140,6 +169,25 @@ class ConvNet(nn.Module):
             x = x + layer(x)
         x = self.tail(x).reshape(batch, self.bits, self.fold, n_sym, n_sc // self.fold)
         return x.permute(0, 3, 4, 2, 1).reshape(batch, n_sym, n_sc, self.bits)
+
+
+class Layers(nn.Module):
+    """Of the contract itself, for any number of layers: each layer's channel at its first pilots,
+    and LLRs that are its matched filter's output; zero where there is no data.
+    """
+
+    def forward(
+        self, y: torch.Tensor, p: torch.Tensor, d: torch.Tensor, bits: list[int]
+    ) -> torch.Tensor:
+        power = p.square().sum([2, 3, 4])[:, :, None, None]  # [B, layers, 1, 1]
+        yr, yi = y[:, None, ..., 0], y[:, None, ..., 1]  # [B, 1, n_rx, symbols, n_sc]
+        pr, pi = p[:, :, None, ..., 0], p[:, :, None, ..., 1]  # [B, layers, 1, symbols, n_sc]
+        hr = (yr * pr + yi * pi).sum([3, 4])[..., None, None] / power[..., None]
+        hi = (yi * pr - yr * pi).sum([3, 4])[..., None, None] / power[..., None]
+        x = torch.stack([(hr * yr + hi * yi).sum(2), (hr * yi - hi * yr).sum(2)], -1)
+        x = x * d[:, :, None].to(x.dtype)
+        x = x * torch.tensor(bits, dtype=torch.float32)[:, None, None, None]
+        return torch.cat([x] * (max(bits) // 2), -1)
 
 
 class Echo(nn.Module):
