@@ -7,8 +7,10 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from deeprx_common.examples import received_slots
+from deeprx_common.slot import SlotConfig, User
 from deeprx_training.export import ExportError, save_receiver
 from deeprx_training.export import export as exporting
 from deeprx_training.export.export import export
@@ -103,6 +105,47 @@ def test_a_module_becomes_a_model_file_in_one_call(tmp_path):
     assert made["trained"] is None and made["limits"] == []
     y, p = example(2, 6)
     assert torch.equal(LayerOf(torch.jit.load(path))(y, p, 2), Mine()(y, p, 2))
+
+
+class Whole(nn.Module):
+    """The contract's forward: the first antenna's symbols, turned by each layer's pilots."""
+
+    def forward(self, y: Tensor, p: Tensor, d: Tensor, bits: list[int]) -> Tensor:
+        z, x = torch.view_as_complex(y)[:, :1], torch.view_as_complex(p)
+        h = (z * x.conj()).sum((2, 3), keepdim=True) / x.abs().square().sum((2, 3), keepdim=True)
+        s = torch.view_as_real(z / h) * d[:, :, None]
+        return -torch.cat([s] * (max(bits) // 2), -1)
+
+
+USERS = (User("16QAM"), User("16QAM", port=2))
+SLOTS = [SlotConfig(), SlotConfig(users=USERS, cdm_groups=2, n_symbols=9, dmrs=(2, 7))]
+
+
+def test_a_module_of_the_whole_contract_takes_what_its_slots_show(tmp_path, capsys):
+    path = tmp_path / "mine.pt"
+    about = save_receiver(Whole(), path, slots=SLOTS, modulations=["QPSK", "16QAM"])
+    assert (about["layers"], about["n_sym"], about["cdm_groups"]) == ([1, 2], [9, 14], [1, 2])
+    assert (about["dmrs"], about["n_dmrs"]) == ([[2, 7], [2, 11]], [2])
+    assert about["flop_per_slot"]["matmul"] == 0 and about["engines"] == ["torchscript"]
+    assert "TorchScript only" in capsys.readouterr().out
+    y, p, d = map(torch.from_numpy, received_slots(SLOTS[1], 2, 2))
+    program = torch.jit.load(path)
+    assert torch.equal(program(y, p, d, [4, 2]), Whole()(y, p, d, [4, 2]))
+    only_two = save_receiver(Whole(), path, slots=SLOTS[1:], openvino=False)
+    assert only_two["layers"] == [2] and only_two["flop_per_slot"] is None
+
+
+@pytest.mark.parametrize(
+    ("module", "slots", "says"),
+    [
+        (Whole(), [], "slots= shows what a module with the contract's forward(y, p, d, bits) "),
+        (Mine(), SLOTS, "takes: expected none"),
+    ],
+)
+def test_slots_belong_to_the_whole_contract(tmp_path, module, slots, says):
+    with pytest.raises(ExportError) as error:
+        save_receiver(module, tmp_path / "mine.pt", slots=slots)
+    assert says in str(error.value) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

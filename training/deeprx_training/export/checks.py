@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from deeprx_common.slot import SlotConfig, User
+from deeprx_common.slot import SlotConfig
 
 from ..receivers.flop import example
 from .openvino_ir import IrError, ir_files, run_ir
@@ -50,14 +50,12 @@ def checked_ir(
     return files
 
 
-def vet(data: bytes, path, n_prb: int, n_rx: int, modulation: str, dmrs) -> None:
+def vet(data: bytes, path, slot: SlotConfig, n_rx: int) -> None:
     """As the receiver block vets the program, where the blocks can be imported."""
     try:
         from gnuradio.deeprx.deeprx_python import check_model
     except ImportError:
         return
-    symbols = tuple(dmrs[0]) if dmrs else (2, 11)
-    slot = SlotConfig(n_prb=n_prb, dmrs=symbols, users=(User(modulation),))
     try:
         check_model(data, slot=slot, n_rx=n_rx, device="cpu")
     except RuntimeError as error:

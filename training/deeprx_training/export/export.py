@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from deeprx_common import report
+from deeprx_common.examples import received_slots
 from deeprx_common.files import replacing
 from deeprx_common.model_archive import ModelFileError, read_model_file
 from deeprx_common.model_schema import CONTRACT, MEASURED, MODEL, TRAINED, WEIGHTS
@@ -23,8 +24,15 @@ from deeprx_common.slot import SlotConfig
 
 from ..files import write_atomically
 from ..receivers import weights
-from ..receivers.contract import LayerOf, OneLayer, taken_slots
-from ..receivers.flop import example, flop_per_slot
+from ..receivers.contract import (
+    LayerOf,
+    OneLayer,
+    kinds_of,
+    knows_layers,
+    of_size,
+    taken_slots,
+)
+from ..receivers.flop import flop_per_slot
 from ..receivers.int8 import ENGINE, to_integer
 from ..receivers.nets import FoldedNet, count_parameters
 from .checks import PARITY, ExportError, checked_ir, difference, vet
@@ -72,11 +80,13 @@ def export(
     dmrs: Sequence[Sequence[int]] | None = None,
     prb_multiple_of: int | None = None,
     described: dict | None = None,
+    slots: Sequence[SlotConfig] = (),
 ) -> dict:
     """Write net as a model file, checked against eager PyTorch before it takes the place of a file
     that is there; returns its metadata.
 
-    net: a receiver of one layer, forward(y, p, bits: int). described: what build() makes it from,
+    net: a receiver of one layer, forward(y, p, bits: int), or the contract's forward(y, p, d, bits)
+    of slots like these in `slots`. described: what build() makes it from,
     whose weights the file then carries as data, too, unless they are integers.
 
     trained: describe.trained_on() of what it was trained on. modulations, dmrs (None: any) and
@@ -95,16 +105,27 @@ def export(
     n_prb = -(-26 // prb_multiple_of) * prb_multiple_of
     modulation = "16QAM" if "16QAM" in modulations else modulations[0]
     bits = MODULATIONS[modulation]
-    y, p = example(n_rx[-1], n_prb, batch=2)
-    flop = flop_per_slot(net, 2 if 2 in n_rx else n_rx[0], n_prb, bits)
+    whole = knows_layers(net)
+    takes = kinds_of(slots) if whole else taken_slots(dmrs)
+    kind_of_slot = slots[0] if whole else SlotConfig(dmrs=tuple(dmrs[0]) if dmrs else (2, 11))
+    slot = of_size(kind_of_slot, n_prb, modulation)
+    example = *map(torch.from_numpy, received_slots(slot, n_rx[-1], 2)), [bits] * slot.n_layers
+    flop = None
+    if 1 in takes["layers"]:
+        counted = LayerOf(net) if whole else net
+        flop = flop_per_slot(counted, 2 if 2 in n_rx else n_rx[0], n_prb, bits)
     with torch.inference_mode():
-        expected = net(y, p, bits)
+        expected = (net if whole else OneLayer(net))(*example)
     executed = to_precision(net, precision)
-    script = torch.jit.script(OneLayer(executed))
+    script = torch.jit.script(executed if whole else OneLayer(executed))
     # OpenVINO makes integers of what rounds in float32
     traced = net if precision == "int8" else executed
     all_bits = sorted(MODULATIONS[m] for m in modulations)
-    carried = checked_ir(traced, n_rx, all_bits, n_prb, precision, path) if openvino else {}
+    carried = {}
+    if openvino and whole:
+        print(f"{path}: TorchScript only: OpenVINO IRs are made of receivers of one layer")
+    elif openvino:
+        carried = checked_ir(traced, n_rx, all_bits, n_prb, precision, path)
     metadata = {
         "contract": CONTRACT,
         "name": name,
@@ -114,7 +135,7 @@ def export(
         "requires": ["int8"] if precision == "int8" else [],
         "quantized_engine": ENGINE if precision == "int8" else None,
         "engines": ["torchscript"] + (["openvino"] if carried else []),
-        **taken_slots(dmrs),
+        **takes,
         "n_rx": list(n_rx),
         "prb_multiple_of": prb_multiple_of,
         "modulations": list(modulations),
@@ -142,23 +163,23 @@ def export(
         except ModelFileError as error:
             raise ExportError(f"{path}: not written: {error}") from None
         with torch.inference_mode():
-            llr = LayerOf(torch.jit.freeze(torch.jit.load(program).eval()))(y, p, bits)
+            llr = torch.jit.freeze(torch.jit.load(program).eval())(*example)
         error = difference(llr, expected, bits)
         if not error <= PARITY[precision]:
             raise ExportError(
                 f"{path}: not written: LLRs differ from eager PyTorch's by {error:.1e} RMS, "
                 f"allowed for {precision} is {PARITY[precision]:.0e}"
             )
-        vet(Path(partial).read_bytes(), path, n_prb, n_rx[-1], modulation, dmrs)
+        vet(Path(partial).read_bytes(), path, slot, n_rx[-1])
 
     write_atomically(Path(path), write)
     if parity:
-        data = SlotConfig(n_prb=n_prb).data_mask
+        y = example[0].numpy()
         with replacing(parity) as temporary:
             np.savez(
                 temporary,
-                y=y.numpy(),
-                llr=expected[..., :bits].numpy()[:, data].reshape(len(y), -1),
+                y=y,
+                llr=expected[:, 0, ..., :bits].numpy()[:, slot.data_mask].reshape(len(y), -1),
                 modulation=modulation,
                 allowed=PARITY[precision],
             )

@@ -8,10 +8,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from deeprx_common.examples import received_slots
 from deeprx_common.modulation import MODULATIONS
-from deeprx_common.slot import N_SYMBOLS
+from deeprx_common.slot import SlotConfig
 
-from ..receivers.flop import example
+from ..receivers.contract import knows_layers, of_size
 from .checks import ExportError, difference
 from .export import export
 
@@ -29,13 +30,16 @@ def save_receiver(
     trained: dict | None = None,
     kind: str = "student",
     openvino: bool = True,
+    slots: Sequence[SlotConfig] = (),
 ) -> dict:
     """Write a receiver of your own as a model file for the receiver block; returns its metadata.
 
     module: forward(y, p, bits: int) of one layer, in what TorchScript compiles; the file gets the
     contract's forward around it. y: float32 [B, n_rx, 14, K, 2], the received grid, whose scale is
     arbitrary; p: float32 [B, 14, K, 2], pilots as sent, zero elsewhere; bits of a symbol. It
-    returns LLRs, log P(b=1)/P(b=0), float32 [B, 14, K, >= bits].
+    returns LLRs, log P(b=1)/P(b=0), float32 [B, 14, K, >= bits]. Or the contract's own forward(y,
+    p, d, bits: list[int]); `slots` then show which layers, symbols, DMRS symbols and CDM groups
+    without data it takes.
     name: the file's, where it is None. n_rx, modulations (None: all), dmrs (lists of symbols; None:
     any), prb_multiple_of: which slots it takes; all kinds are tried. trained: what it was trained
     on, as describe.trained_on() has it. openvino: as in export().
@@ -49,7 +53,15 @@ def save_receiver(
         raise ExportError(
             f"{name}: modulations: expected some of {', '.join(MODULATIONS)}, got {unknown.pop()!r}"
         )
-    _try(_compiled(module, name), name, n_rx, modulations, prb_multiple_of)
+    script = _compiled(module, name)
+    whole = knows_layers(module)
+    if bool(slots) != whole:
+        raise ExportError(
+            f"{name}: slots= shows what a module with the contract's forward(y, p, d, bits) takes: "
+            f"expected {'some' if whole else 'none'}"
+        )
+    kinds = list(slots) or [SlotConfig(dmrs=tuple(dmrs[0]) if dmrs else (2, 11))]
+    _try(script, name, kinds, n_rx, modulations, prb_multiple_of)
     return export(
         module,
         path,
@@ -61,6 +73,7 @@ def save_receiver(
         modulations=modulations,
         dmrs=dmrs,
         prb_multiple_of=prb_multiple_of,
+        slots=slots,
     )
 
 
@@ -73,28 +86,37 @@ def _compiled(module: nn.Module, name: str) -> torch.jit.ScriptModule:
         said = f"{lines[0] if lines else type(error).__name__} {where}".strip()
         raise ExportError(f"{name}: TorchScript does not compile it: {said}") from None
     types = [str(argument.type) for argument in script.forward.schema.arguments[1:]]
-    if types != ["Tensor", "Tensor", "int"]:
+    if types not in (["Tensor", "Tensor", "int"], ["Tensor", "Tensor", "Tensor", "List[int]"]):
         raise ExportError(
-            f"{name}: expected forward(y: Tensor, p: Tensor, bits: int), found arguments of "
-            f"{', '.join(types) or 'no type'}: annotate bits as int"
+            f"{name}: expected forward(y: Tensor, p: Tensor, bits: int) or forward(y: Tensor, "
+            f"p: Tensor, d: Tensor, bits: list[int]), found arguments of "
+            f"{', '.join(types) or 'no type'}: annotate bits"
         )
     return script
 
 
 @torch.inference_mode()
-def _try(script, name: str, all_n_rx, modulations, prb_multiple_of: int) -> None:
+def _try(script, name: str, kinds, all_n_rx, modulations, prb_multiple_of: int) -> None:
     """Whether it gives LLRs of every kind of slot that it is to take."""
-    sizes = [prb_multiple_of * -(-n // prb_multiple_of) for n in (6, 26, 53)]
-    for n_rx, n_prb, modulation in itertools.product(all_n_rx, sizes, modulations):
-        bits, where = MODULATIONS[modulation], f"{n_rx} antennas, {n_prb} PRB, {modulation}"
-        y, p = example(n_rx, n_prb, batch=2)
+    whole = knows_layers(script)
+    fewest = 1 if whole else 6
+    sizes = [prb_multiple_of * -(-n // prb_multiple_of) for n in (fewest, 26, 53)]
+    for n_rx, n_prb, modulation, kind in itertools.product(all_n_rx, sizes, modulations, kinds):
+        bits, slot = MODULATIONS[modulation], of_size(kind, n_prb, modulation)
+        where = f"{n_rx} antennas, {n_prb} PRB, {modulation}"
+        if whole:
+            where += f", {slot.n_layers} layers, DMRS on {list(slot.dmrs)}"
+        y, p, d = map(torch.from_numpy, received_slots(slot, n_rx, 2))
+
+        def receive(y, p, d=d, bits=bits):
+            return script(y, p, d, [bits] * p.size(1)) if whole else script(y, p[:, 0], bits)
+
         try:
-            llr, louder = script(y, p, bits), script(8 * y, p, bits)
-            alone = script(y[:1], p[:1], bits)
+            llr, louder, alone = receive(y, p), receive(8 * y, p), receive(y[:1], p[:1])
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1].strip()
             raise ExportError(f"{name}: fails with {where}: {reason}") from None
-        shape = (2, N_SYMBOLS, 12 * n_prb)
+        shape = (2, *([slot.n_layers] if whole else []), slot.n_symbols, slot.n_sc)
         if llr.dtype != torch.float32 or llr.shape[:-1] != shape or llr.shape[-1] < bits:
             raise ExportError(
                 f"{name}: expected float32 LLRs [{', '.join(map(str, shape))}, >= {bits}] with "

@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The model contract around receivers of one layer, which know no layers."""
 
+import inspect
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import Tensor, nn
 
-from deeprx_common.slot import N_SYMBOLS, SlotConfig
+from deeprx_common.slot import N_SYMBOLS, SlotConfig, User
+
+
+def knows_layers(net: nn.Module) -> bool:
+    """Whether its forward is the contract's."""
+    return "d" in inspect.signature(net.forward).parameters
 
 
 class OneLayer(nn.Module):
@@ -46,6 +53,30 @@ def taken_slots(dmrs: Sequence[Sequence[int]] | None) -> dict:
         "n_dmrs": sorted({len(symbols) for symbols in dmrs}) if dmrs else [1, 2],
         "cdm_groups": [1],
     }
+
+
+def kinds_of(slots: Sequence[SlotConfig]) -> dict:
+    """The same of a receiver that takes slots like these, and any mixture of them."""
+    return {
+        "layers": sorted({slot.n_layers for slot in slots}),
+        "n_prb": [1, 273],
+        "n_sym": sorted({slot.n_symbols for slot in slots}),
+        "dmrs": sorted(map(list, {slot.dmrs for slot in slots})),
+        "n_dmrs": sorted({len(slot.dmrs) for slot in slots}),
+        "cdm_groups": sorted({slot.cdm_groups for slot in slots}),
+    }
+
+
+def of_size(slot: SlotConfig, n_prb: int, modulation: str) -> SlotConfig:
+    """The same kind of slot with so many PRB, in a carrier of their own, and this modulation."""
+    return replace(
+        slot,
+        n_prb=n_prb,
+        first_prb=0,
+        carrier_prb=None,
+        fft_size=None,
+        users=tuple(User(modulation, port=user.port) for user in slot.users),
+    )
 
 
 def data_res(p: Tensor) -> Tensor:

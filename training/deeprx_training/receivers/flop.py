@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from deeprx_common.examples import received_slots
 from deeprx_common.slot import N_SYMBOLS, SlotConfig
 
+from .classical import PilotEstimate
 from .nets import FoldedNet, HybridRx
 from .realtime import RealtimeRx
 
@@ -65,7 +66,8 @@ def flop_per_slot(net: nn.Module, n_rx: int, n_prb: int = 26, bits: int = 4) -> 
     other = 0
     if isinstance(net, RealtimeRx):
         other += realtime_flop(net, re, pilots, bits)
-    if hasattr(net, "estimate"):  # starts from the classical receiver
+    # starts from the classical receiver
+    if isinstance(getattr(net, "estimate", None), PilotEstimate):
         other += classical_flop(re, pilots, n_rx, bits, isinstance(net, HybridRx))
         if isinstance(net, HybridRx):
             other += re * (n_rx * 34 + 80)  # the innovation, the refined combining and demapping
