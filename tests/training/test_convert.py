@@ -163,12 +163,34 @@ def other_json(path):
     return "'modulations' must be"
 
 
-def other_net(path):
-    old_file(path, Outer(), training={"net": {"net": "HybridRx", "channels": -1}})
-    return "channels"
+def other_recipe(path):
+    old_file(path, Outer(), training={"recipe": "= 4"})
+    return "Invalid statement"
 
 
-@pytest.mark.parametrize("write", [other_code, converted, other_bytes, other_json, other_net])
+@pytest.mark.parametrize(
+    "about, says",
+    [
+        ({"training": 4}, "'training' must be a dictionary"),
+        ({"training": {"recipe": 4}}, "expected a recipe's text, found a int"),
+        ({"training": {"recipe": "= 4"}}, "m.pt: "),
+        ({"training": {"net": {"net": ["HybridRx"]}}}, ""),
+        ({"dmrs": 2}, "'dmrs' must be"),
+        ({"dmrs": [[5]]}, "dmrs of 14 symbols must be one of"),
+        ({"bits": None}, "'bits' must be"),
+    ],
+)
+def test_what_a_file_says_of_itself_may_be_anything(tmp_path, about, says):
+    path = old_file(tmp_path / "m.pt", Outer(), **about)
+    try:
+        convert(path)
+    except TrainingError as error:
+        assert says and says in str(error) and str(error).isprintable()
+    else:
+        assert not says and read_model_file(path).metadata["net"] is None
+
+
+@pytest.mark.parametrize("write", [other_code, converted, other_bytes, other_json, other_recipe])
 def test_what_cannot_be_converted_is_one_line_and_stays(tmp_path, write):
     path = tmp_path / "m.pt"
     says = write(path)

@@ -14,7 +14,7 @@ from deeprx_common.schema import check
 
 from ..files import TrainingError
 from ..receivers import weights
-from ..receivers.build import NETS, build, described
+from ..receivers.build import NETS, described
 from ..receivers.contract import taken_slots
 from ..teaching import recipe as recipes
 from ..teaching.checkpoint import read_model
@@ -82,15 +82,14 @@ def _code(archive: ModelArchive) -> dict[str, bytes]:
 def _metadata(archive: ModelArchive) -> tuple[dict, dict[str, bytes]]:
     """deeprx.json of contract 2, and the net's weights where the net is a known one."""
     about = dict(archive.metadata)
-    training = dict(about.get("training") or {})
+    check(about, {key: MODEL[key] for key in ("dmrs", "training")}, "deeprx.json")
+    training = dict(about.get("training", {}))
     spec, carried = training.pop("net", None), {}
-    known = isinstance(spec, dict) and spec.get("net") in NETS
+    known = isinstance(spec, dict) and spec.get("net") in list(NETS)
     if known:
         net = described(spec)
-        tensors = weights.of_program(archive)
-        names = build(net).state_dict().keys()
-        if names <= tensors.keys():  # not so where they are rounded
-            carried[f"extra/{WEIGHTS}"] = weights.written({n: tensors[n] for n in names})
+        if about.get("precision") != "int8":  # whose program has no other weights
+            carried[f"extra/{WEIGHTS}"] = weights.written(weights.of_program(archive))
     dmrs = about.get("dmrs")
     if text := training.get("recipe"):
         dmrs = dmrs or trained_dmrs(recipes.conditions_of(text))

@@ -128,7 +128,11 @@ def content_sha256(text: str) -> str:
 
 
 def conditions_of(text: str) -> Conditions:
-    """What a recipe's text draws its slots from; ValueError where its [data] is wrong."""
+    """What a recipe's text draws its slots from; ValueError where it is none, or its [data] is
+    wrong.
+    """
+    if not isinstance(text, str):
+        raise ValueError(f"expected a recipe's text, found a {type(text).__name__}")
     return check(Conditions, tomllib.loads(text).get("data", {}))
 
 
