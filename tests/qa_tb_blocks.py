@@ -9,9 +9,9 @@ import numpy as np
 import pmt
 import pytest
 from gnuradio import analog, blocks, deeprx, gr
-from gnuradio.deeprx.deeprx_python import TransportBlock, data_scrambling
+from gnuradio.deeprx.deeprx_python import ClassicalReceiver, TransportBlock, data_scrambling
 from qa_messages import MESSAGES
-from qa_transport_blocks import SLOTS, block_of, received
+from qa_transport_blocks import CODED, SLOTS, VECTORS, block_of, received
 
 from deeprx_common.slot import SlotConfig, User, dmrs_symbols
 
@@ -74,7 +74,7 @@ def over_the_air(source, snr_db: float, slot=SLOT, grants=True):
     noise = analog.noise_source_c(analog.GR_GAUSSIAN, 10 ** (-snr_db / 20), 3)
     channel = blocks.add_cc()
     front_end = deeprx.aligned_front_end(n_rx=1, slot=slot)
-    receiver = deeprx.receiver("baseline-lmmse", n_rx=1, slot=slot)
+    receiver = deeprx.receiver("baseline-lmmse", slot=slot, n_rx=1)
     decoded = Decoded(top, slot)
     top.connect(source, encoder, transmitter, channel, front_end, receiver, decoded.block)
     top.connect(noise, (channel, 1))
@@ -181,13 +181,45 @@ def vector_slot(name: str) -> SlotConfig:
     groups = slot["cdm_groups_without_data"]
     table = 2 if "qam256" in slot["mcs_table"] else 1
     user = User(mcs=slot["mcs_index"], mcs_table=table, rnti=slot["rnti"], n_id=slot["n_id"])
-    dmrs = dmrs_symbols(slot["n_symbols"], slot["dmrs_additional_position"])
-    return SlotConfig(slot["n_prb"], 0, slot["n_symbols"], dmrs, groups, users=(user,))
+    return SlotConfig(
+        n_prb=slot["n_prb"],
+        first_prb=slot["prb_start"],
+        n_symbols=slot["n_symbols"],
+        dmrs=dmrs_symbols(slot["n_symbols"], slot["dmrs_additional_position"]),
+        cdm_groups=groups,
+        dmrs_n_id=slot["n_id"],
+        users=(user,),
+        carrier_prb=slot["carrier_prb"],
+        scs_khz=slot["scs_khz"],
+        slot_number=slot["slot"],
+    )
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in SLOTS if not SLOTS[n][1]["harq_ack_bits"] and n not in ("again", "rv1")]
-)
+@pytest.mark.parametrize("name", CODED)
+def test_what_is_on_the_air_is_another_implementations_grid_and_is_decoded(name):
+    i, about = SLOTS[name]
+    slot, block = vector_slot(name), VECTORS[f"tb{i}"].tobytes()
+    top = gr.top_block()
+    source = deeprx.tb_source(slot, seed=None, n_slots=1)
+    transmitter = deeprx.slot_transmitter(slot=slot)
+    front_end = deeprx.aligned_front_end(n_rx=1, slot=slot)
+    sink = blocks.vector_sink_c(slot.fft_size)
+    top.connect(source, deeprx.tb_encoder(slot), transmitter, front_end, sink)
+    post(source, "pdus", pdu(block, rv=about["rv"]))
+    top.run()
+    symbols = np.array(sink.data(), np.complex64).reshape(14, slot.fft_size)
+    grid = symbols[: slot.n_symbols, slot.bins]
+    np.testing.assert_allclose(grid, VECTORS[f"grid{i}"][: slot.n_symbols], atol=1e-5)
+
+    noise = np.random.default_rng(i).normal(0, 0.003, (*grid.shape, 2)) @ (1, 1j)
+    (llr,) = ClassicalReceiver(slot, 1, "ls-lmmse").receive((grid + noise)[None], 0)
+    (result,), _ = through_decoder(slot, [(llr, {"rv": about["rv"]})])
+    if name not in ("again", "rv1"):  # which need the first transmission, even without noise
+        assert result["crc_ok"]
+        assert result["block"] == block
+
+
+@pytest.mark.parametrize("name", [name for name in CODED if name not in ("again", "rv1")])
 def test_slots_of_another_implementation_are_decoded(name):
     _, about, block, scrambling = block_of(name)
     llr = received(name) * (1 - 2.0 * scrambling)  # scrambled again
@@ -255,6 +287,27 @@ def test_packets_of_another_length_cost_no_other_slot(capfd):
     assert decoder.dropped() == 1
     time.sleep(0.2)
     assert f"a packet of 100 LLRs: expected packets of {SLOT.n_bits}" in capfd.readouterr().out
+
+
+def test_llrs_pass_after_the_message_about_their_block():
+    """Behind a decoder, a probe that ends with its stream has heard of every block."""
+    top = gr.top_block()
+    llr = np.tile(llrs_of(BLOCK), 3).astype(np.float32)
+    llr[SLOT.n_bits] = np.nan
+    starts = [(0, SLOT.n_bits), (SLOT.n_bits, SLOT.n_bits), (2 * SLOT.n_bits, 7)]
+    tags = [tag(at, "packet_len", n) for at, n in starts]
+    tags.append(tag(0, "slot_index", 4))
+    source, sink = blocks.vector_source_f(llr.tolist(), False, 1, tags), blocks.vector_sink_f()
+    decoded = Decoded(top)
+    top.connect(source, decoded.block, sink)
+    top.run()
+    np.testing.assert_array_equal(sink.data(), llr[: 2 * SLOT.n_bits])
+    passed = [(t.offset, t.key, t.value) for t in map(gr.tag_to_python, sink.tags())]
+    assert sorted(passed) == [
+        (0, "packet_len", SLOT.n_bits), (0, "slot_index", 4),
+        (SLOT.n_bits, "packet_len", SLOT.n_bits), (SLOT.n_bits, "slot_index", 5),
+    ]  # fmt: skip
+    assert [r["slot_index"] for r in decoded.all] == [4, 5]
 
 
 def test_a_flipped_sign_is_told():

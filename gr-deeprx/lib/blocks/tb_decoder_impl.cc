@@ -49,14 +49,15 @@ tb_decoder_impl::tb_decoder_impl(const block_format& format,
                                  const std::string& len_tag_key)
     : gr::block("Transport block decoder",
                 gr::io_signature::make(1, 1, sizeof(float)),
-                gr::io_signature::make(0, 0, 0)),
+                gr::io_signature::make(0, 1, sizeof(float))),
       d_block(block_of(format)), d_scrambler(format.n_id, format.coded_bits),
       d_llr_sign(static_cast<float>(llr_sign)), d_default{ format.rnti },
-      d_packets(format.coded_bits, "LLRs", pmt::intern(len_tag_key)), d_buffers(buffers),
-      d_llr(format.coded_bits)
+      d_length_key(pmt::intern(len_tag_key)), d_packets(format.coded_bits, "LLRs", d_length_key),
+      d_buffers(buffers), d_llr(format.coded_bits)
 {
     d_scrambler.of(format.rnti); // which may be out of range
-    set_output_multiple(format.coded_bits); // a sink's multiple is that of its input
+    set_tag_propagation_policy(TPP_DONT);
+    set_output_multiple(format.coded_bits); // where it is a sink, of its input
     message_port_register_in(grants_port);
     set_msg_handler(grants_port, [this](const pmt::pmt_t& message) { handle_grant(message); });
     message_port_register_out(blocks_port);
@@ -101,16 +102,21 @@ void tb_decoder_impl::forecast(int, gr_vector_int& ninput_items_required)
     ninput_items_required[0] = d_block.coded_bits();
 }
 
-int tb_decoder_impl::general_work(int,
+int tb_decoder_impl::general_work(int noutput_items,
                                   gr_vector_int& ninput_items,
                                   gr_vector_const_void_star& input_items,
-                                  gr_vector_void_star&)
+                                  gr_vector_void_star& output_items)
 {
+    auto* out = output_items.empty() ? nullptr : static_cast<float*>(output_items[0]);
     const auto* llr = static_cast<const float*>(input_items[0]);
     std::vector<tag_t> tags;
     get_tags_in_window(tags, 0, 0, ninput_items[0]);
     d_packets.look(std::move(tags), nitems_read(0), ninput_items[0]);
-    while (const auto packet = d_packets.next([this](const auto& why) { drop(why); })) {
+    int written = 0;
+    while (!out || written < noutput_items) {
+        const auto packet = d_packets.next([this](const auto& why) { drop(why); });
+        if (!packet)
+            break;
         granted_slot slot{ packet->slot_index, granted(packet->slot_index) };
         try {
             slot.grant.read([&](const auto& key) { return d_packets.tag(*packet, key); });
@@ -118,9 +124,16 @@ int tb_decoder_impl::general_work(int,
         } catch (const std::invalid_argument& e) {
             drop(slot, e.what());
         }
+        if (out) { // after the message about it
+            std::copy_n(llr + packet->at, d_llr.size(), out + written);
+            const uint64_t offset = nitems_written(0) + written;
+            add_item_tag(0, offset, d_length_key, pmt::from_long(d_llr.size()), alias_pmt());
+            add_item_tag(0, offset, slot_index_key, pmt::from_uint64(slot.slot_index), alias_pmt());
+            written += static_cast<int>(d_llr.size());
+        }
     }
     consume_each(d_packets.read());
-    return 0;
+    return written;
 }
 
 void tb_decoder_impl::decode(const float* llr, uint64_t slot_index, const slot_grant& grant)

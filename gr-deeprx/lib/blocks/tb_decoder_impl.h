@@ -53,6 +53,7 @@ private:
     scrambler d_scrambler;
     const float d_llr_sign;
     const slot_grant d_default;
+    const pmt::pmt_t d_length_key;
     packet_finder d_packets;
     harq_buffers d_buffers;
     ldpc_decoder d_decoder;

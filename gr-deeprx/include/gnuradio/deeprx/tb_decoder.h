@@ -18,6 +18,8 @@ namespace gr::deeprx {
  * the receiver gives them. Tags rnti, process, rv and new_data say how it was sent where there are
  * any; else its grant does; without one it is new data of process 0 at rv 0.
  *
+ * Output, optional: the same packets with these two tags, each after the message about its block.
+ *
  * Message port \b grants (in): of each slot, in the order in which they are sent, the dictionary
  * that tb_encoder publishes.
  *
