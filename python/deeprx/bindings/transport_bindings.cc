@@ -139,6 +139,15 @@ void bind_transport_blocks(py::module& m)
         "one "
         "PRB, without DMRS. Raises ValueError where a number is not positive.");
     m.def(
+        "ldpc_instructions",
+        [] {
+            std::vector<std::string> names;
+            for (const ldpc_kernel* kernel : ldpc_kernels())
+                names.push_back(kernel->instructions);
+            return names;
+        },
+        "What the LDPC decoder may compute with on this processor, best first.");
+    m.def(
         "data_scrambling",
         [](int rnti, int n_id, int length) {
             const auto c = data_scrambling(rnti, n_id, length);

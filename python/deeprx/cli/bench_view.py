@@ -22,7 +22,7 @@ SHARED = 0.05  # of the wall time without the core, above which the run says so
 def show(
     rows: Sequence[Row],
     gemm_flop_per_s: Mapping[str, float],
-    ldpc_decoder: Mapping | None,
+    ldpc_decoder: Mapping[str, Mapping],
     base: Job,
     console: Console,
 ) -> None:
@@ -67,10 +67,11 @@ def show(
         f"{number(gemm_flop_per_s[p], 1e-9)} in {p}" for p in PRECISIONS if p in gemm_flop_per_s
     )
     console.print(f"matrix products, GFLOP/s: {peaks or 'not measured'}")
-    if ldpc_decoder:
+    for vectors, decoder in ldpc_decoder.items():
+        clock = f", {decoder['clock']}" if decoder["clock"] else ""
         console.print(
-            f"LDPC decoder, K = 8448, rate 1/2: {1e6 * ldpc_decoder['iteration_s']:.1f} µs an "
-            f"iteration ({ldpc_decoder['description']})"
+            f"LDPC decoder, K = 8448, rate 1/2: {1e6 * decoder['iteration_s']:.1f} µs an iteration "
+            f"({vectors}{clock})"
         )
     if base.device == "cpu" and base.threads == 1:
         show_sharing([row.busy for row in rows if row.busy], console)

@@ -15,6 +15,7 @@ from deeprx_common.slot import N_SYMBOLS, SlotConfig
 from deeprx_common.timing import compute_clock
 
 from ..blocks.guarded import Guarded
+from ..blocks.transport import seeded_bits, tb_decoder
 from ..deeprx_python import receiver
 from .job import WARM_UP, Job, Turn, load_model
 from .threads import thread_clocks
@@ -22,12 +23,12 @@ from .threads import thread_clocks
 SAMPLING_S = 2e-3  # between calls of work() that are looked at
 
 
-def sources(job: Job) -> list[gr.basic_block]:
+def sources(job: Job, bits=None) -> list[gr.basic_block]:
     """A slot as a front end gives it, one source an antenna, again and again: more slots would
-    take the caches from the receiver.
+    take the caches from the receiver. bits: as of received_slots().
     """
     config = job.config
-    y, *_ = received_slots(config, job.n_rx, 1)
+    y, *_ = received_slots(config, job.n_rx, 1, bits)
     symbols = np.zeros((job.n_rx, N_SYMBOLS, config.fft_size), np.complex64)
     symbols[..., config.bins] = y[0].view(np.complex64)[..., 0]
     length = gr.tag_utils.python_to_tag((0, pmt.intern("packet_len"), pmt.from_long(N_SYMBOLS)))
@@ -47,12 +48,14 @@ class Flowgraph:
     """Sources, what receives, and a null sink; started for each turn.
 
     chain: blocks of which the first takes an input of each antenna. per_slot: items of a slot that
-    the last one gives.
+    the last one gives. bits: as of received_slots().
     """
 
-    def __init__(self, job: Job, chain: list[gr.basic_block], itemsize: int, per_slot: int):
+    def __init__(
+        self, job: Job, chain: list[gr.basic_block], itemsize: int, per_slot: int, bits=None
+    ):
         self.top, self.last, self._per_slot = gr.top_block(), chain[-1], per_slot
-        antennas = sources(job)
+        antennas = sources(job, bits)
         for port, source in enumerate(antennas):
             self.top.connect(source, (chain[0], port))
         self.sink = blocks.null_sink(itemsize)
@@ -185,6 +188,22 @@ class WatchedFlowgraph(BlockFlowgraph):
         }
 
 
+class DecodedFlowgraph(Flowgraph):
+    """deeprx.receiver, and a tb_decoder behind it, of transport blocks at a rate of 1/2."""
+
+    description = ""
+
+    def __init__(self, job: Job):
+        slot = job.config.with_user(code_rate=0.5)
+        bits = seeded_bits(slot, 1)
+        self.decoder = tb_decoder(slot)
+        chain = [make_receiver(job), self.decoder]
+        super().__init__(job, chain, gr.sizeof_float, slot.n_bits, lambda index, layer: bits(index))
+        self.turn(0.0)
+        if self.decoder.block_errors():
+            raise RuntimeError("it does not decode a block at 12 dB")
+
+
 class SteadyFlowgraph(Flowgraph):
     """deeprx.receiver, which nothing stops between turns; nobody keeps its statistics."""
 
@@ -292,6 +311,7 @@ class EqualiserFlowgraph(Flowgraph):
 FLOWGRAPHS = {
     "block": BlockFlowgraph,
     "watched-block": WatchedFlowgraph,
+    "decoded": DecodedFlowgraph,
     "steady": SteadyFlowgraph,
     "python-block": PythonFlowgraph,
     "equaliser": EqualiserFlowgraph,

@@ -12,7 +12,7 @@ from scipy.stats import binom
 
 from deeprx_common.report import summarise_s
 
-from ..deeprx_python import instructions
+from ..deeprx_python import instructions, ldpc_instructions
 from ..models.file import ModelFile, labels
 from .contenders import OURS, Group, Kit, Measurement, Worker
 from .job import Job, Turn
@@ -137,7 +137,8 @@ class Comparison(Measurement):
         self._seconds = seconds / self.rounds
         self.rows: list[Row] = []
         self.gemm_flop_per_s: dict[str, float] = {}
-        self.ldpc_decoder: dict | None = None
+        self.ldpc_decoder: dict[str, dict] = {}
+        self._vectors = ldpc_instructions()
         self._precisions = [p for p in PRECISIONS if native(p, base.device)]
         self._kits: dict[str, Kit] = {}
         for label, model in zip(labels(models), models, strict=True):
@@ -170,8 +171,8 @@ class Comparison(Measurement):
     @property
     def steps(self) -> int:
         """Of run(): starts and turns."""
-        workers = len(self._precisions) + 2 + len(self._kits) * len(self._names)
-        return workers * (1 + self.rounds)
+        machine = len(self._precisions) + 1 + len(self._vectors)
+        return (machine + len(self._kits) * len(self._names)) * (1 + self.rounds)
 
     def run(self) -> Iterator[str]:
         """Measures; says what comes next."""
@@ -181,7 +182,8 @@ class Comparison(Measurement):
         }
         stock = replace(base, contender="equaliser", n_rx=1, device="cpu", batch=1)
         decoder = replace(base, contender="ldpc", device="cpu")
-        machine |= {"equaliser": lambda: stock, "ldpc": lambda: decoder}
+        machine |= {"equaliser": lambda: stock}
+        machine |= {f"ldpc {i}": lambda i=i: replace(decoder, precision=i) for i in self._vectors}
         yield from self._group("machine", machine)
         for label, kit in self._kits.items():
             jobs = {name: lambda name=name, kit=kit: kit.job(name, base) for name in self._names}
@@ -210,13 +212,13 @@ class Comparison(Measurement):
                 times = [call for turn in turns for call in turn.calls_s]
                 self.gemm_flop_per_s[name] = group.workers[name].flop / statistics.median(times)
             return
-        if name == "ldpc":
+        if name.startswith("ldpc "):
             if turns:
                 times = [call for turn in turns for call in turn.calls_s]
-                description = group.workers[name].description
-                self.ldpc_decoder = {
-                    "iteration_s": statistics.median(times), "description": description
-                }  # fmt: skip
+                self.ldpc_decoder[name.removeprefix("ldpc ")] = {
+                    "iteration_s": statistics.median(times),
+                    "clock": group.workers[name].description or None,
+                }
             return
         row = Row(label if kit else "GNU Radio, 1 antenna", name, why=group.failures.get(name))
         if kit:

@@ -29,6 +29,7 @@ ANSWER_S = 60.0  # at most, above the seconds of a turn
 CONTENDERS = {
     "block": "deeprx.receiver in a running flowgraph",
     "watched-block": "the same, with a listener to its statistics, as the probe is one",
+    "decoded": "block, and a tb_decoder behind it: transport blocks at a rate of 1/2",
     "engine": "the block's engine, called without a flowgraph",
     "jailed-engine": "the same in a jail on the same core, as a file that is not trusted",
     "torchscript": "the frozen model file, called from Python",
@@ -37,8 +38,8 @@ CONTENDERS = {
     "onnxruntime": "the model file's operators as ONNX, in float32",
     "openvino": "the OpenVINO IR that the file carries, or else the ONNX, through its Python API",
 }
-OURS = ("block", "watched-block", "engine", "jailed-engine")  # take every model file that is one
-NO_FILE = ("block", "watched-block", "engine")  # take a receiver without one
+OURS = ("block", "watched-block", "decoded", "engine", "jailed-engine")  # take every model file
+NO_FILE = ("block", "watched-block", "decoded", "engine")  # take a receiver without one
 CPU_ONLY = ("onnxruntime", "openvino")
 
 
