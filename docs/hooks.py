@@ -255,7 +255,9 @@ def report() -> str:
         ("A report", report.REPORT),
         ("A point", report.POINT),
         ("inference_s_per_slot", report.INFERENCE),
-        ("energy_per_slot_j", report.ENERGY),
+        ("energy_per_slot_j, energy_per_delivered_bit_j", report.ENERGY),
+        ("harq", report.HARQ),
+        ("decoder", report.DECODER),
     ):
         lines += [f"## {title}", "", *_fields(fields)]
     return "\n".join(lines)
@@ -288,6 +290,12 @@ def stats() -> str:
     from gnuradio.deeprx.blocks.messages import STATS
 
     return "\n".join(_fields(STATS))
+
+
+def decoded_blocks() -> str:
+    from gnuradio.deeprx.blocks.messages import BLOCKS
+
+    return "\n".join(_fields(BLOCKS))
 
 
 def acks() -> str:
@@ -339,6 +347,7 @@ INSERTS = {
     "deeprx.Engine": engine,
     "stats": stats,
     "acks": acks,
+    "blocks": decoded_blocks,
     "telemetry": telemetry,
     "sigmf annotation": sigmf_annotation,
     "sigmf slot": sigmf_slot,

@@ -64,6 +64,9 @@ PORTS: dict[str, Callable] = {
     ),
     "slot_probe.system": _probe,
     "timed_burst.async_msgs": lambda: _alone(timed_burst(0, _Clock())),
+    "slot_probe.blocks": _probe,
+    "tb_source.pdus": lambda: _alone(deeprx.tb_source(LINK_SLOT, seed=None)),
+    "tb_decoder.grants": lambda: _alone(deeprx.tb_decoder(LINK_SLOT)),
     "link_transmitter.pdus": _link_transmitter,
     "link_transmitter.acks": _link_transmitter,
     "link_receiver.blocks": lambda: _alone(deeprx.link_receiver(LINK_SLOT)),
@@ -131,6 +134,16 @@ def _good(name: str, block, told) -> tuple[object, Callable[[], bool]]:
         codes = dictionary(event_code=pmt.list1(pmt.intern("good")))
         event = pmt.cons(pmt.intern("uhd_async_msg"), codes)
         return event, lambda: block.events["good"] == 1
+    if name == "slot_probe.blocks":
+        good = dictionary(slot_index=2**40, crc_ok=False)
+        decided = block.statistics.block_clusters
+        return pmt.cons(good, pmt.cdr(SCALARS["PDU"])), lambda: 2**40 // 100 in decided
+    if name == "tb_source.pdus":
+        n_bytes = LINK_SLOT.transport_block_size() // 8
+        good = pmt.cons(dictionary(), pmt.init_u8vector(n_bytes, [1] * n_bytes))
+        return good, lambda: block.nitems_written(0) == n_bytes
+    if name == "tb_decoder.grants":
+        return dictionary(slot_index=2**40, rv=0), lambda: True
     if name == "link_transmitter.pdus":
         queued = block.statistics()["queued_bytes"]
         return SCALARS["PDU"], lambda: block.statistics()["queued_bytes"] > queued
@@ -192,7 +205,7 @@ SCALARS = {
 }
 _KEYS = (
     "slot_index", "inference_ns", "cpu_ns", "queue_depth", "flop_per_slot", "model", "model_sha256",
-    "engine", "dropped", "model_error", "path", "at_slot", "ack", "received",
+    "engine", "dropped", "model_error", "path", "at_slot", "ack", "received", "rnti", "rv",
 )  # fmt: skip
 _GOOD = {"slot_index": 1, "inference_ns": 1000}
 
@@ -207,7 +220,7 @@ def messages() -> Iterator[tuple[str, object]]:
         yield f"key {name}", pmt.dict_add(dictionary(**_GOOD), value, value)
         event = pmt.cons(pmt.intern("uhd_async_msg"), dictionary(event_code=pmt.list1(value)))
         yield f"event {name}", event
-        for key in ("slot_index", "crc_ok", "new_data"):
+        for key in ("slot_index", "crc_ok", "new_data", "process", "iterations", "cpu_ns"):
             good = {"slot_index": 1, "crc_ok": True, key: value}
             yield f"block's {key} {name}", pmt.cons(dictionary(**good), pmt.cdr(SCALARS["PDU"]))
 

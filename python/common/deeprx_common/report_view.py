@@ -9,11 +9,6 @@ import numpy as np
 from .figure import curve_style, figure, rate_curve
 from .report import energy_value
 
-BLOCK_HEADINGS = (
-    "\nBLER", "\n95 % interval", "block\nerrors", "\nblocks", "goodput\nMbit/s", "iter-\nations",
-    "nJ a bit\ndelivered",
-)  # fmt: skip
-
 
 def _groups(points: Sequence[Mapping]) -> dict[str, list[Mapping]]:
     """Points by what they have in common: everything but receiver and SINR."""
@@ -69,23 +64,6 @@ def _with_blocks(points: Sequence[Mapping]) -> bool:
     return any(p.get("blocks") for p in points)
 
 
-def _of_blocks(p: Mapping) -> list[str]:
-    """A point's cells of BLOCK_HEADINGS."""
-    if not p.get("blocks"):
-        return ["-"] * len(BLOCK_HEADINGS)
-    decoder, joules = p["decoder"] or {}, p["energy_per_delivered_bit_j"]
-    iterations, value = decoder.get("iterations"), energy_value(joules)[0] if joules else None
-    return [
-        f"{p['bler']:.2e}",
-        "{:.2e} {:.2e}".format(*p["bler_ci95"]),
-        str(p["block_errors"]),
-        str(p["blocks"]),
-        "-" if p["goodput_bit_per_s"] is None else f"{p['goodput_bit_per_s'] * 1e-6:.2f}",
-        "-" if iterations is None else f"{iterations:.1f}",
-        "-" if value is None else f"{value * 1e9:#.3g}",
-    ]
-
-
 def _milli(value: float | None) -> str:
     if value is None:
         return "-"
@@ -103,52 +81,83 @@ def _interval(p: Mapping) -> str:
     return "{:.2e} {:.2e}".format(*p["ber_ci95"]) + ("?" if _unsure(p) else "")
 
 
-def tables(points: Sequence[Mapping]) -> list:
-    """One rich.table.Table for each channel, rows by SINR and receiver."""
-    from rich import box
-    from rich.table import Table
+_HEADINGS = (
+    "\nBER", "\n95 % interval", "bit\nerrors", "\nbits", "\nslots", "\nmissed",
+    "\nclusters", "infer. ms\np50", "\np99", "CPU\nms", "mJ a\nslot",
+)  # fmt: skip
+_BLOCK_HEADINGS = (
+    "\nBLER", "\n95 % interval", "block\nerrors", "\nblocks", "goodput\nMbit/s", "iter-\nations",
+    "decoder\nCPU ms", "nJ a bit\ndelivered",
+)  # fmt: skip
 
+
+def tables(points: Sequence[Mapping]) -> list:
+    """One rich.table.Table for each channel, and another one where it had transport blocks, rows by
+    SINR and receiver.
+    """
     shown = []
     for title, group in _groups(points).items():
         kinds = sorted({_energy_kind(p["energy_per_slot_j"]) for p in group})
-        table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE)
-        table.pad_edge, table.padding = False, 0
-        table.caption = f"energy: {'; '.join(kinds)}; intervals over clusters (95 %)"
+        caption = f"energy: {'; '.join(kinds)}; intervals over clusters (95 %)"
         if any(map(_unsure, group)):
-            table.caption += "\n?: the interval spans a factor of 10 or more: too few clusters"
-        table.add_column("SINR\ndB", justify="right")
-        table.add_column("\nreceiver", no_wrap=True)
-        for heading in (
-            "\nBER", "\n95 % interval", "bit\nerrors", "\nbits", "\nslots", "\nmissed",
-            "\nclusters", "infer. ms\np50", "\np99", "CPU\nms", "mJ a\nslot",
-            *(BLOCK_HEADINGS if _with_blocks(group) else ()),
-        ):  # fmt: skip
-            table.add_column(heading, justify="right", no_wrap=True)
-        rows = sorted(group, key=lambda p: -np.inf if p["sinr_db"] is None else p["sinr_db"])
-        last = None
-        for p in rows:
-            if last is not None and p["sinr_db"] != last:
-                table.add_section()
-            last = p["sinr_db"]
-            times = p["inference_s_per_slot"]
-            table.add_row(
-                "-" if p["sinr_db"] is None else f"{p['sinr_db']:.1f}",
-                p["receiver"],
-                "-" if p["ber"] is None else f"{p['ber']:.3e}",
-                _interval(p),
-                str(p["bit_errors"]),
-                str(p["bits"]),
-                str(p["slots"]),
-                str(p["missed_slots"]),
-                str(p["clusters"]),
-                _milli(times["p50"]),
-                _milli(times["p99"]),
-                _milli(p["cpu_s_per_slot"]),
-                _milli(energy_value(p["energy_per_slot_j"])[0]),
-                *(_of_blocks(p) if _with_blocks(group) else ()),
-            )
-        shown.append(table)
+            caption += "\n?: the interval spans a factor of 10 or more: too few clusters"
+        shown.append(_table(title, caption, _HEADINGS, group, _cells))
+        if blocks := [p for p in group if p.get("blocks")]:
+            caption = "block errors: of first transmissions; goodput: of air time"
+            shown.append(_table("transport blocks", caption, _BLOCK_HEADINGS, blocks, _block_cells))
     return shown
+
+
+def _table(title: str, caption: str, headings: Sequence[str], group: Sequence[Mapping], cells):
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE)
+    table.pad_edge, table.padding = False, 0
+    table.caption = caption
+    table.add_column("SINR\ndB", justify="right")
+    table.add_column("\nreceiver", no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    last = None
+    for p in sorted(group, key=lambda p: -np.inf if p["sinr_db"] is None else p["sinr_db"]):
+        if last is not None and p["sinr_db"] != last:
+            table.add_section()
+        last = p["sinr_db"]
+        table.add_row("-" if last is None else f"{last:.1f}", p["receiver"], *cells(p))
+    return table
+
+
+def _cells(p: Mapping) -> list[str]:
+    times = p["inference_s_per_slot"]
+    return [
+        "-" if p["ber"] is None else f"{p['ber']:.3e}",
+        _interval(p),
+        str(p["bit_errors"]),
+        str(p["bits"]),
+        str(p["slots"]),
+        str(p["missed_slots"]),
+        str(p["clusters"]),
+        _milli(times["p50"]),
+        _milli(times["p99"]),
+        _milli(p["cpu_s_per_slot"]),
+        _milli(energy_value(p["energy_per_slot_j"])[0]),
+    ]
+
+
+def _block_cells(p: Mapping) -> list[str]:
+    decoder, joules = p["decoder"] or {}, p["energy_per_delivered_bit_j"]
+    iterations, value = decoder.get("iterations"), energy_value(joules)[0] if joules else None
+    return [
+        f"{p['bler']:.2e}",
+        "{:.2e} {:.2e}".format(*p["bler_ci95"]),
+        str(p["block_errors"]),
+        str(p["blocks"]),
+        "-" if p["goodput_bit_per_s"] is None else f"{p['goodput_bit_per_s'] * 1e-6:.2f}",
+        "-" if iterations is None else f"{iterations:.1f}",
+        _milli(decoder.get("cpu_s")),
+        "-" if value is None else _milli(value * 1e6),
+    ]
 
 
 def plot(points: Sequence[Mapping], path: str | os.PathLike) -> None:

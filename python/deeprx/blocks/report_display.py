@@ -22,6 +22,8 @@ _COLUMNS = {
     "SINR\ndB": "per data resource element and antenna",
     "bit error\nrate": "uncoded, over the slots since the conditions last changed",
     "95 % interval": "over clusters of slots, i.e. independent channels",
+    "block error\nrate": "of transport blocks' first transmissions",
+    "goodput\nMbit/s": "information bits delivered in the time on air",
     "slots": "received since the conditions last changed",
     "missed": "not received: lost by the synchroniser, or dropped",
     "inference\nms (99 %)": "median, and 99th percentile, of the time of one slot",
@@ -29,6 +31,7 @@ _COLUMNS = {
     "energy\nmJ per slot": "measured, or attributed by CPU time or by time on the GPU",
     "modelled\nmJ per slot": "CPU time, or time on the GPU, at a stated power",
 }
+_OF_BLOCKS = (4, 5)  # shown where there are any
 
 
 class report_display(SelfKeeping, gr.basic_block):
@@ -72,7 +75,7 @@ class _Widget(QtWidgets.QWidget):
         self._table.setSelectionMode(QtWidgets.QAbstractItemView.NoSelection)
         header = self._table.horizontalHeader()
         header.setSectionResizeMode(QtWidgets.QHeaderView.ResizeToContents)
-        for column in (1, 4):  # short texts share what is left
+        for column in (1, 6):  # short texts share what is left
             header.setSectionResizeMode(column, QtWidgets.QHeaderView.Stretch)
         layout = QtWidgets.QVBoxLayout(self)
         layout.addWidget(self._plot, 1)
@@ -101,6 +104,9 @@ class _Widget(QtWidgets.QWidget):
     def _fill_table(self) -> None:
         names = sorted(self._latest)
         self._table.setRowCount(len(names))
+        blocks = any(p.get("bler") is not None for p in self._latest.values())
+        for column in _OF_BLOCKS:
+            self._table.setColumnHidden(column, not blocks)
         for row, name in enumerate(names):
             for column, text in enumerate(_cells(self._latest[name])):
                 item = QtWidgets.QTableWidgetItem(text)
@@ -160,6 +166,8 @@ def _cells(point: dict) -> list[str]:
         _number(point["sinr_db"], "{:.1f}"),
         _number(point["ber"], "{:.2e}"),
         interval,
+        _number(point.get("bler"), "{:.2e}"),
+        _number(point.get("goodput_bit_per_s"), "{:.2f}", 1e-6),
         str(point["slots"]),
         str(point["missed_slots"]),
         "{} ({})".format(*(_number(times[k], "{:.2f}", 1e3) for k in ("p50", "p99"))),

@@ -45,7 +45,7 @@ class SlotEnergy:
 
     def restart(self, statistics: SlotStatistics | None = None) -> None:
         """Begin anew, with what statistics hold by now left out; None: they will be new as well."""
-        self._before = _spent(statistics) if statistics else (0, 0.0, 0.0)
+        self._before = _spent(statistics) if statistics else (0, 0.0, 0.0, 0, 0.0)
         self._gpu_before_s = self._gpu_inference_s[self._gpu]
         self._window = energy.EnergyWindow(self._meter, self._idle)
 
@@ -56,17 +56,31 @@ class SlotEnergy:
 
     def per_slot(self, statistics: SlotStatistics) -> dict:
         """energy_per_slot_j of the slots so far. After a fault it starts again by itself."""
-        now = _spent(statistics)
-        slots, cpu_s, inference_s = (b - a for a, b in zip(self._before, now, strict=True))
+        slots, cpu_s, inference_s, *_ = self._since(statistics)
         window = self._window.read().served(slots, slots * self._bits_per_slot, cpu_s)
-        all_s = self._gpu_inference_s[self._gpu] - self._gpu_before_s
-        shared = self._device != "cpu" and inference_s < 0.999 * all_s
-        share = inference_s / all_s if shared else None
-        joules = energy.energy_per_slot(window, inference_s, share)
+        joules = energy.energy_per_slot(window, inference_s, self._share(inference_s))
         if self._meter.kind != "none" and self._window.lost:
             self.restart(statistics)
         return joules
 
+    def per_delivered_bit(self, statistics: SlotStatistics) -> dict | None:
+        """energy_per_delivered_bit_j, the decoder's share in it; None: no bit was delivered."""
+        _, cpu_s, inference_s, bits, decoder_s = self._since(statistics)
+        if not bits:
+            return None
+        window = self._window.read().served(bits, bits, cpu_s + decoder_s)
+        return energy.energy_per_slot(window, inference_s, self._share(inference_s))
 
-def _spent(statistics: SlotStatistics) -> tuple[int, float, float]:
-    return statistics.slots, statistics.cpu_s, statistics.inference_total_s
+    def _since(self, statistics: SlotStatistics) -> list:
+        return [b - a for a, b in zip(self._before, _spent(statistics), strict=True)]
+
+    def _share(self, inference_s: float) -> float | None:
+        """Of a GPU that others use, too."""
+        all_s = self._gpu_inference_s[self._gpu] - self._gpu_before_s
+        shared = self._device != "cpu" and inference_s < 0.999 * all_s
+        return inference_s / all_s if shared else None
+
+
+def _spent(statistics: SlotStatistics) -> tuple[int, float, float, int, float]:
+    s = statistics
+    return s.slots, s.cpu_s, s.inference_total_s, s.delivered_bits, s.decoder_cpu_s

@@ -4,19 +4,22 @@
 import json
 import threading
 import time
+from functools import partial
 
 import numpy as np
 import pmt
 from gnuradio import gr
 
 from deeprx_common import report
+from deeprx_common.checks import check_range
 
 from ..telemetry.report_log import ReportLog
 from .guarded import Guarded
-from .messages import read_stats
+from .messages import read_block, read_stats
 from .slot_energy import SlotEnergy
 from .slot_statistics import SlotStatistics
 from .slot_stream import LENGTH_KEY, PacketReader, slot_config
+from .transport import seeded_bits
 
 LONG_S = 0.02  # a report that takes longer, of very many clusters, may take a twentieth of the time
 
@@ -58,17 +61,21 @@ class _slot_sink(Guarded, gr.sync_block):
 class _llr_sink(_slot_sink):
     """The LLRs, and the messages on the same block: one without streams never ends by itself."""
 
-    def __init__(self, n_bits, llr_sign, on_slot, on_stats, on_end, len_tag_key):
+    def __init__(self, n_bits, llr_sign, on_slot, on_stats, on_block, on_end, len_tag_key):
         super().__init__(
             "slot_probe", np.float32, n_bits, lambda llr: llr_sign * llr > 0, on_slot, len_tag_key
         )
-        self._on_stats, self._on_end = on_stats, on_end
-        self.message_port_register_in(pmt.intern("stats"))
+        self._on_stats, self._on_block, self._on_end = on_stats, on_block, on_end
+        for port, handler in (("stats", self._handle_stats), ("blocks", self._handle_block)):
+            self.message_port_register_in(pmt.intern(port))
+            self.set_msg_handler(pmt.intern(port), handler)
         self.message_port_register_out(pmt.intern("report"))
-        self.set_msg_handler(pmt.intern("stats"), self._handle)
 
-    def _handle(self, message):
+    def _handle_stats(self, message):
         self._on_stats(read_stats(message))
+
+    def _handle_block(self, message):
+        self._on_block(*read_block(message))
 
     def stop(self):
         self._on_end()
@@ -79,17 +86,20 @@ class _llr_sink(_slot_sink):
 
 
 class slot_probe(gr.hier_block2):
-    """Counts bit errors against the truth, missed slots, time and energy; publishes reports.
+    """Counts bit and block errors against the truth, missed slots, time and energy; publishes
+    reports.
 
     Input 0: float LLRs, one tagged packet of n_bits a slot (tags packet_len and slot_index);
     positive means 1. Input 1, with reference_input: the bits that were sent, uint8, tagged the same
-    way, early or late; without it the bits are those that slot_source makes of (seed, slot_index).
-    Message port in `stats`: the receiver's. Message port out `report`: a symbol holding a report of
-    one point as JSON text; the same goes over ZMQ PUB, see telemetry.
+    way, early or late; without it the bits are those that slot_source makes of (seed, slot_index),
+    or where the user has a code rate those that tb_encoder makes of tb_source's block. Message
+    ports in `stats`: the receiver's, `blocks`: tb_decoder's, which has its LLRs pass first. Message
+    port out `report`: a symbol holding a report of one point as JSON text; the same goes over ZMQ
+    PUB, see telemetry.
 
     Parameters:
-      seed: of slot_source. cluster_slots: slots of one cluster, the unit of the 95 % interval: at
-      least 10 coherence times (10 / Doppler), or the slots of one burst.
+      seed: of slot_source or tb_source. cluster_slots: slots of one cluster, the unit of the 95 %
+      interval: at least 10 coherence times (10 / Doppler), or the slots of one burst.
       n_slots: slots of this index and above are not counted; 0: all are.
       every_slots, every_s: publish after so many slots or seconds, whichever is first (0: not by
       that), and what is left when the flowgraph stops.
@@ -103,6 +113,7 @@ class slot_probe(gr.hier_block2):
       log: *.jsonl or *.csv to which each published report is added; empty: none.
       conditions: keys of the report's point that are known here, e.g. {"channel": "TDL-A"}; see
       set_conditions().
+      transmissions: of a transport block at most, where a link sends it again.
       llr_sign: -1 where the receiver was told to flip. slot: a SlotConfig; layer: of the user
       whose bits they are.
 
@@ -126,6 +137,7 @@ class slot_probe(gr.hier_block2):
         core_w=0.0,
         log="",
         conditions=None,
+        transmissions=1,
         llr_sign=1,
         len_tag_key=LENGTH_KEY,
         slot=None,
@@ -144,10 +156,19 @@ class slot_probe(gr.hier_block2):
             raise ValueError(
                 f"every_slots and every_s must be 0 or more, got {every_slots}, {every_s}"
             )
-        config = slot_config(slot).alone(layer)
-        reference = None if reference_input else (lambda index: config.bits(seed, index))
+        check_range("transmissions", transmissions, 1)
+        whole = slot_config(slot)
+        config = whole.alone(layer)
+        self._slot = {"layers": whole.n_layers, "slot": whole.as_dict()}
+        reference = sent = None
+        if not reference_input:
+            reference = seeded_bits(config, seed)
+            if config.users[0].code_rate is not None:
+                sent = partial(config.block, seed)
         self._lock = threading.Lock()
-        self._new_statistics = lambda: SlotStatistics(config, cluster_slots, reference, n_slots)
+        self._new_statistics = lambda: SlotStatistics(
+            config, cluster_slots, reference, n_slots, sent, transmissions
+        )
         self._statistics = self._new_statistics()
         self._config = config
         self._in_flight = 0  # slots yet to come from before the last set_conditions()
@@ -167,7 +188,13 @@ class slot_probe(gr.hier_block2):
 
         # kept by name: GNU Radio holds only the C++ side of a Python block
         self._llrs = _llr_sink(
-            config.n_bits, llr_sign, self._on_slot, self._on_stats, self._on_end, len_tag_key
+            config.n_bits,
+            llr_sign,
+            self._on_slot,
+            self._on_stats,
+            self._on_block,
+            self._on_end,
+            len_tag_key,
         )
         self.connect((self, 0), self._llrs)
         if reference_input:
@@ -175,9 +202,10 @@ class slot_probe(gr.hier_block2):
                 "slot_probe", np.uint8, config.n_bits, np.asarray, self._on_truth, len_tag_key
             )
             self.connect((self, 1), self._truth)
-        self.message_port_register_hier_in("stats")
+        for port in ("stats", "blocks"):
+            self.message_port_register_hier_in(port)
+            self.msg_connect((self, port), (self._llrs, port))
         self.message_port_register_hier_out("report")
-        self.msg_connect((self, "stats"), (self._llrs, "stats"))
         self.msg_connect((self._llrs, "report"), (self, "report"))
 
     def _on_slot(self, slot_index, decisions):
@@ -229,6 +257,11 @@ class slot_probe(gr.hier_block2):
                 self._statistics.add_stats(stats)
             self._energy.add_inference(stats.get("inference_ns", 0) * 1e-9)
 
+    def _on_block(self, about, block):
+        with self._lock:
+            if not self._in_flight:
+                self._statistics.add_block(about, block)
+
     def set_conditions(self, conditions):
         """Begin a new point where these differ from before, e.g. when an SNR slider moved.
 
@@ -259,5 +292,6 @@ class slot_probe(gr.hier_block2):
         with self._lock:
             statistics = self._statistics
             known = {"seed": self._seed, "flop_per_slot": statistics.flop_per_slot or None}
-            used = self._energy.per_slot(statistics)
-            return self._report | {"points": [statistics.point(used, **known | self._conditions)]}
+            known |= self._slot | self._conditions
+            used = self._energy.per_slot(statistics), self._energy.per_delivered_bit(statistics)
+            return self._report | {"points": [statistics.point(*used, **known)]}

@@ -201,10 +201,11 @@ class SlotStatistics:
             },
         }
 
-    def point(self, energy: dict, **fields) -> dict:
+    def point(self, energy: dict, bit_energy: dict | None = None, **fields) -> dict:
         """A point of the report (deeprx_common.report.point) from what was counted.
 
-        energy: energy_per_slot_j. fields: what is known of the operating point, and overrides.
+        energy: energy_per_slot_j. bit_energy: energy_per_delivered_bit_j. fields: what is known of
+        the operating point, and overrides.
         """
         errors, bits = zip(*self.clusters.values(), strict=True) if self.clusters else ((), ())
         total, count = self._cpu_s
@@ -215,10 +216,14 @@ class SlotStatistics:
             "modulation": self._config.modulation,
             "n_prb": self._config.n_prb,
             "dmrs": list(self._config.dmrs),
+            "layers": self._config.n_layers,
+            "slot": self._config.as_dict(),
+            "mcs": self._config.users[0].mcs,
             "slots": self.slots,
             "missed_slots": self.missed_slots,
             "cpu_s_per_slot": total / count if count else None,
             "energy_per_slot_j": energy,
+            "energy_per_delivered_bit_j": bit_energy,
         }
         if self.engine is not None:
             counted["engine"] = self.engine

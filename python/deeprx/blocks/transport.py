@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Transport blocks in a flowgraph, by a slot's parameters."""
 
+from collections.abc import Callable
+
+import numpy as np
+
 from deeprx_common.checks import check_range
 from deeprx_common.slot import SlotConfig, User
 
@@ -12,22 +16,37 @@ def _user(slot: SlotConfig, layer: int) -> User:
     return slot.users[layer]
 
 
+def _block(slot: SlotConfig, user: User, layer: int) -> dict:
+    """Keywords of a TransportBlock."""
+    if user.code_rate is None:
+        raise ValueError("a transport block needs an MCS or a code rate, got neither")
+    return {
+        "size": slot.transport_block_size(layer),
+        "coded_bits": slot.n_data_re * user.bits_per_symbol,
+        "bits_per_symbol": user.bits_per_symbol,
+        "code_rate": user.code_rate,
+        "limited_buffer": slot.limited_buffer,
+    }
+
+
 def block_format(slot: SlotConfig, layer: int = 0) -> deeprx_python.BlockFormat:
     """What a user's blocks are. Raises ValueError where there is no such layer, or its user has no
     code rate.
     """
     user = _user(slot, layer)
+    return deeprx_python.BlockFormat(**_block(slot, user, layer), rnti=user.rnti, n_id=user.n_id)
+
+
+def seeded_bits(slot: SlotConfig, seed: int, layer: int = 0) -> Callable[[int], np.ndarray]:
+    """A function that gives a user's bits of a slot, by its index, uint8: those of slot_source, or
+    where the user has a code rate those that tb_encoder makes of tb_source's block.
+    """
+    user = _user(slot, layer)
     if user.code_rate is None:
-        raise ValueError("a transport block needs an MCS or a code rate, got neither")
-    return deeprx_python.BlockFormat(
-        size=slot.transport_block_size(layer),
-        coded_bits=slot.n_data_re * user.bits_per_symbol,
-        bits_per_symbol=user.bits_per_symbol,
-        code_rate=user.code_rate,
-        rnti=user.rnti,
-        n_id=user.n_id,
-        limited_buffer=slot.limited_buffer,
-    )
+        return lambda slot_index: slot.bits(seed, slot_index, layer)
+    block = deeprx_python.TransportBlock(**_block(slot, user, layer))
+    scrambling = deeprx_python.data_scrambling(user.rnti, user.n_id, block.coded_bits)
+    return lambda slot_index: block.encode(slot.block(seed, slot_index, layer)) ^ scrambling
 
 
 def tb_source(
@@ -100,7 +119,8 @@ def tb_decoder(
 
     Input: float LLRs, one tagged packet a slot, as the receiver gives them. Tags rnti, process, rv
     and new_data say how it was sent where there are any; else its grant does; without one it is new
-    data of process 0 at rv 0.
+    data of process 0 at rv 0. Output, optional: the same packets, tagged packet_len and slot_index,
+    each after the message about its block: for a slot_probe, which then has both.
 
     Message port in `grants`: of each slot, in the order in which they are sent, the dictionary that
     tb_encoder publishes. Message port out `blocks`: of each slot a pair of a dictionary and the

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""deeprx demo: a loopback of the shipped baselines and a real-time student."""
+"""deeprx demo: transport blocks, received by the shipped baselines and a real-time student."""
 
 from . import loopback
+from .options import Unset
 
 MODELS = ["baseline-lmmse", "baseline-sure", "deeprx-realtime-1"]
+MCS = 14  # 16QAM at a rate of 0.54
 
 
 def configure(parser) -> None:
@@ -14,7 +16,12 @@ def configure(parser) -> None:
         sinr=[6.0, 9.0, 12.0, 15.0, 18.0],
         doppler=300.0,
         slots=600,
+        mcs=Unset(f"{MCS}; with --modulation none: bits"),
     )
 
 
-run = loopback.run
+def run(arguments) -> int:
+    """As loopback's."""
+    if arguments.mcs is None and arguments.modulation is None:
+        arguments.mcs = MCS
+    return loopback.run(arguments)

@@ -12,8 +12,9 @@ from .results import Session
 def configure(parser, **defaults) -> None:
     """defaults: of options, where they are not loopback's own."""
     defaults = {"receiver": REQUIRED} | defaults
-    names = "receiver", "channel", "sinr", "slots", *SLOT, "n_rx", *FADING, "seed"
-    add_options(parser, *names, "trust", "device", "engine", *METERING, "out", **defaults)
+    names = "receiver", "channel", "sinr", "slots", *SLOT, "mcs", "mcs_table", "n_rx", *FADING
+    others = "seed", "trust", "device", "engine", *METERING, "out"
+    add_options(parser, *names, *others, **defaults)
     add_timing(parser, sync=False)
     parser.add_argument(
         "--budget", action="store_true", help="show the CPU time that each block takes a slot"

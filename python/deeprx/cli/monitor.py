@@ -170,6 +170,12 @@ def _fields(source: Source) -> dict[str, str]:
         f"queue {_number(point.get('queue_slots'), '{}')}",
         "energy": _plain(_number(joules, "{:.3g} mJ/slot, ", 1e3) + kind),
     }
+    if point.get("bler") is not None:
+        fields["blocks"] = (
+            "BLER {:.2e}  {:.1e} … {:.1e}, ".format(point["bler"], *point["bler_ci95"])
+            + _number(point["goodput_bit_per_s"], "{:.2f}", 1e-6)
+            + " Mbit/s"
+        )
     if point["sinr_db"] is not None:
         fields["receiver"] += f" at {point['sinr_db']:.1f} dB"
     if models := point.get("slots_by_model"):

@@ -80,6 +80,13 @@ _OPTIONS = {
         one_of(SLOTS),
     ),
     "modulation": _Option(", ".join(MODULATIONS), "NAME", Unset("16QAM"), one_of(MODULATIONS)),
+    "mcs": _Option(
+        "index, in place of --modulation: transport blocks are sent, and their errors counted",
+        "N",
+        Unset("none: bits"),
+        int,
+    ),
+    "mcs_table": _Option("1 (64QAM), 2 (256QAM) or 3 (low rates)", "N", Unset("1"), int),
     "n_prb": _Option("PRBs of a slot, 1 to 273", "N", Unset("26"), int),
     "dmrs": _Option(
         "DMRS symbols of TS 38.211 table 6.4.1.1.3-3", "SYMBOL,..", Unset("2,11"), list_of(int)
@@ -159,17 +166,21 @@ def slot_config(arguments) -> SlotConfig:
 
 def given_slot(arguments) -> dict:
     """The options that say something of the slot."""
-    names = ("modulation", "n_prb", "dmrs", "dmrs_n_id")
+    names = ("modulation", "mcs", "mcs_table", "n_prb", "dmrs", "dmrs_n_id")
     return {n: v for n in names if (v := getattr(arguments, n, None)) is not None}
 
 
 def changed_slot(slot: SlotConfig, given: dict) -> SlotConfig:
     """A slot with other values; its carrier grows and shrinks with the allocation."""
-    given = dict(given)
-    modulation = given.pop("modulation", slot.modulation)
+    user = {n: given[n] for n in ("modulation", "mcs", "mcs_table") if n in given}
+    given = {n: v for n, v in given.items() if n not in user}
+    if {"modulation", "mcs"} <= user.keys():
+        raise ValueError("--mcs says the modulation: give one of --mcs and --modulation")
+    if "mcs_table" in user and "mcs" not in user:
+        raise ValueError("--mcs-table is for --mcs, which was not given")
     if "n_prb" in given:
         given |= {"carrier_prb": None, "fft_size": None}
-    return replace(slot, **given).with_user(modulation=modulation)
+    return replace(slot, **given).with_user(**user)
 
 
 def link_of(arguments, channel: str, sinr_db: float) -> Link:

@@ -11,6 +11,7 @@ from deeprx_common.slot import SlotConfig
 
 from ..blocks.front_end import aligned_front_end, sync_front_end
 from ..blocks.slot_probe import slot_probe
+from ..blocks.transport import tb_decoder
 from ..deeprx_python import receiver
 from ..models.file import ModelFile
 
@@ -65,7 +66,12 @@ class Flowgraph(gr.top_block):
             counter = slot_probe(**{"every_slots": 0, "meter": "none"} | probe, slot=self.config)
             for antenna in range(self.n_rx):
                 self.connect((self.front_end, antenna), (block, antenna))
-            self.connect(block, counter)
+            if self.config.users[0].code_rate is None:
+                self.connect(block, counter)
+            else:
+                decoder = tb_decoder(self.config)
+                self.connect(block, decoder, counter)
+                self.msg_connect(decoder, "blocks", counter, "blocks")
             self.msg_connect(block, "stats", counter, "stats")
             self.receivers.append(block)
             self.probes.append(counter)

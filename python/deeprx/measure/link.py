@@ -11,6 +11,7 @@ from deeprx_common.slot import SlotConfig
 from ..blocks.slot_source import slot_source
 from ..blocks.slot_transmitter import slot_transmitter
 from ..blocks.tdl_channel import tdl_channel
+from ..blocks.transport import tb_encoder, tb_source
 
 TAIL_SLOTS = 3  # after the last one of interest: what follows a slot carries it through the chain
 
@@ -87,7 +88,11 @@ class Link:
             other = replace(self.config, dmrs_n_id=self.config.dmrs_n_id + 1)
             slots.append((self.seed + 1, other))
         for port, (seed, slot) in enumerate(slots):
-            source = slot_source(seed=seed, n_slots=self.slots + TAIL_SLOTS, slot=slot)
+            n_slots = self.slots + TAIL_SLOTS
             transmitter = slot_transmitter(preamble=self.preamble, slot=slot)
-            flowgraph.connect(source, transmitter, (channel, port))
+            if slot.users[0].code_rate is None:
+                bits = [slot_source(seed=seed, n_slots=n_slots, slot=slot)]
+            else:
+                bits = [tb_source(slot, seed, n_slots=n_slots), tb_encoder(slot)]
+            flowgraph.connect(*bits, transmitter, (channel, port))
         return channel

@@ -46,10 +46,14 @@ def add_points(
             counted.slots, counted.slots * flowgraph.config.n_bits, counted.cpu_s
         )
         used = energy.energy_per_slot(served, counted.inference_total_s, share)
+        bits = counted.delivered_bits
+        delivered = window.served(bits, bits, counted.cpu_s + counted.decoder_cpu_s)
+        used_by_bits = energy.energy_per_slot(delivered, counted.inference_total_s, share)
         missed = {} if slots is None or stopped else {"missed_slots": slots - counted.slots}
         points.append(
             counted.point(
                 used,
+                used_by_bits if bits else None,
                 receiver=name,
                 model_sha256=model.sha256,
                 n_rx=flowgraph.n_rx,

@@ -43,6 +43,19 @@ class Metrics:
             "receiver",
             "value",
         )
+        bler = family(
+            GaugeMetricFamily,
+            "block_error_ratio",
+            "of first transmissions: rate, and lower and upper end of its 95 % interval",
+            "receiver",
+            "value",
+        )
+        goodput = family(
+            GaugeMetricFamily,
+            "goodput_bits_per_second",
+            "information bits delivered in a second of air time",
+            "receiver",
+        )
         inference = family(
             GaugeMetricFamily, "inference_seconds", "of one slot", "receiver", "quantile"
         )
@@ -64,10 +77,13 @@ class Metrics:
             dropped.add_metric([source.address], source.dropped)
             for key, counter in counters.items():
                 counter.add_metric(labels, point[key])
-            if point["ber"] is not None:
-                values = (point["ber"], *point["ber_ci95"])
-                for name, value in zip(("rate", "lower", "upper"), values, strict=True):
-                    ber.add_metric([*labels, name], value)
+            for key, ratio in (("ber", ber), ("bler", bler)):
+                if point.get(key) is not None:
+                    values = (point[key], *point[f"{key}_ci95"])
+                    for name, value in zip(("rate", "lower", "upper"), values, strict=True):
+                        ratio.add_metric([*labels, name], value)
+            if (delivered := point.get("goodput_bit_per_s")) is not None:
+                goodput.add_metric(labels, delivered)
             for key, quantile in (("p50", "0.5"), ("p99", "0.99")):
                 if (seconds := point["inference_s_per_slot"][key]) is not None:
                     inference.add_metric([*labels, quantile], seconds)

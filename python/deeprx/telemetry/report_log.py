@@ -9,7 +9,8 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-_CI, _TIMES, _ENERGY = "ber_ci95", "inference_s_per_slot", "energy_per_slot_j"
+_CI, _BLOCK_CI = "ber_ci95", "bler_ci95"
+_TIMES, _ENERGY = "inference_s_per_slot", "energy_per_slot_j"
 COLUMNS = {
     "time": lambda p: p["time"],
     **{
@@ -21,6 +22,12 @@ COLUMNS = {
     },
     "ber_low": lambda p: p[_CI] and p[_CI][0],
     "ber_high": lambda p: p[_CI] and p[_CI][1],
+    **{
+        key: lambda p, key=key: p[key]
+        for key in ("mcs", "blocks", "block_errors", "bler", "goodput_bit_per_s")
+    },
+    "bler_low": lambda p: p[_BLOCK_CI] and p[_BLOCK_CI][0],
+    "bler_high": lambda p: p[_BLOCK_CI] and p[_BLOCK_CI][1],
     "inference_p50_s": lambda p: p[_TIMES]["p50"],
     "inference_p99_s": lambda p: p[_TIMES]["p99"],
     "cpu_s_per_slot": lambda p: p["cpu_s_per_slot"],
