@@ -80,11 +80,27 @@ void pack(const uint8_t* bits, int n_bytes, uint8_t* bytes)
     }
 }
 
-//! An LLR log P(1)/P(0) as the decoder takes it.
-int8_t quantised(float llr)
+// Loops that compilers turn into vector code.
+
+//! LLRs log P(1)/P(0) as the decoder takes them. \return whether one is NaN
+bool quantise(const float* __restrict llr, int n, int8_t* __restrict quantised)
 {
-    return static_cast<int8_t>(
-        std::nearbyint(std::clamp(-ldpc_decoder::scale * llr, -127.0f, 127.0f)));
+    constexpr float whole = 3 << 22; // what is added to it is rounded
+    int nan = 0;
+    for (int i = 0; i < n; i++) {
+        float scaled = -ldpc_decoder::scale * llr[i];
+        nan |= scaled != scaled;
+        scaled = scaled < 127.0f ? scaled : 127.0f;
+        scaled = scaled > -127.0f ? scaled : -127.0f;
+        quantised[i] = static_cast<int8_t>(static_cast<int>(scaled + whole - whole));
+    }
+    return nan;
+}
+
+void add(const int8_t* __restrict received, int n, int8_t* __restrict sum)
+{
+    for (int i = 0; i < n; i++)
+        sum[i] = static_cast<int8_t>(std::min(127, std::max(-127, sum[i] + received[i])));
 }
 
 } // namespace
@@ -206,14 +222,18 @@ transport_block::result transport_block::decode(const float* llr,
                                                 uint8_t* block) const
 {
     check_rv(rv);
-    const float* nan = std::find_if(llr, llr + d_coded_bits, [](float x) { return std::isnan(x); });
-    if (nan != llr + d_coded_bits)
+    std::vector<int8_t> sent(d_coded_bits);
+    if (quantise(llr, d_coded_bits, sent.data())) {
+        const float* nan =
+            std::find_if(llr, llr + d_coded_bits, [](float x) { return std::isnan(x); });
         throw std::invalid_argument("expected LLRs, got NaN at bit " + std::to_string(nan - llr));
+    }
     soft_buffer& soft = buffers.of(process, new_data, soft_bits());
 
     const int share = d_block_bits / 8 / d_code_blocks;
     const crc& check = d_code_blocks > 1 ? crc24b : block_crc(d_size);
     std::vector<uint8_t> bytes(d_block_bits / 8), code_block(d_code_bits / 8), bits(d_code.k());
+    const int8_t* next = sent.data();
     std::vector<int8_t> received, all(d_code.n());
     int iterations = 0;
     bool good = true;
@@ -222,13 +242,14 @@ transport_block::result transport_block::decode(const float* llr,
         received.resize(length);
         for (int i = 0; i < d_bits_per_symbol; i++)
             for (int j = 0; j < symbols; j++)
-                received[i * symbols + j] = quantised(llr[i + j * d_bits_per_symbol]);
-        llr += length;
+                received[i * symbols + j] = next[i + j * d_bits_per_symbol];
+        next += length;
         int8_t* buffer = soft.llr.data() + size_t(r) * d_buffer;
         const int8_t* from = received.data();
-        for (const auto& [at, n] : runs(rv, length))
-            for (int i = 0; i < n; i++)
-                buffer[at + i] = std::clamp(buffer[at + i] + *from++, -127, 127);
+        for (const auto& [at, n] : runs(rv, length)) {
+            add(from, n, buffer + at);
+            from += n;
+        }
 
         std::copy_n(buffer, d_buffer, all.begin() + 2 * d_code.lifting_size());
         const auto accept = [&] {
