@@ -555,6 +555,17 @@ class TestBlocks:
         assert got["lost_messages"] + len(top.pdus.messages) == 60
         assert top.pdus.messages == [m for m in messages if m in top.pdus.messages]
 
+    def test_what_is_queued_before_the_flowgraph_runs_is_sent_in_full_blocks(self):
+        messages = messages_of([100] * 40)
+        top = Link(Chain())
+        for message in messages:
+            top.transmitter.send(message)
+        assert top.transmitter.statistics()["slots"] == 0
+        top.run_until(lambda: top.transmitter.idle() and top.pdus.messages)
+        assert top.pdus.messages == messages
+        sent = top.transmitter.statistics()
+        assert sent["blocks"] == -(-40 * 106 // 188) and sent["padding_slots"] == 7
+
     def test_a_stream_of_bytes_is_sent_to_its_last_one_and_waits_for_the_link(self):
         content = np.random.default_rng(2).bytes(700_001)
         top = Link(Chain(scattered(0.1)), bytes_input=True, transmissions=16)

@@ -36,6 +36,7 @@ class _link_sender(SelfKeeping, gr.basic_block):
         self._bytes = self._dropped = 0
         self._reported = 0  # slots, when status was last published
         self._ended = threading.Event()
+        self._ended.set()
         for port, handler in (("pdus", self._on_pdu), ("acks", self._on_ack)):
             self.message_port_register_in(pmt.intern(port))
             self.set_msg_handler(pmt.intern(port), handler)
@@ -46,6 +47,8 @@ class _link_sender(SelfKeeping, gr.basic_block):
         self._ended.clear()
         self._timer = threading.Thread(target=self._watch, daemon=True)
         self._timer.start()
+        with self._lock:
+            self._send()
         return super().start()
 
     def stop(self):
@@ -54,7 +57,7 @@ class _link_sender(SelfKeeping, gr.basic_block):
         return super().stop()
 
     def push(self, *messages: bytes) -> None:
-        """Raises ValueError where there is no room."""
+        """Raises ValueError where there is no room. Until the flowgraph runs, they wait."""
         with self._lock:
             for message in messages:
                 if self._segmenter.queued_bytes + len(message) > MOST_QUEUED:
@@ -62,7 +65,8 @@ class _link_sender(SelfKeeping, gr.basic_block):
                     raise ValueError(f"dropped a PDU: {MOST_QUEUED} bytes wait to be sent")
                 self._segmenter.push(message)
                 self._bytes += len(message)
-            self._send()
+            if not self._ended.is_set():
+                self._send()
 
     def wait_for_room(self, seconds: float) -> bool:
         """Whether a stream may give more, after so long at most."""
@@ -171,6 +175,8 @@ class link_transmitter(gr.hier_block2):
     `pdus` of tb_source, whose slots must all be of this link. Message port out `status`: a
     dictionary of statistics(), every 100 slots and when all is delivered.
 
+    send() queues a message from Python, also before the flowgraph runs.
+
     While there is nothing to send it sends nothing: what follows then waits for nothing. Where no
     verdict comes for timeout_s, as when the chain lost all slots under way, the oldest one counts
     as lost, with a line in the log.
@@ -207,6 +213,10 @@ class link_transmitter(gr.hier_block2):
         if bytes_input:
             self._bytes = _byte_sink(self._sender)
             self.connect(self, self._bytes)
+
+    def send(self, message: bytes) -> None:
+        """Queue a message like one that comes on `pdus`. Raises ValueError where it has no room."""
+        self._sender.push(message)
 
     def statistics(self) -> dict:
         """Counts so far: bytes of messages; slots and padding_slots; blocks, and of these
