@@ -19,6 +19,7 @@ from gnuradio import blocks, deeprx, gr, network
 from gnuradio.deeprx.blocks.framing import FEWEST_BYTES, MOST_BYTES, Frame, Reassembler, Segmenter
 from gnuradio.deeprx.blocks.guarded import SelfKeeping
 from gnuradio.deeprx.blocks.harq import RV_ORDER, HarqSender
+from gnuradio.deeprx.cli import main
 from qa_messages import MESSAGES
 
 from deeprx_common.slot import SlotConfig, User
@@ -798,6 +799,59 @@ def test_the_flowgraph_of_companion_sends_a_file(tmp_path):
     failed, blocks = map(int, re.findall(r"\d+", failures))
     assert failed >= 0.2 * blocks > 0
     assert lost == "0 blocks, 0 messages"
+
+
+class TestLoopback:
+    SLOTS = 60
+
+    def point(self, folder, *options):
+        command = ["loopback", "--receiver", "deeprx-slim-0", "--mcs", "14", "--out", str(folder)]
+        assert main([*command, "--slots", str(self.SLOTS), *options]) == 0
+        return json.loads((folder / "report.json").read_text())["points"]
+
+    def test_what_failed_is_sent_again_and_goodput_grows(self, tmp_path):
+        once, again = (
+            self.point(tmp_path, "--sinr", "7", "--harq", harq)[0] for harq in ("1", "4")
+        )
+        assert once["harq"] is None and once["blocks"] == self.SLOTS
+        harq = again["harq"]
+        assert harq["transmissions"] == 4 and harq["failed"] == 0
+        assert again["blocks"] + harq["retransmissions"] == self.SLOTS
+        assert 0.1 < again["bler"] < 0.5
+        assert again["bler_ci95"][0] <= again["bler"] <= again["bler_ci95"][1]
+        bits = SlotConfig(users=(User(mcs=14),)).transport_block_size()
+        assert again["goodput_bit_per_s"] == pytest.approx(harq["delivered"] * bits / 60e-3)
+        assert again["goodput_bit_per_s"] > once["goodput_bit_per_s"]
+        assert 0.05 < again["ber"] < 0.15  # against the bits that were sent
+        assert again["missed_slots"] == 0 and again["slots"] == self.SLOTS
+
+    def test_each_receiver_has_its_own_retransmissions_and_runs_repeat(self, tmp_path, capsys):
+        options = "--sinr", "5", "--harq", "4", "--receiver", "baseline-lmmse"
+        first, second = (self.point(tmp_path, *options) for _ in range(2))
+        assert [p["receiver"] for p in first] == ["deeprx-slim-0", "baseline-lmmse"]
+        net, classical = (p["harq"] for p in first)
+        assert net["retransmissions"] < classical["retransmissions"]
+        for one, other in zip(first, second, strict=True):
+            assert all(one[k] == other[k] for k in ("blocks", "block_errors", "harq", "bit_errors"))
+        said = capsys.readouterr().out
+        assert "4 transmissions" in said and "residual" in said
+
+    def test_a_synchronised_link_with_an_interferer_waits_for_acks_too(self, tmp_path):
+        options = "--sinr", "6", "--sir", "15", "--sync", "--harq", "4"
+        (point,) = self.point(tmp_path, *options)
+        assert point["harq"]["delivered"] > 0 and point["harq"]["failed"] == 0
+
+    @pytest.mark.parametrize(
+        ("options", "says"),
+        [
+            (["--harq", "4"], "--harq sends transport blocks again: give --mcs, too"),
+            (["--mcs", "14", "--harq", "0"], "--harq must be 1 to 16, got 0"),
+            (["--mcs", "14", "--harq", "17"], "--harq must be 1 to 16, got 17"),
+        ],
+    )
+    def test_mistakes_are_one_line(self, options, says, capsys):
+        assert main(["loopback", "--receiver", "deeprx-slim-0", *options]) != 0
+        assert capsys.readouterr().err.splitlines()[-1] == f"deeprx: error: {says}"
 
 
 def wait_for(condition, seconds=20):

@@ -89,6 +89,7 @@ _BLOCK_HEADINGS = (
     "\nBLER", "\n95 % interval", "block\nerrors", "\nblocks", "goodput\nMbit/s", "iter-\nations",
     "decoder\nCPU ms", "nJ a bit\ndelivered",
 )  # fmt: skip
+_HARQ_HEADINGS = ("residual\nBLER", "retrans-\nmissions")
 
 
 def tables(points: Sequence[Mapping]) -> list:
@@ -104,7 +105,11 @@ def tables(points: Sequence[Mapping]) -> list:
         shown.append(_table(title, caption, _HEADINGS, group, _cells))
         if blocks := [p for p in group if p.get("blocks")]:
             caption = "block errors: of first transmissions; goodput: of air time"
-            shown.append(_table("transport blocks", caption, _BLOCK_HEADINGS, blocks, _block_cells))
+            headings, cells = _BLOCK_HEADINGS, _block_cells
+            if any(p["harq"] for p in blocks):
+                headings, cells = headings + _HARQ_HEADINGS, _harq_cells
+                caption += "; residual: of blocks whose last transmission failed"
+            shown.append(_table("transport blocks", caption, headings, blocks, cells))
     return shown
 
 
@@ -158,6 +163,15 @@ def _block_cells(p: Mapping) -> list[str]:
         _milli(decoder.get("cpu_s")),
         "-" if value is None else _milli(value * 1e6),
     ]
+
+
+def _harq_cells(p: Mapping) -> list[str]:
+    harq = p["harq"]
+    if not harq:
+        return [*_block_cells(p), "-", "-"]
+    ended = harq["failed"] + harq["delivered"]
+    residual = f"{harq['failed'] / ended:.2e}" if ended else "-"
+    return [*_block_cells(p), residual, str(harq["retransmissions"])]
 
 
 def plot(points: Sequence[Mapping], path: str | os.PathLike) -> None:

@@ -46,7 +46,7 @@ class SlotStatistics:
         self._decided: OrderedDict[int, np.ndarray] = OrderedDict()
         self._known: OrderedDict[int, np.ndarray] = OrderedDict()
         self._next: int | None = None
-        self._latest = -1
+        self._latest = self._latest_block = -1
         self._gaps = 0
         self._dropped_ahead: set[int] = set()
         self._inference_s: deque[float] = deque(maxlen=RECENT_TIMES)
@@ -111,6 +111,7 @@ class SlotStatistics:
     def add_block(self, about: dict, block: bytes) -> None:
         """One message of tb_decoder's port `blocks`, see messages.BLOCKS, and the block's bytes."""
         index, counted = about["slot_index"], self._decoded
+        self._latest_block = max(self._latest_block, index)
         if index >= self._end:
             return
         good = about["crc_ok"] and (self._sent is None or block == self._sent(index))
@@ -160,8 +161,11 @@ class SlotStatistics:
 
     @property
     def complete(self) -> bool:
-        """Whether slot n_slots - 1 or a later one has come; some before it may be missing."""
-        return self._latest >= self._end - 1
+        """Whether slot n_slots - 1 or a later one has come, and its block where there are any; some
+        before it may be missing.
+        """
+        latest = min(self._latest, self._latest_block) if self.block_clusters else self._latest
+        return latest >= self._end - 1
 
     @property
     def missed_slots(self) -> int:

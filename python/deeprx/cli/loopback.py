@@ -12,8 +12,8 @@ from .results import Session
 def configure(parser, **defaults) -> None:
     """defaults: of options, where they are not loopback's own."""
     defaults = {"receiver": REQUIRED} | defaults
-    names = "receiver", "channel", "sinr", "slots", *SLOT, "mcs", "mcs_table", "n_rx", *FADING
-    others = "seed", "trust", "device", "engine", *METERING, "out"
+    names = "receiver", "channel", "sinr", "slots", *SLOT, "mcs", "mcs_table", "harq", "n_rx"
+    others = *FADING, "seed", "trust", "device", "engine", *METERING, "out"
     add_options(parser, *names, *others, **defaults)
     add_timing(parser, sync=False)
     parser.add_argument(
@@ -26,15 +26,18 @@ def run(arguments) -> int:
     a = arguments
     links = [link_of(a, channel, sinr_db) for channel in a.channel for sinr_db in a.sinr]
     models = [read_model_file(name, a.trust) for name in a.receiver]
+    # A receiver's ACKs decide what is sent to it
+    groups = [[model] for model in models] if a.harq > 1 else [models]
+    runs = [(link, group) for link in links for group in groups]
     budgets = []
-    total, done = sum(link.slots for link in links), 0
+    total, done = sum(link.slots for link, _ in runs), 0
     counts = "{task.completed:.0f}/{task.total:.0f} slots  {task.fields[rate]}"
     with Session(a, counts) as session:
         task = session.progress.add_task("", total=total, rate="")
-        for k, link in enumerate(links):
+        for k, (link, group) in enumerate(runs):
             where = f"{link.channel} {link.sinr_db:g} dB"
             session.progress.update(task, description=where)
-            flowgraph = _flowgraph(models, link, a.device, a.engine)
+            flowgraph = _flowgraph(group, link, a.device, a.engine)
             if a.budget:
                 budgets.append(Budget())
 
@@ -47,10 +50,10 @@ def run(arguments) -> int:
 
             window = session.run(flowgraph, advance, every_s=0.05 if budgets else 0.2)
             known = link.conditions | flowgraph.synchronisation | {"seed": link.seed}
-            session.add_points(flowgraph, window, [known] * len(models), link.slots)
+            session.add_points(flowgraph, window, [known] * len(group), link.slots)
             done += link.slots
             if not session.console.is_terminal:
-                print(f"{where} ({k + 1}/{len(links)}): {session.seconds:.0f} s", flush=True)
+                print(f"{where} ({k + 1}/{len(runs)}): {session.seconds:.0f} s", flush=True)
             if session.stop.is_set():
                 break
     if budgets:
@@ -65,6 +68,11 @@ def _flowgraph(models: list[ModelFile], link: Link, device: str, engine: str) ->
     for antenna in range(link.n_rx):
         flowgraph.connect((fading, antenna), (flowgraph.front_end, antenna))
     flowgraph.connect_receivers(
-        device, engine, seed=link.seed, cluster_slots=link.burst, n_slots=link.slots
+        device,
+        engine,
+        seed=link.seed,
+        cluster_slots=link.burst,
+        n_slots=link.slots,
+        transmissions=link.transmissions,
     )
     return flowgraph

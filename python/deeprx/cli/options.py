@@ -86,6 +86,12 @@ _OPTIONS = {
         Unset("none: bits"),
         int,
     ),
+    "harq": _Option(
+        "transmissions of a transport block at most, with --mcs; each receiver has its own ACKs",
+        "N",
+        1,
+        int,
+    ),
     "mcs_table": _Option("1 (64QAM), 2 (256QAM) or 3 (low rates)", "N", Unset("1"), int),
     "n_prb": _Option("PRBs of a slot, 1 to 273", "N", Unset("26"), int),
     "dmrs": _Option(
@@ -199,6 +205,7 @@ def link_of(arguments, channel: str, sinr_db: float) -> Link:
         burst=a.burst,
         preamble=a.sync,
         seed=a.seed,
+        transmissions=getattr(a, "harq", 1),
     )
 
 

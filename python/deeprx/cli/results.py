@@ -59,11 +59,11 @@ class Session:
     def run(
         self, flowgraph: Flowgraph, advance: Callable[[], None], every_s: float = 0.2
     ) -> energy.Window:
-        """Run to the end or until Ctrl-C, calling advance() now and then; returns what the meter
-        counted. Raises as run_flowgraph() does.
+        """Run to the end, until it is complete or until Ctrl-C, calling advance() now and then;
+        returns what the meter counted. Raises as run_flowgraph() does.
         """
         window = energy.EnergyWindow(self._meter, self._idle)
-        run_flowgraph(flowgraph, self.stop.is_set, advance, every_s)
+        run_flowgraph(flowgraph, lambda: self.stop.is_set() or flowgraph.complete, advance, every_s)
         return window.read()
 
     def add_points(self, flowgraph: Flowgraph, window: energy.Window, fields, slots) -> list[dict]:

@@ -10,6 +10,7 @@ from gnuradio import gr
 from deeprx_common.slot import SlotConfig
 
 from ..blocks.front_end import aligned_front_end, sync_front_end
+from ..blocks.link_receiver import link_receiver
 from ..blocks.slot_probe import slot_probe
 from ..blocks.transport import tb_decoder
 from ..deeprx_python import receiver
@@ -21,8 +22,11 @@ CLUSTER_SLOTS = 100  # where nothing says how the channel changes
 class Flowgraph(gr.top_block):
     """A flowgraph of one operating point: a front end, and a receiver of its slots for each model.
 
-    sync: whether the front end finds slots by their preamble.
+    sync: whether the front end finds slots by their preamble. sender, encoder: of a link that waits
+    for ACKs; it has one receiver, and no end.
     """
+
+    sender = encoder = None
 
     def __init__(
         self,
@@ -45,6 +49,11 @@ class Flowgraph(gr.top_block):
         return min(probe.slots() for probe in self.probes)
 
     @property
+    def complete(self) -> bool:
+        """Whether a flowgraph without an end has measured what was asked for."""
+        return self.sender is not None and all(probe.complete() for probe in self.probes)
+
+    @property
     def synchronisation(self) -> dict:
         """Keys of a report's point: how slots were found."""
         if not self.sync:
@@ -63,7 +72,9 @@ class Flowgraph(gr.top_block):
                 slot=self.config,
                 trust=model.trust,
             )
-            counter = slot_probe(**{"every_slots": 0, "meter": "none"} | probe, slot=self.config)
+            options = {"every_slots": 0, "meter": "none"} | probe
+            options["reference_input"] = self.sender is not None
+            counter = slot_probe(**options, slot=self.config)
             for antenna in range(self.n_rx):
                 self.connect((self.front_end, antenna), (block, antenna))
             if self.config.users[0].code_rate is None:
@@ -72,9 +83,18 @@ class Flowgraph(gr.top_block):
                 decoder = tb_decoder(self.config)
                 self.connect(block, decoder, counter)
                 self.msg_connect(decoder, "blocks", counter, "blocks")
+                if self.sender is not None:
+                    self._close_loop(decoder, counter)
             self.msg_connect(block, "stats", counter, "stats")
             self.receivers.append(block)
             self.probes.append(counter)
+
+    def _close_loop(self, decoder: gr.basic_block, counter: slot_probe) -> None:
+        acks = link_receiver(self.config)
+        self.connect(self.encoder, (counter, 1))
+        self.msg_connect(self.encoder, "grants", decoder, "grants")
+        self.msg_connect(decoder, "blocks", acks, "blocks")
+        self.msg_connect(acks, "acks", self.sender, "acks")
 
 
 @contextmanager

@@ -4,10 +4,15 @@
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
+from gnuradio import blocks, gr
+
 from deeprx_common import limits
 from deeprx_common.checks import check_range
 from deeprx_common.slot import SlotConfig
 
+from ..blocks.harq import MOST_PROCESSES, MOST_TRANSMISSIONS
+from ..blocks.link_transmitter import link_transmitter
 from ..blocks.slot_source import slot_source
 from ..blocks.slot_transmitter import slot_transmitter
 from ..blocks.tdl_channel import tdl_channel
@@ -18,7 +23,13 @@ TAIL_SLOTS = 3  # after the last one of interest: what follows a slot carries it
 
 @dataclass(frozen=True)
 class Link:
-    """Slots over a TDL channel at one SINR. Raises ValueError where a value is out of range."""
+    """Slots over a TDL channel at one SINR.
+
+    transmissions: of a transport block at most; more than one: a link_transmitter fills the slots
+    without end, and waits for the receiver's ACKs.
+
+    Raises ValueError where a value is out of range.
+    """
 
     config: SlotConfig
     n_rx: int
@@ -32,6 +43,7 @@ class Link:
     burst: int
     preamble: bool
     seed: int
+    transmissions: int = 1
 
     def __post_init__(self):
         for option, value, *limits_of in (
@@ -43,8 +55,11 @@ class Link:
             ("--delay-spread", self.delay_spread_s, *limits.DELAY_SPREAD_S),
             ("--doppler", self.doppler_hz, *limits.DOPPLER_HZ),
             ("--cfo", self.cfo_hz, -1_000_000, 1_000_000),
+            ("--harq", self.transmissions, 1, MOST_TRANSMISSIONS),
         ):
             check_range(option, value, *limits_of)
+        if self.transmissions > 1 and self.config.users[0].code_rate is None:
+            raise ValueError("--harq sends transport blocks again: give --mcs, too")
         if self.sir_db is not None and self.sinr_db >= self.sir_db:
             raise ValueError(
                 f"an SIR of {self.sir_db:g} dB rules out an SINR of {self.sinr_db:g} dB: "
@@ -70,7 +85,7 @@ class Link:
         }
 
     def connect(self, flowgraph) -> tdl_channel:
-        """Put transmitter and channel into a flowgraph; returns the channel, n_rx outputs."""
+        """Put transmitter and channel into a Flowgraph; returns the channel, n_rx outputs."""
         channel = tdl_channel(
             profile=self.channel,
             n_rx=self.n_rx,
@@ -88,11 +103,27 @@ class Link:
             other = replace(self.config, dmrs_n_id=self.config.dmrs_n_id + 1)
             slots.append((self.seed + 1, other))
         for port, (seed, slot) in enumerate(slots):
-            n_slots = self.slots + TAIL_SLOTS
+            n_slots = 0 if self.transmissions > 1 else self.slots + TAIL_SLOTS
             transmitter = slot_transmitter(preamble=self.preamble, slot=slot)
-            if slot.users[0].code_rate is None:
+            if self.transmissions > 1 and port == 0:
+                bits = self._sender(flowgraph)
+            elif slot.users[0].code_rate is None:
                 bits = [slot_source(seed=seed, n_slots=n_slots, slot=slot)]
             else:
                 bits = [tb_source(slot, seed, n_slots=n_slots), tb_encoder(slot)]
             flowgraph.connect(*bits, transmitter, (channel, port))
         return channel
+
+    def _sender(self, flowgraph) -> list[gr.basic_block]:
+        """What sends blocks until they are acknowledged. Flowgraph.connect_receivers() closes the
+        loop.
+        """
+        sender = link_transmitter(self.config, transmissions=self.transmissions, bytes_input=True)
+        source, encoder = tb_source(self.config, seed=None), tb_encoder(self.config)
+        rng = np.random.default_rng(self.seed)
+        sender.send(rng.bytes(MOST_PROCESSES * self.config.transport_block_size() // 8))  # at once
+        content = rng.integers(0, 256, 1 << 16, np.uint8)
+        flowgraph.connect(blocks.vector_source_b(content.tolist(), True), sender)
+        flowgraph.msg_connect(sender, "blocks", source, "pdus")
+        flowgraph.sender, flowgraph.encoder = sender, encoder
+        return [source, encoder]
