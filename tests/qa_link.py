@@ -16,6 +16,7 @@ import pmt
 import pytest
 from companion import environment
 from gnuradio import blocks, deeprx, gr, network
+from gnuradio.deeprx.blocks import link_transmitter
 from gnuradio.deeprx.blocks.framing import FEWEST_BYTES, MOST_BYTES, Frame, Reassembler, Segmenter
 from gnuradio.deeprx.blocks.guarded import SelfKeeping
 from gnuradio.deeprx.blocks.harq import RV_ORDER, HarqSender
@@ -611,6 +612,32 @@ class TestBlocks:
         assert top.transmitter.statistics()["unreported_slots"] >= 1
         time.sleep(0.2)  # the logger has a thread of its own
         assert "slot 0 counts as lost: no ACK for 0.2 s" in "".join(capfd.readouterr())
+
+    def test_with_too_few_processes_the_log_says_so_and_all_arrives(self, capfd):
+        messages = messages_of([150] * 3)
+        top = Link(Chain(depth=3), timeout_s=0.2, processes=2)
+        for message in messages:
+            top.transmitter.send(message)
+        top.run_until(lambda: len(top.pdus.messages) == 3)
+        assert top.pdus.messages == messages
+        time.sleep(0.2)  # the logger has a thread of its own
+        assert "the chain holds back more slots than there are processes" in "".join(
+            capfd.readouterr()
+        )
+
+    def test_what_does_not_fit_is_dropped_and_counted(self, monkeypatch, capfd):
+        top = Link(Chain())
+        with pytest.raises(ValueError, match="a message has at most 16777216 bytes"):
+            top.transmitter.send(bytes(MOST_BYTES + 1))
+        monkeypatch.setattr(link_transmitter, "MOST_QUEUED", 1000)
+        top.transmitter.send(bytes(900))
+        with running(top):
+            top.post(bytes(1001))
+            wait_for(lambda: len(top.pdus.messages) == 1 and top.transmitter.idle())
+            wait_for(lambda: top.transmitter.statistics()["dropped_pdus"] == 2)
+        time.sleep(0.2)
+        assert "1000 bytes wait to be sent: a PDU is dropped" in "".join(capfd.readouterr())
+        assert top.transmitter.statistics()["bytes"] == 900
 
     def test_a_transmitter_that_starts_again_is_read_from_its_beginning(self):
         receiver = deeprx.link_receiver(SLOT)

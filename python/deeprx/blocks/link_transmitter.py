@@ -60,10 +60,13 @@ class _link_sender(SelfKeeping, gr.basic_block):
         """Raises ValueError where there is no room. Until the flowgraph runs, they wait."""
         with self._lock:
             for message in messages:
-                if self._segmenter.queued_bytes + len(message) > MOST_QUEUED:
+                try:
+                    if self._segmenter.queued_bytes + len(message) > MOST_QUEUED:
+                        raise ValueError(f"{MOST_QUEUED} bytes wait to be sent: a PDU is dropped")
+                    self._segmenter.push(message)
+                except ValueError:
                     self._dropped += 1
-                    raise ValueError(f"dropped a PDU: {MOST_QUEUED} bytes wait to be sent")
-                self._segmenter.push(message)
+                    raise
                 self._bytes += len(message)
             if not self._ended.is_set():
                 self._send()
@@ -221,7 +224,7 @@ class link_transmitter(gr.hier_block2):
     def statistics(self) -> dict:
         """Counts so far: bytes of messages; slots and padding_slots; blocks, and of these
         first_failures (of their first transmissions), acknowledged and lost_blocks;
-        retransmissions, unreported_slots; queued_bytes, dropped_pdus (which found the queue full).
+        retransmissions, unreported_slots; queued_bytes, dropped_pdus (too long, or the queue full).
         """
         return self._sender.statistics()
 
