@@ -8,6 +8,8 @@ fading channels; truth.json has the blocks that were sent, decoded by the "gNB" 
 
 import base64
 import json
+import os
+import signal
 import tracemalloc
 from pathlib import Path
 
@@ -17,7 +19,8 @@ import pytest
 from classical_numpy import llrs
 from gnuradio.deeprx.cli import main
 from gnuradio.deeprx.deeprx_python import TransportBlockDecoder, data_scrambling
-from gnuradio.deeprx.measure.pusch_replay import Classical, PuschReplay
+from gnuradio.deeprx.measure.pusch_replay import Model, PuschReplay
+from gnuradio.deeprx.models.file import read_model_file
 from gnuradio.deeprx.recording.gnb_dump import import_gnb
 from gnuradio.deeprx.recording.gnb_log import DumpedGrid, LoggedPusch, Unsupported, read_gnb_log
 from gnuradio.deeprx.recording.pusch import RecordedPusch, received_grid
@@ -58,6 +61,10 @@ def received(recording, decoder=None):
         llr = llr * (1 - 2.0 * data_scrambling(user.rnti, user.n_id, config.n_bits))
         how = (pusch.rv, user.rnti, pusch.process, pusch.new_data)
         yield decoder.decode(pusch.transport_block, llr, *how)[:2]
+
+
+def classical():
+    return [Model(read_model_file(name), name) for name in CLASSICAL]
 
 
 CONFIG = SlotConfig(
@@ -363,7 +370,7 @@ class TestVectors:
         first, second = received_grid(recording, pusch)
         np.testing.assert_allclose(first, grid, atol=1e-5)
         np.testing.assert_allclose(second, 1j * grid, atol=1e-5)
-        replay = PuschReplay(recording, [Classical(name) for name in CLASSICAL])
+        replay = PuschReplay(recording, classical())
         replay.run()
         for point in replay.points():
             assert (point["block_errors"], point["bit_errors"]) == (0, 0)
@@ -588,8 +595,9 @@ class Numpy:
     def __init__(self, wrong=None):
         self.wrong = wrong or {}
 
-    def __call__(self, grid, config, slot_index):
-        return self.wrong.get(slot_index, lambda llr: llr)(llrs(grid, config, slot_index))
+    def prepare(self, config, n_rx, slot_index):
+        change = self.wrong.get(slot_index, lambda llr: llr)
+        return lambda grid: change(llrs(grid, config, slot_index))
 
 
 class TestReplay:
@@ -633,6 +641,30 @@ class TestReplay:
         point = self.point(imported, Numpy())
         assert (point["pusch"], point["without_first"], point["block_errors"]) == (6, 1, 1)
 
+    @pytest.mark.parametrize("wanted", [0, 3])
+    def test_what_was_received_until_it_is_stopped(self, imported, wanted):
+        replay = PuschReplay(Recording(imported), [Numpy()])
+        done = [0]
+        replay.run(lambda: done[-1] == wanted, done.append)
+        (point,) = replay.points()
+        assert point["pusch"] == wanted and done == list(range(wanted + 1))
+        assert (point["bler"] is None) == (point["beside"] is None) == (wanted == 0)
+
+    def test_ctrl_c_keeps_what_was_received(self, imported, capfd, monkeypatch):
+        """It comes while the second PUSCH is received."""
+        calls = []
+
+        def prepare(self, config, n_rx, slot_index):
+            calls.append(slot_index)
+            if len(calls) == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+            return lambda grid: llrs(grid, config, slot_index)
+
+        monkeypatch.setattr(Model, "prepare", prepare)
+        measured = self.replayed(imported, "--receiver", "gnb", status=130)
+        assert measured["pusch"][0]["pusch"] == 2
+        assert "stopped after 2 of 7 PUSCH" in capfd.readouterr().err
+
     def test_llrs_that_are_not_finite(self, imported):
         first = Recording(imported).pusch[0].slot_index
         point = self.point(imported, Numpy({first: lambda llr: llr * np.nan}))
@@ -659,7 +691,7 @@ class TestReplay:
         """Slots of another implementation, received by the receivers of C++."""
         names = CARRIERS[carrier]
         done = import_gnb(*capture_of(names, tmp_path), tmp_path / "a", carrier[0])
-        replay = PuschReplay(Recording(done.paths[0]), [Classical(name) for name in CLASSICAL])
+        replay = PuschReplay(Recording(done.paths[0]), classical())
         replay.run()
         for point in replay.points():
             assert (point["block_errors"], point["bit_errors"], point["undetected"]) == (0, 0, 0)
@@ -684,6 +716,20 @@ class TestReplay:
             line = f"{point['receiver']}: {point['block_errors']} block errors where the receiver"
             assert line in said
 
+    def test_model_files(self, tmp_path):
+        """On a slot that they take, and one that the same engine then takes again."""
+        dump, log = capture_of(["one_group"], tmp_path)
+        text = log.read_text()
+        again = text.replace("[     0.0]", "[     1.0]").replace("h_id=3", "h_id=4")
+        log.write_text(text + again)
+        done = import_gnb(dump, log, tmp_path / "a")
+        receivers = ["deeprx-student", "deeprx-realtime-1", "baseline-lmmse", "ls-lmmse"]
+        words = [word for name in receivers for word in ("--receiver", name)]
+        measured = self.replayed(done.paths[0], *words)["pusch"]
+        assert [point["receiver"] for point in measured] == receivers
+        for point in measured:
+            assert (point["pusch"], point["block_errors"], point["bit_errors"]) == (2, 0, 0)
+
     def test_grids_of_another_run(self, imported, capfd):
         """Of which nothing can be decoded."""
         data = imported.with_suffix(".sigmf-data")
@@ -701,7 +747,9 @@ class TestReplay:
     @pytest.mark.parametrize(
         ("arguments", "says"),
         [
-            (["--receiver", "deeprx-student.pt"], "must be one of ls-lmmse, sure-lmmse, gnb"),
+            (["--receiver", "deeprx-student"], "the model takes cdm_groups of [1], the receiver"),
+            (["--receiver", "nothing.pt"], "nothing.pt"),
+            (["--receiver", "gnb", "--core-power", "9"], "energy of PUSCH is not measured"),
             (["--receiver", "gnb", "--n-prb", "26"], "leave out --n-prb"),
         ],
     )

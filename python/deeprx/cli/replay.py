@@ -2,7 +2,6 @@
 """deeprx replay: receivers side by side on the slots of a SigMF recording."""
 
 from deeprx_common.checks import check_range
-from deeprx_common.shipped import CLASSICAL
 from deeprx_common.slot import SLOTS
 
 from ..measure.flowgraph import CLUSTER_SLOTS
@@ -20,7 +19,7 @@ def configure(parser) -> None:
     parser.description = (
         "Receives the slots of a recording again. Where they are a gNB's PUSCH (deeprx import-gnb) "
         "or annotated PUSCH, their blocks are decoded, retransmissions combined, and block errors "
-        f"are set beside the gNB's: by {', '.join(CLASSICAL)}."
+        "are set beside the gNB's."
     )
     add = parser.add_argument
     add("recording", metavar="FILE", help=".sigmf-meta, .sigmf or .sigmf-collection")

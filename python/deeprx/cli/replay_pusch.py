@@ -8,13 +8,12 @@ from rich.console import Console
 from rich.table import Table
 
 from deeprx_common import report
-from deeprx_common.checks import check_one_of
-from deeprx_common.shipped import CLASSICAL
 from deeprx_common.terminal import interval, make_console, number, progress_bar, table
 
 from ..measure.flowgraph import stop_on_ctrl_c
 from ..measure.points import new_report
-from ..measure.pusch_replay import Classical, PuschReplay
+from ..measure.pusch_replay import Model, PuschReplay
+from ..models.file import labels, read_model_file
 from ..recording.recording import Recording
 from .options import out_folder
 
@@ -33,9 +32,14 @@ def described(recording: Recording) -> dict:
 def replay_pusch(recording: Recording, arguments) -> int:
     """Receive, show the table, write report.json; Ctrl-C keeps what was received."""
     a = arguments
-    for name in a.receiver:
-        check_one_of("--receiver of a recording of PUSCH", name, CLASSICAL)
-    replay = PuschReplay(recording, [Classical(name) for name in a.receiver])
+    if a.idle_power is not None or a.core_power is not None:
+        raise ValueError(
+            f"{recording.path}: energy of PUSCH is not measured: leave out --idle-power and "
+            "--core-power"
+        )
+    files = [read_model_file(name, a.trust) for name in a.receiver]
+    models = zip(files, labels(files), strict=True)
+    replay = PuschReplay(recording, [Model(*model, a.device, a.engine) for model in models])
     console, folder = make_console(), out_folder(a)
     started = time.monotonic()
     bar = progress_bar(console, "{task.completed:.0f}/{task.total:.0f} PUSCH")

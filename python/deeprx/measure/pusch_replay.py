@@ -15,11 +15,13 @@ from deeprx_common.schema import COUNT, INTERVAL, RATE, RATES, TEXT, check, numb
 from deeprx_common.slot import SlotConfig, User
 from deeprx_common.stats import block_error_rate, paired_difference
 
-from ..deeprx_python import ClassicalReceiver, TransportBlockDecoder, data_scrambling
+from ..deeprx_python import Engine, TransportBlockDecoder, data_scrambling
+from ..models.file import ModelFile
 from ..recording.pusch import RecordedPusch, received_grid
 from ..recording.recording import Recording
 from .flowgraph import CLUSTER_SLOTS
 
+KINDS = 8  # of slots that a model is kept loaded for
 PROCESSES = 4096  # of all users whose soft buffers are kept
 _SECONDS = number(0)
 BESIDE = {
@@ -33,32 +35,49 @@ BESIDE = {
 }
 
 
+# Of a grid, complex64 [n_rx, n_symbols, n_sc], LLRs log P(1)/P(0), float32 [n_bits] as transmitted
+Receive = Callable[[np.ndarray], np.ndarray]
+
+
 class SlotReceiver(Protocol):
     """name: for tables."""
 
     name: str
 
-    def __call__(self, grid: np.ndarray, config: SlotConfig, slot_index: int) -> np.ndarray:
-        """LLRs log P(1)/P(0), float32 [n_bits] in transmit order, of a grid of one user, complex64
-        [n_rx, n_symbols, n_sc].
-        """
+    def prepare(self, config: SlotConfig, n_rx: int, slot_index: int) -> Receive:
+        """Load and allocate what a slot of one user needs, and make its pilots."""
 
 
-class Classical:
-    """A SlotReceiver without a net; name: of CLASSICAL."""
+class Model:
+    """A SlotReceiver that is a model file or classical; device, engine: as the receiver block has.
 
-    def __init__(self, name: str):
+    prepare() raises RuntimeError with one line where the model does not take such slots.
+    """
+
+    def __init__(self, model: ModelFile, name: str, device: str = "cpu", engine: str = "auto"):
         self.name = name
+        self._model, self._how = model, {"device": device, "engine": engine}
+        self._engine = lru_cache(maxsize=KINDS)(self._loaded)
 
-    def __call__(self, grid: np.ndarray, config: SlotConfig, slot_index: int) -> np.ndarray:
+    def prepare(self, config: SlotConfig, n_rx: int, slot_index: int) -> Receive:
+        engine, data, bits = self._engine_of(config, n_rx), config.data_mask, config.bits_per_symbol
+        pilots = _pairs(config.pilots(slot_index))[None]
+        return lambda grid: engine.infer(_pairs(grid)[None], pilots)[0, 0, data, :bits].ravel()
+
+    def _engine_of(self, config: SlotConfig, n_rx: int) -> Engine:
+        """For slots that differ in nothing else than who sends, what, and the pilots' sequence."""
         users = tuple(User(user.modulation, port=user.port) for user in config.users)
-        alike = replace(config, users=users, limited_buffer=0)  # whoever sends, and what
-        return _classical(alike, len(grid), self.name).receive(grid, slot_index)[0]
+        alike = replace(config, users=users, limited_buffer=0, slot_number=None)
+        return self._engine(alike, n_rx)
+
+    def _loaded(self, config: SlotConfig, n_rx: int) -> Engine:
+        path, trust = str(self._model.path), self._model.trust
+        return Engine(path, slot=config, n_rx=n_rx, trust=trust, **self._how)
 
 
-@lru_cache(maxsize=256)
-def _classical(config: SlotConfig, n_rx: int, name: str) -> ClassicalReceiver:
-    return ClassicalReceiver(config, n_rx, name)
+def _pairs(values: np.ndarray) -> np.ndarray:
+    """Complex64 [...] as float32 [..., 2]."""
+    return np.ascontiguousarray(values, np.complex64)[..., None].view(np.float32)
 
 
 @dataclass
@@ -130,10 +149,10 @@ def _receive(
     result: ReceivedPusch,
 ) -> None:
     config, user = pusch.config, pusch.config.users[0]
+    receive = receiver.prepare(config, len(grid), pusch.slot_index)
     start = time.perf_counter()
-    llr = receiver(grid, config, pusch.slot_index)
-    received = time.perf_counter()
-    result.receive_s += received - start
+    llr = receive(grid)
+    result.receive_s += time.perf_counter() - start
     if not np.isfinite(llr).all():
         result.not_finite += 1
         result.right.append(False)
@@ -144,6 +163,7 @@ def _receive(
         coded = block.encode(pusch.block, pusch.rv) ^ scrambling
         result.bits += coded.size
         result.bit_errors += int(np.count_nonzero((llr > 0) != coded))
+    start = time.perf_counter()
     llr = llr * (1 - 2 * scrambling.astype(np.float32))
     process = pusch.rv, user.rnti, pusch.process
     try:
@@ -153,7 +173,7 @@ def _receive(
             raise
         result.without_first += 1
         decoded, right, iterations = decoder.decode(block, llr, *process, True)
-    result.decode_s += time.perf_counter() - received
+    result.decode_s += time.perf_counter() - start
     result.iterations += iterations
     wrong = right and pusch.block is not None and decoded != pusch.block
     result.undetected += wrong
@@ -172,7 +192,7 @@ RECEIVED = {
     "bits": COUNT.of("coded, of blocks that are known"),
     "bit_errors": COUNT.of("wrong of these before decoding"),
     "iterations": number(0).of("of the decoder, mean"),
-    "receive_s": _SECONDS.of("of a slot, mean, from grid to LLRs, a receiver's making included"),
+    "receive_s": _SECONDS.of("of a slot, mean, from grid to LLRs"),
     "decode_s": _SECONDS.of("of a slot, mean, from LLRs to block"),
     "beside": table(BESIDE).or_null("the receiver that was there, on the same PUSCH"),
 }
