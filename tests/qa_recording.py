@@ -609,7 +609,7 @@ class TestBadInput:
             ("global", {"deeprx:full_scale": "x", "core:datatype": "ci8"}, "full_scale above 0"),
             (
                 "global",
-                {"core:extensions": [{"name": "deeprx", "version": "2.0.0", "optional": True}]},
+                {"core:extensions": [{"name": "deeprx", "version": "3.0.0", "optional": True}]},
                 "expected version 2.0.0 of the extension 'deeprx', found 3.0.0",
             ),
             (
