@@ -17,6 +17,7 @@ struct plane {
 };
 
 inline float larger(float a, float b) { return a > b ? a : b; }
+inline float smaller(float a, float b) { return a < b ? a : b; }
 
 //! exp(x), x <= 0, to 2e-7 of its value; below -87: 0.
 inline float exp_negative(float x)
@@ -257,10 +258,10 @@ inline void store(const symbol_job& job, int layer, int first, int n, float (*ll
         const float step = limit / 120;
         for (int bit = 0; bit < n_bits; bit++)
             for (int i = 0; i < lanes; i++) {
-                const float steps = llr[bit][i] / step;
-                const float in_range = steps < -120 ? -120 : steps > 120 ? 120 : steps;
-                const int whole = static_cast<int>(in_range + (in_range < 0 ? -0.5f : 0.5f));
-                llr[bit][i] = steps == steps ? step * whole : steps; // NaN stays
+                const float value = llr[bit][i] / step;
+                const float steps = larger(smaller(value, 120.0f), -120.0f);
+                const int whole = static_cast<int>(steps + (steps < 0.0f ? -0.5f : 0.5f));
+                llr[bit][i] = step * whole + 0.0f * value; // NaN stays
             }
     }
     float* to = job.llr[layer] + first * job.llr_stride;

@@ -9,6 +9,14 @@ namespace gr::deeprx {
 
 namespace {
 
+using sample = std::complex<float>;
+
+//! As the operator does it for numbers that are finite.
+sample times(const sample& a, const sample& b)
+{
+    return { a.real() * b.real() - a.imag() * b.imag(), a.real() * b.imag() + a.imag() * b.real() };
+}
+
 /*!
  * \brief Raised cosine of roll-off 0.2, three of its symbols of 10 subcarriers long, at every
  * second subcarrier; one symbol less for each PRB short of three. Of sum 1.
@@ -50,8 +58,10 @@ double line(const std::vector<double>& values, int at)
 
 gnb_estimator::gnb_estimator(const pilot_layout& layout, int n_rx)
     : channel_estimator(layout, n_rx, { 0 }), d_layout(layout), d_n_rx(n_rx),
-      d_n_pilots(layout.n_pilots()), d_taps(raised_cosine(layout.n_subcarriers / 12)),
+      d_n_times(static_cast<int>(layout.dmrs.size())), d_n_pilots(layout.n_pilots()),
+      d_taps(raised_cosine(layout.n_subcarriers / 12)),
       d_n_virtual(layout.n_subcarriers == 12 ? d_n_pilots : static_cast<int>(d_taps.size()) / 2),
+      d_matched(layout.n_layers() * d_n_times * d_n_pilots),
       d_extended(d_n_pilots + 2 * d_n_virtual), d_averages(layout.n_layers() * d_n_pilots),
       d_modulus(d_n_virtual), d_phase(d_n_virtual)
 {
@@ -61,47 +71,52 @@ void gnb_estimator::update(const float* grid, const float* pilots)
 {
     estimate.covariance = {};
     for (int antenna = 0; antenna < d_n_rx; antenna++) {
-        average(grid, pilots, antenna);
+        match(grid, pilots, antenna);
+        average(antenna);
         for (int layer = 0; layer < d_layout.n_layers(); layer++)
             low_pass(layer, antenna);
-        estimate.covariance[antenna][antenna] = noise(grid, pilots, antenna);
+        estimate.covariance[antenna][antenna] = noise(antenna);
     }
 }
 
-//! A layer's pilots' places in a DMRS symbol, every second from there on.
-const std::complex<float>*
-gnb_estimator::symbol(const float* rows, int row, int time, int layer) const
+//! Received pilots over sent ones.
+void gnb_estimator::match(const float* grid, const float* pilots, int antenna)
 {
-    const int symbols = row * d_layout.n_symbols + d_layout.dmrs[time];
-    return reinterpret_cast<const std::complex<float>*>(rows) + symbols * d_layout.n_subcarriers +
-           d_layout.first_pilot(layer);
+    const auto symbol = [&](const float* rows, int row, int time, int layer) {
+        const int symbols = row * d_layout.n_symbols + d_layout.dmrs[time];
+        return reinterpret_cast<const sample*>(rows) + symbols * d_layout.n_subcarriers +
+               d_layout.first_pilot(layer);
+    };
+    const float power = 1.0f / d_layout.cdm_groups;
+    for (int layer = 0; layer < d_layout.n_layers(); layer++)
+        for (int time = 0; time < d_n_times; time++) {
+            const sample* y = symbol(grid, antenna, time, layer);
+            const sample* p = symbol(pilots, layer, time, layer);
+            sample* z = matched(layer, time);
+            for (int i = 0; i < d_n_pilots; i++)
+                z[i] = times(y[2 * i], std::conj(p[2 * i])) * power;
+        }
 }
 
-void gnb_estimator::average(const float* grid, const float* pilots, int antenna)
+void gnb_estimator::average(int antenna)
 {
-    const int n_times = static_cast<int>(d_layout.dmrs.size());
-    const auto matched = [&](int layer, int time, int i) {
-        return symbol(grid, antenna, time, layer)[2 * i] *
-               std::conj(symbol(pilots, layer, time, layer)[2 * i]);
-    };
     float& step = estimate.step[antenna];
     step = 0.0f;
-    if (n_times > 1) {
+    if (d_n_times > 1) {
         std::complex<double> turn = 0.0;
         for (int layer = 0; layer < d_layout.n_layers(); layer++)
             for (int i = 0; i < d_n_pilots; i++)
-                turn +=
-                    std::complex<double>(matched(layer, 1, i) * std::conj(matched(layer, 0, i)));
+                turn += times(matched(layer, 1)[i], std::conj(matched(layer, 0)[i]));
         step = std::arg(turn) / (d_layout.dmrs[1] - d_layout.dmrs[0]);
     }
-    const float scale = 1.0f / (n_times * d_layout.cdm_groups);
     for (int layer = 0; layer < d_layout.n_layers(); layer++) {
-        std::complex<float>* to = &d_averages[layer * d_n_pilots];
+        sample* to = &d_averages[layer * d_n_pilots];
         std::fill_n(to, d_n_pilots, 0.0f);
-        for (int time = 0; time < n_times; time++) {
-            const auto back = scale * std::conj(estimate.turn(antenna, d_layout.dmrs[time]));
+        for (int time = 0; time < d_n_times; time++) {
+            const sample back = std::conj(estimate.turn(antenna, d_layout.dmrs[time]));
+            const sample* z = matched(layer, time);
             for (int i = 0; i < d_n_pilots; i++)
-                to[i] += matched(layer, time, i) * back;
+                to[i] += times(z[i], back / static_cast<float>(d_n_times));
         }
         if (d_layout.paired())
             for (int i = 0; i < d_n_pilots; i += 2)
@@ -148,31 +163,28 @@ void gnb_estimator::low_pass(int layer, int antenna)
 }
 
 //! Mean power of what the estimates do not explain, in the pilots' REs.
-float gnb_estimator::noise(const float* grid, const float* pilots, int antenna) const
+float gnb_estimator::noise(int antenna)
 {
-    const int n_times = static_cast<int>(d_layout.dmrs.size());
     double left = 0.0, signal = 0.0;
-    int places = 0;
-    for (int layer = 0; layer < d_layout.n_layers(); layer++) {
-        const std::complex<float>* h = &d_averages[layer * d_n_pilots];
-        const bool both = d_layout.paired();
-        for (int i = 0; i < d_n_pilots; i++)
-            signal += std::norm(h[i]);
-        if (both && layer == 1)
-            break;
-        for (int time = 0; time < n_times; time++) {
-            const auto turn = estimate.turn(antenna, d_layout.dmrs[time]);
+    for (const sample& h : d_averages)
+        signal += std::norm(h);
+    const bool both = d_layout.paired(); // in the same REs, with signs + + and + -
+    const int n_layers = both ? 1 : d_layout.n_layers();
+    for (int layer = 0; layer < n_layers; layer++) {
+        const sample* h = &d_averages[layer * d_n_pilots];
+        for (int time = 0; time < d_n_times; time++) {
+            const sample turn = estimate.turn(antenna, d_layout.dmrs[time]);
+            const sample* z = matched(layer, time);
             for (int i = 0; i < d_n_pilots; i++) {
-                auto sent = h[i] * symbol(pilots, layer, time, layer)[2 * i];
-                if (both)
-                    sent += h[d_n_pilots + i] * symbol(pilots, 1, time, 1)[2 * i];
-                left += std::norm(symbol(grid, antenna, time, layer)[2 * i] - turn * sent);
+                const sample second = both ? h[d_n_pilots + i] : 0.0f;
+                const sample seen = i % 2 ? h[i] - second : h[i] + second;
+                left += std::norm(z[i] - times(turn, seen));
             }
         }
-        places += n_times * d_n_pilots;
     }
     const double floor = 1e-10 * signal / d_n_pilots; // 100 dB below the signal
-    return std::max({ left / (places - 1), floor, 1e-30 });
+    const int places = n_layers * d_n_times * d_n_pilots;
+    return std::max({ d_layout.cdm_groups * left / (places - 1), floor, 1e-30 });
 }
 
 } // namespace gr::deeprx

@@ -20,18 +20,24 @@ public:
 private:
     using samples = std::vector<std::complex<float>>;
 
-    void average(const float* grid, const float* pilots, int antenna);
+    void match(const float* grid, const float* pilots, int antenna);
+    void average(int antenna);
     void low_pass(int layer, int antenna);
-    float noise(const float* grid, const float* pilots, int antenna) const;
-    const std::complex<float>* symbol(const float* rows, int row, int time, int layer) const;
+    float noise(int antenna);
+    std::complex<float>* matched(int layer, int time)
+    {
+        return &d_matched[(layer * d_n_times + time) * d_n_pilots];
+    }
 
     const pilot_layout d_layout;
     const int d_n_rx;
+    const int d_n_times;
     const int d_n_pilots;
     std::vector<float> d_taps;
     const int d_n_virtual; // pilots beyond each edge
+    samples d_matched;     // [layers][times][pilots]: of the antenna at hand
     samples d_extended;    // [virtual, pilots, virtual]
-    samples d_averages;    // [layers][pilots]: of the antenna at hand
+    samples d_averages;    // [layers][pilots]: likewise
     std::vector<double> d_modulus, d_phase;
 };
 
