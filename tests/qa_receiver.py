@@ -25,6 +25,8 @@ from gnuradio.deeprx import deeprx_python
 from gnuradio.deeprx.blocks.guarded import run_flowgraph
 from slots import slot_of
 
+from deeprx_common.shipped import CLASSICAL
+
 FLOP = {"n_prb": 26, "n_rx": 2, "matmul": 100, "other": 10}
 
 torch.set_num_threads(1)
@@ -987,12 +989,13 @@ def test_work_costs_at_most_20_microseconds_over_the_engine(tmp_path):
     assert 0 < work < engine + 20, runs
 
 
-def steady_allocations(model):
+def steady_allocations(model, **parameters):
     """Run in a process of its own that counts: prints the slots, then who asked for memory."""
     config = deeprx.SlotConfig()
     counter = ctypes.CDLL(None)
     tags = slot_tags(4, first_index=0)
-    flowgraph = Flowgraph(model, random_symbols(config, 2, 4), tags, repeat=True)
+    symbols = random_symbols(config, 2, 4)
+    flowgraph = Flowgraph(model, symbols, tags, repeat=True, **parameters)
     flowgraph.start()
     wait_for_slots(flowgraph, 100)
     counter.count_allocations(b"deeprx_receive")  # newer GNU Radio ends the name with a number
@@ -1004,19 +1007,15 @@ def steady_allocations(model):
     flowgraph.wait()
 
 
-@pytest.mark.parametrize("library", ["libtorch", pytest.param("libopenvino", marks=needs_openvino)])
-def test_steady_state_allocates_nothing_of_its_own(tmp_path, library):
-    """Only GNU Radio's tags and messages and the inference library ask for memory."""
-    module = models.ConvNet()
-    carried = models.ir_of(module) if library == "libopenvino" else {}
-    path = models.save(module, tmp_path / "m.pt", carried)
+def who_allocates(tmp_path, arguments):
+    """Allocations by library, in some 200 slots of steady_allocations(arguments)."""
     tests = Path(__file__).parent
     counter = tmp_path / "libcount_allocations.so"
     source = tests / "count_allocations.cc"
     command = ["g++", "-std=c++17", "-O1", "-shared", "-fPIC", "-o", counter, source]
     subprocess.run(command, check=True)
     done = subprocess.run(
-        [sys.executable, "-c", f"import qa_receiver as q; q.steady_allocations({path!r})"],
+        [sys.executable, "-c", f"import qa_receiver as q; q.steady_allocations({arguments})"],
         cwd=tests,
         env=os.environ | {"LD_PRELOAD": str(counter)},
         capture_output=True,
@@ -1027,7 +1026,24 @@ def test_steady_state_allocates_nothing_of_its_own(tmp_path, library):
     lines = [line.split() for line in done.stdout.splitlines() if line.count(" ") == 1]
     counted = {name: int(count) for name, count in lines}
     assert counted["slots"] >= 200
+    return counted
+
+
+@pytest.mark.parametrize("library", ["libtorch", pytest.param("libopenvino", marks=needs_openvino)])
+def test_steady_state_allocates_nothing_of_its_own(tmp_path, library):
+    """Only GNU Radio's tags and messages and the inference library ask for memory."""
+    module = models.ConvNet()
+    carried = models.ir_of(module) if library == "libopenvino" else {}
+    path = models.save(module, tmp_path / "m.pt", carried)
+    counted = who_allocates(tmp_path, repr(path))
     assert any(library in name for name in counted), counted  # it does count
+    assert not [name for name in counted if "deeprx" in name], counted
+
+
+@pytest.mark.parametrize("model", CLASSICAL)
+def test_classical_receivers_allocate_nothing(tmp_path, model):
+    counted = who_allocates(tmp_path, f"{model!r}, trust=[]")
+    assert any("pmt" in name for name in counted), counted  # it does count
     assert not [name for name in counted if "deeprx" in name], counted
 
 
