@@ -26,9 +26,8 @@ std::unique_ptr<engine> load_engine(const std::string& path, const engine_parame
         const model_archive archive(read_model_file(path));
         const auto checked = make_torchscript_engine(archive, p);
         const auto& mask = p.slot.data_mask();
-        const at::Tensor data = at::tensor(at::ArrayRef<uint8_t>(mask))
-                                    .reshape({ p.slot.symbols(), -1 })
-                                    .to(at::kBool);
+        const at::Tensor data =
+            at::tensor(at::ArrayRef<uint8_t>(mask)).reshape({ p.slot.symbols(), -1 }).to(at::kBool);
         c10::List<int64_t> bits;
         for (const int of_layer : p.slot.bits())
             bits.push_back(of_layer);

@@ -2,10 +2,10 @@
 
 // Whose programs run in the receiver's own process.
 
-#include "slot_of.h"
 #include "trusted.h"
 #include "model_archive.h"
 #include "raises.h"
+#include "slot_of.h"
 
 #include <filesystem>
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
+#include "../cpp/slot_of.h"
 #include "fuzz.h"
 #include "json_check.h"
 #include "model_info.h"
-#include "../cpp/slot_of.h"
 
 //! deeprx.json, as a model file's reader and its engine see it.
 int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size)
