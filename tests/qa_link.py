@@ -656,7 +656,7 @@ class TestBlocks:
                     meta = {"slot_index": k, "crc_ok": True}
                     pdu = pmt.cons(pmt.to_pmt(meta), pmt.init_u8vector(200, list(block)))
                     receiver.to_basic_block()._post(pmt.intern("blocks"), pdu)
-            wait_for(lambda: len(acks.messages) == 8)
+            wait_for(lambda: len(acks.messages) == 8 and len(pdus.messages) == 4)
         assert pdus.messages == [b"a" * 300, b"b"] * 2
         assert all(ack["ack"] and ack["received"] for ack in acks.messages)
         statistics = receiver.statistics()
