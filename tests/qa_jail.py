@@ -27,7 +27,7 @@ from deeprx_common.options import Parser
 from deeprx_common.trusted import hash_of
 
 TESTS = Path(__file__).parent
-SIZE = {"n_prb": 6, "max_batch": 2}
+SIZE = {"slot": slot_of(n_prb=6), "max_batch": 2}
 
 
 def jails(parent: int | None = None) -> list[int]:

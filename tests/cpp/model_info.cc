@@ -62,6 +62,7 @@ const wrong wrongs[]{
     { with("contract", "1"), "\"contract\"" },
     { with("name", "null"), "\"name\"" },
     { with("precision", "32"), "\"precision\"" },
+    { with("precision", "\"float64\""), "\"precision\"" },
     { with("requires", "\"cuda\""), "\"requires\"" },
     { with("quantized_engine", "1"), "\"quantized_engine\"" },
     { with("prb_multiple_of", "0"), "\"prb_multiple_of\" must be 1 or more" },

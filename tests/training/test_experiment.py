@@ -332,7 +332,10 @@ def test_grids_stop_resume_and_report_what_failed(tmp_path, capsys):
     """
     from deeprx_training.experiments.cluster import cluster
 
-    path, out = write(tmp_path), tmp_path / "out"
+    first = "[[grid]]\nsteps = [300]\n"
+    assert first in GRIDS
+    grids = GRIDS.replace(first, "") + first  # last, when others are finished
+    path, out = write(tmp_path, grids + EXAMINATION), tmp_path / "out"
     groups = {g.name: g for g in load(path, out).groups}
     long = out / next(n for n in groups if n.startswith("steps=300"))
     student = out / next(n for n, g in groups.items() if g.teacher_label == "good")
@@ -372,7 +375,7 @@ def test_grids_stop_resume_and_report_what_failed(tmp_path, capsys):
     assert steps == [100, 200, 300]
     assert "teacher=good" in (student / "recipe.toml").read_text()
 
-    healthy = GRIDS.replace('[teachers.bad]\nrecipe = "r.toml"\nlr = 1e30\n', "")
+    healthy = grids.replace('[teachers.bad]\nrecipe = "r.toml"\nlr = 1e30\n', "")
     write(tmp_path, healthy.replace(', "bad"]', "]") + EXAMINATION)
     assert main(["experiment", str(path), *options]) == 0  # all is finished
     assert "3 of 3 groups" in capsys.readouterr().out

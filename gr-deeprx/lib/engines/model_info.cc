@@ -123,6 +123,8 @@ model_info parse_model_info(const std::string& text)
     model_info info;
     info.name = value<std::string>(member(metadata, "name"), "name");
     info.precision = value<std::string>(metadata.value("precision", json("float32")), "precision");
+    if (info.precision != "float32" && info.precision != "bfloat16" && info.precision != "int8")
+        refuse("precision");
     info.requirements = list<std::string>(member(metadata, "requires"), "requires");
     const json& quantized = member(metadata, "quantized_engine");
     if (!quantized.is_null())

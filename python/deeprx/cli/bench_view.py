@@ -129,7 +129,8 @@ def plot(rows: Sequence[Row], path: Path) -> None:
             )
             colours = [f"C{list(CONTENDERS).index(name)}" for name in names]
             axis.barh(names, milli, xerr=[milli - low, high - milli], color=colours, capsize=3)
-            axis.axvline(1e3 * group[0].real_time * group[0].cpu_s, color="k", linestyle=":")
+            if (factor := group[0].real_time) is not None:  # of what a slot lasts
+                axis.axvline(1e3 * factor * group[0].cpu_s, color="k", linestyle=":")
             axis.invert_yaxis()
             axis.set_title(f"{receiver}, {group[0].precision}", loc="left")
         axes[-1].set_xlabel("CPU time a slot, ms (dotted: the slot's own 1 ms)")

@@ -72,9 +72,8 @@ class Flowgraph(gr.top_block):
                 slot=self.config,
                 trust=model.trust,
             )
-            options = {"every_slots": 0, "meter": "none"} | probe
-            options["reference_input"] = self.sender is not None
-            counter = slot_probe(**options, slot=self.config)
+            usual = {"every_slots": 0, "meter": "none", "reference_input": self.sender is not None}
+            counter = slot_probe(**usual | probe, slot=self.config)
             for antenna in range(self.n_rx):
                 self.connect((self.front_end, antenna), (block, antenna))
             if self.config.users[0].code_rate is None:

@@ -12,7 +12,8 @@ Trains every group of an experiment file and compares the receivers. A group is 
 members learn from the same slots; groups run side by side on Ray, on this machine unless --address
 names a cluster. Run again, the file changed or not, it repeats no finished group and resumes
 half-trained ones. A failed group stops no other; the next run tries it again. Ctrl-C lets running
-groups save their state. Writes results.csv and results.parquet, which `./dev train plot` draws: one
+groups save their state. With --minutes it is a queue: its groups run one after another in one
+process, without Ray; the same command takes the next step. Writes results.csv and results.parquet, which `./dev train plot` draws: one
 row for each group, receiver, set of channels, domain and SINR.
 """
 FILE = """\
@@ -62,8 +63,7 @@ def configure(parser) -> None:
     add(
         "--minutes",
         type=value(number(0, above=True)),
-        help="the next step of a queue: the groups one after another in this process, without Ray, "
-        "for so many minutes; the same command takes the step after that",
+        help="stop after so many minutes, to be continued",
     )
     add(
         "--cpus",
