@@ -12,9 +12,9 @@ Trains every group of an experiment file and compares the receivers. A group is 
 members learn from the same slots; groups run side by side on Ray, on this machine unless --address
 names a cluster. Run again, the file changed or not, it repeats no finished group and resumes
 half-trained ones. A failed group stops no other; the next run tries it again. Ctrl-C lets running
-groups save their state. With --minutes it is a queue: its groups run one after another in one
-process, without Ray; the same command takes the next step. Writes results.csv and results.parquet, which `./dev train plot` draws: one
-row for each group, receiver, set of channels, domain and SINR.
+groups save their state. With --minutes it is a queue: groups run one after another in one process,
+without Ray, and the same command takes the next step. Writes results.csv and results.parquet, which
+`./dev train plot` draws: one row for each group, receiver, set of channels, domain and SINR.
 """
 FILE = """\
 an experiment file:
