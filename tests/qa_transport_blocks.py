@@ -20,24 +20,18 @@ from gnuradio.deeprx.deeprx_python import (
     transport_block_size,
 )
 
+from deeprx_common.slot import dmrs_symbols
+
 VECTORS = np.load(Path(__file__).parent / "golden/pusch_vectors.npz")
 SLOTS = {slot["name"]: (i, slot) for i, slot in enumerate(json.loads(str(VECTORS["index"])))}
 CODED = [name for name, (_, slot) in SLOTS.items() if not slot["harq_ack_bits"]]
-DMRS = {
-    (14, 0): [2],
-    (14, 1): [2, 11],
-    (14, 2): [2, 7, 11],
-    (14, 3): [2, 5, 8, 11],
-    (13, 2): [2, 7, 11],
-    (10, 2): [2, 6, 9],
-}
 
 
 def data_symbols(name: str) -> np.ndarray:
     i, slot = SLOTS[name]
     grid = VECTORS[f"grid{i}"]
     symbols = []
-    dmrs = DMRS[slot["n_symbols"], slot["dmrs_additional_position"]]
+    dmrs = dmrs_symbols(slot["n_symbols"], slot["dmrs_additional_position"])
     for symbol in range(slot["n_symbols"]):
         if symbol not in dmrs:
             symbols.append(grid[symbol])

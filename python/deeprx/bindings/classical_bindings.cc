@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include "bindings.h"
+#include "kernels.h"
 
 #include <pybind11/complex.h>
 #include <pybind11/numpy.h>
@@ -23,20 +24,6 @@ namespace {
 using complex_array = py::array_t<std::complex<float>, py::array::c_style | py::array::forcecast>;
 using float_array = py::array_t<float, py::array::c_style | py::array::forcecast>;
 using shape = std::vector<py::ssize_t>;
-
-const equaliser_kernel& kernel_of(const std::optional<std::string>& instructions)
-{
-    if (!instructions)
-        return classical_receiver::best();
-    std::string names;
-    for (const equaliser_kernel* kernel : equaliser_kernels()) {
-        if (*instructions == kernel->instructions)
-            return *kernel;
-        names += (names.empty() ? "" : ", ") + std::string(kernel->instructions);
-    }
-    throw std::invalid_argument("instructions must be one of " + names + ", got '" + *instructions +
-                                "'");
-}
 
 std::string text(const shape& s)
 {
@@ -61,8 +48,8 @@ public:
              int n_rx,
              const std::string& kind,
              const std::optional<std::string>& instructions)
-        : d_kernel(kernel_of(instructions)), d_slot(slot),
-          d_layout(layout_of(slot_geometry(to_slot_config(slot)))), d_n_rx(n_rx),
+        : d_kernel(kernel_of(equaliser_kernels(), classical_receiver::best(), instructions)),
+          d_slot(slot), d_layout(layout_of(slot_geometry(to_slot_config(slot)))), d_n_rx(n_rx),
           d_receiver(d_layout, n_rx, classical_kind(kind), d_kernel),
           d_grid{ n_rx, d_layout.n_symbols, d_layout.n_subcarriers, 2 }, d_pilots{
               d_layout.n_layers(), d_layout.n_symbols, d_layout.n_subcarriers, 2

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include "bindings.h"
+#include "kernels.h"
 
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
@@ -24,20 +25,6 @@ namespace {
 using bit_array = py::array_t<uint8_t>;
 using llr_array = py::array_t<float, py::array::c_style | py::array::forcecast>;
 
-const ldpc_kernel& kernel_of(const std::optional<std::string>& instructions)
-{
-    if (!instructions)
-        return ldpc_decoder::best();
-    std::string names;
-    for (const ldpc_kernel* kernel : ldpc_kernels()) {
-        if (*instructions == kernel->instructions)
-            return *kernel;
-        names += (names.empty() ? "" : ", ") + std::string(kernel->instructions);
-    }
-    throw std::invalid_argument("instructions must be one of " + names + ", got '" + *instructions +
-                                "'");
-}
-
 bit_array encode(const transport_block& self, const std::string& block, int rv)
 {
     if (block.size() * 8 != static_cast<size_t>(self.size()))
@@ -53,7 +40,8 @@ class tb_decoder
 {
 public:
     tb_decoder(int buffers, const std::optional<std::string>& instructions)
-        : d_kernel(kernel_of(instructions)), d_decoder(d_kernel), d_buffers(buffers)
+        : d_kernel(kernel_of(ldpc_kernels(), ldpc_decoder::best(), instructions)),
+          d_decoder(d_kernel), d_buffers(buffers)
     {
     }
 
