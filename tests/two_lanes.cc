@@ -33,12 +33,20 @@ std::unique_ptr<engine> load_engine(const std::string& path, const engine_parame
             bits.push_back(of_layer);
         auto module = torch::jit::load(std::make_shared<torch_archive>(archive));
         module.eval();
+        device_engine::estimator estimate;
+        if (module.find_method("estimate"))
+            estimate = [module, data](const at::Tensor& grid, const at::Tensor& pilots) {
+                const auto given = module.get_method("estimate")({ grid, pilots, data });
+                const auto& both = given.toTupleRef().elements();
+                return std::pair(both[0].toTensor(), both[1].toTensor());
+            };
         return std::make_unique<device_engine>(
             checked->info(),
             checked->description(),
             [module, data, bits](const at::Tensor& grid, const at::Tensor& pilots) mutable {
                 return module.forward({ grid, pilots, data, bits }).toTensor();
             },
+            std::move(estimate),
             c10::kCPU,
             [] { return std::make_unique<thread_queue>(the_device); },
             p);

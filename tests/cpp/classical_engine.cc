@@ -61,6 +61,29 @@ BOOST_DATA_TEST_CASE(llrs_are_the_receivers,
     }
 }
 
+BOOST_DATA_TEST_CASE(estimates_are_the_receivers,
+                     boost::unit_test::data::make(classical_names()),
+                     name)
+{
+    const engine_parameters p = two_users();
+    const auto engine = load_engine(name, p);
+    engine->infer(3);
+    const auto given = engine->estimate(3);
+    BOOST_REQUIRE(given.has_value());
+
+    classical_receiver receiver(layout_of(p.slot), p.n_rx, classical_kind(name));
+    std::vector<float> channel(2 * 2 * p.slot.n_re() * 2), noise(2);
+    for (int slot = 0; slot < 3; slot++) {
+        receiver.estimate(engine->grid(slot), engine->pilots(slot));
+        receiver.copy_channel(channel.data());
+        receiver.copy_noise(noise.data());
+        BOOST_TEST(
+            std::equal(channel.begin(), channel.end(), given->channel + slot * channel.size()));
+        BOOST_TEST(std::equal(noise.begin(), noise.end(), given->noise + 2 * slot));
+        BOOST_TEST(noise[0] > 0.0f);
+    }
+}
+
 BOOST_AUTO_TEST_CASE(what_it_cannot_do_is_refused)
 {
     engine_parameters p = two_users();

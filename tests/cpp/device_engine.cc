@@ -28,11 +28,12 @@ at::Tensor echo(const at::Tensor& y, const at::Tensor& p)
 }
 
 struct fixture {
-    explicit fixture(device_engine::module module = echo)
+    explicit fixture(device_engine::module module = echo, device_engine::estimator estimate = {})
         : slot(slot_of(6, "16QAM")),
           engine({},
                  "test",
                  std::move(module),
+                 std::move(estimate),
                  c10::kCPU,
                  [this] { return std::make_unique<thread_queue>(device); },
                  { slot, 1, "cuda", 1, max_batch, "torchscript" })
@@ -92,6 +93,45 @@ BOOST_FIXTURE_TEST_CASE(batches_overlap, fixture)
             engine.submit(size(i));
         }
     }
+}
+
+//! Estimates are those of the batch that was collected, whatever is under way behind it.
+BOOST_AUTO_TEST_CASE(estimates_are_those_of_the_batch_that_ended)
+{
+    fixture f(echo, [](const at::Tensor& y, const at::Tensor& p) {
+        return std::pair(y.unsqueeze(1), p.mean({ 1, 2, 3, 4 }).unsqueeze(1));
+    });
+    f.engine.prepare(2); // recorded, they are the same
+    for (int i = 0; i < 12; i++) {
+        if (i >= 2) {
+            f.check(f.engine.collect(), 2, float(i - 2));
+            const auto given = f.engine.estimate(2);
+            BOOST_REQUIRE(given.has_value());
+            BOOST_REQUIRE_EQUAL(given->channel[0], float(i - 2));
+            BOOST_REQUIRE_EQUAL(given->channel[2 * f.floats() - 1], float(i - 2) + 0.1f);
+            BOOST_REQUIRE_CLOSE(given->noise[1], float(2 - i), 1e-3);
+        }
+        f.write(2, float(i));
+        f.engine.submit(2);
+    }
+    f.engine.collect();
+    f.engine.collect();
+}
+
+BOOST_FIXTURE_TEST_CASE(a_model_without_estimates_gives_none, fixture)
+{
+    engine.infer(1);
+    BOOST_CHECK(!engine.estimate(1).has_value());
+    BOOST_CHECK_EQUAL(device.issued.load(), 1);
+}
+
+BOOST_AUTO_TEST_CASE(estimates_that_cannot_be_are_refused_when_it_is_made)
+{
+    const auto fails = [](const at::Tensor&,
+                          const at::Tensor&) -> std::pair<at::Tensor, at::Tensor> {
+        throw std::runtime_error("no shape");
+    };
+    BOOST_CHECK_THROW(fixture(echo, fails), std::runtime_error);
 }
 
 //! The host goes on while the device works.

@@ -45,6 +45,7 @@ BOOST_AUTO_TEST_CASE(without_a_queue_a_batch_is_complete_when_submitted)
     engine.submit(3);
     BOOST_TEST(engine.batches.back() == 3);
     BOOST_TEST(engine.collect() == engine.grid(0));
+    BOOST_TEST(!engine.estimate(3).has_value());
 }
 
 BOOST_AUTO_TEST_CASE(a_fork_of_the_process_is_refused)

@@ -23,7 +23,7 @@ class classical_engine : public engine
 public:
     classical_engine(const std::string& name, const engine_parameters& p)
         : d_info(info_of(name)), d_receiver(layout_of(p.slot), p.n_rx, classical_kind(name)),
-          d_grid_floats(2 * p.n_rx * p.slot.n_re()),
+          d_n_rx(p.n_rx), d_grid_floats(2 * p.n_rx * p.slot.n_re()),
           d_pilot_floats(2 * p.slot.n_layers() * p.slot.n_re()),
           d_llr_floats(p.slot.n_layers() * p.slot.n_re() * d_receiver.llr_stride()),
           d_grids(p.grids, p.max_batch * d_grid_floats),
@@ -49,6 +49,19 @@ public:
         return d_llrs.data;
     }
 
+    std::optional<estimates> estimate(int batch) override
+    {
+        const size_t channel_floats = d_pilot_floats * d_n_rx;
+        d_channels.resize(batch * channel_floats);
+        d_noise.resize(batch * d_n_rx);
+        for (int slot = 0; slot < batch; slot++) {
+            d_receiver.estimate(grid(slot), pilots(slot));
+            d_receiver.copy_channel(&d_channels[slot * channel_floats]);
+            d_receiver.copy_noise(&d_noise[slot * d_n_rx]);
+        }
+        return estimates{ d_channels.data(), d_noise.data() };
+    }
+
 private:
     //! Memory that was given, or its own.
     struct floats {
@@ -59,8 +72,10 @@ private:
 
     const model_info d_info;
     classical_receiver d_receiver;
+    const int d_n_rx;
     const size_t d_grid_floats, d_pilot_floats, d_llr_floats; // of a slot
     floats d_grids, d_pilots, d_llrs;
+    std::vector<float> d_channels, d_noise; // where somebody asks for them
 };
 
 } // namespace

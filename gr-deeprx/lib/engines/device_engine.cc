@@ -18,10 +18,12 @@ constexpr int runs_until_compiled = 4; // the executor profiles, compiles, and c
 device_engine::device_engine(model_info info,
                              std::string description,
                              module forward,
+                             estimator estimate,
                              c10::Device device,
                              const queue_factory& make_queue,
                              const engine_parameters& p)
-    : d_info(std::move(info)), d_description(std::move(description)), d_forward(std::move(forward))
+    : d_info(std::move(info)), d_description(std::move(description)), d_forward(std::move(forward)),
+      d_estimate(std::move(estimate))
 {
     const auto host = at::TensorOptions().dtype(at::kFloat).pinned_memory(!device.is_cpu());
     const auto there = at::TensorOptions().dtype(at::kFloat).device(device);
@@ -47,6 +49,7 @@ device_engine::device_engine(model_info info,
     first.queue->wait();
     for (lane& lane : d_lanes)
         lane.llr = at::empty({ p.max_batch, p.slot.n_layers(), n_sym, n_sc, stride }, host);
+    device_engine::estimate(1); // of the wrong shape it is refused here
 }
 
 device_engine::~device_engine()
@@ -108,7 +111,8 @@ void device_engine::submit(int batch)
 
 const float* device_engine::collect()
 {
-    lane& oldest = d_lanes[d_under_way == 1 ? 1 - d_next : d_next];
+    d_collected = d_under_way == 1 ? 1 - d_next : d_next;
+    lane& oldest = d_lanes[d_collected];
     d_under_way--;
     oldest.queue->wait();
     return oldest.llr.data_ptr<float>();
@@ -118,6 +122,22 @@ const float* device_engine::infer(int batch)
 {
     submit(batch);
     return collect();
+}
+
+std::optional<estimates> device_engine::estimate(int batch)
+{
+    if (!d_estimate)
+        return std::nullopt;
+    lane& lane = d_lanes[d_collected];
+    lane.queue->run([&] {
+        const c10::InferenceMode guard;
+        const auto [channel, noise] =
+            d_estimate(lane.grid_there.narrow(0, 0, batch), lane.pilots_there.narrow(0, 0, batch));
+        d_channel = channel.to(at::kCPU).contiguous();
+        d_noise = noise.to(at::kCPU).contiguous();
+    });
+    lane.queue->wait();
+    return estimates{ d_channel.data_ptr<float>(), d_noise.data_ptr<float>() };
 }
 
 } // namespace gr::deeprx

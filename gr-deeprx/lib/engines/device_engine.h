@@ -12,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 
 namespace gr::deeprx {
 
@@ -27,6 +28,9 @@ class device_engine : public engine
 public:
     //! LLRs [batch, n_layers, n_sym, n_sc, >= bits] of grids and pilots, all on the device.
     using module = std::function<at::Tensor(const at::Tensor& grid, const at::Tensor& pilots)>;
+    //! Channel and noise of the same, as the contract has them; none: the model has no such method.
+    using estimator =
+        std::function<std::pair<at::Tensor, at::Tensor>(const at::Tensor&, const at::Tensor&)>;
     using queue_factory = std::function<std::unique_ptr<device_queue>()>;
 
     /*!
@@ -37,6 +41,7 @@ public:
     device_engine(model_info info,
                   std::string description,
                   module forward,
+                  estimator estimate,
                   c10::Device device,
                   const queue_factory& make_queue,
                   const engine_parameters& parameters);
@@ -52,6 +57,7 @@ public:
     void submit(int batch) override;
     const float* collect() override;
     const float* infer(int batch) override;
+    std::optional<estimates> estimate(int batch) override;
     void prepare(int batch) override;
 
 private:
@@ -70,10 +76,13 @@ private:
     const model_info d_info;
     const std::string d_description;
     const module d_forward;
+    const estimator d_estimate;
     std::string d_not_recorded; // why, where the model cannot be
     std::array<lane, 2> d_lanes;
-    int d_next = 0;      // lane of the next batch
-    int d_under_way = 0; // batches
+    int d_next = 0;                // lane of the next batch
+    int d_under_way = 0;           // batches
+    int d_collected = 0;           // lane of the last batch that ended
+    at::Tensor d_channel, d_noise; // of it, on the host
 };
 
 } // namespace gr::deeprx

@@ -9,11 +9,19 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 namespace gr::deeprx {
+
+//! What a receiver takes the channel and the noise of each slot of a batch for, at the grid's
+//! scale.
+struct estimates {
+    const float* channel; // float32 [batch][n_layers][n_rx][n_symbols][n_subcarriers][2]
+    const float* noise;   // variance of noise and interference in a RE, float32 [batch][n_rx]
+};
 
 /*!
  * \brief A loaded receiver: received grids and pilots in, LLRs out.
@@ -30,7 +38,8 @@ namespace gr::deeprx {
  *    may be written and submitted. A submit() that threw started nothing.
  * 5. collect() ends the oldest batch, one call for each submit(), also where one of them threw. Its
  *    LLRs stay until the next submit(), collect() or infer().
- * infer() is a submit() with its collect(), while nothing is under way.
+ * infer() is a submit() with its collect(), while nothing is under way. Between collect() or
+ * infer() and what comes next, estimate() may be called.
  *
  * Calls may come from one thread and later from another, but not from two at once: a receiver block
  * loads on one thread, and warms up where its scheduler works, as LibTorch's threads belong to the
@@ -73,6 +82,14 @@ public:
 
     //! Waits for the oldest batch under way. \return and \throws as infer()
     virtual const float* collect() { return d_llr; }
+
+    /*!
+     * \brief Estimates channel and noise of the batch that collect() has just ended.
+     * \param batch slots of it
+     * \return them, until the next call; none: the model has no such method
+     * \throws as infer()
+     */
+    virtual std::optional<estimates> estimate(int /*batch*/) { return std::nullopt; }
 
     //! From now on inferences stay on the cores that the thread which calls them is bound to.
     virtual void stay_bound() {}

@@ -75,7 +75,8 @@ public:
             while (d_control.requests.load(std::memory_order_acquire) == last)
                 syscall(SYS_futex, &d_control.requests, FUTEX_WAIT, last, nullptr);
             try {
-                answer(jail_status::done, act(d_control.operation, d_control.batch));
+                const auto text = act(d_control.operation, d_control.batch);
+                answer(text ? jail_status::done : jail_status::none, text.value_or(""));
             } catch (const std::exception& e) {
                 answer(jail_status::failed, one_line(e));
             }
@@ -105,7 +106,8 @@ private:
         return all;
     }
 
-    std::string act(jail_operation operation, int batch)
+    //! What comes with the answer; none: the file has no such method.
+    std::optional<std::string> act(jail_operation operation, int batch)
     {
         if (operation == jail_operation::check) {
             vet_model(file(), d_parameters.slot, d_parameters.n_rx, false);
@@ -114,6 +116,9 @@ private:
             return d_engine->description();
         } else if (operation == jail_operation::prepare) {
             d_engine->prepare(batch);
+        } else if (operation == jail_operation::estimate) {
+            if (!estimate(batch))
+                return std::nullopt;
         } else {
             infer(batch);
         }
@@ -141,6 +146,21 @@ private:
         }
         for (size_t i = 0; i < elements; i++, llr += stride, to += bits)
             std::copy_n(llr, bits, to);
+    }
+
+    //! \return whether the file does
+    bool estimate(int batch)
+    {
+        const auto given = d_engine->estimate(batch);
+        if (!given)
+            return false;
+        const size_t n_rx = d_parameters.n_rx, layers = d_parameters.slot.n_layers();
+        std::copy_n(given->channel,
+                    batch * layers * n_rx * d_parameters.slot.n_re() * 2,
+                    reinterpret_cast<float*>(d_memory + d_layout.channels));
+        std::copy_n(
+            given->noise, batch * n_rx, reinterpret_cast<float*>(d_memory + d_layout.noise));
+        return true;
     }
 
     void answer(jail_status status, const std::string& text)

@@ -23,11 +23,13 @@ enum class jail_operation : uint32_t {
     load,    // text: what computes
     prepare, // for batches of this size
     infer,
+    estimate, // of the last batch
 };
 
 enum class jail_status : uint32_t {
     done = 1,
     failed, // text: why
+    none,   // the file has no such method
 };
 
 //! The same executable on both sides: the layout is the compiler's.
@@ -55,7 +57,7 @@ static_assert(std::atomic<uint32_t>::is_always_lock_free);
 
 //! Where things are, in bytes.
 struct jail_layout {
-    size_t grids, pilots, llrs, file, size;
+    size_t grids, pilots, llrs, channels, noise, file, size;
 
     explicit jail_layout(const jail_parameters& p)
     {
@@ -66,7 +68,9 @@ struct jail_layout {
         grids = page(sizeof(jail_control));
         pilots = grids + page(antennas * 2 * sizeof(float));
         llrs = pilots + page(layers * 2 * sizeof(float));
-        file = llrs + page(layers * most_bits * sizeof(float));
+        channels = llrs + page(layers * most_bits * sizeof(float));
+        noise = channels + page(layers * p.n_rx * 2 * sizeof(float));
+        file = noise + page(size_t(p.max_batch) * p.n_rx * sizeof(float));
         size = file + page(p.file_bytes);
     }
 

@@ -237,7 +237,7 @@ void jail_process::start(int memory)
         bind(cores); // the caller's, not those of the thread that started it
 }
 
-void jail_process::call(jail_operation operation, int batch, double seconds)
+bool jail_process::call(jail_operation operation, int batch, double seconds)
 {
     if (d_pid == 0)
         throw jail_lost(d_lost);
@@ -245,10 +245,10 @@ void jail_process::call(jail_operation operation, int batch, double seconds)
     control().batch = batch;
     control().requests.store(++d_count, std::memory_order_release);
     syscall(SYS_futex, &control().requests, FUTEX_WAKE, 1);
-    wait(seconds);
+    return wait(seconds) == jail_status::done;
 }
 
-void jail_process::wait(double seconds)
+jail_status jail_process::wait(double seconds)
 {
     using clock = std::chrono::steady_clock;
     const auto deadline = clock::now() + std::chrono::duration<double>(seconds);
@@ -266,8 +266,9 @@ void jail_process::wait(double seconds)
     const auto status = control().status;
     if (status == jail_status::failed)
         throw std::runtime_error(text().empty() ? "its jail failed, and does not say why" : text());
-    if (status != jail_status::done)
+    if (status != jail_status::done && status != jail_status::none)
         end("its jail gave an answer that is none, and was ended");
+    return status;
 }
 
 void jail_process::expect_alive()

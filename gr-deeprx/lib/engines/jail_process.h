@@ -36,15 +36,18 @@ public:
     float* grids() const { return at<float>(d_layout.grids); }
     float* pilots() const { return at<float>(d_layout.pilots); }
 
-    //! May change under the reader's hands.
+    //! These may change under the reader's hands.
     const float* llrs() const { return at<float>(d_layout.llrs); }
+    const float* channels() const { return at<float>(d_layout.channels); }
+    const float* noise() const { return at<float>(d_layout.noise); }
 
     /*!
      * \brief Asks for something and waits, \p seconds at most.
+     * \return false: the file has no method that does it
      * \throws std::runtime_error one line, in the jail's words
      * \throws jail_lost it is gone, now or before
      */
-    void call(jail_operation operation, int batch, double seconds);
+    bool call(jail_operation operation, int batch, double seconds);
 
     //! What came with the last answer: printable, at most a line.
     std::string text() const;
@@ -66,7 +69,7 @@ private:
     void start(int memory);
     void release();
     void kill_it();
-    void wait(double seconds);
+    jail_status wait(double seconds);
     void expect_alive();
     void expect_wanted();
     [[noreturn]] void end(const std::string& why);

@@ -51,14 +51,21 @@ public:
     const float* infer(int batch) override
     {
         follow();
-        const auto patience = d_patience.find(batch);
-        d_jail.call(jail_operation::infer,
-                    batch,
-                    patience == d_patience.end() ? d_parameters.jail.most_batch_s
-                                                 : patience->second);
+        d_jail.call(jail_operation::infer, batch, patience(batch));
         // Once: from here on nobody changes them.
         std::copy_n(d_jail.llrs(), batch * d_pilot_floats / 2 * llr_stride(), d_llr.begin());
         return d_llr.data();
+    }
+
+    std::optional<estimates> estimate(int batch) override
+    {
+        follow();
+        if (!d_jail.call(jail_operation::estimate, batch, patience(batch)))
+            return std::nullopt;
+        const size_t n_rx = d_parameters.n_rx, channel_floats = batch * n_rx * d_pilot_floats;
+        d_channels.assign(d_jail.channels(), d_jail.channels() + channel_floats);
+        d_noise.assign(d_jail.noise(), d_jail.noise() + batch * n_rx);
+        return estimates{ d_channels.data(), d_noise.data() };
     }
 
     void stay_bound() override { d_bound = true; }
@@ -71,6 +78,13 @@ public:
     }
 
 private:
+    //! Seconds that a batch may take.
+    double patience(int batch) const
+    {
+        const auto entry = d_patience.find(batch);
+        return entry == d_patience.end() ? d_parameters.jail.most_batch_s : entry->second;
+    }
+
     //! To the cores of the thread that calls, when another one does.
     void follow()
     {
@@ -89,8 +103,9 @@ private:
     const size_t d_pilot_floats; // of a slot
     jail_process d_jail;
     std::string d_description;
-    std::vector<float> d_llr;         // [max_batch, n_layers, n_sym, n_sc, bits]
-    std::map<int, double> d_patience; // seconds, by batch
+    std::vector<float> d_llr;               // [max_batch, n_layers, n_sym, n_sc, bits]
+    std::vector<float> d_channels, d_noise; // where somebody asks for them
+    std::map<int, double> d_patience;       // seconds, by batch
     bool d_bound = false;
     std::thread::id d_caller;
 };

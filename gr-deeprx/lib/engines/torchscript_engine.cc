@@ -61,18 +61,17 @@ public:
             throw std::runtime_error("the model has no method forward");
         d_module.to(device);
         d_module.eval();
-        d_module = torch::jit::freeze(d_module);
+        std::vector<std::string> kept; // beside forward
+        if (d_module.find_method("estimate"))
+            kept.push_back("estimate");
+        d_module = torch::jit::freeze(d_module, kept);
     }
 
     //! LLRs float32 [batch, layers, n_sym, n_sc, >= bits] of grids and pilots [batch, ...].
     at::Tensor operator()(const at::Tensor& grid, const at::Tensor& pilots)
     {
-        d_stack.clear();
-        d_stack.insert(d_stack.end(), { d_module._ivalue(), grid, pilots, d_data, d_bits });
-        torch::jit::Function& forward = d_module.get_method("forward").function();
-        forward.getSchema().checkAndNormalizeInputs(d_stack, {});
-        forward.run(d_stack);
-        const auto llr = std::move(d_stack.back()).toTensor();
+        const auto llr =
+            run("forward", { d_module._ivalue(), grid, pilots, d_data, d_bits }).toTensor();
         const auto grids = pilots.sizes().slice(0, 4); // [batch, layers, n_sym, n_sc]
         if (llr.dim() != 5 || llr.sizes().slice(0, 4) != grids || llr.size(4) < d_llr_bits ||
             llr.scalar_type() != at::kFloat)
@@ -83,7 +82,52 @@ public:
         return llr;
     }
 
+    bool estimates() const { return d_module.find_method("estimate").has_value(); }
+
+    //! Channel and noise, float32 [batch, layers, n_rx, n_sym, n_sc, 2] and [batch, n_rx].
+    std::pair<at::Tensor, at::Tensor> estimate(const at::Tensor& grid, const at::Tensor& pilots)
+    {
+        const auto given = run("estimate", { d_module._ivalue(), grid, pilots, d_data });
+        std::vector<int64_t> noise{ grid.size(0), grid.size(1) }, channel = pilots.sizes().vec();
+        channel.insert(channel.begin() + 2, grid.size(1));
+        const auto is = [](const c10::IValue& value, at::IntArrayRef shape) {
+            return value.isTensor() && value.toTensor().sizes() == shape &&
+                   value.toTensor().scalar_type() == at::kFloat;
+        };
+        if (given.isTuple() && given.toTupleRef().size() == 2) {
+            const auto& both = given.toTupleRef().elements();
+            if (is(both[0], channel) && is(both[1], noise))
+                return { both[0].toTensor(), both[1].toTensor() };
+        }
+        throw std::runtime_error("estimate must give channel and noise, float32 [" +
+                                 c10::Join(", ", channel) + "] and [" + c10::Join(", ", noise) +
+                                 "], gave " + in_words(given));
+    }
+
 private:
+    c10::IValue run(const char* method, std::initializer_list<c10::IValue> arguments)
+    {
+        d_stack.assign(arguments);
+        torch::jit::Function& function = d_module.get_method(method).function();
+        function.getSchema().checkAndNormalizeInputs(d_stack, {});
+        function.run(d_stack);
+        return std::move(d_stack.back());
+    }
+
+    static std::string in_words(const c10::IValue& value)
+    {
+        if (value.isTensor())
+            return c10::toString(value.toTensor().scalar_type()) +
+                   (" " + c10::str(value.toTensor().sizes()));
+        if (!value.isTuple())
+            return value.tagKind();
+        std::string words;
+        for (const auto& element : value.toTupleRef().elements())
+            words += (words.empty() ? "" : " and ") +
+                     (element.isTuple() ? "a tuple" : in_words(element));
+        return words;
+    }
+
     const int64_t d_llr_bits;
     c10::List<int64_t> d_bits; // one entry a layer
     at::Tensor d_data;         // bool [n_sym, n_sc]
@@ -100,13 +144,14 @@ public:
                        torchscript_module module,
                        const engine_parameters& p)
         : d_info(std::move(info)), d_description(std::move(description)),
-          d_forward(std::move(module))
+          d_module(std::move(module))
     {
         const int n_sc = p.slot.n_subcarriers();
         d_grid = memory(p.grids, { p.max_batch, p.n_rx, p.slot.symbols(), n_sc, 2 });
         d_pilots = memory(p.pilots, { p.max_batch, p.slot.n_layers(), p.slot.symbols(), n_sc, 2 });
         write_noise(p, d_grid.data_ptr<float>(), d_pilots.data_ptr<float>());
         infer(1);
+        estimate(1);
     }
 
     const model_info& info() const override { return d_info; }
@@ -118,8 +163,22 @@ public:
     const float* infer(int batch) override
     try {
         c10::InferenceMode guard;
-        d_llr = d_forward(d_grid.narrow(0, 0, batch), d_pilots.narrow(0, 0, batch)).contiguous();
+        d_llr = d_module(d_grid.narrow(0, 0, batch), d_pilots.narrow(0, 0, batch)).contiguous();
         return d_llr.data_ptr<float>();
+    } catch (const std::exception& e) {
+        throw std::runtime_error(one_line(e));
+    }
+
+    std::optional<estimates> estimate(int batch) override
+    try {
+        if (!d_module.estimates())
+            return std::nullopt;
+        c10::InferenceMode guard;
+        const auto [channel, noise] =
+            d_module.estimate(d_grid.narrow(0, 0, batch), d_pilots.narrow(0, 0, batch));
+        d_channel = channel.contiguous();
+        d_noise = noise.contiguous();
+        return estimates{ d_channel.data_ptr<float>(), d_noise.data_ptr<float>() };
     } catch (const std::exception& e) {
         throw std::runtime_error(one_line(e));
     }
@@ -132,10 +191,11 @@ private:
 
     const model_info d_info;
     const std::string d_description;
-    torchscript_module d_forward;
+    torchscript_module d_module;
     at::Tensor d_grid;   // float32 [max_batch, n_rx, n_sym, n_sc, 2]
     at::Tensor d_pilots; // float32 [max_batch, n_layers, n_sym, n_sc, 2]
     at::Tensor d_llr;    // float32 [batch, n_layers, n_sym, n_sc, >= bits]
+    at::Tensor d_channel, d_noise;
 };
 
 } // namespace
@@ -148,20 +208,24 @@ std::unique_ptr<engine> make_torchscript_engine(const model_archive& archive,
     const auto device = parse_device(parameters.device);
     auto [info, program] = vet_model(archive, parameters.slot, parameters.n_rx, device.is_cuda());
     auto description = "TorchScript " TORCH_VERSION ", " + info.precision;
-    torchscript_module module(program, device, parameters.slot);
+    const auto module = std::make_shared<torchscript_module>(program, device, parameters.slot);
     if (device.is_cpu()) {
         description += ", " + cpu_instructions_for(info.precision).name;
         return std::make_unique<torchscript_engine>(
-            std::move(info), std::move(description), std::move(module), parameters);
+            std::move(info), std::move(description), std::move(*module), parameters);
     }
     at::globalContext().setBenchmarkCuDNN(true); // the shapes of a slot never change
     // It compiles for longer, and nothing runs faster for it (docs/how-to/gpu.md). On the CPU it
     // is off.
     torch::jit::setTensorExprFuserEnabled(false);
+    device_engine::estimator estimate;
+    if (module->estimates())
+        estimate = [module](const auto& y, const auto& p) { return module->estimate(y, p); };
     return std::make_unique<device_engine>(
         std::move(info),
         description + ", " + device.str(),
-        std::move(module),
+        [module](const auto& y, const auto& p) { return (*module)(y, p); },
+        std::move(estimate),
         device,
         [device] { return make_stream_queue(device); },
         parameters);
