@@ -52,6 +52,15 @@ def test_block_receives_alike_with_two_batches_under_way():
     assert " passed" in ran.stdout
 
 
+def test_estimates_are_those_of_their_slots_with_two_batches_under_way():
+    chosen = "(truth or none) and False"  # the engine on threads has no jail
+    ran = run_with_two_lanes(
+        "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen, "qa_estimates.py"
+    )
+    assert ran.returncode == 0, ran.stdout[-4000:]
+    assert " passed" in ran.stdout
+
+
 def overlap(model):
     """Run with two lanes: batches overlap. Gives seconds of inference over seconds passed."""
     config = deeprx.SlotConfig()

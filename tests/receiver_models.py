@@ -190,6 +190,40 @@ class Layers(nn.Module):
         return torch.cat([x] * (max(bits) // 2), -1)
 
 
+class Estimating(Layers):
+    """Estimates a flat channel: least squares over all pilots, and the noise beside them. Where the
+    first symbol is louder than all others it fails, or gives NaN.
+    """
+
+    def __init__(self, text: str = ""):
+        super().__init__()
+        self.text = text
+
+    @torch.jit.export
+    def estimate(
+        self, y: torch.Tensor, p: torch.Tensor, d: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        pilots, received = torch.view_as_complex(p), torch.view_as_complex(y)
+        power = p.square().sum([2, 3, 4])[:, :, None]  # [B, layers, 1]
+        h = torch.einsum("brsk,blsk->blr", received, pilots.conj()) / power
+        sent = torch.einsum("blr,blsk->brsk", h, pilots)
+        mask = (pilots.abs().sum(1) > 0)[:, None]  # [B, 1, symbols, n_sc]
+        left = ((received - sent) * mask).abs().square().sum([2, 3])
+        noise = left / (mask.sum([2, 3]) - p.size(1))
+        if bool(y[:, :, 0].abs().max() > 10 * y[:, :, 1:].abs().max()):
+            if self.text != "":
+                raise RuntimeError(self.text)
+            noise = noise * float("nan")
+        shape = [-1, -1, -1, y.size(2), y.size(3)]
+        return torch.view_as_real(h[..., None, None].expand(shape).contiguous()), noise
+
+
+class WrongEstimate(Layers):
+    @torch.jit.export
+    def estimate(self, y: torch.Tensor, p: torch.Tensor, d: torch.Tensor) -> torch.Tensor:
+        return y
+
+
 class Echo(nn.Module):
     """LLRs are the pilots one subcarrier below: on data elements they show the pilots."""
 

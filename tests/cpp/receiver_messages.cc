@@ -114,6 +114,13 @@ BOOST_FIXTURE_TEST_CASE(a_batch_is_told_slot_by_slot, fixture)
     }
 }
 
+BOOST_FIXTURE_TEST_CASE(an_estimator_is_named_where_there_is_one, fixture)
+{
+    const receiver_messages messages(info, "engine 1", 6, 2);
+    const auto about = messages.about({ 4, 4000, 800, 401, 3, pmt::mp("net") });
+    BOOST_TEST(text(receiver_messages::slot(about, 7), "estimator") == "net");
+}
+
 BOOST_FIXTURE_TEST_CASE(flop_of_other_antennas_are_unknown, fixture)
 {
     const receiver_messages messages(info, "engine 1", 6, 1);
@@ -129,7 +136,8 @@ BOOST_FIXTURE_TEST_CASE(answers_and_drops, fixture)
     BOOST_TEST(text(loaded, "engine") == "engine 1");
     for (const auto& [key, message] : { std::pair("model_error", receiver_messages::model_error),
                                         { "model_replaced", receiver_messages::model_replaced },
-                                        { "model_lost", receiver_messages::model_lost } }) {
+                                        { "model_lost", receiver_messages::model_lost },
+                                        { "estimate_error", receiver_messages::estimate_error } }) {
         const auto error = message("no such file");
         BOOST_TEST(pmt::length(error) == 1u);
         BOOST_TEST(text(error, key) == "no such file");

@@ -83,9 +83,13 @@ BOOST_DATA_TEST_CASE(a_grid_is_what_lies_on_the_subcarriers,
                     BOOST_REQUIRE(grid[i++] == value(rx, symbol, slot.first_bin() + k, axis));
 
     samples[0][(14 + 3) * fft * 2] = inf; // in the guard band
-    BOOST_TEST(copy_grid(slot, streams, 14, grid.data()));
+    BOOST_TEST(copy_grid(slot, streams, 14, grid.data()) == 1.0f);
+    for (float& sample : samples[0])
+        sample *= 0.25f;
+    if (n_rx == 1)
+        BOOST_TEST(copy_grid(slot, streams, 14, grid.data()) == 4.0f);
     samples[n_rx - 1][((14 + 13) * fft + slot.first_bin() + n_sc) * 2 - 1] = nan;
-    BOOST_TEST(!copy_grid(slot, streams, 14, grid.data()));
+    BOOST_TEST(copy_grid(slot, streams, 14, grid.data()) == 0.0f);
 }
 
 BOOST_DATA_TEST_CASE(only_symbols_with_pilots_are_written,

@@ -64,6 +64,21 @@ BOOST_DATA_TEST_CASE(input_is_consumed_in_order, boost::unit_test::data::make(in
     BOOST_TEST(batches.offset == 0);
 }
 
+//! What is consumed is no longer there: the slots under way have come nearer.
+BOOST_AUTO_TEST_CASE(slots_under_way_stay_where_they_are)
+{
+    slot_batches batches(2, 4);
+    for (const int n : { 2, 3 }) {
+        for (int i = 0; i < n; i++)
+            batches.next().slots[i].offset = batches.offset + 5 + 14 * i;
+        submit(batches, n, 5);
+    }
+    BOOST_TEST(batches.oldest().slots[1].offset == 19);
+    BOOST_TEST(batches.release() == 33);
+    BOOST_TEST(batches.oldest().slots[0].offset == 5);
+    BOOST_TEST(batches.oldest().slots[2].offset == 33);
+}
+
 BOOST_AUTO_TEST_CASE(batches_go_round)
 {
     slot_batches batches(2, 4);

@@ -21,6 +21,7 @@ namespace {
 constexpr int n_symbols = slot_geometry::n_symbols;
 
 const pmt::pmt_t stats_port = pmt::mp("stats");
+const pmt::pmt_t estimates_port = pmt::mp("estimates");
 const pmt::pmt_t model_port = pmt::mp("model");
 
 } // namespace
@@ -66,7 +67,7 @@ receiver_impl::receiver_impl(const std::string& model,
       d_claim(parameters.threads), d_loader(parameters, d_logger), d_tags(pmt::intern(len_tag_key)),
       d_answered(pmt::cons(pmt::PMT_NIL, pmt::PMT_NIL)),
       d_model(d_loader.load(model), [this] { _post(model_port, d_answered); }),
-      d_messages(messages(*d_model)),
+      d_messages(messages(*d_model)), d_estimates(d_slot, d_n_rx),
       d_batches(d_model->engine->depth(), parameters.max_batch) // every model's, on one device
 {
     set_tag_propagation_policy(TPP_DONT);
@@ -80,6 +81,7 @@ receiver_impl::receiver_impl(const std::string& model,
     set_relative_rate(d_most_bits, uint64_t(most) * n_symbols);
 
     message_port_register_out(stats_port);
+    message_port_register_out(estimates_port);
     message_port_register_in(model_port);
     set_msg_handler(model_port, [this](const pmt::pmt_t& message) { handle_model(message); });
 }
@@ -206,7 +208,7 @@ try {
     while (submit(available, noutput_items / d_most_bits, input_items)) {
     }
     if (!d_batches.empty()) {
-        collect(output_items);
+        collect(input_items, output_items);
         return WORK_CALLED_PRODUCE;
     }
     consume_each(d_batches.clear());
@@ -262,7 +264,8 @@ bool receiver_impl::submit(int available, int space, const gr_vector_const_void_
             renew_model();
             continue;
         }
-        if (!copy_grid(d_slot, in, slot.offset, d_model->engine->grid(batch.n))) {
+        slot.factor = copy_grid(d_slot, in, slot.offset, d_model->engine->grid(batch.n));
+        if (slot.factor == 0.0f) {
             drop(slot.index, "NaN or infinite samples");
             continue;
         }
@@ -346,8 +349,8 @@ void receiver_impl::read_tags(std::vector<tag_t>& others, int offset)
     }
 }
 
-//! LLRs of the oldest batch that is under way. \return how many
-void receiver_impl::collect(const gr_vector_void_star& out)
+//! LLRs and estimates of the oldest batch that is under way.
+void receiver_impl::collect(const gr_vector_const_void_star& in, const gr_vector_void_star& out)
 {
     auto& engine = *d_model->engine;
     batch_in_work& batch = d_batches.oldest();
@@ -384,17 +387,77 @@ void receiver_impl::collect(const gr_vector_void_star& out)
         }
         for (int layer = 0; layer < d_slot.n_layers(); layer++)
             produce(layer, received * d_slot.n_bits(layer));
+        const auto estimator = publish_estimates(batch, in);
         const auto wall_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(took).count();
         if (d_watched)
-            publish_stats(batch, wall_ns);
+            publish_stats(batch, wall_ns, estimator);
     }
     consume_each(d_batches.release());
 }
 
-void receiver_impl::publish_stats(const batch_in_work& batch, uint64_t wall_ns)
+/*!
+ * Once the LLRs are out, as the engine may compute anew.
+ * \return the estimator; nil: nobody listens, or it failed
+ */
+pmt::pmt_t receiver_impl::publish_estimates(const batch_in_work& batch,
+                                            const gr_vector_const_void_star& in)
+try {
+    if (pmt::is_null(message_subscribers(estimates_port)))
+        return pmt::PMT_NIL;
+    const auto of_model = d_model->engine->estimate(d_loader.sizes().all()[batch.size]);
+    const auto by = estimator(of_model.has_value());
+    for (int i = 0; i < batch.n; i++) {
+        const slot_in_work& slot = batch.slots[i];
+        if (!slot.received)
+            continue;
+        const auto message = d_estimates.message(slot,
+                                                 of_model ? d_estimates.of_slot(*of_model, i)
+                                                          : d_estimates.classical(in, slot),
+                                                 by);
+        if (pmt::is_null(message))
+            publish_error(receiver_messages::estimate_error,
+                          "slot " + std::to_string(slot.index) + ": " + pmt::symbol_to_string(by) +
+                              " gave NaN or infinite estimates");
+        else
+            message_port_pub(estimates_port, message);
+    }
+    return by;
+} catch (const device_lost&) {
+    d_batches.release(); // stop() must not collect it again
+    throw;
+} catch (const jail_lost& e) {
+    lose_model(e);
+    return pmt::PMT_NIL;
+} catch (const std::exception& e) {
+    publish_error(receiver_messages::estimate_error,
+                  d_model->engine->info().name + ": estimate failed: " + e.what());
+    return pmt::PMT_NIL;
+}
+
+//! Who it is. Another one than before is logged, if it is not the model itself.
+pmt::pmt_t receiver_impl::estimator(bool is_model)
 {
-    const auto about = d_messages.about(
-        { batch.n, wall_ns, cpu_ns() - d_work_start, batch.engine_cpu_ns, batch.queued });
+    const auto& info = d_model->engine->info();
+    const auto now = pmt::intern(is_model ? info.name : slot_estimates::classical_name);
+    if (!is_model && !pmt::eq(now, d_estimator))
+        d_logger->info(
+            "estimates of channel and noise are {:s}'s: {:s} has none of its own as {:s}",
+            slot_estimates::classical_name,
+            printable(info.name, 100),
+            printable(d_model->engine->description()));
+    return d_estimator = now;
+}
+
+void receiver_impl::publish_stats(const batch_in_work& batch,
+                                  uint64_t wall_ns,
+                                  const pmt::pmt_t& estimator)
+{
+    const auto about = d_messages.about({ batch.n,
+                                          wall_ns,
+                                          cpu_ns() - d_work_start,
+                                          batch.engine_cpu_ns,
+                                          batch.queued,
+                                          estimator });
     for (int i = 0; i < batch.n; i++)
         if (batch.slots[i].received)
             message_port_pub(stats_port, receiver_messages::slot(about, batch.slots[i].index));

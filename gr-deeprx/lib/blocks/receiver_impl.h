@@ -9,6 +9,7 @@
 #include "parameters.h"
 #include "receiver_messages.h"
 #include "slot_batches.h"
+#include "slot_estimates.h"
 #include "slot_finder.h"
 #include "slot_geometry.h"
 #include "slot_tags.h"
@@ -55,9 +56,11 @@ private:
     bool next_slot(slot_in_work& slot, int available);
     void read_tags(std::vector<tag_t>& others, int offset);
     bool submit(int available, int space, const gr_vector_const_void_star& in);
-    void collect(const gr_vector_void_star& out);
+    void collect(const gr_vector_const_void_star& in, const gr_vector_void_star& out);
     void forward_tags(const slot_in_work& slot, int received);
-    void publish_stats(const batch_in_work& batch, uint64_t wall_ns);
+    pmt::pmt_t publish_estimates(const batch_in_work& batch, const gr_vector_const_void_star& in);
+    pmt::pmt_t estimator(bool is_model);
+    void publish_stats(const batch_in_work& batch, uint64_t wall_ns, const pmt::pmt_t& estimator);
     void change_model(uint64_t slot_index);
     void renew_model();
     void lose_model(const jail_lost& e);
@@ -97,6 +100,8 @@ private:
     const pmt::pmt_t d_answered;
     model_swap d_model;
     receiver_messages d_messages;
+    slot_estimates d_estimates;
+    pmt::pmt_t d_estimator; // of the last slot
     slot_batches d_batches;
 };
 

@@ -21,6 +21,7 @@ const pmt::pmt_t model_loaded_key = pmt::mp("model_loaded");
 const pmt::pmt_t model_error_key = pmt::mp("model_error");
 const pmt::pmt_t model_replaced_key = pmt::mp("model_replaced");
 const pmt::pmt_t model_lost_key = pmt::mp("model_lost");
+const pmt::pmt_t estimate_error_key = pmt::mp("estimate_error");
 const pmt::pmt_t dropped_key = pmt::mp("dropped");
 const pmt::pmt_t path_key = pmt::mp("path");
 const pmt::pmt_t at_slot_key = pmt::mp("at_slot");
@@ -70,7 +71,8 @@ pmt::pmt_t receiver_messages::about(const batch& batch) const
     about = with(about, cpu_ns_key, per_slot(batch.cpu_ns));
     about = with(about, engine_cpu_ns_key, per_slot(batch.engine_cpu_ns));
     about = with(about, queue_depth_key, pmt::from_long(batch.queued));
-    return with(about, batch_key, pmt::from_long(batch.slots));
+    about = with(about, batch_key, pmt::from_long(batch.slots));
+    return pmt::is_null(batch.estimator) ? about : with(about, estimator_key, batch.estimator);
 }
 
 pmt::pmt_t receiver_messages::slot(const pmt::pmt_t& about, uint64_t slot_index)
@@ -107,6 +109,11 @@ pmt::pmt_t receiver_messages::model_replaced(const std::string& line)
 pmt::pmt_t receiver_messages::model_lost(const std::string& line)
 {
     return with(pmt::make_dict(), model_lost_key, pmt::intern(line));
+}
+
+pmt::pmt_t receiver_messages::estimate_error(const std::string& why)
+{
+    return with(pmt::make_dict(), estimate_error_key, pmt::intern(why));
 }
 
 } // namespace gr::deeprx

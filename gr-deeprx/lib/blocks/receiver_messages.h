@@ -12,6 +12,9 @@
 
 namespace gr::deeprx {
 
+//! Who estimated channel and noise.
+inline const pmt::pmt_t estimator_key = pmt::mp("estimator");
+
 //! What a message to a receiver's port model asks for.
 struct model_request {
     std::string path;
@@ -40,6 +43,7 @@ public:
         uint64_t cpu_ns;
         uint64_t engine_cpu_ns;
         int queued;
+        pmt::pmt_t estimator = pmt::PMT_NIL; // whose estimates were sent; nil: nobody's
     };
 
     //! What the messages about a batch's slots have in common, for slot().
@@ -52,6 +56,7 @@ public:
     static pmt::pmt_t model_error(const std::string& why);
     static pmt::pmt_t model_replaced(const std::string& line);
     static pmt::pmt_t model_lost(const std::string& line);
+    static pmt::pmt_t estimate_error(const std::string& why);
 
 private:
     pmt::pmt_t d_model;

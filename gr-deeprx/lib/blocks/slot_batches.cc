@@ -42,8 +42,11 @@ int slot_batches::release()
     const int done = oldest().end;
     std::rotate(d_batches.begin(), d_batches.begin() + 1, d_batches.end());
     d_under_way--;
-    for (int i = 0; i < d_under_way; i++)
+    for (int i = 0; i < d_under_way; i++) {
         d_batches[i].end -= done;
+        for (slot_in_work& slot : d_batches[i].slots)
+            slot.offset -= done;
+    }
     offset -= done;
     return done;
 }

@@ -13,7 +13,8 @@ namespace gr::deeprx {
 //! A slot of the input buffers, on its way.
 struct slot_in_work {
     uint64_t index = 0;
-    int offset = 0; // items behind the read pointer
+    int offset = 0;      // items behind the read pointer
+    float factor = 0.0f; // that its samples were multiplied by for the engine
     std::vector<tag_t> tags;
     bool received = false;
 };

@@ -39,10 +39,10 @@ float to_unit_power(float peak)
     return std::ldexp(1.0f, std::clamp(1 - exponent, -126, 127));
 }
 
-bool copy_grid(const slot_geometry& slot,
-               const std::vector<const void*>& streams,
-               int first,
-               float* grid)
+float copy_grid(const slot_geometry& slot,
+                const std::vector<const void*>& streams,
+                int first,
+                float* grid)
 {
     const int n_floats = 2 * slot.n_subcarriers();
     const size_t stride = 2 * slot.fft_size();
@@ -60,9 +60,12 @@ bool copy_grid(const slot_geometry& slot,
             grid += n_floats;
         }
     }
-    if (const float factor = to_unit_power(peak); finite && factor != 1.0f)
+    if (!finite)
+        return 0.0f;
+    const float factor = to_unit_power(peak);
+    if (factor != 1.0f)
         copy_scaled(to, static_cast<int>(grid - to), factor, to);
-    return finite;
+    return factor;
 }
 
 void copy_pilots(const slot_geometry& slot, uint64_t slot_index, float* pilots)

@@ -24,12 +24,12 @@ float to_unit_power(float peak);
  * \param streams of OFDM symbols, one an antenna, complex64 [symbols][fft_size], DC in the middle
  * \param first symbol of the slot in them
  * \param grid float32 [n_rx][symbols][n_subcarriers][2]
- * \return whether all samples are finite
+ * \return what they were multiplied by to be so, as to_unit_power(); 0: one is not finite
  */
-bool copy_grid(const slot_geometry& slot,
-               const std::vector<const void*>& streams,
-               int first,
-               float* grid);
+float copy_grid(const slot_geometry& slot,
+                const std::vector<const void*>& streams,
+                int first,
+                float* grid);
 
 //! A slot's pilots, into float32 [n_layers][symbols][n_subcarriers][2] whose symbols without pilots
 //! are zero.

@@ -169,7 +169,9 @@ transmit bit order, one packet per slot; other tags move to the slot's first LLR
 
 A slot with a wrong length tag, NaN or infinite samples is dropped, counted and reported on the
 message port stats; other slots are not disturbed. The message port model takes the path of
-another model file while running.
+another model file while running. Where the message port estimates is connected, it gives a
+dictionary per slot: slot_index, channel [layers, n_rx, symbols, subcarriers], noise (variance)
+[n_rx] and estimator, the model or "sure-lmmse".
 
 model: path of the model file, or the name of one that ships ("deeprx-student"). slot: a SlotConfig; None: the one with
 its defaults. Each of its users has an output. n_rx: 1 to 4. device: "cpu", "cuda" or "cuda:<n>". threads: CPU

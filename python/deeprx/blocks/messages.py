@@ -38,11 +38,17 @@ STATS = {
     "model_sha256": TEXT.of("Of that model's file, hexadecimal; empty: it has none.", True),
     "engine": TEXT.of("What computed: engine, precision, instructions.", True),
     "flop_per_slot": whole(10**17).of("By the model's file; 0: unknown.", True),
+    "estimator": TEXT.of(
+        "Who estimated its channel and noise, the model or sure-lmmse, where somebody listens to "
+        "the port estimates.",
+        True,
+    ),
     "dropped": TEXT.of("Why the slot was dropped; it has no inference_ns then.", True),
     "model_loaded": TEXT.of("Name of a model that was asked for, once it is loaded.", True),
     "model_error": TEXT.of("Why a model that was asked for is not loaded.", True),
     "model_replaced": TEXT.of("Which request was replaced by a newer one before it began.", True),
     "model_lost": TEXT.of("What happened to the jail of the model that receives.", True),
+    "estimate_error": TEXT.of("Why the port estimates lacks a slot that was received.", True),
 }
 BLOCKS = {
     "slot_index": INDEX.of("Of the slot."),

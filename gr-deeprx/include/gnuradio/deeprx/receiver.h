@@ -46,7 +46,16 @@ namespace gr::deeprx {
  * queue_depth (long, slots left waiting), batch (long), model, model_sha256 and engine (symbols;
  * the engine's says what computes, at which precision, with which instructions), flop_per_slot
  * (uint64, of the model at these parameters; 0: unknown). For a dropped slot: slot_index and
- * dropped (symbol, the reason).
+ * dropped (symbol, the reason). Where somebody listens to estimates, estimator (symbol) as there,
+ * or a message of its own, {estimate_error: why}.
+ *
+ * Message port \b estimates (out), one dictionary per slot: slot_index (uint64), channel (c32vector
+ * [layers][n_rx][symbols][subcarriers]) and noise (f32vector [n_rx], variance of noise and
+ * interference in a RE), both at the scale of the input, and estimator (symbol): the model's name,
+ * or sure-lmmse, the classical receiver that estimates where the model does not. It is no stream:
+ * set_output_multiple() holds for all of a block's outputs, so that one of a vector for each slot
+ * would need as large a buffer in slots as the LLRs' in bits. Nothing is computed where nobody
+ * listens.
  *
  * Message port \b model (in): a symbol with the path of another model file, or a dictionary with
  * path and at_slot (uint64, first slot_index of the new model; absent: the next slot). It is
