@@ -49,8 +49,8 @@ def test_a_batch_is_a_function_of_seed_and_step():
 def test_a_generator_under_other_conditions_draws_what_a_new_one_does(changes):
     """Sionna's channel models know of some conditions, too."""
     first = Conditions(channels=("TDL-A", "CDL-B"), n_prb=6)
-    drawn = SlotGenerator(first).under(**changes).batch(4, 1)
-    expected = SlotGenerator(replace(first, **changes)).batch(4, 1)
+    drawn = SlotGenerator(first).under(**changes).batch(4, 1).of_layer(0)
+    expected = SlotGenerator(replace(first, **changes)).batch(4, 1).of_layer(0)
     assert torch.equal(drawn.y, expected.y)
     assert torch.equal(drawn.drawn.doppler_hz, expected.drawn.doppler_hz)
     with pytest.raises(AttributeError):
@@ -80,20 +80,20 @@ def test_training_and_evaluation_channels_are_disjoint():
 
 @pytest.mark.parametrize("channel", ["TDL-A", "TDL-D", "CDL-B", "CDL-E"])
 def test_channel_has_unit_mean_power(channel):
-    h = SlotGenerator(Conditions(channels=(channel,))).batch(600, 1).h
+    h = SlotGenerator(Conditions(channels=(channel,))).batch(600, 1).of_layer(0).h
     power = (h.abs() ** 2).mean((1, 2, 3))
     assert abs(float(power.mean()) - 1) < 4 * float(power.std()) / 600**0.5 + 0.01
 
 
 def test_snr_is_per_resource_element_and_antenna():
-    batch = SlotGenerator(Conditions(**FAST).at(7.0)).batch(40, 1)
+    batch = SlotGenerator(Conditions(**FAST).at(7.0)).batch(40, 1).of_layer(0)
     noise = torch.view_as_complex(batch.y) - batch.h * transmitted(batch)[:, None]
     assert float(10 * torch.log10(1 / noise.abs().square().mean())) == pytest.approx(7.0, abs=0.05)
 
 
 def test_interferer_is_at_its_sir():
     c = Conditions(**FAST, interferer=1.0, sir_db=(3.0, 3.0)).at(60.0)
-    batch = SlotGenerator(c).batch(400, 1)
+    batch = SlotGenerator(c).batch(400, 1).of_layer(0)
     rest = torch.view_as_complex(batch.y) - batch.h * transmitted(batch)[:, None]
     assert float(10 * torch.log10(1 / rest.abs().square().mean())) == pytest.approx(3.0, abs=0.4)
     assert torch.allclose(batch.sinr_db, torch.full((400,), 3.0), atol=0.01)
@@ -104,7 +104,7 @@ def test_time_domain_has_the_inter_carrier_interference_of_jakes_fading():
     2001).
     """
     c = Conditions(channels=("TDL-A",), doppler_hz=(500.0, 500.0), time_domain=1.0).at(80.0)
-    batch = SlotGenerator(c).batch(100, 1)
+    batch = SlotGenerator(c).batch(100, 1).of_layer(0)
     rest = torch.view_as_complex(batch.y) - batch.h * transmitted(batch)[:, None]
     inner = rest[..., 40:-40]  # subcarriers with neighbours on both sides
     measured = float(inner.abs().square().mean())
@@ -116,7 +116,7 @@ def test_early_window_turns_the_subcarriers():
     still = dict(
         channels=("TDL-E",), doppler_hz=(0.0, 0.0), delay_spread_s=(1e-12, 1e-12), time_domain=1.0
     )
-    h = SlotGenerator(Conditions(**still, timing_samples=(8.0, 8.0))).batch(4, 1).h
+    h = SlotGenerator(Conditions(**still, timing_samples=(8.0, 8.0))).batch(4, 1).of_layer(0).h
     step = (h[..., 1:] * h[..., :-1].conj()).angle()
     assert torch.allclose(step, torch.full_like(step, -2 * torch.pi * 8 / 512), atol=1e-3)
 
@@ -125,7 +125,7 @@ def test_a_crop_has_the_channel_of_the_whole_slot():
     """An early window turns neighbouring subcarriers as much, however many there are of them."""
     still = dict(channels=("TDL-E",), doppler_hz=(0.0, 0.0), delay_spread_s=(1e-12, 1e-12))
     whole = Conditions(**still, time_domain=1.0, timing_samples=(8.0, 8.0))
-    h = SlotGenerator(whole.cropped(8)).batch(4, 1).h
+    h = SlotGenerator(whole.cropped(8)).batch(4, 1).of_layer(0).h
     assert h.shape[-1] == 96
     step = (h[..., 1:] * h[..., :-1].conj()).angle()
     assert torch.allclose(step, torch.full_like(step, -2 * torch.pi * 8 / 512), atol=1e-3)
@@ -133,7 +133,7 @@ def test_a_crop_has_the_channel_of_the_whole_slot():
 
 def test_residual_cfo_turns_the_symbols():
     still = dict(channels=("TDL-E",), doppler_hz=(0.0, 0.0), time_domain=1.0)
-    h = SlotGenerator(Conditions(**still, cfo_hz=100.0)).batch(400, 1).h
+    h = SlotGenerator(Conditions(**still, cfo_hz=100.0)).batch(400, 1).of_layer(0).h
     turns = (h[:, :, 1:] * h[:, :, :-1].conj()).sum((1, 2, 3)).angle() / (
         2 * torch.pi * 548 / 7.68e6
     )

@@ -47,7 +47,8 @@ def draw():
     def draw(conditions):
         key = repr(conditions)  # many recipes have the same
         if key not in drawn:
-            drawn[key] = SlotGenerator(conditions).chunk(4, 3, seed=1, step=2)
+            batches = SlotGenerator(conditions).chunk(4, 3, seed=1, step=2)
+            drawn[key] = [batch.of_layer(0) for batch in batches]
         return drawn[key]
 
     return draw

@@ -60,7 +60,7 @@ def test_true_statistics_are_those_of_the_drawn_channels(channel):
         channels=(channel,), n_prb=6, delay_spread_s=(2e-7, 2e-7), doppler_hz=(400.0, 400.0)
     )
     generator = SlotGenerator(one)
-    batch = generator.batch(1500, 1)
+    batch = generator.batch(1500, 1).of_layer(0)
     elements = [(0, 0, 0), (0, 13, 0), (1, 0, 0), (0, 0, 71), (1, 13, 40), (1, 7, 71)]
     h = torch.stack([batch.h[:, r, t, k] for r, t, k in elements], 1).to(torch.complex128)
     paths = PathStatistics(generator.models[channel], 2)
@@ -74,7 +74,7 @@ def test_the_filter_through_the_paths_is_the_wiener_filter(channel):
     """Against the textbook form, with covariances of all pilots and of all resource elements."""
     c = Conditions(channels=(channel,), n_prb=6, cell_ids=(1, 1)).at(3.0)
     generator = SlotGenerator(c)
-    batch = generator.batch(1, 2)
+    batch = generator.batch(1, 2).of_layer(0)
     paths = PathStatistics(generator.models[channel], 2)
     y, h, cov = TrueStatistics(generator)._estimate(batch, torch.tensor([0]), paths)
     slot, drawn = batch.config, batch.drawn
@@ -113,7 +113,7 @@ def test_true_statistics_lie_between_smoothing_and_perfect_csi(domain):
 def test_slots_carry_the_doppler_that_sionna_drew():
     """The line of sight of TDL-E turns at 0.7 of the maximum Doppler shift."""
     c = Conditions(channels=("TDL-E",), n_prb=6, doppler_hz=(50.0, 500.0)).at(30.0)
-    batch = SlotGenerator(c).batch(64, 3)
+    batch = SlotGenerator(c).batch(64, 3).of_layer(0)
     h = batch.h.mean((1, 3))  # the delays are short: the line of sight stays
     turned = (h[:, 1:] * h[:, :-1].conj()).sum(1).angle() / (2 * math.pi * SYMBOL_S)
     assert np.corrcoef(turned, 0.7 * batch.drawn.doppler_hz)[0, 1] > 0.9
@@ -185,7 +185,7 @@ def test_transport_blocks_are_cut_into_code_blocks():
 
 def test_blocks_settled_without_decoding_are_settled_as_decoding_would(monkeypatch):
     """On fading slots around the waterfall, where every kind occurs."""
-    batch = SlotGenerator(evaluation_conditions().at(6.0)).batch(16, 9)
+    batch = SlotGenerator(evaluation_conditions().at(6.0)).batch(16, 9).of_layer(0)
     llr = Baseline(sure=True)(batch.y, batch.p, 4)[:, batch.data].flatten(1)
     bits = batch.bits[:, batch.data].flatten(1)
     block = coded.TransportBlock(16224, 4, Fraction(1, 2))
@@ -208,7 +208,7 @@ class Clairvoyant(nn.Module):
                 generator = SlotGenerator(conditions.at(sinr))
                 size = min(evaluation.BATCH, slots - first)
                 batch = generator.batch(size, seed_of(seed, i), first // evaluation.BATCH)
-                self.llrs.append(10.0 * batch.bits - 5.0)
+                self.llrs.append(10.0 * batch.bits[:, 0] - 5.0)
         self.strike, self.calls = strike, 0
 
     def forward(self, y, p, bits):

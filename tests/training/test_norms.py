@@ -100,7 +100,7 @@ def test_settled_statistics_are_those_of_slots_of_the_kind():
                 dmrs={dmrs: 1.0},
                 snr_db=(10, 20),
             )
-            batch = SlotGenerator(only).batch(64, 3)
+            batch = SlotGenerator(only).batch(64, 3).of_layer(0)
             with torch.no_grad():
                 net(batch.y, batch.p, batch.config.bits_per_symbol)
             x, kind = seen.pop()

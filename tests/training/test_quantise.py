@@ -129,7 +129,7 @@ def test_fine_tuning_trains_what_rounds(net, rounded_net):
     coarse = copy.deepcopy(rounded_net)
     for body in coarse.bodies():
         body.steps = [12 * step for step in body.steps]
-    batch = SlotGenerator(CONDITIONS.at(15.0)).batch(32, 77)
+    batch = SlotGenerator(CONDITIONS.at(15.0)).batch(32, 77).of_layer(0)
 
     @torch.no_grad()
     def loss():

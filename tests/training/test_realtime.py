@@ -88,7 +88,7 @@ def test_whitening_then_combining_rejects_interference_as_the_classical_combiner
 @pytest.mark.parametrize("dmrs", [(2, 11), (2,)])
 def test_training_starts_from_a_good_classical_receiver(modulation, dmrs):
     conditions = Conditions(modulations={modulation: 1.0}, dmrs={dmrs: 1.0}, n_prb=13)
-    batch = SlotGenerator(conditions.at(15.0)).batch(24, seed=4)
+    batch = SlotGenerator(conditions.at(15.0)).batch(24, seed=4).of_layer(0)
     bits = batch.config.bits_per_symbol
     with torch.no_grad():
         errors = bit_errors(RealtimeRx().eval()(batch.y, batch.p, bits), batch).sum()
@@ -99,7 +99,7 @@ def test_training_starts_from_a_good_classical_receiver(modulation, dmrs):
 @pytest.mark.parametrize("n_rx", [1, 2])
 @pytest.mark.parametrize("n_prb", [6, 25])
 def test_sizes_and_torchscript(n_rx, n_prb):
-    batch = SlotGenerator(Conditions(n_rx=n_rx, n_prb=n_prb)).batch(2, seed=1)
+    batch = SlotGenerator(Conditions(n_rx=n_rx, n_prb=n_prb)).batch(2, seed=1).of_layer(0)
     net = moved(RealtimeRx(n_rx, channels=8, pilot_channels=8, rounds=2))
     script = torch.jit.freeze(torch.jit.script(net))
     with torch.no_grad():
@@ -119,7 +119,7 @@ def test_other_blocks_on_the_grid(change):
     assert count_parameters(plain) - count_parameters(net) == fewer
     flop = [flop_per_slot(n, 2)["matmul"] for n in (plain, net)]
     assert flop[0] - flop[1] == 2 * 14 * 52 * fewer
-    batch = SlotGenerator(Conditions(n_prb=6)).batch(2, seed=1)
+    batch = SlotGenerator(Conditions(n_prb=6)).batch(2, seed=1).of_layer(0)
     with torch.no_grad():
         expected = net.eval()(batch.y, batch.p, 4)
         script = torch.jit.freeze(torch.jit.script(net))
@@ -144,7 +144,7 @@ def test_dilation_is_of_time_and_frequency(separable):
 
 
 def test_no_scale_matters():
-    batch = SlotGenerator(Conditions()).batch(2, seed=2)
+    batch = SlotGenerator(Conditions()).batch(2, seed=2).of_layer(0)
     net = moved(RealtimeRx(channels=8, pilot_channels=8))
     with torch.no_grad():
         expected = net(batch.y, batch.p, 4)
@@ -152,7 +152,7 @@ def test_no_scale_matters():
 
 
 def test_every_round_is_taught_and_can_be_the_last():
-    batch = SlotGenerator(Conditions(n_prb=6)).batch(4, seed=3)
+    batch = SlotGenerator(Conditions(n_prb=6)).batch(4, seed=3).of_layer(0)
     net = moved(RealtimeRx(channels=8, pilot_channels=8, rounds=2)).train()
     llr = net(batch.y, batch.p, 4)
     assert len(llr) == 3 * len(batch.y)

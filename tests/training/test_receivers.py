@@ -151,7 +151,7 @@ def test_baselines_receive_every_modulation(modulation, dmrs):
     c = Conditions(
         channels=("TDL-E",), doppler_hz=(5.0, 5.0), modulations={modulation: 1.0}, dmrs={dmrs: 1.0}
     )
-    batch = SlotGenerator(c.at(36.0)).batch(24, 1)
+    batch = SlotGenerator(c.at(36.0)).batch(24, 1).of_layer(0)
     for sure in (False, True):
         wrong = bit_errors(
             Baseline(sure=sure)(batch.y, batch.p, batch.config.bits_per_symbol), batch

@@ -104,9 +104,9 @@ class Conditions:
 
 @dataclass
 class Propagation:
-    """What each slot of a batch was drawn with. channel int64 [B] index into channels; float32 [B]:
-    delay_spread_s, doppler_hz (the maximum: speed times carrier over the speed of light),
-    timing_samples and cfo_hz (both zero in the frequency domain).
+    """What each slot of a batch was drawn with. channel int64 [B, n_layers] index into channels;
+    float32 [B, n_layers]: delay_spread_s, doppler_hz (the maximum: speed times carrier over the
+    speed of light); float32 [B]: timing_samples and cfo_hz (both zero in the frequency domain).
     """
 
     channels: tuple[str, ...]
@@ -116,13 +116,22 @@ class Propagation:
     timing_samples: torch.Tensor
     cfo_hz: torch.Tensor
 
+    def of_layer(self, layer: int) -> "Propagation":
+        """The same without the layers' axis."""
+        each = ("channel", "delay_spread_s", "doppler_hz")
+        return replace(self, **{key: getattr(self, key)[:, layer] for key in each})
+
 
 @dataclass
 class SlotBatch:
-    """y float32 [B, n_rx, 14, n_sc, 2]; p float32 [B, 14, n_sc, 2]; bits uint8 [B, 14, n_sc, b];
-    data bool [14, n_sc]; h complex64 [B, n_rx, 14, n_sc] the true channel as the front end sees
-    it; n0 float32 [B] noise power; snr_db float32 [B]; sir_db float32 [B] (inf without an
-    interferer). drawn is None where a batch comes out of storage.
+    """Slots of one description, as the model contract has them.
+
+    y float32 [B, n_rx, n_sym, n_sc, 2]; p float32 [B, n_layers, n_sym, n_sc, 2]; bits uint8
+    [B, n_layers, n_sym, n_sc, b] for the most bits b of a layer's symbol, zero beyond a layer's
+    own; data bool [n_sym, n_sc]; h complex64 [B, n_layers, n_rx, n_sym, n_sc] the true channels as
+    the front end sees them; n0 float32 [B] noise power; snr_db float32 [B] of each layer; sir_db
+    float32 [B] (inf without an interferer). h and drawn are None where a batch comes out of
+    storage.
     """
 
     config: SlotConfig
@@ -140,6 +149,24 @@ class SlotBatch:
     @property
     def sinr_db(self) -> torch.Tensor:
         return -10 * torch.log10(10 ** (-self.snr_db / 10) + 10 ** (-self.sir_db / 10))
+
+    def of_layer(self, layer: int) -> "LayerBatch":
+        """What a receiver of one layer takes and gives back."""
+        config = self.config.alone(layer)
+        own = {
+            "config": config,
+            "p": self.p[:, layer],
+            "bits": self.bits[:, layer, ..., : config.bits_per_symbol],
+            "h": None if self.h is None else self.h[:, layer],
+            "drawn": self.drawn and self.drawn.of_layer(layer),
+        }
+        return LayerBatch(**vars(self) | own)
+
+
+class LayerBatch(SlotBatch):
+    """One layer of a SlotBatch: p, bits, h and what was drawn for it without the layers' axis, bits
+    of its own modulation, and config as if it were alone. y has the other layer, too.
+    """
 
 
 def symbol_s(slot: SlotConfig) -> float:
@@ -327,20 +354,21 @@ class SlotGenerator:
             * (n0 / 2).sqrt()[:, None, None, None, None]
         )
         centre = h[:, :, 1::2]
+        true = centre * impair.rotation[:, None] if impair else centre
         return SlotBatch(
             config=replace(slot, dmrs_n_id=cells[0]),
             domain=domain,
             y=torch.view_as_real(y) + noise,
-            p=torch.view_as_real(pilots).expand(size, -1, -1, -1).contiguous(),
-            bits=bits,
+            p=torch.view_as_real(pilots[None]).expand(size, -1, -1, -1, -1).contiguous(),
+            bits=bits[:, None],
             data=data,
-            h=centre * impair.rotation[:, None] if impair else centre,
+            h=true[:, None],
             n0=n0,
             snr_db=snr_db,
             sir_db=sir_db,
             drawn=Propagation(
                 c.channels,
-                *drawn,
+                *(d[:, None] for d in drawn),
                 timing_samples=impair.timing_samples if impair else torch.zeros_like(n0),
                 cfo_hz=impair.cfo_hz if impair else torch.zeros_like(n0),
             ),
@@ -352,18 +380,18 @@ SETTLING_BATCH = 64
 
 def slots_of_every_kind(
     conditions: Conditions, slots: int, device: str | torch.device = "cpu"
-) -> list[Iterator[SlotBatch]]:
+) -> list[Iterator[LayerBatch]]:
     """For each modulation and DMRS pattern of the conditions at least so many slots, which no
-    training run sees, in batches of SETTLING_BATCH.
+    training run sees, in batches of SETTLING_BATCH: their first layers.
     """
     generator = SlotGenerator(conditions, device)
     kinds = [(m, d) for m in conditions.modulations for d in conditions.dmrs]
 
-    def draw(kind: int) -> Iterator[SlotBatch]:
+    def draw(kind: int) -> Iterator[LayerBatch]:
         modulation, dmrs = kinds[kind]
         of_kind = generator.under(modulations={modulation: 1.0}, dmrs={dmrs: 1.0})
         for i in range(-(-slots // SETTLING_BATCH)):
-            yield of_kind.batch(SETTLING_BATCH, seed_of(seeds.SETTLING, kind), i)
+            yield of_kind.batch(SETTLING_BATCH, seed_of(seeds.SETTLING, kind), i).of_layer(0)
 
     return [draw(k) for k in range(len(kinds))]
 
@@ -412,7 +440,7 @@ class _Impairments:
         return torch.fft.fft(samples * self.spin[:, None, None])[..., self.bins]
 
 
-def bit_errors(llr: torch.Tensor, batch: SlotBatch) -> torch.Tensor:
+def bit_errors(llr: torch.Tensor, batch: LayerBatch) -> torch.Tensor:
     """Wrong bits of each slot, int64 [B]; llr float [B, 14, n_sc, >= b]."""
     b = batch.config.bits_per_symbol
     wrong = ((llr[..., :b] > 0) != batch.bits.bool()) & batch.data[..., None]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a training step is fed: a batch of slots and, when distilling, the teacher's LLRs.
+"""What a training step is fed: a batch of slots' first layer, since the nets that are trained
+receive one, and, when distilling, the teacher's LLRs.
 
 Chunks of batches are drawn in a thread while the nets train. With a cache folder they are drawn
 once: every chunk is a file, and so are the teacher's LLRs on it, so that many students can share
@@ -27,9 +28,9 @@ from deeprx_common.slot import SlotConfig
 
 from ..files import TrainingError, read_tensors, write_atomically
 from . import channels as data
-from .channels import Conditions, SlotBatch, SlotGenerator
+from .channels import Conditions, LayerBatch, SlotBatch, SlotGenerator
 
-Teacher = Callable[[SlotBatch], Tensor]
+Teacher = Callable[[LayerBatch], Tensor]
 Phase = Callable[[str, int], AbstractContextManager]
 
 
@@ -60,7 +61,7 @@ def _pack(batch: SlotBatch) -> dict:
         "domain": batch.domain,
         "y": batch.y.cpu(),
         "p": batch.p[0].cpu(),
-        "bits": torch.from_numpy(np.packbits(batch.bits.cpu().numpy(), axis=2)),
+        "bits": torch.from_numpy(np.packbits(batch.bits.cpu().numpy(), axis=3)),
         "data": batch.data.cpu(),
         "n0": batch.n0.cpu(),
         "snr_db": batch.snr_db.cpu(),
@@ -69,12 +70,12 @@ def _pack(batch: SlotBatch) -> dict:
 
 
 def _unpack(stored: dict, device: torch.device) -> SlotBatch:
-    bits = np.unpackbits(stored["bits"].numpy(), axis=2, count=stored["y"].size(3))
+    bits = np.unpackbits(stored["bits"].numpy(), axis=3, count=stored["y"].size(3))
     tensors = {
         k: stored[k].to(device, non_blocking=True)
         for k in ("y", "p", "data", "n0", "snr_db", "sir_db")
     }
-    tensors["p"] = tensors["p"].expand(len(tensors["y"]), -1, -1, -1)
+    tensors["p"] = tensors["p"].expand(len(tensors["y"]), -1, -1, -1, -1)
     return SlotBatch(
         config=SlotConfig.from_dict(json.loads(stored["config"])),
         domain=stored["domain"],
@@ -142,7 +143,7 @@ class SlotCache:
 
 
 class SlotFeed:
-    """Batches of a plan in order, one iterator per run: (SlotBatch, teacher's LLRs or None).
+    """Batches of a plan in order, one iterator per run: (LayerBatch, teacher's LLRs or None).
 
     phase(name, slots): a context around each pass of "data" and "teacher", which times it. teach:
     the teacher, or None; its LLRs float [B, 14, K, b] are rounded to float16. cached_llr_slots:
@@ -177,16 +178,17 @@ class SlotFeed:
         epoch, place = divmod(index, distinct)
         return int(np.random.default_rng([self.plan.seed, epoch]).permutation(distinct)[place])
 
-    def _draw(self, key: int) -> list[SlotBatch]:
+    def _draw(self, key: int) -> list[LayerBatch]:
         p = self.plan
 
         def draw():
             return self.generator.chunk(p.batch, p.chunk, p.data_seed, key)
 
         with self.phase("data", p.batch * p.chunk):
-            return self.cache.chunk(key, draw, self.device) if self.cache else draw()
+            batches = self.cache.chunk(key, draw, self.device) if self.cache else draw()
+        return [batch.of_layer(0) for batch in batches]
 
-    def _llrs(self, key: int, batches: list[SlotBatch]) -> list[Tensor]:
+    def _llrs(self, key: int, batches: list[LayerBatch]) -> list[Tensor]:
         slots = self.plan.batch * self.plan.chunk
         self.cached_llr_slots += slots
 

@@ -18,7 +18,7 @@ from deeprx_common.files import replacing
 from deeprx_common.slot import SlotConfig
 
 from ..data import seeds
-from ..data.channels import EVALUATION_CHANNELS, Conditions, SlotBatch, SlotGenerator, seed_of
+from ..data.channels import EVALUATION_CHANNELS, Conditions, LayerBatch, SlotGenerator, seed_of
 from ..receivers.classical import Baseline, Demapper, perfect_csi
 from ..receivers.flop import flop_per_slot
 from ..receivers.wiener import TrueStatistics
@@ -29,7 +29,7 @@ BATCH = 128  # part of what a seed means
 LS, SURE, TRUE, PERFECT = "LS-LMMSE", "SURE-LMMSE", "true-statistics LMMSE", "perfect CSI"
 BER_TARGETS, BLER_TARGET = (1e-2, 1e-3), 0.1
 
-Receiver = Callable[[SlotBatch], Tensor]
+Receiver = Callable[[LayerBatch], Tensor]
 
 
 class EvaluationError(ValueError):
@@ -149,13 +149,13 @@ class Evaluation:
         batch = self._generator.under(snr_db=(sinr, sinr)).batch(
             size, seed_of(self.seed, i), first // BATCH
         )
-        part = self._count(batch, sinr, seed_of(self.seed, i, first))
+        part = self._count(batch.of_layer(0), sinr, seed_of(self.seed, i, first))
         if file:
             with replacing(file) as temporary:
                 np.savez_compressed(temporary, **{":".join(key): part[key] for key in part})
         return part
 
-    def _count(self, batch: SlotBatch, sinr: float, seed: int) -> dict:
+    def _count(self, batch: LayerBatch, sinr: float, seed: int) -> dict:
         bits = batch.bits[:, batch.data].flatten(1)  # transmit order
         codewords = [block.draw(len(bits), seed) for block in self._blocks]
         part = {}

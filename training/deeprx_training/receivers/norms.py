@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from ..data.channels import SlotBatch
+from ..data.channels import LayerBatch
 from .nets import KindNorm
 
 
@@ -15,7 +15,7 @@ def kind_norms(net: nn.Module) -> list[KindNorm]:
     return [m for m in net.modules() if isinstance(m, KindNorm)]
 
 
-def settle(net: nn.Module, batches: Iterable[SlotBatch]) -> None:
+def settle(net: nn.Module, batches: Iterable[LayerBatch]) -> None:
     """Replace the statistics of net's KindNorms by averages over batches of equal size, which are
     of every kind that it is to receive.
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from deeprx_common.slot import N_SYMBOLS, SlotConfig
 
-from ..data.channels import SlotBatch, SlotGenerator, symbol_s
+from ..data.channels import LayerBatch, SlotGenerator, symbol_s
 from .classical import Demapper
 
 _DIRECTIONS = 16  # midpoints over the zenith of travel: 1e-7 exact up to 12 radians
@@ -111,7 +111,7 @@ class TrueStatistics:
         }
         self._demap = Demapper().to(generator.device)
 
-    def __call__(self, batch: SlotBatch) -> Tensor:
+    def __call__(self, batch: LayerBatch) -> Tensor:
         """LLRs float32 [B, 14, K, bits] of a batch as drawn, without interferers."""
         bits = batch.config.bits_per_symbol
         llr = batch.y.new_empty(*batch.p.shape[:3], bits)
@@ -125,7 +125,7 @@ class TrueStatistics:
         return llr
 
     def _estimate(
-        self, batch: SlotBatch, rows: Tensor, paths: PathStatistics
+        self, batch: LayerBatch, rows: Tensor, paths: PathStatistics
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Of some rows of a batch: y and h complex64 [B, 14, K, R], turned back by timing and CFO;
         cov complex64 [B, 14, K, R, R] of noise plus estimation error.

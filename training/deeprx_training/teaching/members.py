@@ -8,7 +8,7 @@ from lightning_fabric import Fabric
 from pytorch_optimizer import Lamb
 from torch import Tensor, nn
 
-from ..data.channels import SlotBatch
+from ..data.channels import LayerBatch
 from ..files import TrainingError
 from ..receivers.build import build
 from ..receivers.nets import HybridRx, last_hidden
@@ -65,7 +65,7 @@ class Members:
             self.optimizers[name].load_state_dict(state["optimizers"][name])
 
     def step(
-        self, step: int, batch: SlotBatch, teacher_llr: Tensor | None
+        self, step: int, batch: LayerBatch, teacher_llr: Tensor | None
     ) -> dict[str, dict[str, Tensor]]:
         """Each member's next step; its losses by part. teacher_llr: None where no teacher is
         asked.
@@ -83,7 +83,7 @@ class Members:
         self,
         member: Member,
         rate: float,
-        batch: SlotBatch,
+        batch: LayerBatch,
         teacher_llr: Tensor | None,
         weight: Tensor | None,
     ) -> dict[str, Tensor]:

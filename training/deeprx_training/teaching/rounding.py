@@ -31,7 +31,7 @@ def calibrate(net: RealtimeRx, conditions: Conditions, slots: int) -> None:
     generator = SlotGenerator(conditions)
     with torch.no_grad():
         for i in range(-(-slots // BATCH)):
-            batch = generator.batch(BATCH, seeds.CALIBRATION, i)
+            batch = generator.batch(BATCH, seeds.CALIBRATION, i).of_layer(0)
             net(batch.y, batch.p, batch.config.bits_per_symbol)
     for hook in hooks:
         hook.remove()
@@ -52,7 +52,7 @@ def fine_tune(
     optimizer = torch.optim.AdamW(net.parameters(), lr=lr)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
     for step in track(range(steps), "fine-tuning", transient=True):
-        batch = generator.batch(BATCH, seeds.TUNING, step)
+        batch = generator.batch(BATCH, seeds.TUNING, step).of_layer(0)
         bits = batch.config.bits_per_symbol
         with torch.no_grad():
             teacher_llr = teacher(batch.y, batch.p, bits)

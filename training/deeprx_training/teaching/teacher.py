@@ -7,7 +7,7 @@ import torch
 
 from deeprx_common.modulation import MODULATIONS
 
-from ..data.channels import SlotBatch
+from ..data.channels import LayerBatch
 from ..data.feed import code_sha256
 from ..files import TrainingError
 from ..receivers import classical, nets, realtime
@@ -50,7 +50,7 @@ class Teacher:
                 f"antennas: {str(error).splitlines()[-1].strip()}"
             ) from None
 
-    def __call__(self, batch: SlotBatch) -> torch.Tensor:
+    def __call__(self, batch: LayerBatch) -> torch.Tensor:
         bits = batch.config.bits_per_symbol
         with torch.no_grad():
             return self.net(batch.y, batch.p, bits)[..., :bits].float()
