@@ -56,6 +56,12 @@ def dmrs_symbols(
     return (l0, 6 if last == 9 else 7, last)
 
 
+def legal_dmrs(n_symbols: int) -> list[tuple[int, ...]]:
+    """Every list of DMRS symbols that an allocation of so many symbols may have."""
+    positions = [(l0, position) for l0 in (2, 3) for position in range(4 if l0 == 2 else 3)]
+    return list(dict.fromkeys(dmrs_symbols(n_symbols, position, l0) for l0, position in positions))
+
+
 def _splitmix64(x: int) -> int:
     x = (x + 0x9E3779B97F4A7C15) & _MASK64
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK64
@@ -176,15 +182,11 @@ class SlotConfig:
             check_range("slot_number", self.slot_number, 0, self.slots_per_frame - 1)
 
     def _check_dmrs(self):
-        legal = [
-            dmrs_symbols(self.n_symbols, position, l0)
-            for l0 in (2, 3)
-            for position in range(4 if l0 == 2 else 3)
-        ]
+        legal = legal_dmrs(self.n_symbols)
         if self.dmrs not in legal:
             raise ValueError(
                 f"dmrs of {self.n_symbols} symbols must be one of "
-                f"{', '.join(map(str, map(list, dict.fromkeys(legal))))}, got {list(self.dmrs)}"
+                f"{', '.join(map(str, map(list, legal)))}, got {list(self.dmrs)}"
             )
         check_one_of("cdm_groups", self.cdm_groups, (1, 2))
 
