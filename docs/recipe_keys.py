@@ -52,8 +52,10 @@ def words(schema: dict, definitions: dict) -> str:
         return f"two: {each}" + ("" if each == "text" else ", the smaller first")
     if kind == "list" and "items" in schema:
         return f"list: {words(schema['items'], definitions)}"
-    if kind == "table" and isinstance(schema.get("propertyNames"), dict):
-        return f"table of weights: {words(schema['propertyNames'], definitions)}"
+    each = schema.get("additionalProperties")
+    if kind == "table" and isinstance(each, dict) and each.get("type") == "number":
+        names = schema.get("propertyNames")
+        return "table of weights" + (f": {words(names, definitions)}" if names else "")
     low, high = schema.get("minimum"), schema.get("maximum")
     if low is not None and high is not None:
         return f"{kind}, {low:g} to {high:g}"

@@ -8,7 +8,7 @@ leaks into the neighbours, and adds the residual timing, CFO and phase that a sy
 end leaves.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -19,10 +19,11 @@ import torch
 from pydantic import BeforeValidator
 from sionna.phy import config as sionna_config
 from sionna.phy.channel.tr38901 import CDL, TDL, PanelArray
+from torch.nn.functional import pad
 
 from deeprx_common import limits
 from deeprx_common.modulation import MODULATIONS, constellation
-from deeprx_common.slot import N_SYMBOLS, SlotConfig, User, dmrs_symbols
+from deeprx_common.slot import N_SYMBOLS, SlotConfig, User, legal_dmrs
 
 from ..values import Text, number, pair, several, table_of, weights, whole
 from . import seeds
@@ -31,33 +32,58 @@ from .seeds import EVALUATION_CHANNELS, TRAINING_CHANNELS
 SPEC_VERSION = "19.2"  # of TR 38.901
 CARRIER_HZ = 3.5e9
 LIGHT_M_S = 299_792_458.0
-# what receivers here interpolate in time through
-DMRS = tuple(dmrs_symbols(l0=l0, additional_position=more) for l0 in (2, 3) for more in (0, 1))
+LENGTHS = range(4, N_SYMBOLS + 1)  # of an allocation, in symbols
 
 
 def _symbols(key: str) -> tuple[int, ...]:
     """TOML keys are text: "2,11" = 0.75."""
     parts = key.split(",")
     symbols = tuple(sorted(int(p) for p in parts if p.strip().isdecimal()))
-    if len(symbols) != len(parts) or symbols not in DMRS:
-        known = ", ".join(f'"{",".join(map(str, symbols))}"' for symbols in DMRS)
-        raise ValueError(f"expected one or two DMRS symbols, one of {known}, found {key!r}")
+    legal = sorted({symbols for length in LENGTHS for symbols in legal_dmrs(length)})
+    if len(symbols) != len(parts) or symbols not in legal:
+        known = ", ".join(f'"{",".join(map(str, symbols))}"' for symbols in legal)
+        raise ValueError(f"expected one to four DMRS symbols, one of {known}, found {key!r}")
     return symbols
+
+
+def _some_of(*known: int) -> type:
+    """The same of whole numbers."""
+
+    def read(key: str) -> int:
+        if key not in map(str, known):
+            raise ValueError(f"expected some of {', '.join(map(str, known))}, found {key!r}")
+        return int(key)
+
+    return Annotated[int, BeforeValidator(read)]
 
 
 @table_of
 @dataclass(frozen=True)
 class Conditions:
-    """What a slot is drawn from; a pair is a uniform range (one draw per slot).
+    """What a slot is drawn from. A pair is a uniform range, of which each slot has one value; a
+    table holds options and their weights, of which each batch has one.
 
     channels: of TR 38.901; each slot has one of them.
-    n_prb: resource blocks.
+    n_prb: resource blocks of the allocation.
+    min_prb: where it is above 0, n_prb are the most, and a chunk of batches has from min_prb on.
+    carrier_prb: resource blocks of the carrier, of which the allocation may be any; 0: it is the
+        carrier.
+    scs_khz: subcarrier spacings, 15, 30 or 60 kHz; one is drawn per chunk.
     n_rx: receive antennas.
-    modulations, dmrs: options and their weights; one of each is drawn per batch. DMRS symbols are
-        written "2", "3", "2,11" or "3,11".
-    snr_db: per data resource element and antenna.
+    min_rx: where it is above 0, n_rx are the most, and a batch has from min_rx on.
+    n_symbols: of the allocation, 4 to 14 from the slot's first on.
+    dmrs: DMRS symbols, "2", "2,11" or any other list of TS 38.211 table 6.4.1.1.3-3; drawn are
+        those that the allocation's length has.
+    cdm_groups: without data, 1 or 2.
+    n_scid: probability that a batch has n_SCID 1.
+    users: 1, or 2 with a layer, bits, modulation and channel each, on DMRS ports 0 and 1, or, with
+        two CDM groups, in half of the batches 0 and 2.
+    modulations: of each user.
+    snr_db: per data resource element, antenna and layer.
     sir_db: the same over an interferer, where there is one.
-    interferer: probability that a slot has one.
+    interferer: probability that a slot has one, which has its own bits, channel and cell_ids.
+    interferer_dmrs: probability that a batch's interferers have a modulation, DMRS symbols, CDM
+        groups and n_SCID of their own.
     delay_spread_s: root mean square, in seconds.
     doppler_hz: maximum shift.
     time_domain: probability that a batch is drawn in the time domain, with inter-carrier
@@ -65,25 +91,70 @@ class Conditions:
     timing_samples: residual timing at the slot's sample rate, positive where the FFT window opens
         early.
     cfo_hz: standard deviation of the residual frequency offset.
-    cell_ids: of the pilots' scrambling.
+    cell_ids: of the pilots' scrambling (n_ID).
+
+    Raises ValueError where values do not fit each other.
     """
 
     channels: several(Text) = TRAINING_CHANNELS
-    n_prb: whole(6, 273) = 26
+    n_prb: whole(1, 273) = 26
+    min_prb: whole(0, 273) = 0
+    carrier_prb: whole(0, 275) = 0
+    scs_khz: weights(_some_of(15, 30, 60)) = field(default_factory=lambda: {15: 1.0})
     n_rx: whole(1, 4) = 2
-    modulations: weights(Literal[*MODULATIONS]) = field(default_factory=lambda: {"16QAM": 1.0})
+    min_rx: whole(0, 4) = 0
+    n_symbols: weights(_some_of(*LENGTHS)) = field(default_factory=lambda: {N_SYMBOLS: 1.0})
     dmrs: weights(Annotated[tuple[int, ...], BeforeValidator(_symbols)]) = field(
         default_factory=lambda: {(2, 11): 1.0}
     )
+    cdm_groups: weights(_some_of(1, 2)) = field(default_factory=lambda: {1: 1.0})
+    n_scid: number(0, 1) = 0.0
+    users: weights(_some_of(1, 2)) = field(default_factory=lambda: {1: 1.0})
+    modulations: weights(Literal[*MODULATIONS]) = field(default_factory=lambda: {"16QAM": 1.0})
     snr_db: pair(number(*limits.SNR_DB)) = (-4.0, 32.0)
     sir_db: pair(number(*limits.SNR_DB)) = (0.0, 36.0)
     interferer: number(0, 1) = 0.0
+    interferer_dmrs: number(0, 1) = 0.0
     delay_spread_s: pair(number(*limits.DELAY_SPREAD_S)) = (10e-9, 300e-9)
     doppler_hz: pair(number(*limits.DOPPLER_HZ)) = (0.0, 500.0)
     time_domain: number(0, 1) = 0.0
     timing_samples: pair(number(-1000, 1000)) = (0.0, 0.0)
     cfo_hz: number(0, 1e4) = 0.0
-    cell_ids: pair(whole(0, 1007)) = (0, 1007)
+    cell_ids: pair(whole(0, 65535)) = (0, 1007)
+
+    def __post_init__(self):
+        for symbols in self.dmrs:
+            if not any(symbols in legal_dmrs(length) for length in self.n_symbols):
+                raise ValueError(
+                    f"dmrs: expected lists of allocations of {_listed(self.n_symbols)} symbols, "
+                    f"found {list(symbols)}"
+                )
+        for length in self.n_symbols:
+            if not any(self.dmrs_of(length).values()):
+                known = _listed(map(list, legal_dmrs(length)))
+                raise ValueError(f"dmrs: expected some of {known} for {length} symbols, found none")
+        for key, least, most in (
+            ("min_prb", self.min_prb, self.n_prb),
+            ("min_rx", self.min_rx, self.n_rx),
+        ):
+            if least > most:
+                raise ValueError(f"{key}: expected {most} at most, found {least}")
+        if 0 < self.carrier_prb < self.n_prb:
+            raise ValueError(
+                f"carrier_prb: expected 0 or at least {self.n_prb}, found {self.carrier_prb}"
+            )
+
+    def dmrs_of(self, n_symbols: int) -> dict[tuple[int, ...], float]:
+        """The lists of DMRS symbols that so long an allocation has, and their weights."""
+        legal = legal_dmrs(n_symbols)
+        return {symbols: weight for symbols, weight in self.dmrs.items() if symbols in legal}
+
+    @property
+    def mean_re(self) -> float:
+        """Resource elements of an allocation, on average."""
+        shares = self.n_symbols.values()
+        symbols = sum(n * share for n, share in self.n_symbols.items()) / sum(shares)
+        return 12 * symbols * ((self.min_prb or self.n_prb) + self.n_prb) / 2
 
     def at(self, snr_db: float) -> "Conditions":
         """The same at one SNR."""
@@ -91,15 +162,108 @@ class Conditions:
 
     def cropped(self, n_prb: int) -> "Conditions":
         """The same in fewer PRB. Timing counts samples, which are longer in a narrower slot."""
-        longer = SlotConfig(n_prb=self.n_prb).fft_size / SlotConfig(n_prb=n_prb).fft_size
+        longer = self.grid(self.n_prb, 0, 15).fft_size / self.grid(n_prb, 0, 15).fft_size
         early, late = self.timing_samples
-        return replace(self, n_prb=n_prb, timing_samples=(early / longer, late / longer))
+        return replace(
+            self,
+            n_prb=n_prb,
+            min_prb=min(self.min_prb, n_prb),
+            timing_samples=(early / longer, late / longer),
+        )
 
     def slot(self, modulation: str, dmrs: tuple[int, ...]) -> SlotConfig:
-        """One of its slots."""
-        # with equal prefixes a seed's slots stay those of recipes and results that were published
-        user = User(modulation)
-        return SlotConfig(n_prb=self.n_prb, dmrs=dmrs, users=(user,), equal_prefixes=True)
+        """One of its slots, of one user."""
+        return replace(
+            self.grid(self.n_prb, 0, next(iter(self.scs_khz))),
+            n_symbols=next(n for n in self.n_symbols if dmrs in legal_dmrs(n)),
+            dmrs=dmrs,
+            cdm_groups=next(iter(self.cdm_groups)),
+            users=(User(modulation),),
+        )
+
+    def grid(self, n_prb: int, first_prb: int, scs_khz: int) -> SlotConfig:
+        """Some slot with these resource blocks."""
+        return SlotConfig(
+            n_prb=n_prb,
+            first_prb=first_prb,
+            carrier_prb=self.carrier_prb or n_prb,
+            scs_khz=scs_khz,
+            # with them a seed's slots stay those of recipes and results that were published
+            equal_prefixes=True,
+        )
+
+
+def _listed(values: Iterable) -> str:
+    return ", ".join(map(str, values))
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the slots of a batch have in common. interferer: what it sends, where there is one."""
+
+    slot: SlotConfig
+    interferer: SlotConfig
+    n_rx: int
+    domain: str
+
+
+class Kinds:
+    """Draws the grid of a chunk, then the kinds of its batches.
+
+    What has been drawn since the first recipes has random numbers of its own, which other draws
+    leave as they are.
+    """
+
+    def __init__(self, conditions: Conditions, seed: int, step: int):
+        self._conditions = conditions
+        self._first = np.random.default_rng([seed, step])
+        self._rest = np.random.default_rng([seed, step, 2])
+        self.grid = self._grid()
+
+    def _grid(self) -> SlotConfig:
+        c, rng = self._conditions, self._rest
+        n_prb = int(rng.integers(c.min_prb or c.n_prb, c.n_prb + 1))
+        first_prb = int(rng.integers(0, (c.carrier_prb or n_prb) - n_prb + 1))
+        return c.grid(n_prb, first_prb, _pick(rng, c.scs_khz))
+
+    def draw(self) -> Kind:
+        c, first, rest = self._conditions, self._first, self._rest
+        n_symbols = _pick(rest, c.n_symbols)
+        dmrs = c.dmrs_of(n_symbols)
+        modulation, symbols = _pick(first, c.modulations), _pick(first, dmrs)
+        domain = "time" if first.random() < c.time_domain else "frequency"
+        cells = [int(first.integers(c.cell_ids[0], c.cell_ids[1] + 1)) for _ in range(2)]
+        groups = _pick(rest, c.cdm_groups)
+        users = [User(modulation)]
+        if _pick(rest, c.users) == 2:
+            port = int(rest.integers(1, groups + 1))
+            users.append(User(_pick(rest, c.modulations), rnti=2, port=port))
+        slot = replace(
+            self.grid,
+            n_symbols=n_symbols,
+            dmrs=symbols,
+            cdm_groups=groups,
+            dmrs_n_id=cells[0],
+            n_scid=int(rest.random() < c.n_scid),
+            users=tuple(users),
+        )
+        interferer = replace(slot.alone(0), dmrs_n_id=cells[1])
+        if rest.random() < c.interferer_dmrs:
+            interferer = replace(
+                interferer,
+                dmrs=_pick(rest, dmrs),
+                cdm_groups=_pick(rest, c.cdm_groups),
+                n_scid=int(rest.random() < c.n_scid),
+                users=(User(_pick(rest, c.modulations)),),
+            )
+        n_rx = int(rest.integers(c.min_rx or c.n_rx, c.n_rx + 1))
+        return Kind(slot, interferer, n_rx, domain)
+
+
+def _pick(rng: np.random.Generator, weights: dict):
+    options = list(weights)
+    share = np.array(list(weights.values()), float)
+    return options[rng.choice(len(options), p=share / share.sum())]
 
 
 @dataclass
@@ -107,6 +271,7 @@ class Propagation:
     """What each slot of a batch was drawn with. channel int64 [B, n_layers] index into channels;
     float32 [B, n_layers]: delay_spread_s, doppler_hz (the maximum: speed times carrier over the
     speed of light); float32 [B]: timing_samples and cfo_hz (both zero in the frequency domain).
+    interferer: what interferers send, None where no slot has one.
     """
 
     channels: tuple[str, ...]
@@ -115,6 +280,7 @@ class Propagation:
     doppler_hz: torch.Tensor
     timing_samples: torch.Tensor
     cfo_hz: torch.Tensor
+    interferer: SlotConfig | None
 
     def of_layer(self, layer: int) -> "Propagation":
         """The same without the layers' axis."""
@@ -195,11 +361,6 @@ class SlotGenerator:
             raise ValueError(
                 f"channels: expected some of {', '.join(sorted(known))}, got {unknown.pop()!r}"
             )
-        if unknown := set(conditions.dmrs) - set(DMRS):
-            raise ValueError(
-                f"dmrs: expected some of {', '.join(map(str, map(list, DMRS)))}, got "
-                f"{list(unknown.pop())}"
-            )
         self.models = {name: self._channel(name) for name in conditions.channels}
 
     @property
@@ -276,101 +437,111 @@ class SlotGenerator:
         return self.chunk(size, 1, seed, step)[0]
 
     def chunk(self, size: int, count: int, seed: int, step: int = 0) -> list[SlotBatch]:
-        """count batches of size slots at once: cheaper, since each channel model is called once
-        for all.
+        """count batches of size slots at once, on one grid: cheaper, since each channel model is
+        called once for all.
         """
-        c, dev = self.conditions, self.device
         sionna_config.seed = seed_of(seed, step)
-        host = np.random.default_rng([seed, step])
-        rng = torch.Generator(dev).manual_seed(seed_of(seed, step, 1))
-        total = size * count
+        rng = torch.Generator(self.device).manual_seed(seed_of(seed, step, 1))
+        kinds = Kinds(self.conditions, seed, step)
+        drawn = [kinds.draw() for _ in range(count)]
+        layers = [
+            self._respond(size * count, kinds.grid, rng)
+            for _ in range(max(kind.slot.n_layers for kind in drawn))
+        ]
+        batches = []
+        for i, kind in enumerate(drawn):
+            part = slice(i * size, (i + 1) * size)
+            own = layers[: kind.slot.n_layers]
+            batches.append(self._receive(kind, [[x[part] for x in layer] for layer in own], rng))
+        return batches
 
-        def uniform(low_high, n=total):
-            return low_high[0] + (low_high[1] - low_high[0]) * torch.rand(
-                n, generator=rng, device=dev
-            )
+    def _uniform(self, low_high: tuple[float, float], n: int, rng: torch.Generator) -> torch.Tensor:
+        low, high = low_high
+        return low + (high - low) * torch.rand(n, generator=rng, device=self.device)
 
-        slot = c.slot(next(iter(c.modulations)), next(iter(c.dmrs)))  # of all, the same grid
-        carriers = torch.as_tensor(slot.carriers, dtype=torch.float32, device=dev)
-        f = carriers * (slot.scs_khz * 1e3)
-        spread = uniform(c.delay_spread_s)
+    def _respond(self, total: int, grid: SlotConfig, rng: torch.Generator) -> list[torch.Tensor]:
+        """A layer's channels: complex64 [total, n_rx, 29, n_sc] at half-symbol steps, and what they
+        were drawn with: model, delay spread and Doppler.
+        """
+        dev = self.device
+        carriers = torch.as_tensor(grid.carriers, dtype=torch.float32, device=dev)
+        f = carriers * (grid.scs_khz * 1e3)
+        spread = self._uniform(self.conditions.delay_spread_s, total, rng)
         order = torch.randperm(total, generator=rng, device=dev)
         responses, channel, doppler, start = [], [], [], 0
-        for i, a, tau, speed in self._paths(total, symbol_s(slot)):
+        for i, a, tau, speed in self._paths(total, symbol_s(grid)):
             channel.append(torch.full((len(tau),), i, device=dev))
             doppler.append(speed)
             delays = tau * spread[start : start + len(tau), None]
             steer = torch.polar(torch.ones((), device=dev), -2 * torch.pi * delays[..., None] * f)
             responses.append(torch.einsum("brpt,bpk->brtk", a, steer))
             start += len(tau)
-        h = torch.cat(responses)[order]  # [total, n_rx, 29, n_sc], half-symbol steps
-        drawn = [d[order] for d in (torch.cat(channel), spread, torch.cat(doppler))]
-        batches = []
-        for i in range(count):
-            part = slice(i * size, (i + 1) * size)
-            batch = self._receive(h[part], [d[part] for d in drawn], uniform, host, rng)
-            batches.append(batch)
-        return batches
+        drawn = (torch.cat(responses), torch.cat(channel), spread, torch.cat(doppler))
+        return [x[order] for x in drawn]
 
-    def _receive(self, h, drawn, uniform, host, rng) -> SlotBatch:
-        c, dev, size = self.conditions, self.device, len(h)
+    def _receive(
+        self, kind: Kind, layers: list[list[torch.Tensor]], rng: torch.Generator
+    ) -> SlotBatch:
+        c, dev, slot = self.conditions, self.device, kind.slot
+        hs = [h[:, : kind.n_rx, : 2 * slot.n_symbols + 1] for h, *_ in layers]
+        size = len(hs[0])
 
-        def pick(weights):
-            options = list(weights)
-            share = np.array(list(weights.values()), float)
-            return options[host.choice(len(options), p=share / share.sum())]
+        def uniform(low_high):
+            return self._uniform(low_high, size, rng)
 
-        slot = c.slot(pick(c.modulations), pick(c.dmrs))
-        domain = "time" if host.random() < c.time_domain else "frequency"
-        b = slot.bits_per_symbol
-        shape = (size, N_SYMBOLS, slot.n_sc)
-        cells = [int(host.integers(c.cell_ids[0], c.cell_ids[1] + 1)) for _ in range(2)]
-        data = torch.from_numpy(slot.data_mask).to(dev)
-        points = _points(slot.modulation, dev)
-        weights = 2 ** torch.arange(b - 1, -1, -1, device=dev)
+        def transmit(sent: SlotConfig, layer: int):
+            b = sent.users[layer].bits_per_symbol
+            shape = (size, sent.n_symbols, sent.n_sc, b)
+            bits = torch.randint(0, 2, shape, generator=rng, device=dev, dtype=torch.uint8)
+            label = (bits * 2 ** torch.arange(b - 1, -1, -1, device=dev)).sum(-1)
+            data = torch.from_numpy(sent.data_mask).to(dev)
+            pilots = torch.from_numpy(sent.pilots()[layer]).to(dev)
+            points = _points(sent.users[layer].modulation, dev)
+            return bits, torch.where(data, points[label], pilots)
 
-        def transmit(cell):
-            pilots = torch.from_numpy(replace(slot, dmrs_n_id=cell).pilots()[0]).to(dev)
-            bits = torch.randint(0, 2, (*shape, b), generator=rng, device=dev, dtype=torch.uint8)
-            x = points[(bits * weights).sum(-1)]
-            return bits, pilots, torch.where(data, x, pilots)
-
-        bits, pilots, x = transmit(cells[0])
-        snr_db = uniform(c.snr_db, size)
+        bits, sent = zip(*(transmit(slot, layer) for layer in range(slot.n_layers)), strict=True)
+        snr_db = uniform(c.snr_db)
         n0 = 10 ** (-snr_db / 10)
         sir_db = torch.full((size,), torch.inf, device=dev)
-        signals = [(h, x, torch.ones(size, device=dev))]
+        signals = [(h, x, torch.ones(size, device=dev)) for h, x in zip(hs, sent, strict=True)]
         if c.interferer > 0:
             on = torch.rand(size, generator=rng, device=dev) < c.interferer
-            sir_db = torch.where(on, uniform(c.sir_db, size), sir_db)
-            signals.append((h.roll(1, 0), transmit(cells[1])[2], 10 ** (-sir_db / 20)))
-        impair = _Impairments(c, size, uniform, rng, slot, dev) if domain == "time" else None
-        y = torch.zeros(size, c.n_rx, N_SYMBOLS, slot.n_sc, dtype=torch.complex64, device=dev)
-        for hs, xs, gain in signals:
-            part = impair.apply(hs, xs) if impair else hs[:, :, 1::2] * xs[:, None]
+            sir_db = torch.where(on, uniform(c.sir_db), sir_db)
+            x = transmit(kind.interferer, 0)[1]
+            signals.append((hs[0].roll(1, 0), x, 10 ** (-sir_db / 20)))
+        time = kind.domain == "time"
+        impair = _Impairments(c, size, uniform, rng, slot, dev) if time else None
+        shape = (size, kind.n_rx, slot.n_symbols, slot.n_sc)
+        y = torch.zeros(shape, dtype=torch.complex64, device=dev)
+        for h, x, gain in signals:
+            part = impair.apply(h, x) if impair else h[:, :, 1::2] * x[:, None]
             y += part * gain[:, None, None, None]
         noise = (
             torch.randn(*y.shape, 2, generator=rng, device=dev)
             * (n0 / 2).sqrt()[:, None, None, None, None]
         )
-        centre = h[:, :, 1::2]
-        true = centre * impair.rotation[:, None] if impair else centre
+        centres = [h[:, :, 1::2] for h in hs]
+        if impair:
+            centres = [h * impair.rotation[:, None] for h in centres]
+        pilots = torch.view_as_real(torch.from_numpy(slot.pilots()).to(dev))
+        most = max(b.shape[-1] for b in bits)
         return SlotBatch(
-            config=replace(slot, dmrs_n_id=cells[0]),
-            domain=domain,
+            config=slot,
+            domain=kind.domain,
             y=torch.view_as_real(y) + noise,
-            p=torch.view_as_real(pilots[None]).expand(size, -1, -1, -1, -1).contiguous(),
-            bits=bits[:, None],
-            data=data,
-            h=true[:, None],
+            p=pilots.expand(size, -1, -1, -1, -1).contiguous(),
+            bits=torch.stack([pad(b, (0, most - b.shape[-1])) for b in bits], 1),
+            data=torch.from_numpy(slot.data_mask).to(dev),
+            h=torch.stack(centres, 1),
             n0=n0,
             snr_db=snr_db,
             sir_db=sir_db,
             drawn=Propagation(
                 c.channels,
-                *(d[:, None] for d in drawn),
+                *(torch.stack(d, 1) for d in zip(*(drawn for _, *drawn in layers), strict=True)),
                 timing_samples=impair.timing_samples if impair else torch.zeros_like(n0),
                 cfo_hz=impair.cfo_hz if impair else torch.zeros_like(n0),
+                interferer=kind.interferer if c.interferer > 0 else None,
             ),
         )
 
@@ -389,7 +560,10 @@ def slots_of_every_kind(
 
     def draw(kind: int) -> Iterator[LayerBatch]:
         modulation, dmrs = kinds[kind]
-        of_kind = generator.under(modulations={modulation: 1.0}, dmrs={dmrs: 1.0})
+        lengths = {n: w for n, w in conditions.n_symbols.items() if dmrs in legal_dmrs(n)}
+        of_kind = generator.under(
+            modulations={modulation: 1.0}, dmrs={dmrs: 1.0}, n_symbols=lengths
+        )
         for i in range(-(-slots // SETTLING_BATCH)):
             yield of_kind.batch(SETTLING_BATCH, seed_of(seeds.SETTLING, kind), i).of_layer(0)
 
@@ -403,7 +577,7 @@ def _points(modulation: str, device) -> torch.Tensor:
 
 class _Impairments:
     """Inter-carrier interference to first order in the symbol (below -45 dB of the rest at 500 Hz),
-    residual CFO, window timing and phase: what the time domain adds to hs * xs."""
+    residual CFO, window timing and phase: what the time domain adds to h * x."""
 
     def __init__(self, c: Conditions, size, uniform, rng, slot: SlotConfig, dev):
         n = slot.fft_size
@@ -416,17 +590,17 @@ class _Impairments:
         self.spin = torch.polar(
             torch.ones((), device=dev), 2 * torch.pi * (turns - turns.mean(1, keepdim=True))
         )
-        symbols = torch.arange(N_SYMBOLS, device=dev)
+        symbols = torch.arange(slot.n_symbols, device=dev)
         carriers = torch.as_tensor(slot.carriers, device=dev)
-        self.timing_samples = early = uniform(c.timing_samples, size)
+        self.timing_samples = early = uniform(c.timing_samples)
         turns = (
-            uniform((0.0, 1.0), size)[:, None, None]
+            uniform((0.0, 1.0))[:, None, None]
             + cfo[:, None, None] * symbol_s(slot) * symbols[:, None]
             - early[:, None, None] * carriers / n
         )
         self.rotation = torch.polar(
             torch.ones((), device=dev), 2 * torch.pi * turns
-        )  # [B, 14, n_sc]
+        )  # [B, n_sym, n_sc]
 
     def _to_time(self, grid):
         spectrum = torch.zeros(*grid.shape[:-1], self.size, dtype=grid.dtype, device=grid.device)
@@ -441,7 +615,7 @@ class _Impairments:
 
 
 def bit_errors(llr: torch.Tensor, batch: LayerBatch) -> torch.Tensor:
-    """Wrong bits of each slot, int64 [B]; llr float [B, 14, n_sc, >= b]."""
+    """Wrong bits of each slot, int64 [B]; llr float [B, n_sym, n_sc, >= b]."""
     b = batch.config.bits_per_symbol
     wrong = ((llr[..., :b] > 0) != batch.bits.bool()) & batch.data[..., None]
     return wrong.sum((1, 2, 3))

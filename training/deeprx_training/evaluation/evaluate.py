@@ -20,6 +20,7 @@ from deeprx_common.slot import SlotConfig
 from ..data import seeds
 from ..data.channels import EVALUATION_CHANNELS, Conditions, LayerBatch, SlotGenerator, seed_of
 from ..receivers.classical import Baseline, Demapper, perfect_csi
+from ..receivers.contract import check_taken
 from ..receivers.flop import flop_per_slot
 from ..receivers.wiener import TrueStatistics
 from . import soft_bits
@@ -74,10 +75,10 @@ class Evaluation:
     """Counts with run(), which may be interrupted at any time; counted() is what there is so far.
 
     receivers follow the model contract; LS-LMMSE, SURE-LMMSE and the ideals, receivers that know
-    what no receiver can, join them. conditions must name one modulation and one DMRS pattern, and
-    no interferer where there are ideals, which do not know it. rates: of the codes whose block
-    errors are counted too. kept: a folder for what is counted, batch by batch; a run of the same
-    with it counts only what is missing.
+    what no receiver can, join them. conditions must draw slots of one kind and size that all of
+    them take, and no interferer where there are ideals, which do not know it. rates: of the codes
+    whose block errors are counted too. kept: a folder for what is counted, batch by batch; a run
+    of the same with it counts only what is missing.
     """
 
     def __init__(
@@ -92,8 +93,13 @@ class Evaluation:
         ideals: tuple[str, ...] = (TRUE, PERFECT),
         kept: Path | None = None,
     ):
-        if len(conditions.modulations) != 1 or len(conditions.dmrs) != 1:
-            raise EvaluationError("expected one modulation and one DMRS pattern")
+        check_taken(conditions)
+        tables = (conditions.modulations, conditions.dmrs, conditions.scs_khz)
+        if any(len(table) != 1 for table in tables) or conditions.min_prb or conditions.min_rx:
+            raise EvaluationError(
+                "expected one modulation, DMRS pattern and subcarrier spacing, number of PRB and "
+                "of antennas"
+            )
         if ideals and conditions.interferer:
             raise EvaluationError(f"{', '.join(ideals)}: expected no interferer")
         self.sinr_db, self.slots, self.seed, self._conditions = sinr_db, slots, seed, conditions

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The model contract around receivers of one layer, which know no layers."""
+"""The model contract around receivers of one layer, which know no layers, and what they take."""
 
 import inspect
 from collections.abc import Sequence
@@ -7,7 +7,12 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from deeprx_common.slot import N_SYMBOLS, SlotConfig, User
+from deeprx_common.slot import N_SYMBOLS, SlotConfig, User, legal_dmrs
+
+from ..data.channels import Conditions
+
+# what receivers here interpolate in time through
+DMRS = tuple(symbols for symbols in legal_dmrs(N_SYMBOLS) if len(symbols) <= 2)
 
 
 def knows_layers(net: nn.Module) -> bool:
@@ -53,6 +58,29 @@ def taken_slots(dmrs: Sequence[Sequence[int]] | None) -> dict:
         "n_dmrs": sorted({len(symbols) for symbols in dmrs}) if dmrs else [1, 2],
         "cdm_groups": [1],
     }
+
+
+def check_taken(conditions: Conditions) -> None:
+    """ValueError where slots are drawn that the receivers here do not take."""
+    taken = taken_slots(None)
+    for key, known in {
+        "dmrs": DMRS,
+        "n_symbols": taken["n_sym"],
+        "cdm_groups": taken["cdm_groups"],
+        "users": taken["layers"],
+    }.items():
+        for value in getattr(conditions, key):
+            if value not in known:
+                options, value = _listed(known), _listed([value])
+                several = "some of " if len(known) > 1 else ""
+                raise ValueError(f"{key}: expected {several}{options}, got {value}")
+    least = conditions.min_prb or conditions.n_prb
+    if least < taken["n_prb"][0]:
+        raise ValueError(f"n_prb: expected {taken['n_prb'][0]} or more, got {least}")
+
+
+def _listed(values: Sequence) -> str:
+    return ", ".join(str(list(v) if isinstance(v, tuple) else v) for v in values)
 
 
 def kinds_of(slots: Sequence[SlotConfig]) -> dict:

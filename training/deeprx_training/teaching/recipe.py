@@ -14,6 +14,7 @@ from ..data import seeds
 from ..data.channels import TRAINING_CHANNELS, Conditions
 from ..data.feed import BatchPlan
 from ..receivers.build import NETS, build
+from ..receivers.contract import check_taken
 from ..receivers.norms import kind_norms
 from ..reference import Reference
 from ..values import Flag, Text, check, number, parse_toml, several, table_of, weights, whole
@@ -182,6 +183,8 @@ def _check(recipe: Recipe, folder: Path) -> None:
             f"data.channels: expected some of {', '.join(TRAINING_CHANNELS)}, found "
             f"{min(unknown)!r}"
         )
+    if 2 in data.users:
+        raise ValueError("data.users: expected 1: nets learn to receive one layer, found 2")
     if recipe.distinct % recipe.chunk:
         raise ValueError(
             f"distinct: expected a multiple of chunk ({recipe.chunk}), found {recipe.distinct}"
@@ -208,10 +211,20 @@ def _check(recipe: Recipe, folder: Path) -> None:
         except ValueError as error:
             raise ValueError(f"members {m.name}: net: {error}") from None
         n_rx = m.net.get("n_rx", 2)
-        if type(net) in NETS.values() and n_rx != data.n_rx:
-            raise ValueError(
-                f"members {m.name}: n_rx: expected {data.n_rx}, as [data] has it, found {n_rx}"
-            )
+        if type(net) in NETS.values():
+            if n_rx != data.n_rx:
+                raise ValueError(
+                    f"members {m.name}: n_rx: expected {data.n_rx}, as [data] has it, found {n_rx}"
+                )
+            if data.min_rx not in (0, n_rx):
+                raise ValueError(
+                    f"data.min_rx: expected {n_rx}, as many antennas as {m.name} has, found "
+                    f"{data.min_rx}"
+                )
+            try:
+                check_taken(data)
+            except ValueError as error:
+                raise ValueError(f"data.{error}: {m.name} takes no others") from None
         if recipe.settle and not kind_norms(net):
             raise ValueError(
                 f"members {m.name}: settle: expected a net whose batch norms keep statistics for "

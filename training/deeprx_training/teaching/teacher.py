@@ -11,6 +11,8 @@ from ..data.channels import LayerBatch
 from ..data.feed import code_sha256
 from ..files import TrainingError
 from ..receivers import classical, nets, realtime
+from ..receivers.build import NETS
+from ..receivers.contract import check_taken
 from ..reference import Reference
 from . import precision
 from .checkpoint import load_receiver
@@ -26,6 +28,11 @@ class Teacher:
 
     def __init__(self, recipe: Recipe, device: torch.device):
         net = load_receiver(recipe.teacher, rebuild=True)[1].requires_grad_(False)
+        if type(net) in NETS.values():
+            try:
+                check_taken(recipe.data)
+            except ValueError as error:
+                raise TrainingError(f"{recipe.teacher}: data.{error}") from None
         # no gradients, so nothing that could go wrong in bfloat16
         kind = precision.usual(recipe.precision, device.type == "cuda")
         self.net = precision.cast(net, kind, device).to(device)

@@ -15,7 +15,6 @@ from lightning_fabric import Fabric
 
 from deeprx_common import report
 from deeprx_common.energy import find_meter
-from deeprx_common.slot import N_SYMBOLS
 
 from ..data.channels import slots_of_every_kind
 from ..data.feed import SlotFeed
@@ -119,7 +118,6 @@ class Trainer:
         """
         recipe, header = self.recipe, report.new()
         slots = self.step * recipe.batch * self.fabric.world_size
-        re_per_slot = 12 * N_SYMBOLS * recipe.plan.conditions.n_prb
         return {
             "schema": "deeprx.training/1",
             "host": header["host"],
@@ -134,7 +132,7 @@ class Trainer:
             "students": [m.name for m in recipe.members if m.lessons],
             "step": self.step,
             "slots": slots,
-            "resource_elements": slots * re_per_slot,
+            "resource_elements": round(slots * recipe.plan.conditions.mean_re),
             "wall_s": self.wall_s,
             "cached_llr_slots": self.feed.cached_llr_slots,
         } | spent(self.ledger, self.bill)
