@@ -12,7 +12,7 @@ import sys
 
 from pydantic import TypeAdapter
 
-from deeprx_training.data.channels import Conditions
+from deeprx_training.data.conditions import Conditions
 from deeprx_training.experiments.file import Examination, File, NamedGroup, Scale
 from deeprx_training.teaching.recipe import Member, Recipe
 

@@ -7,12 +7,8 @@ import pytest
 import torch
 
 from deeprx_training.data import seeds
-from deeprx_training.data.channels import (
-    EVALUATION_CHANNELS,
-    TRAINING_CHANNELS,
-    Conditions,
-    SlotGenerator,
-)
+from deeprx_training.data.channels import EVALUATION_CHANNELS, TRAINING_CHANNELS, SlotGenerator
+from deeprx_training.data.conditions import Conditions
 
 FAST = dict(channels=("TDL-A", "TDL-E"), doppler_hz=(500.0, 500.0))
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from deeprx_training import cli
-from deeprx_training.data.channels import Conditions
+from deeprx_training.data.conditions import Conditions
 from deeprx_training.export.describe import MEASURED, content_sha256, describe, read, trained_on
 from deeprx_training.files import TrainingError
 

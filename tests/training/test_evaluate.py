@@ -18,7 +18,8 @@ from torch import nn
 from deeprx_common import report
 from deeprx_common.stats import paired_difference
 from deeprx_training import cli
-from deeprx_training.data.channels import EVALUATION_CHANNELS, Conditions, SlotGenerator, seed_of
+from deeprx_training.data.channels import EVALUATION_CHANNELS, SlotGenerator, seed_of
+from deeprx_training.data.conditions import Conditions
 from deeprx_training.evaluation import coded, soft_bits
 from deeprx_training.evaluation import evaluate as evaluation
 from deeprx_training.evaluation import tables as summary

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from deeprx_training.data import seeds
-from deeprx_training.data.channels import Conditions, SlotGenerator
+from deeprx_training.data.channels import SlotGenerator
+from deeprx_training.data.conditions import Conditions
 from deeprx_training.data.feed import BatchPlan, SlotCache, SlotFeed, code_sha256
 from deeprx_training.files import TrainingError
 from deeprx_training.teaching.ledger import Ledger
@@ -90,7 +91,10 @@ def test_slots_of_another_device_version_or_code_are_never_used(tmp_path, monkey
     for place, other in (
         ("deeprx_training.data.feed.version", lambda name: f"9.9 of {name}"),
         ("torch.__version__", "9.9"),
-        *((f"deeprx_training.data.feed.{code}", seeds) for code in ("slot", "gold", "modulation")),
+        *(
+            (f"deeprx_training.data.feed.{code}", seeds)
+            for code in ("channels", "conditions", "slot", "gold", "modulation")
+        ),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(place, other)

@@ -10,7 +10,8 @@ import torch
 
 from deeprx_common.modulation import MODULATIONS, constellation
 from deeprx_common.slot import legal_dmrs
-from deeprx_training.data.channels import LENGTHS, Conditions, Kinds, SlotGenerator
+from deeprx_training.data.channels import SlotGenerator
+from deeprx_training.data.conditions import LENGTHS, Conditions, Kinds
 from deeprx_training.data.feed import BatchPlan, SlotCache
 from deeprx_training.receivers.contract import check_taken
 from deeprx_training.teaching import recipe as recipes

@@ -9,7 +9,8 @@ import torch
 
 from deeprx_common.modulation import MODULATIONS
 from deeprx_training.cli import main
-from deeprx_training.data.channels import Conditions, SlotGenerator, slots_of_every_kind
+from deeprx_training.data.channels import SlotGenerator, slots_of_every_kind
+from deeprx_training.data.conditions import Conditions
 from deeprx_training.receivers.nets import HybridRx, KindNorm
 from deeprx_training.receivers.norms import settle
 from deeprx_training.receivers.realtime import RealtimeRx

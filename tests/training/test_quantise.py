@@ -13,7 +13,8 @@ from needs import needs
 from torch import nn
 
 from deeprx_common.trusted import hash_of
-from deeprx_training.data.channels import Conditions, SlotGenerator
+from deeprx_training.data.channels import SlotGenerator
+from deeprx_training.data.conditions import Conditions
 from deeprx_training.export import quantise as quantising
 from deeprx_training.export.export import export
 from deeprx_training.export.openvino_ir import ir_files

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from deeprx_common.modulation import constellation
-from deeprx_training.data.channels import Conditions, SlotGenerator, bit_errors
+from deeprx_training.data.channels import SlotGenerator, bit_errors
+from deeprx_training.data.conditions import Conditions
 from deeprx_training.files import TrainingError
 from deeprx_training.receivers.build import build
 from deeprx_training.receivers.classical import (

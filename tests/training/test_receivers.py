@@ -11,7 +11,8 @@ from torch import nn
 
 from deeprx_common.modulation import MODULATIONS, constellation
 from deeprx_common.stats import error_rate, paired_difference
-from deeprx_training.data.channels import Conditions, SlotGenerator, bit_errors
+from deeprx_training.data.channels import SlotGenerator, bit_errors
+from deeprx_training.data.conditions import Conditions
 from deeprx_training.evaluation.evaluate import count_errors
 from deeprx_training.receivers.build import build
 from deeprx_training.receivers.classical import (

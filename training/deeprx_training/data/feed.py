@@ -27,8 +27,9 @@ from deeprx_common import gold, modulation, slot
 from deeprx_common.slot import SlotConfig
 
 from ..files import TrainingError, read_tensors, write_atomically
-from . import channels as data
-from .channels import Conditions, LayerBatch, SlotBatch, SlotGenerator
+from . import channels, conditions
+from .channels import LayerBatch, SlotBatch, SlotGenerator
+from .conditions import Conditions
 
 Teacher = Callable[[LayerBatch], Tensor]
 Phase = Callable[[str, int], AbstractContextManager]
@@ -113,7 +114,7 @@ class SlotCache:
             torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             version("sionna-no-rt"),
             torch.__version__,
-            code_sha256(data, slot, gold, modulation),
+            code_sha256(channels, conditions, slot, gold, modulation),
         ]
         digest = hashlib.sha256(repr(drawn).encode()).hexdigest()
         self.slots = Path(folder) / f"slots-{digest[:16]}"

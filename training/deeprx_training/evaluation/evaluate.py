@@ -18,7 +18,8 @@ from deeprx_common.files import replacing
 from deeprx_common.slot import SlotConfig
 
 from ..data import seeds
-from ..data.channels import EVALUATION_CHANNELS, Conditions, LayerBatch, SlotGenerator, seed_of
+from ..data.channels import EVALUATION_CHANNELS, LayerBatch, SlotGenerator, seed_of
+from ..data.conditions import Conditions
 from ..receivers.classical import Baseline, Demapper, perfect_csi
 from ..receivers.contract import check_taken
 from ..receivers.flop import flop_per_slot

@@ -20,7 +20,7 @@ from deeprx_common.stats import error_rate, mean_ci95, sinr_at_ber, sinr_gain
 from deeprx_common.terminal import make_console, progress_bar
 
 from ..data import seeds
-from ..data.channels import Conditions
+from ..data.conditions import Conditions
 from . import soft_bits
 from .evaluate import (
     BER_TARGETS,

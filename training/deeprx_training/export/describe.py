@@ -14,7 +14,7 @@ from deeprx_common.model_schema import LIMIT, MEASURED, MODEL
 from deeprx_common.modulation import MODULATIONS
 from deeprx_common.schema import check
 
-from ..data.channels import Conditions
+from ..data.conditions import Conditions
 from ..files import TrainingError, write_atomically
 from ..teaching import recipe as recipes
 from ..teaching.checkpoint import read_model

@@ -12,7 +12,7 @@ from torch import nn
 from deeprx_common.stats import sinr_at_ber
 
 from ..data import seeds
-from ..data.channels import Conditions
+from ..data.conditions import Conditions
 from ..evaluation.evaluate import count_errors
 from ..files import TrainingError
 from ..receivers.int8 import to_rounded

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from deeprx_common.slot import N_SYMBOLS, SlotConfig, User, legal_dmrs
 
-from ..data.channels import Conditions
+from ..data.conditions import Conditions
 
 # what receivers here interpolate in time through
 DMRS = tuple(symbols for symbols in legal_dmrs(N_SYMBOLS) if len(symbols) <= 2)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..data import seeds
-from ..data.channels import TRAINING_CHANNELS, Conditions
+from ..data.channels import TRAINING_CHANNELS
+from ..data.conditions import Conditions
 from ..data.feed import BatchPlan
 from ..receivers.build import NETS, build
 from ..receivers.contract import check_taken

@@ -6,7 +6,8 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from ..data import seeds
-from ..data.channels import Conditions, SlotGenerator
+from ..data.channels import SlotGenerator
+from ..data.conditions import Conditions
 from ..receivers.int8 import SIGNED, UNSIGNED, RoundedBody, best_step
 from ..receivers.realtime import RealtimeRx
 from .losses import objective, sinr_weight
