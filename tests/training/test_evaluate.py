@@ -1,21 +1,25 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Evaluation: true statistics, what LLRs carry, coded blocks, and what the command line writes."""
+"""Evaluation: true statistics, LLRs' worth, transport blocks, and what the command line writes."""
 
 import csv
+import json
 import math
 import os
 import signal
 import subprocess
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy.integrate import quad
+from scipy.stats import binomtest
 from torch import nn
 
 from deeprx_common import report
+from deeprx_common.gold import gold
+from deeprx_common.modulation import modulate
+from deeprx_common.slot import SlotConfig, User, dmrs_symbols
 from deeprx_common.stats import paired_difference
 from deeprx_training import cli
 from deeprx_training.data.channels import EVALUATION_CHANNELS, SlotGenerator, seed_of
@@ -24,6 +28,7 @@ from deeprx_training.evaluation import coded, soft_bits
 from deeprx_training.evaluation import evaluate as evaluation
 from deeprx_training.evaluation import tables as summary
 from deeprx_training.evaluation.evaluate import (
+    LS,
     PERFECT,
     SURE,
     TRUE,
@@ -31,7 +36,6 @@ from deeprx_training.evaluation.evaluate import (
     EvaluationError,
     evaluation_conditions,
 )
-from deeprx_training.evaluation.rates import code_rate
 from deeprx_training.evaluation.report import COLUMNS, evaluate
 from deeprx_training.receivers.classical import Baseline
 from deeprx_training.receivers.contract import OneLayer
@@ -154,45 +158,143 @@ def test_reliability_of_gaussian_llrs():
     assert soft_bits.largest(few, 0.5) == 0.75 and soft_bits.largest(few, 1.0) == soft_bits.SPAN
 
 
-def test_blocks_decode_above_capacity_and_not_below():
-    """Consistent Gaussian LLRs of 0.45 and 0.62 bits per bit around a rate 1/2; any bits."""
-    block = coded.TransportBlock(16224, 4, Fraction(1, 2))
-    assert (block.blocks, block.length) == (1, 16224)
-    bits = torch.randint(0, 2, (4, 16224), generator=torch.Generator().manual_seed(1))
-    for sigma, fails in ((1.9, True), (2.5, False)):
+VECTORS = np.load(ROOT / "tests" / "golden" / "pusch_vectors.npz")
+SENT = {
+    slot["name"]: (i, slot)
+    for i, slot in enumerate(json.loads(str(VECTORS["index"])))
+    if not slot["rv"] and not slot["harq_ack_bits"]
+}
+
+
+@pytest.mark.parametrize("name", SENT)
+def test_coded_bits_are_those_of_another_implementation(name):
+    """golden/pusch_vectors.npz, which tests/qa_transport_blocks.py describes; among them one to 29
+    code blocks, both base graphs, bits that are sent twice.
+    """
+    i, slot = SENT[name]
+    user = User(
+        mcs=slot["mcs_index"],
+        mcs_table=2 if slot["mcs_table"].startswith("qam256") else 1,
+        rnti=slot["rnti"],
+        n_id=slot["n_id"],
+    )
+    config = SlotConfig(
+        n_prb=slot["n_prb"],
+        first_prb=slot["prb_start"],
+        n_symbols=slot["n_symbols"],
+        dmrs=dmrs_symbols(slot["n_symbols"], slot["dmrs_additional_position"]),
+        cdm_groups=slot["cdm_groups_without_data"],
+        users=(user,),
+    )
+    assert config.transport_block_size() == slot["tbs"]
+    bits = np.unpackbits(VECTORS[f"tb{i}"]).astype(np.float32)
+    coded = block_of(config).encode(torch.from_numpy(bits)[None])[0].numpy()
+    scrambled = coded.astype(np.uint8) ^ gold((user.rnti << 15) + user.n_id, config.n_bits)
+    data = VECTORS[f"grid{i}"][: slot["n_symbols"]][config.data_mask]
+    np.testing.assert_allclose(modulate(scrambled, user.modulation), data, atol=1e-5)
+
+
+def block_of(config):
+    user = config.users[0]
+    size = config.transport_block_size()
+    return coded.TransportBlock(size, config.n_bits, user.bits_per_symbol, user.code_rate)
+
+
+def block_of_mcs(index, table=1):
+    return block_of(SlotConfig(users=(User(mcs=index, mcs_table=table),)))
+
+
+RUNTIME = ROOT / ".venv" / "bin" / "python"
+IN_RUNTIME = os.environ | {"PYTHONPATH": f"{ROOT}/build/python:{ROOT}/python/common"}
+needs_the_blocks = pytest.mark.skipif(
+    not (RUNTIME.exists() and (ROOT / "build" / "python").exists()), reason="needs the built blocks"
+)
+EVERY_MCS = [(table, i) for table, last in ((1, 28), (2, 27), (3, 28)) for i in range(last + 1)]
+ENCODE = """
+import json, sys
+import numpy as np
+from deeprx_common.slot import SlotConfig, User
+from gnuradio.deeprx.deeprx_python import TransportBlock
+coded = []
+for table, index in json.loads(sys.argv[1]):
+    config = SlotConfig(users=[User(mcs=index, mcs_table=table)])
+    user, size = config.users[0], config.transport_block_size()
+    block = TransportBlock(size, config.n_bits, user.bits_per_symbol, user.code_rate)
+    coded.append(np.packbits(block.encode(config.block(1, index), 0)))
+sys.stdout.buffer.write(np.concatenate(coded))
+"""
+
+
+@needs_the_blocks
+@pytest.mark.slow
+def test_every_mcs_is_coded_as_the_link_codes_it():
+    command = [str(RUNTIME), "-c", ENCODE, json.dumps(EVERY_MCS)]
+    run = subprocess.run(command, env=IN_RUNTIME, capture_output=True, check=True)
+    rest = np.frombuffer(run.stdout, np.uint8)
+    for table, index in EVERY_MCS:
+        config = SlotConfig(users=(User(mcs=index, mcs_table=table),))
+        bits = np.unpackbits(np.frombuffer(config.block(1, index), np.uint8)).astype(np.float32)
+        coded_bits = block_of(config).encode(torch.from_numpy(bits)[None])[0].numpy()
+        expected, rest = np.split(rest, [config.n_bits // 8])
+        assert np.array_equal(np.packbits(coded_bits.astype(np.uint8)), expected), (table, index)
+    assert not len(rest)
+
+
+# code blocks; both base graphs, with and without bits that are sent again; the highest rate
+@pytest.mark.parametrize(
+    ("table", "index", "blocks"),
+    [(1, 0, 1), (1, 13, 1), (1, 16, 2), (1, 28, 3), (2, 27, 4), (3, 0, 1), (3, 9, 1)],
+)
+def test_blocks_decode_above_capacity_and_not_below(table, index, blocks):
+    """Consistent Gaussian LLRs of more and of less information than the rate; any bits."""
+    block, user = block_of_mcs(index, table), User(mcs=index, mcs_table=table)
+    n = 4056 * user.bits_per_symbol
+    assert block.blocks == blocks
+    bits = torch.randint(0, 2, (4, n), generator=torch.Generator().manual_seed(1))
+    drawn = block.draw(4, 1)
+    for fails in (True, False):
+        sigma = sigma_of(0.75 * user.code_rate if fails else 1.25 * user.code_rate + 0.04)
         margin = gaussian_margins(sigma, bits.shape)
         llr = torch.where(bits.bool(), margin, -margin)
-        assert (block.errors(llr, bits, block.draw(4, 1)) == fails).all()
-        _, codeword = drawn = block.draw(4, 2)
-        # sent as they are, codewords fare as scrambled ones
-        sent = torch.where(codeword.bool(), margin, -margin)
-        assert (block.errors(sent, codeword, drawn) == fails).all()
-    assert not block.errors(bits * 2.0 - 1, bits, block.draw(4, 1)).any()
-    assert block.errors(1.0 - bits * 2, bits, block.draw(4, 1)).all()
-    assert block.errors(torch.zeros(4, 16224), bits, block.draw(4, 1)).all()  # not the zero word
+        assert (block.errors(llr, bits, drawn) == fails).all(), fails
+    right = (bits * 2.0 - 1) * 9
+    assert not block.errors(right, bits, drawn).any()
+    assert block.errors(-right, bits, drawn).all()
+    assert block.errors(torch.zeros(4, n), bits, drawn).all()  # not the zero word
 
 
-def test_transport_blocks_are_cut_into_code_blocks():
-    block = coded.TransportBlock(16224, 4, Fraction(3, 4))
-    assert (block.blocks, block.length) == (2, 8112)
+def sigma_of(carried):
+    """Of consistent Gaussian LLRs that carry so many bits a bit, at most 0.9999; by bisection."""
+    low, high = 0.01, 20.0
+    margin = gaussian_margins(1.0, 100_000) - 0.5
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        loss = torch.log2(1 + torch.exp(-(middle**2 / 2 + middle * margin))).mean()
+        low, high = (middle, high) if 1 - loss < min(carried, 0.9999) else (low, middle)
+    return high
+
+
+def test_one_wrong_code_block_is_a_wrong_block():
+    block = block_of_mcs(16)  # two code blocks of 8112 bits
     bits = torch.randint(0, 2, (3, 16224), generator=torch.Generator().manual_seed(1))
     llr = (bits * 2.0 - 1) * 9
     llr[1, 8112:] *= -1  # the second code block of the second slot
     assert block.errors(llr, bits, block.draw(3, 1)).tolist() == [False, True, False]
-    for rate in ("1/10", "1", "half", "1/0"):
-        with pytest.raises(ValueError, match="code rate from 1/3 to 11/12"):
-            code_rate(rate)
 
 
-def test_blocks_settled_without_decoding_are_settled_as_decoding_would(monkeypatch):
+@pytest.mark.parametrize(("index", "table", "sinr"), [(13, 1, 6.0), (5, 3, -7.0)])
+def test_blocks_settled_without_decoding_are_settled_as_decoding_would(index, table, sinr):
     """On fading slots around the waterfall, where every kind occurs."""
-    batch = SlotGenerator(evaluation_conditions().at(6.0)).batch(16, 9).of_layer(0)
-    llr = Baseline(sure=True)(batch.y, batch.p, 4)[:, batch.data].flatten(1)
+    user = User(mcs=index, mcs_table=table)
+    conditions = evaluation_conditions(modulations={user.modulation: 1.0})
+    batch = SlotGenerator(conditions.at(sinr)).batch(16, 9).of_layer(0)
+    m = user.bits_per_symbol
+    llr = Baseline(sure=True)(batch.y, batch.p, m)[..., :m][:, batch.data].flatten(1)
     bits = batch.bits[:, batch.data].flatten(1)
-    block = coded.TransportBlock(16224, 4, Fraction(1, 2))
+    block = block_of_mcs(index, table)
     drawn = block.draw(16, 1)
     quick = block.errors(llr, bits, drawn)
-    margin = soft_bits.margins(llr, bits)
+    margin = block._combine(soft_bits.margins(llr, bits))
     assert torch.equal(quick, block._decode(margin, drawn))
     assert 0 < quick.sum() < 16
 
@@ -261,7 +363,7 @@ def test_points_are_kept_while_they_grow(monkeypatch):
 
 def test_evaluate_writes_everything(tmp_path, capsys):
     command = (
-        f"evaluate baseline-sure --sinr 6,9,18 --slots 24 --code-rate 3/4 --reference SURE-LMMSE "
+        f"evaluate baseline-sure --sinr 6,9,18 --slots 24 --mcs 16 "
         f"--seed 3 --out {tmp_path} --device cpu"
     )
     assert cli.main(command.split()) == 0
@@ -271,7 +373,6 @@ def test_evaluate_writes_everything(tmp_path, capsys):
         "tables.md",
         "ber.png",
         "llr.png",
-        "bler.png",
         "ber_by_channel.png",
     ):
         assert name in out and (tmp_path / name).stat().st_size > 500
@@ -288,23 +389,34 @@ def test_evaluate_writes_everything(tmp_path, capsys):
     bits = same[0]["bits"] / 24
     errors = sum(n["value"] * n["slots"] * bits for n in by_channel)
     assert errors == pytest.approx(counted[SURE].sum())
-    gains = {n["receiver"]: n for n in numbers if n["metric"] == f"gain on {SURE} at ber = 0.01"}
-    assert [gains["baseline-sure"][k] for k in ("value", "low", "high")] == [0, 0, 0]
-    assert gains["perfect CSI"]["value"] > 0.3
+    for metric in ("ber = 0.01", "bler = 0.1"):
+        gains = {n["receiver"]: n for n in numbers if n["metric"] == f"gain on {SURE} at {metric}"}
+        assert [gains["baseline-sure"][k] for k in ("value", "low", "high")] == [0, 0, 0]
+        assert gains["perfect CSI"]["value"] > 0.3
+    for p in written["points"]:
+        assert (p["mcs"], p["blocks"], p["modulation"]) == (16, 24, "16QAM")
+        exact = binomtest(p["block_errors"], 24).proportion_ci(0.95, "exact")
+        assert p["bler_ci95"] == pytest.approx([exact.low, exact.high])
+        # bits of a block, TS 38.214: 26 PRB, 156 REs, 658/1024, in whole code blocks
+        assert p["goodput_bit_per_s"] == pytest.approx((1 - p["bler"]) * 10504 * 1000)
+    wrong = {p["receiver"]: p["block_errors"] for p in written["points"] if p["sinr_db"] == 9}
+    compared = {c["a"]: c for c in written["comparisons"] if c["sinr_db"] == 9 and c["b"] == SURE}
+    assert compared[LS]["bler_difference"] == pytest.approx((wrong[LS] - wrong[SURE]) / 24)
     with (tmp_path / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert set(rows[0]) == set(COLUMNS) == set(numbers[0])
     assert {r["metric"] for r in rows} >= {
-        "ber", "bler 3/4", "information", "ber difference to SURE-LMMSE", "sinr_db at ber = 0.01",
-        "gain on SURE-LMMSE at ber = 0.01",
+        "ber", "bler", "information", "ber difference to SURE-LMMSE", "sinr_db at ber = 0.01",
+        "gain on SURE-LMMSE at ber = 0.01", "bler difference to SURE-LMMSE",
+        "sinr_db at bler = 0.1",
     }  # fmt: skip
     intervals = [[r[k] for k in ("low", "value", "high")] for r in rows]
     intervals = [[float(v) for v in interval] for interval in intervals if all(interval)]
     assert len(intervals) > 20 and intervals == [sorted(interval) for interval in intervals]
     text = (tmp_path / "tables.md").read_text()
     for heading in (
-        "Uncoded BER", "minus that of SURE-LMMSE", "gain at 1e-2, dB", "rate 3/4", "By Doppler",
-        "LLRs",
+        "Uncoded BER", "BER minus that of SURE-LMMSE", "gain at 0.01, dB", "MCS 16 of table 1",
+        "BLER minus that of SURE-LMMSE", "gain at 0.1, dB", "By Doppler", "LLRs",
     ):  # fmt: skip
         assert heading in text
 
@@ -329,9 +441,14 @@ def test_llrs_that_are_not_finite_are_an_error():
     [
         ("--reference LMMSE", "reference: expected one of LS-LMMSE"),
         ("--n-rx 3", "deeprx-student: does not receive slots of 3 antennas"),
-        ("--code-rate half", "--code-rate: expected a code rate"),
-        ("--code-rate 1/0", "--code-rate: expected a code rate"),
-        ("--code-rate 0.99", "expected a code rate from 1/3 to 11/12"),
+        ("--mcs half", "--mcs: expected a whole number, found 'half'"),
+        ("--mcs -1", "--mcs: expected 0 or more, found -1"),
+        ("--mcs 29", "mcs of table 1 must be 0 to 28, got 29"),
+        ("--mcs 28 --mcs-table 2", "mcs of table 2 must be 0 to 27, got 28"),
+        ("--mcs 1 --mcs-table 4", "--mcs-table: expected 3 or less, found 4"),
+        ("--mcs-table 2", "--mcs-table is for --mcs, which was not given"),
+        ("--mcs 4 --modulation QPSK", "--mcs says the modulation: give one of --mcs and"),
+        ("--code-rate 1/2", "unrecognized arguments: --code-rate 1/2"),
         ("--slots 1", "--slots: expected 2 or more"),
         ("--sinr low", "--sinr: expected numbers"),
         ("--doppler=-5,5", "--doppler: expected one or two numbers from 0 to 10000"),
@@ -357,22 +474,16 @@ def test_a_wrong_name_lists_the_right_ones(tmp_path, capsys):
     assert "deeprx-none: no such checkpoint or model file; those that ship: baseline-lmmse" in error
 
 
-RUNTIME = ROOT / ".venv" / "bin" / "python"
-
-
-@pytest.mark.skipif(
-    not (RUNTIME.exists() and (ROOT / "build" / "python").exists()), reason="needs the built blocks"
-)
+@needs_the_blocks
 def test_exported_file_gives_the_nets_llrs_in_the_block(tmp_path, capsys):
     """Eager PyTorch here, TorchScript in the C++ block there; and one that is another receiver."""
     model, other, reference = (str(tmp_path / n) for n in ("m.pt", "other.pt", "m.npz"))
     assert cli.main(f"export baseline {model} --parity {reference}".split()) == 0
     assert cli.main(f"export baseline-sure {other}".split()) == 0
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}/build/python:{ROOT}/python/common"}
 
     def check(file):
         command = [str(RUNTIME), "-m", "gnuradio.deeprx", "parity", file, reference]
-        return subprocess.run(command, env=environment, capture_output=True, text=True)
+        return subprocess.run(command, env=IN_RUNTIME, capture_output=True, text=True)
 
     same, different = check(model), check(other)
     assert same.returncode == 0 and ": the same receiver" in same.stdout, same

@@ -162,8 +162,8 @@ teacher = ["{tmp_path}/t.ckpt"]
         (lambda t: t.replace("sinr_db = [6, 12]", "sinr_db = [6]"), "a list of at least 2"),
         (lambda t: t.replace('"validation"', '"test"'), "or 'evaluation', found 'test'"),
         (lambda t: t + "groups = ['nobody']", "no group 'nobody'"),
-        (lambda t: t + "rates = ['half']", "rates[0]: expected a code rate from 1/3 to 11/12"),
-        (lambda t: t + "rates = ['0.99']", "rates[0]: expected a code rate from 1/3 to 11/12"),
+        (lambda t: t + "mcs = 29", "mcs of table 1 must be 0 to 28, got 29"),
+        (lambda t: t + "mcs = 13\nmcs_table = 4", "mcs_table: expected 3 or less, found 4"),
         (lambda t: t + '[[group]]\nname = "x"', "members is missing"),
         (
             lambda t: t + '[[group]]\nname = "x"\nmembers = [["huge", "kd"]]',
@@ -434,7 +434,7 @@ set = "evaluation"
 sinr_db = [9, 12]
 slots = 4
 groups = ["seed1"]
-rates = ["1/2"]
+mcs = 13
 """
 TEACHER = """
 steps = 1
@@ -472,9 +472,9 @@ def test_named_groups_share_slots_and_teacher(tmp_path, capfd):
     kinds = {(r["kind"], r["receiver"]) for r in rows}
     assert {("scratch", "tiny-scratch"), ("distilled", "tiny-T4"), ("teacher", teacher)} < kinds
     assert {r["slots"] for r in rows} == {4} and {r["domain"] for r in rows} == {"time"}
-    coded = np.load(out / "evaluation-frequency-coded.npz")
+    counted = np.load(out / "evaluation-frequency-mcs-1-13.npz")
     names = {"seed1/tiny-scratch", "seed1/tiny-T4", f"teacher/{teacher}", "perfect CSI"}
-    assert {f"block_errors 1/2 {name}" for name in names} < set(coded.files)
+    assert {f"block_errors {name}" for name in names} < set(counted.files)
     assert main(["plot", str(out)]) == 0
     assert "| distilled |" in (out / "tables.md").read_text()
 

@@ -85,10 +85,12 @@ def test_block_error_rates_are_tabulated(tmp_path):
     rows = curve("scratch", (0.0,))
     pa.parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "results.parquet")
     wrong = np.arange(100) < np.array([[100], [40], [0]])  # block error rates 1, 0.4 and < 0.04
-    counted = {"block_errors 1/2 seed1/29k": wrong, "errors seed1/29k": wrong.astype(np.int32)}
-    np.savez(tmp_path / "evaluation-frequency-coded.npz", sinr_db=[6, 9, 12], n_bits=1, **counted)
+    counted = {"block_errors seed1/29k": wrong, "errors seed1/29k": wrong.astype(np.int32)}
+    np.savez(
+        tmp_path / "evaluation-frequency-mcs-1-13.npz", sinr_db=[6, 9, 12], n_bits=1, **counted
+    )
     figures.draw(tmp_path)
-    table = (tmp_path / "tables.md").read_text().split("rate 1/2")[1].split("\n")
+    table = (tmp_path / "tables.md").read_text().split("MCS 13 of table 1")[1].split("\n")
     cells = [c.strip() for c in table[-2].split("|")[1:-1]]
     assert cells[:2] == ["seed1/29k", "1 ± 2%"] and cells[2].startswith("0.4 ± ")
     # Clopper and Pearson, no error in 100: at most 1 - 0.025^(1/100) = 0.036; half an error counts

@@ -633,7 +633,7 @@ def test_mistakes_in_options_get_one_line(capsys):
         (["experiment", "s", "--out", "o", "--gpus", "2"], "--gpus: expected 1.0 or less, found 2"),
         (["r.toml", "--out", "o", "--minutes", "0"], "--minutes: expected more than 0"),
         (["evaluate", "m.pt", "--out", "o", "--sinr", "x"], "expected numbers, as 6,9,12"),
-        (["evaluate", "m.pt", "--out", "o", "--code-rate", "half"], "expected a code rate"),
+        (["evaluate", "m.pt", "--out", "o", "--mcs", "x"], "--mcs: expected a whole number"),
         (["evaluate", "m.pt", "--out", "o", "--channel", "TDL-F"], "expected TDL-A, TDL-E"),
         (["student", "r.toml"], "invalid choice: 'student' (choose from 'run'"),
     ]:

@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """./dev train evaluate"""
 
-import argparse
 import hashlib
 import sys
-from fractions import Fraction
 
 from deeprx_common import limits
 from deeprx_common.modulation import MODULATIONS
@@ -12,7 +10,6 @@ from deeprx_common.options import list_of, one_of
 from deeprx_common.shipped import model_path
 
 from ..data import seeds
-from ..evaluation.rates import code_rate
 from ..reference import Reference
 from ..values import whole
 from .options import add_device, add_out, add_threads, add_trust, device_of, set_threads, value
@@ -24,20 +21,13 @@ def _sinr(text: str) -> list[float]:
     return FLOOR_DB if text == "floor" else list_of(float)(text)
 
 
-def _rates(text: str) -> tuple[Fraction, ...]:
-    try:
-        return tuple(map(code_rate, text.split(",")))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
 def configure(parser) -> None:
     parser.description = (
         "Over TDL-A/E and CDL-A/E, which no recipe trains on, beside LS-LMMSE, the SURE-smoothed "
         "LMMSE, an LMMSE that knows the channel's true statistics, and perfect CSI, all on the "
         "same slots: bit error rates, paired differences, breakdowns by channel, delay spread and "
-        "Doppler, the LLRs' calibration and information, and block error rates behind the 5G LDPC "
-        "code. Every slot is an independent channel draw and a cluster of the intervals. Writes "
+        "Doppler, the LLRs' calibration and information, and with --mcs errors of transport "
+        "blocks. Every slot is an independent channel draw and a cluster of the intervals. Writes "
         "report.json, results.csv, errors.npz, tables.md and pictures; Ctrl-C writes what was "
         "counted so far."
     )
@@ -73,9 +63,21 @@ def configure(parser) -> None:
     add(
         "--modulation",
         type=one_of(MODULATIONS),
-        default="16QAM",
         metavar="NAME",
-        help=f"{', '.join(MODULATIONS)} (default: %(default)s)",
+        help=f"{', '.join(MODULATIONS)} (default: 16QAM)",
+    )
+    add(
+        "--mcs",
+        type=value(whole(0)),
+        metavar="N",
+        help="index, in place of --modulation: each slot has a transport block of this MCS, and "
+        "its errors are counted, too (default: none: bits)",
+    )
+    add(
+        "--mcs-table",
+        type=value(whole(1, 3)),
+        metavar="N",
+        help="1 (64QAM), 2 (256QAM) or 3 (low rates) (default: 1)",
     )
     add(
         "--dmrs",
@@ -114,17 +116,10 @@ def configure(parser) -> None:
         help="receive antennas, 1 to 4 (default: %(default)s)",
     )
     add(
-        "--code-rate",
-        type=_rates,
-        default=(),
-        metavar="R[,R]",
-        help="1/2, 3/4, ...: also count block errors behind 5G LDPC codes of these rates",
-    )
-    add(
         "--reference",
-        default="LS-LMMSE",
         metavar="RECEIVER",
-        help="whom the others are compared with, slot by slot (default: %(default)s)",
+        help="whom the others are compared with, slot by slot (default: the better of LS-LMMSE and "
+        "SURE-LMMSE)",
     )
     add(
         "--seed",
@@ -166,12 +161,16 @@ def run(arguments) -> int:
     low, high = limits.SNR_DB
     if not all(low <= s <= high for s in a.sinr):
         raise ValueError(f"--sinr: expected {low} to {high} dB, found {max(a.sinr, key=abs):g}")
+    if a.mcs is not None and a.modulation:
+        raise ValueError("--mcs says the modulation: give one of --mcs and --modulation")
+    if a.mcs_table is not None and a.mcs is None:
+        raise ValueError("--mcs-table is for --mcs, which was not given")
     device = device_of(a)
     conditions = evaluation_conditions(
         a.domain,
         channels=tuple(a.channel),
         n_rx=a.n_rx,
-        modulations={a.modulation: 1.0},
+        modulations={a.modulation or "16QAM": 1.0},
         dmrs={tuple(sorted(a.dmrs)): 1.0},
         delay_spread_s=_range("--delay-spread", a.delay_spread, *limits.DELAY_SPREAD_S),
         doppler_hz=_range("--doppler", a.doppler, *limits.DOPPLER_HZ),
@@ -192,7 +191,8 @@ def run(arguments) -> int:
         seed=a.seed,
         device=device,
         shas={n: _sha256(r) for n, r in zip(nets, a.receivers, strict=True)},
-        rates=a.code_rate,
+        mcs=a.mcs,
+        mcs_table=a.mcs_table or 1,
         reference=a.reference,
         keep=lambda points: write_report(points, a.out / "report.json"),
     )

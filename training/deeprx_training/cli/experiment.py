@@ -44,7 +44,7 @@ an experiment file:
   slots = 256                                  per SINR, each an independent channel
   domains = ["frequency", "time"]
   groups = ["seed1"]                           optional: only these
-  rates = ["1/2"]                              optional: block errors behind 5G LDPC codes
+  mcs = 13                                     optional, of mcs_table: transport blocks' errors
   [scale.minute]                               optional: sizes of the experiment, of which --scale
   groups = ["seed1"]                           names one: its groups, in this order,
   slots = 8                                    slots of each examination,

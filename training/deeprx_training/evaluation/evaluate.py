@@ -7,13 +7,13 @@ receivers are compared slot by slot.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from deeprx_common import mcs as schemes
 from deeprx_common.files import replacing
 from deeprx_common.slot import SlotConfig
 
@@ -30,6 +30,7 @@ from .coded import TransportBlock
 BATCH = 128  # part of what a seed means
 LS, SURE, TRUE, PERFECT = "LS-LMMSE", "SURE-LMMSE", "true-statistics LMMSE", "perfect CSI"
 BER_TARGETS, BLER_TARGET = (1e-2, 1e-3), 0.1
+CLASSICAL = LS, SURE
 
 Receiver = Callable[[LayerBatch], Tensor]
 
@@ -50,16 +51,16 @@ def evaluation_conditions(domain: str = "frequency", **changes) -> Conditions:
 class Counted:
     """What was counted, for P points of sinr_db and S slots each.
 
-    By receiver: errors int64 [P, S] wrong bits; margins int32 [P, S, bins] soft_bits.histogram; and
-    by code rate, block_errors bool [P, S]. Of the slots, [P, S]: channel (names), delay_spread_s,
-    doppler_hz.
+    By receiver: errors int64 [P, S] wrong bits; margins int32 [P, S, bins] soft_bits.histogram;
+    block_errors bool [P, S], of nobody where slots have no transport block. Of the slots, [P, S]:
+    channel (names), delay_spread_s, doppler_hz.
     """
 
     sinr_db: list[float]
     config: SlotConfig
     errors: dict[str, np.ndarray]
     margins: dict[str, np.ndarray]
-    block_errors: dict[Fraction, dict[str, np.ndarray]]
+    block_errors: dict[str, np.ndarray]
     channel: np.ndarray
     delay_spread_s: np.ndarray
     doppler_hz: np.ndarray
@@ -71,15 +72,22 @@ class Counted:
     def bits(self, slots: int) -> list[int]:
         return [self.config.n_bits] * slots
 
+    def best_classical(self) -> str:
+        """Of all slots the one with fewer wrong blocks, or bits where there are no blocks."""
+        return min(CLASSICAL, key=lambda name: (self.block_errors or self.errors)[name].sum())
+
 
 class Evaluation:
     """Counts with run(), which may be interrupted at any time; counted() is what there is so far.
 
     receivers follow the model contract; LS-LMMSE, SURE-LMMSE and the ideals, receivers that know
     what no receiver can, join them. conditions must draw slots of one kind and size that all of
-    them take, and no interferer where there are ideals, which do not know it. rates: of the codes
-    whose block errors are counted too. kept: a folder for what is counted, batch by batch; a run
-    of the same with it counts only what is missing.
+    them take, and no interferer where there are ideals, which do not know it. mcs: index in table
+    mcs_table, which says the modulation in the conditions' place; each slot then has a transport
+    block, and block errors are counted, too. kept: a folder for what is counted, batch by batch; a
+    run of the same with it counts only what is missing.
+
+    Raises ValueError where there is no such MCS.
     """
 
     def __init__(
@@ -90,10 +98,14 @@ class Evaluation:
         conditions: Conditions,
         seed: int = seeds.EVALUATION,
         device: str = "cpu",
-        rates: tuple[Fraction, ...] = (),
+        mcs: int | None = None,
+        mcs_table: int = 1,
         ideals: tuple[str, ...] = (TRUE, PERFECT),
         kept: Path | None = None,
     ):
+        if mcs is not None:
+            modulation, _ = schemes.mcs(mcs_table, mcs)
+            conditions = replace(conditions, modulations={modulation: 1.0})
         check_taken(conditions)
         tables = (conditions.modulations, conditions.dmrs, conditions.scs_khz)
         if any(len(table) != 1 for table in tables) or conditions.min_prb or conditions.min_rx:
@@ -108,6 +120,16 @@ class Evaluation:
         (modulation,), (dmrs,) = conditions.modulations, conditions.dmrs
         self.config = conditions.slot(modulation, dmrs)
         m = self.config.bits_per_symbol
+        self._block = None
+        if mcs is not None:
+            self.config = self.config.with_user(mcs=mcs, mcs_table=mcs_table)
+            self._block = TransportBlock(
+                self.config.transport_block_size(),
+                self.config.n_bits,
+                m,
+                self.config.users[0].code_rate,
+                str(self._generator.device),  # Sionna wants cuda:0, not cuda
+            )
         demap = Demapper().to(device)
         nets = {LS: Baseline(), SURE: Baseline(sure=True), **receivers}
         self.flop = {name: self._flop(name, net.cpu().eval()) for name, net in nets.items()}
@@ -119,8 +141,6 @@ class Evaluation:
             self._receivers[TRUE] = TrueStatistics(self._generator)
         if PERFECT in ideals:
             self._receivers[PERFECT] = lambda b: perfect_csi(b.y, b.h, b.n0, demap, m)
-        where = str(self._generator.device)  # Sionna wants cuda:0, not cuda
-        self._blocks = [TransportBlock(self.config.n_bits, m, rate, where) for rate in rates]
         self._kept = kept
         self._parts: list[list[dict]] = [[] for _ in sinr_db]
 
@@ -164,7 +184,7 @@ class Evaluation:
 
     def _count(self, batch: LayerBatch, sinr: float, seed: int) -> dict:
         bits = batch.bits[:, batch.data].flatten(1)  # transmit order
-        codewords = [block.draw(len(bits), seed) for block in self._blocks]
+        drawn = self._block and self._block.draw(len(bits), seed)
         part = {}
         for name, receive in self._receivers.items():
             llr = receive(batch)[:, batch.data].flatten(1)
@@ -173,13 +193,13 @@ class Evaluation:
             part["errors", name] = ((llr > 0) != bits.bool()).sum(1).cpu().numpy()
             margins = soft_bits.histogram(soft_bits.margins(llr, bits))
             part["margins", name] = margins.cpu().numpy()
-            for block, drawn in zip(self._blocks, codewords, strict=True):
-                wrong = block.errors(llr, bits, drawn)
-                part[str(block.rate), name] = wrong.cpu().numpy()
-        drawn = batch.drawn
-        part["channel", ""] = np.array(drawn.channels)[drawn.channel.cpu().numpy()]
-        part["delay_spread_s", ""] = drawn.delay_spread_s.cpu().numpy()
-        part["doppler_hz", ""] = drawn.doppler_hz.cpu().numpy()
+            if self._block:
+                wrong = self._block.errors(llr, bits, drawn)
+                part["block_errors", name] = wrong.cpu().numpy()
+        channel = batch.drawn.channel.cpu().numpy()
+        part["channel", ""] = np.array(batch.drawn.channels)[channel]
+        part["delay_spread_s", ""] = batch.drawn.delay_spread_s.cpu().numpy()
+        part["doppler_hz", ""] = batch.drawn.doppler_hz.cpu().numpy()
         return part
 
     def counted(self) -> Counted:
@@ -205,7 +225,7 @@ class Evaluation:
             config=self.config,
             errors=each("errors"),
             margins=each("margins"),
-            block_errors={block.rate: each(str(block.rate)) for block in self._blocks},
+            block_errors=each("block_errors") if self._block else {},
             channel=arrays["channel", ""],
             delay_spread_s=arrays["delay_spread_s", ""],
             doppler_hz=arrays["doppler_hz", ""],

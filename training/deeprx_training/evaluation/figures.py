@@ -10,7 +10,7 @@ import numpy as np
 
 from deeprx_common.figure import curve_style, figure, rate_curve
 from deeprx_common.files import replacing
-from deeprx_common.stats import paired_difference, sinr_at_ber
+from deeprx_common.stats import block_error_rate, paired_difference, sinr_at_ber
 
 from .cells import crossing_cell, gain_cell, markdown_table, percent_cell, rate_cell
 from .curves import (
@@ -26,7 +26,6 @@ from .curves import (
     seed_pairs,
 )
 from .evaluate import BER_TARGETS, BLER_TARGET
-from .report import block_error_rate
 
 
 def draw(path: str | Path) -> list[Path]:
@@ -51,8 +50,8 @@ def draw(path: str | Path) -> list[Path]:
             else:
                 file.unlink(missing_ok=True)  # of an earlier table
         parts += [f"## {', '.join(key)}", _ber_table(some), *_gain_tables(some)]
-    for file in sorted(folder.glob("*-coded.npz")):
-        parts += _coded_tables(file)
+    for file in sorted(folder.glob("*-mcs-*.npz")):
+        parts.append(_block_table(file))
     with replacing(folder / "tables.md") as temporary:
         Path(temporary).write_text("\n\n".join(parts) + "\n")
     return [*written, folder / "tables.md"]
@@ -103,27 +102,27 @@ def _gain_tables(some: list[Curve]) -> list[str]:
     ]
 
 
-def _coded_tables(file: Path) -> list[str]:
-    """Block error rates of an examination with codes, one table a rate."""
+def _block_table(file: Path) -> str:
+    """Block error rates of an examination with an MCS."""
+    lines = []
     with np.load(file) as counted:
         sinr = counted["sinr_db"]
-        rates: dict[str, list] = {}
         for key in counted.files:
             if key.startswith("block_errors "):
-                _, rate, name = key.split(" ", 2)
                 wrong = counted[key]
-                rates_of = [block_error_rate(w) for w in wrong]
-                ones = np.ones(wrong.shape[1])
+                ones = np.ones(wrong.shape[1], int)
+                rates = [block_error_rate(w, ones) for w in wrong]
                 at = sinr_at_ber(
                     [(s, w, ones) for s, w in zip(sinr, wrong, strict=True)], BLER_TARGET, 200
                 )
-                line = [name, *(rate_cell(f["bler"], f["bler_ci95"]) for f in rates_of)]
-                rates.setdefault(rate, []).append([*line, crossing_cell(*at)])
+                name = key.removeprefix("block_errors ")
+                cells = [rate_cell(r.rate, r.ci95) for r in rates]
+                lines.append([name, *cells, crossing_cell(*at)])
     head = ["receiver", *(f"{s:g} dB" for s in sinr), f"SINR at {BLER_TARGET:.0%}"]
-    return [
-        f"## {file.stem}: block error rate, 5G LDPC, rate {rate}\n\n{markdown_table(head, lines)}"
-        for rate, lines in rates.items()
-    ]
+    which, mcs = file.stem.split("-mcs-")
+    table, index = mcs.split("-")
+    title = f"## {which}: block error rate, MCS {index} of table {table}"
+    return f"{title}\n\n{markdown_table(head, lines)}"
 
 
 def _line(axis, curve: Curve, label: str, **style) -> None:

@@ -1,22 +1,26 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What an evaluation says: a report whose numbers are one row each.
 
-metric: "ber", "bler RATE", "information" (bits per coded bit), "ber difference to RECEIVER",
-"sinr_db at METRIC = TARGET", or "gain on RECEIVER at ber = TARGET", which is dB less; sinr_db is
-None for the last two. by and bin: of a breakdown by channel, delay spread or Doppler.
+metric: "ber", "bler", "information" (bits per coded bit), "METRIC difference to RECEIVER" (of BER
+or BLER), "sinr_db at METRIC = TARGET", or "gain on RECEIVER at METRIC = TARGET", which is dB less;
+sinr_db is None for the last two. by and bin: of a breakdown by channel, delay spread or Doppler.
 """
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from fractions import Fraction
 
 import numpy as np
-from scipy.stats import binomtest
 from torch import nn
 
 from deeprx_common import report as reports
 from deeprx_common.energy import energy_per_slot
-from deeprx_common.stats import error_rate, mean_ci95, sinr_at_ber, sinr_gain
+from deeprx_common.stats import (
+    error_rate,
+    mean_ci95,
+    paired_difference,
+    sinr_at_ber,
+    sinr_gain,
+)
 from deeprx_common.terminal import make_console, progress_bar
 
 from ..data import seeds
@@ -25,7 +29,6 @@ from . import soft_bits
 from .evaluate import (
     BER_TARGETS,
     BLER_TARGET,
-    LS,
     PERFECT,
     TRUE,
     Counted,
@@ -47,15 +50,17 @@ def evaluate(
     seed: int = seeds.EVALUATION,
     device: str = "cpu",
     shas: dict[str, str | None] | None = None,
-    rates: tuple[Fraction, ...] = (),
-    reference: str = LS,
+    mcs: int | None = None,
+    mcs_table: int = 1,
+    reference: str | None = None,
     keep: Callable[[dict], None] = lambda report: None,
 ) -> tuple[dict, Counted, bool]:
     """An Evaluation with a progress bar: the report, what was counted, and whether Ctrl-C cut it
-    short. keep: takes the report's points so far whenever all have grown.
+    short. reference: whom the others are compared with; None: the best classical receiver. keep:
+    takes the report's points so far whenever all have grown.
     """
-    run = Evaluation(receivers, sinr_db, slots, conditions, seed, device, rates)
-    if reference not in (names := [*run.flop, TRUE, PERFECT]):
+    run = Evaluation(receivers, sinr_db, slots, conditions, seed, device, mcs, mcs_table)
+    if reference not in (None, *(names := [*run.flop, TRUE, PERFECT])):
         raise EvaluationError(f"reference: expected one of {', '.join(names)}, got {reference!r}")
     stopped = False
     with progress_bar(make_console(), "{task.completed} of {task.total} slots") as progress:
@@ -72,6 +77,7 @@ def evaluate(
         except KeyboardInterrupt:
             stopped = True
     counted = run.counted()
+    reference = reference or counted.best_classical()
     report = _report(counted, conditions, seed, device, run.flop, shas or {})
     report["comparisons"] = _comparisons(counted, report["points"], reference, list(receivers))
     report["below_perfect_csi"] = [
@@ -99,7 +105,6 @@ def _report(counted, conditions, seed, device, flop, shas) -> dict:
     }
     for i, sinr in enumerate(counted.sinr_db):
         for name, errors in counted.errors.items():
-            coded = {str(r): e[name][i] for r, e in counted.block_errors.items()}
             report["points"].append(
                 reports.point(
                     receiver=name,
@@ -110,6 +115,8 @@ def _report(counted, conditions, seed, device, flop, shas) -> dict:
                     modulation=counted.config.modulation,
                     n_prb=conditions.n_prb,
                     n_rx=conditions.n_rx,
+                    layers=counted.config.n_layers,
+                    slot=counted.config.as_dict(),
                     dmrs=list(counted.config.dmrs),
                     sync=False,
                     snr_db=sinr,
@@ -122,10 +129,24 @@ def _report(counted, conditions, seed, device, flop, shas) -> dict:
                     flop_per_slot=flop.get(name),
                     energy_per_slot_j=energy_per_slot(source="none: not measured offline"),
                     llr=_llr_quality(counted.margins[name][i]),
-                    coded={rate: block_error_rate(wrong) for rate, wrong in coded.items()},
+                    **_of_blocks(counted, name, i),
                 )
             )
     return report
+
+
+def _of_blocks(counted: Counted, name: str, i: int) -> dict:
+    """What a point has of transport blocks, where there are any."""
+    if not counted.block_errors:
+        return {}
+    wrong, config = counted.block_errors[name][i], counted.config
+    right = (1 - float(wrong.mean())) * config.transport_block_size()
+    return {
+        "cluster_block_errors": wrong,
+        "cluster_blocks": np.ones_like(wrong, int),
+        "mcs": config.users[0].mcs,
+        "goodput_bit_per_s": right / config.slot_s,
+    }
 
 
 def _llr_quality(margins: np.ndarray) -> dict:
@@ -144,13 +165,6 @@ def _llr_quality(margins: np.ndarray) -> dict:
     }
 
 
-def block_error_rate(wrong: np.ndarray) -> dict:
-    """Slots are independent: Clopper and Pearson, Biometrika 26(4), 1934."""
-    k, n = int(wrong.sum()), len(wrong)
-    low, high = binomtest(k, n).proportion_ci(0.95, "exact")
-    return {"blocks": n, "block_errors": k, "bler": k / n, "bler_ci95": [float(low), float(high)]}
-
-
 def _comparisons(counted: Counted, points: list[dict], reference: str, nets: list[str]) -> list:
     """Everyone against the reference, and the nets against perfect CSI."""
     comparisons = []
@@ -161,7 +175,12 @@ def _comparisons(counted: Counted, points: list[dict], reference: str, nets: lis
         for a, b in pairs:
             errors = counted.errors[a][i], counted.errors[b][i]
             pa, pb = by_key[a, sinr], by_key[b, sinr]
-            comparisons.append(reports.comparison(pa, pb, *errors, counted.bits(counted.slots)))
+            compared = reports.comparison(pa, pb, *errors, counted.bits(counted.slots))
+            if blocks := counted.block_errors:
+                paired = paired_difference(blocks[a][i], blocks[b][i], np.ones(counted.slots, int))
+                compared["bler_difference"] = paired.difference
+                compared["bler_ci95"] = list(paired.ci95)
+            comparisons.append(compared)
     return comparisons
 
 
@@ -201,8 +220,8 @@ def _of_points(report: dict) -> Iterator[dict]:
         name, at, llr = p["receiver"], {"sinr_db": p["sinr_db"], "slots": p["slots"]}, p["llr"]
         yield number("ber", name, p["ber"], p["ber_ci95"], **at)
         yield number("information", name, llr["information"], llr["information_ci95"], **at)
-        for rate, c in p["coded"].items():
-            yield number(f"bler {rate}", name, c["bler"], c["bler_ci95"], **at)
+        if p["blocks"]:
+            yield number("bler", name, p["bler"], p["bler_ci95"], **at)
 
 
 def _breakdown(counted: Counted, conditions: Conditions) -> Iterator[dict]:
@@ -219,6 +238,9 @@ def _of_comparisons(report: dict) -> Iterator[dict]:
     for c in report["comparisons"]:
         at = {"sinr_db": c["sinr_db"], "slots": c["clusters"]}
         yield number(difference_to(c["b"]), c["a"], c["ber_difference"], c["ci95"], **at)
+        if "bler_difference" in c:
+            of_blocks = c["bler_difference"], c["bler_ci95"]
+            yield number(difference_to(c["b"], "bler"), c["a"], *of_blocks, **at)
 
 
 def _crossings(counted: Counted, conditions: Conditions) -> Iterator[dict]:
@@ -239,29 +261,33 @@ def _crossings(counted: Counted, conditions: Conditions) -> Iterator[dict]:
     for name, errors in counted.errors.items():
         for target in BER_TARGETS:
             yield from at(name, "ber", target, errors, bits, *everything)
-        for rate, wrong in counted.block_errors.items():
-            yield from at(name, f"bler {rate}", BLER_TARGET, wrong[name], 1, *everything)
+        if counted.block_errors:
+            wrong = counted.block_errors[name]
+            yield from at(name, "bler", BLER_TARGET, wrong, 1, *everything)
         for where, mask in _groups(counted, conditions):
             yield from at(name, "ber", BER_TARGETS[0], errors, bits, mask, where)
 
 
 def _gains(counted: Counted, reference: str) -> Iterator[dict]:
-    """dB less SINR than the reference that everyone needs for a BER, paired over the slots."""
-    base, bits = counted.errors[reference][None], counted.config.n_bits
-    for name, errors in counted.errors.items():
-        if name != reference and len(counted.sinr_db) > 1:
-            for target in BER_TARGETS:
-                (db,), ci95 = sinr_gain(counted.sinr_db, errors[None], base, bits, target)
-                yield number(gain_on(reference, target), name, db, ci95)
+    """dB less SINR than the reference that everyone needs for a BER or BLER, paired over slots."""
+    if len(counted.sinr_db) < 2:
+        return
+    of_bits = ((counted.errors, counted.config.n_bits, "ber", target) for target in BER_TARGETS)
+    for every, each, metric, target in (*of_bits, (counted.block_errors, 1, "bler", BLER_TARGET)):
+        for name in every:
+            if name != reference:
+                pair = every[name][None], every[reference][None]
+                (db,), ci95 = sinr_gain(counted.sinr_db, *pair, each, target)
+                yield number(gain_on(reference, target, metric), name, db, ci95)
 
 
-def difference_to(reference: str) -> str:
-    return f"ber difference to {reference}"
+def difference_to(reference: str, metric: str = "ber") -> str:
+    return f"{metric} difference to {reference}"
 
 
 def crossing(metric: str, target: float) -> str:
     return f"sinr_db at {metric} = {target:g}"
 
 
-def gain_on(reference: str, target: float) -> str:
-    return f"gain on {reference} at ber = {target:g}"
+def gain_on(reference: str, target: float, metric: str = "ber") -> str:
+    return f"gain on {reference} at {metric} = {target:g}"

@@ -2,7 +2,7 @@
 """An evaluation's report for people: markdown tables, one tidy CSV, pictures."""
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from deeprx_common import report as reports
 from deeprx_common import report_view
 from deeprx_common.figure import curve_style, figure, rate_curve
 from deeprx_common.files import replacing
+from deeprx_common.slot import SlotConfig
 
 from .cells import crossing_cell, gain_cell, markdown_table, percent_cell, rate_cell
 from .evaluate import BER_TARGETS, BLER_TARGET, PERFECT, Counted
@@ -96,22 +97,23 @@ def _ber_table(numbers: _Numbers) -> str:
     return numbers.table(numbers.rates("ber") | {"SINR at 1e-2": first, "at 1e-3": second})
 
 
-def _paired_table(numbers: _Numbers, reference: str) -> str:
-    """Per cent of the reference's BER; dB less SINR than it at the BER targets."""
+def _paired_table(
+    numbers: _Numbers, reference: str, metric: str = "ber", targets: Sequence[float] = BER_TARGETS
+) -> str:
+    """Per cent of the reference's BER or BLER; dB less SINR than it at the targets."""
 
     def difference(name: str, sinr_db: float) -> str:
-        base, _ = numbers.of("ber", reference, sinr_db)
+        base, _ = numbers.of(metric, reference, sinr_db)
         if not base:
             return "-"
-        value, ci95 = numbers.of(difference_to(reference), name, sinr_db)
+        value, ci95 = numbers.of(difference_to(reference, metric), name, sinr_db)
         return percent_cell(value / base, [end / base for end in ci95])
 
     def gain(target: float) -> Callable[[str], str]:
-        metric = gain_on(reference, target)
-        return lambda name: gain_cell(*numbers.of(metric, name) or (None,))
+        at = gain_on(reference, target, metric)
+        return lambda name: gain_cell(*numbers.of(at, name) or (None,))
 
-    first, second = map(gain, BER_TARGETS)
-    columns = {"gain at 1e-2, dB": first, "at 1e-3": second}
+    columns = {f"gain at {target:g}, dB": gain(target) for target in targets}
     return numbers.table(numbers.over_sinr(difference) | columns, leave_out=reference)
 
 
@@ -128,9 +130,9 @@ def _breakdown_table(numbers: _Numbers, by: str) -> str:
     return numbers.table(columns)
 
 
-def _coded_table(numbers: _Numbers, rate: str) -> str:
-    crossing = numbers.crossing(f"bler {rate}", BLER_TARGET)
-    return numbers.table(numbers.rates(f"bler {rate}") | {f"SINR at {BLER_TARGET:.0%}": crossing})
+def _block_table(numbers: _Numbers) -> str:
+    crossing = numbers.crossing("bler", BLER_TARGET)
+    return numbers.table(numbers.rates("bler") | {f"SINR at {BLER_TARGET:.0%}": crossing})
 
 
 def _llr_table(numbers: _Numbers) -> str:
@@ -174,11 +176,19 @@ def markdown(report: dict) -> str:
             f"## BER minus that of {reference} on the same slots, in per cent of it; how many dB "
             "less SINR is needed\n\n" + _paired_table(numbers, reference)
         )
-    for rate in first["coded"]:
+    if first["blocks"]:
+        size = SlotConfig.from_dict(first["slot"]).transport_block_size()
+        table = first["slot"]["users"][0]["mcs_table"]
         parts.append(
-            f"## Block error rate, 5G LDPC code of rate {rate}, one transport block a slot\n\n"
-            + _coded_table(numbers, rate)
+            f"## Block error rate, MCS {first['mcs']} of table {table}: transport blocks of {size} "
+            "bits, first transmissions\n\n" + _block_table(numbers)
         )
+        if reference:
+            parts.append(
+                f"## BLER minus that of {reference} on the same slots, in per cent of it; how many "
+                "dB less SINR is needed\n\n"
+                + _paired_table(numbers, reference, "bler", (BLER_TARGET,))
+            )
     for by in numbers.breakdowns:
         parts.append(f"## By {by}\n\n" + _breakdown_table(numbers, by))
     parts.append(
@@ -197,25 +207,20 @@ def plots(report: dict, folder: Path) -> list[str]:
     drawn = ["ber.png", "llr.png"]
     for by in numbers.breakdowns:
         drawn.append(f"ber_by_{by.replace(' ', '_')}.png".lower())
-        panels = {f"{by} {value}": ("ber", by, value) for value in numbers.bins(by)}
-        _plot_rates(numbers, panels, "uncoded BER", folder / drawn[-1])
-    if rates := list(report["points"][0]["coded"]):
-        drawn.append("bler.png")
-        panels = {f"5G LDPC, rate {rate}, one block a slot": (f"bler {rate}",) for rate in rates}
-        what = "block error rate, Clopper-Pearson intervals"
-        _plot_rates(numbers, panels, what, folder / drawn[-1])
+        panels = {f"{by} {value}": (by, value) for value in numbers.bins(by)}
+        _plot_bers(numbers, panels, folder / drawn[-1])
     return drawn
 
 
-def _plot_rates(numbers: _Numbers, panels: dict[str, tuple], what: str, path: Path) -> None:
-    """panels: by title, the metric and the bin."""
+def _plot_bers(numbers: _Numbers, panels: dict[str, tuple], path: Path) -> None:
+    """panels: by title, what it is broken down by, and the bin."""
     with figure(path, len(panels), one_scale=True, legend="x-small") as axes:
-        for axis, (title, (metric, *where)) in zip(axes, panels.items(), strict=True):
+        for axis, (title, where) in zip(axes, panels.items(), strict=True):
             for k, name in enumerate(numbers.receivers):
-                if line := numbers.line(metric, name, *where):
+                if line := numbers.line("ber", name, *where):
                     rate_curve(axis, *zip(*line, strict=True), name, **curve_style(k))
             axis.set(title=title, xlabel="SINR, dB")
-        axes[0].set_ylabel(what)
+        axes[0].set_ylabel("uncoded BER")
 
 
 def _plot_llr(numbers: _Numbers, path: Path) -> None:

@@ -17,15 +17,14 @@ from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import tomli_w
-from pydantic import AfterValidator
 
 from deeprx_common import limits
+from deeprx_common import mcs as schemes
 from deeprx_common.modulation import MODULATIONS
 
-from ..evaluation.rates import code_rate
 from ..reference import Reference
 from ..teaching import recipe as recipes
 from ..values import Text, check, number, parse_toml, several, table_of, whole
@@ -33,11 +32,6 @@ from ..values import Text, check, number, parse_toml, several, table_of, whole
 
 class ExperimentError(ValueError):
     """An experiment that cannot be run; the message is one line."""
-
-
-def _rate(text: str) -> str:
-    code_rate(text)
-    return text
 
 
 @table_of
@@ -50,9 +44,10 @@ class Examination:
     sinr_db: points.
     slots: a point, each an independent channel draw.
     domains: of the channel.
-    modulation: of the slots.
+    modulation: of the slots, where no mcs says it.
     groups: names of the [[group]] whose receivers are counted; empty: all.
-    rates: of LDPC codes behind which block errors are counted, too, e.g. "1/2".
+    mcs: index; slots then have transport blocks, and their errors are counted.
+    mcs_table: 1 to 3.
     """
 
     set: Literal["validation", "evaluation"]
@@ -61,7 +56,12 @@ class Examination:
     domains: several(Literal["frequency", "time"]) = ("frequency",)
     modulation: Literal[*MODULATIONS] = "16QAM"
     groups: tuple[Text, ...] = ()
-    rates: tuple[Annotated[Text, AfterValidator(_rate)], ...] = ()
+    mcs: whole(0) | None = None
+    mcs_table: whole(1, 3) = 1
+
+    def __post_init__(self):
+        if self.mcs is not None:
+            schemes.mcs(self.mcs_table, self.mcs)
 
 
 @table_of

@@ -13,7 +13,6 @@ import socket
 import sys
 import time
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import torch
@@ -104,7 +103,7 @@ def _examine(job: Job) -> None:
     for examination in job.experiment.of(job.group):
         for domain in examination.domains:
             counted = _count(job, examination, domain, nets)
-            if examination.rates:
+            if counted.block_errors:
                 write_block_errors(job.folder, job.group, examination, domain, counted)
             else:
                 rows += ber_rows(facts, counted, examination, domain)
@@ -191,7 +190,8 @@ def _count(job: Job, examination: Examination, domain: str, nets: dict) -> Count
         conditions,
         seed,
         job.device,
-        tuple(Fraction(r) for r in examination.rates),
+        examination.mcs,
+        examination.mcs_table,
         ideals=(PERFECT,),
         kept=kept,
     )

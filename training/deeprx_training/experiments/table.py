@@ -2,7 +2,7 @@
 """The table of an experiment: one row for each group, receiver, set, domain and SINR.
 
 DIR/GROUP/result.parquet holds a group's rows and, beside it, are the block errors of examinations
-with codes. DIR/results.parquet and results.csv gather the groups that have finished.
+with an MCS. DIR/results.parquet and results.csv gather the groups that have finished.
 """
 
 import json
@@ -51,11 +51,11 @@ def write_block_errors(
 ) -> None:
     whose = "teacher" if group.label else group.name
     wrong = {
-        f"block_errors {rate} {name if name in BASELINES else f'{whose}/{name}'}": slots
-        for rate, of in counted.block_errors.items()
-        for name, slots in of.items()
+        f"block_errors {name if name in BASELINES else f'{whose}/{name}'}": slots
+        for name, slots in counted.block_errors.items()
     }
-    with replacing(folder / f"{examination.set}-{domain}-coded.npz") as temporary:
+    file = f"{examination.set}-{domain}-mcs-{examination.mcs_table}-{examination.mcs}.npz"
+    with replacing(folder / file) as temporary:
         np.savez_compressed(temporary, sinr_db=counted.sinr_db, **wrong)
 
 
@@ -76,20 +76,20 @@ def gather(experiment: Experiment, out: Path) -> None:
     """Write results.parquet, results.csv (without the errors of each slot) and the block errors of
     all groups that have finished, where there are any.
     """
-    rows, baselines, coded = [], set(), {}
+    rows, baselines, blocks = [], set(), {}
     for group in experiment.groups:
         folder = out / group.name
         if not is_finished(folder, experiment, group):
             continue
-        for file in sorted(folder.glob("*-coded.npz")):
+        for file in sorted(folder.glob("*-mcs-*.npz")):
             with np.load(file) as arrays:
-                coded.setdefault(file.name, {}).update(arrays)
+                blocks.setdefault(file.name, {}).update(arrays)
         for row in pa.parquet.read_table(folder / "result.parquet").to_pylist():
             key = tuple(row[k] for k in ("set", "domain", "modulation", "receiver", "sinr_db"))
             if row["kind"] != "baseline" or key not in baselines:
                 rows.append(row)
             baselines.add(key)
-    for name, arrays in coded.items():
+    for name, arrays in blocks.items():
         with replacing(out / name) as temporary:
             np.savez_compressed(temporary, **arrays)
     if rows:
