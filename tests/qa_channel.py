@@ -256,6 +256,33 @@ def test_interferer_has_its_sir_its_own_fading_and_no_tags():
     assert abs((wanted * interference.conj()).mean()) < 0.02 * power
 
 
+def test_users_have_the_same_power_and_fading_of_their_own():
+    """Input 0, 1 and 2, the last an interferer: what only one of them sends, at the antennas."""
+
+    def alone(port):
+        top = gr.top_block()
+        tdl = deeprx.tdl_channel(n_rx=2, snr_db=np.inf, burst_slots=1, sir_db=6, users=2)
+        head = [blocks.head(gr.sizeof_gr_complex, 150 * 7680) for _ in range(2)]
+        sinks = [blocks.vector_sink_c() for _ in range(2)]
+        for link in range(3):
+            sent = [deeprx.slot_source(1, 0, 152), deeprx.slot_transmitter()]
+            scale = blocks.multiply_const_cc(float(link == port))
+            top.connect(*sent, scale, (tdl, link))
+        for antenna in range(2):
+            top.connect((tdl, antenna), head[antenna], sinks[antenna])
+        top.run()
+        assert len(sinks[0].tags()) == 2 * 150
+        return np.array([sink.data() for sink in sinks])
+
+    received = [alone(port) for port in range(3)]
+    power = np.array([(np.abs(r) ** 2).mean() for r in received]) * 512 / 312
+    levels = 10 * np.log10(power)
+    np.testing.assert_allclose(levels, [0, 0, -6], atol=0.4)
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        scale = np.sqrt(power[a] * power[b]) * 312 / 512
+        assert abs((received[a] * received[b].conj()).mean()) < 0.25 * scale
+
+
 def test_a_slot_fades_by_seed_and_index_alone():
     first, _ = faded(6, snr_db=np.inf, burst_slots=2, seed=9)
     again, _ = faded(4, snr_db=np.inf, burst_slots=2, seed=9)
@@ -308,6 +335,7 @@ def test_cfo_turns_all_antennas_alike():
         ({"delay_spread_s": -1e-9}, "delay_spread_s must be at least 0"),
         ({"doppler_hz": 1e6}, "doppler_hz must be at most sample_rate / 64 = 120000, got 1e"),
         ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"users": 0}, "users must be at least 1, got 0"),
         ({"burst_slots": -1}, "burst_slots must not be negative, got -1"),
         ({"burst_slots": 5, "stock": True}, "burst_slots must be 0, got 5"),
     ],

@@ -2,6 +2,8 @@
 import numpy as np
 from gnuradio import analog, blocks, channels, gr
 
+from deeprx_common.checks import check_range
+
 from ..deeprx_python import tdl_fader
 from .slot_stream import reserve_output
 from .tdl import INTERPOLATOR_DELAY, LINE_OF_SIGHT, TdlFading, profile_taps
@@ -44,13 +46,13 @@ class _stock_fader(gr.hier_block2):
 class tdl_channel(gr.hier_block2):
     """TDL-A to TDL-E fading (TR 38.901 clause 7.7.2), noise, interference and a frequency offset.
 
-    Input 0: samples of a slot_transmitter. Input 1, where sir_db is given: those of a second one,
-    which goes through fading of its own; its tags end here. Outputs: n_rx antennas, complex; the
-    tags of input 0.
+    Inputs: samples of a slot_transmitter for each user, and where sir_db is given those of an
+    interferer, the last one. Each goes through fading of its own. Outputs: n_rx antennas, complex;
+    the tags of input 0, those of others end here.
 
-    SNR and SIR in dB per data resource element and antenna, E|h|^2 = 1 over fading (a slot is never
-    normalised): noise has the variance 10^(-snr_db/10) per sample, which the front end's unitary
-    FFT keeps; the interferer is scaled by 10^(-sir_db/20).
+    SNR and SIR in dB per layer, data resource element and antenna, E|h|^2 = 1 over fading (a slot
+    is never normalised): noise has the variance 10^(-snr_db/10) per sample, which the front end's
+    unitary FFT keeps; users are as they are sent, and the interferer is scaled by 10^(-sir_db/20).
 
     The output is 5 samples late (the filter for fractional delays), without any tag moving: an
     aligned front end's FFT windows lie 5 samples inside the cyclic prefix.
@@ -61,7 +63,8 @@ class tdl_channel(gr.hier_block2):
     independent fading whenever slot_index passes a multiple of it (a slot's fading is then known
     from the seed and its index); 0 for one continuous run. n_sinusoids: per tap. stock: fade by GNU
     Radio's selective_fading_model, to compare with: it is several hundred times slower, puts the
-    line of sight at a random share of the Doppler, and cannot be drawn anew.
+    line of sight at a random share of the Doppler, and cannot be drawn anew. users: that send in
+    the same slots.
 
     Raises ValueError where a value is out of range.
     """
@@ -80,8 +83,10 @@ class tdl_channel(gr.hier_block2):
         burst_slots: int = 0,
         n_sinusoids: int = 20,
         stock: bool = False,
+        users: int = 1,
     ):
-        n_inputs = 1 if sir_db is None else 2
+        check_range("users", users, 1)
+        n_inputs = users + (sir_db is not None)
         gr.hier_block2.__init__(
             self,
             "TDL channel",
@@ -107,9 +112,10 @@ class tdl_channel(gr.hier_block2):
         self._noise = [analog.noise_source_c(analog.GR_GAUSSIAN, 0, int(s)) for s in noise_seeds]
         self._rotators = [blocks.rotator_cc(0) for _ in range(n_rx)]
         self._gain = blocks.multiply_const_cc(1)
-        self.connect(self, faders[0])
+        for user in range(users):
+            self.connect((self, user), faders[user])
         if sir_db is not None:
-            self.connect((self, 1), self._gain, faders[1])
+            self.connect((self, users), self._gain, faders[users])
             self.set_sir_db(sir_db)
         for antenna in range(n_rx):
             total = blocks.add_cc()
