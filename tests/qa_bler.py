@@ -47,7 +47,7 @@ def test_block_errors_are_those_of_first_transmissions():
     assert point["goodput_bit_per_s"] == pytest.approx(3 * SIZE / 6e-3)
     assert counted.delivered_bits == 3 * SIZE
     assert point["decoder"] == {"iterations": pytest.approx(7), "cpu_s": pytest.approx(1e-6)}
-    assert (point["mcs"], point["layers"]) == (10, 1)
+    assert (point["mcs"], point["layers"], point["layer"]) == (10, 1, 0)
     assert SlotConfig.from_dict(point["slot"]) == SLOT
 
 

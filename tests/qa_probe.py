@@ -401,6 +401,23 @@ class TestSlotEnergy:
         assert small["measured"] is large["measured"] is None
         assert large["attributed"] == pytest.approx(3 * small["attributed"], rel=0.2)
 
+    def test_two_users_of_a_receiver_share_what_a_delivered_bit_costs(self):
+        """Each probe hears of the whole receiver, whose joules for a slot are those of both."""
+        meter = Joules()
+        counts = [statistics(), statistics()]
+        accounts = [SlotEnergy("cuda:3", 100, meter, 4.0, users=2) for _ in counts]
+        for counted, account in zip(counts, accounts, strict=True):
+            self.serve(counted, account, 0, 10)
+            counted.add_block({"slot_index": 0, "crc_ok": True}, bytes(5))
+        time.sleep(0.05)
+        meter.joules()
+        meter.watts = 0.0
+        for counted, account in zip(counts, accounts, strict=True):
+            slot, bit = account.per_slot(counted), account.per_delivered_bit(counted)
+            assert slot["measured"] is not None
+            assert bit["attributed"] * 40 * 2 == pytest.approx(slot["measured"] * 10, rel=0.01)
+            assert bit["modelled"] * 40 * 2 == pytest.approx(slot["modelled"] * 10)
+
     def test_after_a_fault_it_counts_on_with_later_slots(self):
         meter, counted = Joules(), statistics()
         account = SlotEnergy("cuda:6", 100, meter, 4.0)

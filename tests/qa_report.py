@@ -41,8 +41,8 @@ def make_point(**fields):
 
 
 BLOCK_KEYS = (
-    "layers", "slot", "mcs", "blocks", "block_errors", "bler", "bler_ci95", "harq",
-    "goodput_bit_per_s", "decoder", "energy_per_delivered_bit_j",
+    "layers", "layer", "total_snr_db", "slot", "mcs", "blocks", "block_errors", "bler",
+    "bler_ci95", "harq", "goodput_bit_per_s", "decoder", "energy_per_delivered_bit_j",
 )  # fmt: skip
 
 
@@ -204,6 +204,21 @@ def test_plot_is_a_picture_even_without_errors(tmp_path):
     report_view.plot(points, tmp_path / "ber.png")
     assert (tmp_path / "ber.png").read_bytes().startswith(b"\x89PNG")
     assert [p.name for p in tmp_path.iterdir()] == ["ber.png"]
+
+
+def test_points_of_two_users_say_which_and_the_total_snr():
+    points = [make_point(layers=2, layer=layer) for layer in (0, 1)]
+    report.validate(make_report(*points))
+    assert [p["snr_db"] for p in points] == [9, 9]
+    assert [p["total_snr_db"] for p in points] == pytest.approx([12.01] * 2, abs=0.001)
+    assert make_point(layers=1, layer=0)["total_snr_db"] == 9
+    text = rendered(points)
+    assert "user 1 of 2" in text and "user 2 of 2" in text
+    compared = report.comparison(points[1], points[1], [1], [1], [1000])
+    assert report.user_of(compared) == "user 2 of 2"
+    known_before = make_point(layers=2)  # of reports that did not say which
+    for point in (make_point(layers=1, layer=0), known_before):
+        assert "user" not in rendered([point])
 
 
 def test_comparison_is_paired():

@@ -2,8 +2,8 @@
 """The report, "deeprx.report/2": what the demo, the loopback, the benchmark and the probe write.
 
 A report is a dict that JSON can hold: schema, host, versions and a list of points. A point is one
-receiver at one operating point; point() makes it, validate() says what is wrong with one. Reports
-of version 1, whose points know nothing of transport blocks, are read as well.
+receiver at one operating point, for one user; point() makes it, validate() says what is wrong with
+one. Reports of version 1, whose points know nothing of transport blocks, are read as well.
 """
 
 import os
@@ -62,6 +62,8 @@ DECODER = {
 }
 _BLOCKS = {
     "layers": COUNT.or_null("on the same PRBs, each a user's"),
+    "layer": COUNT.or_null("of the user that this point is about, from 0", optional=True),
+    "total_snr_db": _DECIBELS.or_null("SNR of all layers together", optional=True),
     "slot": DICT.or_null("carrier, allocation, DMRS and users, as SlotConfig.as_dict() gives them"),
     "mcs": COUNT.or_null("index, in the slot's MCS table"),
     "blocks": COUNT.or_null("transport blocks that were sent for the first time; null: only bits"),
@@ -90,7 +92,7 @@ POINT = {
     "dmrs": INDICES.of("OFDM symbols of the slot that carry DMRS"),
     "sync": FLAG.or_null("whether slots were found by their preamble"),
     "sinr_db": _DECIBELS.or_null("1/SINR = 1/SNR + 1/SIR"),
-    "snr_db": _DECIBELS.or_null("per data resource element and antenna, over thermal noise"),
+    "snr_db": _DECIBELS.or_null("per layer, data resource element and antenna, over thermal noise"),
     "sir_db": _DECIBELS.or_null("the same over an interfering slot; null without one"),
     "seed": WHOLE.or_null("of bits, fading and noise"),
     "slots": COUNT.of("received"),
@@ -128,6 +130,16 @@ def sinr_db(snr_db: float | None, sir_db: float | None) -> float | None:
     return -10 * float(np.log10(10 ** (-snr_db / 10) + 10 ** (-sir_db / 10)))
 
 
+def _total_snr_db(snr_db: float | None, layers: int | None) -> float | None:
+    return None if None in (snr_db, layers) else snr_db + 10 * float(np.log10(layers))
+
+
+def user_of(point: Mapping) -> str:
+    """Which of a slot's users a point or a comparison is about, "" where there is one."""
+    layers, layer = point.get("layers") or 1, point.get("layer")
+    return "" if layers == 1 or layer is None else f"user {layer + 1} of {layers}"
+
+
 def summarise_s(seconds: Sequence[float]) -> dict:
     """Mean, median and 99th percentile of times per slot, in seconds; null where there are none."""
     if len(seconds) == 0:
@@ -161,6 +173,7 @@ def point(
         "snr_db": snr_db,
         "sir_db": sir_db,
         "sinr_db": sinr_db(snr_db, sir_db),
+        "total_snr_db": _total_snr_db(snr_db, fields.get("layers")),
         "clusters": len(cluster_bits),
         "bits": int(sum(cluster_bits)),
         "bit_errors": int(sum(cluster_errors)),
@@ -188,6 +201,8 @@ def comparison(
         "b": b["receiver"],
         "channel": a["channel"],
         "sinr_db": a["sinr_db"],
+        "layers": a["layers"],
+        "layer": a["layer"],
         "ber_difference": paired.difference,
         "ci95": list(paired.ci95),
         "clusters": paired.clusters,

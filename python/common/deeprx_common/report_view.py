@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from .figure import curve_style, figure, rate_curve
-from .report import energy_value
+from .report import energy_value, user_of
 
 
 def _groups(points: Sequence[Mapping]) -> dict[str, list[Mapping]]:
@@ -29,6 +29,7 @@ def _groups(points: Sequence[Mapping]) -> dict[str, list[Mapping]]:
         if p.get("harq"):
             parts.append(f"{p['harq']['transmissions']} transmissions")
         parts += ["synchronised"] if p["sync"] else []
+        parts += filter(None, [user_of(p)])
         groups.setdefault(", ".join(parts), []).append(p)
     return groups
 

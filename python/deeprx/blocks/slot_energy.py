@@ -16,8 +16,9 @@ class SlotEnergy:
     """Energy per slot of one receiver, over the slots since restart().
 
     meter: a Meter, or a choice of find_meter(). idle_w: power at rest; 0: measured for IDLE_S now,
-    where there is a counter. busy_w: of the modelled joules' Price; 0: assumed. Receivers of one
-    process that share a GPU share its joules by inference time.
+    where there is a counter. busy_w: of the modelled joules' Price; 0: assumed. users: of the slot,
+    each with a SlotEnergy: a slot's joules are the receiver's for all of them, a delivered bit's of
+    an even share. Receivers of one process that share a GPU share its joules by inference time.
 
     Raises OSError or ValueError with one line where the meter asked for is not there.
     """
@@ -32,8 +33,9 @@ class SlotEnergy:
         meter="auto",
         idle_w: float = 0.0,
         busy_w: float = 0.0,
+        users: int = 1,
     ):
-        self._device, self._bits_per_slot = device, bits_per_slot
+        self._device, self._bits_per_slot, self._users = device, bits_per_slot, users
         self._gpu = "cuda:0" if device == "cuda" else device
         if isinstance(meter, str):
             meter = energy.find_meter(device, meter, busy_w or None)
@@ -52,7 +54,7 @@ class SlotEnergy:
     def add_inference(self, seconds: float) -> None:
         """Time that this receiver's inference took, for its share of a GPU."""
         with self._lock:
-            self._gpu_inference_s[self._gpu] += seconds
+            self._gpu_inference_s[self._gpu] += seconds / self._users
 
     def per_slot(self, statistics: SlotStatistics) -> dict:
         """energy_per_slot_j of the slots so far. After a fault it starts again by itself."""
@@ -68,7 +70,8 @@ class SlotEnergy:
         _, cpu_s, inference_s, bits, decoder_s = self._since(statistics)
         if not bits:
             return None
-        window = self._window.read().served(bits, bits, cpu_s + decoder_s)
+        inference_s /= self._users
+        window = self._window.read().served(bits, bits, cpu_s / self._users + decoder_s)
         return energy.energy_per_slot(window, inference_s, self._share(inference_s))
 
     def _since(self, statistics: SlotStatistics) -> list:

@@ -159,7 +159,6 @@ class slot_probe(gr.hier_block2):
         check_range("transmissions", transmissions, 1)
         whole = slot_config(slot)
         config = whole.alone(layer)
-        self._slot = {"layers": whole.n_layers, "slot": whole.as_dict()}
         reference = sent = None
         if not reference_input:
             reference = seeded_bits(config, seed)
@@ -167,7 +166,7 @@ class slot_probe(gr.hier_block2):
                 sent = partial(config.block, seed)
         self._lock = threading.Lock()
         self._new_statistics = lambda: SlotStatistics(
-            config, cluster_slots, reference, n_slots, sent, transmissions
+            whole, cluster_slots, reference, n_slots, sent, transmissions, layer
         )
         self._statistics = self._new_statistics()
         self._config = config
@@ -184,7 +183,7 @@ class slot_probe(gr.hier_block2):
 
             self._publisher = Publisher(zmq_address, zmq_keys)
         self._log = ReportLog(log) if log else None
-        self._energy = SlotEnergy(device, config.n_bits, meter, idle_w, core_w)
+        self._energy = SlotEnergy(device, config.n_bits, meter, idle_w, core_w, whole.n_layers)
 
         # kept by name: GNU Radio holds only the C++ side of a Python block
         self._llrs = _llr_sink(
@@ -292,6 +291,6 @@ class slot_probe(gr.hier_block2):
         with self._lock:
             statistics = self._statistics
             known = {"seed": self._seed, "flop_per_slot": statistics.flop_per_slot or None}
-            known |= self._slot | self._conditions
+            known |= self._conditions
             used = self._energy.per_slot(statistics), self._energy.per_delivered_bit(statistics)
             return self._report | {"points": [statistics.point(*used, **known)]}

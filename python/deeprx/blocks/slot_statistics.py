@@ -26,7 +26,8 @@ class SlotStatistics:
     cluster.
     n_slots: slots of this index and above are not counted; 0: all are. sent: gives the transport
     block of a slot from its index, where that is known: a wrong one whose CRC is right is an error.
-    most_transmissions: of a block, where it may be sent again.
+    most_transmissions: of a block, where it may be sent again. layer: of the user that is counted;
+    the receiver's time is that of all of them.
     """
 
     def __init__(
@@ -37,9 +38,11 @@ class SlotStatistics:
         n_slots: int = 0,
         sent: Callable[[int], bytes] | None = None,
         most_transmissions: int = 1,
+        layer: int = 0,
     ):
         check_range("cluster_slots", cluster_slots, 1)
-        self._config = config
+        self._slot, self._layer = config, layer
+        self._config = config.alone(layer)
         self._cluster_slots = cluster_slots
         self._reference = reference
         self._end = n_slots or float("inf")
@@ -220,8 +223,9 @@ class SlotStatistics:
             "modulation": self._config.modulation,
             "n_prb": self._config.n_prb,
             "dmrs": list(self._config.dmrs),
-            "layers": self._config.n_layers,
-            "slot": self._config.as_dict(),
+            "layers": self._slot.n_layers,
+            "layer": self._layer,
+            "slot": self._slot.as_dict(),
             "mcs": self._config.users[0].mcs,
             "slots": self.slots,
             "missed_slots": self.missed_slots,
