@@ -12,8 +12,8 @@ from .results import Session
 def configure(parser, **defaults) -> None:
     """defaults: of options, where they are not loopback's own."""
     defaults = {"receiver": REQUIRED} | defaults
-    names = "receiver", "channel", "sinr", "slots", *SLOT, "mcs", "mcs_table", "harq", "n_rx"
-    others = *FADING, "seed", "trust", "device", "engine", *METERING, "out"
+    names = "receiver", "channel", "sinr", "slots", *SLOT, "mcs", "mcs_table", "users", "harq"
+    others = "n_rx", *FADING, "seed", "trust", "device", "engine", *METERING, "out"
     add_options(parser, *names, *others, **defaults)
     add_timing(parser, sync=False)
     parser.add_argument(

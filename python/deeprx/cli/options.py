@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 
 from deeprx_common import energy
+from deeprx_common.checks import check_range
 from deeprx_common.files import writable_folder
 from deeprx_common.modulation import MODULATIONS
 from deeprx_common.options import list_of, one_of
@@ -92,6 +93,12 @@ _OPTIONS = {
         1,
         int,
     ),
+    "users": _Option(
+        "1, or 2 on the same PRBs, alike, with a layer, a fading channel and blocks each",
+        "N",
+        Unset("1"),
+        int,
+    ),
     "mcs_table": _Option("1 (64QAM), 2 (256QAM) or 3 (low rates)", "N", Unset("1"), int),
     "n_prb": _Option("PRBs of a slot, 1 to 273", "N", Unset("26"), int),
     "dmrs": _Option(
@@ -172,21 +179,30 @@ def slot_config(arguments) -> SlotConfig:
 
 def given_slot(arguments) -> dict:
     """The options that say something of the slot."""
-    names = ("modulation", "mcs", "mcs_table", "n_prb", "dmrs", "dmrs_n_id")
+    names = ("modulation", "mcs", "mcs_table", "n_prb", "dmrs", "dmrs_n_id", "users")
     return {n: v for n in names if (v := getattr(arguments, n, None)) is not None}
 
 
 def changed_slot(slot: SlotConfig, given: dict) -> SlotConfig:
-    """A slot with other values; its carrier grows and shrinks with the allocation."""
+    """A slot with other values; its carrier grows and shrinks with the allocation. users: how many,
+    all like the first but for RNTI and DMRS port.
+    """
     user = {n: given[n] for n in ("modulation", "mcs", "mcs_table") if n in given}
-    given = {n: v for n, v in given.items() if n not in user}
+    n_users = given.get("users", 1)
+    check_range("--users", n_users, 1, 2)
+    given = {n: v for n, v in given.items() if n not in (*user, "users")}
     if {"modulation", "mcs"} <= user.keys():
         raise ValueError("--mcs says the modulation: give one of --mcs and --modulation")
     if "mcs_table" in user and "mcs" not in user:
         raise ValueError("--mcs-table is for --mcs, which was not given")
     if "n_prb" in given:
         given |= {"carrier_prb": None, "fft_size": None}
-    return replace(slot, **given).with_user(**user)
+    slot = replace(slot, **given).with_user(**user)
+    if n_users == 1:
+        return slot
+    first = slot.users[0]
+    second = replace(first, rnti=first.rnti + 1, port=slot.cdm_groups)  # see SlotConfig
+    return replace(slot, users=(first, second))
 
 
 def link_of(arguments, channel: str, sinr_db: float) -> Link:

@@ -125,8 +125,9 @@ def _compared(c: dict) -> str:
     low, high = c["ci95"]
     verdict = "no difference shown from" if low <= 0 <= high else "errors than"
     more = "" if low <= 0 <= high else "fewer " if high < 0 else "more "
+    where = ", ".join(filter(None, [_where(c), report.user_of(c)]))
     return (
-        f"{_where(c)}  {c['a']}: {more}{verdict} {c['b']}, BER {c['ber_difference']:+.2e} "
+        f"{where}  {c['a']}: {more}{verdict} {c['b']}, BER {c['ber_difference']:+.2e} "
         f"[{low:+.2e}, {high:+.2e}] over {c['clusters']} clusters"
     )
 

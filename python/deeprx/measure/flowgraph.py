@@ -22,11 +22,10 @@ CLUSTER_SLOTS = 100  # where nothing says how the channel changes
 class Flowgraph(gr.top_block):
     """A flowgraph of one operating point: a front end, and a receiver of its slots for each model.
 
-    sync: whether the front end finds slots by their preamble. sender, encoder: of a link that waits
-    for ACKs; it has one receiver, and no end.
+    sync: whether the front end finds slots by their preamble. probes: of one receiver after
+    another, of each user one. senders, encoders: of each user of a link that waits for ACKs; it has
+    one receiver, and no end.
     """
-
-    sender = encoder = None
 
     def __init__(
         self,
@@ -42,6 +41,7 @@ class Flowgraph(gr.top_block):
         kind = sync_front_end if sync else aligned_front_end
         self.front_end = kind(n_rx=n_rx, first_slot=first_slot, slot=config)
         self.receivers, self.probes = [], []
+        self.senders, self.encoders = [], []
 
     @property
     def slots(self) -> int:
@@ -51,7 +51,7 @@ class Flowgraph(gr.top_block):
     @property
     def complete(self) -> bool:
         """Whether a flowgraph without an end has measured what was asked for."""
-        return self.sender is not None and all(probe.complete() for probe in self.probes)
+        return bool(self.senders) and all(probe.complete() for probe in self.probes)
 
     @property
     def synchronisation(self) -> dict:
@@ -61,7 +61,9 @@ class Flowgraph(gr.top_block):
         return {"sync": True, "synchronisation": self.front_end.statistics()}
 
     def connect_receivers(self, device: str, engine: str, **probe) -> None:
-        """A receiver and a slot_probe(**probe) for each model, all behind the front end."""
+        """A receiver for each model, all behind the front end, and a slot_probe(**probe) for each
+        of its users.
+        """
         for model in self.models:
             block = receiver(
                 model=str(model.path),
@@ -72,28 +74,32 @@ class Flowgraph(gr.top_block):
                 slot=self.config,
                 trust=model.trust,
             )
-            usual = {"every_slots": 0, "meter": "none", "reference_input": self.sender is not None}
-            counter = slot_probe(**usual | probe, slot=self.config)
             for antenna in range(self.n_rx):
                 self.connect((self.front_end, antenna), (block, antenna))
-            if self.config.users[0].code_rate is None:
-                self.connect(block, counter)
-            else:
-                decoder = tb_decoder(self.config)
-                self.connect(block, decoder, counter)
-                self.msg_connect(decoder, "blocks", counter, "blocks")
-                if self.sender is not None:
-                    self._close_loop(decoder, counter)
-            self.msg_connect(block, "stats", counter, "stats")
             self.receivers.append(block)
-            self.probes.append(counter)
+            for layer in range(self.config.n_layers):
+                self.probes.append(self._probe(block, layer, **probe))
 
-    def _close_loop(self, decoder: gr.basic_block, counter: slot_probe) -> None:
+    def _probe(self, block: gr.basic_block, layer: int, **probe) -> slot_probe:
+        usual = {"every_slots": 0, "meter": "none", "reference_input": bool(self.senders)}
+        counter = slot_probe(**usual | probe, slot=self.config, layer=layer)
+        self.msg_connect(block, "stats", counter, "stats")
+        if self.config.users[layer].code_rate is None:
+            self.connect((block, layer), counter)
+            return counter
+        decoder = tb_decoder(self.config, layer)
+        self.connect((block, layer), decoder, counter)
+        self.msg_connect(decoder, "blocks", counter, "blocks")
+        if self.senders:
+            self._close_loop(layer, decoder, counter)
+        return counter
+
+    def _close_loop(self, layer: int, decoder: gr.basic_block, counter: slot_probe) -> None:
         acks = link_receiver(self.config)
-        self.connect(self.encoder, (counter, 1))
-        self.msg_connect(self.encoder, "grants", decoder, "grants")
+        self.connect(self.encoders[layer], (counter, 1))
+        self.msg_connect(self.encoders[layer], "grants", decoder, "grants")
         self.msg_connect(decoder, "blocks", acks, "blocks")
-        self.msg_connect(acks, "acks", self.sender, "acks")
+        self.msg_connect(acks, "acks", self.senders[layer], "acks")
 
 
 @contextmanager

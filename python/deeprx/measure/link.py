@@ -23,7 +23,7 @@ TAIL_SLOTS = 3  # after the last one of interest: what follows a slot carries it
 
 @dataclass(frozen=True)
 class Link:
-    """Slots over a TDL channel at one SINR.
+    """Slots over a TDL channel at one SINR, of each user with fading of its own.
 
     transmissions: of a transport block at most; more than one: a link_transmitter fills the slots
     without end, and waits for the receiver's ACKs.
@@ -58,7 +58,7 @@ class Link:
             ("--harq", self.transmissions, 1, MOST_TRANSMISSIONS),
         ):
             check_range(option, value, *limits_of)
-        if self.transmissions > 1 and self.config.users[0].code_rate is None:
+        if self.transmissions > 1 and any(user.code_rate is None for user in self.config.users):
             raise ValueError("--harq sends transport blocks again: give --mcs, too")
         if self.sir_db is not None and self.sinr_db >= self.sir_db:
             raise ValueError(
@@ -97,33 +97,42 @@ class Link:
             sample_rate=self.config.sample_rate,
             seed=self.seed,
             burst_slots=self.burst,
+            users=self.config.n_layers,
         )
-        slots = [(self.seed, self.config)]
-        if self.sir_db is not None:  # of another cell: its own bits and pilots
-            other = replace(self.config, dmrs_n_id=self.config.dmrs_n_id + 1)
-            slots.append((self.seed + 1, other))
-        for port, (seed, slot) in enumerate(slots):
-            n_slots = 0 if self.transmissions > 1 else self.slots + TAIL_SLOTS
-            transmitter = slot_transmitter(preamble=self.preamble, slot=slot)
-            if self.transmissions > 1 and port == 0:
-                bits = self._sender(flowgraph)
-            elif slot.users[0].code_rate is None:
-                bits = [slot_source(seed=seed, n_slots=n_slots, slot=slot)]
+        n_slots = 0 if self.transmissions > 1 else self.slots + TAIL_SLOTS
+        for layer in range(self.config.n_layers):
+            if self.transmissions > 1:
+                bits = self._sender(flowgraph, layer)
             else:
-                bits = [tb_source(slot, seed, n_slots=n_slots), tb_encoder(slot)]
-            flowgraph.connect(*bits, transmitter, (channel, port))
+                bits = _bits(self.config, self.seed, n_slots, layer)
+            transmitter = slot_transmitter(preamble=self.preamble, slot=self.config, layer=layer)
+            flowgraph.connect(*bits, transmitter, (channel, layer))
+        if self.sir_db is not None:  # of another cell: its own bits and pilots
+            other = replace(self.config.alone(0), dmrs_n_id=self.config.dmrs_n_id + 1)
+            transmitter = slot_transmitter(preamble=self.preamble, slot=other)
+            bits = _bits(other, self.seed + 1, n_slots)
+            flowgraph.connect(*bits, transmitter, (channel, self.config.n_layers))
         return channel
 
-    def _sender(self, flowgraph) -> list[gr.basic_block]:
-        """What sends blocks until they are acknowledged. Flowgraph.connect_receivers() closes the
-        loop.
+    def _sender(self, flowgraph, layer: int) -> list[gr.basic_block]:
+        """What sends a user's blocks until they are acknowledged. Flowgraph.connect_receivers()
+        closes the loop.
         """
-        sender = link_transmitter(self.config, transmissions=self.transmissions, bytes_input=True)
-        source, encoder = tb_source(self.config, seed=None), tb_encoder(self.config)
-        rng = np.random.default_rng(self.seed)
-        sender.send(rng.bytes(MOST_PROCESSES * self.config.transport_block_size() // 8))  # at once
+        config = self.config
+        sender = link_transmitter(config, layer, transmissions=self.transmissions, bytes_input=True)
+        source, encoder = tb_source(config, seed=None, layer=layer), tb_encoder(config, layer)
+        rng = np.random.default_rng((self.seed, layer))
+        sender.send(rng.bytes(MOST_PROCESSES * config.transport_block_size(layer) // 8))  # at once
         content = rng.integers(0, 256, 1 << 16, np.uint8)
         flowgraph.connect(blocks.vector_source_b(content.tolist(), True), sender)
         flowgraph.msg_connect(sender, "blocks", source, "pdus")
-        flowgraph.sender, flowgraph.encoder = sender, encoder
+        flowgraph.senders.append(sender)
+        flowgraph.encoders.append(encoder)
         return [source, encoder]
+
+
+def _bits(slot: SlotConfig, seed: int, n_slots: int, layer: int = 0) -> list[gr.basic_block]:
+    """What makes a user's bits, or its transport blocks."""
+    if slot.users[layer].code_rate is None:
+        return [slot_source(seed=seed, n_slots=n_slots, slot=slot, layer=layer)]
+    return [tb_source(slot, seed, n_slots=n_slots, layer=layer), tb_encoder(slot, layer)]

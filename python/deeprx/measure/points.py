@@ -17,8 +17,8 @@ def new_report() -> dict:
 def add_points(
     measured: dict, flowgraph: Flowgraph, window: energy.Window, fields, slots, stopped
 ) -> list[dict]:
-    """Add one point for each receiver to a report, and each one's difference to the best classical
-    one on the same clusters, or to the first where none is classical.
+    """Add one point for each receiver and user to a report, and each one's difference to the best
+    classical one on the same clusters, or to the first where none is classical.
 
     window: energy over the run. fields: for each receiver, further keys of its point. slots: how
     many there were, to count the missed ones by; None, or where the run was stopped: gaps in the
@@ -27,11 +27,11 @@ def add_points(
     """
     statistics = [probe.statistics for probe in flowgraph.probes]
     inference_s = sum(s.inference_total_s for s in statistics)
-    points, counts = [], []
-    names = labels(flowgraph.models)
-    for model, name, counted, known in zip(
-        flowgraph.models, names, statistics, fields, strict=True
-    ):
+    users = flowgraph.config.n_layers
+    points, counts = [], [[] for _ in range(users)]
+    receivers = zip(flowgraph.models, labels(flowgraph.models), fields, strict=True)
+    of_users = [(*receiver, layer) for receiver in receivers for layer in range(users)]
+    for (model, name, known, layer), counted in zip(of_users, statistics, strict=True):
         if stopped and counted.slots == 0:
             continue
         if counted.model_sha256 not in (None, model.sha256):
@@ -40,15 +40,16 @@ def add_points(
                 f"{model.sha256}, what received {counted.model_sha256}"
             )
         flop = model.flop_per_slot(flowgraph.config.n_prb, flowgraph.n_rx)
-        shared = inference_s > 0 and len(statistics) > 1
-        share = counted.inference_total_s / inference_s if shared else None
-        served = window.served(
-            counted.slots, counted.slots * flowgraph.config.n_bits, counted.cpu_s
-        )
+        user_share = counted.inference_total_s / inference_s if inference_s else None
+        shared = inference_s > 0 and len(flowgraph.models) > 1
+        n_bits = flowgraph.config.alone(layer).n_bits
+        served = window.served(counted.slots, counted.slots * n_bits, counted.cpu_s)
+        share = users * user_share if shared else None
         used = energy.energy_per_slot(served, counted.inference_total_s, share)
         bits = counted.delivered_bits
-        delivered = window.served(bits, bits, counted.cpu_s + counted.decoder_cpu_s)
-        used_by_bits = energy.energy_per_slot(delivered, counted.inference_total_s, share)
+        delivered = window.served(bits, bits, counted.cpu_s / users + counted.decoder_cpu_s)
+        share = user_share if len(statistics) > 1 else None
+        used_by_bits = energy.energy_per_slot(delivered, counted.inference_total_s / users, share)
         missed = {} if slots is None or stopped else {"missed_slots": slots - counted.slots}
         points.append(
             counted.point(
@@ -61,9 +62,11 @@ def add_points(
                 **known | missed,
             )
         )
-        counts.append((points[-1], counted.clusters, model.metadata.get("kind") == "baseline"))
+        classical = model.metadata.get("kind") == "baseline"
+        counts[layer].append((points[-1], counted.clusters, classical))
     measured["points"] += points
-    measured["comparisons"] += _comparisons(counts)
+    for of_user in counts:
+        measured["comparisons"] += _comparisons(of_user)
     return points
 
 
