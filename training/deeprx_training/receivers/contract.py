@@ -4,12 +4,14 @@
 import inspect
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from deeprx_common.slot import N_SYMBOLS, SlotConfig, User, legal_dmrs
 
-from ..data.conditions import Conditions
+if TYPE_CHECKING:  # the runtime exports receivers, too, and has not all that data needs
+    from ..data.conditions import Conditions
 
 # what receivers here interpolate in time through
 DMRS = tuple(symbols for symbols in legal_dmrs(N_SYMBOLS) if len(symbols) <= 2)
@@ -60,7 +62,7 @@ def taken_slots(dmrs: Sequence[Sequence[int]] | None) -> dict:
     }
 
 
-def check_taken(conditions: Conditions) -> None:
+def check_taken(conditions: "Conditions") -> None:
     """ValueError where slots are drawn that the receivers here do not take."""
     taken = taken_slots(None)
     for key, known in {
