@@ -13,3 +13,14 @@ def _flowgraphs_end_with_their_module():
     """Python holds flowgraphs in cycles, and receivers left over decide the process's threads."""
     yield
     gc.collect()
+
+
+@pytest.fixture
+def logged_from_info():
+    """Blocks log from level info on, as in a program: commands of other tests leave less."""
+    from gnuradio import gr
+
+    level = gr.logging().default_level()
+    gr.logging().set_default_level(gr.log_levels.info)
+    yield
+    gr.logging().set_default_level(level)

@@ -128,6 +128,7 @@ def test_a_models_estimates_are_the_truth(name, jailed, scale, estimating):
     check_truth(sink, config, h, scale, "estimating")
 
 
+@pytest.mark.usefixtures("logged_from_info")
 @pytest.mark.parametrize("jailed", [False, True])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_of_a_model_that_has_none_they_are_sure_lmmses(name, jailed, tmp_path, capfd):

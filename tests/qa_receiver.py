@@ -483,13 +483,11 @@ def test_model_for_other_parameters_is_refused(tmp_path, metadata, parameters, w
         ),
     ],
 )
+@pytest.mark.usefixtures("logged_from_info")
 def test_load_message_says_what_the_model_was_trained_for(tmp_path, capfd, trained, says):
-    level = gr.logging().default_level()
-    gr.logging().set_default_level(gr.log_levels.info)  # commands of other tests leave less
     name = f"net {len(trained)}"
     path = models.save(models.Constant(1.0), tmp_path / "m.pt", name=name, trained=trained)
     deeprx.receiver(model=path)
-    gr.logging().set_default_level(level)
     for _ in range(100):  # the logger has a thread of its own
         if name in (text := "".join(capfd.readouterr())):
             break
