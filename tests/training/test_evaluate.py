@@ -6,12 +6,12 @@ import json
 import math
 import os
 import signal
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from runtime import in_runtime, needs_the_blocks
 from scipy.integrate import quad
 from scipy.stats import binomtest
 from torch import nn
@@ -204,11 +204,6 @@ def block_of_mcs(index, table=1):
     return block_of(SlotConfig(users=(User(mcs=index, mcs_table=table),)))
 
 
-RUNTIME = ROOT / ".venv" / "bin" / "python"
-IN_RUNTIME = os.environ | {"PYTHONPATH": f"{ROOT}/build/python:{ROOT}/python/common"}
-needs_the_blocks = pytest.mark.skipif(
-    not (RUNTIME.exists() and (ROOT / "build" / "python").exists()), reason="needs the built blocks"
-)
 EVERY_MCS = [(table, i) for table, last in ((1, 28), (2, 27), (3, 28)) for i in range(last + 1)]
 ENCODE = """
 import json, sys
@@ -228,8 +223,7 @@ sys.stdout.buffer.write(np.concatenate(coded))
 @needs_the_blocks
 @pytest.mark.slow
 def test_every_mcs_is_coded_as_the_link_codes_it():
-    command = [str(RUNTIME), "-c", ENCODE, json.dumps(EVERY_MCS)]
-    run = subprocess.run(command, env=IN_RUNTIME, capture_output=True, check=True)
+    run = in_runtime("-c", ENCODE, json.dumps(EVERY_MCS), check=True)
     rest = np.frombuffer(run.stdout, np.uint8)
     for table, index in EVERY_MCS:
         config = SlotConfig(users=(User(mcs=index, mcs_table=table),))
@@ -482,8 +476,7 @@ def test_exported_file_gives_the_nets_llrs_in_the_block(tmp_path, capsys):
     assert cli.main(f"export baseline-sure {other}".split()) == 0
 
     def check(file):
-        command = [str(RUNTIME), "-m", "gnuradio.deeprx", "parity", file, reference]
-        return subprocess.run(command, env=IN_RUNTIME, capture_output=True, text=True)
+        return in_runtime("-m", "gnuradio.deeprx", "parity", file, reference, text=True)
 
     same, different = check(model), check(other)
     assert same.returncode == 0 and ": the same receiver" in same.stdout, same
