@@ -1,11 +1,44 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import gc
 import signal
+from functools import cache
+from itertools import groupby
+from pathlib import Path
 
 import pytest
 
 # A shell starts background jobs with Ctrl-C ignored, and they hand that on to what they start
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("two processes on one suite")
+    group.addoption(
+        "--begun", type=Path, metavar="FOLDER", help="pass over files that another process began"
+    )
+    group.addoption("--last-first", action="store_true", help="begin with the last file")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--last-first"):
+        files = [list(tests) for _, tests in groupby(items, lambda test: test.path)]
+        items[:] = [test for tests in reversed(files) for test in tests]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item):
+    """True, as of a test that has run, where its file is another process's."""
+    begun = item.config.getoption("--begun")
+    return True if begun and not _ours(begun / item.path.stem) else None
+
+
+@cache
+def _ours(mark: Path) -> bool:
+    try:
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 @pytest.fixture(autouse=True, scope="module")

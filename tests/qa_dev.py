@@ -2,7 +2,9 @@
 """The script ./dev, in a folder that shares build and runtime environment and has no network."""
 
 import os
+import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,3 +60,33 @@ def test_doctor_misses_no_training_environment(clone):
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "  none   PyTorch, Sionna" in ran.stdout
     assert "WRONG" not in ran.stdout
+
+
+BOTH_AT_WORK = """
+import os, time
+def test_a():
+    while len(os.listdir("begun")) < 2:
+        time.sleep(0.01)
+def test_b():
+    pass
+"""
+
+
+def test_two_processes_run_each_file_once_and_whole(tmp_path):
+    """As `./dev test` has them: one from the first file on, one from the last."""
+    (tmp_path / "conftest.py").write_text((ROOT / "tests/conftest.py").read_text())
+    (tmp_path / "begun").mkdir()
+    for k in range(8):
+        (tmp_path / f"test_{k}.py").write_text(BOTH_AT_WORK)
+    command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "--begun", "begun"]
+    both = [
+        subprocess.Popen([*command, *more], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+        for more in ([], ["--last-first"])
+    ]
+    said = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    ran = [re.findall(r"test_(\d)\.py::test_(\w) PASSED", text) for text in said]
+    assert sorted(ran[0] + ran[1]) == [(str(k), name) for k in range(8) for name in "ab"]
+    first, last = ([int(k) for k, _ in tests] for tests in ran)
+    assert first == sorted(first) and last == sorted(last, reverse=True)
+    assert first[-1] < last[-1]
