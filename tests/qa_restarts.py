@@ -69,7 +69,7 @@ def as_a_script(path, times):
 
     worst = []
     deeprx.run_flowgraph = lambda top, *_: worst.append(restart(top, times))
-    sys.argv = [path, "--slots", "100000000"]
+    sys.argv = [path, "--slots", "1000000"]
     try:
         runpy.run_path(path, run_name="__main__")
     except SystemExit as ends:
