@@ -88,7 +88,9 @@ def storm(name: str) -> None:
     signature = block.input_signature()
     for port in range(signature.min_streams()):
         size = signature.sizeof_stream_item(0)
-        top.connect(blocks.null_source(size), blocks.throttle(size, 1e3), (block, port))
+        throttle = blocks.throttle(size, 1e3)
+        throttle.set_max_noutput_items(100)  # for whose time it sleeps, whoever stops
+        top.connect(blocks.null_source(size), throttle, (block, port))
     if block.output_signature().min_streams():
         top.connect(block, blocks.null_sink(block.output_signature().sizeof_stream_item(0)))
     told = blocks.message_debug()
