@@ -669,9 +669,11 @@ def test_info_says_what_a_receiver_was_trained_for(tmp_path, capsys, metadata, s
 
 
 def test_info_refuses_or_shows_whatever_a_file_says_of_itself(tmp_path, capsys):
+    """Without its IRs, whose checks take most of the time."""
     path, known = tmp_path / "x.pt", read_model_file("deeprx-slim-0").metadata
     with zipfile.ZipFile(model_path("deeprx-slim-0")) as archive:
-        records = {name: archive.read(name) for name in archive.namelist()}
+        kept = [name for name in archive.namelist() if "/openvino/" not in name]
+        records = {name: archive.read(name) for name in kept}
     tries = [(place, value) for place in ports.places(known) for value in ports.BAD]
     shown = 0
     for place, value in random.Random(1).sample(tries, 400):
