@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import gc
+import os
 import signal
 from functools import cache
 from itertools import groupby
@@ -39,6 +40,16 @@ def _ours(mark: Path) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _home(tmp_path_factory):
+    """All of the user's, but FFTW's wisdom: GNU Radio complains of it while another process writes it."""
+    home = tmp_path_factory.mktemp("home")
+    for path in Path.home().iterdir():
+        if not path.name.startswith(".gr_fftw_wisdom"):
+            (home / path.name).symlink_to(path)
+    os.environ["HOME"] = str(home)
 
 
 @pytest.fixture(autouse=True, scope="module")
