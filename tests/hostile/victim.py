@@ -260,5 +260,5 @@ WAYS = {
 
 if __name__ == "__main__":
     gr.logging().set_default_level(gr.log_levels.off)
-    deeprx_python.set_jail_limits(load_s=5, batch_s=1, most_batch_s=2)
+    deeprx_python.set_jail_limits(load_s=3, batch_s=1, most_batch_s=2)
     serve(WAYS, HARMLESS)
