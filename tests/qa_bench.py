@@ -42,6 +42,13 @@ def job(**changes):
     return replace(base, **changes)
 
 
+@pytest.fixture
+def models_alone(monkeypatch):
+    """Of the machine itself the stock equaliser alone is measured, where a test asks no more."""
+    monkeypatch.setattr(compare, "PRECISIONS", ())
+    monkeypatch.setattr(compare, "ldpc_instructions", list)
+
+
 def kit(path, folder):
     base = job()
     return make_kit(
@@ -122,7 +129,7 @@ def test_every_contender_receives_the_same(tiny, tmp_path, capsys):
     assert f"work() without its inference {1e6 * middle:.0f} µs" in text
 
 
-def test_a_receiver_and_a_decoder_are_one_contender(tmp_path):
+def test_a_receiver_and_a_decoder_are_one_contender(tmp_path, models_alone):
     command = ["bench", "--receiver", "baseline-lmmse", "--seconds", "0.4", "--out", str(tmp_path)]
     assert main([*command, "--contender", "block", "--contender", "decoded"]) == 0
     results = json.loads((tmp_path / "bench.json").read_text())
@@ -132,7 +139,7 @@ def test_a_receiver_and_a_decoder_are_one_contender(tmp_path):
     assert rows["decoded"]["cpu_s"] > rows["block"]["cpu_s"]
 
 
-def test_what_does_not_decode_is_no_receiver_of_blocks(tiny, tmp_path, capsys):
+def test_what_does_not_decode_is_no_receiver_of_blocks(tiny, tmp_path, capsys, models_alone):
     command = ["bench", "--receiver", tiny, "--trust", tiny, "--seconds", "0.2"]
     assert main([*command, "--contender", "decoded", "--out", str(tmp_path)]) == 1
     assert "decoded: it does not decode a block at 12 dB" in capsys.readouterr().err
@@ -345,7 +352,7 @@ def test_shipped_models_that_do_not_fit_are_left_out(tiny, tmp_path):
         compare.Comparison(models[:1], ["block"], job(), 0.2, skip=True)
 
 
-def test_a_receiver_that_was_asked_for_and_fails_is_an_error(tmp_path, capsys):
+def test_a_receiver_that_was_asked_for_and_fails_is_an_error(tmp_path, capsys, models_alone):
     """Its file passes every check, and is no receiver."""
     path = save(nn.ReLU(), tmp_path / "relu.pt", name="relu")
     out = ("--out", str(tmp_path), "--seconds", "0.2", "--contender", "engine")
