@@ -44,7 +44,7 @@ def _ours(mark: Path) -> bool:
 
 @pytest.fixture(autouse=True, scope="session")
 def _home(tmp_path_factory):
-    """All of the user's, but FFTW's wisdom: GNU Radio complains of it while another process writes it."""
+    """The user's without FFTW's wisdom: GNU Radio complains where another process writes it."""
     home = tmp_path_factory.mktemp("home")
     for path in Path.home().iterdir():
         if not path.name.startswith(".gr_fftw_wisdom"):

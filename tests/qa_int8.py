@@ -2,7 +2,6 @@
 """Model files with int8 convolutions: LibTorch's operators, and files that quantise made."""
 
 import json
-import os
 import subprocess
 import sys
 import zipfile
@@ -16,9 +15,9 @@ from gnuradio import deeprx
 from gnuradio.deeprx import deeprx_python
 from needs import needs
 from slots import slot_of
+from training_commands import NEEDED, train
 
 ROOT = Path(__file__).parents[1]
-TRAIN = ROOT / ".venv-training" / "bin" / "deeprx-train"
 RECIPE = """
 steps = 60
 batch = 8
@@ -59,22 +58,17 @@ np.save(sys.argv[3], engine.infer(slot["y"], slot["p"]))
     np.testing.assert_array_equal(np.load(tmp_path / "llr.npy")[:, 0], expected)
 
 
-@pytest.mark.skipif(not TRAIN.exists(), reason="no training environment: ./dev train --help")
+@NEEDED
 def test_quantised_file_in_both_engines(tmp_path):
     """From a recipe to int8 LLRs in the engines."""
     (tmp_path / "small.toml").write_text(RECIPE)
 
-    def train(*command):
-        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-        done = subprocess.run(
-            [TRAIN, *command], cwd=tmp_path, env=environment, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stdout[-500:] + done.stderr[-2000:]
-        return done.stdout
-
-    train("small.toml", "--out", "run")
-    command = "quantise run/last.ckpt small-int8.pt --recipe small.toml --scale-slots 32 --steps 2"
-    said = train(*command.split(), "--parity", "slots.npz")
+    said = train(
+        tmp_path,
+        "small.toml --out run",
+        "quantise run/last.ckpt small-int8.pt --recipe small.toml --scale-slots 32 --steps 2"
+        " --parity slots.npz",
+    )
     assert "BER 1e-2 at" in said and "small-int8.pt: small-int8," in said
     path = tmp_path / "small-int8.pt"
     with zipfile.ZipFile(path) as archive:

@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from training_commands import NEEDED, train
 
 ROOT = Path(__file__).resolve().parents[1]
-TRAINING_PYTHON = ROOT / ".venv-training/bin/python"
 
 
 def run(folder, *command, **environment):
@@ -51,15 +51,12 @@ def test_receives_in_a_flowgraph_better_than_least_squares(folder):
     assert 0.01 < mine["ber"] < 0.9 * classical["ber"]
 
 
+@NEEDED
 def test_is_evaluated_by_the_training_command_line(folder):
-    if not TRAINING_PYTHON.exists():
-        pytest.skip("no training environment (./dev train --help makes it)")
-    run(
-        folder, TRAINING_PYTHON, "-c", "from deeprx_training.cli import main; exit(main())",
-        "evaluate", "my_receiver.pt", "--slots", "16", "--sinr", "6,12", "--out", "evaluation",
-        "--trust", "my_receiver.pt",
-        PYTHONPATH=f"{ROOT}/training:{ROOT}/python/common",
-    )  # fmt: skip
+    train(
+        folder,
+        "evaluate my_receiver.pt --slots 16 --sinr 6,12 --out evaluation --trust my_receiver.pt",
+    )
     with open(folder / "evaluation/results.csv") as file:
         rows = [r for r in csv.DictReader(file) if r["metric"] == "ber" and r["by"] in ("", "all")]
     found = {(r["receiver"], float(r["sinr_db"])): float(r["value"]) for r in rows}
@@ -67,21 +64,18 @@ def test_is_evaluated_by_the_training_command_line(folder):
     assert found["perfect CSI", 12.0] < found["my_receiver", 12.0]
 
 
+@NEEDED
 def test_is_trained_by_the_recipe_of_the_page(tmp_path):
-    if not TRAINING_PYTHON.exists():
-        pytest.skip("no training environment (./dev train --help makes it)")
     page = (ROOT / "docs/how-to/own-receiver.md").read_text()
     (recipe,) = re.findall("^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     (tmp_path / "mine.toml").write_text(re.sub("steps = .*", "steps = 8\nbatch = 8", recipe))
     shutil.copy(ROOT / "examples/my_receiver.py", tmp_path)
-    for arguments in (
-        ("mine.toml", "--out", "run"),
-        ("export", "run/last.ckpt", "mine.pt", "--recipe", "mine.toml"),
-    ):
-        said = run(
-            tmp_path, TRAINING_PYTHON, "-c", "from deeprx_training.cli import main; exit(main())",
-            *arguments, PYTHONPATH=f"{ROOT}/training:{ROOT}/python/common:{tmp_path}",
-        )  # fmt: skip
+    said = train(
+        tmp_path,
+        "mine.toml --out run",
+        "export run/last.ckpt mine.pt --recipe mine.toml",
+        path=tmp_path,
+    )
     assert "mine.pt: mine, 221 parameters" in said
     info = run(tmp_path, sys.executable, "-m", "gnuradio.deeprx", "info", "mine.pt")
     assert "trained for" in info and "16QAM" in info

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From nothing to LLRs: train a teacher, distil, evaluate, export, run in the receiver block.
 
@@ -6,56 +5,37 @@ The commands of the smoke recipes, in both environments, on a copy of the recipe
 """
 
 import json
-import os
 import shutil
 import subprocess
-import unittest
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
-ROOT = Path(__file__).parents[1]
-TRAIN = ROOT / ".venv-training" / "bin" / "deeprx-train"
+from training_commands import NEEDED, PYTHON, ROOT, train
+
+STUDENT = "training/recipes/smoke_distill.toml"
 
 
-@unittest.skipUnless(TRAIN.exists(), "no training environment: ./dev train --help makes it")
-class TestChain(unittest.TestCase):
-    def run_in(self, folder, *command):
-        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-        if command[0] == "deeprx":
-            environment = os.environ
-        done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280
-        )
-        self.assertEqual(done.returncode, 0, done.stdout[-1000:] + done.stderr[-2000:])
-        return done.stdout
-
-    def test_chain(self):
-        with TemporaryDirectory() as folder:
-            shutil.copytree(ROOT / "training" / "recipes", Path(folder) / "training" / "recipes")
-            recipes = "training/recipes"
-            self.run_in(folder, TRAIN, f"{recipes}/smoke.toml", "--out", "runs/smoke")
-            student = f"{recipes}/smoke_distill.toml"
-            self.run_in(folder, TRAIN, student, "--out", "runs/student")
-            self.run_in(
-                folder, TRAIN, "evaluate", "runs/student/last.ckpt",
-                "--sinr", "9,15", "--slots", "8", "--out", "runs/eval",
-            )  # fmt: skip
-            self.run_in(
-                folder, TRAIN, "export", "runs/student/last.ckpt", "smoke-student.pt",
-                "--recipe", student, "--report", "runs/eval/report.json", "--parity", "slots.npz",
-            )  # fmt: skip
-            said = self.run_in(folder, "deeprx", "parity", "smoke-student.pt", "slots.npz")
-            self.assertIn("the same receiver", said)
-            self.assertNotIn("NOT", said)
-            self.run_in(
-                folder, "deeprx", "loopback", "--receiver", "smoke-student.pt", "--sinr", "12",
-                "--slots", "4", "--out", "out",
-            )  # fmt: skip
-            point = json.loads((Path(folder) / "out" / "report.json").read_text())["points"][0]
-            self.assertEqual((point["receiver"], point["slots"]), ("smoke-student", 4))
-            # it starts from the classical receiver, so even this one receives
-            self.assertLess(point["ber"], 0.1)
+def said(folder, *command):
+    ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280)
+    assert ran.returncode == 0, ran.stdout[-1000:] + ran.stderr[-2000:]
+    return ran.stdout
 
 
-if __name__ == "__main__":
-    unittest.main()
+@NEEDED
+def test_chain(tmp_path):
+    shutil.copytree(ROOT / "training/recipes", tmp_path / "training/recipes")
+    command = PYTHON.with_name("deeprx-train"), "training/recipes/smoke.toml"
+    said(tmp_path, *command, "--out", "runs/smoke")
+    train(
+        tmp_path,
+        f"{STUDENT} --out runs/student",
+        "evaluate runs/student/last.ckpt --sinr 9,15 --slots 8 --out runs/eval",
+        f"export runs/student/last.ckpt smoke-student.pt --recipe {STUDENT}"
+        " --report runs/eval/report.json --parity slots.npz",
+    )
+    parity = said(tmp_path, "deeprx", "parity", "smoke-student.pt", "slots.npz")
+    assert "the same receiver" in parity and "NOT" not in parity
+    arguments = "--receiver smoke-student.pt --sinr 12 --slots 4 --out out"
+    said(tmp_path, "deeprx", "loopback", *arguments.split())
+    (point,) = json.loads((tmp_path / "out/report.json").read_text())["points"]
+    assert (point["receiver"], point["slots"]) == ("smoke-student", 4)
+    # it starts from the classical receiver, so even this one receives
+    assert point["ber"] < 0.1
