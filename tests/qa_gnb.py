@@ -178,6 +178,7 @@ class TestLog:
             ({"dmrs_mask": "{2, 3}"}, "that do not fit (dmrs of 14 symbols must be one of"),
             ({"prb": "[40, 60)"}, "that do not fit (an allocation must end inside its carrier"),
             ({"tcr": "nan"}, "that do not fit (code_rate must be above 0"),
+            ({"tbs_lbrm": "1bytes"}, "that do not fit (limited_buffer must be 0 (not limited) or"),
             (None, "without parameters (let the PHY log at level debug)"),
         ],
     )
@@ -568,6 +569,7 @@ class TestMistakes:
             (lambda a: a.update({"core:sample_count": 8567}), "expected core:sample_count 8568"),
             (lambda a: a.update({"deeprx:crc_ok": "OK"}), "must be true or false or null"),
             (lambda a: a["deeprx:slot"].update(n_prb=99), "must end inside its carrier"),
+            (lambda a: a["deeprx:slot"].update(limited_buffer=1), "hold the user's block of 6912"),
             (lambda a: a["deeprx:slot"].update(colour=1), "no parameter of a slot is called"),
             (
                 lambda a: a["deeprx:slot"]["users"][0].update(code_rate=None),

@@ -164,6 +164,14 @@ def test_a_slot_travels_as_json(slot):
         ({"slot_number": 10}, "slot_number must be 0 to 9, got 10"),
         ({"dmrs_n_id": -1}, "dmrs_n_id must be 0 to 65535, got -1"),
         ({"n_scid": 2}, "n_scid must be one of 0, 1, got 2"),
+        (
+            {"n_prb": 100, "users": (User(mcs=20),), "limited_buffer": 1},
+            r"limited_buffer must be 0 \(not limited\) or hold .* block of 52224 bits, got 1",
+        ),
+        (
+            {"users": (User(), User(code_rate=0.5, port=1, tbs=8456)), "limited_buffer": 8455},
+            "hold the user's block of 8456 bits, got 8455",
+        ),
     ],
 )
 def test_what_is_no_slot_is_refused_in_a_line(values, line):

@@ -132,6 +132,7 @@ def test_the_same_again_decodes_what_one_transmission_does_not():
         (lambda: TransportBlock(25, 528, 2, 0.3), "got 25"),
         (lambda: TransportBlock(224, 225, 2, 0.3), "multiple of 2"),
         (lambda: TransportBlock(8424, 8448, 2, 0.9), "does not fit"),
+        (lambda: TransportBlock(24, 264, 2, 0.1, limited_buffer=1), "hold the block of 24 bits"),
         (lambda: block_of("small")[0].encode(b"1"), "expected a block of 28 bytes, got 1"),
         (lambda: block_of("small")[0].encode(bytes(28), 4), "rv must be 0 to 3, got 4"),
         (lambda: data_scrambling(65536, 0, 1), "must be 0 to 65535, got 65536"),

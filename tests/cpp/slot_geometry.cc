@@ -111,6 +111,18 @@ const wrong wrongs[]{
     { [](auto& c) { c.users[0].rnti = 65536; }, "rnti must be 0 to 65535, got 65536" },
     { [](auto& c) { c.users[0].n_id = 1024; }, "n_id must be 0 to 1023, got 1024" },
     { [](auto& c) { c.users[0].code_rate = 1.0; }, "code_rate must be 0 (none) or more" },
+    { [](auto& c) { c.limited_buffer = -1; }, "limited_buffer must be 0 to 2097152, got -1" },
+    { [](auto& c) {
+         c.limited_buffer = 1;
+         c.users[0].code_rate = 0.5;
+     },
+      "limited_buffer must be 0 (not limited) or hold the user's block of 8064 bits, got 1" },
+    { [](auto& c) {
+         c.limited_buffer = 99;
+         c.users[0].code_rate = 0.5;
+         c.users[0].tbs = 104;
+     },
+      "hold the user's block of 104 bits, got 99" },
     { [](auto& c) { c.scs_khz = 120; }, "scs_khz must be one of 15, 30, 60, got 120" },
     { [](auto& c) { c.fft_size = 256; }, "holds 312 subcarriers, up to 8192, got 256" },
     { [](auto& c) { c.slot_number = 10; }, "slot_number must be -1 to 9, got 10" },

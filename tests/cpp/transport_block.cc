@@ -215,6 +215,10 @@ BOOST_AUTO_TEST_CASE(what_is_no_block_is_refused)
     check_raises<invalid>([] { transport_block(24, 101, 2, 0.3); }, "multiple of 2");
     check_raises<invalid>([] { transport_block(24, 0, 2, 0.3); }, "got 0");
     check_raises<invalid>([] { transport_block(24, 100, 2, 0.3, 1, -1); }, "limited buffer");
+    check_raises<invalid>([] { transport_block(24, 100, 2, 0.3, 1, 23); }, "hold the block of 24");
+    for (const int limit : { 1, 8, 13319 })
+        check_raises<invalid>([&] { transport_block(13320, 19008, 6, 0.7, 1, limit); },
+                              "hold the block of 13320 bits, got " + std::to_string(limit));
     check_raises<invalid>([] { transport_block(8424, 8448, 2, 0.9); }, "does not fit");
 }
 

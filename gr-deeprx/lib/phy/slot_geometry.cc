@@ -2,6 +2,7 @@
 
 #include "slot_geometry.h"
 #include "gold_sequence.h"
+#include "mcs.h"
 
 #include <algorithm>
 #include <cmath>
@@ -137,6 +138,11 @@ slot_geometry::slot_geometry(const slot_config& config) : d_config(config)
         d_bits.push_back(bits_of(user.modulation));
     expect_users(c);
     expect_range("limited_buffer", c.limited_buffer, 0, 1 << 21);
+    for (int layer = 0; c.limited_buffer && layer < n_layers(); layer++)
+        if (const int size = block_size(layer); size > c.limited_buffer)
+            refuse("limited_buffer must be 0 (not limited) or hold the user's block of " +
+                       std::to_string(size) + " bits",
+                   std::to_string(c.limited_buffer));
     expect_one_of("scs_khz", c.scs_khz, { 15, 30, 60 });
     const int carriers = 12 * c.carrier_prb;
     if (c.fft_size == 0)
@@ -165,6 +171,14 @@ int slot_geometry::n_data_re() const
 {
     const int of_dmrs = 6 * d_config.cdm_groups * static_cast<int>(d_config.dmrs.size());
     return n_re() - of_dmrs * d_config.n_prb;
+}
+
+int slot_geometry::block_size(int layer) const
+{
+    const slot_user& user = d_config.users[layer];
+    if (user.code_rate == 0.0 || user.tbs)
+        return user.tbs;
+    return transport_block_size(n_prb(), n_data_re() / n_prb(), { d_bits[layer], user.code_rate });
 }
 
 int slot_geometry::first_bin() const

@@ -47,6 +47,8 @@ public:
     int n_bits(int layer = 0) const { return n_data_re() * d_bits[layer]; }
     //! Of a layer.
     int n_data_re() const;
+    //! Bits of a layer's transport block, 0 where it carries bits alone.
+    int block_size(int layer = 0) const;
 
     int fft_size() const { return d_config.fft_size; }
     //! Index of subcarrier 0 in a symbol vector with DC in the middle.

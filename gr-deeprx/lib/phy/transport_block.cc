@@ -128,7 +128,10 @@ transport_block::transport_block(
            "bits per symbol must be 2, 4, 6 or 8",
            bits_per_symbol);
     expect(layers >= 1 && layers <= 4, "layers must be 1 to 4", layers);
-    expect(limited_buffer >= 0, "the limited buffer must be 0 or more bits", limited_buffer);
+    expect(limited_buffer == 0 || limited_buffer >= size,
+           "the limited buffer must be 0 (not limited) or hold the block of " +
+               std::to_string(size) + " bits",
+           limited_buffer);
     expect(coded_bits > 0 && coded_bits % (bits_per_symbol * layers) == 0,
            "coded bits must be a multiple of " + std::to_string(bits_per_symbol * layers) +
                ", bits per symbol times layers",
@@ -151,6 +154,7 @@ int transport_block::sent_bits(int code_block) const
 }
 
 //! Where in the circular buffer the bits of a code block come from, in the order of clause 5.4.2.1.
+//! A buffer that holds the block has bits beside the fillers: every turn of the loop takes some.
 std::vector<transport_block::run> transport_block::runs(int rv, int length) const
 {
     constexpr int starts[2][4]{ { 0, 17, 33, 56 }, { 0, 13, 25, 43 } };

@@ -27,7 +27,7 @@ public:
      * \param bits_per_symbol 2, 4, 6 or 8
      * \param code_rate the target of its first transmission, which chooses the base graph
      * \param limited_buffer bits of the largest block for which buffers were made (TBS_LBRM of
-     * clause 5.4.2.1); 0: they are not limited
+     * clause 5.4.2.1), so no less than size; 0: they are not limited
      * \throws std::invalid_argument if there is no such block, or it does not fit
      */
     transport_block(int size,

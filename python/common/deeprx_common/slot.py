@@ -120,7 +120,7 @@ class SlotConfig:
     without data, 1 (data between the pilots) or 2 (none, and pilots of twice the power). dmrs_n_id,
     n_scid: of the pilots' scrambling. users: one, or two on DMRS ports 0 and 1 (one CDM group) or 0
     and 2 (two). limited_buffer: bits of the largest transport block that receivers have buffers for
-    (TBS_LBRM of TS 38.212 clause 5.4.2.1); 0: not limited.
+    (TBS_LBRM of TS 38.212 clause 5.4.2.1), no less than a user's; 0: not limited.
 
     Carrier: carrier_prb resource blocks, None where the allocation ends the carrier; scs_khz of 15,
     30 or 60; fft_size, None for the smallest power of two that leaves 15 % of its bins as guard
@@ -166,7 +166,7 @@ class SlotConfig:
         self._check_users()
         check_range("dmrs_n_id", self.dmrs_n_id, 0, 65535)
         check_one_of("n_scid", self.n_scid, (0, 1))
-        check_range("limited_buffer", self.limited_buffer, 0, 1 << 21, "bits")
+        self._check_limited_buffer()
         check_one_of("scs_khz", self.scs_khz, (15, 30, 60))
         if self.fft_size is None:
             size = 1 << int(np.ceil(np.log2(max(12 * self.carrier_prb / 0.85, 128))))
@@ -201,6 +201,18 @@ class SlotConfig:
             )
         if not self.n_data_re:
             raise ValueError("an allocation must have data REs, got none beside its DMRS")
+
+    def _check_limited_buffer(self):
+        check_range("limited_buffer", self.limited_buffer, 0, 1 << 21, "bits")
+        for layer, user in enumerate(self.users):
+            if not self.limited_buffer or user.code_rate is None:
+                continue
+            size = self.transport_block_size(layer)
+            if size > self.limited_buffer:
+                raise ValueError(
+                    "limited_buffer must be 0 (not limited) or hold the user's block of "
+                    f"{size} bits, got {self.limited_buffer}"
+                )
 
     # The allocation
 

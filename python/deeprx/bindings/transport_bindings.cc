@@ -154,7 +154,8 @@ rate matching, interleaving.
 
 size: bits, without CRC, as transport_block_size() gives them. coded_bits: that the slot has for it.
 bits_per_symbol: 2, 4, 6 or 8. code_rate: the target of its first transmission. limited_buffer: bits
-of the largest block for which buffers were made (TBS_LBRM of clause 5.4.2.1); 0: not limited.
+of the largest block for which buffers were made (TBS_LBRM of clause 5.4.2.1), so no less than size;
+0: not limited.
 
 Raises ValueError if there is no such block, or it does not fit.
 )")

@@ -32,7 +32,8 @@ struct slot_config {
     int dmrs_n_id = 1;                  // of the pilots' scrambling, 0 to 65535
     int n_scid = 0;                     // likewise, 0 or 1
     std::vector<slot_user> users{ {} }; // one, or two on ports 0 and 1, or 0 and 2
-    int limited_buffer = 0; // TBS_LBRM of TS 38.212 clause 5.4.2.1 in bits; 0: not limited
+    int limited_buffer = 0; // TBS_LBRM of TS 38.212 clause 5.4.2.1 in bits, which hold every user's
+                            // block; 0: not limited
     int carrier_prb = 0;    // 0: the carrier ends with the allocation
     int scs_khz = 15;       // 15, 30 or 60
     int fft_size = 0;       // 0: the smallest power of two with 15 % of guard band
