@@ -9,11 +9,12 @@ import numpy as np
 import pmt
 import pytest
 from gnuradio import analog, blocks, deeprx, gr
-from gnuradio.deeprx.deeprx_python import ClassicalReceiver, TransportBlock, data_scrambling
+from gnuradio.deeprx.deeprx_python import TransportBlock, data_scrambling
 from qa_messages import MESSAGES
-from qa_transport_blocks import CODED, SLOTS, VECTORS, block_of, received
+from qa_slots import slot_of
+from qa_transport_blocks import CODED, SLOTS, VECTORS
 
-from deeprx_common.slot import SlotConfig, User, dmrs_symbols
+from deeprx_common.slot import SlotConfig, User
 
 SLOT = SlotConfig(users=(User(mcs=13, rnti=17, n_id=5),))
 BYTES = SLOT.transport_block_size() // 8
@@ -66,7 +67,7 @@ class Decoded:
         return came
 
 
-def over_the_air(source, snr_db: float, slot=SLOT, grants=True):
+def over_the_air(source, snr_db: float, slot=SLOT, grants=True, receiver="baseline-lmmse"):
     """A flowgraph: source to decoder through noise, and what the decoder publishes."""
     top = gr.top_block()
     encoder = deeprx.tb_encoder(slot)
@@ -74,7 +75,7 @@ def over_the_air(source, snr_db: float, slot=SLOT, grants=True):
     noise = analog.noise_source_c(analog.GR_GAUSSIAN, 10 ** (-snr_db / 20), 3)
     channel = blocks.add_cc()
     front_end = deeprx.aligned_front_end(n_rx=1, slot=slot)
-    receiver = deeprx.receiver("baseline-lmmse", slot=slot, n_rx=1)
+    receiver = deeprx.receiver(receiver, slot=slot, n_rx=1)
     decoded = Decoded(top, slot)
     top.connect(source, encoder, transmitter, channel, front_end, receiver, decoded.block)
     top.connect(noise, (channel, 1))
@@ -175,73 +176,39 @@ def through_decoder(decoder_slot, packets, **parameters):
     return decoded.all, decoded.block
 
 
-def vector_slot(name: str) -> SlotConfig:
-    """The slot of a golden vector."""
-    _, slot = SLOTS[name]
-    groups = slot["cdm_groups_without_data"]
-    table = 2 if "qam256" in slot["mcs_table"] else 1
-    user = User(mcs=slot["mcs_index"], mcs_table=table, rnti=slot["rnti"], n_id=slot["n_id"])
-    return SlotConfig(
-        n_prb=slot["n_prb"],
-        first_prb=slot["prb_start"],
-        n_symbols=slot["n_symbols"],
-        dmrs=dmrs_symbols(slot["n_symbols"], slot["dmrs_additional_position"]),
-        cdm_groups=groups,
-        dmrs_n_id=slot["n_id"],
-        users=(user,),
-        carrier_prb=slot["carrier_prb"],
-        scs_khz=slot["scs_khz"],
-        slot_number=slot["slot"],
-    )
-
-
 @pytest.mark.parametrize("name", CODED)
-def test_what_is_on_the_air_is_another_implementations_grid_and_is_decoded(name):
+def test_another_implementations_grid_is_on_the_air_and_its_block_is_received(name):
     i, about = SLOTS[name]
-    slot, block = vector_slot(name), VECTORS[f"tb{i}"].tobytes()
-    top = gr.top_block()
-    source = deeprx.tb_source(slot, seed=None, n_slots=1)
-    transmitter = deeprx.slot_transmitter(slot=slot)
-    front_end = deeprx.aligned_front_end(n_rx=1, slot=slot)
+    slot, block = slot_of(about), VECTORS[f"tb{i}"].tobytes()
+    sent = [pdu(block, rv=about["rv"])]
+    if name in ("again", "rv1"):  # which need the first transmission, even without noise
+        sent = [pdu(block), pdu(block, rv=about["rv"], new_data=False)]
+    source = deeprx.tb_source(slot, seed=None, n_slots=len(sent))
+    post(source, "pdus", *sent)
+    top, decoded = over_the_air(source, 45, slot, receiver="sure-lmmse")
+    transmitter, front_end = top.parts[0], deeprx.aligned_front_end(n_rx=1, slot=slot)
     sink = blocks.vector_sink_c(slot.fft_size)
-    top.connect(source, deeprx.tb_encoder(slot), transmitter, front_end, sink)
-    post(source, "pdus", pdu(block, rv=about["rv"]))
+    top.connect(transmitter, front_end, sink)
     top.run()
-    symbols = np.array(sink.data(), np.complex64).reshape(14, slot.fft_size)
+    symbols = np.array(sink.data(), np.complex64).reshape(-1, 14, slot.fft_size)[-1]
     grid = symbols[: slot.n_symbols, slot.bins]
     np.testing.assert_allclose(grid, VECTORS[f"grid{i}"][: slot.n_symbols], atol=1e-5)
-
-    noise = np.random.default_rng(i).normal(0, 0.003, (*grid.shape, 2)) @ (1, 1j)
-    (llr,) = ClassicalReceiver(slot, 1, "ls-lmmse").receive((grid + noise)[None], 0)
-    (result,), _ = through_decoder(slot, [(llr, {"rv": about["rv"]})])
-    if name not in ("again", "rv1"):  # which need the first transmission, even without noise
-        assert result["crc_ok"]
-        assert result["block"] == block
+    assert [r["crc_ok"] for r in decoded.all] == [True] * len(sent)
+    assert all(r["block"] == block for r in decoded.all)
 
 
-@pytest.mark.parametrize("name", [name for name in CODED if name not in ("again", "rv1")])
-def test_slots_of_another_implementation_are_decoded(name):
-    _, about, block, scrambling = block_of(name)
-    llr = received(name) * (1 - 2.0 * scrambling)  # scrambled again
-    (result,), _ = through_decoder(vector_slot(name), [(llr, {"rv": about["rv"]})])
-    assert result["crc_ok"]
-    assert result["block"] == block
-
-
-def test_slots_of_another_implementation_that_fail_are_decoded_together():
-    noise = 10 ** (-11.0 / 10)
-    packets = []
-    for name, about in (
-        ("first", {}),
-        ("again", {"rv": 2, "process": 1}),  # each alone
-        ("again", {"rv": 2, "new_data": False}),
-    ):
-        llr = received(name, noise) * (1 - 2.0 * block_of(name)[3])
-        packets.append((llr, about))
-    results, decoder = through_decoder(vector_slot("first"), packets)
+def test_slots_of_another_implementation_that_fail_are_received_together():
+    i, about = SLOTS["first"]
+    slot, block = slot_of(about), VECTORS[f"tb{i}"].tobytes()
+    source = deeprx.tb_source(slot, seed=None, n_slots=3)
+    top, decoded = over_the_air(source, 11, slot, receiver="sure-lmmse")
+    alone, again = {"process": 1, "rv": 2}, {"rv": 2, "new_data": False}
+    post(source, "pdus", pdu(block), pdu(block, **alone), pdu(block, **again))
+    top.run()
+    results, decoder = decoded.all, decoded.block
     assert [r["crc_ok"] for r in results] == [False, False, True]
     assert [r["transmissions"] for r in results] == [1, 1, 2]
-    assert results[2]["block"] == block_of("first")[2]
+    assert results[2]["block"] == block
     assert (decoder.blocks(), decoder.block_errors(), decoder.dropped()) == (3, 2, 0)
 
 
