@@ -120,6 +120,50 @@ def test_two_users_send_blocks_of_their_own():
     assert two.block(1, 0, 0)[:8] != two.block(1, 0, 1)[:8]
 
 
+TWO_USERS = {
+    "one group": SlotConfig(
+        users=(User(mcs=13, rnti=17, n_id=5), User(mcs=5, rnti=2, n_id=9, port=1))
+    ),
+    "two groups": SlotConfig(
+        cdm_groups=2, dmrs=(2, 7, 11), first_prb=4, carrier_prb=51, scs_khz=30, slot_number=None,
+        n_scid=1,
+        users=(User(mcs=3, rnti=17, n_id=5), User(mcs=12, mcs_table=2, rnti=2, n_id=9, port=2)),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["sure-lmmse", "gnb"])
+@pytest.mark.parametrize("slot", TWO_USERS.values(), ids=TWO_USERS)
+def test_two_users_of_their_own_mcs_and_scrambling_are_received(slot, kind):
+    top, n_rx = gr.top_block(), 4
+    channel = deeprx.tdl_channel(
+        profile="TDL-A", n_rx=n_rx, delay_spread_s=1e-8, doppler_hz=5, snr_db=35,
+        sample_rate=slot.sample_rate, seed=3, burst_slots=1, users=2,
+    )  # fmt: skip
+    front_end = deeprx.aligned_front_end(n_rx=n_rx, slot=slot)
+    receiver = deeprx.receiver(kind, slot=slot, n_rx=n_rx)
+    for antenna in range(n_rx):
+        top.connect((channel, antenna), (front_end, antenna), (receiver, antenna))
+    top.parts, decoded = [channel, front_end], []  # Python's halves
+    for layer in (0, 1):
+        source = deeprx.tb_source(slot, seed=5, n_slots=3, layer=layer)
+        encoder = deeprx.tb_encoder(slot, layer)
+        transmitter = deeprx.slot_transmitter(slot=slot, layer=layer)
+        decoded.append(Decoded(top, slot, layer=layer))
+        top.connect(source, encoder, transmitter, (channel, layer))
+        top.connect((receiver, layer), decoded[layer].block)
+        top.msg_connect(encoder, "grants", decoded[layer].block, "grants")
+        top.parts += [transmitter]
+    top.run()
+    for layer, user in enumerate(slot.users):
+        assert [(r["slot_index"], r["rnti"], r["crc_ok"]) for r in decoded[layer].all] == [
+            (k, user.rnti, True) for k in range(3)
+        ]
+        assert [r["block"] for r in decoded[layer].all] == [
+            slot.block(5, k, layer) for k in range(3)
+        ]
+
+
 def test_blocks_of_a_good_channel_are_decoded_and_of_a_bad_one_are_not():
     for snr_db, good in ((14, True), (2, False)):
         top, decoded = over_the_air(deeprx.tb_source(SLOT, seed=3, n_slots=12), snr_db)
