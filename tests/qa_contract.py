@@ -28,14 +28,18 @@ MODELS = pytest.mark.parametrize("model", shipped_models(), ids=lambda path: Pat
 @MODELS
 @pytest.mark.parametrize("modulation", SLOTS)
 def test_llrs_are_those_of_contract_1(modulation, model):
+    """By the program, and by what is run by default where that is another."""
+    file = read_model_file(model)
     y, p, expected = (GOLDEN[f"{modulation} {name}"] for name in ("y", "p", Path(model).stem))
-    found = llrs(model, SLOTS[modulation], y, p, "torchscript")
-    allowed = TOLERANCE[read_model_file(model).metadata["precision"]]
+    allowed = TOLERANCE[file.metadata["precision"]]
     size = np.sqrt(np.mean(expected**2))
-    assert np.sqrt(np.mean((found - expected) ** 2)) <= allowed * size
-    decided = np.abs(expected) > 10 * allowed * size  # others may fall to either side
+    decided = np.abs(expected) > 4 * allowed * size  # others may fall to either side
     assert decided.mean() > 0.9
-    np.testing.assert_array_equal((found > 0)[decided], (expected > 0)[decided])
+    has_ir = any(record.endswith(".xml") for record in file.archive.records)
+    for engine in ("torchscript", "auto") if has_ir else ("torchscript",):
+        found = llrs(model, modulation, y, p, engine)
+        assert np.sqrt(np.mean((found - expected) ** 2)) <= allowed * size
+        np.testing.assert_array_equal((found > 0)[decided], (expected > 0)[decided])
 
 
 @MODELS

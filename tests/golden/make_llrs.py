@@ -20,12 +20,16 @@ FILE = Path(__file__).parent / "llrs.npz"
 SLOTS = {
     "16QAM": SlotConfig(n_prb=6),
     "QPSK": SlotConfig(n_prb=6, dmrs=(2,), users=(User("QPSK"),)),
+    "64QAM": SlotConfig(n_prb=6, users=(User("64QAM"),)),
+    "256QAM": SlotConfig(n_prb=6, users=(User("256QAM"),)),
 }
+EVERY = {"16QAM": 1, "QPSK": 1, "64QAM": 6, "256QAM": 6}  # so many data REs, one is kept
 N_RX = 2
 
 
-def llrs(model, config: SlotConfig, y, p, engine: str) -> np.ndarray:
-    """Of the data REs, float32 [slots, n_data_re, bits]."""
+def llrs(model, modulation: str, y, p, engine: str) -> np.ndarray:
+    """Of the data REs that are kept, float32 [slots, n, bits]."""
+    config = SLOTS[modulation]
     found = deeprx.Engine(
         model,
         slot=config,
@@ -33,7 +37,8 @@ def llrs(model, config: SlotConfig, y, p, engine: str) -> np.ndarray:
         max_batch=len(y),
         engine=engine,
     ).infer(y, p)
-    return found.reshape(-1, *found.shape[-3:])[:, config.data_mask, : config.bits_per_symbol]
+    data = found.reshape(-1, *found.shape[-3:])[:, config.data_mask, : config.bits_per_symbol]
+    return data[:, :: EVERY[modulation]]
 
 
 def main() -> None:
@@ -42,7 +47,7 @@ def main() -> None:
         y, p, _ = received_slots(config, N_RX, 1)
         kept |= {f"{name} y": y, f"{name} p": p}
         for model in shipped_models():
-            kept[f"{name} {Path(model).stem}"] = llrs(model, config, y, p, "torchscript")
+            kept[f"{name} {Path(model).stem}"] = llrs(model, name, y, p, "torchscript")
     np.savez_compressed(FILE, **kept)
 
 
