@@ -6,6 +6,7 @@ golden/pusch_vectors.npz: see qa_transport_blocks.py.
 
 import json
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -133,8 +134,26 @@ def test_phase_compensation_takes_the_carrier_at_each_symbols_start():
     assert (SLOTS["gnb"].phase_compensation(1) == 1).all()
 
 
-def test_the_slots_that_have_names():
-    assert SLOTS["default"] == SlotConfig()
+@pytest.mark.parametrize(
+    "seed, slot_index, expected",
+    [
+        (1, 0, "d59a04c13b623d07e14cb12aceac47fc3e00cc5bb7f5e733487e833c0422fafc"),
+        (7, 3, "f1073e85376cdb0944ae7714f156a3191596467d3a4bbffbae499d63da0c85eb"),
+    ],
+)
+def test_the_default_slot_is_what_it_was_before_slots_of_the_standard(seed, slot_index, expected):
+    """Bits and grid, in thousandths, as the former description gave them."""
+    slot = SLOTS["default"]
+    assert (slot.n_prb, slot.dmrs, slot.cdm_groups, slot.scs_khz) == (26, (2, 11), 1, 15)
+    bits = slot.bits(seed, slot_index)
+    grid = slot.grid(bits, slot_index).view(np.float32)
+    thousandths = np.round(1000 * grid).astype("<i2")
+    assert sha256(np.packbits(bits).tobytes() + thousandths.tobytes()).hexdigest() == expected
+    assert (slot.fft_size, slot.sample_rate) == (512, 7.68e6)
+    assert replace(slot, equal_prefixes=True).cp_lengths() == (36,) * 14
+
+
+def test_the_slot_of_an_open_gnb_has_a_name():
     gnb = SLOTS["gnb"]
     assert (gnb.n_prb, gnb.dmrs, gnb.cdm_groups, gnb.scs_khz) == (51, (2, 7, 11), 2, 30)
     assert (gnb.sample_rate, gnb.slot_s, gnb.slots_per_frame) == (23.04e6, 0.5e-3, 20)
