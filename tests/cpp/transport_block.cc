@@ -8,6 +8,7 @@
 #include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <ostream>
@@ -20,28 +21,35 @@ BOOST_AUTO_TEST_SUITE(transport_block_suite)
 
 namespace {
 
-// TS 38.212 clause 5.4.2, as it is written there: fillers are marked, each bit is looked at.
-bits rate_matched(const ldpc_code& code, const bits& c, int rv, int e, int qm, int n_cb)
+// TS 38.212 clause 5.4.2, as it is written there: each place of the circular buffer is looked at,
+// and passed over where it holds one of the fillers, which follow the k_r bits of a code block.
+// \return for each bit that is sent, after interleaving, its place
+std::vector<int> sent_places(const ldpc_code& code, int k_r, int rv, int e, int qm, int n_cb)
 {
-    constexpr uint8_t null = 2;
-    const int z = code.lifting_size(), k = code.k();
-    bits word = c;
-    word.resize(code.n());
-    code.encode(word.data());
-    for (int i = static_cast<int>(c.size()); i < k; i++)
-        word[i] = null;
-    const bits d(word.begin() + 2 * z, word.end());
-
+    const int z = code.lifting_size();
     constexpr int bg1[]{ 0, 17, 33, 56 }, bg2[]{ 0, 13, 25, 43 };
     const int k_0 =
         code.base_graph() == 1 ? bg1[rv] * n_cb / (66 * z) * z : bg2[rv] * n_cb / (50 * z) * z;
-    bits selected, f(e);
-    for (int j = 0; static_cast<int>(selected.size()) < e; j++)
-        if (d[(k_0 + j) % n_cb] != null)
-            selected.push_back(d[(k_0 + j) % n_cb]);
+    std::vector<int> selected, f(e);
+    for (int j = 0; static_cast<int>(selected.size()) < e; j++) {
+        const int place = (k_0 + j) % n_cb;
+        if (place + 2 * z < k_r || place + 2 * z >= code.k())
+            selected.push_back(place);
+    }
     for (int j = 0; j < e / qm; j++)
         for (int i = 0; i < qm; i++)
             f[i + j * qm] = selected[i * e / qm + j];
+    return f;
+}
+
+bits rate_matched(const ldpc_code& code, const bits& c, int rv, int e, int qm, int n_cb)
+{
+    bits word = c;
+    word.resize(code.n());
+    code.encode(word.data());
+    bits f;
+    for (const int place : sent_places(code, c.size(), rv, e, qm, n_cb))
+        f.push_back(word[2 * code.lifting_size() + place]);
     return f;
 }
 
@@ -73,6 +81,23 @@ struct shape {
 std::ostream& operator<<(std::ostream& out, const shape& s)
 {
     return out << s.size << " bits in " << s.coded_bits << ", limited to " << s.limited_buffer;
+}
+
+// N_cb of clause 5.4.2.1
+int buffer_of(const shape& s, const ldpc_code& code)
+{
+    const int all = code.n() - 2 * code.lifting_size();
+    const int n_ref = static_cast<int>(std::floor(s.limited_buffer / (s.code_blocks * (2.0 / 3))));
+    return s.limited_buffer ? std::min(all, n_ref) : all;
+}
+
+// E_r of clause 5.4.2.1, of a transport block that is sent whole
+int sent_bits_of(const shape& s, int r)
+{
+    const int unit = s.layers * s.bits_per_symbol;
+    const double share = s.coded_bits / unit / double(s.code_blocks);
+    const bool fewer = r <= s.code_blocks - s.coded_bits / unit % s.code_blocks - 1;
+    return unit * static_cast<int>(fewer ? std::floor(share) : std::ceil(share));
 }
 
 const shape shapes[]{
@@ -136,24 +161,20 @@ BOOST_DATA_TEST_CASE(coded_bits_are_those_of_the_standard,
     const size_t length = block.size();
     block.resize(length + check.bits() / 8);
     check.append(block.data(), length);
-    const int all = b.code().n() - 2 * b.code().lifting_size();
-    const int n_ref = static_cast<int>(std::floor(s.limited_buffer / (s.code_blocks * (2.0 / 3))));
-    const int n_cb = s.limited_buffer ? std::min(all, n_ref) : all;
     const size_t share = block.size() / s.code_blocks;
     bits expected;
-    for (int r = 0, j = 0; r < s.code_blocks; r++, j++) {
+    for (int r = 0; r < s.code_blocks; r++) {
         std::vector<uint8_t> part(block.begin() + r * share, block.begin() + (r + 1) * share);
         if (s.code_blocks > 1) {
             part.resize(share + 3);
             crc24b.append(part.data(), share);
         }
-        const int unit = s.layers * s.bits_per_symbol;
-        const double symbols = s.coded_bits / unit;
-        const int e =
-            unit * static_cast<int>(j <= s.code_blocks - s.coded_bits / unit % s.code_blocks - 1
-                                        ? std::floor(symbols / s.code_blocks)
-                                        : std::ceil(symbols / s.code_blocks));
-        const bits f = rate_matched(b.code(), bits_of_bytes(part), rv, e, s.bits_per_symbol, n_cb);
+        const bits f = rate_matched(b.code(),
+                                    bits_of_bytes(part),
+                                    rv,
+                                    sent_bits_of(s, r),
+                                    s.bits_per_symbol,
+                                    buffer_of(s, b.code()));
         expected.insert(expected.end(), f.begin(), f.end());
     }
     BOOST_TEST((coded == expected));
@@ -179,6 +200,50 @@ BOOST_DATA_TEST_CASE(a_block_sent_is_a_block_received, boost::unit_test::data::m
         BOOST_TEST(result.iterations < 8);
         BOOST_TEST(result.transmissions == 1);
         BOOST_TEST((received == block));
+    }
+}
+
+// What is received at a redundancy version, and then at rv 0, adds up where the standard takes it
+// from. Both together are decoded, and what repeats all of the buffer is by itself.
+BOOST_DATA_TEST_CASE(all_redundancy_is_recovered,
+                     boost::unit_test::data::make(shapes) * boost::unit_test::data::xrange(4),
+                     s,
+                     rv)
+{
+    const transport_block b(
+        s.size, s.coded_bits, s.bits_per_symbol, s.code_rate, s.layers, s.limited_buffer);
+    const int n_cb = buffer_of(s, b.code());
+    const int block_bits = s.size + (s.size > 3824 ? 24 : 16);
+    const int k_r = block_bits / s.code_blocks + (s.code_blocks > 1 ? 24 : 0);
+    const auto block = random_block(b);
+    std::vector<int> expected(s.code_blocks * n_cb); // eighths, positive for 0
+    harq_buffers buffers;
+    ldpc_decoder decoder;
+    std::mt19937 random(rv);
+    for (const bool new_data : { true, false }) {
+        const int sent = new_data ? rv : 0;
+        bits coded(s.coded_bits);
+        b.encode(block.data(), sent, coded.data());
+        std::vector<float> llr(s.coded_bits);
+        for (int i = 0; i < s.coded_bits; i++)
+            llr[i] = (coded[i] ? 1 : -1) * (16 + int(random() % 64)) / 8.0f;
+        std::vector<uint8_t> received(block.size());
+        const auto result =
+            b.decode(llr.data(), sent, { 1, 0 }, new_data, buffers, decoder, received.data());
+
+        auto next = llr.begin();
+        for (int r = 0; r < s.code_blocks; r++)
+            for (const int place :
+                 sent_places(b.code(), k_r, sent, sent_bits_of(s, r), s.bits_per_symbol, n_cb)) {
+                int& sum = expected[r * n_cb + place];
+                sum = std::clamp(sum - static_cast<int>(8 * *next++), -127, 127);
+            }
+        const auto& found = buffers.of({ 1, 0 }, false, b.soft_bits()).llr;
+        BOOST_TEST((std::vector<int>(found.begin(), found.end()) == expected));
+        if (!new_data || s.coded_bits / s.code_blocks >= n_cb) {
+            BOOST_TEST(result.crc_ok);
+            BOOST_TEST((received == block));
+        }
     }
 }
 
