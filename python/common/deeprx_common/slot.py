@@ -69,6 +69,40 @@ def _splitmix64(x: int) -> int:
     return x ^ (x >> 31)
 
 
+USER = {
+    "modulation": TEXT.of("QPSK, 16QAM, 64QAM or 256QAM, mapped as TS 38.211 clause 5.1."),
+    "mcs": COUNT.or_null("MCS index; null: modulation and code_rate say all."),
+    "mcs_table": COUNT.of("1 to 3: of TS 38.214 tables 5.1.3.1-1 to -3."),
+    "code_rate": RATE.or_null("Target code rate; null: bits, no transport block."),
+    "tbs": COUNT.or_null("Bits of the transport block; null: of TS 38.214 clause 6.1.4.2."),
+    "rnti": COUNT.of("RNTI of the data's scrambling, 0 to 65535."),
+    "n_id": COUNT.of("Identity of the data's scrambling, 0 to 1023."),
+    "port": COUNT.of("DMRS port, 0 to 3."),
+}
+SLOT = partial(
+    {
+        "n_prb": COUNT.of("Resource blocks of the allocation, 1 to 273."),
+        "first_prb": COUNT.of("Its first one, within the carrier."),
+        "n_symbols": COUNT.of("Its symbols from the slot's first on, 4 to 14."),
+        "dmrs": INDICES.of("Symbols with DMRS, of TS 38.211 table 6.4.1.1.3-3."),
+        "cdm_groups": COUNT.of("CDM groups without data, 1 or 2."),
+        "dmrs_n_id": COUNT.of("Identity of the DMRS' scrambling, 0 to 65535."),
+        "n_scid": COUNT.of("n_SCID of the DMRS' scrambling, 0 or 1."),
+        "users": several(table(partial(USER)), "a list of one or two users", 1).of(
+            "One, or two on the same resource blocks, each with a layer."
+        ),
+        "limited_buffer": COUNT.of("TBS_LBRM of TS 38.212 clause 5.4.2.1 in bits; 0: none."),
+        "carrier_prb": COUNT.or_null("Resource blocks of the carrier; null: to the allocation."),
+        "scs_khz": COUNT.of("Subcarrier spacing, 15, 30 or 60 kHz."),
+        "fft_size": COUNT.or_null(
+            "Samples of a symbol; null: the smallest power of two with 15 % of guard band."
+        ),
+        "equal_prefixes": FLAG.of("Without the longer prefixes of TS 38.211 clause 5.3.1."),
+        "phase_compensation_hz": NUMBER.or_null("f0 of TS 38.211 clause 5.4; null: none."),
+        "slot_number": COUNT.or_null("Slot in the frame; null: slot index counts through it."),
+    }
+)
+
 @dataclass(frozen=True)
 class User:
     """Who sends a layer, and what it carries.
@@ -412,40 +446,6 @@ class SlotConfig:
         users = tuple(User(**user) for user in values.get("users", [{}]))
         return cls(**values | {"users": users})
 
-
-USER = {
-    "modulation": TEXT.of("QPSK, 16QAM, 64QAM or 256QAM, mapped as TS 38.211 clause 5.1."),
-    "mcs": COUNT.or_null("MCS index; null: modulation and code_rate say all."),
-    "mcs_table": COUNT.of("1 to 3: of TS 38.214 tables 5.1.3.1-1 to -3."),
-    "code_rate": RATE.or_null("Target code rate; null: bits, no transport block."),
-    "tbs": COUNT.or_null("Bits of the transport block; null: of TS 38.214 clause 6.1.4.2."),
-    "rnti": COUNT.of("RNTI of the data's scrambling, 0 to 65535."),
-    "n_id": COUNT.of("Identity of the data's scrambling, 0 to 1023."),
-    "port": COUNT.of("DMRS port, 0 to 3."),
-}
-SLOT = partial(
-    {
-        "n_prb": COUNT.of("Resource blocks of the allocation, 1 to 273."),
-        "first_prb": COUNT.of("Its first one, within the carrier."),
-        "n_symbols": COUNT.of("Its symbols from the slot's first on, 4 to 14."),
-        "dmrs": INDICES.of("Symbols with DMRS, of TS 38.211 table 6.4.1.1.3-3."),
-        "cdm_groups": COUNT.of("CDM groups without data, 1 or 2."),
-        "dmrs_n_id": COUNT.of("Identity of the DMRS' scrambling, 0 to 65535."),
-        "n_scid": COUNT.of("n_SCID of the DMRS' scrambling, 0 or 1."),
-        "users": several(table(partial(USER)), "a list of one or two users", 1).of(
-            "One, or two on the same resource blocks, each with a layer."
-        ),
-        "limited_buffer": COUNT.of("TBS_LBRM of TS 38.212 clause 5.4.2.1 in bits; 0: none."),
-        "carrier_prb": COUNT.or_null("Resource blocks of the carrier; null: to the allocation."),
-        "scs_khz": COUNT.of("Subcarrier spacing, 15, 30 or 60 kHz."),
-        "fft_size": COUNT.or_null(
-            "Samples of a symbol; null: the smallest power of two with 15 % of guard band."
-        ),
-        "equal_prefixes": FLAG.of("Without the longer prefixes of TS 38.211 clause 5.3.1."),
-        "phase_compensation_hz": NUMBER.or_null("f0 of TS 38.211 clause 5.4; null: none."),
-        "slot_number": COUNT.or_null("Slot in the frame; null: slot index counts through it."),
-    }
-)
 
 SLOTS = {
     "default": SlotConfig(),
