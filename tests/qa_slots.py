@@ -181,7 +181,17 @@ def test_a_slot_travels_as_json(slot):
         ({"fft_size": 300}, "fft_size must be a multiple of 128 that holds 312 subcarriers"),
         ({"fft_size": 256}, "fft_size must be a multiple of 128 that holds 312 subcarriers"),
         ({"slot_number": 10}, "slot_number must be 0 to 9, got 10"),
-        ({"dmrs_n_id": -1}, "dmrs_n_id must be 0 to 65535, got -1"),
+        ({"dmrs_n_id": -1}, "dmrs_n_id must be a whole number of 0 or more, got -1"),
+        ({"n_prb": 26.5}, "n_prb must be a whole number of 0 or more, got 26.5"),
+        ({"n_symbols": "14"}, "n_symbols must be a whole number of 0 or more, got '14'"),
+        ({"slot_number": 3.7}, "slot_number must be a whole number of 0 or more or null, got 3.7"),
+        ({"dmrs": (2.5, 11)}, r"dmrs must be a list of indices, got \[2.5, 11\]"),
+        ({"dmrs": 2}, "dmrs must be a list of indices, got 2"),
+        ({"scs_khz": np.float64(15)}, "scs_khz must be a whole number of 0 or more, got 15.0"),
+        ({"equal_prefixes": 1}, "equal_prefixes must be true or false, got 1"),
+        ({"phase_compensation_hz": "3.5e9"}, "must be a finite number or null, got '3.5e9'"),
+        ({"users": User()}, r"users must be a list of Users, got User\("),
+        ({"users": ["16QAM"]}, r"users must be a list of Users, got \['16QAM'\]"),
         ({"n_scid": 2}, "n_scid must be one of 0, 1, got 2"),
         (
             {"n_prb": 100, "users": (User(mcs=20),), "limited_buffer": 1},
@@ -210,11 +220,38 @@ def test_what_is_no_slot_is_refused_in_a_line(values, line):
         ({"tbs": 100}, "tbs must be whole bytes of 8 bits, got 100"),
         ({"rnti": 65536}, "rnti must be 0 to 65535, got 65536"),
         ({"n_id": 1024}, "n_id must be 0 to 1023, got 1024"),
+        ({"mcs": True}, "mcs must be a whole number of 0 or more or null, got True"),
+        ({"mcs": 0.5}, "mcs must be a whole number of 0 or more or null, got 0.5"),
+        ({"rnti": "1"}, "rnti must be a whole number of 0 or more, got '1'"),
+        ({"modulation": 4}, "modulation must be a printable text, got 4"),
+        ({"code_rate": "0.5"}, "code_rate must be a number from 0 to 1 or null, got '0.5'"),
     ],
 )
 def test_what_is_no_user_is_refused_in_a_line(values, line):
     with pytest.raises(ValueError, match=line):
         User(**values)
+
+
+def test_numbers_of_numpy_are_those_of_python():
+    user = User(mcs=np.int64(14), rnti=np.uint16(7), tbs=np.int32(1024))
+    slot = SlotConfig(
+        n_prb=np.int64(26),
+        dmrs=np.array([2, 11]),
+        users=[user],
+        equal_prefixes=np.bool_(True),
+        phase_compensation_hz=np.float32(1e9),
+    )
+    assert slot == SlotConfig(
+        users=(User(mcs=14, rnti=7, tbs=1024),), equal_prefixes=True, phase_compensation_hz=1e9
+    )
+    assert SlotConfig.from_dict(json.loads(json.dumps(slot.as_dict()))) == slot
+
+
+def test_dmrs_symbols_are_of_whole_numbers():
+    with pytest.raises(ValueError, match=r"n_symbols must be a whole number, got 12\.5"):
+        dmrs_symbols(12.5)
+    with pytest.raises(ValueError, match="n_symbols must be 4 to 14, got '14'"):
+        dmrs_symbols("14")
 
 
 def test_position_3_needs_l0_of_2():

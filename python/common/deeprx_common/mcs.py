@@ -4,7 +4,7 @@
 import math
 from bisect import bisect_left
 
-from .checks import check_range
+from .checks import check_whole
 from .modulation import MODULATIONS
 
 # Tables 5.1.3.1-1 to -3: target code rates times 1024
@@ -45,11 +45,11 @@ def mcs(table: int, index: int) -> tuple[str, float]:
     (64QAM, low spectral efficiency), which hold for PUSCH without transform precoding (clause
     6.1.4.1).
 
-    Raises ValueError where there is no such table, or the index is reserved.
+    Raises ValueError where there is no such table, or the index is reserved or no whole number.
     """
-    check_range("mcs_table", table, 1, 3)
+    check_whole("mcs_table", table, 1, 3)
     rates = [(m, r / 1024) for m, row in _TABLES[table - 1].items() for r in row]
-    check_range(f"mcs of table {table}", index, 0, len(rates) - 1)
+    check_whole(f"mcs of table {table}", index, 0, len(rates) - 1)
     return rates[index]
 
 
@@ -59,10 +59,10 @@ def transport_block_size(
     """Bits of a transport block (clauses 5.1.3.2 and 6.1.4.2).
 
     data_re: REs of the allocation in one PRB, without DMRS and their CDM groups; above 156 counts
-    as 156. Raises ValueError where a number is not positive.
+    as 156. Raises ValueError where a number is not positive and whole.
     """
     for name, value in (("n_prb", n_prb), ("data_re", data_re), ("layers", layers)):
-        check_range(name, value, 1)
+        check_whole(name, value, 1)
     information = n_prb * min(data_re, 156) * code_rate * MODULATIONS[modulation] * layers
     if information <= 3824:
         step = 2 ** max(3, math.frexp(information)[1] - 7)

@@ -144,7 +144,12 @@ def check(value: object, fields: Mapping[str, Field], where: str) -> None:
     """Raise ValueError with one line unless value is a mapping that holds what fields declare, and
     nothing else than ANYTHING under other keys.
     """
-    _check(value, table(fields), where, where)
+    check_value(value, table(fields), where)
+
+
+def check_value(value: object, field: Field, where: str) -> None:
+    """Raise ValueError with one line unless value is what field declares."""
+    _check(value, field, where, where)
 
 
 def _check(value: object, field: Field, where: str, path: str) -> None:

@@ -5,12 +5,13 @@ One layer, or two of two users on the same PRBs. Every slot is known from ``(Slo
 slot_index)`` alone, so any slot can be checked without the others.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
 
-from .checks import check_one_of, check_range
+from .checks import check_one_of, check_range, check_whole
 from .gold import gold
 from .mcs import mcs, transport_block_size
 from .modulation import MODULATIONS, modulate
@@ -21,7 +22,9 @@ from .schema import (
     NUMBER,
     RATE,
     TEXT,
+    Field,
     check,
+    check_value,
     partial,
     several,
     table,
@@ -39,8 +42,8 @@ def dmrs_symbols(
     n_symbols: of the allocation, 4 to 14. additional_position: dmrs-AdditionalPosition, 0 to 3. l0:
     dmrs-TypeA-Position, 2 or 3. Raises ValueError where there are none.
     """
-    check_range("n_symbols", n_symbols, 4, N_SYMBOLS)
-    check_range("additional position", additional_position, 0, 3)
+    check_whole("n_symbols", n_symbols, 4, N_SYMBOLS)
+    check_whole("additional position", additional_position, 0, 3)
     check_one_of("l0", l0, (2, 3))
     if additional_position == 3 and l0 == 3:
         raise ValueError("additional position 3 needs l0 = 2, got l0 = 3")
@@ -103,6 +106,20 @@ SLOT = partial(
     }
 )
 
+def _plain(value):
+    """NumPy's numbers and arrays, and tuples, as JSON has them."""
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _check_fields(described, fields: Mapping[str, Field]) -> None:
+    for key, field in fields.items():
+        value = _plain(getattr(described, key))
+        check_value(value, field, key)
+        object.__setattr__(described, key, value)
+
+
 @dataclass(frozen=True)
 class User:
     """Who sends a layer, and what it carries.
@@ -112,7 +129,7 @@ class User:
     None: the slot carries bits, no transport block. tbs: bits of the transport block; None: those
     of TS 38.214 clause 6.1.4.2. rnti and n_id: of the data's scrambling. port: of the DMRS.
 
-    Raises ValueError where a value is out of range.
+    Raises ValueError where a value is out of range or of another type.
     """
 
     modulation: str = "16QAM"
@@ -125,6 +142,7 @@ class User:
     port: int = 0
 
     def __post_init__(self):
+        _check_fields(self, USER)
         if self.mcs is not None:
             modulation, code_rate = mcs(self.mcs_table, self.mcs)
             object.__setattr__(self, "modulation", modulation)
@@ -162,7 +180,7 @@ class SlotConfig:
     38.211 clause 5.3.1). phase_compensation_hz: f0 of TS 38.211 clause 5.4; None: not compensated.
     slot_number: in the frame, or None to count slot_index through it.
 
-    Raises ValueError where a value is out of range or does not fit the others.
+    Raises ValueError where a value is out of range, of another type, or does not fit the others.
     """
 
     n_prb: int = 26
@@ -182,7 +200,12 @@ class SlotConfig:
     slot_number: int | None = 0
 
     def __post_init__(self):
-        object.__setattr__(self, "dmrs", tuple(sorted(int(s) for s in self.dmrs)))
+        _check_fields(self, {key: field for key, field in SLOT.items() if key != "users"})
+        object.__setattr__(self, "dmrs", tuple(sorted(self.dmrs)))
+        if not isinstance(self.users, list | tuple) or not all(
+            isinstance(user, User) for user in self.users
+        ):
+            raise ValueError(f"users must be a list of Users, got {self.users!r:.80}")
         object.__setattr__(self, "users", tuple(self.users))
         check_range("n_prb", self.n_prb, 1, 273, "PRB")
         check_range("first_prb", self.first_prb, 0, 274)
