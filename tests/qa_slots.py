@@ -134,6 +134,15 @@ def test_phase_compensation_takes_the_carrier_at_each_symbols_start():
     assert (SLOTS["gnb"].phase_compensation(1) == 1).all()
 
 
+@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("scs_khz", [15, 60])
+def test_phase_compensation_is_that_of_the_number_in_the_frame(scs_khz, number):
+    """Of a slot that is always this one, and of one that is counted."""
+    counted = SlotConfig(scs_khz=scs_khz, phase_compensation_hz=3.5e9 + 1e3, slot_number=None)
+    fixed = replace(counted, slot_number=number)
+    assert (fixed.phase_compensation(0) == counted.phase_compensation(number)).all()
+
+
 @pytest.mark.parametrize(
     "seed, slot_index, expected",
     [

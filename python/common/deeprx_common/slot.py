@@ -365,16 +365,19 @@ class SlotConfig:
     def slot_in_frame(self, slot_index: int) -> int:
         return slot_index % self.slots_per_frame if self.slot_number is None else self.slot_number
 
-    def cp_lengths(self, slot_index: int = 0) -> tuple[int, ...]:
-        """Cyclic prefix of each of a slot's 14 symbols, in samples."""
+    def _cp_lengths(self, slot_in_frame: int) -> tuple[int, ...]:
         short = 9 * self.fft_size // 128
         half_subframe = 7 * self.scs_khz // 15  # symbols
-        first = N_SYMBOLS * self.slot_in_frame(slot_index)
+        first = N_SYMBOLS * slot_in_frame
         long = short + self.fft_size * self.scs_khz // (128 * 15)
         return tuple(
             short if self.equal_prefixes or (first + symbol) % half_subframe else long
             for symbol in range(N_SYMBOLS)
         )
+
+    def cp_lengths(self, slot_index: int = 0) -> tuple[int, ...]:
+        """Cyclic prefix of each of a slot's 14 symbols, in samples."""
+        return self._cp_lengths(self.slot_in_frame(slot_index))
 
     def n_samples(self, slot_index: int = 0) -> int:
         """Samples of one slot, cyclic prefixes included."""
@@ -387,7 +390,9 @@ class SlotConfig:
         if self.phase_compensation_hz is None:
             return np.ones(N_SYMBOLS, np.complex64)
         in_subframe = self.slot_in_frame(slot_index) % (self.scs_khz // 15)
-        start = sum(self.n_samples(slot) for slot in range(in_subframe))
+        start = sum(
+            N_SYMBOLS * self.fft_size + sum(self._cp_lengths(slot)) for slot in range(in_subframe)
+        )
         prefixes = np.array(self.cp_lengths(slot_index))
         useful = start + np.cumsum(prefixes) + self.fft_size * np.arange(N_SYMBOLS)
         turns = self.phase_compensation_hz * useful / self.sample_rate
