@@ -85,6 +85,8 @@ def test_finds_the_slots_over_tdl_a(snr_db, share):
         ({"n_prb": 6}, 2, 200.0),
         ({"equal_prefixes": True}, 1, -12e3),
         ({"n_prb": 106, "modulation": "256QAM", "slot_number": None}, 4, 14e3),
+        ({"dmrs": (2, 7, 11), "cdm_groups": 2, "slot_number": None}, 2, -20e3),
+        ({"dmrs": (2, 5, 8, 11), "cdm_groups": 2, "n_prb": 12}, 1, 200.0),
     ],
 )
 def test_other_slots_antennas_and_offsets(slot, n_rx, cfo_hz):

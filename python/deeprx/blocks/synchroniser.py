@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Finds slots in received samples by their preamble; a plain class, no flowgraph."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,11 +45,12 @@ class Synchroniser:
 
     Search: Schmidl and Cox correlation of the band-filtered antennas, summed over them; its
     highest point within one slot period is a candidate, and becomes the lock where the header's
-    CRC holds. Tracking: slots are periodic, so the next one is expected one period on and is cut
-    out even when a fade hides its preamble. Timing follows the average delay profile, the CFO an
-    average over training symbols and cyclic prefixes. A preamble that is not where it is expected
-    starts a search over what came since the last one, and one whose delays lie beyond half a
-    cyclic prefix a look at where a matched filter sees it: lost or repeated samples cost the slot
+    CRC holds; with two CDM groups without data, whose DMRS have equal halves too, the next highest
+    ones are tried as well. Tracking: slots are periodic, so the next one is expected one period on
+    and is cut out even when a fade hides its preamble. Timing follows the average delay profile,
+    the CFO an average over training symbols and cyclic prefixes. A preamble that is not where it is
+    expected starts a search over what came since the last one, and one whose delays lie beyond half
+    a cyclic prefix a look at where a matched filter sees it: lost or repeated samples cost the slot
     they fall into, not the lock. A lock without a visible preamble for 50 slots is given up.
 
     FFT windows start max(2, CP/8) samples ahead of the mean delay, which leaves a linear phase
@@ -57,9 +59,9 @@ class Synchroniser:
     first_slot is about the first one, and later ones continue it.
 
     Counters: slots (returned), carried (of these, without a visible preamble), missed (gaps
-    in the slot index), false_locks (candidates whose header did not hold), locks, slips (times
-    that the slots moved without a word from the source), bad_samples (NaN, Inf or beyond 1e12, set
-    to zero).
+    in the slot index), false_locks (searches with candidates, none of whose headers held), locks,
+    slips (times that the slots moved without a word from the source), bad_samples (NaN, Inf or
+    beyond 1e12, set to zero).
     """
 
     def __init__(self, config: SlotConfig, n_rx: int, first_slot: int = 0):
@@ -79,6 +81,8 @@ class Synchroniser:
         training[self._bins] = self._preamble.training
         self._training = np.fft.ifft(training)
         self._half_bins = config.carriers[::2] // 2 % (n // 2)
+        # With nothing on every second subcarrier they look like the training symbol
+        self._likenesses = len(config.dmrs) if config.cdm_groups == 2 else 0
         self._products = config.n_sc // 2 * n_rx  # independent ones in half a training symbol
 
         self._samples = np.zeros((n_rx, 0), np.complex64)
@@ -151,9 +155,20 @@ class Synchroniser:
         """Position, CFO and header of the best preamble in [start, stop), None without any."""
         start = max(start, self._base)
         last = stop - self._windows[1] - self._n  # training and header must be complete
-        position, cfo_hz, correlation = self._correlate(start, stop, last - start + 1)
-        if correlation**2 * self._products < _CANDIDATE:
-            return None
+        tried = False
+        for position, cfo_hz, correlation in self._correlate(start, stop, last - start + 1):
+            if correlation**2 * self._products < _CANDIDATE:
+                break
+            tried = True
+            if preamble := self._decoded(position, cfo_hz, start, last):
+                return preamble
+        self.false_locks += tried
+        return None
+
+    def _decoded(
+        self, position: int, cfo_hz: float, start: int, last: int
+    ) -> tuple[int, float, int] | None:
+        """What _search() returns, of the preamble at about this position, in [start, last]."""
         cfo_hz += self._whole_cfo(position, cfo_hz)
         training = self._spectrum(position, cfo_hz)
         position += self._mean_delay(self._delay_profile(training)) - self.backoff
@@ -162,10 +177,7 @@ class Synchroniser:
         header = self._spectrum(position + self._windows[1], cfo_hz)
         between = cfo_hz * self._windows[1] / self.config.sample_rate  # turns, training to header
         index = self._preamble.decode(training, header * np.exp(-2j * np.pi * between))
-        if index is None:
-            self.false_locks += 1
-            return None
-        return position, cfo_hz, index
+        return None if index is None else (position, cfo_hz, index)
 
     def _lock(self, position: int, cfo_hz: float, index: int) -> None:
         self._expected = position
@@ -181,8 +193,10 @@ class Synchroniser:
         wraps = round((self._next_index - index) / (1 << 32))
         return index + (max(0, wraps) << 32)
 
-    def _correlate(self, start: int, stop: int, count: int) -> tuple[int, float, float]:
-        """Schmidl and Cox over count positions: middle of the highest plateau, CFO, correlation."""
+    def _correlate(self, start: int, stop: int, count: int) -> Iterator[tuple[int, float, float]]:
+        """Schmidl and Cox over count positions: middle of a plateau, CFO, correlation, of the
+        highest plateau, and then of as many as there are DMRS symbols of equal halves.
+        """
         spectrum = np.fft.fft(self._cut(start, stop))
         edge = int(np.ceil(self.config.n_sc / 2 / self._n * spectrum.shape[1]))
         spectrum[:, edge + 1 : -edge] = 0
@@ -199,9 +213,11 @@ class Synchroniser:
         metric = np.abs(p) ** 2 / ((e1 + floor) * (e2 + floor))
         plateau = min(self._cp, count)
         smooth = np.convolve(metric, np.ones(plateau) / plateau, "same")
-        peak = int(np.argmax(smooth))
-        cfo_hz = np.angle(p[peak]) / np.pi * 1e3 * self.config.scs_khz
-        return start + peak, float(cfo_hz), float(np.sqrt(metric[peak]))
+        for _ in range(1 + self._likenesses):
+            peak = int(np.argmax(smooth))
+            cfo_hz = np.angle(p[peak]) / np.pi * 1e3 * self.config.scs_khz
+            yield start + peak, float(cfo_hz), float(np.sqrt(metric[peak]))
+            smooth[max(0, peak - self._n) : peak + self._n] = 0
 
     def _whole_cfo(self, position: int, cfo_hz: float) -> float:
         """The multiple of two subcarrier spacings that fits the training symbol's pilots best."""
