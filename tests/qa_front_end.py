@@ -63,12 +63,16 @@ def indices_of(tags):
         {"n_prb": 20, "first_prb": 5, "carrier_prb": 51, "scs_khz": 30, "fft_size": 768},
         {"dmrs": (2, 7, 11), "cdm_groups": 2, "phase_compensation_hz": 2e9 + 1e3},
         {"scs_khz": 30, "phase_compensation_hz": 3.5e9 + 1e3, "slot_number": None},
+        {"scs_khz": 60, "slot_number": None},
+        {"scs_khz": 60, "slot_number": None, "phase_compensation_hz": 3.5e9 + 1e3},
+        {"scs_khz": 60, "slot_number": None, "fft_size": 768, "dmrs": (2, 7, 11), "cdm_groups": 2},
     ],
 )
-def test_ideal_channel_returns_the_transmitted_grid(slot):
-    samples, grids = slots(4, first_slot=20, **slot)
+@pytest.mark.parametrize("first_slot", [20, 37])
+def test_ideal_channel_returns_the_transmitted_grid(slot, first_slot):
+    samples, grids = slots(4, first_slot=first_slot, **slot)
     received, tags, front_end = symbols(
-        [samples, 2j * samples], first_slot=20, slot=slot_of(**slot)
+        [samples, 2j * samples], first_slot=first_slot, slot=slot_of(**slot)
     )
     config = front_end.config
     carriers = config.fft_size // 2 + config.carriers
@@ -77,7 +81,7 @@ def test_ideal_channel_returns_the_transmitted_grid(slot):
     np.testing.assert_allclose(received[1][:, carriers], 2j * wanted, atol=6e-6)
     guard = np.delete(received[0], carriers, axis=1)
     assert np.abs(guard).max() < 3e-6
-    assert indices_of(tags) == {0: 20, 14: 21, 28: 22, 42: 23}
+    assert indices_of(tags) == {14 * i: first_slot + i for i in range(4)}
 
 
 @pytest.mark.parametrize("offset", [-7, 12])
@@ -104,6 +108,41 @@ def test_index_tags_number_the_slots_and_show_lost_samples():
     carriers = 256 + SlotConfig().carriers
     wanted = grids[[0, 2, 3]].reshape(-1, 312)
     np.testing.assert_allclose(received[0][:, carriers], wanted, atol=3e-6)
+
+
+def test_a_tag_says_which_prefixes_a_slot_of_60_khz_has():
+    """Of a gap of any length, whatever the front end had counted."""
+    config = SlotConfig(scs_khz=60, slot_number=None)
+    indices = [70, 71, 74, 77, 79, 80]
+    starts, tags, samples, grids = 0, [], [], []
+    for index in indices:
+        waveform, grid = slots(1, index, scs_khz=60, slot_number=None)
+        tags.append(index_tag(starts, index))
+        starts += len(waveform)
+        samples.append(waveform)
+        grids += list(grid)
+    assert [len(s) for s in samples] == [config.n_samples(i) for i in indices]
+    received, tags, front_end = symbols([np.concatenate(samples)], tags, slot=config)
+    assert front_end.dropped_samples() == 0
+    assert list(indices_of(tags).values()) == indices
+    carriers = 256 + config.carriers
+    np.testing.assert_allclose(received[0][:, carriers], np.concatenate(grids), atol=3e-6)
+
+
+@pytest.mark.parametrize("first_slot", [0, 1])
+def test_slots_of_60_khz_come_in_pieces_of_any_size(first_slot):
+    """A slot with the longer prefix is waited for, and one without is not made to wait."""
+    config = SlotConfig(scs_khz=60, slot_number=None)
+    samples, grids = slots(3, first_slot, scs_khz=60, slot_number=None)
+    front_end = deeprx.aligned_front_end(1, first_slot=first_slot, slot=config)
+    top, sink = gr.top_block(), blocks.vector_sink_c(512)
+    source = blocks.vector_source_c(samples)
+    piece = min(config.n_samples(i) for i in (0, 1)) + 5
+    source.set_max_noutput_items(piece)
+    top.connect(source, front_end, sink)
+    top.run()
+    received = np.reshape(sink.data(), (-1, 512))[:, 256 + config.carriers]
+    np.testing.assert_allclose(received, grids.reshape(-1, config.n_sc), atol=3e-6)
 
 
 def test_other_tags_stay_on_their_symbol():

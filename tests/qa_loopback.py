@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The shipped students in the whole flowgraph: what finding slots by their preamble costs, time."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from gnuradio import blocks, deeprx, gr
 from gnuradio.deeprx.cli import main
 from gnuradio.deeprx.deeprx_python import instructions
 
 from deeprx_common import report
-from deeprx_common.slot import SlotConfig
+from deeprx_common.slot import SLOTS, SlotConfig
 
 STUDENT = Path(__file__).parents[1] / "models" / "deeprx-student.pt"
 
@@ -28,6 +31,34 @@ def test_synchronised_within_half_a_db_of_aligned(tmp_path):
     aligned = errors(tmp_path / "aligned", [5.5, 11.5, 17.5])
     synchronised = errors(tmp_path / "sync", [6, 12, 18], "--sync", "--cfo", "1000")
     assert all(s < a for s, a in zip(synchronised, aligned, strict=True)), (synchronised, aligned)
+
+
+@pytest.mark.parametrize("preamble", [False, True])
+@pytest.mark.parametrize("first_slot", [0, 37])
+def test_slots_of_60_khz_bring_every_bit(first_slot, preamble):
+    """Over three subframes, whose slots have two lengths, and over the end of the frame."""
+    slot = replace(SLOTS["gnb"], scs_khz=60)
+    assert len({slot.n_samples(i) for i in range(4)}) == 2
+    top = gr.top_block()
+    transmitter = deeprx.slot_transmitter(preamble, slot)
+    kind = deeprx.sync_front_end if preamble else deeprx.aligned_front_end
+    front_end = kind(1, first_slot=first_slot, slot=slot)
+    receiver, sink = deeprx.receiver("ls-lmmse", slot=slot, n_rx=1), blocks.vector_sink_f()
+    top.connect(deeprx.slot_source(5, first_slot, 12, slot), transmitter, front_end, receiver, sink)
+    top.run()
+    sent = np.concatenate([slot.bits(5, first_slot + i) for i in range(12)])
+    np.testing.assert_array_equal(np.array(sink.data()) > 0, sent)
+
+
+@pytest.mark.parametrize("timing", [["--aligned"], ["--sync", "--cfo", "1000"]])
+def test_a_carrier_of_60_khz_over_a_channel(timing, tmp_path):
+    slot = ["--slot", "gnb", "--scs-khz", "60", "--n-prb", "24", "--modulation", "QPSK"]
+    receivers = ["--receiver", "gnb", "--receiver", "sure-lmmse", "--n-rx", "4"]
+    link = ["--slots", "24", "--sinr", "35", "--burst", "1", *timing]
+    assert main(["loopback", *slot, *receivers, *link, "--out", str(tmp_path)]) == 0
+    for point in report.read(tmp_path / "report.json")["points"]:
+        assert (point["slots"], point["missed_slots"], point["bit_errors"]) == (24, 0, 0)
+        assert point["bits"] == 24 * 24 * (12 * 14 - 36) * 2
 
 
 @pytest.mark.timing

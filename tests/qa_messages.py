@@ -73,7 +73,7 @@ def slot_gate(tmp_path):
 
 def slot_cutter(tmp_path):
     source = blocks.vector_source_c([1.0] * 1000, True)
-    return source, deeprx_python.slot_cutter(64, [8] * 14, 1, 0, 0), 64 * gr.sizeof_gr_complex
+    return source, deeprx_python.slot_cutter(64, [[8] * 14], 1, 0, 0), 64 * gr.sizeof_gr_complex
 
 
 def tdl_fader(tmp_path):

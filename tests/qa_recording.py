@@ -37,9 +37,10 @@ def noise(n_rx, n, seed=0):
     return values.view(np.complex64)[..., 0]
 
 
-def write(path, samples, slots=(), **options):
+def write(path, samples, slots=(), sent=SENT, **options):
     """A recording of samples with slots {sample: slot_index}; returns the writer, closed."""
-    writer = RecordingWriter(path, len(samples), RATE, sent=SENT, **options)
+    rate = sent.config.sample_rate
+    writer = RecordingWriter(path, len(samples), rate, sent=sent, **options)
     for start in range(0, samples.shape[1], 1000):
         writer.write(list(samples[:, start : start + 1000]))
         for at, index in dict(slots).items():
@@ -116,7 +117,7 @@ class TestWriting:
         assert_valid(tmp_path / "a.sigmf")
 
     def test_one_annotation_for_each_run_of_whole_slots(self, tmp_path):
-        n = SENT.period
+        n = SENT.n_samples()
         places = {0: 0, n: 1, 2 * n: 2, 3 * n + 50: 3, 4 * n: 4, 5 * n: 6, 6 * n: 7}
         write(tmp_path / "a", noise(1, 7 * n - 1), places)
         runs = Recording(tmp_path / "a").runs
@@ -132,6 +133,33 @@ class TestWriting:
         assert runs[0].sent.conditions["snr_db"] == 20.0
         assert runs[0].sent.conditions["channel"] is None
 
+    @pytest.mark.parametrize("preamble", [False, True])
+    @pytest.mark.parametrize("first", [2, 3])
+    def test_runs_of_slots_of_two_lengths(self, tmp_path, preamble, first):
+        """At 60 kHz, from a slot of either: they follow each other, and are found one by one."""
+        config = slot_of(n_prb=6, modulation="QPSK", scs_khz=60, slot_number=None)
+        sent = SentSlots(config, preamble)
+        assert sent.n_samples(2) > sent.n_samples(3) == sent.n_samples(5)
+        indices = [*range(first, first + 5), *range(first + 6, first + 9)]
+        at, places = 0, {}
+        for index in indices:
+            places[at] = index
+            at += sent.n_samples(index)
+        write(tmp_path / "a", samples := noise(1, at), places, sent=sent, datatype="cf32_le")
+        runs = Recording(tmp_path / "a").runs
+        assert [(r.first_slot, r.n_slots) for r in runs] == [(first, 5), (first + 6, 3)]
+        assert sum(r.n_samples for r in runs) == at
+        top, sink = gr.top_block(), blocks.vector_sink_c()
+        top.connect(deeprx.recording_source(tmp_path / "a", 1, aligned=True), sink)
+        top.run()
+        parts, tags = [], {}
+        for start, index in places.items():
+            tags[sum(map(len, parts))] = index
+            end = start + sent.n_samples(index)
+            parts.append(samples[0, end - config.n_samples(index) : end])
+        np.testing.assert_array_equal(np.array(sink.data(), np.complex64), np.concatenate(parts))
+        assert {t.offset: pmt.to_uint64(t.value) for t in sink.tags()} == tags
+
     def test_metadata_say_who_when_and_what_with(self, tmp_path):
         write(tmp_path / "a", noise(1, 10), hw="a radio", author="Ada", frequency_hz=1e9)
         metadata = json.loads((tmp_path / "a.sigmf-meta").read_text())
@@ -146,8 +174,8 @@ class TestWriting:
     def test_the_journal_is_a_valid_recording_at_any_time(self, tmp_path):
         writer = RecordingWriter(tmp_path / "a", 1, RATE, sent=SENT, journal_s=0.02)
         for k in range(5):
-            writer.write(list(noise(1, SENT.period)))
-            writer.slot(k * SENT.period, k)
+            writer.write(list(noise(1, SENT.n_samples())))
+            writer.slot(k * SENT.n_samples(), k)
             deadline = time.monotonic() + 10
             while (runs := Recording(tmp_path / "a").runs) == [] or runs[0].n_slots <= k:
                 assert time.monotonic() < deadline
@@ -209,7 +237,7 @@ class TestInterrupted:
         recording = Recording(tmp_path / last)
         (run,) = recording.runs
         assert run.n_slots > 10
-        assert recording.n_samples >= run.n_slots * run.sent.period
+        assert recording.n_samples >= run.sent.n_samples(run.first_slot, run.n_slots)
 
     def test_ctrl_c(self, tmp_path):
         process = record(tmp_path / "a", "--slots", 10**6)
@@ -400,7 +428,7 @@ class TestRecordingSink:
         assert (run.start, run.first_slot, run.n_slots) == (0, 3, 20)
         assert sink.slots() == 20
         # the slot itself lies where the annotation says
-        at = run.start + 7 * run.sent.period + (run.sent.period - SMALL.n_samples())
+        at = run.start + 7 * run.sent.n_samples() + (run.sent.n_samples() - SMALL.n_samples())
         symbol = recording.read(at + SMALL.cp_lengths()[0], SMALL.fft_size)[0]
         spectrum = np.fft.fft(symbol, norm="ortho")[SMALL.carriers]
         grid = SMALL.grid(SMALL.bits(5, 10), 10)
@@ -514,7 +542,8 @@ class TestReading:
         annotation |= {key: float(value) for key, value in annotation.items()
                        if isinstance(value, int) and not isinstance(value, bool)}  # fmt: skip
         captures = [{"core:sample_start": 0.0}, {"core:sample_start": 1e2}]
-        meta = put(tmp_path / "a", noise(1, 2 * SENT.period), "cf32_le", captures, [annotation])
+        samples = noise(1, 2 * SENT.n_samples())
+        meta = put(tmp_path / "a", samples, "cf32_le", captures, [annotation])
         recording = Recording(meta)
         (run,) = recording.runs
         assert (run.first_slot, run.n_slots, run.sent.bit_seed) == (3, 2, 5)
@@ -523,7 +552,7 @@ class TestReading:
         assert recording.read(0, 200).shape == (1, 200)
 
     def test_positions_of_slots_count_from_the_first_sample(self, tmp_path):
-        samples = noise(1, SENT.period + 20)
+        samples = noise(1, SENT.n_samples() + 20)
         meta = put(
             tmp_path / "a", samples, "cf32_le", [{"core:sample_start": 500}],
             [SENT.annotation(510, 3, 1)], **{"core:offset": 500},
@@ -561,7 +590,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 def overlapping(metadata):
-    middle = {"core:sample_start": SENT.period, "core:sample_count": SENT.period}
+    middle = {"core:sample_start": SENT.n_samples(), "core:sample_count": SENT.n_samples()}
     metadata.append(metadata[0] | middle)
 
 
@@ -571,7 +600,7 @@ def spoiled(metadata):
 
 @pytest.fixture
 def good(tmp_path):
-    n = SENT.period
+    n = SENT.n_samples()
     write(tmp_path / "a", noise(2, 3 * n), {0: 0, n: 1, 2 * n: 2}, datatype="cf32_le")
     return tmp_path / "a.sigmf-meta"
 
@@ -631,7 +660,7 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("change", "says"),
         [
-            (overlapping, f"annotation at sample {SENT.period}: overlaps the one before"),
+            (overlapping, f"annotation at sample {SENT.n_samples()}: overlaps the one before"),
             (spoiled, "annotation at sample 0: n_prb must be 1 to 273 PRB, got 0"),
             (
                 lambda a: a[0]["deeprx:slot"].update(colour=1),
@@ -705,9 +734,8 @@ class TestBadInput:
     def test_truncated_data(self, good, capfd):
         data = good.with_suffix(".sigmf-data")
         os.truncate(data, data.stat().st_size - 1600)
-        says = (
-            f"truncated: expected at least {3 * SENT.period} samples, found {3 * SENT.period - 100}"
-        )
+        n = 3 * SENT.n_samples()
+        says = f"truncated: expected at least {n} samples, found {n - 100}"
         self.replay(good, says, capfd)
 
     def test_no_samples(self, good, capfd):

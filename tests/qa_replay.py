@@ -34,6 +34,8 @@ REALTIME = str(ROOT / "models" / "deeprx-realtime-1.pt")
 GOLDEN = Path(__file__).parent / "golden"
 LINK = ["--n-prb", "12", "--sinr", "12", "--slots", "40", "--burst", "2", "--seed", "3"]
 
+COUNTED_60 = ["--slot", "gnb", "--scs-khz", "60"]  # slots of two lengths
+
 
 def record(path, *arguments):
     assert main(["record", str(path), *LINK, *arguments]) == 0
@@ -76,15 +78,18 @@ class TestAgainstLoopback:
         [
             (["--sync", "--cfo", "500"], ["--cfo", "500"], []),
             ([], ["--aligned"], ["--aligned"]),
+            (COUNTED_60, [*COUNTED_60, "--aligned"], ["--aligned"]),
+            (["--sync", *COUNTED_60], COUNTED_60, []),
         ],
     )
     def test_the_same_errors(self, tmp_path, loopback, recording, replaying):
         """The very same samples: nothing is lost between recording and replay."""
-        command = ["loopback", *LINK, "--receiver", BASELINE, "--receiver", SURE]
+        receivers = ("ls-lmmse", "gnb") if "gnb" in recording else (BASELINE, SURE)
+        command = ["loopback", *LINK, *(a for r in receivers for a in ("--receiver", r))]
         assert main([*command, *loopback, "--out", str(tmp_path)]) == 0
         wanted = report.read(tmp_path / "report.json")
         path = record(tmp_path / "a", "--datatype", "cf32_le", *recording)
-        again = replay(path, *replaying, receivers=(BASELINE, SURE))
+        again = replay(path, *replaying, receivers=receivers)
         same = ("receiver", "model_sha256", "channel", "delay_spread_s", "doppler_hz", "snr_db",
                 "sinr_db", "seed", "n_prb", "n_rx", "sync", "slots", "missed_slots", "clusters",
                 "bits", "bit_errors", "ber_ci95", "flop_per_slot")  # fmt: skip
@@ -228,8 +233,8 @@ class TestForeignRecordings:
         """A third of the slots was not recorded; the radio was retuned meanwhile."""
         recording = Recording(recorded)
         sent = recording.runs[0].sent
-        first = recording.read(0, 13 * sent.period + 700)
-        rest = 25 * sent.period + 900
+        first = recording.read(0, 13 * sent.n_samples() + 700)
+        rest = 25 * sent.n_samples() + 900
         second = recording.read(rest, recording.n_samples - rest)
         writer = RecordingWriter(tmp_path / "b", 2, recording.sample_rate, "cf32_le")
         writer.write(list(first))
@@ -247,7 +252,7 @@ class TestForeignRecordings:
         """Samples lost or repeated amid slot 20, as a radio does that does not say so."""
         recording = Recording(recorded)
         samples = recording.read(0, recording.n_samples)
-        at = 20 * recording.runs[0].sent.period + 2000
+        at = 20 * recording.runs[0].sent.n_samples() + 2000
         writer = RecordingWriter(tmp_path / "b", 2, recording.sample_rate, "cf32_le")
         writer.write(list(samples[:, :at]))
         writer.write(list(samples[:, at - size :]))
@@ -274,7 +279,7 @@ class TestForeignRecordings:
 
     def test_bad_samples_of_annotated_slots_drop_them(self, copied):
         data = np.fromfile(copied.with_suffix(".sigmf-data"), "<c8").reshape(-1, 2)
-        period = Recording(copied).runs[0].sent.period
+        period = Recording(copied).runs[0].sent.n_samples()
         data[10 * period + 1000, 0] = np.nan
         data.tofile(copied.with_suffix(".sigmf-data"))
         rewrite(copied, lambda m: m["global"].pop("core:sha512"))

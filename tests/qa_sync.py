@@ -23,9 +23,9 @@ from deeprx_common.slot import SlotConfig
 def transmitted(config, n_slots, first_slot=0):
     """Samples of slots with preamble, complex64, by plain NumPy."""
     preamble = Preamble(config)
-    prefixes = (min(config.cp_lengths()),) * 2 + config.cp_lengths()
     parts = []
     for index in range(first_slot, first_slot + n_slots):
+        prefixes = (min(config.cp_lengths()),) * 2 + config.cp_lengths(index)
         grid = np.zeros((16, config.fft_size), complex)
         grid[:, config.carriers] = [
             preamble.training,
@@ -85,6 +85,7 @@ def test_finds_the_slots_over_tdl_a(snr_db, share):
         ({"n_prb": 6}, 2, 200.0),
         ({"equal_prefixes": True}, 1, -12e3),
         ({"n_prb": 106, "modulation": "256QAM", "slot_number": None}, 4, 14e3),
+        ({"scs_khz": 60, "slot_number": None}, 2, 200.0),
         ({"dmrs": (2, 7, 11), "cdm_groups": 2, "slot_number": None}, 2, -20e3),
         ({"dmrs": (2, 5, 8, 11), "cdm_groups": 2, "n_prb": 12}, 1, 200.0),
     ],
@@ -271,6 +272,40 @@ def test_block_sizes_do_not_matter():
         assert [s.slot_index for s in slots] == [s.slot_index for s in runs[0]]
         assert [s.start for s in slots] == [s.start for s in runs[0]]
         np.testing.assert_array_equal(slots[-1].symbols, runs[0][-1].symbols)
+
+
+def assert_whole(slots, config):
+    """Every symbol of the slots is where it was sent: what is left is the windows' lead."""
+    lead = max(2, min(config.cp_lengths()) // 8)
+    for slot in slots:
+        spectra = np.fft.fft(slot.symbols[0], norm="ortho")[:, config.carriers]
+        spectra *= np.exp(2j * np.pi * config.carriers * lead / config.fft_size)
+        grid = config.grid(config.bits(1, slot.slot_index), slot.slot_index)
+        gain = np.vdot(grid, spectra) / np.vdot(grid, grid)
+        assert np.abs(spectra / gain - grid).max() < 0.05, slot.slot_index
+
+
+@pytest.mark.parametrize("first_slot", [4, 5])
+def test_slots_of_60_khz_have_two_lengths(first_slot):
+    """None is missed, up to the last one, whose last samples nobody needs; all lie where they
+    were sent.
+    """
+    config = SlotConfig(scs_khz=60, slot_number=None)
+    samples = transmitted(config, 13, first_slot)
+    slots, sync = synchronise(samples[None], config)
+    assert [s.slot_index for s in slots] == list(range(first_slot, first_slot + 13))
+    assert_whole(slots, config)
+    assert (sync.locks, sync.slips, sync.missed) == (1, 0, 0)
+
+
+def test_a_jump_of_the_index_of_60_khz_slots_costs_one_slot():
+    """Of an odd number: from then on every second slot is another one."""
+    config = SlotConfig(scs_khz=60, slot_number=None)
+    samples = np.concatenate((transmitted(config, 10), transmitted(config, 10, 11)))
+    slots, sync = synchronise(samples[None], config)
+    assert [s.slot_index for s in slots] == [*range(10), *range(12, 21)]
+    assert_whole(slots, config)
+    assert (sync.locks, sync.slips) == (1, 0)
 
 
 def test_slot_index_continues_beyond_32_bits():

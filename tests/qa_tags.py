@@ -35,10 +35,9 @@ def output(source, block, sink):
 
 @pytest.mark.parametrize("value", VALUES, ids=str)
 def test_slot_cutter_counts_on(value):
-    lengths = [8] * 14
     samples = np.arange(3 * 14 * 72).astype(complex)
     source = blocks.vector_source_c(samples, False, 1, tags("slot_index", value, [0, 1008]))
-    cutter = deeprx_python.slot_cutter(64, lengths, 1, 0, 5)
+    cutter = deeprx_python.slot_cutter(64, [[8] * 14], 1, 0, 5)
     sink = blocks.vector_sink_c(64)
     assert len(output(source, cutter, sink)) == 3 * 14 * 64
     indices = [pmt.to_uint64(t.value) for t in sink.tags() if str(t.key) == "slot_index"]

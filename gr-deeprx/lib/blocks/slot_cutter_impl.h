@@ -16,7 +16,7 @@ class slot_cutter_impl : public guarded<slot_cutter>
 {
 public:
     slot_cutter_impl(int fft_size,
-                     const std::vector<int>& cp_lengths,
+                     const std::vector<std::vector<int>>& cp_pattern,
                      int n_rx,
                      int offset_samples,
                      uint64_t first_slot,
@@ -31,9 +31,12 @@ public:
                      gr_vector_void_star& output_items) override;
 
 private:
+    const slot_windows& slot() const { return d_slots[d_slot_index % d_slots.size()]; }
     void tag_slot(const std::vector<tag_t>& tags, uint64_t start, uint64_t offset);
 
-    const slot_windows d_slot;
+    const std::vector<slot_windows> d_slots; // 0, 1, .., over and over
+    const int d_shortest;                    // of their lookaheads
+    int d_needed = d_shortest;               // samples of the next slot, as far as is known
     unitary_fft d_fft;
     const std::vector<gr_complex> d_turns;
     uint64_t d_slot_index;

@@ -365,6 +365,14 @@ class SlotConfig:
     def slot_in_frame(self, slot_index: int) -> int:
         return slot_index % self.slots_per_frame if self.slot_number is None else self.slot_number
 
+    @cached_property
+    def cp_pattern(self) -> tuple[tuple[int, ...], ...]:
+        """cp_lengths of slots 0, 1, .., over and over: of one slot, or of two where the slots of 60
+        kHz are counted through the frame, every second of which begins half a subframe.
+        """
+        slots = range(max(1, self.scs_khz // 30))
+        return tuple(dict.fromkeys(self._cp_lengths(self.slot_in_frame(i)) for i in slots))
+
     def _cp_lengths(self, slot_in_frame: int) -> tuple[int, ...]:
         short = 9 * self.fft_size // 128
         half_subframe = 7 * self.scs_khz // 15  # symbols
@@ -377,11 +385,14 @@ class SlotConfig:
 
     def cp_lengths(self, slot_index: int = 0) -> tuple[int, ...]:
         """Cyclic prefix of each of a slot's 14 symbols, in samples."""
-        return self._cp_lengths(self.slot_in_frame(slot_index))
+        return self.cp_pattern[slot_index % len(self.cp_pattern)]
 
-    def n_samples(self, slot_index: int = 0) -> int:
-        """Samples of one slot, cyclic prefixes included."""
-        return N_SYMBOLS * self.fft_size + sum(self.cp_lengths(slot_index))
+    def n_samples(self, slot_index: int = 0, n_slots: int = 1) -> int:
+        """Samples of slots from this one on, cyclic prefixes included."""
+        pattern = self.cp_pattern
+        times, rest = divmod(n_slots, len(pattern))
+        some = sum(sum(pattern[(slot_index + i) % len(pattern)]) for i in range(rest))
+        return n_slots * N_SYMBOLS * self.fft_size + times * sum(map(sum, pattern)) + some
 
     def phase_compensation(self, slot_index: int = 0) -> np.ndarray:
         """Factor of each of a slot's 14 symbols at the transmitter, complex64 [14], ones where

@@ -51,7 +51,7 @@ size: even. Raises ValueError where it is not, and for symbols of another size.
         m, "slot_cutter", "Spectra of the symbols of every slot: what aligned_front_end does.")
         .def(py::init(&slot_cutter::make),
              py::arg("fft_size"),
-             py::arg("cp_lengths"),
+             py::arg("cp_pattern"),
              py::arg("n_rx"),
              py::arg("offset_samples"),
              py::arg("first_slot"),

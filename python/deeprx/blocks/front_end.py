@@ -8,7 +8,7 @@ from deeprx_common.slot import N_SYMBOLS, SlotConfig
 
 from ..deeprx_python import slot_cutter, unitary_fft
 from .guarded import SelfKeeping
-from .slot_stream import add_slot_tags, check_first_slot, of_one_length, slot_config
+from .slot_stream import add_slot_tags, check_first_slot, slot_config
 from .synchroniser import Synchroniser
 
 _BREAKS = pmt.intern("rx_time"), pmt.intern("rx_rate")
@@ -20,7 +20,7 @@ class _front_end(gr.hier_block2):
     def __init__(self, name: str, n_rx: int, first_slot: int, slot: SlotConfig | None):
         check_range("n_rx", n_rx, 1, 4, "antennas")
         check_first_slot(first_slot)
-        self.config = of_one_length(slot_config(slot))
+        self.config = slot_config(slot)
         gr.hier_block2.__init__(
             self,
             name,
@@ -60,7 +60,7 @@ class aligned_front_end(_front_end):
             slots = range(c.slots_per_frame)
             turns = np.concatenate([c.phase_compensation(i).conj() for i in slots]).tolist()
         self._cut_by(
-            slot_cutter(c.fft_size, c.cp_lengths(), n_rx, offset_samples, first_slot, turns)
+            slot_cutter(c.fft_size, c.cp_pattern, n_rx, offset_samples, first_slot, turns)
         )
 
     def dropped_samples(self) -> int:

@@ -23,16 +23,6 @@ def slot_config(slot: SlotConfig | None) -> SlotConfig:
     return slot
 
 
-def of_one_length(config: SlotConfig) -> SlotConfig:
-    """The same, where all slots have as many samples. Raises ValueError where they have not."""
-    if len({config.n_samples(i) for i in range(config.slots_per_frame)}) > 1:
-        raise ValueError(
-            "slots of 60 kHz that are counted through the frame have two lengths: give them a "
-            "slot_number, or equal_prefixes"
-        )
-    return config
-
-
 def check_first_slot(first_slot: int, n_slots: int = 1) -> None:
     """ValueError unless the slots from this one on have indices of 64 bits."""
     if not isinstance(first_slot, Integral) or not 0 <= first_slot <= (1 << 64) - max(1, n_slots):

@@ -12,7 +12,7 @@ from .preamble import N_SYMBOLS as PREAMBLE_SYMBOLS
 from .preamble import Preamble
 from .slot_stream import (
     LENGTH_KEY,
-    of_one_length,
+    add_slot_tags,
     reserve_output,
     slot_config,
     slot_starts,
@@ -96,6 +96,52 @@ class _slot_mapper(SelfKeeping, gr.basic_block):
         return slots * self._symbols
 
 
+class _slot_prefixer(SelfKeeping, gr.basic_block):
+    """Puts ahead of each symbol the cyclic prefix that it has in its slot.
+
+    Input: a slot's symbols, as many as each list of prefixes, the first tagged slot_index. Output:
+    their samples, tagged slot_index and packet_len. lists: of slots 0, 1, .., over and over.
+
+    ofdm_cyclic_prefixer begins every packet with the same prefix, or knows no packets: it cannot
+    tell slots that begin half a subframe from those that do not.
+    """
+
+    def __init__(self, fft_size: int, lists: list[list[int]]):
+        super().__init__("Slot prefixer", [(np.complex64, fft_size)], [np.complex64])
+        self._symbols = len(lists[0])
+        self._samples = [  # of each list, where a slot's samples lie among those of its symbols
+            np.concatenate(
+                [
+                    symbol * fft_size + np.arange(-prefix, fft_size) % fft_size
+                    for symbol, prefix in enumerate(prefixes)
+                ]
+            )
+            for prefixes in lists
+        ]
+        self._longest = max(map(len, self._samples))
+        self.set_tag_propagation_policy(gr.TPP_DONT)
+        self.set_output_multiple(self._longest)
+        self.set_relative_rate(self._longest, self._symbols)
+
+    def forecast(self, noutput_items, ninputs):
+        return [self._symbols] * ninputs
+
+    def general_work(self, input_items, output_items):
+        out, first, written = output_items[0], self.nitems_read(0), 0
+        slots = min(len(input_items[0]) // self._symbols, len(out) // self._longest)
+        starts = slot_starts(self.get_tags_in_window(0, 0, slots * self._symbols))
+        for slot in range(slots):
+            begin = slot * self._symbols
+            slot_index = starts[first + begin]
+            places = self._samples[slot_index % len(self._samples)]
+            symbols = input_items[0][begin : begin + self._symbols].reshape(-1)
+            symbols.take(places, out=out[written : written + len(places)])
+            add_slot_tags(self, self.nitems_written(0) + written, len(places), slot_index)
+            written += len(places)
+        self.consume(0, slots * self._symbols)
+        return written
+
+
 class slot_transmitter(gr.hier_block2):
     """Turns packets of data bits into the samples of their slots.
 
@@ -120,17 +166,18 @@ class slot_transmitter(gr.hier_block2):
             gr.io_signature(1, 1, gr.sizeof_char),
             gr.io_signature(1, 1, gr.sizeof_gr_complex),
         )
-        config = self.config = of_one_length(slot_config(slot)).alone(layer)
+        config = self.config = slot_config(slot).alone(layer)
         fft_size, n_bits = config.fft_size, config.n_bits
         training = Preamble(config) if preamble else None
-        prefixes = list(config.cp_lengths())
+        lists = [list(prefixes) for prefixes in config.cp_pattern]
         sync_words = np.zeros((0, fft_size), np.complex64)
         if preamble:
-            prefixes = [min(prefixes)] * PREAMBLE_SYMBOLS + prefixes
+            lists = [[min(prefixes)] * PREAMBLE_SYMBOLS + prefixes for prefixes in lists]
             sync_words = np.zeros((PREAMBLE_SYMBOLS, fft_size), np.complex64)
             sync_words[0, config.bins] = training.training
-        n_samples = sum(prefixes) + len(prefixes) * fft_size
-        lengths = {LENGTH_KEY: n_samples, _DATA: config.n_data_re, _SYMBOLS: len(prefixes)}
+        n_symbols = len(lists[0])
+        n_samples = sum(lists[0]) + n_symbols * fft_size
+        lengths = {LENGTH_KEY: n_samples, _DATA: config.n_data_re, _SYMBOLS: n_symbols}
         self._gate = slot_gate(n_bits, lengths)
         everywhere = config.n_symbols == N_SYMBOLS and config.data_mask.any(1).all()
         allocator = _stock_allocator if everywhere else _slot_mapper
@@ -144,14 +191,15 @@ class slot_transmitter(gr.hier_block2):
         if preamble or config.slot_number is None or config.phase_compensation_hz is not None:
             self._stamp = _slot_stamp(config, training)
             chain.append(self._stamp)
-        chain += [
-            unitary_ifft(fft_size),
-            digital.ofdm_cyclic_prefixer(fft_size, prefixes, 0, _SYMBOLS),
-        ]
+        if len(lists) == 1:
+            self._prefixer = digital.ofdm_cyclic_prefixer(fft_size, lists[0], 0, _SYMBOLS)
+        else:
+            self._prefixer = _slot_prefixer(fft_size, lists)
+        chain += [unitary_ifft(fft_size), self._prefixer]
         # A tagged stream block waits for ever for a packet longer than half of its buffer
         packets = [n_bits, config.n_data_re, config.n_data_re]
-        packets += [len(prefixes)] * (len(chain) - 4)
-        packets += [len(prefixes) * (max(prefixes) + fft_size)]  # it counts the longest for all
+        packets += [n_symbols] * (len(chain) - 4)
+        packets += [n_symbols * (max(map(max, lists)) + fft_size)]  # it counts the longest for all
         for block, packet in zip(chain, packets, strict=True):
             reserve_output(block, 2 * packet)
         for block in chain[1:]:

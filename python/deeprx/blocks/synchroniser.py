@@ -72,10 +72,11 @@ class Synchroniser:
         self._n, self._cp = n, cp
         self.backoff = max(2, cp // 8)
         # FFT windows of preamble and slot, relative to the first: each symbol's prefix precedes it
-        self._windows = np.cumsum([0, n + cp, *(n + np.array(config.cp_lengths()))])
-        # The last samples come from their symbol's prefix: a delayed stream may end without them
-        self._length = self._windows[-1] + n - self.backoff
-        self.period = preamble_samples(config) + config.n_samples()
+        self._windows = [
+            np.cumsum([0, n + cp, *(n + np.array(prefixes))]) for prefixes in config.cp_pattern
+        ]
+        self._header = n + cp  # the header's window
+        self.period = max(self._period(i) for i in range(len(self._windows)))
         self._bins = config.carriers % n
         training = np.zeros(n, np.complex64)
         training[self._bins] = self._preamble.training
@@ -106,7 +107,7 @@ class Synchroniser:
         if self._expected is None:
             end = self._search_from + self.period
         else:
-            end = self._expected + self._length
+            end = self._expected + self._length(self._coming)
         return max(0, int(end) - self._end)
 
     def push(self, samples: np.ndarray) -> None:
@@ -126,7 +127,7 @@ class Synchroniser:
         while not self.needed:
             if self._expected is None:
                 start, stop = self._search_from, self._search_from + self.period
-                self._search_from = stop - self._windows[1] - self._n
+                self._search_from = stop - self._header - self._n
                 if candidate := self._search(start, stop):
                     self._lock(*candidate)
             elif slot := self._track():
@@ -145,6 +146,24 @@ class Synchroniser:
         return {name: getattr(self, name) for name in (*names, "cfo_hz")}
 
     @property
+    def _coming(self) -> int:
+        """Index of the next slot, as the last header had it."""
+        return self._next_index + (self._jump or 0)
+
+    def _windows_of(self, slot_index: int) -> np.ndarray:
+        return self._windows[slot_index % len(self._windows)]
+
+    def _length(self, slot_index: int) -> int:
+        """Samples that a slot's windows, its preamble's first, reach over. The last ones come from
+        their symbol's prefix: a delayed stream may end without them.
+        """
+        return self._windows_of(slot_index)[-1] + self._n - self.backoff
+
+    def _period(self, slot_index: int) -> int:
+        """Samples from a slot to the next."""
+        return preamble_samples(self.config) + self.config.n_samples(slot_index)
+
+    @property
     def _end(self) -> int:
         return self._base + self._samples.shape[1]
 
@@ -154,7 +173,7 @@ class Synchroniser:
     def _search(self, start: int, stop: int) -> tuple[int, float, int] | None:
         """Position, CFO and header of the best preamble in [start, stop), None without any."""
         start = max(start, self._base)
-        last = stop - self._windows[1] - self._n  # training and header must be complete
+        last = stop - self._header - self._n  # training and header must be complete
         tried = False
         for position, cfo_hz, correlation in self._correlate(start, stop, last - start + 1):
             if correlation**2 * self._products < _CANDIDATE:
@@ -174,8 +193,8 @@ class Synchroniser:
         position += self._mean_delay(self._delay_profile(training)) - self.backoff
         position = min(max(position, start), last)
         training = self._spectrum(position, cfo_hz)
-        header = self._spectrum(position + self._windows[1], cfo_hz)
-        between = cfo_hz * self._windows[1] / self.config.sample_rate  # turns, training to header
+        header = self._spectrum(position + self._header, cfo_hz)
+        between = cfo_hz * self._header / self.config.sample_rate  # turns, training to header
         index = self._preamble.decode(training, header * np.exp(-2j * np.pi * between))
         return None if index is None else (position, cfo_hz, index)
 
@@ -262,7 +281,8 @@ class Synchroniser:
     def _track(self) -> Slot | None:
         """The slot at the expected place; None where the stream shows that it is not there."""
         start, n = self._expected, self._n
-        raw = self._cut(start, start + self._length)
+        windows, length = self._windows_of(self._coming), self._length(self._coming)
+        raw = self._cut(start, start + length)
         samples = self._derotate(raw, self.cfo_hz)
         halves = np.fft.fft(samples[:, :n].reshape(self.n_rx, 2, n // 2))[..., self._half_bins]
         product = np.vdot(halves[:, 0], halves[:, 1])
@@ -270,7 +290,7 @@ class Synchroniser:
         seen = np.abs(product) ** 2 * self._products > _SEEN * energies
 
         if not seen and not self._fresh:
-            elsewhere = self._search(start - self.period + n, start + self._length)
+            elsewhere = self._search(start - self.period + n, start + length)
             if elsewhere and abs(elsewhere[0] - start) > self._cp:
                 self._lock(*elsewhere)
                 self.slips += 1
@@ -280,7 +300,7 @@ class Synchroniser:
         if seen:
             self._unseen = 0
             training, header = (
-                np.fft.fft(samples[:, w : w + n])[:, self._bins] for w in self._windows[:2]
+                np.fft.fft(samples[:, w : w + n])[:, self._bins] for w in (0, self._header)
             )
             profile = self._delay_profile(training)
             index = self._preamble.decode(training, header)
@@ -290,7 +310,7 @@ class Synchroniser:
                 self._profile[:] = 0
                 self.slips += 1
                 return None
-            self._follow_cfo(samples, product / (n // 2))
+            self._follow_cfo(samples, windows[1:], product / (n // 2))
             shift = self._follow_timing(profile)
             holds = self._check_index(index)
         else:
@@ -299,11 +319,11 @@ class Synchroniser:
             samples = self._derotate(raw, self.cfo_hz)
             self._fresh = False
 
+        self._expected = start + self._period(self._coming) + shift
         index = self._next_index
         self._next_index += 1
-        self._expected = start + self.period + shift
         if self._unseen == _CARRY_SLOTS:
-            self._expected, self._search_from = None, start + self._windows[-1]
+            self._expected, self._search_from = None, start + windows[-1]
         if not holds:
             return None
         self.slots += 1
@@ -311,14 +331,17 @@ class Synchroniser:
         if self._last_index is not None:
             self.missed += max(0, index - self._last_index - 1)
         self._last_index = index
-        windows = self._windows[PREAMBLE_SYMBOLS:, None] + np.arange(n)
+        windows = windows[PREAMBLE_SYMBOLS:, None] + np.arange(n)
         windows[-1, -self.backoff :] -= n
         return Slot(index, samples[:, windows].astype(np.complex64), start, self.cfo_hz, seen)
 
-    def _follow_cfo(self, samples: np.ndarray, half_product: complex) -> None:
-        """Add a slot, corrected by cfo_hz, to the sums, and move cfo_hz to where they point."""
+    def _follow_cfo(self, samples: np.ndarray, windows: np.ndarray, half_product: complex) -> None:
+        """Add a slot, corrected by cfo_hz, to the sums, and move cfo_hz to where they point.
+
+        windows: of the symbols whose prefixes are looked at.
+        """
         n, m = self._n, self._cp // 2  # the later half of a prefix is free of the symbol before
-        before = self._windows[1:, None] - self.backoff - np.arange(m, 0, -1)
+        before = windows[:, None] - self.backoff - np.arange(m, 0, -1)
         self._half_sum = _CFO_DECAY * self._half_sum + half_product
         self._prefix_sum *= _CFO_DECAY
         self._prefix_sum += np.vdot(samples[:, before], samples[:, before + n])

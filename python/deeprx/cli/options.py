@@ -105,6 +105,7 @@ _OPTIONS = {
         "DMRS symbols of TS 38.211 table 6.4.1.1.3-3", "SYMBOL,..", Unset("2,11"), list_of(int)
     ),
     "dmrs_n_id": _Option("identity of the DMRS, 0 to 65535", "N", Unset("1"), int),
+    "scs_khz": _Option("subcarrier spacing: 15, 30 or 60 kHz", "KHZ", Unset("15"), int),
     "n_rx": _Option("receive antennas, 1 to 4", "N", 2, int),
     "seed": _Option("of the bits; of a simulation's fading and noise, too", "N", 1, int),
     "slots": _Option("slots of an operating point", "N", 200, int),
@@ -121,7 +122,7 @@ _OPTIONS = {
     "doppler": _Option("maximum Doppler shift", "HZ", 50.0, float),
     "cfo": _Option("carrier frequency offset", "HZ", 0.0, float),
 }
-SLOT = ("slot", "modulation", "n_prb", "dmrs", "dmrs_n_id")
+SLOT = ("slot", "modulation", "n_prb", "dmrs", "dmrs_n_id", "scs_khz")
 FADING = ("delay_spread", "doppler", "sir", "cfo", "burst")
 METERING = ("meter", "idle_power", "core_power")
 
@@ -179,7 +180,7 @@ def slot_config(arguments) -> SlotConfig:
 
 def given_slot(arguments) -> dict:
     """The options that say something of the slot."""
-    names = ("modulation", "mcs", "mcs_table", "n_prb", "dmrs", "dmrs_n_id", "users")
+    names = ("modulation", "mcs", "mcs_table", "n_prb", "dmrs", "dmrs_n_id", "scs_khz", "users")
     return {n: v for n in names if (v := getattr(arguments, n, None)) is not None}
 
 

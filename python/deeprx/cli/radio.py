@@ -30,7 +30,7 @@ def configure(parser) -> None:
     add("--rx-args", metavar="ARGS", help="a radio that receives")
     add("--uhd", action="store_true", help="ARGS are UHD's, e.g. type=b200")
     add("--freq", type=float, default=915e6, metavar="HZ", help="carrier (915e6)")
-    add("--rate", type=float, metavar="HZ", help="samples/s (15 kHz times the slot's FFT size)")
+    add("--rate", type=float, metavar="HZ", help="samples/s (spacing times the slot's FFT size)")
     add("--tx-gain", type=float, default=0.0, metavar="DB", help="(0)")
     add("--rx-gain", type=float, default=0.0, metavar="DB", help="(0)")
     add("--tx-antenna", metavar="NAME", help="connector, as the device calls it")

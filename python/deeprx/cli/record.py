@@ -63,7 +63,7 @@ def run(arguments) -> int:
         slot=link.config,
     )
     # a synchroniser's windows reach a little beyond the last slot
-    samples = SentSlots(link.config, link.preamble).period * a.slots + link.config.fft_size
+    samples = SentSlots(link.config, link.preamble).n_samples(0, a.slots) + link.config.fft_size
     for antenna in range(a.n_rx):
         head = blocks.head(gr.sizeof_gr_complex, samples)
         flowgraph.connect((fading, antenna), head, (sink, antenna))

@@ -35,9 +35,10 @@ class Transmitter(gr.top_block):
 
     def __init__(self, radio: Radio, tuning: Tuning, config: SlotConfig, n_slots: int, seed: int):
         super().__init__("deeprx radio, transmitter", catch_exceptions=True)
-        period = SentSlots(config, preamble=True).period
+        sent = SentSlots(config, preamble=True)
         if n_slots:
-            n_slots += TAIL_SLOTS + math.ceil(radio.tail_s * tuning.sample_rate / period)
+            tail = radio.tail_s * tuning.sample_rate / sent.n_samples()
+            n_slots += TAIL_SLOTS + math.ceil(tail)
         sink = radio.sink(tuning)
         chain = [
             slot_source(seed=seed, n_slots=n_slots, slot=config),
@@ -46,7 +47,7 @@ class Transmitter(gr.top_block):
         ]
         self.burst = None
         if isinstance(radio, UhdRadio):
-            self.burst = timed_burst(n_slots * period, sink)
+            self.burst = timed_burst(sent.n_samples(0, n_slots), sink)
             chain.append(self.burst)
             self.msg_connect(sink, "async_msgs", self.burst, "async_msgs")
         self.connect(*chain, sink)

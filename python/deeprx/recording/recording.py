@@ -104,17 +104,17 @@ class SentSlots:
     conditions: Mapping = field(default_factory=dict)
     burst_slots: int | None = None
 
-    @property
-    def period(self) -> int:
-        """Samples from one slot to the next, at config.sample_rate."""
-        return self.config.n_samples() + (preamble_samples(self.config) if self.preamble else 0)
+    def n_samples(self, first_slot: int = 0, n_slots: int = 1) -> int:
+        """Samples of slots that follow each other, at config.sample_rate."""
+        preambles = n_slots * preamble_samples(self.config) if self.preamble else 0
+        return self.config.n_samples(first_slot, n_slots) + preambles
 
     def annotation(self, start: int, first_slot: int, n_slots: int) -> dict:
         """The SigMF annotation of consecutive slots; start: sample where the first one begins."""
         known = self.conditions | {"bit_seed": self.bit_seed, "burst_slots": self.burst_slots}
         return {
             "core:sample_start": start,
-            "core:sample_count": n_slots * self.period,
+            "core:sample_count": self.n_samples(first_slot, n_slots),
             "core:label": f"{n_slots} NR slots",
             f"{NAMESPACE}:first_slot": first_slot,
             f"{NAMESPACE}:slot": self.config.as_dict(),
@@ -524,9 +524,11 @@ def _run(annotation: Mapping, origin: int, sample_rate: float, version: int) -> 
     if "core:sample_count" not in annotation:
         raise ValueError("lacks core:sample_count")
     count = annotation["core:sample_count"]
-    period = sent.period * sample_rate / sent.config.sample_rate
+    scale, frame = sample_rate / config.sample_rate, config.slots_per_frame
+    period = scale * sent.n_samples(0, frame) / frame
     n_slots = round(count / period)
-    if n_slots < 1 or abs(count - n_slots * period) > 1:
+    whole = 1 <= n_slots < 1 << 64
+    if not whole or abs(count - scale * sent.n_samples(first_slot, n_slots)) > 1:
         raise ValueError(f"{count} samples are not a whole number of slots of {period:g} samples")
     start = annotation["core:sample_start"] - origin
     if start < 0:

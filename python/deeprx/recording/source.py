@@ -89,7 +89,8 @@ class recording_source(SelfKeeping, gr.sync_block):
 
     def _slots(self) -> Iterator[tuple[int, int, dict]]:
         for run in self._recording.runs:
-            length = run.sent.config.n_samples()
-            for k in range(run.n_slots):
-                start = run.start + (k + 1) * run.sent.period - length
-                yield start, length, {INDEX_KEY: pmt.from_uint64(run.first_slot + k)}
+            end = run.start
+            for index in range(run.first_slot, run.first_slot + run.n_slots):
+                end += run.sent.n_samples(index)
+                length = run.sent.config.n_samples(index)
+                yield end - length, length, {INDEX_KEY: pmt.from_uint64(index)}

@@ -262,14 +262,14 @@ class RecordingWriter:
 
     def _end_slot(self, at: int) -> None:
         """Count the slot that had begun, if it is complete at sample at."""
-        if self._begun is None or at < self._begun[0] + self._sent.period:
+        if self._begun is None or at < self._begun[0] + self._sent.n_samples(self._begun[1]):
             return
         start, index = self._begun
         self._begun = None
         if self._runs:
             first, first_slot, n_slots = self._runs[-1]
-            follows = (first + n_slots * self._sent.period, first_slot + n_slots)
-            if (start, index) == follows:
+            end = first + self._sent.n_samples(first_slot, n_slots)
+            if (start, index) == (end, first_slot + n_slots):
                 self._runs[-1][2] += 1
                 return
         self._runs.append([start, index, 1])

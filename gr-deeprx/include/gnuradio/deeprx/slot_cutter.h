@@ -23,16 +23,18 @@ public:
 
     /*!
      * \param fft_size samples of a window, points of a spectrum
-     * \param cp_lengths samples of each symbol's cyclic prefix, 14
+     * \param cp_pattern samples of each symbol's cyclic prefix, 14 of each slot, over and over from
+     * slot_index 0 on
      * \param n_rx antennas, each an input and an output
      * \param offset_samples from the end of the prefix to the window's start
      * \param first_slot index of the first slot, until a slot_index tag says otherwise
      * \param turns that symbols' spectra are multiplied by, 14 of each slot, over and over from
      * slot_index 0 on; empty: by nothing
-     * \throws std::invalid_argument offset_samples lies outside of the symbol
+     * \throws std::invalid_argument offset_samples lies outside of the symbol, prefixes or turns
+     * are not those of whole slots
      */
     static sptr make(int fft_size,
-                     const std::vector<int>& cp_lengths,
+                     const std::vector<std::vector<int>>& cp_pattern,
                      int n_rx,
                      int offset_samples,
                      uint64_t first_slot,
