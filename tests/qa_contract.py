@@ -11,6 +11,7 @@ import receiver_models as models
 import torch
 from gnuradio import deeprx
 from gnuradio.deeprx import deeprx_python
+from gnuradio.deeprx.cli import main
 from gnuradio.deeprx.models.file import read_model_file
 from golden.make_llrs import FILE, N_RX, SLOTS, llrs
 from slots import slot_of
@@ -53,7 +54,30 @@ def test_other_slots_are_refused_with_what_it_takes(model):
     assert about["dmrs"] == [[2], [2, 11]]  # trained with these
     with pytest.raises(RuntimeError) as error:
         deeprx.Engine(model, n_rx=N_RX, slot=slot_of(n_prb=6, dmrs=[3]))
-    assert "the model takes DMRS symbols [[2], [2, 11]], the receiver has dmrs=[3]" in str(error)
+    assert str(error.value).endswith(
+        "the model takes DMRS symbols [[2], [2, 11]], the receiver has dmrs=[3]; "
+        "ls-lmmse, sure-lmmse and gnb take this slot"
+    )
+
+
+def test_every_command_says_who_takes_a_slot_that_a_net_does_not(tmp_path, capfd):
+    assert main(["record", str(tmp_path / "a"), "--slot", "gnb", "--slots", "2", "--aligned"]) == 0
+    golden = Path(__file__).parent / "golden"
+    capture = [str(golden / f"gnb_capture.{kind}") for kind in ("bin", "log")]
+    assert main(["import-gnb", *capture, str(tmp_path / "gnb")]) == 0
+    capfd.readouterr()
+    recorded = [str(tmp_path / "a.sigmf-meta"), "--aligned"]
+    for command in (
+        ["loopback", "--slot", "gnb", "--slots", "2"],
+        ["energy", "--slot", "gnb", "--meter", "none"],
+        ["replay", *recorded],
+        ["replay", str(tmp_path / "gnb.sigmf-meta")],
+    ):
+        out = ["--receiver", "deeprx-slim-0", "--out", str(tmp_path / "out")]
+        assert main([*command, *out]) == 2, command
+        (line,) = capfd.readouterr().err.strip().splitlines()
+        assert "the model takes" in line, line
+        assert line.endswith("; ls-lmmse, sure-lmmse and gnb take this slot"), line
 
 
 @MODELS
@@ -144,6 +168,7 @@ def test_other_layers_and_symbols_are_one_line(takes, slot, says, tmp_path):
     with pytest.raises(RuntimeError) as error:
         deeprx.Engine(path, slot=slot)
     assert says in str(error.value) and "\n" not in str(error.value)
+    assert str(error.value).endswith("; ls-lmmse, sure-lmmse and gnb take this slot")
 
 
 def test_llrs_without_an_axis_of_layers_are_one_line(tmp_path):

@@ -442,7 +442,7 @@ def test_a_receiver_that_ends_early_ends_its_command(tmp_path):
         ({"layers": [2]}, {}, ["layers of [2]", "layers=1"]),
         ({"cdm_groups": [2]}, {}, ["cdm_groups of [2]", "cdm_groups=1"]),
         ({"n_dmrs": [4]}, {}, ["takes [4] DMRS symbols", "dmrs=[2, 11]"]),
-        ({"n_prb": [30, 60]}, {}, ["30 to 60 PRB", "n_prb=26"]),
+        ({"n_prb": [30, 60]}, {}, ["30 to 60 PRB", "n_prb=26; ls-lmmse, sure-lmmse and gnb"]),
         ({"n_rx": [1, 4]}, {}, ["n_rx of [1, 4]", "n_rx=2"]),
         ({"prb_multiple_of": 4}, {}, ["multiples of 4 PRB", "n_prb=26"]),
         ({"prb_multiple_of": 0}, {}, ["prb_multiple_of"]),
@@ -1206,7 +1206,7 @@ def test_bad_hot_swap_keeps_the_running_model(tmp_path, bad):
         words.append("aten::save")
     elif bad == "antennas":
         models.save(models.Constant(2.0), path, n_rx=[4])
-        words.append("n_rx=2")
+        words += ["n_rx=2", "ls-lmmse, sure-lmmse and gnb take this slot"]
     flowgraph.start()
     wait_for_slots(flowgraph, 3)
     flowgraph.receiver.to_basic_block()._post(pmt.intern("model"), pmt.intern(path))

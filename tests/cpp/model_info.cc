@@ -150,4 +150,21 @@ BOOST_DATA_TEST_CASE(slots_that_a_model_takes, boost::unit_test::data::make(misf
         check_raises<std::runtime_error>(check, m.words);
 }
 
+BOOST_AUTO_TEST_CASE(who_takes_a_slot_that_a_model_does_not)
+{
+    const auto info = parse_model_info(good);
+    const auto check = [&](int n_rx, int layers, bool on_cuda) {
+        auto config = slot_of(26, "64QAM", { 2, 11 }, 0).config();
+        config.users.resize(layers, config.users.front());
+        config.users.back().port = layers - 1;
+        check_model_fits(info, slot_geometry(config), n_rx, on_cuda);
+    };
+    const auto said = [&](const std::string& words, auto... arguments) {
+        check_raises<std::runtime_error>([&] { check(arguments...); }, words);
+    };
+    said("modulation=64QAM; ls-lmmse, sure-lmmse and gnb take this slot", 2, 1, false);
+    said("layers=2; ls-lmmse, sure-lmmse and gnb take this slot, on the CPU", 2, 2, true);
+    said("layers=2; ls-lmmse and sure-lmmse take this slot", 1, 2, false); // see gnb_estimator
+}
+
 BOOST_AUTO_TEST_SUITE_END()

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include "model_info.h"
+#include "classical_receiver.h"
 #include "cpu_instructions.h"
 #include "json_check.h"
 
@@ -10,6 +11,7 @@
 #include <limits>
 #include <sstream>
 #include <stdexcept>
+#include <tuple>
 #include <type_traits>
 
 namespace gr::deeprx {
@@ -170,45 +172,65 @@ model_info parse_model_info(const std::string& text)
     return info;
 }
 
-void check_model_fits(const model_info& info, const slot_geometry& slot, int n_rx, bool on_cuda)
+namespace {
+
+//! What of a slot the model does not take, in words; empty: it takes it.
+std::string misfit(const model_info& info, const slot_geometry& slot, int n_rx)
 {
-    const auto expect = [](const std::vector<int>& taken, int value, const std::string& what) {
-        if (!contains(taken, value))
-            throw std::runtime_error("the model takes " + what + " of " + text(taken) +
-                                     ", the receiver has " + what + "=" + std::to_string(value));
+    const std::tuple<const std::vector<int>&, int, const char*> numbers[]{
+        { info.n_rx, n_rx, "n_rx" },
+        { info.n_layers, slot.n_layers(), "layers" },
+        { info.n_symbols, slot.symbols(), "symbols" },
+        { info.cdm_groups, slot.config().cdm_groups, "cdm_groups" },
     };
-    const int n_dmrs = static_cast<int>(slot.dmrs().size());
-    expect(info.n_rx, n_rx, "n_rx");
-    expect(info.n_layers, slot.n_layers(), "layers");
-    expect(info.n_symbols, slot.symbols(), "symbols");
-    expect(info.cdm_groups, slot.config().cdm_groups, "cdm_groups");
+    for (const auto& [taken, number, what] : numbers)
+        if (!contains(taken, number))
+            return std::string("the model takes ") + what + " of " + text(taken) +
+                   ", the receiver has " + what + "=" + std::to_string(number);
+    const auto prb = ", the receiver has n_prb=" + std::to_string(slot.n_prb());
     if (slot.n_prb() < info.n_prb[0] || slot.n_prb() > info.n_prb[1])
-        throw std::runtime_error("the model takes " + std::to_string(info.n_prb[0]) + " to " +
-                                 std::to_string(info.n_prb[1]) +
-                                 " PRB, the receiver has n_prb=" + std::to_string(slot.n_prb()));
+        return "the model takes " + std::to_string(info.n_prb[0]) + " to " +
+               std::to_string(info.n_prb[1]) + " PRB" + prb;
     if (slot.n_prb() % info.prb_multiple_of)
-        throw std::runtime_error("the model takes multiples of " +
-                                 std::to_string(info.prb_multiple_of) +
-                                 " PRB, the receiver has n_prb=" + std::to_string(slot.n_prb()));
+        return "the model takes multiples of " + std::to_string(info.prb_multiple_of) + " PRB" +
+               prb;
+    const auto dmrs = ", the receiver has dmrs=" + text(slot.dmrs());
     if (!info.dmrs.empty() && !contains(info.dmrs, slot.dmrs())) {
         std::vector<std::string> all;
         for (const auto& symbols : info.dmrs)
             all.push_back(text(symbols));
-        throw std::runtime_error("the model takes DMRS symbols " + text(all) +
-                                 ", the receiver has dmrs=" + text(slot.dmrs()));
+        return "the model takes DMRS symbols " + text(all) + dmrs;
     }
-    if (!contains(info.n_dmrs, n_dmrs))
-        throw std::runtime_error("the model takes " + text(info.n_dmrs) +
-                                 " DMRS symbols, the receiver has dmrs=" + text(slot.dmrs()));
+    if (!contains(info.n_dmrs, static_cast<int>(slot.dmrs().size())))
+        return "the model takes " + text(info.n_dmrs) + " DMRS symbols" + dmrs;
     for (int layer = 0; layer < slot.n_layers(); layer++) {
-        if (!contains(info.modulations, slot.modulation(layer)))
-            throw std::runtime_error("the model takes " + text(info.modulations) +
-                                     ", the receiver has modulation=" + slot.modulation(layer));
+        const auto& modulation = slot.modulation(layer);
+        if (!contains(info.modulations, modulation))
+            return "the model takes " + text(info.modulations) +
+                   ", the receiver has modulation=" + modulation;
         if (info.bits < slot.bits_per_symbol(layer))
-            throw std::runtime_error("the model gives " + std::to_string(info.bits) +
-                                     " bits a symbol, " + slot.modulation(layer) + " needs " +
-                                     std::to_string(slot.bits_per_symbol(layer)));
+            return "the model gives " + std::to_string(info.bits) + " bits a symbol, " +
+                   modulation + " needs " + std::to_string(slot.bits_per_symbol(layer));
     }
+    return "";
+}
+
+//! "; ls-lmmse, sure-lmmse and gnb take this slot": who needs no training for it.
+std::string who_takes(const slot_geometry& slot, int n_rx, bool on_cuda)
+{
+    const auto names = classical_names_for(slot.n_layers(), n_rx);
+    std::string list;
+    for (size_t i = 0; i < names.size(); i++)
+        list += (i == 0 ? "; " : i + 1 < names.size() ? ", " : " and ") + names[i];
+    return list.empty() ? "" : list + " take this slot" + (on_cuda ? ", on the CPU" : "");
+}
+
+} // namespace
+
+void check_model_fits(const model_info& info, const slot_geometry& slot, int n_rx, bool on_cuda)
+{
+    if (const auto what = misfit(info, slot, n_rx); !what.empty())
+        throw std::runtime_error(what + who_takes(slot, n_rx, on_cuda));
 
     for (const auto& requirement : info.requirements) {
         if (requirement == "cuda" && !on_cuda)

@@ -73,10 +73,16 @@ std::vector<float> pam_levels(int n_bits)
     return levels;
 }
 
-void expect(bool good, const std::string& what, int got)
+//! Why it cannot receive such slots; empty: it can.
+std::string obstacle(classical_receiver::kind kind, int n_layers, int n_rx)
 {
-    if (!good)
-        throw std::invalid_argument(what + ", got " + std::to_string(got));
+    if (n_rx < 1 || n_rx > most_antennas)
+        return "n_rx must be 1 to 4, got " + std::to_string(n_rx);
+    if (n_layers < 1 || n_layers > most_layers)
+        return "a slot must have 1 or 2 layers, got " + std::to_string(n_layers);
+    if (kind == classical_receiver::kind::gnb && n_layers > n_rx)
+        return "zero forcing of two users needs 2 antennas or more, got " + std::to_string(n_rx);
+    return "";
 }
 
 std::unique_ptr<channel_estimator> make_estimator(const pilot_layout& layout,
@@ -84,10 +90,8 @@ std::unique_ptr<channel_estimator> make_estimator(const pilot_layout& layout,
                                                   classical_receiver::kind kind,
                                                   const equaliser_kernel& kernel)
 {
-    expect(n_rx >= 1 && n_rx <= most_antennas, "n_rx must be 1 to 4", n_rx);
-    expect(layout.n_layers() >= 1 && layout.n_layers() <= most_layers,
-           "a slot must have 1 or 2 layers",
-           layout.n_layers());
+    if (const auto why = obstacle(kind, layout.n_layers(), n_rx); !why.empty())
+        throw std::invalid_argument(why);
     if (kind == classical_receiver::kind::gnb)
         return std::make_unique<gnb_estimator>(layout, n_rx);
     return std::make_unique<smoothing_estimator>(
@@ -95,6 +99,15 @@ std::unique_ptr<channel_estimator> make_estimator(const pilot_layout& layout,
 }
 
 } // namespace
+
+std::vector<std::string> classical_names_for(int n_layers, int n_rx)
+{
+    std::vector<std::string> names;
+    for (const auto& name : classical_names())
+        if (obstacle(classical_kind(name), n_layers, n_rx).empty())
+            names.push_back(name);
+    return names;
+}
 
 classical_receiver::classical_receiver(const pilot_layout& layout,
                                        int n_rx,
@@ -104,9 +117,6 @@ classical_receiver::classical_receiver(const pilot_layout& layout,
       d_estimator(make_estimator(layout, n_rx, k, kernel))
 {
     const bool gnb = k == kind::gnb;
-    expect(!gnb || layout.n_layers() == 1 || n_rx > 1,
-           "zero forcing of two users needs 2 antennas or more",
-           n_rx);
     d_job.n_rx = n_rx;
     d_job.n_layers = layout.n_layers();
     d_job.n_subcarriers = layout.n_subcarriers;

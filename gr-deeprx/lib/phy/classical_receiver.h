@@ -71,6 +71,9 @@ private:
 //! ls-lmmse, sure-lmmse, gnb.
 const std::vector<std::string>& classical_names();
 
+//! Those that receive slots of so many layers with so many antennas.
+std::vector<std::string> classical_names_for(int n_layers, int n_rx);
+
 //! \throws std::invalid_argument if the name is none of them
 classical_receiver::kind classical_kind(const std::string& name);
 
