@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from gnuradio import gr
-from gnuradio.deeprx.cli import COMMANDS, doctor, info, main, make_parser
+from gnuradio.deeprx.cli import COMMANDS, doctor, info, main, make_parser, options
 from gnuradio.deeprx.cli import loopback as loopback_command
 from gnuradio.deeprx.models.file import model_path, read_model_file
 from receiver_models import save
@@ -26,7 +26,7 @@ from torch import nn
 import deeprx_common
 from deeprx_common import energy, report
 from deeprx_common.options import list_of, one_of
-from deeprx_common.slot import SlotConfig
+from deeprx_common.slot import SLOTS, SlotConfig
 
 
 class LeastSquares(nn.Module):
@@ -476,6 +476,31 @@ def test_a_probe_needs_what_it_publishes_with_alone():
         "deeprx.slot_probe(seed=1, zmq_address='5999')"
     )
     assert ran.stdout == "slot_probe\n" and "zmq" in ran.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("command", ["loopback", "demo", "record", "radio", "energy", "replay"])
+def test_help_shows_what_each_slot_has(command):
+    """Of every option that says something of the slot, what is taken where it is not given."""
+    parser = argparse.ArgumentParser()
+    module = importlib.import_module(f"gnuradio.deeprx.cli.{command}")
+    module.configure(parser)
+    helps = {action.dest: action.help for action in parser._actions}
+    said = [name for name in options.SLOT if name in helps and name != "slot"]
+    assert {"modulation", "n_prb", "dmrs", "dmrs_n_id"} <= set(said)
+    for name in said:
+        shown = helps[name].rpartition("(")[2].removesuffix(")")
+        default, *others = shown.split("; ")
+        values = {"default": default} | dict(other.split(": ") for other in others)
+        for slot in SLOTS if "slot" in helps else ["default"]:
+            config = options.changed_slot(SLOTS[slot], options.given_slot(argparse.Namespace()))
+            value = getattr(config, name)
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            assert values.get(slot, default) == text, (name, slot, shown)
+    if "slot" not in helps:
+        return
+    assert values["gnb"] == "30"  # of scs_khz, the last one
+    for name in ("cdm_groups", "fft_size"):  # what no option says
+        assert re.search(rf"\b{getattr(SLOTS['gnb'], name)}\b", helps["slot"]), name
 
 
 def test_a_machine_without_radio_drivers():

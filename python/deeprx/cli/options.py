@@ -28,6 +28,10 @@ class Unset(str):
     """The default of an option that is None unless given: what is taken then, in words."""
 
 
+OF_SLOT = object()  # the default of an option that is None unless given: what the slot has
+_GNB = SLOTS["gnb"]
+
+
 @dataclass(frozen=True)
 class _Option:
     about: str
@@ -74,13 +78,14 @@ _OPTIONS = {
     ),
     "out": _Option("folder for the results", "DIR", type=Path),
     "slot": _Option(
-        "default, or gnb: what an open gNB schedules by default, on 20 MHz at 30 kHz; the options "
-        "below change it",
+        "default, or gnb: what an open gNB schedules by default on 20 MHz, with "
+        f"{_GNB.cdm_groups} CDM groups without data, an FFT of {_GNB.fft_size} and slots counted "
+        "through the frame; options that say more of the slot show both defaults where they differ",
         "NAME",
         "default",
         one_of(SLOTS),
     ),
-    "modulation": _Option(", ".join(MODULATIONS), "NAME", Unset("16QAM"), one_of(MODULATIONS)),
+    "modulation": _Option(", ".join(MODULATIONS), "NAME", OF_SLOT, one_of(MODULATIONS)),
     "mcs": _Option(
         "index, in place of --modulation: transport blocks are sent, and their errors counted",
         "N",
@@ -100,12 +105,14 @@ _OPTIONS = {
         int,
     ),
     "mcs_table": _Option("1 (64QAM), 2 (256QAM) or 3 (low rates)", "N", Unset("1"), int),
-    "n_prb": _Option("PRBs of a slot, 1 to 273", "N", Unset("26"), int),
-    "dmrs": _Option(
-        "DMRS symbols of TS 38.211 table 6.4.1.1.3-3", "SYMBOL,..", Unset("2,11"), list_of(int)
+    "n_prb": _Option(
+        "PRBs of a slot, 1 to 273, and of its carrier, whose FFT size follows", "N", OF_SLOT, int
     ),
-    "dmrs_n_id": _Option("identity of the DMRS, 0 to 65535", "N", Unset("1"), int),
-    "scs_khz": _Option("subcarrier spacing: 15, 30 or 60 kHz", "KHZ", Unset("15"), int),
+    "dmrs": _Option(
+        "DMRS symbols of TS 38.211 table 6.4.1.1.3-3", "SYMBOL,..", OF_SLOT, list_of(int)
+    ),
+    "dmrs_n_id": _Option("identity of the DMRS, 0 to 65535", "N", OF_SLOT, int),
+    "scs_khz": _Option("subcarrier spacing: 15, 30 or 60 kHz", "KHZ", OF_SLOT, int),
     "n_rx": _Option("receive antennas, 1 to 4", "N", 2, int),
     "seed": _Option("of the bits; of a simulation's fading and noise, too", "N", 1, int),
     "slots": _Option("slots of an operating point", "N", 200, int),
@@ -134,9 +141,12 @@ def add_options(parser, *names: str, **defaults) -> None:
     """Add options that several commands have, by name, with the defaults that are others here:
     values, REQUIRED or Unset.
     """
+    slots = SLOTS if "slot" in names else {"default": SLOTS["default"]}
     for name in dict.fromkeys((*names, *defaults)):
         option = _OPTIONS[name]
         default = defaults.get(name, option.default)
+        if default is OF_SLOT:
+            default = Unset(_of_slots(name, slots))
         shown = _shown(default)
         parser.add_argument(
             f"--{name.replace('_', '-')}",
@@ -149,8 +159,15 @@ def add_options(parser, *names: str, **defaults) -> None:
         )
 
 
+def _of_slots(name: str, slots: dict[str, SlotConfig]) -> str:
+    """What slots have: the default one, and by name those that have something else."""
+    values = {key: _shown(getattr(slot, name)) for key, slot in slots.items()}
+    default = values.pop("default")
+    return "; ".join([default, *(f"{k}: {v}" for k, v in values.items() if v != default)])
+
+
 def _shown(default) -> str:
-    if isinstance(default, list):
+    if isinstance(default, list | tuple):
         return ",".join(map(_shown, default))
     if default is None or default is REQUIRED:
         return ""

@@ -28,10 +28,10 @@ def configure(parser) -> None:
     add_options(parser, "trust", "device", "engine", *METERING, "out")
     add_options(
         parser.add_argument_group("what the recording does not say of its slots"),
-        modulation=Unset("16QAM"),
-        n_prb=Unset("26"),
-        dmrs=Unset("2,11"),
-        dmrs_n_id=Unset("1"),
+        "modulation",
+        "n_prb",
+        "dmrs",
+        "dmrs_n_id",
         seed=Unset("unknown, and so is the bit error rate"),
         burst=Unset(CLUSTER_SLOTS),
     )
