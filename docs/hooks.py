@@ -258,6 +258,7 @@ def report() -> str:
         ("energy_per_slot_j, energy_per_delivered_bit_j", report.ENERGY),
         ("harq", report.HARQ),
         ("decoder", report.DECODER),
+        ("A comparison", report.COMPARISON),
     ):
         lines += [f"## {title}", "", *_fields(fields)]
     return "\n".join(lines)

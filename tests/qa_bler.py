@@ -139,6 +139,43 @@ def test_loopback_measures_block_errors(tmp_path, capsys):
     assert "goodput" in text
 
 
+def test_receivers_are_compared_by_blocks_beside_bits(tmp_path, capsys):
+    names = ["--receiver", "ls-lmmse", "--receiver", "sure-lmmse"]
+    command = ["loopback", *names, "--mcs", "14", "--sinr", "7", "--slots", "60", "--burst", "1"]
+    assert main([*command, "--out", str(tmp_path)]) == 0
+    measured = report.read(tmp_path / "report.json")
+    ls, sure = measured["points"]
+    assert 0 < sure["block_errors"] < ls["block_errors"] < 60
+    (compared,) = measured["comparisons"]
+    assert (compared["a"], compared["b"], compared["clusters"]) == ("ls-lmmse", "sure-lmmse", 60)
+    for rate in ("ber", "bler"):
+        assert compared[f"{rate}_difference"] == pytest.approx(ls[rate] - sure[rate])
+    low, high = compared["bler_ci95"]
+    of_ls, of_sure = (np.diff(p["bler_ci95"]).item() for p in (ls, sure))
+    assert low < compared["bler_difference"] < high and high - low < of_ls + of_sure
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"BLER {compared['bler_difference']:+.2e} [{low:+.2e}, {high:+.2e}] over 60" in said
+
+
+@pytest.mark.parametrize("users", ["1", "2"])
+def test_links_with_acks_are_compared_by_what_they_deliver(users, tmp_path, capsys):
+    """Which blocks a slot has is each link's own: not so the fading and noise."""
+    command = ["loopback", "--receiver", "ls-lmmse", "--receiver", "sure-lmmse", "--users", users]
+    channel = ["--mcs", "5", "--sinr", "3,4", "--slots", "60", "--n-prb", "6"]
+    assert main([*command, *channel, "--harq", "4", "--out", str(tmp_path)]) == 0
+    measured = report.read(tmp_path / "report.json")
+    points = {(p["receiver"], p["sinr_db"], p["layer"]): p for p in measured["points"]}
+    assert len(measured["comparisons"]) == 2 * int(users) == len(points) / 2
+    for c in measured["comparisons"]:
+        a, b = (points[c[side], c["sinr_db"], c["layer"]] for side in "ab")
+        assert a is not b and c["clusters"] == 12
+        assert c["ber_difference"] == pytest.approx(a["ber"] - b["ber"])
+        key = "goodput_bit_per_s"
+        assert c["goodput_difference_bit_per_s"] == pytest.approx(a[key] - b[key])
+        assert b[key] >= a[key] and "bler_difference" not in c
+    assert " Mbit/s over 12 clusters" in " ".join(capsys.readouterr().out.split())
+
+
 def test_demo_sends_blocks_unless_a_modulation_was_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr("gnuradio.deeprx.cli.demo.MODELS", ["baseline-lmmse"])
     command = ["demo", "--channel", "TDL-A", "--sinr", "12", "--slots", "5"]

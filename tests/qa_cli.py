@@ -188,6 +188,24 @@ def test_receivers_are_compared_with_the_best_classical_one(tmp_path, capsys):
     assert "over 40 clusters" in said
 
 
+def test_receivers_are_compared_with_a_named_one(tmp_path, models, capsys):
+    asked = ["--receiver", "baseline-sure", "--receiver", models[0], "--receiver", "ls-lmmse"]
+    measured = loopback(tmp_path, *asked, "--reference", "one", "--sinr", "12", "--slots", "10")
+    pairs = [(c["a"], c["b"]) for c in measured["comparisons"]]
+    assert pairs == [("baseline-sure", "one"), ("ls-lmmse", "one")]
+    capsys.readouterr()
+    for command in (
+        ["loopback", *asked],
+        ["demo", *asked],
+        ["radio", *asked, "--args", "driver=software"],
+        ["replay", str(Path(__file__).parent / "golden/cf32.sigmf-meta"), *asked],
+    ):
+        assert main([*command, "--reference", "two", "--out", str(tmp_path)]) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert "--reference: expected one of baseline-" in line
+        assert "one, ls-lmmse, found 'two'" in line
+
+
 def test_interferer_makes_up_the_sinr(models, tmp_path):
     measured = loopback(tmp_path, "--receiver", models[0], "--sir", 10, "--sinr", 6, "--slots", 40)
     (point,) = measured["points"]

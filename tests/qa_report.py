@@ -8,6 +8,7 @@ from rich.console import Console
 from scipy.stats import binomtest
 
 from deeprx_common import energy, report, report_view
+from deeprx_common.slot import SlotConfig, User
 
 
 def make_point(**fields):
@@ -214,7 +215,7 @@ def test_points_of_two_users_say_which_and_the_total_snr():
     assert make_point(layers=1, layer=0)["total_snr_db"] == 9
     text = rendered(points)
     assert "user 1 of 2" in text and "user 2 of 2" in text
-    compared = report.comparison(points[1], points[1], [1], [1], [1000])
+    compared = report.comparison(points[1], points[1], ([1], [1], [1000]))
     assert report.user_of(compared) == "user 2 of 2"
     known_before = make_point(layers=2)  # of reports that did not say which
     for point in (make_point(layers=1, layer=0), known_before):
@@ -223,10 +224,46 @@ def test_points_of_two_users_say_which_and_the_total_snr():
 
 def test_comparison_is_paired():
     a, b = make_point(), make_point(receiver="baseline")
-    made = report.comparison(a, b, [10, 30, 20], [20, 40, 30], [1000] * 3)
+    made = report.comparison(a, b, ([10, 30, 20], [20, 40, 30], [1000] * 3))
     assert made["ber_difference"] == pytest.approx(-0.01)
     assert made["ci95"][1] < 0
     assert (made["a"], made["b"], made["clusters"]) == ("net", "baseline", 3)
+
+
+def test_comparison_of_blocks_is_paired():
+    a, b = make_block_point(), make_block_point(receiver="baseline")
+    bits = [10, 30, 20], [20, 40, 30], [1000] * 3
+    made = report.comparison(a, b, bits, blocks=([1, 0, 2], [2, 1, 4], [10] * 3))
+    assert made["bler_difference"] == pytest.approx(-4 / 30)
+    assert made["bler_ci95"][0] < made["bler_difference"] < made["bler_ci95"][1]
+    assert "goodput_ci95" not in made
+    validated = make_report(a, b) | {"comparisons": [made]}
+    report.validate(validated)
+    made["bler_ci95"].reverse()
+    with pytest.raises(ValueError, match=r"comparisons\[0\]: 'bler_ci95' must be two numbers"):
+        report.validate(validated)
+
+
+def test_comparison_of_deliveries_is_in_bits_of_air_time():
+    """Two blocks more in 30 slots of 1 ms."""
+    slot = SlotConfig(users=(User(mcs=14),))
+    a, b = (make_block_point(receiver=r, slot=slot.as_dict(), layer=0) for r in ("net", "other"))
+    bits = [10, 30, 20], [20, 40, 30], [1000] * 3
+    made = report.comparison(a, b, bits, deliveries=([9, 9, 10], [8, 9, 9], [10] * 3))
+    more = made["goodput_difference_bit_per_s"]
+    assert more == pytest.approx(2 * slot.transport_block_size() / 30e-3)
+    assert made["goodput_ci95"][0] < more < made["goodput_ci95"][1]
+    assert "bler_difference" not in made
+    report.validate(make_report(a, b) | {"comparisons": [made]})
+
+
+def test_best_is_who_delivers_most_then_who_errs_least():
+    bits = [make_point(cluster_errors=[errors] * 3) for errors in (20, 10, 30)]
+    assert report.best(bits) is bits[1]
+    blocks = [make_block_point(goodput_bit_per_s=g, cluster_errors=[e] * 3) for g, e in (
+        (5e6, 5), (6e6, 30), (6e6, 20)
+    )]  # fmt: skip
+    assert report.best(blocks) is blocks[2]
 
 
 def test_block_errors_are_counted_over_clusters_or_one_by_one():

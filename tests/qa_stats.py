@@ -107,6 +107,39 @@ def test_pairing_does_not_invent_a_difference():
     assert false / 300 < 0.08
 
 
+def delivered(gain, seed, link, clusters=60, slots=5, processes=8, transmissions=4):
+    """Blocks that a link with retransmissions delivers, by cluster: energy adds up until it is
+    enough. seed: of the fading; link: of what its blocks need.
+    """
+    rng, own = np.random.default_rng(seed), np.random.default_rng((seed, link))
+    fading = rng.gamma(2.0, 0.5, (clusters, 1)) * rng.uniform(0.9, 1.3, (clusters, slots))
+    threshold = np.exp(0.1 * own.standard_normal(fading.shape))
+    energy, sent = np.zeros(processes), np.zeros(processes, int)
+    counted = np.zeros(clusters, int)
+    for k, (power, enough) in enumerate(zip(fading.ravel(), threshold.ravel(), strict=True)):
+        process = k % processes
+        energy[process] += gain * power
+        sent[process] += 1
+        good = energy[process] > enough
+        counted[k // slots] += good
+        if good or sent[process] == transmissions:
+            energy[process] = sent[process] = 0
+    return counted
+
+
+def test_deliveries_of_two_links_are_not_told_apart_by_chance():
+    """What one cluster fails the next one may repair: the interval is wide, never too narrow."""
+    outside, differences = 0, []
+    for seed in range(100):
+        pair = [delivered(0.8, seed, link) for link in (0, 1)]
+        low, high = paired_difference(*pair, np.full(60, 5)).ci95
+        outside += not low <= 0 <= high
+        pair[0] = delivered(1.2, seed, 0)
+        differences.append(paired_difference(*pair, np.full(60, 5)))
+    assert outside <= 5
+    assert sum(d.ci95[0] > 0 for d in differences) > 50
+
+
 def test_identical_receivers_are_bounded_by_clusters():
     assert paired_difference([3] * 10, [3] * 10, [100] * 10).ci95[1] > 0.1
 

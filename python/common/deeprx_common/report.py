@@ -20,6 +20,7 @@ from .schema import (
     DICT,
     FLAG,
     INDICES,
+    INTERVAL,
     NUMBER,
     RATE,
     RATES,
@@ -32,6 +33,7 @@ from .schema import (
     several,
     table,
 )
+from .slot import SlotConfig
 from .stats import block_error_rate, error_rate, paired_difference
 
 SCHEMA = "deeprx.report/2"
@@ -111,11 +113,34 @@ POINT = {
     "slots_by_model": COUNTS.of("where the model was swapped", optional=True),
     "dropped_slots": COUNTS.of("by the receiver, by reason", optional=True),
 } | _BLOCKS
+COMPARISON = {
+    "a": TEXT.of("the receiver that is compared"),
+    "b": TEXT.of("whom with: the best classical receiver here, or the one that was named"),
+    "channel": TEXT.or_null("as the points'"),
+    "sinr_db": _DECIBELS.or_null("as the points'"),
+    "layers": COUNT.or_null("as the points'"),
+    "layer": COUNT.or_null("as the points'"),
+    "ber_difference": number(-1, 1).of("BER of a minus that of b"),
+    "ci95": INTERVAL.of("its 95 % interval, paired over clusters"),
+    "clusters": COUNT.of("that both received: same slots, fading and noise"),
+    "bler_difference": number(-1, 1).of(
+        "BLER of a minus that of b, where both received the same blocks", optional=True
+    ),
+    "bler_ci95": INTERVAL.of("its 95 % interval, paired over clusters", optional=True),
+    "goodput_difference_bit_per_s": NUMBER.of(
+        "goodput of a minus that of b, where each one's ACKs decided what was sent to it",
+        optional=True,
+    ),
+    "goodput_ci95": INTERVAL.of("its 95 % interval, paired over clusters", optional=True),
+}
 REPORT = {
     "schema": TEXT.of(f'"{SCHEMA}"'),
     "host": DICT.of("processor, cores, memory and operating system"),
     "versions": DICT.of("of Python and of the packages that took part"),
     "points": several(table(POINT)).of("one receiver at one operating point each"),
+    "comparisons": several(table(partial(COMPARISON))).of(
+        "receivers with one of them, on the same slots", optional=True
+    ),
 }
 _VERSIONS = {
     SCHEMA: REPORT,
@@ -191,12 +216,24 @@ def point(
     return values
 
 
+# Over the clusters that two receivers share: counts of A, counts of B, and of how many
+Pairs = tuple[Sequence[int], Sequence[int], Sequence[int]]
+
+
 def comparison(
-    a: Mapping, b: Mapping, errors_a: Sequence[int], errors_b: Sequence[int], bits: Sequence[int]
+    a: Mapping,
+    b: Mapping,
+    bits: Pairs,
+    blocks: Pairs | None = None,
+    deliveries: Pairs | None = None,
 ) -> dict:
-    """BER of point a minus BER of point b over the clusters they share, with its 95 % interval."""
-    paired = paired_difference(errors_a, errors_b, bits)
-    return {
+    """Point a minus point b over the clusters that they share, see COMPARISON.
+
+    bits: wrong ones. blocks: wrong ones, where both received the same. deliveries: blocks that were
+    delivered, of transmissions, where each receiver decided what was sent to it.
+    """
+    paired = paired_difference(*bits)
+    compared = {
         "a": a["receiver"],
         "b": b["receiver"],
         "channel": a["channel"],
@@ -207,6 +244,27 @@ def comparison(
         "ci95": list(paired.ci95),
         "clusters": paired.clusters,
     }
+    if blocks:
+        compared |= block_difference(blocks)
+    if deliveries:
+        slot, paired = SlotConfig.from_dict(a["slot"]), paired_difference(*deliveries)
+        most = slot.transport_block_size(a["layer"]) / slot.slot_s
+        compared["goodput_difference_bit_per_s"] = most * paired.difference
+        compared["goodput_ci95"] = [most * end for end in paired.ci95]
+    return compared
+
+
+def block_difference(blocks: Pairs) -> dict:
+    """The keys of a comparison that are about block errors."""
+    paired = paired_difference(*blocks)
+    return {"bler_difference": paired.difference, "bler_ci95": list(paired.ci95)}
+
+
+def best(points: Sequence[Mapping]) -> Mapping:
+    """Of receivers of the same slots: the one with most goodput, and of such the fewest bit
+    errors.
+    """
+    return min(points, key=lambda p: (-(p["goodput_bit_per_s"] or 0), p["ber"]))
 
 
 def new(**others: str) -> dict:

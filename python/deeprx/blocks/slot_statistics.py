@@ -65,8 +65,9 @@ class SlotStatistics:
         self._flop = 0
         self._queue_slots: int | None = None
         self._sent = sent
-        self._most_transmissions = most_transmissions
+        self.most_transmissions = most_transmissions
         self.block_clusters: dict[int, list[int]] = {}  # cluster: [errors, blocks]
+        self.delivery_clusters: dict[int, list[int]] = {}  # cluster: [blocks, transmissions]
         self._unfinished: dict[tuple[int, int], None] = {}  # processes, the newest last
         self.delivered_bits = 0
         self.decoder_cpu_s = 0.0
@@ -133,9 +134,13 @@ class SlotStatistics:
             self._unfinished[process] = None
             if len(self._unfinished) > MOST_PROCESSES:
                 del self._unfinished[next(iter(self._unfinished))]
-        elif new_data or unfinished:  # else it was delivered before
+        delivered = good and (new_data or unfinished)  # else it was delivered before
+        if delivered:
             counted["delivered"] += 1
             self.delivered_bits += 8 * len(block)
+        cluster = self.delivery_clusters.setdefault(index // self._cluster_slots, [0, 0])
+        cluster[0] += delivered
+        cluster[1] += 1
         if "iterations" in about:
             counted["slots"] += 1
             self._iterations += about["iterations"]
@@ -192,10 +197,10 @@ class SlotStatistics:
         errors, blocks = zip(*self.block_clusters.values(), strict=True)
         counted, n = self._decoded, self._decoded["slots"]
         harq = None
-        if self._most_transmissions > 1:
+        if self.most_transmissions > 1:
             of_block = ("retransmissions", "delivered", "failed")
             harq = {key: counted[key] for key in of_block}
-            harq["transmissions"] = self._most_transmissions
+            harq["transmissions"] = self.most_transmissions
         air_s = (self.slots + self.missed_slots) * self._config.slot_s
         return {
             "cluster_block_errors": errors,

@@ -3,18 +3,19 @@
 
 from ..measure.flowgraph import Flowgraph
 from ..measure.link import Link
-from ..models.file import ModelFile, read_model_file
+from ..models.file import ModelFile
 from .budget import Budget, show_budget
 from .options import FADING, METERING, REQUIRED, SLOT, add_options, add_timing, link_of
-from .results import Session
+from .results import Session, read_receivers
 
 
 def configure(parser, **defaults) -> None:
     """defaults: of options, where they are not loopback's own."""
     defaults = {"receiver": REQUIRED} | defaults
-    names = "receiver", "channel", "sinr", "slots", *SLOT, "mcs", "mcs_table", "users", "harq"
+    names = "receiver", "reference", "channel", "sinr", "slots"
+    slot = *SLOT, "mcs", "mcs_table", "users", "harq"
     others = "n_rx", *FADING, "seed", "trust", "device", "engine", *METERING, "out"
-    add_options(parser, *names, *others, **defaults)
+    add_options(parser, *names, *slot, *others, **defaults)
     add_timing(parser, sync=False)
     parser.add_argument(
         "--budget", action="store_true", help="show the CPU time that each block takes a slot"
@@ -25,7 +26,7 @@ def run(arguments) -> int:
     """Measure, show the table, write report.json and ber.png; Ctrl-C keeps what was measured."""
     a = arguments
     links = [link_of(a, channel, sinr_db) for channel in a.channel for sinr_db in a.sinr]
-    models = [read_model_file(name, a.trust) for name in a.receiver]
+    models = read_receivers(a)
     # A receiver's ACKs decide what is sent to it
     groups = [[model] for model in models] if a.harq > 1 else [models]
     runs = [(link, group) for link in links for group in groups]
@@ -50,7 +51,7 @@ def run(arguments) -> int:
 
             window = session.run(flowgraph, advance, every_s=0.05 if budgets else 0.2)
             known = link.conditions | flowgraph.synchronisation | {"seed": link.seed}
-            session.add_points(flowgraph, window, [known] * len(group), link.slots)
+            session.add_points(flowgraph, window, [known] * len(group), link.slots, where=link)
             done += link.slots
             if not session.console.is_terminal:
                 print(f"{where} ({k + 1}/{len(runs)}): {session.seconds:.0f} s", flush=True)

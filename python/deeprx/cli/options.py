@@ -48,6 +48,11 @@ _OPTIONS = {
         "MODEL",
         action="append",
     ),
+    "reference": _Option(
+        "the receiver that all others are compared with",
+        "NAME",
+        Unset("the best classical one"),
+    ),
     "trust": _Option(
         "a model file that may run outside of a jail, beside those that ship; repeat for more",
         "FILE.pt",

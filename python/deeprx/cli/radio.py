@@ -10,13 +10,12 @@ from deeprx_common.options import list_of
 from ..blocks.guarded import run_flowgraph
 from ..measure.flowgraph import stop_on_ctrl_c
 from ..measure.radio_link import Exchange, Receiver, Transmitter, heard_and_lost
-from ..models.file import read_model_file
 from ..radio.devices import open_radio
 from ..radio.radio import Tuning, transmit_scale
 from ..radio.soapy import counting_marks
 from ..radio.software import SoftwareRadio
 from .options import METERING, SLOT, add_options, slot_config
-from .results import Session, seed_hint
+from .results import Session, read_receivers, seed_hint
 
 
 def configure(parser) -> None:
@@ -36,7 +35,7 @@ def configure(parser) -> None:
     add("--tx-antenna", metavar="NAME", help="connector, as the device calls it")
     add("--rx-antennas", type=list_of(str), metavar="NAME,..", help="one for each antenna")
     add("--record", type=Path, metavar="FILE", help="keep what was received, as SigMF")
-    add_options(parser, "receiver", "slots", *SLOT, "n_rx", "seed")
+    add_options(parser, "receiver", "reference", "slots", *SLOT, "n_rx", "seed")
     add_options(parser, "trust", "device", "engine", *METERING, "out")
 
 
@@ -65,7 +64,7 @@ def run(arguments) -> int:
     receiving = Tuning(rate, a.freq, a.rx_gain, tuple(a.rx_antennas or ()))
     if not rx_args:
         return _transmit(Transmitter(radios[tx_args], sending, config, a.slots, a.seed))
-    models = [read_model_file(name, a.trust) for name in a.receiver]
+    models = read_receivers(a)
     session = Session(a, "{task.completed:.0f}/{task.total:.0f} slots")
     radio = radios[rx_args]
     with counting_marks() as marks:

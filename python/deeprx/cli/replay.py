@@ -6,11 +6,10 @@ from deeprx_common.slot import SLOTS
 
 from ..measure.flowgraph import CLUSTER_SLOTS
 from ..measure.replay import ExpectedSlots, Replay
-from ..models.file import read_model_file
 from ..recording.recording import Recording, SentSlots
 from .options import METERING, REQUIRED, Unset, add_options, add_timing, changed_slot
 from .replay_pusch import described, replay_pusch
-from .results import Session, seed_hint
+from .results import Session, read_receivers, seed_hint
 
 UNSAID = ("modulation", "n_prb", "dmrs", "dmrs_n_id", "seed", "burst")
 
@@ -23,7 +22,7 @@ def configure(parser) -> None:
     )
     add = parser.add_argument
     add("recording", metavar="FILE", help=".sigmf-meta, .sigmf or .sigmf-collection")
-    add_options(parser, receiver=REQUIRED)
+    add_options(parser, "reference", receiver=REQUIRED)
     add_timing(parser, sync=True)
     add_options(parser, "trust", "device", "engine", *METERING, "out")
     add_options(
@@ -90,7 +89,7 @@ def run(arguments) -> int:
     if recording.grids or recording.pusch:
         _check_said(recording, _given(a))
         return replay_pusch(recording, a)
-    models = [read_model_file(path, a.trust) for path in a.receiver]
+    models = read_receivers(a)
     slots = expected(recording, a)
     if a.sync and not slots.sent.preamble:
         raise ValueError(f"{recording.path}: its slots have no preamble: give --aligned")

@@ -5,7 +5,8 @@ the tables do not show.
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import ExitStack, suppress
 
 from rich.console import Console
@@ -15,10 +16,24 @@ from deeprx_common.terminal import make_console, progress_bar
 
 from ..blocks.guarded import run_flowgraph
 from ..measure.flowgraph import Flowgraph, stop_on_ctrl_c
-from ..measure.points import add_points, new_report
+from ..measure.points import Counted, add_points, compare, new_report
+from ..models.file import ModelFile, labels, read_model_file
 from .options import open_meter, out_folder
 
 CHANCE = 0.45  # BER of bits that have nothing to do with those sent, and nearly so
+
+
+def read_receivers(arguments) -> list[ModelFile]:
+    """The files of --receiver. Raises ValueError where --reference is none of them, and as
+    read_model_file() does.
+    """
+    models = [read_model_file(name, arguments.trust) for name in arguments.receiver]
+    names = labels(models)
+    if arguments.reference not in (None, *names):
+        raise ValueError(
+            f"--reference: expected one of {', '.join(names)}, found {arguments.reference!r}"
+        )
+    return models
 
 
 class Session:
@@ -34,6 +49,7 @@ class Session:
         self._meter, self._idle = open_meter(arguments)
         self.console = make_console()
         self.report = new_report()
+        self._counted: dict[Hashable, list[Counted]] = defaultdict(list)
         self.progress = progress_bar(self.console, counts)
 
     @property
@@ -66,11 +82,21 @@ class Session:
         run_flowgraph(flowgraph, lambda: self.stop.is_set() or flowgraph.complete, advance, every_s)
         return window.read()
 
-    def add_points(self, flowgraph: Flowgraph, window: energy.Window, fields, slots) -> list[dict]:
-        """See measure.points.add_points(). Raises OSError where they cannot be kept."""
-        points = add_points(self.report, flowgraph, window, fields, slots, self.stop.is_set())
+    def add_points(
+        self, flowgraph: Flowgraph, window: energy.Window, fields, slots, where: Hashable = None
+    ) -> list[dict]:
+        """See measure.points.add_points(). where: the operating point, whose receivers are compared
+        with --reference or the best classical one. Raises OSError where they cannot be kept.
+        """
+        counted = add_points(self.report, flowgraph, window, fields, slots, self.stop.is_set())
+        self._counted[where] += counted
+        self.report["comparisons"] = [
+            comparison
+            for every in self._counted.values()
+            for comparison in compare(every, self._arguments.reference)
+        ]
         report.write(self.report, self._folder / "report.json")
-        return points
+        return [c.point for c in counted]
 
     def conclude(self, what: str, notes: Sequence[str] = ()) -> int:
         """Write report.json, and ber.png where bit error rates are known over SINR; show tables,
@@ -126,9 +152,17 @@ def _compared(c: dict) -> str:
     verdict = "no difference shown from" if low <= 0 <= high else "errors than"
     more = "" if low <= 0 <= high else "fewer " if high < 0 else "more "
     where = ", ".join(filter(None, [_where(c), report.user_of(c)]))
+    rates = [f"BER {c['ber_difference']:+.2e} [{low:+.2e}, {high:+.2e}]"]
+    if "bler_ci95" in c:
+        low, high = c["bler_ci95"]
+        rates.append(f"BLER {c['bler_difference']:+.2e} [{low:+.2e}, {high:+.2e}]")
+    if "goodput_ci95" in c:
+        low, high = (1e-6 * end for end in c["goodput_ci95"])
+        mega = 1e-6 * c["goodput_difference_bit_per_s"]
+        rates.append(f"goodput {mega:+.2f} [{low:+.2f}, {high:+.2f}] Mbit/s")
     return (
-        f"{where}  {c['a']}: {more}{verdict} {c['b']}, BER {c['ber_difference']:+.2e} "
-        f"[{low:+.2e}, {high:+.2e}] over {c['clusters']} clusters"
+        f"{where}  {c['a']}: {more}{verdict} {c['b']}, {', '.join(rates)} over {c['clusters']} "
+        "clusters"
     )
 
 

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Points of the report, and receivers compared on the same slots, out of a flowgraph's probes."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from gnuradio import gr
 
 from deeprx_common import energy, report
 
+from ..blocks.slot_statistics import SlotStatistics
 from ..models.file import labels
 from .flowgraph import Flowgraph
 
@@ -14,11 +18,19 @@ def new_report() -> dict:
     return report.new(gnuradio=gr.version()) | {"comparisons": []}
 
 
+@dataclass(frozen=True)
+class Counted:
+    """A receiver's point for one user, and what it was made of."""
+
+    point: dict
+    statistics: SlotStatistics
+    classical: bool
+
+
 def add_points(
     measured: dict, flowgraph: Flowgraph, window: energy.Window, fields, slots, stopped
-) -> list[dict]:
-    """Add one point for each receiver and user to a report, and each one's difference to the best
-    classical one on the same clusters, or to the first where none is classical.
+) -> list[Counted]:
+    """Add one point for each receiver and user to a report; compare() takes what is returned.
 
     window: energy over the run. fields: for each receiver, further keys of its point. slots: how
     many there were, to count the missed ones by; None, or where the run was stopped: gaps in the
@@ -28,7 +40,7 @@ def add_points(
     statistics = [probe.statistics for probe in flowgraph.probes]
     inference_s = sum(s.inference_total_s for s in statistics)
     users = flowgraph.config.n_layers
-    points, counts = [], [[] for _ in range(users)]
+    every = []
     receivers = zip(flowgraph.models, labels(flowgraph.models), fields, strict=True)
     of_users = [(*receiver, layer) for receiver in receivers for layer in range(users)]
     for (model, name, known, layer), counted in zip(of_users, statistics, strict=True):
@@ -51,37 +63,60 @@ def add_points(
         share = user_share if len(statistics) > 1 else None
         used_by_bits = energy.energy_per_slot(delivered, counted.inference_total_s / users, share)
         missed = {} if slots is None or stopped else {"missed_slots": slots - counted.slots}
-        points.append(
-            counted.point(
-                used,
-                used_by_bits if bits else None,
-                receiver=name,
-                model_sha256=model.sha256,
-                n_rx=flowgraph.n_rx,
-                flop_per_slot=flop,
-                **known | missed,
-            )
+        point = counted.point(
+            used,
+            used_by_bits if bits else None,
+            receiver=name,
+            model_sha256=model.sha256,
+            n_rx=flowgraph.n_rx,
+            flop_per_slot=flop,
+            **known | missed,
         )
-        classical = model.metadata.get("kind") == "baseline"
-        counts[layer].append((points[-1], counted.clusters, classical))
-    measured["points"] += points
-    for of_user in counts:
-        measured["comparisons"] += _comparisons(of_user)
-    return points
+        measured["points"].append(point)
+        every.append(Counted(point, counted, model.metadata.get("kind") == "baseline"))
+    return every
 
 
-def _comparisons(counts: list[tuple[dict, dict, bool]]) -> list[dict]:
-    """counts: of each receiver its point, {cluster: (errors, bits)}, whether it is classical."""
-    classical = [c for c in counts if c[2] and c[0]["ber"] is not None]
-    if not counts:
-        return []
-    reference = min(classical, key=lambda c: c[0]["ber"], default=counts[0])
-    compared = []
-    for point, clusters, _ in counts:
-        shared = [k for k in reference[1] if k in clusters and reference[1][k][1] == clusters[k][1]]
-        if point is reference[0] or not shared:
-            continue
-        errors, bits = zip(*(reference[1][k] for k in shared), strict=True)
-        others = [clusters[k][0] for k in shared]
-        compared.append(report.comparison(point, reference[0], others, errors, bits))
-    return compared
+def compare(every: Sequence[Counted], reference: str | None = None) -> list[dict]:
+    """A report's comparisons of receivers of one operating point, user by user.
+
+    reference: the receiver that all others are compared with; None: the best classical one, or the
+    first where none is classical.
+    """
+    comparisons = []
+    for layer in sorted({c.point["layer"] for c in every}):
+        of_user = [c for c in every if c.point["layer"] == layer and c.statistics.clusters]
+        if other := _reference(of_user, reference):
+            pairs = (_comparison(c, other) for c in of_user if c is not other)
+            comparisons += filter(None, pairs)
+    return comparisons
+
+
+def _reference(of_user: list[Counted], name: str | None) -> Counted | None:
+    if name is not None:
+        return next((c for c in of_user if c.point["receiver"] == name), None)
+    if classical := [c for c in of_user if c.classical]:
+        best = report.best([c.point for c in classical])
+        return next(c for c in classical if c.point is best)
+    return of_user[0] if of_user else None
+
+
+def _comparison(a: Counted, b: Counted) -> dict | None:
+    of_a, of_b = a.statistics, b.statistics
+    bits = _paired(of_a.clusters, of_b.clusters)
+    if bits is None:
+        return None
+    if of_a.most_transmissions > 1:  # failures decide which slots have new blocks
+        deliveries = _paired(of_a.delivery_clusters, of_b.delivery_clusters)
+        return report.comparison(a.point, b.point, bits, deliveries=deliveries)
+    blocks = _paired(of_a.block_clusters, of_b.block_clusters)
+    return report.comparison(a.point, b.point, bits, blocks)
+
+
+def _paired(a: dict, b: dict) -> report.Pairs | None:
+    """Of {cluster: [count, of how many]}, where both have a cluster of one size; None: nowhere."""
+    shared = [(*a[k], *b[k]) for k in b if k in a and a[k][1] == b[k][1]]
+    if not shared:
+        return None
+    counts, of, others, _ = zip(*shared, strict=True)
+    return counts, others, of

@@ -17,7 +17,6 @@ from deeprx_common.energy import energy_per_slot
 from deeprx_common.stats import (
     error_rate,
     mean_ci95,
-    paired_difference,
     sinr_at_ber,
     sinr_gain,
 )
@@ -173,14 +172,11 @@ def _comparisons(counted: Counted, points: list[dict], reference: str, nets: lis
     pairs += [(name, PERFECT) for name in nets if reference != PERFECT]
     for i, sinr in enumerate(counted.sinr_db):
         for a, b in pairs:
-            errors = counted.errors[a][i], counted.errors[b][i]
-            pa, pb = by_key[a, sinr], by_key[b, sinr]
-            compared = reports.comparison(pa, pb, *errors, counted.bits(counted.slots))
-            if blocks := counted.block_errors:
-                paired = paired_difference(blocks[a][i], blocks[b][i], np.ones(counted.slots, int))
-                compared["bler_difference"] = paired.difference
-                compared["bler_ci95"] = list(paired.ci95)
-            comparisons.append(compared)
+            pair = by_key[a, sinr], by_key[b, sinr]
+            bits = counted.errors[a][i], counted.errors[b][i], counted.bits(counted.slots)
+            blocks = counted.block_errors
+            blocks = blocks and (blocks[a][i], blocks[b][i], np.ones(counted.slots, int))
+            comparisons.append(reports.comparison(*pair, bits, blocks))
     return comparisons
 
 
