@@ -76,13 +76,18 @@ def slot_cutter(tmp_path):
     return source, deeprx_python.slot_cutter(64, [[8] * 14], 1, 0, 0), 64 * gr.sizeof_gr_complex
 
 
+def symbol_ifft(tmp_path):
+    source = blocks.vector_source_c([1.0] * 640, True, 64)
+    return source, deeprx_python.symbol_ifft(64), 64 * gr.sizeof_gr_complex
+
+
 def tdl_fader(tmp_path):
     fading = deeprx_python.tdl_fading([[1.0]], [1.0], False, 1, 1e-4, 1, 0, 8)
     fader = deeprx_python.tdl_fader(fading, burst_slots=1, tags=True)
     return blocks.vector_source_c([1.0] * 1000, True), fader, gr.sizeof_gr_complex
 
 
-@pytest.mark.parametrize("make", [receiver, slot_gate, slot_cutter, tdl_fader])
+@pytest.mark.parametrize("make", [receiver, slot_gate, slot_cutter, symbol_ifft, tdl_fader])
 def test_a_block_goes_on_whatever_is_posted(make, tmp_path, capfd):
     source, block, item_size = make(tmp_path)
     flowgraph, sink = gr.top_block(), blocks.null_sink(item_size)

@@ -68,11 +68,9 @@ def test_errors_are_the_loopbacks_and_a_receiver_that_starts_again_finds_the_slo
         assert (receiver.returncode, errors) == (0, "")
         reported = [until(subscription.receive).point for subscription in subscriptions]
         for found, expected in zip(reported, loopback_points(slots=20), strict=True):
-            for key in ("receiver", "slots", "missed_slots", "bits"):
+            for key in ("receiver", "slots", "missed_slots", "bits", "bit_errors", "ber_ci95"):
                 assert found[key] == expected[key]
-            # where samples lie in memory decides how the FFT rounds, and an LLR near zero its side
-            assert found["bit_errors"] == pytest.approx(expected["bit_errors"], abs=3)
-            assert f" {found['bit_errors']} " in table
+            assert f" {expected['bit_errors']} " in table
         assert [p["bit_errors"] > 0 for p in reported] == [True, True]
 
         arguments = ["receiver", "--slots=0", f"--telemetry={port}", *links]

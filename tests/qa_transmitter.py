@@ -8,6 +8,7 @@ import numpy as np
 import pmt
 import pytest
 from gnuradio import blocks, deeprx, gr
+from gnuradio.deeprx import deeprx_python
 from gnuradio.deeprx.blocks.preamble import preamble_samples
 from slots import slot_of
 
@@ -86,6 +87,18 @@ def test_grid_on_the_air_is_the_slot_config_grid(slot):
     for i, start in starts.items():
         grid = config.grid(config.bits(7, i), i)
         np.testing.assert_allclose(grid_of(samples[start:], config, i), grid, atol=3e-6)
+
+
+@pytest.mark.parametrize("n_prb", [6, 26, 52, 106])
+def test_samples_do_not_depend_on_what_fftw_has_timed(n_prb):
+    """They are those of unitary_fft, which asks no clock: the same from run to run."""
+    samples, _, config = transmit(1, n_prb=n_prb)
+    spectra = np.zeros((14, config.fft_size), np.complex64)
+    spectra[:, config.bins] = config.grid(config.bits(7, 0))
+    ends = np.cumsum(np.add(config.cp_lengths(), config.fft_size))
+    symbols = [samples[end - config.fft_size : end] for end in ends]
+    expected = deeprx_python.unitary_fft(config.fft_size, inverse=True)(spectra)
+    np.testing.assert_array_equal(symbols, expected)
 
 
 @pytest.mark.parametrize("scs_khz", [15, 60])

@@ -64,6 +64,10 @@ BOOST_DATA_TEST_CASE(spectra_are_centred_and_unitary,
         BOOST_REQUIRE_SMALL(
             std::abs(sum / std::sqrt(double(size)) - std::complex<double>(spectrum[k])), 1e-5);
     }
+    unitary_fft inverse(size, true);
+    inverse(spectrum.data(), spectrum.data());
+    for (int n = 0; n < size; n++)
+        BOOST_REQUIRE_SMALL(std::abs(samples[n] - spectrum[n]), 1e-5f);
 }
 
 BOOST_DATA_TEST_CASE(odd_sizes_are_refused, boost::unit_test::data::make({ -2, 0, 7 }), size)
@@ -87,15 +91,18 @@ BOOST_AUTO_TEST_CASE(wisdom_stays)
     fftwf_destroy_plan(plan);
 }
 
-BOOST_AUTO_TEST_CASE(other_plans_do_not_change_a_digit)
+BOOST_DATA_TEST_CASE(other_plans_do_not_change_a_digit,
+                     boost::unit_test::data::make({ false, true }),
+                     inverse)
 {
     const auto samples = noise(360);
     std::vector<sample> before(360), after(360), scratch = samples;
-    unitary_fft first(360);
+    unitary_fft first(360, inverse);
     first(samples.data(), before.data());
     auto* data = reinterpret_cast<fftwf_complex*>(scratch.data());
-    const auto plan = fftwf_plan_dft_1d(360, data, data, FFTW_FORWARD, FFTW_MEASURE);
-    unitary_fft second(360);
+    const auto plan =
+        fftwf_plan_dft_1d(360, data, data, inverse ? FFTW_BACKWARD : FFTW_FORWARD, FFTW_MEASURE);
+    unitary_fft second(360, inverse);
     second(samples.data(), after.data());
     BOOST_TEST(before == after);
     fftwf_destroy_plan(plan);

@@ -10,7 +10,7 @@
 //! \throws py::type_error if it is something else
 gr::deeprx::slot_config to_slot_config(const pybind11::object& slot);
 
-//! Adds slot_gate, slot_cutter and unitary_fft to the module.
+//! Adds slot_gate, slot_cutter, symbol_ifft and unitary_fft to the module.
 void bind_slots(pybind11::module& m);
 
 //! Adds block_failure and system_handler to the module.

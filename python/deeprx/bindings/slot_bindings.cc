@@ -8,6 +8,7 @@
 
 #include <gnuradio/deeprx/slot_cutter.h>
 #include <gnuradio/deeprx/slot_gate.h>
+#include <gnuradio/deeprx/symbol_ifft.h>
 #include <gnuradio/deeprx/unitary_fft.h>
 
 #include <stdexcept>
@@ -16,13 +17,14 @@
 namespace py = pybind11;
 using gr::deeprx::slot_cutter;
 using gr::deeprx::slot_gate;
+using gr::deeprx::symbol_ifft;
 using gr::deeprx::unitary_fft;
 
 namespace {
 
 using complex_array = py::array_t<std::complex<float>, py::array::c_style | py::array::forcecast>;
 
-complex_array spectra(unitary_fft& fft, const complex_array& symbols)
+complex_array transformed(unitary_fft& fft, const complex_array& symbols)
 {
     if (symbols.ndim() == 0 || symbols.shape(symbols.ndim() - 1) != fft.size())
         throw std::invalid_argument("the last axis of symbols must have " +
@@ -42,10 +44,19 @@ void bind_slots(py::module& m)
 Unitary FFT of OFDM symbols, DC in the middle of the spectrum, to the last digit the same from run to
 run. Called with symbols, complex64 [..., size], it returns their spectra, complex64 [..., size].
 
-size: even. Raises ValueError where it is not, and for symbols of another size.
+size: even. inverse: from spectra to symbols. Raises ValueError where the size is not even, and for
+symbols of another size.
 )")
-        .def(py::init<int>(), py::arg("size"))
-        .def("__call__", spectra, py::arg("symbols"));
+        .def(py::init<int, bool>(), py::arg("size"), py::arg("inverse") = false)
+        .def("__call__", transformed, py::arg("symbols"));
+
+    py::class_<symbol_ifft,
+               gr::sync_block,
+               gr::block,
+               gr::basic_block,
+               std::shared_ptr<symbol_ifft>>(
+        m, "symbol_ifft", "Samples of OFDM symbols from their spectra: what slot_transmitter does.")
+        .def(py::init(&symbol_ifft::make), py::arg("fft_size"));
 
     py::class_<slot_cutter, gr::block, gr::basic_block, std::shared_ptr<slot_cutter>>(
         m, "slot_cutter", "Spectra of the symbols of every slot: what aligned_front_end does.")

@@ -6,7 +6,7 @@ from numbers import Integral
 
 import numpy as np
 import pmt
-from gnuradio import fft, gr
+from gnuradio import gr
 
 from deeprx_common.slot import SlotConfig
 
@@ -109,8 +109,3 @@ def reserve_output(block: gr.block, n_items: int, n_outputs: int = 1) -> None:
     block.set_log_level("warn")
     for port in range(n_outputs):  # for all at once it has no effect before they are connected
         block.set_min_output_buffer(port, n_items)
-
-
-def unitary_ifft(size: int) -> fft.fft_vcc:
-    """Inverse FFT with DC in the middle and factor 1/sqrt(size): a carrier's power is kept."""
-    return fft.fft_vcc(size, False, np.full(size, size**-0.5), True)

@@ -6,7 +6,7 @@ from gnuradio import blocks, digital, gr
 from deeprx_common.modulation import constellation
 from deeprx_common.slot import N_SYMBOLS, SlotConfig
 
-from ..deeprx_python import slot_gate
+from ..deeprx_python import slot_gate, symbol_ifft
 from .guarded import SelfKeeping
 from .preamble import N_SYMBOLS as PREAMBLE_SYMBOLS
 from .preamble import Preamble
@@ -16,7 +16,6 @@ from .slot_stream import (
     reserve_output,
     slot_config,
     slot_starts,
-    unitary_ifft,
 )
 
 _DATA, _SYMBOLS = "n_data_re", "n_symbols"  # length tags of the blocks that need one
@@ -195,7 +194,7 @@ class slot_transmitter(gr.hier_block2):
             self._prefixer = digital.ofdm_cyclic_prefixer(fft_size, lists[0], 0, _SYMBOLS)
         else:
             self._prefixer = _slot_prefixer(fft_size, lists)
-        chain += [unitary_ifft(fft_size), self._prefixer]
+        chain += [symbol_ifft(fft_size), self._prefixer]
         # A tagged stream block waits for ever for a packet longer than half of its buffer
         packets = [n_bits, config.n_data_re, config.n_data_re]
         packets += [n_symbols] * (len(chain) - 4)
