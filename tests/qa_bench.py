@@ -15,7 +15,7 @@ import pytest
 import torch
 from gnuradio.deeprx.cli import bench, main
 from gnuradio.deeprx.deeprx_python import ldpc_instructions
-from gnuradio.deeprx.measure import compare, scale
+from gnuradio.deeprx.measure import avx2, compare, scale
 from gnuradio.deeprx.measure.compare import Row, measured
 from gnuradio.deeprx.measure.contenders import ContenderError, Group, bench_cores, make_kit
 from gnuradio.deeprx.measure.job import Job, Turn, traced
@@ -56,7 +56,7 @@ def kit(path, folder):
     )
 
 
-def benched(tiny, out, names):
+def benched(tiny, out, names, *options):
     chosen = [part for name in names for part in ("--contender", name)]
     asked = [
         "bench",
@@ -69,6 +69,7 @@ def benched(tiny, out, names):
         "--out",
         str(out),
         *chosen,
+        *options,
     ]
     assert main(asked) == 0
     return json.loads((out / "bench.json").read_text())
@@ -219,37 +220,100 @@ def without_bfloat16(precision):
     return "" if precision in ("bfloat16", "int8") else "AVX2"
 
 
-WITHOUT_BFLOAT16 = """
+BENCHED = """
 import sys
 from pathlib import Path
 import qa_bench
-qa_bench.compare.instructions = qa_bench.without_bfloat16
-qa_bench.benched("deeprx-slim-0", Path(sys.argv[1]), ("engine", "torchscript", "openvino"))
+names = "decoded", "engine", "torchscript", "openvino", "onnxruntime"
+qa_bench.benched("deeprx-slim-0", Path(sys.argv[1]), names, "--avx2")
+"""
+# /proc/PID/task/TID/arch_status: milliseconds since a thread used AVX-512, -1: never.
+WATCHED = """
+import json, sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+import qa_bench
+from gnuradio.deeprx.measure.avx2 import stay_with_avx2
+from gnuradio.deeprx.measure.contenders import Worker, make_kit
+stay_with_avx2()
+base = qa_bench.job()
+kit = make_kit(
+    qa_bench.read_model_file(sys.argv[1], []), base.config, 2, "cpu", Path(sys.argv[2], "kit")
+)
+idle = {}
+with Worker(kit.job("decoded", base)) as worker, ThreadPoolExecutor() as pool:
+    turn = pool.submit(worker.turn, 2.0)
+    while not turn.done():
+        for task in Path("/proc", str(worker._process.pid), "task").iterdir():
+            try:
+                name, status = ((task / n).read_text() for n in ("comm", "arch_status"))
+                idle[name.strip()] = int(status.split()[-1])
+            except (FileNotFoundError, ProcessLookupError):
+                pass
+    turn.result()
+print(json.dumps(idle))
 """
 
 
-class TestOnAProcessorWithoutBfloat16:
-    """As a PC with AVX2 only: OpenVINO then runs float32, PyTorch converts."""
+@pytest.mark.skipif(
+    " avx2 " not in Path("/proc/cpuinfo").read_text(), reason="needs a processor with AVX2"
+)
+class TestAvx2:
+    """deeprx bench --avx2: as a PC without AVX-512, where OpenVINO runs a bfloat16 file in float32
+    and PyTorch converts.
+    """
 
-    def test_what_ran_is_named_and_set_against_a_product_of_the_same_arithmetic(self, tmp_path):
-        # oneDNN reads it once in a process
+    def run(self, script, *arguments):
+        # libraries read their limits once in a process
         ran = subprocess.run(
-            [sys.executable, "-c", WITHOUT_BFLOAT16, str(tmp_path)],
-            env=os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}, cwd=Path(__file__).parent,
-            capture_output=True, text=True,
+            [sys.executable, "-c", script, *map(str, arguments)],
+            # of what draws the slots, not of what receives them
+            env=os.environ | {
+                "OPENBLAS_CORETYPE": "Haswell",
+                "NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL "
+                "AVX512_ICL",
+            },
+            cwd=Path(__file__).parent, capture_output=True, text=True,
         )  # fmt: skip
         assert ran.returncode == 0, ran.stderr
+        return ran.stdout
+
+    def test_what_ran_is_named_and_set_against_a_product_of_the_same_arithmetic(self, tmp_path):
+        text = self.run(BENCHED, tmp_path)
         results = json.loads((tmp_path / "bench.json").read_text())
-        peaks, text = results["gemm_flop_per_s"], ran.stdout
+        peaks = results["gemm_flop_per_s"]
         assert set(peaks) == {"float32"} and "fastest: " in text
-        rows = {row["contender"]: row for row in results["rows"] if row["cpu_s"]}
+        assert list(results["ldpc_decoder"]) == ["AVX2", "no vectors"]
+        rows = {row["contender"]: row for row in results["rows"]}
+        assert rows["onnxruntime"]["why"] == "it cannot be kept to AVX2"
         assert rows["torchscript"]["precision"] == "bfloat16 by conversion"
-        for name in ("engine", "openvino"):
-            assert rows[name]["precision"] == "float32" and "float32" in rows[name]["description"]
+        assert rows["engine"]["description"].endswith("float32, AVX2")
+        assert "float32" in rows["openvino"]["description"]
         for name in ("engine", "openvino", "torchscript"):
             expected = rows[name]["flop_per_s"] / peaks["float32"]
             assert rows[name]["of_peak"] == pytest.approx(expected)
 
+    @pytest.mark.skipif(
+        not Path("/proc/self/arch_status").exists(), reason="kernel without a word on AVX-512"
+    )
+    @pytest.mark.parametrize("receiver", ["deeprx-slim-0", "baseline-lmmse", "sure-lmmse"])
+    def test_nothing_newer_receives_and_decodes(self, receiver, tmp_path):
+        """The kernel says so. Only while OpenVINO compiles, before slots come, may it be used."""
+        idle = json.loads(self.run(WATCHED, receiver, tmp_path))
+        at_work = [ms for name, ms in idle.items() if name.startswith(("deeprx_rec", "Transport"))]
+        assert len(at_work) == 2
+        assert all(ms == -1 or ms > 500 for ms in at_work), idle
+
+
+def test_a_processor_without_avx2_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(avx2, "_LIMITS", {})
+    monkeypatch.setattr(avx2, "instructions", lambda precision: "NEON")
+    assert main(["bench", "--avx2"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("error: --avx2: what this processor has for float32 is NEON")
+
+
+class TestFastest:
     @pytest.mark.parametrize(
         ("others", "says"),
         [

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include "cpu_instructions.h"
+#include "avx2_only.h"
 
+#include <algorithm>
 #include <fstream>
+#include <iterator>
 #include <map>
 #include <set>
 #include <sstream>
@@ -18,6 +21,7 @@ using instructions = std::vector<std::pair<const char*, const char*>>; // flag, 
 const instructions float32{
     { "avx512f", "AVX-512" }, { "avx2", "AVX2" }, { "avx", "AVX" }, { "asimd", "NEON" }
 };
+const char* const newer_than_avx2[]{ "avx10", "avx512", "avx_", "amx_" }; // how flags begin
 const std::map<std::string, instructions> reduced{
     { "bfloat16",
       { { "amx_bf16", "AMX" }, { "avx512_bf16", "AVX-512 BF16" }, { "bf16", "NEON BF16" } } },
@@ -37,6 +41,13 @@ const char* best_of(const instructions& known)
     return nullptr;
 }
 
+bool is_newer_than_avx2(const std::string& flag)
+{
+    return std::any_of(std::begin(newer_than_avx2),
+                       std::end(newer_than_avx2),
+                       [&](const std::string& start) { return flag.rfind(start, 0) == 0; });
+}
+
 std::set<std::string> read_flags()
 {
     std::set<std::string> flags;
@@ -46,7 +57,8 @@ std::set<std::string> read_flags()
             continue;
         std::istringstream words(line.substr(line.find(':') + 1));
         for (std::string word; words >> word;)
-            flags.insert(word);
+            if (!avx2_only() || !is_newer_than_avx2(word))
+                flags.insert(word);
         break;
     }
     return flags;

@@ -105,6 +105,7 @@ std::vector<char*> environment()
     std::vector<char*> kept;
     for (char** entry = environ; entry && *entry; entry++)
         for (const char* name : { "ATEN_",
+                                  "DEEPRX_AVX2_ONLY=",
                                   "DNNL_",
                                   "KMP_",
                                   "LD_LIBRARY_PATH=",

@@ -96,8 +96,10 @@ std::string arithmetic(const ov::CompiledModel& compiled)
         const std::string precision = known == precisions.end() ? runtime : known->second;
         const std::string primitive = text(about, "primitiveType"); // "brgconv_avx512_bf16", ...
         const std::string best = cpu_instructions_for(precision).name;
-        const char* sign = best == "AMX" ? "amx" : "avx512"; // "..._avx512_amx" where AMX does it
-        const bool used = primitive.find(sign) != std::string::npos || !cpu_has("avx512f");
+        const auto says = [&](const char* sign) { return primitive.find(sign) != primitive.npos; };
+        const bool amx = best == "AMX", avx512 = best.rfind("AVX-512", 0) == 0;
+        // "..._avx512_amx" where AMX does it
+        const bool used = amx ? says("amx") : avx512 == says("avx512");
         counted[precision + ", " + (used ? best : primitive)]++;
     }
     if (counted.empty())

@@ -2,6 +2,7 @@
 
 #include "classical_receiver.h"
 
+#include "avx2_only.h"
 #include "gnb_estimator.h"
 #include "smoothing_estimator.h"
 
@@ -23,7 +24,7 @@ std::vector<const equaliser_kernel*> equaliser_kernels()
 #if defined(__x86_64__)
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl"))
+        __builtin_cpu_supports("avx512vl") && !avx2_only())
         kernels.push_back(&equaliser_avx512);
     if (avx2)
         kernels.push_back(&equaliser_avx2);

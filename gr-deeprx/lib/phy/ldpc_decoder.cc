@@ -2,6 +2,8 @@
 
 #include "ldpc_decoder.h"
 
+#include "avx2_only.h"
+
 #include <algorithm>
 
 namespace gr::deeprx {
@@ -17,7 +19,7 @@ std::vector<const ldpc_kernel*> ldpc_kernels()
 {
     std::vector<const ldpc_kernel*> kernels;
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512bw"))
+    if (__builtin_cpu_supports("avx512bw") && !avx2_only())
         kernels.push_back(&ldpc_avx512);
     if (__builtin_cpu_supports("avx2"))
         kernels.push_back(&ldpc_avx2);

@@ -10,7 +10,7 @@
 // GNU Radio is built for every x86-64; this one hot loop is chosen at run time.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) &&                             \
     !defined(__SANITIZE_THREAD__) // its own choice comes before its runtime does
-#define DEEPRX_ANY_X86 __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#define DEEPRX_ANY_X86 __attribute__((target_clones("arch=x86-64-v3", "default")))
 #else
 #define DEEPRX_ANY_X86
 #endif

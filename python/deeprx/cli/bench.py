@@ -18,6 +18,7 @@ from deeprx_common.shipped import CLASSICAL, shipped_models
 from deeprx_common.slot import SLOTS
 from deeprx_common.terminal import make_console, steps
 
+from ..measure.avx2 import stay_with_avx2
 from ..measure.compare import Comparison
 from ..measure.contenders import CONTENDERS, NO_FILE, OURS, bench_cores
 from ..measure.job import Job
@@ -64,12 +65,19 @@ def configure(parser) -> None:
     add("--seconds", type=float, default=2.0, help="of each contender and receiver, or size (2)")
     add_options(parser, slots=Unset("memory: 100000"), n_prb=Unset("26; memory: 6"))
     add_options(parser, "modulation", "dmrs", "n_rx", "device", "threads", "out")
+    add(
+        "--avx2",
+        action="store_true",
+        help="all parts as on a processor that has AVX2 and nothing newer",
+    )
 
 
 def run(arguments) -> int:
     a = arguments
     if not 0.1 <= a.seconds <= 1e5:
         raise ValueError(f"--seconds must be 0.1 to 100000, got {a.seconds:g}")
+    if a.avx2:
+        stay_with_avx2()
     if a.contender and a.what:
         raise ValueError(f"--contender is not for deeprx bench {a.what}, which runs the block")
     n_prb = {"n_prb": 6} if a.what == "memory" else {}

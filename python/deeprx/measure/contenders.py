@@ -20,6 +20,7 @@ from deeprx_common.timing import in_turns
 
 from ..deeprx_python import Engine
 from ..models.file import ModelFile
+from .avx2 import staying_with_avx2
 from .job import Job, Turn
 
 HERE = Path(__file__).resolve().parent
@@ -41,6 +42,7 @@ CONTENDERS = {
 OURS = ("block", "watched-block", "decoded", "engine", "jailed-engine")  # take every model file
 NO_FILE = ("block", "watched-block", "decoded", "engine")  # take a receiver without one
 CPU_ONLY = ("onnxruntime", "openvino")
+UNBOUND = ("torch-compile", "onnxruntime")  # take every instruction that they find
 
 
 class ContenderError(RuntimeError):
@@ -230,6 +232,8 @@ class Kit:
         )
         if not self.model.archive and contender not in NO_FILE:
             raise ContenderError("there is no model file")
+        if contender in UNBOUND and staying_with_avx2():
+            raise ContenderError("it cannot be kept to AVX2")
         if contender == "torch-compile":
             _require_traceable(job)
         if contender == "jailed-engine":
