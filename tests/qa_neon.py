@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is compiled for the vectors of aarch64 compiles, where a compiler for it is installed."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+PHY = Path(__file__).resolve().parents[1] / "gr-deeprx/lib/phy"
+NAMES = ("aarch64-linux-gnu-g++", "clang++", *(f"clang++-{k}" for k in range(30, 10, -1)))
+COMPILER = next(filter(None, map(shutil.which, NAMES)), None)
+
+
+@pytest.mark.skipif(COMPILER is None, reason=f"needs {NAMES[0]} or clang++")
+@pytest.mark.parametrize("kernel", ["ldpc_row_neon", "ldpc_row_any", "equaliser_any"])
+def test_kernels_compile_for_aarch64(kernel, tmp_path):
+    """They use no library, of which there may be none for another processor."""
+    (tmp_path / "cstdint").write_text("#include <stdint.h>\n")
+    compiled = tmp_path / "kernel.o"
+    options = ["-std=c++17", "-O2", "-ffreestanding", "-nostdinc++"]
+    if "clang" in COMPILER:
+        options += ["--target=aarch64-linux-gnu", "-nostdlibinc"]
+    command = [COMPILER, *options, "-isystem", tmp_path, "-c", PHY / f"{kernel}.cc"]
+    ran = subprocess.run([*command, "-o", compiled], capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    is_neon = kernel != "ldpc_row_any"  # which is for processors without
+    assert (b"NEON\0" in compiled.read_bytes()) == is_neon
