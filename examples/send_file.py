@@ -25,7 +25,7 @@ from deeprx_common.slot import SlotConfig, User
 MODEL = "deeprx-realtime-1.pt"
 N_RX = 2
 BURST_SLOTS = 5  # each burst fades on its own
-SLOT = SlotConfig(users=(User(mcs=14),), equal_prefixes=True)
+SLOT = SlotConfig(users=(User(mcs=14),))
 LOCAL = "127.0.0.1"
 UDP_WAIT_S = 2.0  # for datagrams under way
 
