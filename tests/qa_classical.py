@@ -184,6 +184,65 @@ def test_the_gnbs_receiver_is_what_its_description_says(name, n_rx):
             assert apart.max() < 0.21
 
 
+def decided_with_known_channel(y, h, noise, slot: SlotConfig) -> list[np.ndarray]:
+    """Bits of each layer, by LMMSE over the antennas."""
+    h, y = np.moveaxis(h, (0, 1), (-1, -2)), np.moveaxis(y, 0, -1)[..., None]
+    inverse = np.linalg.inv(h.conj().swapaxes(-1, -2) @ h + noise * np.eye(slot.n_layers))
+    x = (inverse @ h.conj().swapaxes(-1, -2) @ y)[slot.data_mask][..., 0]
+    share = 1 - noise * np.diagonal(inverse, axis1=-2, axis2=-1).real[slot.data_mask]
+    decided = []
+    for layer, user in enumerate(slot.users):
+        apart = np.abs((x / share)[:, layer, None] - constellation(user.modulation))
+        label = apart.argmin(1)[:, None]
+        decided.append((label >> np.arange(user.bits_per_symbol)[::-1] & 1).ravel())
+    return decided
+
+
+# Of the known channel: slot, antennas, the bit error rate over its, and the mean squared error of
+# the channel over the noise. Two or three DMRS symbols and 15 pilots are averaged, weighted.
+TRUTH = {
+    "default": (SlotConfig(), 2, 1.2, 0.11),
+    "gnb": (GNB_SLOTS["gnb"], 2, 1.15, 0.06),
+    "one group": (
+        SlotConfig(n_prb=20, users=(User("QPSK"), User("QPSK", rnti=2, port=1))), 4, 2.3, 0.11
+    ),
+    "two groups": (GNB_SLOTS["two groups"], 4, 1.15, 0.06),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["sure-lmmse", "gnb"])
+@pytest.mark.parametrize("name", TRUTH)
+def test_a_frequency_selective_channel_is_known_almost(name, kind):
+    """Delays to 200 ns, 10 dB."""
+    slot, n_rx, most_errors, most_error = TRUTH[name]
+    receiver, noise = ClassicalReceiver(slot, n_rx, kind), 0.1
+    rng = np.random.default_rng(1)
+    wrong, wrong_if_known, error, measured = [], [], [], []
+    for _ in range(10):
+        h = fading(rng, slot, n_rx, delay_s=100e-9, doppler_hz=10)
+        bits = [rng.integers(0, 2, slot.n_data_re * u.bits_per_symbol) for u in slot.users]
+        x = np.stack([slot.grid(b, 0, layer) for layer, b in enumerate(bits)])
+        y = (h * x[:, None]).sum(0)
+        y = y + rng.normal(0, np.sqrt(noise / 2), (*y.shape, 2)) @ (1, 1j)
+        decided = [llr > 0 for llr in receiver.receive(y.astype(np.complex64))]
+        known = decided_with_known_channel(y, h, noise, slot)
+        for layer, sent in enumerate(bits):
+            wrong.append(np.mean(decided[layer] != sent))
+            wrong_if_known.append(np.mean(known[layer] != sent))
+        channel, power = receiver.estimate()
+        error.append(np.mean(np.abs(channel - h) ** 2))
+        measured.append(np.mean(power))
+    print(
+        np.mean(wrong) / np.mean(wrong_if_known),
+        np.mean(wrong),
+        np.mean(error) / noise,
+        np.mean(measured) / noise,
+    )
+    assert 0 < np.mean(wrong) < most_errors * np.mean(wrong_if_known)
+    assert np.mean(error) < most_error * noise
+    assert 0.75 * noise < np.mean(measured) < 1.1 * noise
+
+
 @pytest.mark.parametrize("kind", ["ls-lmmse", "sure-lmmse", "gnb"])
 def test_bits_come_in_transmit_order(kind):
     """Without noise, of slot_index 3."""
