@@ -324,9 +324,10 @@ def sigmf_slot() -> str:
 
 
 def replayed_pusch() -> str:
-    from gnuradio.deeprx.measure.pusch_replay import BESIDE, RECEIVED
+    from gnuradio.deeprx.measure.pusch_replay import BESIDE, COMPARED, RECEIVED
 
-    return "\n".join([*_fields(RECEIVED), "", "`beside` has", "", *_fields(BESIDE)])
+    lines = [*_fields(RECEIVED), "", "`beside` has", "", *_fields(BESIDE)]
+    return "\n".join([*lines, "", "and each of `comparisons`", "", *_fields(COMPARED)])
 
 
 def sigmf_user() -> str:

@@ -718,6 +718,29 @@ class TestReplay:
             line = f"{point['receiver']}: {point['block_errors']} block errors where the receiver"
             assert line in said
 
+    def test_receivers_are_compared_with_each_other(self, imported, capsys):
+        """Where one of them hears noise in the place of two slots."""
+        slots = [p.slot_index for p in Recording(imported).pusch]
+        broken = Numpy({slots[k]: np.zeros_like for k in (0, 1)})
+        broken.name = "broken"
+        replay = PuschReplay(Recording(imported), [*classical(), broken])
+        replay.run()
+        errors = {p["receiver"]: p["block_errors"] for p in replay.points()}
+        best = min(CLASSICAL, key=errors.get)
+        for reference, other in ((None, best), ("broken", "broken")):
+            compared = replay.comparisons(CLASSICAL, reference)
+            assert [c["a"] for c in compared] == [n for n in errors if n != other]
+            for c in compared:
+                assert c["b"] == other
+                assert c["bler_difference"] == pytest.approx((errors[c["a"]] - errors[other]) / 7)
+                assert c["bler_ci95"][0] <= c["bler_difference"] <= c["bler_ci95"][1]
+                assert c["only_b"] - c["only_a"] == errors[c["a"]] - errors[other]
+        assert replay.comparisons(CLASSICAL)[-1]["only_b"] == 2
+        words = ["--receiver", "gnb", "--receiver", "ls-lmmse", "--reference", "ls-lmmse"]
+        (compared,) = self.replayed(imported, *words)["comparisons"]
+        assert (compared["a"], compared["b"]) == ("gnb", "ls-lmmse")
+        assert "blocks received that ls-lmmse did not" in capsys.readouterr().out
+
     def test_model_files(self, tmp_path):
         """On a slot that they take, and one that the same engine then takes again."""
         dump, log = capture_of(["one_group"], tmp_path)
@@ -751,6 +774,7 @@ class TestReplay:
         [
             (["--receiver", "deeprx-student"], "the model takes cdm_groups of [1], the receiver"),
             (["--receiver", "nothing.pt"], "nothing.pt"),
+            (["--receiver", "gnb", "--reference", "a"], "--reference: expected one of gnb, found"),
             (["--receiver", "gnb", "--core-power", "9"], "energy of PUSCH is not measured"),
             (["--receiver", "gnb", "--n-prb", "26"], "leave out --n-prb"),
         ],

@@ -13,9 +13,10 @@ from deeprx_common.terminal import interval, make_console, number, progress_bar,
 from ..measure.flowgraph import stop_on_ctrl_c
 from ..measure.points import new_report
 from ..measure.pusch_replay import Model, PuschReplay
-from ..models.file import labels, read_model_file
+from ..models.file import labels
 from ..recording.recording import Recording
 from .options import out_folder
+from .results import read_receivers
 
 
 def described(recording: Recording) -> dict:
@@ -37,8 +38,10 @@ def replay_pusch(recording: Recording, arguments) -> int:
             f"{recording.path}: energy of PUSCH is not measured: leave out --idle-power and "
             "--core-power"
         )
-    files = [read_model_file(name, a.trust) for name in a.receiver]
-    models = zip(files, labels(files), strict=True)
+    files = read_receivers(a)
+    names = labels(files)
+    classical = [n for f, n in zip(files, names, strict=True) if f.classical]
+    models = zip(files, names, strict=True)
     replay = PuschReplay(recording, [Model(*model, a.device, a.engine) for model in models])
     console, folder = make_console(), out_folder(a)
     started = time.monotonic()
@@ -48,10 +51,11 @@ def replay_pusch(recording: Recording, arguments) -> int:
         recording.verify()
         progress.update(task, description=recording.path.name)
         replay.run(stop.is_set, lambda done: progress.update(task, completed=done))
-    points = replay.points()
+    points, comparisons = replay.points(), replay.comparisons(classical, a.reference)
     where = folder / "report.json"
-    report.write(new_report() | {"recording": described(recording), "pusch": points}, where)
-    _show(points, console)
+    measured = {"recording": described(recording), "pusch": points, "comparisons": comparisons}
+    report.write(new_report() | measured, where)
+    _show(points, comparisons, console)
     if stop.is_set():
         print(
             f"deeprx: stopped after {points[0]['pusch']} of {len(recording.pusch)} PUSCH: {where}",
@@ -70,11 +74,11 @@ def replay_pusch(recording: Recording, arguments) -> int:
     return 0
 
 
-def _show(points: list[dict], console: Console) -> None:
+def _show(points: list[dict], comparisons: list[dict], console: Console) -> None:
     console.print(_table(points))
-    for point in points:
-        for line in _notes(point):
-            console.print(line, soft_wrap=True)
+    lines = [line for point in points for line in _notes(point)]
+    for line in [*lines, *map(_compared, comparisons)]:
+        console.print(line, soft_wrap=True)
 
 
 def _table(points: list[dict]) -> Table:
@@ -95,16 +99,27 @@ def _table(points: list[dict]) -> Table:
     )
 
 
+def _difference(value: float, ci95: list[float]) -> str:
+    low, high = ci95
+    verdict = "no difference shown" if low <= 0 <= high else "fewer" if high < 0 else "more"
+    return f"{verdict}, {value:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def _compared(c: dict) -> str:
+    return (
+        f"{c['a']}: {c['only_a']} blocks received that {c['b']} did not, {c['only_b']} the other "
+        f"way round; block errors: {_difference(c['bler_difference'], c['bler_ci95'])}"
+    )
+
+
 def _notes(point: dict) -> list[str]:
     notes = []
     if beside := point["beside"]:
-        low, high = beside["ci95"]
-        verdict = "no difference shown" if low <= 0 <= high else "fewer" if high < 0 else "more"
         notes.append(
             f"{point['receiver']}: {beside['errors']} block errors where the receiver that was "
             f"there made {beside['errors_there']} ({beside['only_here']} blocks received here "
-            f"alone, {beside['only_there']} there alone): {verdict}, "
-            f"{beside['difference']:+.2f} [{low:+.2f}, {high:+.2f}]"
+            f"alone, {beside['only_there']} there alone): "
+            f"{_difference(beside['difference'], beside['ci95'])}"
         )
     for key, what in (
         ("without_first", "retransmissions without their first transmission, decoded alone"),

@@ -73,7 +73,7 @@ def add_points(
             **known | missed,
         )
         measured["points"].append(point)
-        every.append(Counted(point, counted, model.metadata.get("kind") == "baseline"))
+        every.append(Counted(point, counted, model.classical))
     return every
 
 

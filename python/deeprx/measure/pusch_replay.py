@@ -4,13 +4,14 @@ was there.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
 
+from deeprx_common.report import COMPARISON, Pairs, block_difference
 from deeprx_common.schema import COUNT, INTERVAL, RATE, RATES, TEXT, check, number, table
 from deeprx_common.slot import SlotConfig, User
 from deeprx_common.stats import block_error_rate, paired_difference
@@ -32,6 +33,14 @@ BESIDE = {
     "only_there": COUNT.of("received by the other alone"),
     "difference": number(-1, 1).or_null("our block error rate minus the other's"),
     "ci95": INTERVAL.or_null("its 95 % interval, paired, over clusters"),
+}
+
+
+COMPARED = {key: COMPARISON[key] for key in ("a", "b", "clusters")} | {
+    "bler_difference": number(-1, 1).of("block error rate of a minus that of b"),
+    "bler_ci95": INTERVAL.of("its 95 % interval, paired, over clusters"),
+    "only_a": COUNT.of("received by a alone"),
+    "only_b": COUNT.of("received by b alone"),
 }
 
 
@@ -140,6 +149,20 @@ class PuschReplay:
             check(point, RECEIVED, "a receiver's PUSCH")
         return points
 
+    def comparisons(self, classical: Collection[str], reference: str | None = None) -> list[dict]:
+        """Of each receiver with one of them what a report holds, see COMPARED.
+
+        classical: names of receivers. reference: the one that all others are compared with; None:
+        the classical one of the fewest block errors, or the first where none is classical.
+        """
+        known = [r for r in self.results if r.receiver in classical]
+        best = max(known or self.results[:1], key=lambda r: sum(r.right))
+        other = next((r for r in self.results if r.receiver == reference), best)
+        pusch = self.recording.pusch[: len(other.right)]
+        if not pusch:
+            return []
+        return [_compared(r, other, pusch) for r in self.results if r is not other]
+
 
 def _receive(
     pusch: RecordedPusch,
@@ -201,7 +224,7 @@ RECEIVED = {
 def _point(result: ReceivedPusch, pusch: Sequence[RecordedPusch]) -> dict:
     n = len(pusch)
     wrong = ~np.array(result.right, bool)
-    clusters = np.unique([p.slot_index // CLUSTER_SLOTS for p in pusch], return_inverse=True)[1]
+    clusters = _clusters(pusch)
     rate = block_error_rate(np.bincount(clusters, wrong), np.bincount(clusters)) if n else None
     return {
         "receiver": result.receiver,
@@ -217,19 +240,43 @@ def _point(result: ReceivedPusch, pusch: Sequence[RecordedPusch]) -> dict:
         "iterations": result.iterations / max(n, 1),
         "receive_s": result.receive_s / max(n, 1),
         "decode_s": result.decode_s / max(n, 1),
-        "beside": _beside(wrong, clusters, pusch),
+        "beside": _beside(wrong, pusch),
     }
 
 
-def _beside(wrong: np.ndarray, clusters: np.ndarray, pusch: Sequence[RecordedPusch]) -> dict | None:
-    known = np.array([p.crc_ok is not None for p in pusch], bool)
-    if not known.any():
+def _clusters(pusch: Sequence[RecordedPusch]) -> np.ndarray:
+    """Of each its cluster's number, without gaps."""
+    return np.unique([p.slot_index // CLUSTER_SLOTS for p in pusch], return_inverse=True)[1]
+
+
+def _pairs_of(a: np.ndarray, b: np.ndarray, pusch: Sequence[RecordedPusch]) -> Pairs:
+    """a, b: whether each of them was received wrong."""
+    clusters = _clusters(pusch)
+    return np.bincount(clusters, a), np.bincount(clusters, b), np.bincount(clusters)
+
+
+def _compared(a: ReceivedPusch, b: ReceivedPusch, pusch: Sequence[RecordedPusch]) -> dict:
+    right_a, right_b = np.array(a.right, bool), np.array(b.right, bool)
+    pairs = _pairs_of(~right_a, ~right_b, pusch)
+    compared = {
+        "a": a.receiver,
+        "b": b.receiver,
+        "clusters": len(pairs[2]),
+        **block_difference(pairs),
+        "only_a": int(np.sum(right_a & ~right_b)),
+        "only_b": int(np.sum(right_b & ~right_a)),
+    }
+    check(compared, COMPARED, "a comparison")
+    return compared
+
+
+def _beside(wrong: np.ndarray, pusch: Sequence[RecordedPusch]) -> dict | None:
+    judged = [p for p in pusch if p.crc_ok is not None]
+    if not judged:
         return None
-    ours, places = wrong[known], np.unique(clusters[known], return_inverse=True)[1]
-    theirs = np.array([not p.crc_ok for p in pusch if p.crc_ok is not None])
-    paired = paired_difference(
-        np.bincount(places, ours), np.bincount(places, theirs), np.bincount(places)
-    )
+    ours = wrong[[p.crc_ok is not None for p in pusch]]
+    theirs = np.array([not p.crc_ok for p in judged])
+    paired = paired_difference(*_pairs_of(ours, theirs, judged))
     return {
         "pusch": len(ours),
         "errors": int(ours.sum()),

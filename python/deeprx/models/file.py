@@ -41,6 +41,10 @@ class ModelFile:
     def name(self) -> str:
         return self.metadata["name"]
 
+    @property
+    def classical(self) -> bool:
+        return self.metadata.get("kind") == "baseline"
+
     def flop_per_slot(self, n_prb: int, n_rx: int) -> int | None:
         """FLOP of one slot, which grow with the PRBs; None where other antennas were counted."""
         counted = self.metadata.get("flop_per_slot")
