@@ -643,6 +643,23 @@ class TestReplay:
         point = self.point(imported, Numpy())
         assert (point["pusch"], point["without_first"], point["block_errors"]) == (6, 1, 1)
 
+    @pytest.mark.parametrize("lost", ["with UCI", "not finite", "of another version"])
+    def test_a_retransmission_of_a_block_whose_first_is_lost(self, lost, tmp_path):
+        """It is decoded alone, and not with what its process had before."""
+        dump, log = capture_of(["rv3", "first", "again"], tmp_path)
+        text = log.read_text().split("PUSCH: rnti")
+        changes = {"with UCI": ("oack=0", "oack=1"), "of another version": ("h_id=", "harq=")}
+        text[2] = text[2].replace(*changes.get(lost, ("", "")))
+        done = import_gnb(dump, written(tmp_path, "PUSCH: rnti".join(text)), tmp_path / "a")
+        recording = Recording(done.paths[0])
+        slots = [pusch.slot_index for pusch in recording.pusch]
+        spoilt = {slots[1]: lambda llr: llr * np.nan} if lost == "not finite" else {}
+        assert len(slots) == 2 + len(spoilt)
+        assert recording.pusch[-1].earlier_missing == (not spoilt)
+        point = self.point(done.paths[0], Numpy(spoilt))
+        assert (point["without_first"], point["undetected"]) == (1, 0)
+        assert (point["not_finite"], point["block_errors"]) == (len(spoilt), 1 + len(spoilt))
+
     @pytest.mark.parametrize("wanted", [0, 3])
     def test_what_was_received_until_it_is_stopped(self, imported, wanted):
         replay = PuschReplay(Recording(imported), [Numpy()])

@@ -291,6 +291,31 @@ def test_what_cannot_be_decoded_costs_no_other_slot(llr, about, words, capfd):
     assert "\x1b[31m" not in text
 
 
+def test_of_new_data_that_is_dropped_nothing_is_combined_with_what_was_there():
+    """A retransmission says nothing of the block that its process had before."""
+    weak = 0.25 * llrs_of(SLOT.block(1, 1), 2)
+    again = (weak, {"rv": 2, "new_data": False})
+    results, _ = through_decoder(SLOT, [(llrs_of(BLOCK), {}), (NAN, {}), again])
+    assert [r["crc_ok"] for r in results] == [True, False, False]
+    assert "no first transmission" in results[2]["dropped"]
+    results, _ = through_decoder(SLOT, [(llrs_of(BLOCK), {}), (NAN, again[1]), again])
+    assert results[2]["transmissions"] == 2  # what was dropped is no new data
+
+
+def test_new_data_that_never_comes_leaves_its_process_with_nothing():
+    top = gr.top_block()
+    llr = np.concatenate([llrs_of(BLOCK), llrs_of(SLOT.block(1, 1), 2)])
+    tags = [tag(k * SLOT.n_bits, "packet_len", SLOT.n_bits) for k in (0, 1)]
+    tags += [tag(k * SLOT.n_bits, "slot_index", 2 * k) for k in (0, 1)]
+    decoded = Decoded(top)
+    top.connect(blocks.vector_source_f(llr.tolist(), False, 1, tags), decoded.block)
+    post(decoded.block, "grants", grant(0), grant(1), grant(2, rv=2, new_data=False))
+    top.run()
+    assert [r["crc_ok"] for r in decoded.all] == [True, False, False]
+    assert [r.get("dropped", "")[:24] for r in decoded.all[:2]] == ["", "no LLRs came"]
+    assert "no first transmission" in decoded.all[2]["dropped"]
+
+
 def test_packets_of_another_length_cost_no_other_slot(capfd):
     good = (llrs_of(BLOCK), {})
     results, decoder = through_decoder(SLOT, [good, (np.ones(100), {}), good])

@@ -147,7 +147,7 @@ def test_what_is_wrong_is_refused_in_one_line(call, words: str):
     assert "\n" not in str(caught.value)
 
 
-def test_a_refused_transmission_leaves_the_process_as_it_was():
+def test_a_refused_retransmission_leaves_the_process_as_it_was():
     block, _, bytes_, _ = block_of("first")
     noise = 10 ** (-11.0 / 10)
     decoder = TransportBlockDecoder()
@@ -158,15 +158,30 @@ def test_a_refused_transmission_leaves_the_process_as_it_was():
         broken[7] = np.nan
         decoder.decode(block, broken, 2, new_data=False)
     with pytest.raises(ValueError, match="expected 19008 LLRs, got 1"):
-        decoder.decode(block, llr[:1], 2)
+        decoder.decode(block, llr[:1], 2, new_data=False)
     with pytest.raises(ValueError, match="rv must be"):
-        decoder.decode(block, llr, 4)
+        decoder.decode(block, llr, 4, new_data=False)
     with pytest.raises(ValueError, match="no first transmission"):
         decoder.decode(block, llr, 2, process=1, new_data=False)
     with pytest.raises(ValueError, match="soft buffer"):
         small = block_of("small")[0]
         decoder.decode(small, np.ones(528), 2, new_data=False)
     assert decoder.decode(block, llr, 2, new_data=False)[:2] == (bytes_, True)
+
+
+@pytest.mark.parametrize(
+    ("llr", "rv"),
+    [(np.full(19008, np.nan), 0), (np.ones(1), 0), (np.ones(19008), 4)],
+    ids=["NaN", "too few", "rv"],
+)
+def test_refused_new_data_leaves_the_process_with_nothing(llr, rv):
+    block = block_of("first")[0]
+    decoder = TransportBlockDecoder()
+    decoder.decode(block, received("first"), 0)
+    with pytest.raises(ValueError, match=r"NaN|got 1|rv must be"):
+        decoder.decode(block, llr, rv)
+    with pytest.raises(ValueError, match="no first transmission"):
+        decoder.decode(block, received("again"), 2, new_data=False)
 
 
 def test_the_process_longest_not_heard_of_is_dropped_and_counted():

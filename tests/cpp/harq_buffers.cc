@@ -47,6 +47,23 @@ BOOST_AUTO_TEST_CASE(what_does_not_fit_is_refused_and_changes_nothing)
     check_raises<std::invalid_argument>([] { harq_buffers(0); }, "got 0");
 }
 
+BOOST_AUTO_TEST_CASE(of_new_data_that_cannot_be_received_nothing_is_combined)
+{
+    harq_buffers buffers(2);
+    buffers.of({ 1, 0 }, true, 3).llr = { 1, 2, 3 };
+    buffers.of({ 1, 1 }, true, 3);
+    buffers.flush({ 1, 1 });
+    buffers.flush({ 7, 7 }); // of which there is nothing
+    check_raises<std::invalid_argument>(
+        [&] {
+            buffers.of({ 1, 1 }, false, 3);
+        },
+        "process 1, of which there is no first");
+    buffers.of({ 1, 2 }, true, 3); // in the place of what was flushed
+    BOOST_TEST(buffers.dropped() == 0u);
+    BOOST_TEST(buffers.of({ 1, 0 }, false, 3).transmissions == 2);
+}
+
 BOOST_AUTO_TEST_CASE(of_too_many_the_oldest_is_dropped_and_counted)
 {
     harq_buffers buffers(2);

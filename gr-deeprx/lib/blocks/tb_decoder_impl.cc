@@ -171,6 +171,8 @@ void tb_decoder_impl::drop(const std::string& why)
 void tb_decoder_impl::drop(const granted_slot& slot, const std::string& why)
 {
     drop("slot " + std::to_string(slot.slot_index) + ": " + why);
+    if (slot.grant.new_data)
+        d_buffers.flush({ slot.grant.rnti, slot.grant.process });
     auto about = slot.grant.to_dictionary(slot.slot_index);
     about = pmt::dict_add(about, crc_ok_key, pmt::PMT_F);
     about = pmt::dict_add(about, dropped_key, pmt::intern(why));

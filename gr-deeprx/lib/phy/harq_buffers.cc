@@ -14,15 +14,28 @@ harq_buffers::harq_buffers(int most) : d_most(most)
         throw std::invalid_argument("expected 1 soft buffer or more, got " + std::to_string(most));
 }
 
+std::list<harq_buffers::entry>::iterator harq_buffers::find(const harq_process& process)
+{
+    return std::find_if(
+        d_entries.begin(), d_entries.end(), [&](const entry& e) { return e.process == process; });
+}
+
+void harq_buffers::flush(const harq_process& process)
+{
+    if (const auto there = find(process); there != d_entries.end()) {
+        there->soft.transmissions = 0;
+        d_entries.splice(d_entries.end(), d_entries, there);
+    }
+}
+
 soft_buffer& harq_buffers::of(const harq_process& process, bool new_data, size_t soft_bits)
 {
-    const auto found = std::find_if(
-        d_entries.begin(), d_entries.end(), [&](const entry& e) { return e.process == process; });
+    const auto found = find(process);
     const auto refuse = [&](const std::string& why) {
         throw std::invalid_argument("a retransmission of RNTI " + std::to_string(process.rnti) +
                                     ", process " + std::to_string(process.process) + ", " + why);
     };
-    if (!new_data && found == d_entries.end())
+    if (!new_data && (found == d_entries.end() || !found->soft.transmissions))
         refuse("of which there is no first transmission");
     if (!new_data && found->soft.llr.size() != soft_bits)
         refuse("of another block: expected a soft buffer of " + std::to_string(soft_bits) +
@@ -31,8 +44,8 @@ soft_buffer& harq_buffers::of(const harq_process& process, bool new_data, size_t
         d_entries.splice(d_entries.begin(), d_entries, found);
     } else {
         if (size() == d_most) {
+            d_dropped += d_entries.back().soft.transmissions > 0;
             d_entries.pop_back();
-            d_dropped++;
         }
         d_entries.push_front({ process, {} });
     }

@@ -41,6 +41,9 @@ public:
      */
     soft_buffer& of(const harq_process& process, bool new_data, size_t soft_bits);
 
+    //! New data of a process began, whether or not it can be received: what was there is gone.
+    void flush(const harq_process& process);
+
     int size() const { return static_cast<int>(d_entries.size()); }
     uint64_t dropped() const { return d_dropped; }
 
@@ -51,7 +54,9 @@ private:
     };
 
     const int d_most;
-    std::list<entry> d_entries; // newest first
+    std::list<entry>::iterator find(const harq_process& process);
+
+    std::list<entry> d_entries; // newest first; those that were flushed keep their memory
     uint64_t d_dropped = 0;
 };
 

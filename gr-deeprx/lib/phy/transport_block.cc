@@ -225,6 +225,8 @@ transport_block::result transport_block::decode(const float* llr,
                                                 ldpc_decoder& decoder,
                                                 uint8_t* block) const
 {
+    if (new_data)
+        buffers.flush(process);
     check_rv(rv);
     std::vector<int8_t> sent(d_coded_bits);
     if (quantise(llr, d_coded_bits, sent.data())) {

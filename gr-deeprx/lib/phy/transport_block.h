@@ -58,7 +58,8 @@ public:
      * \param llr [coded_bits], log P(1)/P(0), descrambled
      * \param block [size / 8] the decoder's best guess where the CRC fails
      * \throws std::invalid_argument if rv is none, an LLR is NaN, or what is no new data has no
-     * earlier transmission or one of another block; then nothing changes
+     * earlier transmission or one of another block; then of new data the process has nothing, and
+     * else what it had
      */
     result decode(const float* llr,
                   int rv,

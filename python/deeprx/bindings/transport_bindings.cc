@@ -52,6 +52,8 @@ public:
                      int process,
                      bool new_data)
     {
+        if (new_data)
+            flush(rnti, process);
         if (llr.ndim() != 1 || llr.size() != block.coded_bits())
             throw std::invalid_argument("expected " + std::to_string(block.coded_bits()) +
                                         " LLRs, got " + std::to_string(llr.size()));
@@ -69,6 +71,12 @@ public:
         };
         const auto result = decode();
         return py::make_tuple(py::bytes(bytes), result.crc_ok, result.iterations);
+    }
+
+    void flush(int rnti, int process)
+    {
+        const std::lock_guard lock(d_mutex);
+        d_buffers.flush({ rnti, process });
     }
 
     //! Mean seconds of a code block of noise.
@@ -204,7 +212,12 @@ Raises ValueError where a parameter is out of range.
             "block: the TransportBlock. llr: float [coded_bits], log P(1)/P(0), descrambled; added "
             "to those of earlier transmissions, unless it is new data. Raises ValueError for "
             "another number of LLRs, NaN, an rv that is not 0 to 3, a process of another block or "
-            "of none.")
+            "of none; new data that is refused leaves its process with nothing.")
+        .def("flush",
+             &tb_decoder::flush,
+             py::arg("rnti"),
+             py::arg("process"),
+             "New data of a process began that is not decoded: what was received before is gone.")
         .def_property_readonly("instructions", &tb_decoder::instructions)
         .def_property_readonly("dropped", &tb_decoder::dropped, "Soft buffers dropped so far.")
         .def(

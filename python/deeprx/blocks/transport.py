@@ -131,8 +131,8 @@ def tb_decoder(
     LLRs that cannot be decoded (NaN, another number of them, a tag out of range, a retransmission
     of a process of which there is nothing) are dropped, counted (dropped()) and reported: on
     `blocks` with the grant's keys, crc_ok false, dropped (symbol, the reason) and no bytes. So are
-    granted slots of which no LLRs came, once those of a later one do. What was received of a
-    process before stays.
+    granted slots of which no LLRs came, once those of a later one do. Dropped new data leaves its
+    process with nothing; a dropped retransmission leaves what was received before.
 
     layer: of the slot's users. llr_sign: -1 where the receiver was told to flip. buffers: HARQ
     processes at most, of all users; where all are in use, the one longest not heard of is forgotten

@@ -94,8 +94,8 @@ class ReceivedPusch:
     """What a receiver made of a recording's PUSCH, in their order.
 
     right: whether the CRC was right, and the block the one that was sent, where that is known.
-    undetected: CRC right, block wrong. without_first: retransmissions whose first transmission the
-    recording has not: decoded alone. not_finite: slots whose LLRs are not, taken for errors. bits,
+    undetected: CRC right, block wrong. without_first: retransmissions of whose block there is
+    nothing before: decoded alone. not_finite: slots whose LLRs are not, taken for errors. bits,
     bit_errors: coded, of PUSCH whose block is known.
     """
 
@@ -176,6 +176,8 @@ def _receive(
     start = time.perf_counter()
     llr = receive(grid)
     result.receive_s += time.perf_counter() - start
+    if pusch.new_data or pusch.earlier_missing:
+        decoder.flush(user.rnti, pusch.process)
     if not np.isfinite(llr).all():
         result.not_finite += 1
         result.right.append(False)
@@ -210,7 +212,10 @@ RECEIVED = {
     "bler": RATE.or_null("block_errors over pusch; null without any"),
     "bler_ci95": RATES.or_null(f"its 95 % interval over clusters of {CLUSTER_SLOTS} slots"),
     "undetected": COUNT.of("CRC right, block another than the one that was sent"),
-    "without_first": COUNT.of("retransmissions whose first transmission is not in the recording"),
+    "without_first": COUNT.of(
+        "retransmissions decoded alone: what was sent of their block before is not in the "
+        "recording, or its LLRs are not finite"
+    ),
     "not_finite": COUNT.of("slots whose LLRs were not, taken for errors"),
     "bits": COUNT.of("coded, of blocks that are known"),
     "bit_errors": COUNT.of("wrong of these before decoding"),

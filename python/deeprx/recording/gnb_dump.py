@@ -168,6 +168,7 @@ def import_gnb(
     done = Imported(capture.n_rx, capture.carrier_prb, capture.scs_khz)
     done.paths = tuple(base.with_name(base.name + end) for end in (".sigmf-meta", ".sigmf-data"))
     annotations = []
+    begun: set[tuple[int, int]] = set()
     digest = hashlib.sha512()
     with replacing(done.paths[1]) as data, replacing(done.paths[0]) as meta:
         with open(data, "wb") as file:
@@ -176,7 +177,7 @@ def import_gnb(
                 received = place and grids.read(place, done.n_rx)
                 if place and received is None:
                     done.missing = max(done.missing, place.offset + place.size - grids.size)
-                here = _import_slot(received, place, logged, index, done)
+                here = _import_slot(received, place, logged, index, done, begun)
                 if not here:
                     done.empty_grids += received is not None
                     continue
@@ -200,8 +201,10 @@ def reasons(skipped: Counter, most: int = 8) -> str:
     return "; ".join([*named, f"{rest} for other reasons"] if rest else named)
 
 
-def _import_slot(received, place, logged, index, done: Imported) -> list[RecordedPusch]:
-    """The PUSCH of a slot that can be imported; received: its grid, None where there is none."""
+def _import_slot(received, place, logged, index, done: Imported, begun) -> list[RecordedPusch]:
+    """The PUSCH of a slot that can be imported; received: its grid, None where there is none.
+    begun: (RNTI, process) of whose block something was imported.
+    """
     pusch = []
     for one in logged:
         try:
@@ -214,11 +217,24 @@ def _import_slot(received, place, logged, index, done: Imported) -> list[Recorde
                 raise Unsupported("with values that are not finite")
         except Unsupported as error:
             done.skipped[str(error)] += 1
+            _pass_over(one, begun)
         else:
-            pusch.append(recorded)
+            process = one.rnti, one.process
+            missing = not one.new_data and process not in begun
+            pusch.append(replace(recorded, earlier_missing=missing))
+            begun.add(process)
     done.pusch += len(pusch)
     done.blocks += sum(one.block is not None for one in pusch)
     return sorted(pusch, key=lambda one: one.config.first_prb)
+
+
+def _pass_over(logged: LoggedPusch, begun: set[tuple[int, int]]) -> None:
+    """What is sent again of a block that was passed over belongs to nothing before."""
+    try:
+        if logged.has_block and logged.new_data:
+            begun.discard((logged.rnti, logged.process))
+    except Unsupported:  # it may be anybody's
+        begun.clear()
 
 
 def _recorded(logged: LoggedPusch, done: Imported, index: int) -> RecordedPusch:

@@ -58,6 +58,10 @@ class LoggedPusch:
         return self._one_of("crc", {"OK": True, "KO": False})
 
     @property
+    def rnti(self) -> int:
+        return self._number("rnti", 0xFFFF)
+
+    @property
     def process(self) -> int:
         return self._number("h_id", 31)
 
@@ -72,6 +76,11 @@ class LoggedPusch:
     @property
     def new_data(self) -> bool:
         return self._one_of("new_data", {"true": True, "false": False})
+
+    @property
+    def has_block(self) -> bool:
+        """Whether it carries a transport block, rather than control information alone."""
+        return "rv" in self.fields or "rv" in self.parameters
 
     @property
     def transport_block(self) -> bytes | None:
@@ -101,7 +110,7 @@ class LoggedPusch:
             modulation=self._text("mod"),
             code_rate=self._rate("tcr"),
             tbs=8 * self._number("tbs", _LARGEST_BLOCK),
-            rnti=self._number("rnti", 0xFFFF),
+            rnti=self.rnti,
             n_id=self._number("n_id", 1023),
         )
         return self._checked(
@@ -121,7 +130,7 @@ class LoggedPusch:
         )
 
     def _check_kind(self) -> None:
-        if "rv" not in self.fields and "rv" not in self.parameters:
+        if not self.has_block:
             raise Unsupported("without a transport block")
         bits = [self.parameters.get(key, "0") for key in ("oack", "ocsi1", "ocsi2")]
         if set(bits) != {"0"} or self.parameters.get("part2", "entries=[]") != "entries=[]":

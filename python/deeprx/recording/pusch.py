@@ -33,6 +33,11 @@ PUSCH = {
             "process": whole(31).of("HARQ process of the RNTI."),
             "rv": whole(3).of("Redundancy version."),
             "new_data": FLAG.of("False: another transmission of the process's last block."),
+            "earlier_missing": FLAG.of(
+                "True: of this block's earlier transmissions none is in the recording; what is of "
+                "its process before is another block's.",
+                True,
+            ),
         }
     ).of(
         "The annotation is one PUSCH that carries a transport block: n_prb to users of its slot "
@@ -50,7 +55,8 @@ class RecordedPusch:
 
     start: sample where its slot begins; of grids its first resource element. config: of one user.
     slot_index: counted over frames. process, rv, new_data: of HARQ. block: that was sent, where it
-    is known. crc_ok: what the receiver that was there found, where known.
+    is known. crc_ok: what the receiver that was there found, where known. earlier_missing: it is a
+    retransmission of a block of which the recording has nothing before.
     """
 
     start: int
@@ -61,6 +67,7 @@ class RecordedPusch:
     new_data: bool
     block: bytes | None = None
     crc_ok: bool | None = None
+    earlier_missing: bool = False
 
     @property
     def transport_block(self) -> TransportBlock:
@@ -78,6 +85,8 @@ class RecordedPusch:
         """Its SigMF annotation; n_samples: of the slot."""
         user = self.config.users[0]
         harq = {"process": self.process, "rv": self.rv, "new_data": self.new_data}
+        if self.earlier_missing:
+            harq["earlier_missing"] = True
         known = {
             "block": self.block and base64.b64encode(self.block).decode(),
             "crc_ok": self.crc_ok,
@@ -125,14 +134,14 @@ def pusch_of(annotation: Mapping, origin: int, sample_rate: float | None) -> Rec
         )
     if config.n_layers != 1 or config.users[0].code_rate is None:
         raise ValueError("expected a slot of one user with a code_rate")
-    block = value("block")
+    block, harq = value("block"), value("harq")
     pusch = RecordedPusch(
         start=annotation["core:sample_start"] - origin,
         config=config,
         slot_index=slot_index,
         block=None if block is None else base64.b64decode(block),
         crc_ok=value("crc_ok"),
-        **{key: annotation[f"{NAMESPACE}:harq"][key] for key in ("process", "rv", "new_data")},
+        **{key: harq[key] for key in PUSCH["harq"].inside if key in harq},
     )
     if pusch.start < 0:
         raise ValueError("starts before the first capture")

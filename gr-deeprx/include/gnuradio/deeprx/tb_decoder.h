@@ -31,7 +31,8 @@ namespace gr::deeprx {
  * LLRs that cannot be decoded (NaN, another number of them, a tag out of range, a retransmission of
  * a process of which there is nothing) are dropped, counted and reported: on \b blocks with the
  * same keys, crc_ok false, dropped (symbol, the reason) and no bytes. So are granted slots of which
- * no LLRs came, once those of a later one do. What was received of a process before stays.
+ * no LLRs came, once those of a later one do. Dropped new data leaves its process with nothing; a
+ * dropped retransmission leaves what was received before.
  */
 class DEEPRX_API tb_decoder : virtual public gr::block
 {
