@@ -169,6 +169,16 @@ def test_a_refused_retransmission_leaves_the_process_as_it_was():
     assert decoder.decode(block, llr, 2, new_data=False)[:2] == (bytes_, True)
 
 
+def test_blocks_of_another_size_are_not_combined_though_their_buffers_are_alike():
+    """1000 and 1024 bits have one lifting size."""
+    decoder = TransportBlockDecoder()
+    first, second = (TransportBlock(size, 3000, 2, 0.33) for size in (1000, 1024))
+    assert first.lifting_size == second.lifting_size
+    decoder.decode(first, 8.0 * first.encode(bytes(range(125))) - 4)
+    with pytest.raises(ValueError, match=r"of another block: expected 1000 bits .*, got 1024 bits"):
+        decoder.decode(second, 8.0 * second.encode(bytes(128), 2) - 4, 2, new_data=False)
+
+
 @pytest.mark.parametrize(
     ("llr", "rv"),
     [(np.full(19008, np.nan), 0), (np.ones(1), 0), (np.ones(19008), 4)],

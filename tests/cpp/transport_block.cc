@@ -238,7 +238,7 @@ BOOST_DATA_TEST_CASE(all_redundancy_is_recovered,
                 int& sum = expected[r * n_cb + place];
                 sum = std::clamp(sum - static_cast<int>(8 * *next++), -127, 127);
             }
-        const auto& found = buffers.of({ 1, 0 }, false, b.soft_bits()).llr;
+        const auto& found = buffers.of({ 1, 0 }, false, b.soft()).llr;
         BOOST_TEST((std::vector<int>(found.begin(), found.end()) == expected));
         if (!new_data || s.coded_bits / s.code_blocks >= n_cb) {
             BOOST_TEST(result.crc_ok);

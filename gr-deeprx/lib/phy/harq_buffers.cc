@@ -8,6 +8,16 @@
 
 namespace gr::deeprx {
 
+namespace {
+
+std::string in_words(const soft_block& block)
+{
+    return std::to_string(block.size) + " bits (base graph " + std::to_string(block.base_graph) +
+           ", a soft buffer of " + std::to_string(block.soft_bits) + " LLRs)";
+}
+
+} // namespace
+
 harq_buffers::harq_buffers(int most) : d_most(most)
 {
     if (most < 1)
@@ -28,7 +38,7 @@ void harq_buffers::flush(const harq_process& process)
     }
 }
 
-soft_buffer& harq_buffers::of(const harq_process& process, bool new_data, size_t soft_bits)
+soft_buffer& harq_buffers::of(const harq_process& process, bool new_data, const soft_block& block)
 {
     const auto found = find(process);
     const auto refuse = [&](const std::string& why) {
@@ -37,9 +47,9 @@ soft_buffer& harq_buffers::of(const harq_process& process, bool new_data, size_t
     };
     if (!new_data && (found == d_entries.end() || !found->soft.transmissions))
         refuse("of which there is no first transmission");
-    if (!new_data && found->soft.llr.size() != soft_bits)
-        refuse("of another block: expected a soft buffer of " + std::to_string(soft_bits) +
-               " LLRs, got " + std::to_string(found->soft.llr.size()));
+    if (!new_data && !(found->soft.block == block))
+        refuse("of another block: expected " + in_words(found->soft.block) + ", got " +
+               in_words(block));
     if (found != d_entries.end()) {
         d_entries.splice(d_entries.begin(), d_entries, found);
     } else {
@@ -51,7 +61,8 @@ soft_buffer& harq_buffers::of(const harq_process& process, bool new_data, size_t
     }
     soft_buffer& soft = d_entries.front().soft;
     if (new_data) {
-        soft.llr.assign(soft_bits, 0);
+        soft.block = block;
+        soft.llr.assign(block.soft_bits, 0);
         soft.transmissions = 0;
     }
     soft.transmissions++;

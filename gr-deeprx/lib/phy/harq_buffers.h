@@ -9,8 +9,20 @@
 
 namespace gr::deeprx {
 
+//! What transmissions that are combined have in common.
+struct soft_block {
+    int size; // bits of the transport block
+    int base_graph;
+    size_t soft_bits; // of a buffer for it
+    bool operator==(const soft_block& other) const
+    {
+        return size == other.size && base_graph == other.base_graph && soft_bits == other.soft_bits;
+    }
+};
+
 //! What was received of a transport block so far.
 struct soft_buffer {
+    soft_block block;
     std::vector<int8_t> llr; // of each code block's circular buffer
     int transmissions = 0;
 };
@@ -35,11 +47,10 @@ public:
      * zeros for new data.
      *
      * Where all are in use, the one longest not asked for is dropped.
-     * \param soft_bits of the block
      * \throws std::invalid_argument if it is not new data, and of this process there is nothing or
-     * a block of another size; then nothing changes
+     * another block; then nothing changes
      */
-    soft_buffer& of(const harq_process& process, bool new_data, size_t soft_bits);
+    soft_buffer& of(const harq_process& process, bool new_data, const soft_block& block);
 
     //! New data of a process began, whether or not it can be received: what was there is gone.
     void flush(const harq_process& process);

@@ -234,7 +234,7 @@ transport_block::result transport_block::decode(const float* llr,
             std::find_if(llr, llr + d_coded_bits, [](float x) { return std::isnan(x); });
         throw std::invalid_argument("expected LLRs, got NaN at bit " + std::to_string(nan - llr));
     }
-    soft_buffer& soft = buffers.of(process, new_data, soft_bits());
+    soft_buffer& soft = buffers.of(process, new_data, this->soft());
 
     const int share = d_block_bits / 8 / d_code_blocks;
     const crc& check = d_code_blocks > 1 ? crc24b : block_crc(d_size);

@@ -41,8 +41,8 @@ public:
     int coded_bits() const { return d_coded_bits; }
     int code_blocks() const { return d_code_blocks; }
     const ldpc_code& code() const { return d_code; }
-    //! Of a buffer for this block.
-    size_t soft_bits() const { return size_t(d_code_blocks) * d_buffer; }
+    //! What transmissions of it have in common.
+    soft_block soft() const { return { d_size, d_base_graph, size_t(d_code_blocks) * d_buffer }; }
 
     //! \param block [size / 8] \param rv 0 to 3 \param coded [coded_bits]
     void encode(const uint8_t* block, int rv, uint8_t* coded) const;
