@@ -22,6 +22,7 @@ from deeprx_training.evaluation.evaluate import Evaluation
 from deeprx_training.experiments.file import ExperimentError, load
 from deeprx_training.experiments.group import Job, run_group
 from deeprx_training.experiments.table import gather
+from deeprx_training.files import TrainingError
 
 ROOT = Path(__file__).parents[2]
 RECIPE = """
@@ -479,10 +480,12 @@ def test_named_groups_share_slots_and_teacher(tmp_path, capfd):
     assert "| distilled |" in (out / "tables.md").read_text()
 
     before = (out / "seed1" / "last.ckpt").read_bytes()
-    (out / "seed1" / "result.parquet").unlink()
     file.write_text(file.read_text().replace("warmup = 2", "warmup = 1"))
-    assert main(command) == 1
-    assert "last.ckpt: belongs to another recipe; choose another --out" in capfd.readouterr().out
+    changed = load(file, out)
+    group = next(g for g in changed.groups if g.name == "seed1")
+    job = Job(group, changed, out, os.getcwd(), torch.get_num_threads())
+    with pytest.raises(TrainingError, match=r"last\.ckpt: belongs to another recipe; choose an"):
+        run_group(job)
     assert (out / "seed1" / "last.ckpt").read_bytes() == before
 
 
