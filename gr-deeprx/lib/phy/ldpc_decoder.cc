@@ -60,42 +60,44 @@ void ldpc_decoder::start(const ldpc_code& code, const int8_t* llr, int n_fillers
     const auto sent = [&](int c) {
         return std::any_of(llr + c * z, llr + (c + 1) * z, [](int8_t x) { return x != 0; });
     };
-    constexpr int last_six[2][6]{ { 5, 4, 3, 2, 1, 0 }, { 4, 5, 1, 2, 0, 3 } }; // as trials found
+    constexpr int last_six[2][6]{ { 5, 4, 3, 2, 1, 0 }, { 4, 5, 1, 0, 3, 2 } }; // as trials found
     d_rows.clear();
-    size_t edges = 0;
+    size_t messages = 0;
     for (int at = static_cast<int>(code.rows().size()) - 1; at >= 0; at--) {
         const int row = at < 6 ? last_six[code.base_graph() - 1][5 - at] : at;
         if (row < 4 || sent(code.k_columns() + row)) {
-            d_rows.push_back(row);
-            edges += code.rows()[row].size();
+            d_rows.push_back({ row, messages });
+            messages += code.rows()[row].size() * vectors;
         }
     }
     // Messages to the two columns that are never sent start in a row with one of them.
-    const auto begins = std::find_if(d_rows.begin(), d_rows.end(), [&](int row) {
-        const auto& edges = code.rows()[row];
+    const auto begins = std::find_if(d_rows.begin(), d_rows.end(), [&](const row& r) {
+        const auto& edges = code.rows()[r.number];
         return edges[0].column > 0 || edges[1].column > 1;
     });
     std::rotate(d_rows.begin(), begins, begins + 1);
-    d_messages.assign(edges * vectors, {});
+    d_messages.assign(messages, {});
 }
 
-void ldpc_decoder::update(const std::vector<ldpc_code::edge>& row,
-                          int lifting_size,
-                          int8_t* messages)
+void ldpc_decoder::update(const ldpc_code& code, const row& r)
 {
     ldpc_edge edges[ldpc_most_edges];
+    const int lifting_size = code.lifting_size();
+    const auto& columns = code.rows()[r.number];
     const int stride = (lifting_size + ldpc_lanes - 1) / ldpc_lanes * ldpc_lanes;
-    for (size_t e = 0; e < row.size(); e++) {
-        auto& [side, rotation] = d_columns[row[e].column];
-        const int ahead = row[e].shift - rotation;
-        edges[e] = { sums(row[e].column, side),
-                     sums(row[e].column, 1 - side),
+    int8_t* messages = d_messages[r.messages].of;
+    for (size_t e = 0; e < columns.size(); e++) {
+        const auto& [column, shift] = columns[e];
+        auto& [side, rotation] = d_columns[column];
+        const int ahead = shift - rotation;
+        edges[e] = { sums(column, side),
+                     sums(column, 1 - side),
                      messages + e * stride,
                      ahead < 0 ? ahead + lifting_size : ahead };
         side = 1 - side;
-        rotation = row[e].shift;
+        rotation = shift;
     }
-    d_kernel.update_row(edges, static_cast<int>(row.size()), lifting_size);
+    d_kernel.update_row(edges, static_cast<int>(columns.size()), lifting_size);
 }
 
 void ldpc_decoder::decide(const ldpc_code& code, uint8_t* bits) const
@@ -114,8 +116,8 @@ void ldpc_decoder::decide(const ldpc_code& code, uint8_t* bits) const
 
 bool ldpc_decoder::sure_of_zeros(const ldpc_code& code) const
 {
-    for (const int row : d_rows)
-        for (const auto& [column, shift] : code.rows()[row]) {
+    for (const row& r : d_rows)
+        for (const auto& [column, shift] : code.rows()[r.number]) {
             const int16_t* sum = sums(column);
             if (std::any_of(sum, sum + code.lifting_size(), [](int16_t x) { return x <= 0; }))
                 return false;
@@ -131,13 +133,13 @@ ldpc_decoder::result ldpc_decoder::decode(const ldpc_code& code,
                                           uint8_t* bits)
 {
     start(code, llr, n_fillers);
-    const size_t stride = (code.lifting_size() + ldpc_lanes - 1) / ldpc_lanes;
+    constexpr size_t once_more = 3;
+    const size_t n_rows = d_rows.size();
     for (int iteration = 1;; iteration++) {
-        lanes* messages = d_messages.data();
-        for (const int row : d_rows) {
-            update(code.rows()[row], code.lifting_size(), messages->of);
-            messages += code.rows()[row].size() * stride;
-        }
+        const bool last = iteration == most_iterations && n_rows >= 4 + once_more;
+        const size_t first = last ? once_more : 0;
+        for (size_t i = first; i < n_rows + first; i++)
+            update(code, d_rows[i < n_rows ? i : i - 4]);
         decide(code, bits);
         const bool accepted =
             accept() && (std::any_of(bits, bits + code.k(), [](uint8_t bit) { return bit; }) ||

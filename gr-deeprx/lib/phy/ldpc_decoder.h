@@ -20,7 +20,9 @@ std::vector<const ldpc_kernel*> ldpc_kernels();
  * that saturates makes wrong news of its own messages. Checks add bits exactly (box-plus with a
  * table): min-sum, however scaled, is too far behind. Rows go from the last to the first, which
  * saves iterations: most at the end have one of the two columns that are never sent, those at the
- * start both. Memory is kept from call to call.
+ * start both. The last iteration leaves out the three rows it would begin with, and at its end has
+ * three of the first four once more, which all information bits are in. Memory is kept from call to
+ * call.
  */
 class ldpc_decoder
 {
@@ -55,8 +57,16 @@ private:
     struct alignas(64) lanes {
         int8_t of[ldpc_lanes];
     };
+    struct column {
+        int side;     // which of its two places has the sums
+        int rotation; // bit of the first
+    };
+    struct row {
+        int number;
+        size_t messages; // place of the first
+    };
     void start(const ldpc_code& code, const int8_t* llr, int n_fillers);
-    void update(const std::vector<ldpc_code::edge>& row, int lifting_size, int8_t* messages);
+    void update(const ldpc_code& code, const row& r);
     void decide(const ldpc_code& code, uint8_t* bits) const;
     bool sure_of_zeros(const ldpc_code& code) const;
     size_t place(int column, int side) const { return (2 * column + side) * d_column_lanes; }
@@ -69,16 +79,11 @@ private:
         return reinterpret_cast<const int16_t*>(&d_sums[place(column, d_columns[column].side)]);
     }
 
-    struct column {
-        int side;     // which of its two places has the sums
-        int rotation; // bit of the first
-    };
-
     const ldpc_kernel& d_kernel;
     int d_column_lanes = 0;
     std::vector<lanes> d_sums, d_messages;
     std::vector<column> d_columns;
-    std::vector<int> d_rows; // in use, last first
+    std::vector<row> d_rows; // in use, last first
 };
 
 } // namespace gr::deeprx
