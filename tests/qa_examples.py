@@ -183,6 +183,7 @@ SLOTS = [
         SlotConfig(users=(User("64QAM", code_rate=0.5, rnti=0x4601, n_id=3, port=1),)),
     ),
     ({"mcs": "20", "mcs_table": "2"}, SlotConfig(users=(User(mcs=20, mcs_table=2),))),
+    ({"mcs": "5", "modulation": "64QAM", "code_rate": "0.9"}, SlotConfig(users=(User(mcs=5),))),
     (
         {
             "users": "2", "mcs": "5", "mcs_2": "7", "mcs_table_2": "3", "rnti_2": "9",

@@ -576,6 +576,7 @@ class TestMistakes:
                 "expected a slot of one user with a code_rate",
             ),
             (lambda a: a["deeprx:slot"]["users"][0].update(tbs=8), "tbs must be 24 to"),
+            (lambda a: a["deeprx:slot"]["users"][0].update(mcs=0), "modulation must be QPSK, of"),
         ],
     )
     def test_annotations(self, tmp_path, change, says):

@@ -232,13 +232,31 @@ def test_what_is_no_slot_is_refused_in_a_line(values, line):
         ({"mcs": True}, "mcs must be a whole number of 0 or more or null, got True"),
         ({"mcs": 0.5}, "mcs must be a whole number of 0 or more or null, got 0.5"),
         ({"rnti": "1"}, "rnti must be a whole number of 0 or more, got '1'"),
-        ({"modulation": 4}, "modulation must be a printable text, got 4"),
+        ({"modulation": 4}, "modulation must be a printable text or null, got 4"),
+        (
+            {"mcs": 5, "modulation": "256QAM"},
+            "modulation must be QPSK, of MCS 5 of table 1, or left out, got 256QAM",
+        ),
+        (
+            {"mcs": 5, "mcs_table": 2, "code_rate": 0.5},
+            "code_rate must be 0.369140625, of MCS 5 of table 2, or left out, got 0.5",
+        ),
         ({"code_rate": "0.5"}, "code_rate must be a number from 0 to 1 or null, got '0.5'"),
     ],
 )
 def test_what_is_no_user_is_refused_in_a_line(values, line):
     with pytest.raises(ValueError, match=line):
         User(**values)
+
+
+def test_what_an_mcs_says_may_stand_beside_it():
+    assert User() == User("16QAM") and User().code_rate is None
+    assert User("16QAM", 5, 2, 378 / 1024) == User(mcs=5, mcs_table=2)
+    slot = SlotConfig(users=(User(mcs=5),))
+    assert slot.with_user(mcs=20) == SlotConfig(users=(User(mcs=20),))
+    assert SlotConfig().with_user(mcs=5) == slot
+    with pytest.raises(ValueError, match="modulation must be QPSK, of MCS 5"):
+        slot.with_user(modulation="64QAM")
 
 
 def test_numbers_of_numpy_are_those_of_python():
@@ -275,6 +293,7 @@ def test_position_3_needs_l0_of_2():
         ({"users": []}, "slot: 'users' must be a list of one or two users, got"),
         ({"users": [{"rnti": True}]}, "'rnti' must be a whole number"),
         ({"cell": 3}, "slot: no parameter of a slot is called 'cell'"),
+        ({"users": [{"mcs": 5, "modulation": "256QAM"}]}, "modulation must be QPSK, of MCS 5"),
         ({"users": [{"mimo": 3}]}, "slot: no parameter of a slot is called 'mimo'"),
         ({"dmrs": [9]}, "dmrs of 14 symbols must be one of"),
     ],

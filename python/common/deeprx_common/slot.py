@@ -73,10 +73,12 @@ def _splitmix64(x: int) -> int:
 
 
 USER = {
-    "modulation": TEXT.of("QPSK, 16QAM, 64QAM or 256QAM, mapped as TS 38.211 clause 5.1."),
+    "modulation": TEXT.or_null(
+        "QPSK, 16QAM, 64QAM or 256QAM, mapped as TS 38.211 clause 5.1; null: the MCS's, or 16QAM."
+    ),
     "mcs": COUNT.or_null("MCS index; null: modulation and code_rate say all."),
     "mcs_table": COUNT.of("1 to 3: of TS 38.214 tables 5.1.3.1-1 to -3."),
-    "code_rate": RATE.or_null("Target code rate; null: bits, no transport block."),
+    "code_rate": RATE.or_null("Target code rate; null: the MCS's, or bits, no transport block."),
     "tbs": COUNT.or_null("Bits of the transport block; null: of TS 38.214 clause 6.1.4.2."),
     "rnti": COUNT.of("RNTI of the data's scrambling, 0 to 65535."),
     "n_id": COUNT.of("Identity of the data's scrambling, 0 to 1023."),
@@ -124,15 +126,16 @@ def _check_fields(described, fields: Mapping[str, Field]) -> None:
 class User:
     """Who sends a layer, and what it carries.
 
-    modulation: a key of MODULATIONS. mcs: index into mcs_table (TS 38.214 tables 5.1.3.1-1 to -3),
-    from which modulation and code_rate follow; None: they say it themselves. code_rate: the target;
-    None: the slot carries bits, no transport block. tbs: bits of the transport block; None: those
-    of TS 38.214 clause 6.1.4.2. rnti and n_id: of the data's scrambling. port: of the DMRS.
+    modulation: a key of MODULATIONS; None: the MCS's, or 16QAM. mcs: index into mcs_table (TS
+    38.214 tables 5.1.3.1-1 to -3), from which modulation and code_rate follow; None: they say it
+    themselves. code_rate: the target; None: the MCS's, or the slot carries bits, no transport
+    block. tbs: bits of the transport block; None: those of TS 38.214 clause 6.1.4.2. rnti and n_id:
+    of the data's scrambling. port: of the DMRS.
 
-    Raises ValueError where a value is out of range or of another type.
+    Raises ValueError where a value is out of range, of another type, or not the MCS's.
     """
 
-    modulation: str = "16QAM"
+    modulation: str | None = None
     mcs: int | None = None
     mcs_table: int = 1
     code_rate: float | None = None
@@ -144,9 +147,9 @@ class User:
     def __post_init__(self):
         _check_fields(self, USER)
         if self.mcs is not None:
-            modulation, code_rate = mcs(self.mcs_table, self.mcs)
-            object.__setattr__(self, "modulation", modulation)
-            object.__setattr__(self, "code_rate", code_rate)
+            self._follow_mcs()
+        elif self.modulation is None:
+            object.__setattr__(self, "modulation", "16QAM")
         check_one_of("modulation", self.modulation, MODULATIONS)
         if self.code_rate is not None and not 0 < self.code_rate < 1:
             raise ValueError(f"code_rate must be above 0 and below 1, got {self.code_rate}")
@@ -157,6 +160,17 @@ class User:
         check_range("rnti", self.rnti, 0, 65535)
         check_range("n_id", self.n_id, 0, 1023)
         check_range("port", self.port, 0, 3)
+
+    def _follow_mcs(self):
+        of_mcs = zip(("modulation", "code_rate"), mcs(self.mcs_table, self.mcs), strict=True)
+        for key, value in of_mcs:
+            given = getattr(self, key)
+            if given not in (None, value):
+                raise ValueError(
+                    f"{key} must be {value}, of MCS {self.mcs} of table {self.mcs_table}, or left "
+                    f"out, got {given}"
+                )
+            object.__setattr__(self, key, value)
 
     @property
     def bits_per_symbol(self) -> int:
@@ -332,7 +346,11 @@ class SlotConfig:
         return replace(self, users=(self.users[layer],))
 
     def with_user(self, **changes) -> "SlotConfig":
-        """The same with changed parameters of its first user."""
+        """The same with changed parameters of its first user; an MCS says modulation and code rate
+        anew.
+        """
+        if changes.get("mcs") is not None:
+            changes = {"modulation": None, "code_rate": None} | changes
         return replace(self, users=(replace(self.users[0], **changes), *self.users[1:]))
 
     # The carrier
