@@ -215,6 +215,12 @@ def test_interferer_makes_up_the_sinr(models, tmp_path):
     assert 0.06 < point["ber"] < 0.2
 
 
+def test_the_last_dmrs_identity_has_an_interferer_too(models, tmp_path):
+    given = ["--dmrs-n-id", 65535, "--sir", 20, "--sinr", 6, "--slots", 4]
+    (point,) = loopback(tmp_path, "--receiver", models[0], *given)["points"]
+    assert (point["slots"], point["slot"]["dmrs_n_id"]) == (4, 65535)
+
+
 @pytest.mark.parametrize(
     ("number", "interrupt"),
     [

@@ -108,7 +108,7 @@ class Link:
             transmitter = slot_transmitter(preamble=self.preamble, slot=self.config, layer=layer)
             flowgraph.connect(*bits, transmitter, (channel, layer))
         if self.sir_db is not None:  # of another cell: its own bits and pilots
-            other = replace(self.config.alone(0), dmrs_n_id=self.config.dmrs_n_id + 1)
+            other = replace(self.config.alone(0), dmrs_n_id=(self.config.dmrs_n_id + 1) % 65536)
             transmitter = slot_transmitter(preamble=self.preamble, slot=other)
             bits = _bits(other, self.seed + 1, n_slots)
             flowgraph.connect(*bits, transmitter, (channel, self.config.n_layers))
