@@ -315,6 +315,16 @@ class TestSoftwareRadio:
         assert measured["radio"]["sample_rate"] == 2e6
         assert measured["points"][0]["slots"] >= 15
 
+    def test_its_rate_is_the_slot_s(self, tmp_path, capsys):
+        options = ["--slot=gnb", "--receiver=gnb", "--slots=10", f"--out={tmp_path}"]
+        assert main(["radio", "--args=driver=software", *options]) == 0
+        measured = report.read(tmp_path / "report.json")
+        assert measured["radio"]["sample_rate"] == 30e3 * 768
+        with pytest.raises(SystemExit):
+            main(["radio", "--help"])
+        said = " ".join(capsys.readouterr().out.split())
+        assert "samples/s (spacing times the slot's FFT size)" in said
+
     def test_no_signal(self, tmp_path, capfd, monkeypatch):
         monkeypatch.setattr(radio_link, "_QUIET_S", 0.5)
         options = ["--args=driver=software,snr_db=-30", "--slots=20", "--receiver=baseline-sure"]
