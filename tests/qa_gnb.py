@@ -731,10 +731,12 @@ class TestReplay:
             assert point["beside"]["only_there"] == 0  # all that the gNB decoded
             assert point["beside"]["only_here"] >= 1
             assert point["undetected"] == point["without_first"] == 0
+            assert point["beside"]["ci95"] == [-1, 1]  # two clusters
         said = capsys.readouterr().out
         for point in measured["pusch"]:
             line = f"{point['receiver']}: {point['block_errors']} block errors where the receiver"
             assert line in said
+        assert "there alone): too few clusters to tell, -0.29" in said
 
     def test_receivers_are_compared_with_each_other(self, imported, capsys):
         """Where one of them hears noise in the place of two slots."""

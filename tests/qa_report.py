@@ -224,10 +224,10 @@ def test_points_of_two_users_say_which_and_the_total_snr():
 
 def test_comparison_is_paired():
     a, b = make_point(), make_point(receiver="baseline")
-    made = report.comparison(a, b, ([10, 30, 20], [20, 40, 30], [1000] * 3))
+    made = report.comparison(a, b, ([10, 30, 20] * 2, [20, 40, 30] * 2, [1000] * 6))
     assert made["ber_difference"] == pytest.approx(-0.01)
     assert made["ci95"][1] < 0
-    assert (made["a"], made["b"], made["clusters"]) == ("net", "baseline", 3)
+    assert (made["a"], made["b"], made["clusters"]) == ("net", "baseline", 6)
 
 
 def test_comparison_of_blocks_is_paired():

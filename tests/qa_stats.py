@@ -81,7 +81,25 @@ def test_few_clusters_with_errors_are_bounded_by_their_share():
 
 def test_one_cluster_says_nothing_about_the_spread():
     assert error_rate([5], [1000]).ci95 == (0, 1)
-    assert paired_difference([5], [9], [1000]).ci95 == (-1, 1)
+
+
+def test_fewer_than_6_clusters_do_not_tell_a_difference():
+    for clusters in range(1, 6):
+        paired = paired_difference([5] * clusters, [9] * clusters, [1000] * clusters)
+        assert paired.difference == pytest.approx(-4e-3)
+        assert (paired.ci95, paired.clusters) == ((-1, 1), clusters)
+    assert paired_difference([5] * 6, [9] * 6, [1000] * 6).ci95[1] < 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_difference_of_rates_stays_within_one(seed):
+    rng = np.random.default_rng(seed)
+    blocks = rng.integers(1, 4, 6)
+    a, b = rng.binomial(blocks, 0.9), rng.binomial(blocks, 0.1)
+    paired = paired_difference(a, b, blocks)
+    assert -1 <= paired.ci95[0] <= paired.difference <= paired.ci95[1] <= 1
+    swapped = paired_difference(b, a, blocks)
+    assert swapped.ci95 == tuple(-end for end in reversed(paired.ci95))
 
 
 def test_pairing_finds_what_separate_intervals_cannot():

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import betaincinv, stdtrit
 
+FEWEST_CLUSTERS = 6  # that, all of one sign, a fair coin does not give in 1 of 20: 2 * 0.5^6
+
 
 @dataclass(frozen=True)
 class ErrorRate:
@@ -110,19 +112,23 @@ def paired_difference(
     """Rate of receiver A minus rate of receiver B, both on the same clusters, with a 95 % interval.
 
     Channel draws that are hard for both cancel, so this separates receivers whose own intervals
-    overlap. Raises ValueError on empty input or different lengths.
+    overlap. The interval stays within [-1, 1], as a difference of rates does, and is all of that
+    below FEWEST_CLUSTERS: so few cannot tell, whatever they say.
+
+    Raises ValueError on empty input or different lengths.
     """
     errors_a, bits = _per_cluster(errors_a, bits)
     errors_b, _ = _per_cluster(errors_b, bits)
     delta = errors_a - errors_b
     difference = float(delta.sum() / bits.sum())
-    if len(bits) == 1:
-        return Difference(difference, (-1.0, 1.0), 1)
+    if len(bits) < FEWEST_CLUSTERS:
+        return Difference(difference, (-1.0, 1.0), len(bits))
     if not delta.any():
         bound = float(1 - 0.025 ** (1 / len(bits)))
         return Difference(0.0, (-bound, bound), len(bits))
     half = _spread(delta, delta - difference * bits, bits)
-    return Difference(difference, (difference - half, difference + half), len(bits))
+    ends = max(-1.0, difference - half), min(1.0, difference + half)
+    return Difference(difference, ends, len(bits))
 
 
 def paired_ratio(

@@ -101,6 +101,8 @@ def _table(points: list[dict]) -> Table:
 
 def _difference(value: float, ci95: list[float]) -> str:
     low, high = ci95
+    if high - low == 2:
+        return f"too few clusters to tell, {value:+.2f}"
     verdict = "no difference shown" if low <= 0 <= high else "fewer" if high < 0 else "more"
     return f"{verdict}, {value:+.2f} [{low:+.2f}, {high:+.2f}]"
 
