@@ -3,7 +3,8 @@
 
 import numpy as np
 
-HEAD = "2026-03-01T12:00:07.307140 [{layer: <8}] [D] [{where: >8}] "
+TIME = "2026-03-01T12:00:07.307140"
+HEAD = TIME + " [{layer: <8}] [D] [{where: >8}] "
 
 
 def rx_symbol(where: str, offset: int, size: int, sector: int = 0) -> str:

@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import tracemalloc
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import gnb_logs
@@ -86,7 +87,7 @@ class TestLog:
     def test_golden(self):
         grids, pusch = logged(LOG)
         assert len(grids) == 8 and len(pusch) == 7
-        assert grids[1] == DumpedGrid(104, 4, 17136, 17136)
+        assert grids[1] == DumpedGrid(33, grids[0].time, 104, 4, 17136, 17136)
         second = pusch[1]
         assert (second.frame, second.slot, second.process, second.rv) == (106, 5, 1, 0)
         assert second.new_data and second.crc_ok and second.base_graph == 1
@@ -138,7 +139,7 @@ class TestLog:
         others = gnb_logs.other_layers("17.8")
         whole = others + text + others + gnb_logs.rx_symbol("17.8", 5, 17136) + others + text
         (grid,), pusch = logged(written(tmp_path, whole))
-        assert grid == DumpedGrid(17, 8, 5, 17136)
+        assert (grid.frame, grid.slot, grid.offset, grid.size) == (17, 8, 5, 17136)
         assert [p.slot_config(51, 30) for p in pusch] == [CONFIG, CONFIG]
         assert [p.transport_block for p in pusch] == [BLOCK, BLOCK]
 
@@ -446,6 +447,69 @@ class TestCapture:
             grids.append(gnb_logs.dumped(config, np.full((14, 120), k)))
         done = import_gnb(*self.capture(tmp_path, text, grids), tmp_path / "a")
         assert [p.slot_index for p in Recording(done.paths[0]).pusch] == [20479, 20490]
+
+    def timed(self, folder, slots):
+        """slots: each one's seconds behind noon, frame and number."""
+        text, grids = "", []
+        for k, (seconds, frame, number) in enumerate(slots):
+            config = self.slot(number)
+            lines = gnb_logs.rx_symbol(f"{frame}.{number}", 17136 * k, 17136)
+            lines += gnb_logs.pusch(f"{frame}.{number}", gnb_logs.fields(config, k % 16), BLOCK)
+            when = datetime(2026, 3, 1, 12) + timedelta(seconds=seconds)
+            text += lines.replace(gnb_logs.TIME, when.isoformat(timespec="microseconds"))
+            grids.append(gnb_logs.dumped(config, np.full((14, 120), k)))
+        return self.capture(folder, text, grids)
+
+    @pytest.mark.parametrize(
+        "pauses",
+        [[6.0] * 20, [10.24], [7.68] * 4, [0.01, 30 * 10.24, 5.12, 0.0005], [5.13, 9.9, 3600.0]],
+    )
+    def test_pauses(self, tmp_path, pauses):
+        """Of any length: in order, none lost. Threads log each slot up to 0.3 s late."""
+        late = np.random.default_rng(1).uniform(0, 0.3, len(pauses) + 1)
+        slots = np.rint(np.cumsum([1.007, *pauses]) * 2000).astype(int)
+        logged = [
+            (slot / 2000 + late[k], (slot // 20 + 1000) % 1024, slot % 20)
+            for k, slot in enumerate(slots)
+        ]
+        done = import_gnb(*self.timed(tmp_path, logged), tmp_path / "a", 30)
+        recording = Recording(done.paths[0])
+        assert not done.skipped and not done.lines and not done.empty_grids
+        indices = np.array([p.slot_index for p in recording.pusch])
+        np.testing.assert_array_equal(indices - indices[0], slots - slots[0])
+        assert 0 <= indices[0] < 20480
+        values = [received_grid(recording, p)[0, 0, 0] for p in recording.pusch]
+        assert values == list(range(len(slots)))
+
+    @pytest.mark.parametrize(
+        ("change", "says"),
+        [
+            (lambda text: text.replace("12:00:01.02", "12:00:05.02"), "time and frame contradict"),
+            (lambda text: text.replace("2026-03-01T12:00:01.02", "1926-03-01T12:00:01.02"), "time"),
+            (lambda text: text.replace("[    2.14]", "[   600.14]"), "time and frame contradict"),
+            (lambda text: text.replace("[    2.14]", "[    1.14]"), "of a slot that has one"),
+        ],
+    )
+    def test_lines_that_contradict_the_others(self, tmp_path, change, says):
+        slots = [(1 + frame / 100, frame, 14) for frame in range(6)]
+        dump, log = self.timed(tmp_path, slots)
+        changed = change(log.read_text())
+        assert changed != log.read_text()
+        log.write_text(changed)
+        done = import_gnb(dump, log, tmp_path / "a")
+        recording = Recording(done.paths[0])
+        kept = [0, 1, 3, 4, 5]
+        assert [p.slot_index for p in recording.pusch] == [20 * k + 14 for k in kept]
+        assert [received_grid(recording, p)[0, 0, 0] for p in recording.pusch] == kept
+        assert says in done.lines.text() and done.lines.total() == 2
+
+    def test_times_that_do_not_decide(self, tmp_path):
+        """A log of runs whose frames are no pauses of each other."""
+        dump, log = self.timed(tmp_path, [(k / 1000, 256 * k, 14) for k in range(4)])
+        with pytest.raises(ValueError) as refused:
+            import_gnb(dump, log, tmp_path / "a")
+        assert "expected lines of one run, found times and frames that" in str(refused.value)
+        assert not (tmp_path / "a.sigmf-meta").exists()
 
     @pytest.mark.parametrize(("n_rx", "number", "scs"), [(1, 9, 15), (4, 19, 30), (2, 39, 60)])
     def test_antennas_and_spacing(self, tmp_path, n_rx, number, scs):

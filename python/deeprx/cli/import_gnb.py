@@ -5,7 +5,7 @@ import sys
 
 from deeprx_common.terminal import make_console, progress_bar
 
-from ..recording.gnb_dump import Imported, import_gnb, reasons
+from ..recording.gnb_dump import Imported, import_gnb
 
 
 def configure(parser) -> None:
@@ -60,6 +60,7 @@ def _said(done: Imported) -> list[str]:
         f"{done.pusch} PUSCH, {done.blocks} of them with their transport block: {done.paths[0]}",
         f"carrier: {done.carrier_prb} PRB at {done.scs_khz} kHz, {done.n_rx} "
         + ("antennas" if done.n_rx > 1 else "antenna"),
-        *([f"PUSCH passed over: {reasons(done.skipped)}"] if done.skipped else []),
+        *([f"PUSCH passed over: {done.skipped.text()}"] if done.skipped else []),
+        *([f"lines passed over: {done.lines.text()}"] if done.lines else []),
         *([f"grids without a PUSCH: {done.empty_grids}"] if done.empty_grids else []),
     ]

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,15 +22,38 @@ from .recording import NAMESPACE, VERSION
 from .writer import new_recording
 
 MOST_RX = 4
+_DAY_S = 24 * 3600  # no dump is as long
+
+
+class PassedOver(Counter):
+    """How many lines were passed over, by reason. first: of each reason the first line's number."""
+
+    def __init__(self):
+        super().__init__()
+        self.first: dict[str, int] = {}
+
+    def add(self, reason: str, line: int) -> None:
+        self[reason] += 1
+        self.first.setdefault(reason, line)
+
+    def text(self, most: int = 8) -> str:
+        """In one line, the most frequent first."""
+        named = [
+            f"{count} {reason} ({'line' if count == 1 else 'first: line'} {self.first[reason]})"
+            for reason, count in self.most_common(most)
+        ]
+        rest = sum(self.values()) - sum(count for _, count in self.most_common(most))
+        return "; ".join([*named, f"{rest} for other reasons"] if rest else named)
 
 
 @dataclass
 class Imported:
     """What became of a log's PUSCH.
 
-    pusch: imported; blocks: of them with their block. skipped: others, by reason. empty_grids:
-    without a PUSCH that was imported. n_rx: antennas. missing: complex floats that the log speaks
-    of beyond the end of the dump. paths: what was written.
+    pusch: imported; blocks: of them with their block. skipped: others, by reason. lines: that
+    contradict others of the log, by reason. empty_grids: without a PUSCH that was imported. n_rx:
+    antennas. missing: complex floats that the log speaks of beyond the end of the dump. paths: what
+    was written.
     """
 
     n_rx: int
@@ -39,7 +62,8 @@ class Imported:
     paths: tuple[Path, ...] = ()
     pusch: int = 0
     blocks: int = 0
-    skipped: Counter = field(default_factory=Counter)
+    skipped: PassedOver = field(default_factory=PassedOver)
+    lines: PassedOver = field(default_factory=PassedOver)
     empty_grids: int = 0
     missing: int = 0
 
@@ -48,9 +72,11 @@ class GnbCapture:
     """Grids and PUSCH of a gNB's log, put together by their slot.
 
     scs_khz: None: the least that has slots of the numbers in the log. n_rx, carrier_prb: of the
-    grids. slots: by slot index, counted over frames, the grid or None, and the slot's PUSCH.
+    grids. slots: by slot index, counted over frames, the grid or None, and the slot's PUSCH. lines:
+    that are in none of them.
 
-    Raises ValueError with one line where the log is none, or its grids are not of one size.
+    Raises ValueError with one line where the log is none, its grids are not of one size, or its
+    times and frames do not go together.
     """
 
     def __init__(self, log: str | Path, scs_khz: int | None = None):
@@ -65,14 +91,23 @@ class GnbCapture:
             )
         self.scs_khz = _spacing(log, max(r.slot for r in records), scs_khz)
         self.carrier_prb, self.n_rx = _shape(log, grids, pusch)
+        self.lines = PassedOver()
         self.slots: dict[int, tuple[DumpedGrid | None, list[LoggedPusch]]] = {}
-        for index, record in _indexed(records, 10 * self.scs_khz // 15):
-            grid, there = self.slots.get(index, (None, []))
-            if isinstance(record, DumpedGrid):
-                grid = record
-            else:
-                there.append(record)
-            self.slots[index] = grid, there
+        for index, record in _indexed(log, records, 10 * self.scs_khz // 15, self.lines):
+            self._add(index, record)
+
+    def _add(self, index: int, record: DumpedGrid | LoggedPusch) -> None:
+        grid, pusch = self.slots.get(index, (None, []))
+        if isinstance(record, LoggedPusch):
+            if any(record.sender == other.sender for other in pusch):
+                self.lines.add("PUSCH of a user who has one in its slot", record.line)
+                return
+            pusch.append(record)
+        elif grid:
+            self.lines.add("grids of a slot that has one", record.line)
+        else:
+            grid = record
+        self.slots[index] = grid, pusch
 
 
 def _spacing(log, highest: int, scs_khz: int | None) -> int:
@@ -110,19 +145,32 @@ def _shape(log, grids: list[DumpedGrid], pusch: list[LoggedPusch]) -> tuple[int,
     return carrier, n_rx
 
 
-def _indexed(records, slots_per_frame: int) -> list[tuple[int, DumpedGrid | LoggedPusch]]:
-    """Each record with its slot's index: frames are counted on where their number begins anew.
+def _indexed(
+    log, records, slots_per_frame: int, lines: PassedOver
+) -> Iterator[tuple[int, DumpedGrid | LoggedPusch]]:
+    """Each record with its slot's index, counted on where the frame number begins anew.
 
-    Threads log late: a slot is the one of its number that is nearest to the last.
+    How often it began anew in a pause, the times of the lines tell. They are of another clock than
+    the frames, and threads log late: the offset between both is the mean over all lines.
     """
     period = FRAMES * slots_per_frame
-    indices = []
-    for record in records:
-        number = record.frame * slots_per_frame + record.slot
-        last = indices[-1] if indices else number
-        indices.append(last + (number - last + period // 2) % period - period // 2)
-    first = period if indices and min(indices) < 0 else 0
-    return [(first + index, record) for index, record in zip(indices, records, strict=True)]
+    number = np.array([r.frame * slots_per_frame + r.slot for r in records])
+    time = np.array([r.time for r in records])
+    ahead = (time - time[0]) * 100 * slots_per_frame - number
+    offset = np.mean(np.exp(2j * np.pi * ahead / period))
+    if abs(offset) < 0.5:
+        raise ValueError(
+            f"{log}: expected lines of one run, found times and frames that contradict each other"
+        )
+    turns = ahead / period - np.angle(offset) / (2 * np.pi)
+    turn = np.round(turns).astype(int)
+    right = (np.abs(turns - turn) < 0.25) & (np.abs(time - np.median(time)) < _DAY_S)
+    index = number + period * (turn - np.min((number + period * turn)[right]) // period)
+    for k, record in enumerate(records):
+        if right[k]:
+            yield int(index[k]), record
+        else:
+            lines.add("whose time and frame contradict the others'", record.line)
 
 
 class _Dump:
@@ -165,7 +213,7 @@ def import_gnb(
     base = new_recording(out)
     capture = GnbCapture(log, scs_khz)
     grids = _Dump(dump)
-    done = Imported(capture.n_rx, capture.carrier_prb, capture.scs_khz)
+    done = Imported(capture.n_rx, capture.carrier_prb, capture.scs_khz, lines=capture.lines)
     done.paths = tuple(base.with_name(base.name + end) for end in (".sigmf-meta", ".sigmf-data"))
     annotations = []
     begun: set[tuple[int, int]] = set()
@@ -188,17 +236,10 @@ def import_gnb(
                 digest.update(frames)
                 file.write(frames)
         if not done.pusch:
-            raise ValueError(f"{log}: found no PUSCH to import, but {reasons(done.skipped)}")
+            raise ValueError(f"{log}: found no PUSCH to import, but {done.skipped.text()}")
         metadata = _metadata(done, annotations, digest.hexdigest(), Path(log))
         Path(meta).write_text(json.dumps(metadata, indent=1) + "\n")
     return done
-
-
-def reasons(skipped: Counter, most: int = 8) -> str:
-    """Counts by reason in one line, the most frequent first."""
-    named = [f"{count} {reason}" for reason, count in skipped.most_common(most)]
-    rest = sum(skipped.values()) - sum(count for _, count in skipped.most_common(most))
-    return "; ".join([*named, f"{rest} for other reasons"] if rest else named)
 
 
 def _import_slot(received, place, logged, index, done: Imported, begun) -> list[RecordedPusch]:
@@ -216,7 +257,7 @@ def _import_slot(received, place, logged, index, done: Imported, begun) -> list[
             if not np.isfinite(allocation(received, recorded.config)).all():
                 raise Unsupported("with values that are not finite")
         except Unsupported as error:
-            done.skipped[str(error)] += 1
+            done.skipped.add(str(error), one.line)
             _pass_over(one, begun)
         else:
             process = one.rnti, one.process

@@ -7,6 +7,7 @@ A log is a stranger's text: lines are read one by one, and of a line no more tha
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from deeprx_common.printable import printable
@@ -17,7 +18,10 @@ FRAMES = 1024  # that the system frame number counts
 _MOST_FIELDS = 100  # of a record
 _LARGEST_BLOCK = 1 << 18  # bytes
 
-_RECORD = re.compile(r"\[ *(\d{1,4})\.(\d{1,2})\] (RX_SYMBOL|PUSCH): (.*)")
+_RECORD = re.compile(
+    r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+)\b.*?\[ *(\d{1,4})\.(\d{1,2})\] (RX_SYMBOL|PUSCH): (.*)"
+)
+_EPOCH = datetime(1970, 1, 1)
 _FIELD = re.compile(r"(\w+)=(\[[^])]*[])]|\{[^}]*\}|\S*)")
 _PARAMETER = re.compile(r"\s+(\w+)=(.*)")
 _BYTES = re.compile(r"\s+([0-9a-f]{4,8}): ((?:[0-9a-f]{2} ?)+)")
@@ -30,8 +34,13 @@ class Unsupported(ValueError):
 
 @dataclass(frozen=True)
 class DumpedGrid:
-    """An RX_SYMBOL line: where the grid of a slot lies in the dump, in complex floats."""
+    """An RX_SYMBOL line: where the grid of a slot lies in the dump, in complex floats.
 
+    line: its number, from 1. time: when it was logged, in seconds of the gNB's clock.
+    """
+
+    line: int
+    time: float
     frame: int
     slot: int
     offset: int
@@ -42,15 +51,21 @@ class DumpedGrid:
 class LoggedPusch:
     """A PUSCH line: fields as the summary has them, parameters as the indented lines do.
 
-    line: its number, from 1. block: the bytes of the hex dump below, as far as there are any.
+    line, time: see DumpedGrid. block: the bytes of the hex dump below, as far as there are any.
     """
 
     line: int
+    time: float
     frame: int
     slot: int
     fields: dict[str, str]
     parameters: dict[str, str] = field(default_factory=dict)
     block: bytearray = field(default_factory=bytearray)
+
+    @property
+    def sender(self) -> str | None:
+        """Its RNTI as the log says it: a user sends one PUSCH a slot."""
+        return self.fields.get("rnti")
 
     @property
     def crc_ok(self) -> bool:
@@ -246,10 +261,15 @@ def _records(lines: Iterator[str], path) -> Iterator[DumpedGrid | LoggedPusch]:
         record = _RECORD.search(line)
         if not record:
             continue
-        frame, slot, kind, rest = record.groups()
+        when, frame, slot, kind, rest = record.groups()
+        try:
+            time = (datetime.fromisoformat(when) - _EPOCH).total_seconds()
+        except ValueError:
+            continue
+        place = number, time, int(frame) % FRAMES, int(slot)
         fields = dict(_FIELD.findall(rest)[:_MOST_FIELDS])
         if kind == "PUSCH":
-            pusch = LoggedPusch(number, int(frame) % FRAMES, int(slot), fields)
+            pusch = LoggedPusch(*place, fields)
             continue
         grid = re.fullmatch(r"sector=(\d+) offset=(\d{1,17}) size=(\d{1,9})", rest)
         if not grid:
@@ -260,7 +280,7 @@ def _records(lines: Iterator[str], path) -> Iterator[DumpedGrid | LoggedPusch]:
                 f"{path}: expected grids of one sector, found {' and '.join(sorted(sectors))} in "
                 f"line {number}: let the gNB dump one cell"
             )
-        yield DumpedGrid(int(frame) % FRAMES, int(slot), int(grid[2]), int(grid[3]))
+        yield DumpedGrid(*place, int(grid[2]), int(grid[3]))
     if pusch:
         yield pusch
 
