@@ -8,6 +8,7 @@ import runpy
 import shlex
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,7 @@ def script_mistake(path, argv):
         sys.argv, sys.path[:] = before, folder
 
 
+@cache
 def tasks():
     said = subprocess.run([ROOT / "dev", "help"], capture_output=True, text=True, check=True).stdout
     return re.findall(r"^  (\w+)", said, re.MULTILINE)
@@ -166,10 +168,15 @@ def test_every_option_is_explained(command):
     assert [option.names for option in command.options if not option.text] == []
 
 
+@cache
+def training_commands():
+    return in_training(ROOT / "docs/command_lines.py")
+
+
 def test_every_training_option_is_explained():
     if not TRAINING_PYTHON.exists():
         pytest.skip("no training environment (./dev train --help makes it)")
-    commands = in_training(ROOT / "docs/command_lines.py")
+    commands = training_commands()
     assert len(commands) > 5
     assert [c["words"] for c in commands if not c["description"]] == []
     assert [(c["words"], o["names"]) for c in commands for o in c["options"] if not o["text"]] == []
@@ -180,7 +187,7 @@ def test_an_option_means_the_same_on_both_command_lines():
     if not TRAINING_PYTHON.exists():
         pytest.skip("no training environment (./dev train --help makes it)")
     ranges = {"--delay-spread S[,S]", "--doppler HZ[,HZ]"}  # what evaluate draws from
-    of_training = [c["options"] for c in in_training(ROOT / "docs/command_lines.py")]
+    of_training = [c["options"] for c in training_commands()]
     values = {}
     for options in (*(c.options for c in describe(deeprx_main)), *of_training):
         for option in options:
