@@ -117,7 +117,7 @@ def configure(parser) -> None:
     )
     add(
         "--reference",
-        metavar="RECEIVER",
+        metavar="NAME",
         help="whom the others are compared with, slot by slot (default: the better of LS-LMMSE and "
         "SURE-LMMSE)",
     )
