@@ -51,7 +51,7 @@ def _alone(block):
 
 def _link_transmitter():
     """Of which slot 0 is under way."""
-    transmitter = deeprx.link_transmitter(LINK_SLOT, processes=1)
+    transmitter = deeprx.link_transmitter(LINK_SLOT)
     transmitter._sender.push(b"x")
     return transmitter, transmitter._sender
 

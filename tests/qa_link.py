@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Bytes in, bytes out: framing and HARQ, without radio first."""
 
+import itertools
 import json
 import re
 import signal
@@ -190,7 +191,8 @@ class Air:
                 if self.sender.idle and not self.segmenter.queued_bytes:
                     return self.got
                 self.stalls += 1
-                self.sender.expire()
+                if not self.sender.grow():
+                    self.sender.expire()
         raise AssertionError("it did not end")
 
     def receive(self, sent):
@@ -368,6 +370,30 @@ class TestHarq:
         assert sender.expire() == 2
         assert Frame.read(sender.next().block).base == 1  # which says that it comes no more
         assert sender.lost == 1 and not sender.idle
+
+    @pytest.mark.parametrize("share", [0, 0.3])
+    @pytest.mark.parametrize("depth", range(2, 16, 3))
+    def test_processes_grow_to_what_the_chain_holds_back(self, depth, share):
+        rng = np.random.default_rng(depth)
+        failing = rng.random(10_000) < share
+        air = Air(
+            lambda sent: "nack" if failing[sent.slot_index] else "ack",
+            depth,
+            processes=2,
+            transmissions=16,
+        )
+        messages = messages_of([40] * 300)
+        for message in messages:
+            air.segmenter.push(message)
+        assert air.run() == messages
+        assert air.sender.processes == 1 << depth.bit_length()
+        assert air.stalls == depth.bit_length() - 1
+        assert air.sender.unreported == air.sender.lost == air.reassembler.duplicates == 0
+        of = {}  # slots by process
+        for sent in air.sent:
+            of.setdefault(sent.process, []).append(sent.slot_index)
+        assert sorted(of) == list(range(air.sender.processes))
+        assert all(b - a > depth for slots in of.values() for a, b in itertools.pairwise(slots))
 
     def test_verdicts_of_slots_that_were_not_sent_change_nothing(self):
         segmenter = Segmenter(64)
@@ -604,11 +630,11 @@ class TestBlocks:
 
     def test_a_slot_whose_verdict_never_comes_is_sent_again_after_a_while(self, capfd):
         silent = [True]
-        top = Link(Chain(lambda *_: None if silent[0] else "ack"), timeout_s=0.2, processes=4)
+        top = Link(Chain(lambda *_: None if silent[0] else "ack"), timeout_s=0.2)
         top.msg_connect(Source([b"x" * 150]), "pdus", top.transmitter, "pdus")
 
         def done():
-            if len(top.chain.slots) == 5:
+            if len(top.chain.slots) == 17:
                 silent[0] = False
             return top.transmitter.idle() and top.pdus.messages
 
@@ -618,17 +644,30 @@ class TestBlocks:
         time.sleep(0.2)  # the logger has a thread of its own
         assert "slot 0 counts as lost: no ACK for 0.2 s" in "".join(capfd.readouterr())
 
-    def test_with_too_few_processes_the_log_says_so_and_all_arrives(self, capfd):
+    @pytest.mark.parametrize("depth", [7, 8, 15])
+    def test_there_are_as_many_processes_as_the_chain_needs(self, depth, capfd):
+        messages = messages_of([150] * 300)
+        top = Link(Chain(scattered(0.1), depth), timeout_s=1, transmissions=16)
+        for message in messages:
+            top.transmitter.send(message)
+        top.run_until(lambda: len(top.pdus.messages) == 300 and top.transmitter.idle())
+        assert top.pdus.messages == messages
+        sent, more = top.transmitter.statistics(), depth >= 8
+        assert sent["processes"] == (16 if more else 8)
+        assert sent["unreported_slots"] == sent["lost_blocks"] == 0
+        time.sleep(0.2)  # the logger has a thread of its own
+        says = "no ACK for 1 s: 16 HARQ processes from here on"
+        assert "".join(capfd.readouterr()).count(says) == more  # one wait, and none after it
+
+    def test_where_even_16_processes_are_too_few_the_log_says_so_and_all_arrives(self, capfd):
         messages = messages_of([150] * 3)
-        top = Link(Chain(depth=3), timeout_s=0.2, processes=2)
+        top = Link(Chain(depth=17), timeout_s=0.2)
         for message in messages:
             top.transmitter.send(message)
         top.run_until(lambda: len(top.pdus.messages) == 3)
         assert top.pdus.messages == messages
         time.sleep(0.2)  # the logger has a thread of its own
-        assert "the chain holds back more slots than there are processes" in "".join(
-            capfd.readouterr()
-        )
+        assert "the chain holds back 16 slots or more" in "".join(capfd.readouterr())
 
     def test_what_does_not_fit_is_dropped_and_counted(self, monkeypatch, capfd):
         top = Link(Chain())
@@ -694,7 +733,6 @@ class TestBlocks:
     @pytest.mark.parametrize(
         ("options", "says"),
         [
-            ({"processes": 17}, "processes must be 1 to 16, got 17"),
             ({"transmissions": 0}, "transmissions must be 1 to 16, got 0"),
             ({"timeout_s": 0}, "timeout_s must be above 0 s, got 0"),
             (

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Stop-and-wait HARQ: which block goes into which slot, until each is acknowledged or given up."""
 
+from collections import deque
 from dataclasses import dataclass, field
 
 from deeprx_common.checks import check_range
@@ -37,15 +38,16 @@ class _Block:
 class HarqSender:
     """Sends blocks in consecutive slots until they are acknowledged.
 
-    Slot k belongs to process k modulo processes, and is filled once the verdict on slot
-    k - processes is known, with what the verdicts on it and earlier slots ask for: what is sent
-    does not depend on when they come. What was not acknowledged is sent again in its process's next
-    slot, transmissions times at most. A verdict on a slot says that earlier ones without any were
-    lost on the way. While blocks are under way and no new one is there, padding carries them
-    through the chain.
+    Processes take turns: slot k belongs to process k modulo processes, and is filled once the
+    verdict on slot k - processes is known, with what the verdicts on it and earlier slots ask for:
+    what is sent does not depend on when they come, until grow() or expire(). What was not
+    acknowledged is sent again in its process's next slot, transmissions times at most. A verdict on
+    a slot says that earlier ones without any were lost on the way. While blocks are under way and
+    no new one is there, padding carries them through the chain.
 
-    segmenter: where blocks come from. processes: 1 to 16, more than the slots that the chain from
-    here to the verdict holds back. transmissions: of a block at most, 1 to 16.
+    segmenter: where blocks come from. processes: to begin with, 1 to 16; the chain from here to the
+    verdict must hold back fewer slots than there are, see grow(). transmissions: of a block at
+    most, 1 to 16.
 
     Raises ValueError where a value is out of range.
     """
@@ -54,7 +56,8 @@ class HarqSender:
         check_range("processes", processes, 1, MOST_PROCESSES)
         check_range("transmissions", transmissions, 1, MOST_TRANSMISSIONS)
         self._segmenter = segmenter
-        self._processes: list[_Block | None] = [None] * processes
+        self._turns = deque(range(processes))  # of the processes, the next one first
+        self._blocks: dict[int, _Block] = {}  # by process
         self._transmissions = transmissions
         self._slot = 0
         self._sequence = 0
@@ -73,9 +76,13 @@ class HarqSender:
         return not self._outstanding and self._gap < 0
 
     @property
+    def processes(self) -> int:
+        return len(self._turns)
+
+    @property
     def waiting(self) -> int | None:
         """The slot whose verdict the next one waits for."""
-        slot_index = self._slot - len(self._processes)
+        slot_index = self._slot - self.processes
         known = self._newest > slot_index or slot_index in self._verdicts
         return slot_index if slot_index in self._in_flight and not known else None
 
@@ -83,13 +90,14 @@ class HarqSender:
         """What is sent in the next slot; None: nothing before there is a verdict or data."""
         if self.waiting is not None:
             return None
-        self._apply(self._slot - len(self._processes))
-        process = self._slot % len(self._processes)
-        block = self._processes[process]
+        self._apply(self._slot - self.processes)
+        process = self._turns[0]
+        block = self._blocks.get(process)
         if block is None or block.settled:
-            block = self._processes[process] = self._begin()
+            block = self._begin()
             if block is None:
                 return None
+            self._blocks[process] = block
         else:
             block.redundancy = block.redundancy + 1 if block.received else 0
             self.retransmissions += 1
@@ -97,6 +105,7 @@ class HarqSender:
         self._in_flight[self._slot] = self._sent[self._slot] = block
         rv = RV_ORDER[block.redundancy % len(RV_ORDER)]
         sent = Transmission(self._slot, process, rv, block.redundancy == 0, block.content)
+        self._turns.rotate(-1)
         self._slot += 1
         self.slots += 1
         return sent
@@ -127,6 +136,17 @@ class HarqSender:
             self._verdicts.setdefault(slot_index, (ack, received))
         elif ack and slot_index in self._sent:  # it comes late
             self._succeed(self._sent[slot_index])
+
+    def grow(self) -> bool:
+        """Where a verdict is waited for: twice as many processes, 16 at most. Too long nothing
+        came, and perhaps the chain holds back as many slots as there are processes. Whether there
+        are more now; of the slots under way nothing is given up.
+        """
+        count = self.processes
+        if self.waiting is None or count == MOST_PROCESSES:
+            return False
+        self._turns.extendleft(reversed(range(count, min(2 * count, MOST_PROCESSES))))
+        return True
 
     def expire(self) -> int | None:
         """The slot that is waited for counts as lost: too long nothing came. Which it is."""

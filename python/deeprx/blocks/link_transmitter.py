@@ -25,11 +25,11 @@ STATUS_SLOTS = 100  # between two messages of status
 class _link_sender(SelfKeeping, gr.basic_block):
     """The messages. What is sent is decided here, in whichever thread something has come."""
 
-    def __init__(self, block_bytes: int, processes: int, transmissions: int, timeout_s: float):
+    def __init__(self, block_bytes: int, transmissions: int, timeout_s: float):
         check_above("timeout_s", timeout_s, 0, "s")
         super().__init__("Link transmitter", None, None)
         self._segmenter = Segmenter(block_bytes)
-        self._harq = HarqSender(self._segmenter, processes, transmissions)
+        self._harq = HarqSender(self._segmenter, transmissions=transmissions)
         self._timeout_s = timeout_s
         self._lock = threading.Condition()
         self._progress = time.monotonic()
@@ -91,6 +91,7 @@ class _link_sender(SelfKeeping, gr.basic_block):
                 "lost_blocks": harq.lost,
                 "unreported_slots": harq.unreported,
                 "padding_slots": harq.padding,
+                "processes": harq.processes,
                 "queued_bytes": self._segmenter.queued_bytes,
                 "dropped_pdus": self._dropped,
             }
@@ -127,13 +128,17 @@ class _link_sender(SelfKeeping, gr.basic_block):
             with self._lock:
                 if self.idle() or time.monotonic() - self._progress < self._timeout_s:
                     continue
-                slot_index = self._harq.expire()
-                if slot_index is not None:
+                if self._harq.grow():
+                    self.logger.warn(
+                        f"no ACK for {self._timeout_s:g} s: {self._harq.processes} HARQ processes "
+                        "from here on, as the chain may hold back so many slots"
+                    )
+                elif (slot_index := self._harq.expire()) is not None:
                     self.logger.warn(
                         f"slot {slot_index} counts as lost: no ACK for {self._timeout_s:g} s; if "
-                        "this goes on, the chain holds back more slots than there are processes"
+                        f"this goes on, the chain holds back {self._harq.processes} slots or more"
                     )
-                    self._send()
+                self._send()
 
 
 def _pdu(sent: Transmission):
@@ -169,8 +174,8 @@ class link_transmitter(gr.hier_block2):
 
     Messages (PDUs) are framed with length and number, segmented and padded into blocks. A block is
     sent by stop-and-wait HARQ, with redundancy versions 0, 2, 3, 1, until its ACK comes or it was
-    sent `transmissions` times: then it is lost, and counted. See HarqSender: slot k belongs to
-    process k modulo processes, and waits for the verdict on slot k - processes.
+    sent `transmissions` times: then it is lost, and counted. See HarqSender: 8 processes take turns
+    in the slots, and each waits for the verdict on its last one.
 
     Message port in `pdus`: PDUs of bytes, e.g. of a Socket PDU; metadata is not sent. Input 0, with
     bytes_input: a stream of bytes, which is sent as messages of 1024 bytes at most, and waits for
@@ -181,11 +186,11 @@ class link_transmitter(gr.hier_block2):
     send() queues a message from Python, also before the flowgraph runs.
 
     While there is nothing to send it sends nothing: what follows then waits for nothing. Where no
-    verdict comes for timeout_s, as when the chain lost all slots under way, the oldest one counts
-    as lost, with a line in the log.
+    verdict comes for timeout_s, there are 16 processes from then on, for a chain that holds back 8
+    slots or more; where none comes then, as when the chain lost all slots under way, the oldest one
+    counts as lost. The log has a line of either.
 
-    slot: whose blocks of user `layer` are filled. processes: 1 to 16, more than the chain from here
-    to the ACK holds back. transmissions: of a block at most, 1 to 16.
+    slot: whose blocks of user `layer` are filled. transmissions: of a block at most, 1 to 16.
 
     Raises ValueError where a value is out of range, or the slot's block is too small for a frame.
     """
@@ -194,7 +199,6 @@ class link_transmitter(gr.hier_block2):
         self,
         slot: SlotConfig,
         layer: int = 0,
-        processes: int = 8,
         transmissions: int = 4,
         bytes_input: bool = False,
         timeout_s: float = 5.0,
@@ -206,7 +210,7 @@ class link_transmitter(gr.hier_block2):
             gr.io_signature(0, 0, 0),
         )
         block_bytes = slot.transport_block_size(layer) // 8
-        self._sender = _link_sender(block_bytes, processes, transmissions, timeout_s)
+        self._sender = _link_sender(block_bytes, transmissions, timeout_s)
         for port in ("pdus", "acks"):
             self.message_port_register_hier_in(port)
             self.msg_connect((self, port), (self._sender, port))
@@ -224,7 +228,8 @@ class link_transmitter(gr.hier_block2):
     def statistics(self) -> dict:
         """Counts so far: bytes of messages; slots and padding_slots; blocks, and of these
         first_failures (of their first transmissions), acknowledged and lost_blocks;
-        retransmissions, unreported_slots; queued_bytes, dropped_pdus (too long, or the queue full).
+        retransmissions, unreported_slots; queued_bytes, dropped_pdus (too long, or the queue full);
+        and how many HARQ processes there are.
         """
         return self._sender.statistics()
 
