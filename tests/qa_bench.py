@@ -86,8 +86,13 @@ def test_every_contender_receives_the_same(tiny, tmp_path, capsys):
     peaks = results["gemm_flop_per_s"]
     assert set(peaks) == {p for p in compare.PRECISIONS if compare.native(p, "cpu")}
     assert min(peaks.values()) > 1e8
-    assert list(results["ldpc_decoder"]) == ldpc_instructions()
-    for vectors, decoder in results["ldpc_decoder"].items():
+    decoders, here = results["ldpc_decoder"], ldpc_instructions()
+    assert sorted(decoders) == sorted({*here, *compare.VECTORS})
+    for vectors in decoders.keys() - set(here):
+        assert decoders[vectors] is None
+        assert f"not measured ({vectors})" in text
+    for vectors in here:
+        decoder = decoders[vectors]
         assert 1e-6 < decoder["iteration_s"] < 1e-2
         said = f"{1e6 * decoder['iteration_s']:.1f} µs an iteration ({vectors}"
         assert said in " ".join(text.split())
@@ -130,7 +135,7 @@ def test_every_contender_receives_the_same(tiny, tmp_path, capsys):
     assert f"work() without its inference {1e6 * middle:.0f} µs" in text
 
 
-def test_a_receiver_and_a_decoder_are_one_contender(tmp_path, models_alone):
+def test_a_receiver_and_a_decoder_are_one_contender(tmp_path, models_alone, capsys):
     command = ["bench", "--receiver", "baseline-lmmse", "--seconds", "0.4", "--out", str(tmp_path)]
     assert main([*command, "--contender", "block", "--contender", "decoded"]) == 0
     results = json.loads((tmp_path / "bench.json").read_text())
@@ -138,6 +143,11 @@ def test_a_receiver_and_a_decoder_are_one_contender(tmp_path, models_alone):
     assert rows["decoded"]["why"] is None
     assert rows["decoded"]["slots"] >= 2
     assert rows["decoded"]["cpu_s"] > rows["block"]["cpu_s"]
+    said = f"decoded: {results['instructions'] or 'no vectors'} at most"
+    for vectors in compare.VECTORS:
+        if vectors != results["instructions"]:
+            said += f"; {vectors}: not measured"
+    assert said in capsys.readouterr().out
 
 
 def test_what_does_not_decode_is_no_receiver_of_blocks(tiny, tmp_path, capsys, models_alone):
@@ -283,7 +293,11 @@ class TestAvx2:
         results = json.loads((tmp_path / "bench.json").read_text())
         peaks = results["gemm_flop_per_s"]
         assert set(peaks) == {"float32"} and "fastest: " in text
-        assert list(results["ldpc_decoder"]) == ["AVX2", "no vectors"]
+        assert list(results["ldpc_decoder"]) == ["AVX-512", "AVX2", "no vectors"]
+        assert results["ldpc_decoder"]["AVX-512"] is None
+        assert "LDPC decoder, K = 8448, rate 1/2: not measured (AVX-512)" in text
+        assert results["instructions"] == "AVX2"
+        assert "decoded: AVX2 at most; AVX-512: not measured" in text
         rows = {row["contender"]: row for row in results["rows"]}
         assert rows["onnxruntime"]["why"] == "it cannot be kept to AVX2"
         assert rows["torchscript"]["precision"] == "bfloat16 by conversion"

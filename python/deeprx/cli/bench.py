@@ -133,7 +133,7 @@ def _comparison(arguments, base: Job) -> Comparison:
 
 
 def _conclude_comparison(comparison, arguments, base, console, picture: Path) -> int:
-    show(comparison.rows, comparison.gemm_flop_per_s, comparison.ldpc_decoder, base, console)
+    show(comparison, base, console)
     plot(comparison.rows, picture)
     failed = [
         row

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Tables and pictures of deeprx bench."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from deeprx_common.figure import figure
 from deeprx_common.shipped import CLASSICAL
 from deeprx_common.terminal import interval, number, table
 
-from ..measure.compare import PRECISIONS, REFERENCE, Row, fastest
+from ..measure.compare import PRECISIONS, REFERENCE, VECTORS, Comparison, Row, fastest
 from ..measure.contenders import CONTENDERS
 from ..measure.job import Job
 from ..measure.scale import Point
@@ -20,13 +20,12 @@ SHARED = 0.05  # of the wall time without the core, above which the run says so
 
 
 def show(
-    rows: Sequence[Row],
-    gemm_flop_per_s: Mapping[str, float],
-    ldpc_decoder: Mapping[str, Mapping],
+    comparison: Comparison,
     base: Job,
     console: Console,
 ) -> None:
     """A table for each receiver, why contenders are missing, and whether the core was shared."""
+    rows, gemm_flop_per_s = comparison.rows, comparison.gemm_flop_per_s
     clock = "CPU" if base.device == "cpu" else "wall"
     threads = f"{base.threads} thread" + ("s" if base.threads > 1 else "")
     slot = f"{base.n_prb} PRB, {base.modulation}, {base.n_rx} RX, {threads}, {base.device}"
@@ -58,6 +57,11 @@ def show(
         for row in group:
             if row.contender in ("block", "watched-block") and row.description:
                 console.print(f"{row.contender}: {row.description}{_above(row)}")
+            if row.contender == "decoded" and row.cpu_s is not None:
+                others = [f"; {v}: not measured" for v in VECTORS if v != comparison.instructions]
+                console.print(
+                    f"decoded: {comparison.instructions or 'no vectors'} at most{''.join(others)}"
+                )
             if row.why:
                 console.print(f"{receiver}, {row.contender}: {row.why}", soft_wrap=True)
         if said := fastest(group, base.device):
@@ -67,12 +71,12 @@ def show(
         f"{number(gemm_flop_per_s[p], 1e-9)} in {p}" for p in PRECISIONS if p in gemm_flop_per_s
     )
     console.print(f"matrix products, GFLOP/s: {peaks or 'not measured'}")
-    for vectors, decoder in ldpc_decoder.items():
-        clock = f", {decoder['clock']}" if decoder["clock"] else ""
-        console.print(
-            f"LDPC decoder, K = 8448, rate 1/2: {1e6 * decoder['iteration_s']:.1f} µs an iteration "
-            f"({vectors}{clock})"
-        )
+    for vectors, decoder in comparison.ldpc_decoder.items():
+        took, clock = "not measured", ""
+        if decoder:
+            took = f"{1e6 * decoder['iteration_s']:.1f} µs an iteration"
+            clock = f", {decoder['clock']}" if decoder["clock"] else ""
+        console.print(f"LDPC decoder, K = 8448, rate 1/2: {took} ({vectors}{clock})")
     if base.device == "cpu" and base.threads == 1:
         show_sharing([row.busy for row in rows if row.busy], console)
 

@@ -20,6 +20,7 @@ from .job import Job, Turn
 TURN_S = 0.2
 REFERENCE = "torchscript"  # what others are compared with, round by round
 PRECISIONS = ("float32", "bfloat16", "int8")
+VECTORS = ("AVX-512", "AVX2")  # for which there are promises: what is not measured is named
 
 
 class Interval(NamedTuple):
@@ -120,7 +121,8 @@ class Comparison(Measurement):
     names: of CONTENDERS. base: what all jobs have in common. seconds: of each contender with each
     receiver. skip: a model file that does not fit, or needs a processor that is not here, is a row
     that says so, not a RuntimeError. rows, gemm_flop_per_s, ldpc_decoder: filled as groups end,
-    also by one that is interrupted.
+    also by one that is interrupted. ldpc_decoder: by instructions, None for those of VECTORS that
+    are not here. instructions: the best there are here, or "".
     """
 
     def __init__(
@@ -137,8 +139,11 @@ class Comparison(Measurement):
         self._seconds = seconds / self.rounds
         self.rows: list[Row] = []
         self.gemm_flop_per_s: dict[str, float] = {}
-        self.ldpc_decoder: dict[str, dict] = {}
+        self.instructions = instructions("float32")
         self._vectors = ldpc_instructions()
+        self.ldpc_decoder: dict[str, dict | None] = dict.fromkeys(
+            v for v in VECTORS if v not in self._vectors
+        )
         self._precisions = [p for p in PRECISIONS if native(p, base.device)]
         self._kits: dict[str, Kit] = {}
         for label, model in zip(labels(models), models, strict=True):
@@ -163,6 +168,7 @@ class Comparison(Measurement):
             "device": base.device,
             "threads": base.threads,
             "cores": base.cores,
+            "instructions": self.instructions,
             "gemm_flop_per_s": self.gemm_flop_per_s,
             "ldpc_decoder": self.ldpc_decoder,
             "rows": [asdict(row) for row in self.rows],
