@@ -1,0 +1,479 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A receiver for every PUSCH: small nets that steer filters, and exact combining.
+
+What is done to received samples is linear: windows that smooth the pilots, modes that carry them
+over time, filters that smooth what decided symbols say about the channel, combining. The nets see
+powers and their ratios alone, which all antennas share, and say how much of each filter to take in
+each PRB. So their weights do not depend on how many antennas, users, DMRS symbols, symbols or PRBs
+there are, a channel that is turned or scaled is estimated turned or scaled, and without its nets
+it is a classical receiver.
+
+Arithmetic is real: complex values have an axis [.., 2, ..] of real and imaginary parts. B slots,
+L layers, R antennas, S symbols, K subcarriers, N PRBs; D DMRS symbols, each with P = K / 2 pilots
+of a layer.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from deeprx_common.slot import N_SYMBOLS, legal_dmrs
+
+from .classical import smoothing_kernels
+from .realtime import demap, soft_symbol
+
+WIDTHS = (1, 3, 7, 15, 31)  # pilots that a window smooths over
+DOPPLERS = (0.004, 0.012, 0.03, 0.07)  # turns a symbol of the fastest path, of which modes know
+MOST_DMRS = 4
+REACH = 3  # PRBs that a window reaches to both sides
+LLR_LIMIT = 20.0
+SLOT_NUMBERS = 8
+PILOT_FEATURES = 2 * (len(WIDTHS) + 1)
+ROUND_FEATURES = 7 + 2 + 2 + 1 + SLOT_NUMBERS + PILOT_FEATURES
+
+
+def windows() -> Tensor:
+    """Hann windows as a convolution over PRBs of 6 pilots: [6 len(WIDTHS), 6, 2 REACH + 1]."""
+    taps = smoothing_kernels(WIDTHS)
+    half = taps.size(1) // 2
+    prb = 6 * (torch.arange(2 * REACH + 1) - REACH)
+    pilot = torch.arange(6)
+    apart = prb + pilot[:, None] - pilot[:, None, None]  # [to, from, PRB]
+    inside = (apart.abs() <= half).float()
+    return (taps[:, (apart + half).clamp(0, 2 * half)] * inside).flatten(0, 1)
+
+
+def time_modes(dmrs: tuple[int, ...]) -> Tensor:
+    """How the channel at all 14 symbols is made of that at DMRS symbols, float32 [2 +
+    len(DOPPLERS), 14, MOST_DMRS]: their mean; lines between neighbours and beyond the outer ones;
+    Wiener interpolation of Jakes' spectrum at each of DOPPLERS, at 20 dB.
+    """
+    d = torch.tensor(dmrs, dtype=torch.float64)
+    t = torch.arange(N_SYMBOLS, dtype=torch.float64)
+    n = len(dmrs)
+    lines = torch.zeros(N_SYMBOLS, n, dtype=torch.float64)
+    if n == 1:
+        lines[:] = 1.0
+    else:
+        before = (torch.searchsorted(d, t, right=True) - 1).clamp(0, n - 2)
+        weight = (t - d[before]) / (d[before + 1] - d[before])
+        lines.scatter_(1, before[:, None], 1 - weight[:, None])
+        lines.scatter_(1, before[:, None] + 1, weight[:, None])
+    modes = [torch.full_like(lines, 1 / n), lines]
+    for doppler in DOPPLERS:
+        alike = torch.special.bessel_j0(2 * math.pi * doppler * (d[:, None] - d))
+        across = torch.special.bessel_j0(2 * math.pi * doppler * (t[:, None] - d))
+        modes.append(across @ torch.linalg.inv(alike + 0.01 * torch.eye(n, dtype=torch.float64)))
+    return F.pad(torch.stack(modes).float(), (0, MOST_DMRS - n))
+
+
+def times_conj(a: Tensor, b: Tensor, dim: int) -> Tensor:
+    """a b* of complex values with their parts along dim < 0; other axes broadcast."""
+    a_re, a_im = a.unbind(dim)
+    b_re, b_im = b.unbind(dim)
+    return torch.stack([a_re * b_re + a_im * b_im, a_im * b_re - a_re * b_im], dim)
+
+
+def times(a: Tensor, b: Tensor, dim: int) -> Tensor:
+    """a b of complex values with their parts along dim < 0; other axes broadcast."""
+    a_re, a_im = a.unbind(dim)
+    b_re, b_im = b.unbind(dim)
+    return torch.stack([a_re * b_re - a_im * b_im, a_im * b_re + a_re * b_im], dim)
+
+
+class Residual(nn.Module):
+    def __init__(self, channels: int, kernel: tuple[int, int]):
+        super().__init__()
+        reach = [k // 2 for k in kernel]
+        self.inner = nn.Conv2d(channels, channels, kernel, padding=reach)
+        self.outer = nn.Conv2d(channels, channels, kernel, padding=reach)
+        nn.init.zeros_(self.outer.weight)
+        nn.init.zeros_(self.outer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.outer(F.relu(self.inner(x)))
+
+
+class Net(nn.Module):
+    """A residual net that steers: float32 [B, C, H, W] to [B, start.numel(), H, W], which may
+    compute in bfloat16. What it says begins as `start`, whatever it sees. It has no statistics of
+    batches.
+    """
+
+    def __init__(
+        self, c_in: int, channels: int, start: Tensor, blocks: int, kernel: tuple[int, int]
+    ):
+        super().__init__()
+        last = nn.Conv2d(channels, start.numel(), 1)
+        nn.init.zeros_(last.weight)
+        with torch.no_grad():
+            last.bias.copy_(start.flatten())
+        self.net = nn.Sequential(
+            nn.Conv2d(c_in, channels, 1),
+            nn.ReLU(),
+            *(Residual(channels, kernel) for _ in range(blocks)),
+            nn.ReLU(),
+            last,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x.to(self.net[0].weight.dtype)).float()
+
+
+class Correction(nn.Module):
+    """What decided symbols say about the channel, smoothed: one round.
+
+    In each PRB of each symbol the innovation's 12 subcarriers are `basis` numbers; filters over
+    frequency, and those followed by filters over all symbols, make 2 `filters` numbers of them,
+    which are 12 subcarriers of the channel's correction again. A net weights the numbers on both
+    sides of the filters and scales the round's LLRs.
+    """
+
+    def __init__(self, c_in: int, channels: int, blocks: int, basis: int, filters: int):
+        super().__init__()
+        self.basis, self.filters = basis, filters
+        start = torch.cat([torch.ones(basis + 2 * filters), torch.zeros(1)])
+        self.net = Net(c_in, channels, start, blocks, (3, 3))
+        self.into = nn.Conv2d(12, basis, 1, bias=False)
+        self.over_frequency = nn.Conv2d(basis, filters, (1, 5), padding=(0, 2), bias=False)
+        self.over_time = nn.Conv2d(
+            filters, filters, (13, 1), padding=(6, 0), groups=filters, bias=False
+        )
+        self.back = nn.Conv2d(2 * filters, 12, 1, bias=False)
+        nn.init.zeros_(self.back.weight)
+        angle = math.pi / 12 * torch.arange(basis)[:, None] * (torch.arange(12) + 0.5)
+        with torch.no_grad():
+            self.into.weight.copy_((angle.cos() / 12)[:, :, None, None])
+
+    def forward(self, innovation: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """innovation [B, C, 12, S, N], of which each of C is filtered alike; seen [B, c_in, S, N].
+        Returns the correction, like innovation, and the logarithm of the LLRs' scale [B, 1, S, N].
+        """
+        b, c, _, s, n = innovation.shape
+        steer = self.net(seen)
+        x = self.into(innovation.flatten(0, 1)).view(b, c, self.basis, s, n)
+        x = self.over_frequency((x * steer[:, None, : self.basis]).flatten(0, 1))
+        x = torch.cat([x, self.over_time(x)], 1).view(b, c, 2 * self.filters, s, n)
+        x = self.back((x * steer[:, None, self.basis : -1]).flatten(0, 1))
+        return x.view(b, c, 12, s, n), steer[:, -1:]
+
+
+class PuschRx(nn.Module):
+    """The model contract's forward for any PUSCH of one or two layers with DMRS of type 1.
+
+    pilot_channels and pilot_blocks of the net that steers how pilots are smoothed, which can take
+    `learned` windows, too; channels, blocks, basis and filters of each of the rounds.
+
+    While training, it returns the LLRs of every exit, one after another along B.
+    """
+
+    def __init__(
+        self,
+        pilot_channels: int = 32,
+        pilot_blocks: int = 1,
+        learned: int = 3,
+        channels: int = 24,
+        blocks: int = 1,
+        rounds: int = 2,
+        basis: int = 6,
+        filters: int = 16,
+    ):
+        super().__init__()
+        self.learned = learned
+        lists = sorted({dmrs for n in range(4, N_SYMBOLS + 1) for dmrs in legal_dmrs(n)})
+        places = torch.zeros(len(lists), N_SYMBOLS)
+        for i, dmrs in enumerate(lists):
+            places[i, list(dmrs)] = 1.0
+        self.register_buffer("dmrs_lists", places)
+        self.register_buffer("modes", torch.stack([time_modes(dmrs) for dmrs in lists]))
+        self.register_buffer("windows", windows())
+        self.more_windows = nn.Conv1d(12, 12 * learned, 2 * REACH + 1, padding=REACH, bias=False)
+        with torch.no_grad():
+            self.more_windows.weight.mul_(0.3)
+        start = torch.zeros(2 + len(DOPPLERS), len(WIDTHS) + learned)
+        start[2, 3] = 1.0  # the slowest mode of a window over 15
+        self.pilot_net = Net(
+            PILOT_FEATURES + 2 + SLOT_NUMBERS, pilot_channels, start, pilot_blocks, (1, 3)
+        )
+        self.rounds = nn.ModuleList(
+            Correction(ROUND_FEATURES, channels, blocks, basis, filters) for _ in range(rounds)
+        )
+
+    def forward(self, y: Tensor, p: Tensor, d: Tensor, bits: list[int]) -> Tensor:
+        return torch.cat(self.exits(y, p, d, bits, self.training)[0])
+
+    def exits(
+        self, y: Tensor, p: Tensor, d: Tensor, bits: list[int], every: bool
+    ) -> tuple[list[Tensor], list[Tensor], Tensor, Tensor]:
+        """LLRs after the pilots and each round, or only the last round's; and with them the
+        channels [B, L, R, 2, S, K] that they come of, as the nets see them: times the whitener
+        [B, 2 R, 2 R] of what is received, and turned back by the layers' turns [B, L, 2, 1, K].
+        """
+        y = y.movedim(-1, 2).contiguous()
+        p = p.movedim(-1, 2).contiguous()
+        y, h, white, turn, slot, about = self.begin(y, p)
+        llr: list[Tensor] = []
+        channels: list[Tensor] = []
+        scale = torch.zeros_like(y[:, :1, 0])
+        for correction in self.rounds:
+            x, sinr = combine(y, h, turn)
+            if every:
+                llr.append(llrs(x, sinr * scale.exp(), bits))
+                channels.append(h)
+                h = h.detach()  # each exit is taught what it can do itself
+            innovation, seen = self.seen(y, h, x, sinr, p, d, bits, turn, slot, about)
+            change, scale = correction(innovation, seen)
+            h = h + change.permute(0, 1, 3, 4, 2).reshape(h.shape)
+            scale = scale.repeat_interleave(12, -1).view(h.size(0), h.size(1), h.size(4), h.size(5))
+        x, sinr = combine(y, h, turn)
+        llr.append(llrs(x, sinr * scale.exp(), bits))
+        channels.append(h)
+        return llr, channels, white, turn
+
+    @torch.jit.export
+    def estimate(self, y: Tensor, p: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
+        """The contract's: the channel after the pilots and the noise power of each antenna."""
+        n = 2 * y.size(1)
+        _, h, white, turn, _, _ = self.begin(y.movedim(-1, 2), p.movedim(-1, 2).contiguous())
+        colour = torch.linalg.inv(white)
+        h = (colour[:, None] @ h.flatten(2, 3).flatten(3)).view(h.shape)
+        h = times(h, turn[:, :, None], -3).movedim(3, -1)
+        noise = (colour @ colour.mT).diagonal(dim1=1, dim2=2).view(-1, n // 2, 2).sum(2) / 2
+        return h, noise
+
+    def begin(self, y: Tensor, p: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """From y [B, R, 2, S, K] and p [B, L, 2, S, K]: y whitened; the channel that pilots show,
+        whitened and turned [B, L, R, 2, S, K]; the whitener [B, 2 R, 2 R]; the layers' turns
+        [B, L, 2, 1, K]; numbers that all of the slot's PRBs share [8]; and what the pilots' net
+        sees of each PRB [B L, C, N].
+        """
+        b, r, s, k = y.size(0), y.size(1), y.size(3), y.size(4)
+        layers, n = p.size(1), k // 12
+        power = p[0].square().sum(1)  # [L, S, K]
+        used = (power.sum((0, 2)) > 0).to(y.dtype)
+        lists = self.dmrs_lists
+        which = (lists[:, :s] == used).all(1) & (lists[:, s:].sum(1) == 0)
+        modes = self.modes[which.to(torch.uint8).argmax()]
+        dmrs = used.nonzero().flatten()
+        n_dmrs = dmrs.size(0)
+        comb = power.sum(1).view(layers, k // 2, 2).sum(1)  # on even and on odd subcarriers
+        odd = (comb[:, 1] > comb[:, 0]).to(y.dtype)
+        boost = comb.sum() / (layers * n_dmrs * (k // 2))
+        paired = layers == 2 and bool(odd[0] == odd[1])  # two layers on the same pilots
+
+        # least squares, turned by each layer's delay
+        received, sent = y.index_select(3, dmrs), p.index_select(3, dmrs)
+        z = times_conj(received[:, None], sent[:, :, None], -3)
+        z = z.view(b, layers, r, 2, n_dmrs, k // 2, 2).sum(-1) / boost
+        apart = 2 if paired else 1
+        drift = times_conj(z[..., apart:], z[..., :-apart], -3).sum((2, 4, 5))  # [B, L, 2]
+        step = torch.atan2(drift[..., 1], drift[..., 0]) / (2 * apart)  # a subcarrier
+        carrier = torch.arange(k, device=y.device, dtype=y.dtype) - k // 2
+        turn = phases(step[..., None] * carrier)
+        turn_pilots = phases(step[..., None] * (carrier[::2] + odd[:, None]))
+        z = times_conj(z, turn_pilots[:, :, None], -3)
+
+        white = whitener(z[:, :1] if paired else z, boost, apart)
+        y = (white @ y.reshape(b, 2 * r, -1)).view(y.shape)
+        z = (white[:, None] @ z.reshape(b, layers, 2 * r, -1)).view(b * layers, 2 * r, n_dmrs, -1)
+
+        smooth = self.smooth(z, paired)  # [B L, 2 R, D, W, 6, N]
+        pilots = smooth[:, :, :, 0] if paired else z.view(b * layers, 2 * r, n_dmrs, n, 6).mT
+        # powers of one pilot, where that of its noise is 1
+        rough = (pilots[:, :, :, None] - smooth[:, :, :, 1:]).square().sum((1, 2, 4))
+        rough = rough * (boost / (6 * r * n_dmrs))
+        middle = smooth[:, :, :, 2]
+        moves = (middle - middle.mean(2, keepdim=True)).square().sum((1, 2, 3))
+        moves = moves * (boost / (6 * r * max(n_dmrs - 1, 1)))
+        level = middle.square().sum((1, 2, 3)) / (6 * r * n_dmrs)
+        seen = torch.cat([rough, torch.stack([moves, level], 1)], 1)
+        seen = torch.cat([seen, seen.mean(2, keepdim=True).expand_as(seen)], 1)
+        about = 0.5 * (seen + 0.01).log()
+        slot = torch.stack([
+            torch.full_like(boost, n_dmrs / 4),
+            torch.full_like(boost, r / 4),
+            torch.full_like(boost, s / 14),
+            torch.full_like(boost, float(layers - 1)),
+            torch.full_like(boost, float(paired)),
+            torch.full_like(boost, 1 / n),
+            boost - 1,
+            (dmrs[-1] - dmrs[0]) / 14,
+        ])  # fmt: skip
+        prb = torch.arange(n, device=y.device, dtype=y.dtype)
+        edges = torch.stack([1 / (1 + prb), 1 / (n - prb)])
+        shared = torch.cat([edges, slot[:, None].expand(-1, n)]).expand(b * layers, -1, -1)
+        gates = self.pilot_net(torch.cat([about, shared], 1)[:, :, None])
+        h = self.mixed(z, smooth, gates, modes[:, :s, :n_dmrs])
+        return y, between(h, odd).view(b, layers, r, 2, s, k), white, turn, slot, about
+
+    def smooth(self, z: Tensor, paired: bool) -> Tensor:
+        """Pilots [B, C, D, P] under each window, [B, C, D, W, 6, N]. What is left of a window at an
+        edge sums to 1; of paired layers' pilots the even and the odd ones weigh the same.
+        """
+        b, c, d, pilots = z.size(0), z.size(1), z.size(2), z.size(3)
+        n, reach = pilots // 6, self.windows.size(2) // 2
+        rows = z.view(-1, n, 6).mT
+        if not paired:
+            whole = torch.conv1d(torch.ones_like(rows[:1]), self.windows, padding=reach)
+            smooth = torch.conv1d(rows, self.windows, padding=reach) / whole
+            return smooth.view(b, c, d, -1, 6, n)
+        even = torch.zeros(6, 1, device=z.device, dtype=z.dtype)
+        even[::2] = 0.5
+        smooth = torch.zeros(1, device=z.device, dtype=z.dtype)
+        for half in [even, 0.5 - even]:
+            whole = torch.conv1d(2 * half.expand(1, 6, n), self.windows, padding=reach)
+            part = torch.conv1d(rows * half, self.windows, padding=reach)
+            smooth = smooth + part / whole.clamp(min=1e-9)
+        smooth = smooth.view(b, c, d, -1, 6, n)
+        # a window over one pilot does not tell the layers apart
+        return torch.cat([smooth[:, :, :, 1:2], smooth[:, :, :, 1:]], 3)
+
+    def mixed(self, z: Tensor, smooth: Tensor, gates: Tensor, modes: Tensor) -> Tensor:
+        """The channel at pilots' subcarriers of all symbols, [B, C, S, P], from modes [M, S, D] of
+        windows, as gates [B, M W, 1, N] weight them.
+        """
+        b, c, d, n = smooth.size(0), smooth.size(1), smooth.size(2), smooth.size(5)
+        rows = z.view(b, c // 2, 2, d, n, 6).permute(0, 1, 3, 2, 5, 4).reshape(-1, 12, n)
+        more = self.more_windows(rows).view(b, c // 2, d, self.learned, 2, 6, n)
+        more = more.permute(0, 1, 4, 2, 3, 5, 6).reshape(b, c, d, self.learned, 6, n)
+        bank = torch.cat([smooth, more], 3)
+        gates = gates.view(b, modes.size(0), bank.size(3), n)
+        h = torch.einsum("bmwn,bcdwin->bcmdni", gates, bank).reshape(b, c, -1, 6 * n)
+        return modes.transpose(0, 1).flatten(1) @ h
+
+    def seen(
+        self,
+        y: Tensor,
+        h: Tensor,
+        x: Tensor,
+        sinr: Tensor,
+        p: Tensor,
+        d: Tensor,
+        bits: list[int],
+        turn: Tensor,
+        slot: Tensor,
+        about: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """The innovation (y - sum h s) s* of soft-decided symbols s, [B L, 2 R, 12, S, N], and what
+        a round's net sees, [B L, C, S, N].
+        """
+        b, layers, r, s, k = h.size(0), h.size(1), h.size(2), h.size(4), h.size(5)
+        n = k // 12
+        decided: list[Tensor] = []
+        for i, m in enumerate(bits):
+            decided.append(soft_symbol(x[:, i], sinr[:, i : i + 1], m))
+        sent = torch.where(d, torch.stack(decided, 1), p)
+        missed = (x - sent).square().sum(2) * sinr * d
+        sent = times(sent, turn, -3)
+        rest = y - times(h, sent[:, :, None], -3).sum(1)
+        innovation = times_conj(rest[:, None], sent[:, :, None], -3)
+        innovation = innovation.view(b * layers, 2 * r, s, n, 12)
+
+        energy = prbs(sent.square().sum(2))
+        coherent = innovation.mean(-1).square().sum(1) * 12 / (r * (energy + 0.05))
+        left = prbs(rest.square().sum((1, 2))[:, None].expand(b, layers, s, k)) / r
+        powers = torch.stack([coherent, left, prbs(sinr) / r, prbs(missed)], 1)
+        mean = powers[:, :3].mean((2, 3), keepdim=True).expand(-1, -1, s, n)
+        logs = 0.5 * (torch.cat([powers, mean], 1) + 0.01).log()
+        both = energy.view(b, layers, s, n)
+        other = (both.sum(1, keepdim=True) - both).view(b * layers, s, n)
+        used = (p[0].square().sum((0, 1, 3)) > 0).to(y.dtype)
+        place = torch.arange(s, device=y.device, dtype=y.dtype)
+        away = (place[:, None] - place).abs() + 100 * (1 - used)
+        symbols = torch.stack([used, 0.15 * away.amin(1)])[None, :, :, None]
+        order = torch.tensor([m / 8.0 for m in bits], device=y.device).repeat(b)
+        seen = [
+            logs,
+            torch.stack([energy, other], 1),
+            symbols.expand(b * layers, -1, -1, n),
+            order[:, None, None, None].expand(-1, 1, s, n),
+            slot[None, :, None, None].expand(b * layers, -1, s, n),
+            about[:, :, None].expand(-1, -1, s, -1),
+        ]
+        return innovation.permute(0, 1, 4, 2, 3), torch.cat(seen, 1)
+
+
+def phases(angle: Tensor) -> Tensor:
+    """exp(j angle) of [B, L, K] as [B, L, 2, 1, K]."""
+    return torch.stack([angle.cos(), angle.sin()], 2)[:, :, :, None]
+
+
+def prbs(x: Tensor) -> Tensor:
+    """Means over the subcarriers of each PRB: [B, L, S, K] to [B L, S, N]."""
+    return x.reshape(x.size(0) * x.size(1), x.size(2), -1, 12).mean(-1)
+
+
+def between(h: Tensor, odd: Tensor) -> Tensor:
+    """From pilots on even subcarriers, or odd ones where odd [L] is 1, to all: [B L, C, S, P] to
+    [B L, C, S, 2 P]; linear between them, and at the edge as the nearest.
+    """
+    after = torch.cat([h[..., 1:], h[..., -1:]], -1)
+    even = torch.stack([h, (h + after) / 2], -1).flatten(-2)
+    behind = torch.cat([even[..., :1], even[..., :-1]], -1)
+    return torch.lerp(even, behind, odd.repeat(h.size(0) // odd.size(0))[:, None, None, None])
+
+
+def whitener(z: Tensor, boost: Tensor, apart: int) -> Tensor:
+    """What makes noise and interference white and of unit power in data REs: [B, 2 R, 2 R], for
+    real and imaginary parts in turn.
+
+    The inverse of the Cholesky factor of their covariance, from second differences of pilots z
+    [B, L, R, 2, D, P] as PilotEstimate's, shrunk towards white noise (OAS).
+    """
+    b, r = z.size(0), z.size(2)
+    e = z[..., : -2 * apart] - 2 * z[..., apart:-apart] + z[..., 2 * apart :]
+    e = e.permute(0, 2, 3, 1, 4, 5).reshape(b, r, 2, -1)
+    n = e.size(3)
+    re, im = e[:, :, 0], e[:, :, 1]
+    e = torch.stack([re @ re.mT + im @ im.mT, im @ re.mT - re @ im.mT]) * (boost / (6 * n))
+    trace = e[0].diagonal(dim1=1, dim2=2).sum(1)[:, None, None]
+    eye = torch.eye(r, device=z.device, dtype=z.dtype)
+    keep = torch.ones_like(trace)
+    if r > 1:
+        square = e.square().sum((0, 2, 3))[:, None, None]
+        excess = (square - trace.square() / r).clamp(min=1e-30)
+        free = (n * 18.0 / 35.0 + 1 - 2 / r) * excess
+        keep = 1 - (((1 - 2 / r) * square + trace.square()) / free).clamp(0.0, 1.0)
+    least = 1e-6 * trace / r + 1e-9 * z.square().mean((1, 2, 3, 4, 5))[:, None, None] + 1e-20
+    re, im = e[0] * keep + eye * ((1 - keep) * trace / r + least), e[1] * keep
+    # Gauss's elimination of [covariance | I]
+    left = torch.stack([torch.cat([re, eye.expand(b, -1, -1)], 2), F.pad(im, (0, r))], 1)
+    rows: list[Tensor] = []
+    for i in range(r):
+        row = left[:, :, :1]
+        pivot = row[:, :1, :, i : i + 1]
+        rows.append((row * pivot.rsqrt())[..., r:])
+        factor = left[:, :, 1:, i : i + 1] / pivot
+        left = left[:, :, 1:] - times(factor.unsqueeze(0), row.unsqueeze(0), -3).squeeze(0)
+    w = torch.cat(rows, 2)
+    re, im = w[:, 0], w[:, 1]
+    turned = torch.stack([torch.stack([re, -im], -1), torch.stack([im, re], -1)], 2)
+    return turned.view(b, 2 * r, 2 * r)
+
+
+def combine(y: Tensor, h: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:
+    """LMMSE of one or two layers at unit noise power, its bias removed: symbols, turned back,
+    [B, L, 2, S, K] and their SINR [B, L, S, K].
+    """
+    x = times_conj(y[:, None], h, -3).sum(2)
+    sinr = h.square().sum((2, 3))
+    if h.size(1) == 2:
+        other = 1 / (1 + sinr.flip(1))
+        cross = times_conj(h[:, 1], h[:, 0], -3).sum(1)  # of the second on the first
+        sinr = sinr - cross.square().sum(1)[:, None] * other
+        flat = other[:, :, None]
+        leak = torch.stack([times(cross, x[:, 1], -3), times_conj(x[:, 0], cross, -3)], 1)
+        x = x - leak * flat
+    sinr = sinr.clamp(min=1e-6)
+    return times_conj(x / sinr[:, :, None], turn, -3), sinr
+
+
+def llrs(x: Tensor, sinr: Tensor, bits: list[int], limit: float = LLR_LIMIT) -> Tensor:
+    """Of symbols [B, L, 2, S, K]: [B, L, S, K, max(bits)]."""
+    out: list[Tensor] = []
+    for i, m in enumerate(bits):
+        llr = demap(x[:, i], sinr[:, i : i + 1], m).permute(0, 3, 4, 1, 2).flatten(3)
+        out.append(F.pad(limit * torch.tanh(llr / limit), (0, max(bits) - m)))
+    return torch.stack(out, 1)
