@@ -37,6 +37,7 @@ EVERY = Conditions(
     timing_samples=(-4.0, 12.0),
     cfo_hz=50.0,
     cell_ids=(0, 65535),
+    standard=True,
 )
 TWO = Conditions(
     channels=("TDL-B",), n_prb=6, users={2: 1.0}, modulations={"QPSK": 1.0, "64QAM": 1.0}
@@ -89,12 +90,38 @@ def test_every_kind_of_slot_is_drawn_as_often_as_its_weight(kinds):
     assert len({slot.dmrs_n_id for slot in slots}) > 900
 
 
-def test_two_users_have_the_ports_of_their_cdm_groups(kinds):
+ALONE = {(1, 0), (1, 1), (2, 0), (2, 1), (2, 2), (2, 3)}  # CDM groups and port
+
+
+def test_users_have_the_ports_of_their_cdm_groups(kinds):
     ports = Counter(
         (kind.slot.cdm_groups, *(user.port for user in kind.slot.users)) for kind in kinds
     )
-    assert set(ports) == {(1, 0), (2, 0), (1, 0, 1), (2, 0, 1), (2, 0, 2)}
+    assert set(ports) == ALONE | {(1, 0, 1), (2, 0, 1), (2, 0, 2)}
     assert 0.7 < ports[2, 0, 1] / ports[2, 0, 2] < 1.4
+    for groups, port in ALONE:
+        mean = 1000 / 2 / 2 / (2 * groups)
+        assert abs(ports[groups, port] - mean) < 5 * mean**0.5
+    others = [kind.interferer for kind in kinds]
+    assert {(other.cdm_groups, other.users[0].port) for other in others} == ALONE
+
+
+def test_standard_slots_are_of_any_number_and_have_the_standards_prefixes(kinds):
+    for scs_khz in (15, 30, 60):
+        slots = [kind.slot for kind in kinds if kind.slot.scs_khz == scs_khz]
+        counts = Counter(slot.slot_number for slot in slots)
+        assert set(counts) == set(range(slots[0].slots_per_frame))
+        mean = len(slots) / len(counts)
+        assert all(abs(n - mean) < 5 * mean**0.5 for n in counts.values())
+    assert not any(kind.slot.equal_prefixes for kind in kinds)
+    assert all(kind.slot.slot_number == kind.interferer.slot_number for kind in kinds)
+
+
+def test_other_slots_are_number_0_on_port_0_with_equal_prefixes():
+    for step in range(100):
+        kind = Kinds(replace(EVERY, standard=False), 1, step).draw()
+        for slot in (kind.slot, kind.interferer):
+            assert slot.equal_prefixes and slot.slot_number == 0 and slot.users[0].port == 0
 
 
 def test_an_interferer_has_its_own_dmrs_on_the_same_resource_blocks(kinds):
@@ -214,7 +241,7 @@ def test_users_bits_come_out_of_the_cache_and_kinds_never_share_one(tmp_path):
     changes = (
         {"scs_khz": {30: 1.0}}, {"min_prb": 2}, {"carrier_prb": 9}, {"min_rx": 1},
         {"n_symbols": {13: 1.0}}, {"cdm_groups": {2: 1.0}}, {"n_scid": 1.0}, {"users": {1: 1.0}},
-        {"interferer_dmrs": 1.0},
+        {"interferer_dmrs": 1.0}, {"standard": True},
     )  # fmt: skip
     folders = {cache(replace(TWO, **change)).slots for change in ({}, *changes)}
     assert len(folders) == 1 + len(changes)

@@ -101,7 +101,11 @@ class LayerBatch(SlotBatch):
 
 
 def symbol_s(slot: SlotConfig) -> float:
-    """Mean seconds of an OFDM symbol."""
+    """Mean seconds of an OFDM symbol, the step of channels and of what residual CFO turns.
+
+    With the standard's prefixes symbols begin up to 0.007 of it (at 60 kHz 0.027) from where mean
+    ones would, in which a path at 900 Hz turns by less than 0.003 rad.
+    """
     return slot.n_samples() / slot.sample_rate / N_SYMBOLS
 
 

@@ -12,7 +12,7 @@ from deeprx_common import limits
 from deeprx_common.modulation import MODULATIONS
 from deeprx_common.slot import N_SYMBOLS, SlotConfig, User, legal_dmrs
 
-from ..values import Text, number, pair, several, table_of, weights, whole
+from ..values import Flag, Text, number, pair, several, table_of, weights, whole
 from .seeds import TRAINING_CHANNELS
 
 LENGTHS = range(4, N_SYMBOLS + 1)  # of an allocation, in symbols
@@ -66,7 +66,7 @@ class Conditions:
     sir_db: the same over an interferer, where there is one.
     interferer: probability that a slot has one, which has its own bits, channel and cell_ids.
     interferer_dmrs: probability that a batch's interferers have a modulation, DMRS symbols, CDM
-        groups and n_SCID of their own.
+        groups, n_SCID and, of standard slots, a DMRS port of their own.
     delay_spread_s: root mean square, in seconds.
     doppler_hz: maximum shift.
     time_domain: probability that a batch is drawn in the time domain, with inter-carrier
@@ -75,6 +75,12 @@ class Conditions:
         early.
     cfo_hz: standard deviation of the residual frequency offset.
     cell_ids: of the pilots' scrambling (n_ID).
+    standard: slots are any that the standard sends: with its longer cyclic prefixes, in any slot of
+        the frame, a user alone on any DMRS port of the CDM groups without data. Else they are with
+        equal prefixes, in slot 0, a user alone on port 0, as recipes have drawn without this key.
+
+    Phase compensation (TS 38.211 clause 5.4) is not drawn: the receiver's undoes the transmitter's
+    in each symbol, an interferer's in the same slot, too, so grids are the same with and without.
 
     Raises ValueError where values do not fit each other.
     """
@@ -104,6 +110,7 @@ class Conditions:
     timing_samples: pair(number(-1000, 1000)) = (0.0, 0.0)
     cfo_hz: number(0, 1e4) = 0.0
     cell_ids: pair(whole(0, 65535)) = (0, 1007)
+    standard: Flag = False
 
     def __post_init__(self):
         for symbols in self.dmrs:
@@ -171,8 +178,7 @@ class Conditions:
             first_prb=first_prb,
             carrier_prb=self.carrier_prb or n_prb,
             scs_khz=scs_khz,
-            # with them a seed's slots stay those of recipes and results that were published
-            equal_prefixes=True,
+            equal_prefixes=not self.standard,
         )
 
 
@@ -217,10 +223,12 @@ class Kinds:
         domain = "time" if first.random() < c.time_domain else "frequency"
         cells = [int(first.integers(c.cell_ids[0], c.cell_ids[1] + 1)) for _ in range(2)]
         groups = _pick(rest, c.cdm_groups)
-        users = [User(modulation)]
         if _pick(rest, c.users) == 2:
             port = int(rest.integers(1, groups + 1))
-            users.append(User(_pick(rest, c.modulations), rnti=2, port=port))
+            other = User(_pick(rest, c.modulations), rnti=2, port=port)
+            users = (User(modulation), other)
+        else:
+            users = (User(modulation, port=self._port(groups)),)
         slot = replace(
             self.grid,
             n_symbols=n_symbols,
@@ -228,19 +236,25 @@ class Kinds:
             cdm_groups=groups,
             dmrs_n_id=cells[0],
             n_scid=int(rest.random() < c.n_scid),
-            users=tuple(users),
+            users=users,
+            slot_number=int(rest.integers(self.grid.slots_per_frame)) if c.standard else 0,
         )
         interferer = replace(slot.alone(0), dmrs_n_id=cells[1])
         if rest.random() < c.interferer_dmrs:
+            symbols, groups = _pick(rest, dmrs), _pick(rest, c.cdm_groups)
             interferer = replace(
                 interferer,
-                dmrs=_pick(rest, dmrs),
-                cdm_groups=_pick(rest, c.cdm_groups),
+                dmrs=symbols,
+                cdm_groups=groups,
                 n_scid=int(rest.random() < c.n_scid),
-                users=(User(_pick(rest, c.modulations)),),
+                users=(User(_pick(rest, c.modulations), port=self._port(groups)),),
             )
         n_rx = int(rest.integers(c.min_rx or c.n_rx, c.n_rx + 1))
         return Kind(slot, interferer, n_rx, domain)
+
+    def _port(self, cdm_groups: int) -> int:
+        """Of a user alone."""
+        return int(self._rest.integers(2 * cdm_groups)) if self._conditions.standard else 0
 
 
 def _pick(rng: np.random.Generator, weights: dict):
