@@ -383,6 +383,60 @@ def test_granted_slots_that_never_come_are_told():
     assert decoded.block.dropped() == 3
 
 
+def decoder_of(n_slots, *grants):
+    """A flowgraph with the LLRs of so many slots of BLOCK, and its decoder."""
+    top = gr.top_block()
+    llr = np.tile(llrs_of(BLOCK), n_slots).astype(np.float32).tolist()
+    tags = [tag(k * SLOT.n_bits, "packet_len", SLOT.n_bits) for k in range(n_slots)]
+    decoded = Decoded(top)
+    top.connect(blocks.vector_source_f(llr, False, 1, tags), decoded.block)
+    post(decoded.block, "grants", *grants)
+    return top, decoded
+
+
+def test_llrs_wait_for_their_grants():
+    top, decoded = decoder_of(3, grant(0))
+    top.start()
+    decoded.wait(1)
+    time.sleep(0.3)
+    assert len(decoded.all) == 1
+    post(decoded.block, "grants", grant(1, process=3), grant(2, process=4))
+    top.wait()
+    assert [r["process"] for r in decoded.all] == [0, 3, 4]
+    assert all(r["crc_ok"] for r in decoded.all)
+    assert (decoded.block.without_grant(), decoded.block.dropped()) == (0, 0)
+
+
+@pytest.mark.parametrize("last", [[], [grant(4, process=2, new_data=False, rv=2)]])
+def test_a_grant_that_never_comes_is_counted_and_leaves_no_soft_bits(last, capfd):
+    """It may have been new data of any process."""
+    top, decoded = decoder_of(5, grant(0, process=2), grant(2, process=3, new_data=False), *last)
+    top.run()
+    assert [r["slot_index"] for r in decoded.all] == [0, 1, 2, 3, 4]
+    assert [r["process"] for r in decoded.all] == [2, 0, 3, 0, 2 if last else 0]
+    assert [r["crc_ok"] for r in decoded.all] == [True, True, False, True, not last]
+    assert "no first transmission" in decoded.all[2]["dropped"]
+    assert decoded.block.without_grant() == (2 if last else 3)
+    time.sleep(0.2)  # the logger has a thread of its own
+    assert "slot 1 was taken for new data: its grant did not come in time" in capfd.readouterr().out
+
+
+def test_the_first_grants_come_late_and_slots_are_told_once():
+    """Slot 0 was none of process 0, whose next transmission is not added to it."""
+    top, decoded = decoder_of(1)
+    top.run()
+    again = gr.top_block()
+    tags = [tag(0, "packet_len", SLOT.n_bits), tag(0, "slot_index", 1)]
+    llr = 0.1 * llrs_of(SLOT.block(1, 1), 2)
+    again.connect(blocks.vector_source_f(llr.tolist(), False, 1, tags), decoded.block)
+    again.msg_connect(decoded.block, "blocks", decoded._messages, "store")
+    post(decoded.block, "grants", grant(0, process=5), grant(1, rv=2, new_data=False))
+    again.run()
+    assert [(r["slot_index"], r["crc_ok"]) for r in decoded.all] == [(0, True), (1, False)]
+    assert "no first transmission" in decoded.all[1]["dropped"]
+    assert (decoded.block.without_grant(), decoded.block.dropped()) == (1, 1)
+
+
 def test_anything_may_be_posted(capfd):
     source = deeprx.tb_source(SLOT, seed=None)
     top, decoded = over_the_air(source, 20)

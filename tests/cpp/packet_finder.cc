@@ -64,6 +64,19 @@ BOOST_FIXTURE_TEST_CASE(a_packet_that_is_not_whole_waits, fixture)
     BOOST_TEST(dropped.empty());
 }
 
+BOOST_FIXTURE_TEST_CASE(a_packet_that_is_put_back_comes_again, fixture)
+{
+    const std::vector<tag_t> tags{ tag(100, length_key, pmt::from_long(4)),
+                                   tag(104, length_key, pmt::from_long(4)) };
+    finder.look(tags, 100, 8);
+    const auto ignore = [](const auto&) {};
+    finder.next(ignore);
+    finder.put_back(*finder.next(ignore));
+    BOOST_TEST(finder.read() == 4);
+    finder.look({ tags[1] }, 104, 4);
+    BOOST_CHECK((found() == places{ { 0, 1 } }));
+}
+
 BOOST_FIXTURE_TEST_CASE(what_is_no_packet_is_dropped_once_and_costs_no_other, fixture)
 {
     finder.look({ tag(102, length_key, pmt::from_long(5)),

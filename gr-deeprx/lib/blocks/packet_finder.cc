@@ -65,6 +65,12 @@ packet_finder::next(const std::function<void(const std::string&)>& dropped)
     return std::nullopt;
 }
 
+void packet_finder::put_back(const packet& packet)
+{
+    d_read = packet.at;
+    d_next_index = packet.slot_index;
+}
+
 pmt::pmt_t packet_finder::tag(const packet& packet, const pmt::pmt_t& key) const
 {
     const auto tag = std::find_if(d_tags.begin(), d_tags.end(), [&](const tag_t& t) {

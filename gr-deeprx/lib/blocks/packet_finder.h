@@ -42,6 +42,9 @@ public:
      */
     std::optional<packet> next(const std::function<void(const std::string&)>& dropped);
 
+    //! The packet that was given last is to be given again, in another call of work().
+    void put_back(const packet& packet);
+
     //! Items of this call that need not be seen again.
     int read() const { return d_read; }
 

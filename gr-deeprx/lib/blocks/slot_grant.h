@@ -16,6 +16,12 @@ struct slot_grant {
     int rv = 0;
     bool new_data = true;
 
+    bool operator==(const slot_grant& other) const
+    {
+        return rnti == other.rnti && process == other.process && rv == other.rv &&
+               new_data == other.new_data;
+    }
+
     /*!
      * \brief Takes over what is given, in a dictionary or in tags: anybody may give anything.
      * \param value of a key; nil: not given

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include "tb_decoder_impl.h"
+#include "message_wait.h"
 #include "parameters.h"
 #include "pmt_values.h"
 
@@ -23,6 +24,7 @@ const pmt::pmt_t cpu_ns_key = pmt::mp("cpu_ns");
 const pmt::pmt_t dropped_key = pmt::mp("dropped");
 
 constexpr size_t most_granted = 4096;
+constexpr std::chrono::seconds grant_patience{ 1 };
 
 uint64_t thread_cpu_ns()
 {
@@ -72,6 +74,9 @@ try {
                                     in_words(message));
     slot.slot_index = *index;
     slot.grant.read([&](const auto& key) { return entry(message, key); });
+    d_grants_come = d_patient = true;
+    if (is_late(slot))
+        return;
     d_granted.push_back(slot);
     if (d_granted.size() > most_granted) {
         drop(d_granted.front(), "no LLRs came");
@@ -82,19 +87,82 @@ try {
         d_logger->warn("a grant is refused: {:s} ({:d} since the last line)", e.what(), n);
 }
 
-//! How a slot was sent, as far as grants say; those before it are of slots that are lost.
-slot_grant tb_decoder_impl::granted(uint64_t slot_index)
+//! Whether its slot was taken before. Grants come in order: those of slots before come no more.
+bool tb_decoder_impl::is_late(const granted_slot& slot)
+{
+    const auto taken =
+        std::find_if(d_ungranted.begin(), d_ungranted.end(), [&](const auto& ungranted) {
+            return ungranted.slot_index == slot.slot_index;
+        });
+    if (taken == d_ungranted.end()) {
+        d_ungranted.clear();
+        return false;
+    }
+    if (taken->uncounted && !(slot.grant == d_default))
+        count_without_grant(slot.slot_index);
+    d_ungranted.erase(d_ungranted.begin(), taken + 1);
+    return true;
+}
+
+//! How a slot was sent, where a grant says so; those before it are of slots that are lost.
+std::optional<slot_grant> tb_decoder_impl::granted(uint64_t slot_index)
 {
     const auto slot = std::find_if(d_granted.begin(), d_granted.end(), [&](const auto& granted) {
         return granted.slot_index == slot_index;
     });
     if (slot == d_granted.end())
-        return d_default;
+        return std::nullopt;
     const slot_grant grant = slot->grant;
     std::for_each(
         d_granted.begin(), slot, [this](const auto& lost) { drop(lost, "no LLRs came"); });
     d_granted.erase(d_granted.begin(), slot + 1);
     return grant;
+}
+
+bool tb_decoder_impl::is_tagged(const packet_finder::packet& packet) const
+{
+    bool tagged = false;
+    d_default.each(
+        [&](const auto& key, const auto&) { tagged |= !pmt::is_null(d_packets.tag(packet, key)); });
+    return tagged;
+}
+
+//! Whether the grant of a slot that has none may still come.
+bool tb_decoder_impl::awaits_grant(uint64_t slot_index)
+{
+    const bool later_came =
+        std::any_of(d_granted.begin(), d_granted.end(), [&](const auto& granted) {
+            return granted.slot_index > slot_index;
+        });
+    if (!d_patient || later_came)
+        return false;
+    const auto now = clock::now();
+    d_waits = d_waits.value_or(now);
+    return d_patient = now - *d_waits < grant_patience;
+}
+
+//! \param unknown how it was sent: no tag says it either
+void tb_decoder_impl::take_without_grant(uint64_t slot_index, bool unknown)
+{
+    if (!d_ungranted.empty() && slot_index <= d_ungranted.back().slot_index)
+        d_ungranted.clear(); // they begin anew
+    d_ungranted.push_back({ slot_index, unknown && !d_grants_come });
+    if (d_ungranted.size() > most_granted)
+        d_ungranted.pop_front();
+    if (unknown && d_grants_come)
+        count_without_grant(slot_index);
+}
+
+//! Nobody knows whose soft bits are of blocks before: those of all processes go.
+void tb_decoder_impl::count_without_grant(uint64_t slot_index)
+{
+    d_buffers.clear();
+    d_without_grant++;
+    if (const uint64_t n = d_ungranted_lines.count())
+        d_logger->warn("slot {:d} was taken for new data: its grant did not come in time ({:d} "
+                       "since the last line)",
+                       slot_index,
+                       n);
 }
 
 void tb_decoder_impl::forecast(int, gr_vector_int& ninput_items_required)
@@ -113,17 +181,28 @@ int tb_decoder_impl::general_work(int noutput_items,
     get_tags_in_window(tags, 0, 0, ninput_items[0]);
     d_packets.look(std::move(tags), nitems_read(0), ninput_items[0]);
     int written = 0;
+    bool waits = false;
     while (!out || written < noutput_items) {
         const auto packet = d_packets.next([this](const auto& why) { drop(why); });
         if (!packet)
             break;
-        granted_slot slot{ packet->slot_index, granted(packet->slot_index) };
+        const auto grant = granted(packet->slot_index);
+        const bool unknown = !grant && !is_tagged(*packet);
+        waits = unknown && awaits_grant(packet->slot_index);
+        if (waits) {
+            d_packets.put_back(*packet);
+            break;
+        }
+        d_waits.reset();
+        granted_slot slot{ packet->slot_index, grant.value_or(d_default) };
         try {
             slot.grant.read([&](const auto& key) { return d_packets.tag(*packet, key); });
             decode(llr + packet->at, slot.slot_index, slot.grant);
         } catch (const std::invalid_argument& e) {
             drop(slot, e.what());
         }
+        if (!grant)
+            take_without_grant(packet->slot_index, unknown);
         if (out) { // after the message about it
             std::copy_n(llr + packet->at, d_llr.size(), out + written);
             const uint64_t offset = nitems_written(0) + written;
@@ -133,6 +212,8 @@ int tb_decoder_impl::general_work(int noutput_items,
         }
     }
     consume_each(d_packets.read());
+    if (waits && !d_packets.read())
+        wait_for_message(*this);
     return written;
 }
 

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include "tb_source_impl.h"
+#include "message_wait.h"
 #include "parameters.h"
 #include "pmt_values.h"
 #include "seeded_block.h"
 #include "tags.h"
 
-#include <gnuradio/block_detail.h>
 #include <gnuradio/io_signature.h>
 
 #include <algorithm>
@@ -78,15 +78,6 @@ tb_source_impl::block tb_source_impl::read(const pmt::pmt_t& message) const
     return read;
 }
 
-//! As the scheduler waits for input, which a source has not: it would call again at once.
-void tb_source_impl::wait_for_message()
-{
-    auto& waiting = detail()->d_tpb;
-    gr::thread::scoped_lock lock(waiting.mutex);
-    if (!waiting.input_changed)
-        waiting.input_cond.timed_wait(lock, boost::posix_time::milliseconds(250));
-}
-
 int tb_source_impl::work(int noutput_items,
                          gr_vector_const_void_star&,
                          gr_vector_void_star& output_items)
@@ -114,7 +105,7 @@ int tb_source_impl::work(int noutput_items,
         return produced;
     if (!d_endless && !d_left)
         return WORK_DONE;
-    wait_for_message();
+    wait_for_message(*this);
     return 0;
 }
 

@@ -38,7 +38,6 @@ private:
     };
     void handle_pdu(const pmt::pmt_t& message);
     block read(const pmt::pmt_t& message) const;
-    void wait_for_message();
 
     const int d_size;
     const slot_grant d_default;

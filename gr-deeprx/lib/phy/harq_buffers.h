@@ -55,6 +55,9 @@ public:
     //! New data of a process began, whether or not it can be received: what was there is gone.
     void flush(const harq_process& process);
 
+    //! New data of any process may have begun.
+    void clear() { d_entries.clear(); }
+
     int size() const { return static_cast<int>(d_entries.size()); }
     uint64_t dropped() const { return d_dropped; }
 

@@ -66,5 +66,9 @@ void bind_tb_blocks(py::module& m)
              "Packets that could not be decoded, and granted slots that never came, so far.")
         .def("forgotten",
              &tb_decoder::forgotten,
-             "HARQ processes forgotten so far, because all buffers were in use.");
+             "HARQ processes forgotten so far, because all buffers were in use.")
+        .def("without_grant",
+             &tb_decoder::without_grant,
+             "Slots so far that were taken for new data of process 0, as their grant came late or "
+             "never.");
 }

@@ -123,7 +123,10 @@ def tb_decoder(
     each after the message about its block: for a slot_probe, which then has both.
 
     Message port in `grants`: of each slot, in the order in which they are sent, the dictionary that
-    tb_encoder publishes. Message port out `blocks`: of each slot a pair of a dictionary and the
+    tb_encoder publishes. Once there was one, LLRs without tags wait for theirs, until that of a
+    later slot comes, or none for 1 s. A slot whose grant came late or never is taken for new data,
+    counted (without_grant()) and reported; then all soft bits go, as nobody knows to which process
+    it belonged. Message port out `blocks`: of each slot a pair of a dictionary and the
     block's bytes (u8vector): slot_index (uint64), rnti, process, rv (long), new_data, crc_ok
     (bool), iterations (double, mean over code blocks), transmissions (long, that were combined) and
     cpu_ns (uint64). Where the CRC fails the bytes are the best guess.

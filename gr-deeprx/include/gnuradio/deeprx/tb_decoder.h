@@ -21,7 +21,9 @@ namespace gr::deeprx {
  * Output, optional: the same packets with these two tags, each after the message about its block.
  *
  * Message port \b grants (in): of each slot, in the order in which they are sent, the dictionary
- * that tb_encoder publishes.
+ * that tb_encoder publishes. Once there was one, LLRs without tags wait for theirs, until that of a
+ * later slot comes, or none for 1 s. A slot whose grant came late or never is counted and reported;
+ * then all soft bits go, as nobody knows to which process it belonged.
  *
  * Message port \b blocks (out): of each slot a pair of a dictionary and the block's bytes
  * (u8vector): slot_index (uint64), rnti, process, rv (long), new_data, crc_ok (bool), iterations
@@ -59,6 +61,8 @@ public:
     virtual uint64_t dropped() const = 0;
     //! HARQ processes forgotten so far, because all buffers were in use.
     virtual uint64_t forgotten() const = 0;
+    //! Slots so far that were taken for new data of process 0, as their grant came late or never.
+    virtual uint64_t without_grant() const = 0;
 };
 
 } // namespace gr::deeprx
