@@ -26,6 +26,7 @@ MODEL = "deeprx-realtime-1.pt"
 N_RX = 2
 BURST_SLOTS = 5  # each burst fades on its own
 SLOT = SlotConfig(users=(User(mcs=14),))
+SESSION = 1  # one transmitter alone: runs repeat
 LOCAL = "127.0.0.1"
 UDP_WAIT_S = 2.0  # for datagrams under way
 
@@ -36,7 +37,7 @@ class SendFile(gr.top_block):
     def __init__(self, source: Path, copy: Path, arguments):
         super().__init__("send file", catch_exceptions=True)
         self.link_transmitter = deeprx.link_transmitter(
-            SLOT, transmissions=arguments.transmissions, bytes_input=True
+            SLOT, transmissions=arguments.transmissions, bytes_input=True, session=SESSION
         )
         self.link_receiver = deeprx.link_receiver(SLOT)
         self.connect(blocks.file_source(gr.sizeof_char, str(source), False), self.link_transmitter)

@@ -26,14 +26,16 @@ from qa_messages import MESSAGES
 
 from deeprx_common.slot import SlotConfig, User
 
+HEADER = FEWEST_BYTES - 1  # bytes of a block
+
 
 def messages_of(sizes, seed=1) -> list[bytes]:
     rng = np.random.default_rng(seed)
     return [rng.bytes(size) for size in sizes]
 
 
-def blocks_of(messages, block_bytes) -> list[bytes]:
-    segmenter = Segmenter(block_bytes)
+def blocks_of(messages, block_bytes, session=None) -> list[bytes]:
+    segmenter = Segmenter(block_bytes, session)
     for message in messages:
         segmenter.push(message)
     blocks = []
@@ -43,7 +45,7 @@ def blocks_of(messages, block_bytes) -> list[bytes]:
 
 
 class TestFraming:
-    @pytest.mark.parametrize("block_bytes", [FEWEST_BYTES, 17, 100, 1057])
+    @pytest.mark.parametrize("block_bytes", [FEWEST_BYTES, FEWEST_BYTES + 4, 100, 1057])
     @pytest.mark.parametrize(
         "sizes", [[], [0], [1], [0, 0, 0], [5000], [2000, 0, 1, 3, 1039, 1045, 0], range(200)]
     )
@@ -51,7 +53,7 @@ class TestFraming:
         messages = messages_of(sizes)
         blocks = blocks_of(messages, block_bytes)
         assert all(len(block) == block_bytes for block in blocks)
-        assert (len(blocks) > 100) == (sum(sizes) + 6 * len(messages) > 100 * (block_bytes - 12))
+        assert (len(blocks) > 100) == (sum(sizes) + 6 * len(sizes) > 100 * (block_bytes - HEADER))
         reassembler = Reassembler()
         assert [m for b in blocks for m in reassembler.add(Frame.read(b))] == messages
         assert reassembler.messages == len(messages)
@@ -130,15 +132,20 @@ class TestFraming:
         got = [m for b in blocks[3:] for m in reassembler.add(Frame.read(b))]
         assert [len(m) for m in got] == [10, 20]
 
-    def test_after_a_restart_a_new_stream_is_read(self):
+    def test_of_another_session_a_new_stream_is_read(self):
         reassembler = Reassembler()
         for _ in range(2):
             for block in blocks_of(messages_of([500, 10]), 64)[:3]:
                 assert reassembler.add(Frame.read(block)) == []
-            reassembler.restart()
         blocks = blocks_of([b"a" * 100, b"b"], 64)
         assert [m for b in blocks for m in reassembler.add(Frame.read(b))] == [b"a" * 100, b"b"]
         assert reassembler.lost_messages == 0
+
+    def test_sessions_differ_unless_they_are_told(self):
+        assert len({Segmenter(64).block(0, 0) for _ in range(20)}) == 20
+        assert Frame.read(Segmenter(64, 7).block(0, 0)).session == 7
+        with pytest.raises(ValueError, match="session must be 0 to 4294967295, got -1"):
+            Segmenter(64, -1)
 
     @pytest.mark.parametrize("seed", range(50))
     def test_any_bytes_are_read_or_refused(self, seed):
@@ -158,10 +165,10 @@ class TestFraming:
         assert refused
 
     def test_too_much_is_refused_in_one_line(self):
-        with pytest.raises(ValueError, match="block_bytes must be at least 13, got 12"):
+        with pytest.raises(ValueError, match=f"must be at least {FEWEST_BYTES}, got 12"):
             Segmenter(12)
         with pytest.raises(ValueError, match=f"at most {MOST_BYTES} bytes, got {MOST_BYTES + 1}"):
-            Segmenter(13).push(bytes(MOST_BYTES + 1))
+            Segmenter(FEWEST_BYTES).push(bytes(MOST_BYTES + 1))
 
 
 class Air:
@@ -170,7 +177,7 @@ class Air:
     """
 
     def __init__(self, channel, depth=2, block_bytes=64, **harq):
-        self.segmenter = Segmenter(block_bytes)
+        self.segmenter = Segmenter(block_bytes, session=1)
         self.sender = HarqSender(self.segmenter, **harq)
         self.reassembler = Reassembler()
         self.channel, self.depth = channel, depth
@@ -218,7 +225,8 @@ class TestHarq:
         for message in messages:
             air.segmenter.push(message)
         assert air.run() == messages
-        assert air.sender.blocks == air.sender.acknowledged == air.reassembler.blocks == 97
+        assert air.sender.blocks == -(-5018 // (64 - HEADER))
+        assert air.sender.acknowledged == air.reassembler.blocks == air.sender.blocks
         assert [t.slot_index for t in air.sent] == list(range(len(air.sent)))
         assert all(t.new_data and t.rv == 0 for t in air.sent)
         assert all(t.process == t.slot_index % processes for t in air.sent)
@@ -229,7 +237,7 @@ class TestHarq:
         air = Air(lambda sent: "ack" if sent.rv == RV_ORDER[3] else "nack", processes=4)
         air.segmenter.push(bytes(1000))
         assert air.run() == [bytes(1000)]
-        data = [t for t in air.sent if t.block[4:8] != bytes(4)]
+        data = [t for t in air.sent if Frame.read(t.block).content]
         for process in range(4):
             mine = [t for t in data if t.process == process]
             assert [t.rv for t in mine] == [0, 2, 3, 1] * (len(mine) // 4)
@@ -264,7 +272,7 @@ class TestHarq:
         assert 1 <= air.reassembler.lost_messages <= 3
 
     def test_the_last_block_that_is_lost_is_counted_at_the_receiver(self):
-        air = Air(lambda sent: "nack" if sent.block[4:8] != bytes(4) else "ack", processes=4)
+        air = Air(lambda sent: "nack" if Frame.read(sent.block).content else "ack", processes=4)
         air.segmenter.push(b"x")
         assert air.run() == []
         assert air.sender.lost == air.reassembler.lost_blocks == 1
@@ -277,7 +285,7 @@ class TestHarq:
         air = Air(
             lambda sent: rng.choice(np.array(["ack", "nack", None], object), p=p),
             depth=int(rng.integers(0, 4)),
-            block_bytes=int(rng.integers(13, 120)),
+            block_bytes=int(rng.integers(FEWEST_BYTES, 120)),
             processes=int(rng.integers(5, 17)),
             transmissions=int(rng.integers(1, 7)),
         )
@@ -498,7 +506,23 @@ class Collector(SelfKeeping, gr.basic_block):
         self.messages.append(bytes(content) if is_pdu else content)
 
 
+class Later(SelfKeeping, gr.basic_block):
+    """Gives messages on, each after a while."""
+
+    def __init__(self, delay_s):
+        super().__init__("Later", None, None)
+        self._delay_s = delay_s
+        self.message_port_register_in(pmt.intern("in"))
+        self.message_port_register_out(pmt.intern("out"))
+        self.set_msg_handler(pmt.intern("in"), self._on_message)
+
+    def _on_message(self, message):
+        time.sleep(self._delay_s)
+        self.message_port_pub(pmt.intern("out"), message)
+
+
 SLOT = SlotConfig(n_prb=6, users=(User(tbs=8 * 200),))
+CODED = SlotConfig(n_prb=20, users=(User(mcs=10),))
 
 
 class Link(gr.top_block):
@@ -597,7 +621,7 @@ class TestBlocks:
         top.run_until(lambda: top.transmitter.idle() and top.pdus.messages)
         assert top.pdus.messages == messages
         sent = top.transmitter.statistics()
-        assert sent["blocks"] == -(-40 * 106 // 188) and sent["padding_slots"] == 7
+        assert sent["blocks"] == -(-40 * 106 // (200 - HEADER)) and sent["padding_slots"] == 7
 
     def test_a_stream_of_bytes_is_sent_to_its_last_one_and_waits_for_the_link(self):
         content = np.random.default_rng(2).bytes(700_001)
@@ -609,7 +633,7 @@ class TestBlocks:
         assert b"".join(top.pdus.messages) == content
         assert max(map(len, top.pdus.messages)) == 1024
         queued = len(content) + 6 * len(top.pdus.messages)
-        assert top.transmitter.statistics()["blocks"] < 1.02 * queued / (200 - 12)  # full ones
+        assert top.transmitter.statistics()["blocks"] < 1.02 * queued / (200 - HEADER)  # full ones
 
     def test_through_udp(self):
         sent, received = udp(), udp()
@@ -690,8 +714,8 @@ class TestBlocks:
         top.msg_connect(receiver, "pdus", pdus, "in")
         top.msg_connect(receiver, "acks", acks, "in")
         with running(top):
-            for _ in range(2):
-                for k, block in enumerate(blocks_of([b"a" * 300, b"b"], 200)[:2] * 2):
+            for session in (1, 2):
+                for k, block in enumerate(blocks_of([b"a" * 300, b"b"], 200, session)[:2] * 2):
                     meta = {"slot_index": k, "crc_ok": True}
                     pdu = pmt.cons(pmt.to_pmt(meta), pmt.init_u8vector(200, list(block)))
                     receiver.to_basic_block()._post(pmt.intern("blocks"), pdu)
@@ -701,6 +725,57 @@ class TestBlocks:
         statistics = receiver.statistics()
         assert statistics["duplicate_blocks"] == 4 and statistics["lost_messages"] == 0
         assert statistics["air_s"] == pytest.approx(8e-3)
+
+    def test_a_slot_that_is_reported_late_begins_nothing_anew(self):
+        """A slot_index that goes back says nothing of the transmitter."""
+        receiver = deeprx.link_receiver(SLOT)
+        pdus, acks = Collector(), Collector()
+        top = gr.top_block()
+        top.msg_connect(receiver, "pdus", pdus, "in")
+        top.msg_connect(receiver, "acks", acks, "in")
+        late = {"slot_index": 1, "crc_ok": False, "dropped": "no LLRs came"}, bytes(0)
+        with running(top):
+            blocks = blocks_of([b"a" * 500, b"b"], 200)
+            there = [({"slot_index": k + 1, "crc_ok": True}, b) for k, b in enumerate(blocks)]
+            for meta, block in (*there[:2], late, *there[2:]):
+                pdu = pmt.cons(pmt.to_pmt(meta), pmt.init_u8vector(len(block), list(block)))
+                receiver.to_basic_block()._post(pmt.intern("blocks"), pdu)
+            wait_for(lambda: len(acks.messages) == len(there) + 1)
+        assert pdus.messages == [b"a" * 500, b"b"]
+        assert receiver.statistics()["air_s"] == pytest.approx(len(there) * SLOT.slot_s)
+
+    @pytest.mark.parametrize("hidden", [(), ("rnti", "process", "rv", "new_data")])
+    @pytest.mark.parametrize("delay_s", [0.0, 0.003])
+    def test_grants_that_come_after_their_llrs_cost_nothing(self, delay_s, hidden):
+        """Behind a block of Python, as over a network. hidden: tags that no LLRs have."""
+        messages = messages_of(np.random.default_rng(2).integers(0, 3000, 60))
+        top = gr.top_block()
+        transmitter = deeprx.link_transmitter(CODED, timeout_s=2)
+        source, encoder = deeprx.tb_source(CODED, seed=None), deeprx.tb_encoder(CODED)
+        decoder, receiver = deeprx.tb_decoder(CODED), deeprx.link_receiver(CODED)
+        later, pdus = Later(delay_s), Collector()
+        llr = [blocks.char_to_float(1, 0.125), blocks.add_const_ff(-4)]
+        for key in hidden:
+            llr.append(blocks.tag_gate(gr.sizeof_float, False))
+            llr[-1].set_single_key(key)
+        top.connect(source, encoder, *llr, decoder)
+        for one, out, other, into in (
+            (transmitter, "blocks", source, "pdus"),
+            (encoder, "grants", later, "in"),
+            (later, "out", decoder, "grants"),
+            (decoder, "blocks", receiver, "blocks"),
+            (receiver, "acks", transmitter, "acks"),
+            (receiver, "pdus", pdus, "in"),
+        ):
+            top.msg_connect(one, out, other, into)
+        for message in messages:
+            transmitter.send(message)
+        with running(top):
+            wait_for(lambda: transmitter.idle() and len(pdus.messages) == len(messages), 60)
+        assert pdus.messages == messages
+        sent, got = transmitter.statistics(), receiver.statistics()
+        assert sent["lost_blocks"] == sent["unreported_slots"] == got["lost_blocks"] == 0
+        assert got["duplicate_blocks"] == decoder.dropped() == 0
 
     def test_a_block_of_another_transmitter_is_a_line(self, capfd):
         receiver = deeprx.link_receiver(SLOT)
@@ -737,7 +812,7 @@ class TestBlocks:
             ({"timeout_s": 0}, "timeout_s must be above 0 s, got 0"),
             (
                 {"slot": SlotConfig(users=(User(tbs=96),))},
-                "block_bytes must be at least 13, got 12",
+                f"block_bytes must be at least {FEWEST_BYTES}, got 12",
             ),
             ({"slot": SlotConfig()}, "a transport block needs an MCS or a code rate, got neither"),
         ],

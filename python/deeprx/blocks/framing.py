@@ -5,30 +5,35 @@ A block: a header, messages one behind the other, each behind its own header, ze
 message may begin in one block and end in another.
 """
 
+import secrets
 import struct
 from collections import deque
 from dataclasses import dataclass
 
 from deeprx_common.checks import check_range
 
-_BLOCK = struct.Struct(">HHII")  # sequence number, base, bytes used, where a message first begins
+# Session, sequence number, base, bytes used, where a message first begins
+_BLOCK = struct.Struct(">IHHII")
 _MESSAGE = struct.Struct(">HI")  # number, bytes
 _WRAP = 1 << 16  # of sequence numbers and of message numbers
 _NOWHERE = 0xFFFFFFFF
 MOST_AHEAD = 256  # that a block may be of the oldest one on its way: 16 processes, 16 transmissions
 MOST_BYTES = 1 << 24  # of a message
 FEWEST_BYTES = _BLOCK.size + 1  # of a block
+SESSIONS = 1 << 32
 
 
 @dataclass(frozen=True)
 class Frame:
     """What a block holds.
 
-    sequence: its number, modulo 2^16; padding has that of the block to come. base: of the oldest
-    block that is still sent; what is older comes no more. content: empty in padding. first: where
-    in it a message begins, None where none does.
+    session: of its transmitter, another one each time it is made. sequence: its number, modulo
+    2^16; padding has that of the block to come. base: of the oldest block that is still sent; what
+    is older comes no more. content: empty in padding. first: where in it a message begins, None
+    where none does.
     """
 
+    session: int
     sequence: int
     base: int
     content: bytes
@@ -39,22 +44,26 @@ class Frame:
         """Raises ValueError where the block is none of a Segmenter's."""
         if len(block) < FEWEST_BYTES:
             raise ValueError(f"expected blocks of {FEWEST_BYTES} bytes or more, got {len(block)}")
-        sequence, base, used, first = _BLOCK.unpack_from(block)
+        session, sequence, base, used, first = _BLOCK.unpack_from(block)
         content = block[_BLOCK.size :][:used]
         starts = first == _NOWHERE or first < used
         if len(content) < used or not starts or not 0 <= _ahead(sequence, base) <= MOST_AHEAD:
             raise ValueError("the block holds no frame of a link transmitter")
-        return cls(sequence, base, content, None if first == _NOWHERE else first)
+        return cls(session, sequence, base, content, None if first == _NOWHERE else first)
 
 
 class Segmenter:
     """Queues messages, and fills blocks with them. block_bytes: of a block, FEWEST_BYTES or more.
+    session: 0 to 2^32 - 1, see Frame; None: any.
 
-    Raises ValueError where a block is too small.
+    Raises ValueError where a value is out of range.
     """
 
-    def __init__(self, block_bytes: int):
+    def __init__(self, block_bytes: int, session: int | None = None):
         check_range("block_bytes", block_bytes, FEWEST_BYTES)
+        if session is not None:
+            check_range("session", session, 0, SESSIONS - 1)
+        self._session = secrets.randbelow(SESSIONS) if session is None else session
         self._capacity = block_bytes - _BLOCK.size
         self._messages: deque[bytes] = deque()
         self._current = memoryview(b"")  # what is left of a message that has begun
@@ -80,7 +89,9 @@ class Segmenter:
             self._current = self._current[len(part) :]
             content += part
         self.queued_bytes -= len(content)
-        header = _BLOCK.pack(sequence % _WRAP, base % _WRAP, len(content), first)
+        header = _BLOCK.pack(
+            self._session, sequence % _WRAP, base % _WRAP, len(content), first
+        )
         return header + bytes(content.ljust(self._capacity, b"\0"))
 
 
@@ -88,16 +99,19 @@ class Reassembler:
     """Takes frames in any order, once or more often, and gives back their messages in order.
 
     A message that a lost block held a part of is lost. A frame's base says which blocks come no
-    more; those that did not come are lost.
+    more; those that did not come are lost. With a frame of another session a new transmission
+    begins.
+
+    session: of the newest frame; None: there was none.
     """
 
     def __init__(self):
         self.blocks = self.duplicates = self.lost_blocks = 0
         self.messages = self.bytes = self.lost_messages = 0
-        self.restart()
+        self._restart(None)
 
-    def restart(self) -> None:
-        """Another transmission begins: what of this one is not complete is forgotten."""
+    def _restart(self, session: int | None) -> None:
+        self.session = session
         self._next: int | None = None  # block to be read
         self._waiting: dict[int, Frame] = {}
         self._begin(None)
@@ -108,7 +122,8 @@ class Reassembler:
 
     def add(self, frame: Frame) -> list[bytes]:
         """The messages that are complete with this frame."""
-        if self._next is None:
+        if frame.session != self.session:
+            self._restart(frame.session)
             self._next = frame.base
             self._begin(0 if frame.base == 0 else None)
         messages = []

@@ -24,7 +24,7 @@ class link_receiver(SelfKeeping, gr.basic_block):
     and counted. Message port out `status`: a dictionary of statistics(), every 100 slots and
     whenever a block was lost.
 
-    A slot_index that goes back is a transmitter that started again: what was incomplete then is
+    A block of another session is of a transmitter that started again: what was incomplete then is
     forgotten.
 
     slot: for the air time of a slot.
@@ -47,16 +47,20 @@ class link_receiver(SelfKeeping, gr.basic_block):
     def _on_block(self, message):
         given, block = read_block(message)
         slot_index, crc_ok = given["slot_index"], given["crc_ok"]
-        messages, error = [], None
+        messages, frame, error = [], None, None
+        try:
+            frame = Frame.read(block) if crc_ok else None
+        except ValueError as wrong:
+            error = MessageError(f"slot {slot_index}: {wrong}")
         with self._lock:
             lost = self._reassembler.lost_blocks
+            self._foreign += error is not None
+            if frame and self._reassembler.session not in (None, frame.session):
+                self._before += self._last - self._first + 1
+                self._first = self._last = None
             self._count(given)
-            if crc_ok:
-                try:
-                    messages = self._reassembler.add(Frame.read(block))
-                except ValueError as wrong:
-                    self._foreign += 1
-                    error = MessageError(f"slot {slot_index}: {wrong}")
+            if frame:
+                messages = self._reassembler.add(frame)
             due = self._slots % STATUS_SLOTS == 0 or lost < self._reassembler.lost_blocks
         for text in messages:
             pdu = pmt.cons(pmt.make_dict(), pmt.init_u8vector(len(text), list(text)))
@@ -69,12 +73,8 @@ class link_receiver(SelfKeeping, gr.basic_block):
 
     def _count(self, given: dict) -> None:
         slot_index, crc_ok = given["slot_index"], given["crc_ok"]
-        if self._last is not None and slot_index < self._last:
-            self._before += self._last - self._first + 1
-            self._first = None
-            self._reassembler.restart()
         self._first = slot_index if self._first is None else self._first
-        self._last = slot_index
+        self._last = max(slot_index, self._last or 0)
         self._slots += 1
         self._block_errors += not crc_ok
         if given.get("new_data", True):

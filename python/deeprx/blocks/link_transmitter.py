@@ -25,10 +25,10 @@ STATUS_SLOTS = 100  # between two messages of status
 class _link_sender(SelfKeeping, gr.basic_block):
     """The messages. What is sent is decided here, in whichever thread something has come."""
 
-    def __init__(self, block_bytes: int, transmissions: int, timeout_s: float):
+    def __init__(self, segmenter: Segmenter, transmissions: int, timeout_s: float):
         check_above("timeout_s", timeout_s, 0, "s")
         super().__init__("Link transmitter", None, None)
-        self._segmenter = Segmenter(block_bytes)
+        self._segmenter = segmenter
         self._harq = HarqSender(self._segmenter, transmissions=transmissions)
         self._timeout_s = timeout_s
         self._lock = threading.Condition()
@@ -191,6 +191,8 @@ class link_transmitter(gr.hier_block2):
     counts as lost. The log has a line of either.
 
     slot: whose blocks of user `layer` are filled. transmissions: of a block at most, 1 to 16.
+    session: 0 to 2^32 - 1, is in every block, and tells the receiver of one transmitter from the
+    next; None: any. One number makes runs repeat to the bit.
 
     Raises ValueError where a value is out of range, or the slot's block is too small for a frame.
     """
@@ -202,6 +204,7 @@ class link_transmitter(gr.hier_block2):
         transmissions: int = 4,
         bytes_input: bool = False,
         timeout_s: float = 5.0,
+        session: int | None = None,
     ):
         gr.hier_block2.__init__(
             self,
@@ -210,7 +213,8 @@ class link_transmitter(gr.hier_block2):
             gr.io_signature(0, 0, 0),
         )
         block_bytes = slot.transport_block_size(layer) // 8
-        self._sender = _link_sender(block_bytes, transmissions, timeout_s)
+        segmenter = Segmenter(block_bytes, session)
+        self._sender = _link_sender(segmenter, transmissions, timeout_s)
         for port in ("pdus", "acks"):
             self.message_port_register_hier_in(port)
             self.msg_connect((self, port), (self._sender, port))

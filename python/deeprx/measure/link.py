@@ -11,6 +11,7 @@ from deeprx_common import limits
 from deeprx_common.checks import check_range
 from deeprx_common.slot import SlotConfig
 
+from ..blocks.framing import SESSIONS
 from ..blocks.harq import MOST_PROCESSES, MOST_TRANSMISSIONS
 from ..blocks.link_transmitter import link_transmitter
 from ..blocks.slot_source import slot_source
@@ -119,7 +120,13 @@ class Link:
         closes the loop.
         """
         config = self.config
-        sender = link_transmitter(config, layer, transmissions=self.transmissions, bytes_input=True)
+        sender = link_transmitter(
+            config,
+            layer,
+            transmissions=self.transmissions,
+            bytes_input=True,
+            session=self.seed % SESSIONS,
+        )
         source, encoder = tb_source(config, seed=None, layer=layer), tb_encoder(config, layer)
         rng = np.random.default_rng((self.seed, layer))
         sender.send(rng.bytes(MOST_PROCESSES * config.transport_block_size(layer) // 8))  # at once
