@@ -88,6 +88,8 @@ def test_finds_the_slots_over_tdl_a(snr_db, share):
         ({"scs_khz": 60, "slot_number": None}, 2, 200.0),
         ({"dmrs": (2, 7, 11), "cdm_groups": 2, "slot_number": None}, 2, -20e3),
         ({"dmrs": (2, 5, 8, 11), "cdm_groups": 2, "n_prb": 12}, 1, 200.0),
+        ({"n_prb": 12, "carrier_prb": 51, "fft_size": 768}, 2, 3e3),
+        ({"n_prb": 20, "first_prb": 31, "carrier_prb": 51, "scs_khz": 30}, 2, -40e3),
     ],
 )
 def test_other_slots_antennas_and_offsets(slot, n_rx, cfo_hz):

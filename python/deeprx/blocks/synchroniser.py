@@ -217,9 +217,7 @@ class Synchroniser:
         highest plateau, and then of as many as there are DMRS symbols of equal halves.
         """
         spectrum = np.fft.fft(self._cut(start, stop))
-        edge = int(np.ceil(self.config.n_sc / 2 / self._n * spectrum.shape[1]))
-        spectrum[:, edge + 1 : -edge] = 0
-        x = np.fft.ifft(spectrum)
+        x = np.fft.ifft(spectrum * self._in_band(spectrum.shape[1]))
         half = self._n // 2
         products = (x[:, :-half].conj() * x[:, half:]).sum(0)
         energy = (x.real**2 + x.imag**2).sum(0)
@@ -237,6 +235,14 @@ class Synchroniser:
             cfo_hz = np.angle(p[peak]) / np.pi * 1e3 * self.config.scs_khz
             yield start + peak, float(cfo_hz), float(np.sqrt(metric[peak]))
             smooth[max(0, peak - self._n) : peak + self._n] = 0
+
+    def _in_band(self, bins: int) -> np.ndarray:
+        """Which bins of a spectrum the allocation lies in, bool [bins]."""
+        first, *_, last = self.config.carriers
+        scale = bins / self._n
+        band = np.zeros(bins, bool)
+        band[np.arange(np.floor(first * scale), np.ceil((last + 1) * scale) + 1, dtype=int)] = True
+        return band
 
     def _whole_cfo(self, position: int, cfo_hz: float) -> float:
         """The multiple of two subcarrier spacings that fits the training symbol's pilots best."""
