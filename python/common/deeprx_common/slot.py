@@ -500,8 +500,11 @@ class SlotConfig:
         for given, known in ((values, cls), *((u, User) for u in values.get("users", ()))):
             if unknown := set(given) - {f.name for f in fields(known)}:
                 raise ValueError(f"{where}: no parameter of a slot is called {min(unknown)!r:.80}")
-        users = tuple(User(**user) for user in values.get("users", [{}]))
-        return cls(**values | {"users": users})
+        try:
+            users = tuple(User(**user) for user in values.get("users", [{}]))
+            return cls(**values | {"users": users})
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
 
 
 SLOTS = {

@@ -22,6 +22,7 @@ def configure(parser) -> None:
 
 def run(arguments) -> int:
     """As loopback's."""
-    if arguments.mcs is None and arguments.modulation is None:
+    bits = all(user.code_rate is None for user in arguments.slot.users)
+    if bits and arguments.mcs is None and arguments.modulation is None:
         arguments.mcs = MCS
     return loopback.run(arguments)

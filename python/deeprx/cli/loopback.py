@@ -5,7 +5,7 @@ from ..measure.flowgraph import Flowgraph
 from ..measure.link import Link
 from ..models.file import ModelFile
 from .budget import Budget, show_budget
-from .options import FADING, METERING, REQUIRED, SLOT, add_options, add_timing, link_of
+from .options import BLOCKS, FADING, METERING, REQUIRED, SLOT, add_options, add_timing, link_of
 from .results import Session, read_receivers
 
 
@@ -13,7 +13,7 @@ def configure(parser, **defaults) -> None:
     """defaults: of options, where they are not loopback's own."""
     defaults = {"receiver": REQUIRED} | defaults
     names = "receiver", "reference", "channel", "sinr", "slots"
-    slot = *SLOT, "mcs", "mcs_table", "users", "harq"
+    slot = *SLOT, *BLOCKS, "harq"
     others = "n_rx", *FADING, "seed", "trust", "device", "engine", *METERING, "out"
     add_options(parser, *names, *slot, *others, **defaults)
     add_timing(parser, sync=False)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The options of several commands, each defined once: a name means the same in every command."""
 
+import argparse
 import atexit
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from deeprx_common.checks import check_range
 from deeprx_common.files import writable_folder
 from deeprx_common.modulation import MODULATIONS
 from deeprx_common.options import list_of, one_of
+from deeprx_common.schema import parse_json
 from deeprx_common.slot import SLOTS, SlotConfig
 from deeprx_common.trusted import hash_of
 
@@ -22,6 +24,23 @@ from ..measure.link import Link
 
 IDLE_S = 3.0  # of nothing running, before the first flowgraph
 ENGINES = ("auto", "torchscript", "openvino")
+
+
+def slot_of(text: str) -> SlotConfig:
+    """An argparse type: one of SLOTS by name, or a JSON file that SlotConfig.from_dict() takes."""
+    if (name := text.strip().lower()) in SLOTS:
+        return SLOTS[name]
+    try:
+        values = parse_json(Path(text).read_bytes())
+    except OSError as error:
+        expected = f"expected {', '.join(SLOTS)} or a JSON file, found {text!r}"
+        raise argparse.ArgumentTypeError(f"{expected}: {error.strerror}") from None
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text}: expected a slot in JSON: {error}") from None
+    try:
+        return SlotConfig.from_dict(values, text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 class Unset(str):
@@ -85,10 +104,11 @@ _OPTIONS = {
     "slot": _Option(
         "default, or gnb: what an open gNB schedules by default on 20 MHz, with "
         f"{_GNB.cdm_groups} CDM groups without data, an FFT of {_GNB.fft_size} and slots counted "
-        "through the frame; options that say more of the slot show both defaults where they differ",
-        "NAME",
+        "through the frame; or a JSON file of a slot, as reports and recordings hold it; options "
+        "that say more of the slot show both defaults where they differ, and come before a file's",
+        "NAME|FILE",
         "default",
-        one_of(SLOTS),
+        slot_of,
     ),
     "modulation": _Option(", ".join(MODULATIONS), "NAME", OF_SLOT, one_of(MODULATIONS)),
     "mcs": _Option(
@@ -111,7 +131,11 @@ _OPTIONS = {
     ),
     "mcs_table": _Option("1 (64QAM), 2 (256QAM) or 3 (low rates)", "N", Unset("1"), int),
     "n_prb": _Option(
-        "PRBs of a slot, 1 to 273, and of its carrier, whose FFT size follows", "N", OF_SLOT, int
+        "PRBs of a slot, 1 to 273; a carrier with an FFT size of its own stays where they fit into "
+        "it, as gnb's, else it grows and shrinks with them",
+        "N",
+        OF_SLOT,
+        int,
     ),
     "dmrs": _Option(
         "DMRS symbols of TS 38.211 table 6.4.1.1.3-3", "SYMBOL,..", OF_SLOT, list_of(int)
@@ -135,6 +159,7 @@ _OPTIONS = {
     "cfo": _Option("carrier frequency offset", "HZ", 0.0, float),
 }
 SLOT = ("slot", "modulation", "n_prb", "dmrs", "dmrs_n_id", "scs_khz")
+BLOCKS = ("mcs", "mcs_table", "users")
 FADING = ("delay_spread", "doppler", "sir", "cfo", "burst")
 METERING = ("meter", "idle_power", "core_power")
 
@@ -197,7 +222,7 @@ def add_timing(parser, sync: bool) -> None:
 
 def slot_config(arguments) -> SlotConfig:
     """The slot that was asked for. Raises ValueError where there is none such."""
-    return changed_slot(SLOTS[arguments.slot], given_slot(arguments))
+    return changed_slot(arguments.slot, given_slot(arguments))
 
 
 def given_slot(arguments) -> dict:
@@ -207,25 +232,32 @@ def given_slot(arguments) -> dict:
 
 
 def changed_slot(slot: SlotConfig, given: dict) -> SlotConfig:
-    """A slot with other values; its carrier grows and shrinks with the allocation. users: how many,
-    all like the first but for RNTI and DMRS port.
+    """A slot with other values. n_prb: a carrier that is as SlotConfig makes it of the allocation,
+    or too small, is made anew; another one stays. modulation, mcs, mcs_table: of every user. users:
+    how many; a second one is like the first but for RNTI and DMRS port.
     """
     user = {n: given[n] for n in ("modulation", "mcs", "mcs_table") if n in given}
-    n_users = given.get("users", 1)
-    check_range("--users", n_users, 1, 2)
-    given = {n: v for n, v in given.items() if n not in (*user, "users")}
+    given = {n: v for n, v in given.items() if n not in user}
     if {"modulation", "mcs"} <= user.keys():
         raise ValueError("--mcs says the modulation: give one of --mcs and --modulation")
-    if "mcs_table" in user and "mcs" not in user:
+    if "mcs_table" in user and "mcs" not in user and any(u.mcs is None for u in slot.users):
         raise ValueError("--mcs-table is for --mcs, which was not given")
+    if "modulation" in user:
+        user |= {"mcs": None}
+    if user:  # which say all of this
+        user = {"modulation": None, "code_rate": None, "tbs": None} | user
+    users = [replace(u, **user) for u in slot.users]
+    n_users = given.pop("users", len(users))
+    check_range("--users", n_users, 1, 2)
+    if n_users > len(users):
+        second = {"rnti": users[0].rnti % 65535 + 1, "port": slot.cdm_groups}  # see SlotConfig
+        users.append(replace(users[0], **second))
     if "n_prb" in given:
-        given |= {"carrier_prb": None, "fft_size": None}
-    slot = replace(slot, **given).with_user(**user)
-    if n_users == 1:
-        return slot
-    first = slot.users[0]
-    second = replace(first, rnti=first.rnti + 1, port=slot.cdm_groups)  # see SlotConfig
-    return replace(slot, users=(first, second))
+        anew = {"carrier_prb": None, "fft_size": None}
+        fits = slot.first_prb + given["n_prb"] <= slot.carrier_prb
+        if not fits or slot == replace(slot, **anew):
+            given |= anew
+    return replace(slot, users=tuple(users[:n_users]), **given)
 
 
 def link_of(arguments, channel: str, sinr_db: float) -> Link:
