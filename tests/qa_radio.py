@@ -29,7 +29,7 @@ from gnuradio.deeprx.recording.recording import Recording
 from gnuradio.deeprx.recording.writer import RecordingWriter
 
 from deeprx_common import report
-from deeprx_common.slot import SlotConfig
+from deeprx_common.slot import SlotConfig, User
 
 ROOT = Path(__file__).resolve().parents[1]
 BASELINE = str(ROOT / "models/baseline-lmmse.pt")
@@ -237,6 +237,23 @@ class TestSoftwareRadio:
         assert point["ber"] == pytest.approx(expected["ber"], rel=0.02)
         same = ("channel", "delay_spread_s", "doppler_hz", "slots", "missed_slots", "clusters")
         assert {k: point[k] for k in same} == {k: expected[k] for k in same}
+
+    def test_blocks_of_a_slot_from_a_file_recorded_and_replayed(self, tmp_path):
+        slot = SlotConfig(n_prb=20, first_prb=4, carrier_prb=30, n_scid=1, users=(User(mcs=9),))
+        path = tmp_path / "slot.json"
+        path.write_text(json.dumps(slot.as_dict()))
+        options = ["--slots=60", f"--slot={path}", "--seed=4"]
+        air = "--args=driver=software,preset=ideal,snr_db=20"
+        live = run_radio(tmp_path, air, *options, f"--record={tmp_path / 'air'}")
+        (point,) = live["points"]
+        assert (point["slots"], point["blocks"], point["block_errors"]) == (60, 60, 0)
+        assert SlotConfig.from_dict(point["slot"]) == slot
+        assert live["radio"]["sinr_db"] == pytest.approx(20, abs=1)  # of known bits
+        command = ["replay", str(tmp_path / "air.sigmf-meta"), "--receiver", BASELINE]
+        options = [f"--slot={path}", "--seed=4", f"--out={tmp_path}"]
+        assert main([*command, *options]) == 0
+        (again,) = report.read(tmp_path / "report.json")["points"]
+        assert again["blocks"] >= 60 and again["block_errors"] == 0
 
     def test_cheap_radio_recorded_and_replayed(self, tmp_path, capsys):
         """An 8-bit receiver 10 ppm off at 915 MHz: what is lost is counted, and what it leaves."""
@@ -579,6 +596,7 @@ class TestBadInput:
             (["--args=driver=software", "--slots=0"], "--slots must be at least 1"),
             (["--args=driver=software", "--rate=-1"], "--rate must be above 0"),
             (["--args=driver=software", "--rate=2e6", "--record=x"], "leave out --rate"),
+            (["--args=driver=software", "--users=2"], "a radio sends one user's layer, found"),
             ([], "which radio"),
         ],
     )

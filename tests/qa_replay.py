@@ -35,6 +35,7 @@ GOLDEN = Path(__file__).parent / "golden"
 LINK = ["--n-prb", "12", "--sinr", "12", "--slots", "40", "--burst", "2", "--seed", "3"]
 
 COUNTED_60 = ["--slot", "gnb", "--scs-khz", "60"]  # slots of two lengths
+TWO_USERS = ["--slot", "gnb", "--users", "2", "--mcs", "5"]
 
 
 def record(path, *arguments):
@@ -80,6 +81,9 @@ class TestAgainstLoopback:
             ([], ["--aligned"], ["--aligned"]),
             (COUNTED_60, [*COUNTED_60, "--aligned"], ["--aligned"]),
             (["--sync", *COUNTED_60], COUNTED_60, []),
+            (["--mcs", "5"], ["--mcs", "5", "--aligned"], ["--aligned"]),
+            (TWO_USERS, [*TWO_USERS, "--aligned"], ["--aligned"]),
+            (["--sync", *TWO_USERS], TWO_USERS, []),
         ],
     )
     def test_the_same_errors(self, tmp_path, loopback, recording, replaying):
@@ -92,7 +96,8 @@ class TestAgainstLoopback:
         again = replay(path, *replaying, receivers=receivers)
         same = ("receiver", "model_sha256", "channel", "delay_spread_s", "doppler_hz", "snr_db",
                 "sinr_db", "seed", "n_prb", "n_rx", "sync", "slots", "missed_slots", "clusters",
-                "bits", "bit_errors", "ber_ci95", "flop_per_slot")  # fmt: skip
+                "bits", "bit_errors", "ber_ci95", "flop_per_slot", "layers", "layer", "mcs",
+                "blocks", "block_errors")  # fmt: skip
         for ours, theirs in zip(again["points"], wanted["points"], strict=True):
             assert {k: ours[k] for k in same} == {k: theirs[k] for k in same}
         assert again["comparisons"] == wanted["comparisons"]

@@ -10,6 +10,7 @@ from deeprx_common.slot import N_SYMBOLS, SlotConfig
 
 from .guarded import SelfKeeping
 from .slot_stream import slot_starts
+from .transport import seeded_bits
 
 _EVERY = 5  # slots: a mean needs no more
 
@@ -41,7 +42,8 @@ def powers(received: np.ndarray, sent: np.ndarray) -> tuple[float, float]:
 class slot_sinr(SelfKeeping, gr.sync_block):
     """Measures the SINR behind a front end, in every fifth slot of known bits.
 
-    Inputs: n_rx antennas, as sync_front_end gives them; window_lead: its own. seed: of slot_source.
+    Inputs: n_rx antennas, as sync_front_end gives them; window_lead: its own. seed: of slot_source
+    or tb_source.
     n_slots: slots of this index and above are not counted; 0: all are.
 
     Own block: the stock estimators know PSK on one antenna, and no slots.
@@ -49,7 +51,7 @@ class slot_sinr(SelfKeeping, gr.sync_block):
 
     def __init__(self, config: SlotConfig, seed: int, n_rx: int, window_lead: int, n_slots: int):
         super().__init__("Slot SINR", [(np.complex64, config.fft_size)] * n_rx, None)
-        self._config, self._seed = config, seed
+        self._config, self._bits = config, seeded_bits(config, seed)
         self._turn = np.exp(2j * np.pi * config.carriers * window_lead / config.fft_size)
         self._end = n_slots or math.inf
         self._powers = np.zeros(2)
@@ -67,8 +69,8 @@ class slot_sinr(SelfKeeping, gr.sync_block):
             if index % _EVERY == 0 and at + N_SYMBOLS <= n:
                 end = at + self._config.n_symbols
                 grid = [samples[at:end, self._config.bins] for samples in input_items]
-                bits = self._config.bits(self._seed, index)
-                self._powers += powers(np.stack(grid) * self._turn, self._config.grid(bits, index))
+                sent = self._config.grid(self._bits(index), index)
+                self._powers += powers(np.stack(grid) * self._turn, sent)
         return n
 
     def sinr_db(self) -> float | None:

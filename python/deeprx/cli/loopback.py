@@ -51,7 +51,8 @@ def run(arguments) -> int:
 
             window = session.run(flowgraph, advance, every_s=0.05 if budgets else 0.2)
             known = link.conditions | flowgraph.synchronisation | {"seed": link.seed}
-            session.add_points(flowgraph, window, [known] * len(group), link.slots, where=link)
+            fields = [known] * len(flowgraph.probes)
+            session.add_points(flowgraph, window, fields, link.slots, where=link)
             done += link.slots
             if not session.console.is_terminal:
                 print(f"{where} ({k + 1}/{len(runs)}): {session.seconds:.0f} s", flush=True)

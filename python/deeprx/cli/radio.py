@@ -14,7 +14,7 @@ from ..radio.devices import open_radio
 from ..radio.radio import Tuning, transmit_scale
 from ..radio.soapy import counting_marks
 from ..radio.software import SoftwareRadio
-from .options import METERING, SLOT, add_options, slot_config
+from .options import BLOCKS, METERING, SLOT, add_options, slot_config
 from .results import Session, read_receivers, seed_hint
 
 
@@ -35,7 +35,7 @@ def configure(parser) -> None:
     add("--tx-antenna", metavar="NAME", help="connector, as the device calls it")
     add("--rx-antennas", type=list_of(str), metavar="NAME,..", help="one for each antenna")
     add("--record", type=Path, metavar="FILE", help="keep what was received, as SigMF")
-    add_options(parser, "receiver", "reference", "slots", *SLOT, "n_rx", "seed")
+    add_options(parser, "receiver", "reference", "slots", *SLOT, *BLOCKS, "n_rx", "seed")
     add_options(parser, "trust", "device", "engine", *METERING, "out")
 
 
@@ -45,6 +45,11 @@ def run(arguments) -> int:
     tx_args, rx_args = a.tx_args or a.args, a.rx_args or a.args
     _check(a, tx_args, rx_args)
     config = slot_config(a)
+    if config.n_layers > 1:
+        raise ValueError(
+            f"a radio sends one user's layer, found a slot of {config.n_layers}: give --users 1; "
+            "deeprx loopback and record simulate two"
+        )
     rate = a.rate or config.sample_rate
     if a.record and rate != config.sample_rate:
         raise ValueError(
@@ -103,7 +108,7 @@ def run(arguments) -> int:
     broken = receiver.recording and receiver.recording.error()
     known = radio.conditions | receiver.synchronisation | {"seed": a.seed}
     sent = a.slots if tx_args and not broken else None
-    points = session.add_points(receiver, window, [known] * len(models), sent)
+    points = session.add_points(receiver, window, [known] * len(receiver.probes), sent)
     notes = [f"radio: {_heard(heard)}", *seed_hint(points, f"--seed {a.seed}")]
     if receiver.recording and not broken:
         notes.append(f"recorded: {receiver.recording.paths()[0]} (replay it with --seed {a.seed})")

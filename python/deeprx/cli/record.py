@@ -15,7 +15,7 @@ from ..measure.flowgraph import stop_on_ctrl_c
 from ..recording.recording import SentSlots
 from ..recording.sink import recording_sink
 from ..recording.writer import DATATYPES
-from .options import FADING, SLOT, add_options, add_timing, link_of, single
+from .options import BLOCKS, FADING, SLOT, add_options, add_timing, link_of, single
 
 FULL_SCALE = 8.0  # ci16_le: 9 dB above a sample's rms with noise of the same power: clips nothing
 
@@ -24,7 +24,7 @@ def configure(parser) -> None:
     add = parser.add_argument
     add("path", metavar="FILE", help="FILE.sigmf-meta and FILE.sigmf-data are written")
     add_options(parser, "channel", sinr=[12.0], slots=200)
-    add_options(parser, *SLOT, "n_rx", *FADING, "seed")
+    add_options(parser, *SLOT, *BLOCKS, "n_rx", *FADING, "seed")
     add_timing(parser, sync=True)
     about = f"{' or '.join(DATATYPES)} (ci16_le)"
     add("--datatype", type=one_of(DATATYPES), metavar="NAME", default="ci16_le", help=about)

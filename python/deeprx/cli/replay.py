@@ -7,11 +7,11 @@ from deeprx_common.slot import SLOTS
 from ..measure.flowgraph import CLUSTER_SLOTS
 from ..measure.replay import ExpectedSlots, Replay
 from ..recording.recording import Recording, SentSlots
-from .options import METERING, REQUIRED, Unset, add_options, add_timing, changed_slot
+from .options import BLOCKS, METERING, REQUIRED, SLOT, Unset, add_options, add_timing, changed_slot
 from .replay_pusch import described, replay_pusch
 from .results import Session, read_receivers, seed_hint
 
-UNSAID = ("modulation", "n_prb", "dmrs", "dmrs_n_id", "seed", "burst")
+UNSAID = (*SLOT, *BLOCKS, "seed", "burst")
 
 
 def configure(parser) -> None:
@@ -27,10 +27,9 @@ def configure(parser) -> None:
     add_options(parser, "trust", "device", "engine", *METERING, "out")
     add_options(
         parser.add_argument_group("what the recording does not say of its slots"),
-        "modulation",
-        "n_prb",
-        "dmrs",
-        "dmrs_n_id",
+        *SLOT,
+        *BLOCKS,
+        slot=Unset("default"),
         seed=Unset("unknown, and so is the bit error rate"),
         burst=Unset(CLUSTER_SLOTS),
     )
@@ -57,7 +56,7 @@ def expected(recording: Recording, options) -> ExpectedSlots:
     check_range("--burst", given.get("burst", 1), 1)
     if not recording.runs:
         seed, burst = given.pop("seed", None), given.pop("burst", None)
-        config = changed_slot(SLOTS["default"], given)
+        config = changed_slot(given.pop("slot", SLOTS["default"]), given)
         sent = SentSlots(config, preamble=True, bit_seed=seed, burst_slots=burst)
         return ExpectedSlots(sent, None, 0, 0)
     _check_said(recording, given)

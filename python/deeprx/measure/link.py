@@ -105,13 +105,13 @@ class Link:
             if self.transmissions > 1:
                 bits = self._sender(flowgraph, layer)
             else:
-                bits = _bits(self.config, self.seed, n_slots, layer)
+                bits = sent_bits(self.config, self.seed, n_slots, layer)
             transmitter = slot_transmitter(preamble=self.preamble, slot=self.config, layer=layer)
             flowgraph.connect(*bits, transmitter, (channel, layer))
         if self.sir_db is not None:  # of another cell: its own bits and pilots
             other = replace(self.config.alone(0), dmrs_n_id=(self.config.dmrs_n_id + 1) % 65536)
             transmitter = slot_transmitter(preamble=self.preamble, slot=other)
-            bits = _bits(other, self.seed + 1, n_slots)
+            bits = sent_bits(other, self.seed + 1, n_slots)
             flowgraph.connect(*bits, transmitter, (channel, self.config.n_layers))
         return channel
 
@@ -138,7 +138,7 @@ class Link:
         return [source, encoder]
 
 
-def _bits(slot: SlotConfig, seed: int, n_slots: int, layer: int = 0) -> list[gr.basic_block]:
+def sent_bits(slot: SlotConfig, seed: int, n_slots: int, layer: int = 0) -> list[gr.basic_block]:
     """What makes a user's bits, or its transport blocks."""
     if slot.users[layer].code_rate is None:
         return [slot_source(seed=seed, n_slots=n_slots, slot=slot, layer=layer)]

@@ -32,7 +32,7 @@ def add_points(
 ) -> list[Counted]:
     """Add one point for each receiver and user to a report; compare() takes what is returned.
 
-    window: energy over the run. fields: for each receiver, further keys of its point. slots: how
+    window: energy over the run. fields: for each of them, further keys of its point. slots: how
     many there were, to count the missed ones by; None, or where the run was stopped: gaps in the
     slot index are what was missed. Raises ValueError with one line where what received is not the
     file that was read.
@@ -41,9 +41,9 @@ def add_points(
     inference_s = sum(s.inference_total_s for s in statistics)
     users = flowgraph.config.n_layers
     every = []
-    receivers = zip(flowgraph.models, labels(flowgraph.models), fields, strict=True)
+    receivers = zip(flowgraph.models, labels(flowgraph.models), strict=True)
     of_users = [(*receiver, layer) for receiver in receivers for layer in range(users)]
-    for (model, name, known, layer), counted in zip(of_users, statistics, strict=True):
+    for (model, name, layer), counted, known in zip(of_users, statistics, fields, strict=True):
         if stopped and counted.slots == 0:
             continue
         if counted.model_sha256 not in (None, model.sha256):

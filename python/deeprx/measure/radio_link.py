@@ -14,7 +14,6 @@ from deeprx_common.slot import SlotConfig
 
 from ..blocks.guarded import run_flowgraph
 from ..blocks.slot_sinr import slot_sinr
-from ..blocks.slot_source import slot_source
 from ..blocks.slot_transmitter import slot_transmitter
 from ..models.file import ModelFile
 from ..radio.monitor import radio_monitor
@@ -23,7 +22,7 @@ from ..radio.uhd import UhdRadio, timed_burst
 from ..recording.recording import SentSlots
 from ..recording.sink import recording_sink
 from .flowgraph import CLUSTER_SLOTS, Flowgraph
-from .link import TAIL_SLOTS
+from .link import TAIL_SLOTS, sent_bits
 
 _SETTLE_S = 5.0  # for a device's first samples
 _QUIET_S = 5.0  # without any progress: nothing more will come
@@ -41,7 +40,7 @@ class Transmitter(gr.top_block):
             n_slots += TAIL_SLOTS + math.ceil(tail)
         sink = radio.sink(tuning)
         chain = [
-            slot_source(seed=seed, n_slots=n_slots, slot=config),
+            *sent_bits(config, seed, n_slots),
             slot_transmitter(preamble=True, slot=config),
             blocks.multiply_const_cc(transmit_scale(config)),
         ]

@@ -29,8 +29,8 @@ class ExpectedSlots:
 class Replay(Flowgraph):
     """A recording's source, front end and receivers.
 
-    qualities: an llr_quality of each receiver. Raises ValueError where recording and slots do not
-    fit.
+    qualities: an llr_quality of each receiver and user. Raises ValueError where recording and slots
+    do not fit.
     """
 
     def __init__(
@@ -58,10 +58,12 @@ class Replay(Flowgraph):
             n_slots=slots.end,
         )
         self.qualities = []
-        for block, probe in zip(self.receivers, self.probes, strict=True):
-            self.qualities.append(llr_quality())
-            self.connect(block, self.qualities[-1])
-            if not known:  # nothing to compare with
+        for block in self.receivers:
+            for layer in range(sent.config.n_layers):
+                self.qualities.append(llr_quality())
+                self.connect((block, layer), self.qualities[-1])
+        if not known:  # nothing to compare with
+            for probe in self.probes:
                 self.connect(blocks.vector_source_b([]), (probe, 1))
 
 

@@ -74,7 +74,8 @@ ANNOTATION = {
         ),
         "bit_seed": WHOLE.or_null(
             "The data bits of slot k are the Gold sequence of TS 38.211 clause 5.2.1 whose c_init "
-            "is a hash of (bit_seed, k): SlotConfig.bits(bit_seed, k) in deeprx_common/slot.py. "
+            "is a hash of (bit_seed, k): SlotConfig.bits(bit_seed, k) in deeprx_common/slot.py; of "
+            "a user with a code rate its transport block is, at redundancy version 0. "
             "Without it nobody knows the bits.",
             True,
         ),
@@ -93,9 +94,9 @@ ANNOTATION = {
 class SentSlots:
     """How slots were sent.
 
-    bit_seed: SlotConfig.bits(bit_seed, slot_index) are a slot's bits; None: unknown. conditions:
-    of CONDITIONS, what is known. burst_slots: slots of one fading draw, the cluster of error rates;
-    None: unknown.
+    bit_seed: of a slot's bits or transport blocks, as slot_source and tb_source have it; None:
+    unknown. conditions: of CONDITIONS, what is known. burst_slots: slots of one fading draw, the
+    cluster of error rates; None: unknown.
     """
 
     config: SlotConfig
