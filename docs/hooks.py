@@ -324,9 +324,10 @@ def sigmf_slot() -> str:
 
 
 def replayed_pusch() -> str:
-    from gnuradio.deeprx.measure.pusch_replay import BESIDE, COMPARED, RECEIVED
+    from gnuradio.deeprx.measure.pusch_replay import BESIDE, COMPARED, RECEIVED, REFUSED
 
     lines = [*_fields(RECEIVED), "", "`beside` has", "", *_fields(BESIDE)]
+    lines += ["", "each of `refused`", "", *_fields(REFUSED)]
     return "\n".join([*lines, "", "and each of `comparisons`", "", *_fields(COMPARED)])
 
 

@@ -839,6 +839,49 @@ class TestReplay:
         for point in measured:
             assert (point["pusch"], point["block_errors"], point["bit_errors"]) == (2, 0, 0)
 
+    def test_a_model_that_refuses_some(self, imported, capfd):
+        """Others receive them, and it receives one, which says of itself what was not sent."""
+        meta = json.loads(imported.read_text())
+        meta["annotations"][1]["deeprx:slot"] |= {"cdm_groups": 1, "dmrs": [2, 11]}
+        imported.write_text(json.dumps(meta))
+        slots = [p.slot_index for p in Recording(imported).pusch]
+        words = ["--receiver", "sure-lmmse", "--receiver", "baseline-sure"]
+        measured = self.replayed(imported, *words)
+        all_of_them, one = measured["pusch"]
+        assert (all_of_them["pusch"], all_of_them["refused"]) == (7, [])
+        assert all_of_them["block_errors"] < 4
+        assert (one["pusch"], one["block_errors"], one["beside"]["pusch"]) == (1, 1, 1)
+        (refused,) = one["refused"]
+        assert (refused["pusch"], refused["first_slot"]) == (6, slots[0])
+        (compared,) = measured["comparisons"]
+        assert compared["clusters"] == 1 and compared["bler_difference"] == 0
+        said = capfd.readouterr().out
+        assert f"baseline-sure: 6 PUSCH refused, the first in slot {slots[0]}: model file" in said
+
+    def test_a_model_that_refuses_all(self, imported, capfd):
+        """Its user hears so, and has what the others received."""
+        words = ["--receiver", "sure-lmmse", "--receiver", "deeprx-student"]
+        measured = self.replayed(imported, *words, status=1)
+        assert [p["pusch"] for p in measured["pusch"]] == [7, 0]
+        assert measured["pusch"][1]["bler"] is None and measured["comparisons"] == []
+        said = capfd.readouterr().err
+        assert "deeprx-student: took none of its PUSCH" in said and said.count("\n") == 1
+
+    def test_a_refused_transmission_flushes_its_process(self, imported):
+        """The block before is not combined with the refused one's retransmission."""
+        pusch = Recording(imported).pusch
+        first = pusch[-2].slot_index
+
+        class Refusing(Numpy):
+            def prepare(self, config, n_rx, slot_index):
+                if slot_index == first:
+                    raise RuntimeError("not that one")
+                return super().prepare(config, n_rx, slot_index)
+
+        point = self.point(imported, Refusing())
+        assert (point["pusch"], point["without_first"]) == (6, 1)
+        assert point["refused"] == [{"reason": "not that one", "pusch": 1, "first_slot": first}]
+
     def test_grids_of_another_run(self, imported, capfd):
         """Of which nothing can be decoded."""
         data = imported.with_suffix(".sigmf-data")

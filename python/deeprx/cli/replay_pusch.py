@@ -58,10 +58,19 @@ def replay_pusch(recording: Recording, arguments) -> int:
     _show(points, comparisons, console)
     if stop.is_set():
         print(
-            f"deeprx: stopped after {points[0]['pusch']} of {len(recording.pusch)} PUSCH: {where}",
+            f"deeprx: stopped after {len(replay.results[0].right)} of {len(recording.pusch)} "
+            f"PUSCH: {where}",
             file=sys.stderr,
         )
         return 130
+    idle = [point["receiver"] for point in points if not point["pusch"]]
+    if idle:
+        print(
+            f"deeprx: {recording.path.name}: {', '.join(idle)}: took none of its PUSCH; the "
+            f"others' results: {where}",
+            file=sys.stderr,
+        )
+        return 1
     if all(point["block_errors"] == point["pusch"] for point in points):
         print(
             f"deeprx: {recording.path.name}: no block was received: are grids and parameters of "
@@ -130,4 +139,8 @@ def _notes(point: dict) -> list[str]:
     ):
         if point[key]:
             notes.append(f"{point['receiver']}: {point[key]} {what}")
-    return notes
+    return notes + [
+        f"{point['receiver']}: {refused['pusch']} PUSCH refused, the first in slot "
+        f"{refused['first_slot']}: {refused['reason']}"
+        for refused in point["refused"]
+    ]

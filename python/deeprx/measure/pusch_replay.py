@@ -11,8 +11,21 @@ from typing import Protocol
 
 import numpy as np
 
+from deeprx_common.printable import printable
 from deeprx_common.report import COMPARISON, Pairs, block_difference
-from deeprx_common.schema import COUNT, INTERVAL, RATE, RATES, TEXT, check, number, table
+from deeprx_common.schema import (
+    COUNT,
+    INDEX,
+    INTERVAL,
+    LONGEST,
+    RATE,
+    RATES,
+    TEXT,
+    check,
+    number,
+    several,
+    table,
+)
 from deeprx_common.slot import SlotConfig, User
 from deeprx_common.stats import block_error_rate, paired_difference
 
@@ -54,14 +67,14 @@ class SlotReceiver(Protocol):
     name: str
 
     def prepare(self, config: SlotConfig, n_rx: int, slot_index: int) -> Receive:
-        """Load and allocate what a slot of one user needs, and make its pilots."""
+        """Load and allocate what a slot of one user needs, and make its pilots.
+
+        Raises RuntimeError with one line where the receiver does not take such slots.
+        """
 
 
 class Model:
-    """A SlotReceiver that is a model file or classical; device, engine: as the receiver block has.
-
-    prepare() raises RuntimeError with one line where the model does not take such slots.
-    """
+    """A SlotReceiver: a model file or classical; device, engine: as the receiver block has."""
 
     def __init__(self, model: ModelFile, name: str, device: str = "cpu", engine: str = "auto"):
         self.name = name
@@ -77,11 +90,18 @@ class Model:
         """For slots that differ in nothing else than who sends, what, and the pilots' sequence."""
         users = tuple(User(user.modulation, port=user.port) for user in config.users)
         alike = replace(config, users=users, limited_buffer=0, slot_number=None)
-        return self._engine(alike, n_rx)
+        engine = self._engine(alike, n_rx)
+        if isinstance(engine, str):
+            raise RuntimeError(engine)
+        return engine
 
-    def _loaded(self, config: SlotConfig, n_rx: int) -> Engine:
+    def _loaded(self, config: SlotConfig, n_rx: int) -> Engine | str:
+        """Or why it does not take such slots: neither is found out for every slot."""
         path, trust = str(self._model.path), self._model.trust
-        return Engine(path, slot=config, n_rx=n_rx, trust=trust, **self._how)
+        try:
+            return Engine(path, slot=config, n_rx=n_rx, trust=trust, **self._how)
+        except RuntimeError as error:
+            return str(error)
 
 
 def _pairs(values: np.ndarray) -> np.ndarray:
@@ -93,14 +113,16 @@ def _pairs(values: np.ndarray) -> np.ndarray:
 class ReceivedPusch:
     """What a receiver made of a recording's PUSCH, in their order.
 
-    right: whether the CRC was right, and the block the one that was sent, where that is known.
+    right: whether the CRC was right, and the block the one that was sent, where that is known; None
+    where the receiver refused it. refused: by reason, the slot indices of these.
     undetected: CRC right, block wrong. without_first: retransmissions of whose block there is
     nothing before: decoded alone. not_finite: slots whose LLRs are not, taken for errors. bits,
     bit_errors: coded, of PUSCH whose block is known.
     """
 
     receiver: str
-    right: list[bool] = field(default_factory=list)
+    right: list[bool | None] = field(default_factory=list)
+    refused: dict[str, list[int]] = field(default_factory=dict)
     undetected: int = 0
     without_first: int = 0
     not_finite: int = 0
@@ -109,6 +131,11 @@ class ReceivedPusch:
     iterations: float = 0.0
     receive_s: float = 0.0
     decode_s: float = 0.0
+
+    @property
+    def received(self) -> int:
+        """How many were not refused."""
+        return len(self.right) - self.right.count(None)
 
 
 class PuschReplay:
@@ -128,7 +155,7 @@ class PuschReplay:
     def run(self, stopped: Callable[[], bool] = lambda: False, advance=lambda done: None) -> None:
         """Receive all of them, or until stopped() is true; advance: called with how many are done.
 
-        Raises ValueError where the recording became shorter.
+        Raises ValueError where the recording became shorter, or every receiver refused all of them.
         """
         for done, pusch in enumerate(self.recording.pusch):
             if stopped():
@@ -139,12 +166,12 @@ class PuschReplay:
             ):
                 _receive(pusch, grid, receiver, decoder, result)
             advance(done + 1)
+        if all(None in r.right and not r.received for r in self.results):
+            raise ValueError("; ".join(dict.fromkeys(w for r in self.results for w in r.refused)))
 
     def points(self) -> list[dict]:
         """Of each receiver what a report holds, see RECEIVED."""
-        points = [
-            _point(result, self.recording.pusch[: len(result.right)]) for result in self.results
-        ]
+        points = [_point(result, self.recording.pusch) for result in self.results]
         for point in points:
             check(point, RECEIVED, "a receiver's PUSCH")
         return points
@@ -152,16 +179,17 @@ class PuschReplay:
     def comparisons(self, classical: Collection[str], reference: str | None = None) -> list[dict]:
         """Of each receiver with one of them what a report holds, see COMPARED.
 
-        classical: names of receivers. reference: the one that all others are compared with; None:
-        the classical one of the fewest block errors, or the first where none is classical.
+        Over the PUSCH that neither refused. classical: names of receivers. reference: the one that
+        all others are compared with; None: the classical one that received most blocks, or the
+        first where none is classical.
         """
         known = [r for r in self.results if r.receiver in classical]
-        best = max(known or self.results[:1], key=lambda r: sum(r.right))
+        best = max(known or self.results[:1], key=lambda r: r.right.count(True))
         other = next((r for r in self.results if r.receiver == reference), best)
-        pusch = self.recording.pusch[: len(other.right)]
-        if not pusch:
-            return []
-        return [_compared(r, other, pusch) for r in self.results if r is not other]
+        compared = [
+            _compared(r, other, self.recording.pusch) for r in self.results if r is not other
+        ]
+        return [comparison for comparison in compared if comparison]
 
 
 def _receive(
@@ -172,12 +200,17 @@ def _receive(
     result: ReceivedPusch,
 ) -> None:
     config, user = pusch.config, pusch.config.users[0]
-    receive = receiver.prepare(config, len(grid), pusch.slot_index)
+    if pusch.new_data or pusch.earlier_missing:
+        decoder.flush(user.rnti, pusch.process)
+    try:
+        receive = receiver.prepare(config, len(grid), pusch.slot_index)
+    except RuntimeError as error:
+        result.refused.setdefault(printable(error, LONGEST), []).append(pusch.slot_index)
+        result.right.append(None)
+        return
     start = time.perf_counter()
     llr = receive(grid)
     result.receive_s += time.perf_counter() - start
-    if pusch.new_data or pusch.earlier_missing:
-        decoder.flush(user.rnti, pusch.process)
     if not np.isfinite(llr).all():
         result.not_finite += 1
         result.right.append(False)
@@ -205,9 +238,15 @@ def _receive(
     result.right.append(right and not wrong)
 
 
+REFUSED = {
+    "reason": TEXT.of("why the receiver does not take such slots"),
+    "pusch": COUNT.of("refused for it"),
+    "first_slot": INDEX.of("index of the first one's slot"),
+}
 RECEIVED = {
     "receiver": TEXT.of("its name"),
-    "pusch": COUNT.of("received, transmissions each"),
+    "pusch": COUNT.of("received, transmissions each, but for those that it refused"),
+    "refused": several(table(REFUSED)).of("PUSCH that it does not take, by reason"),
     "block_errors": COUNT.of("transmissions after which the block was not there"),
     "bler": RATE.or_null("block_errors over pusch; null without any"),
     "bler_ci95": RATES.or_null(f"its 95 % interval over clusters of {CLUSTER_SLOTS} slots"),
@@ -227,13 +266,18 @@ RECEIVED = {
 
 
 def _point(result: ReceivedPusch, pusch: Sequence[RecordedPusch]) -> dict:
+    pusch = [p for p, right in zip(pusch, result.right, strict=False) if right is not None]
     n = len(pusch)
-    wrong = ~np.array(result.right, bool)
+    wrong = np.array([right is False for right in result.right if right is not None], bool)
     clusters = _clusters(pusch)
     rate = block_error_rate(np.bincount(clusters, wrong), np.bincount(clusters)) if n else None
     return {
         "receiver": result.receiver,
         "pusch": n,
+        "refused": [
+            {"reason": reason, "pusch": len(slots), "first_slot": slots[0]}
+            for reason, slots in result.refused.items()
+        ],
         "block_errors": int(wrong.sum()),
         "bler": rate and rate.rate,
         "bler_ci95": rate and list(rate.ci95),
@@ -260,9 +304,13 @@ def _pairs_of(a: np.ndarray, b: np.ndarray, pusch: Sequence[RecordedPusch]) -> P
     return np.bincount(clusters, a), np.bincount(clusters, b), np.bincount(clusters)
 
 
-def _compared(a: ReceivedPusch, b: ReceivedPusch, pusch: Sequence[RecordedPusch]) -> dict:
-    right_a, right_b = np.array(a.right, bool), np.array(b.right, bool)
-    pairs = _pairs_of(~right_a, ~right_b, pusch)
+def _compared(a: ReceivedPusch, b: ReceivedPusch, pusch: Sequence[RecordedPusch]) -> dict | None:
+    """None where they received no PUSCH both."""
+    both = [k for k, right in enumerate(zip(a.right, b.right, strict=True)) if None not in right]
+    if not both:
+        return None
+    right_a, right_b = (np.array([r.right[k] for k in both], bool) for r in (a, b))
+    pairs = _pairs_of(~right_a, ~right_b, [pusch[k] for k in both])
     compared = {
         "a": a.receiver,
         "b": b.receiver,
