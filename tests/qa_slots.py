@@ -15,7 +15,7 @@ from gnuradio.deeprx import deeprx_python
 
 from deeprx_common.mcs import mcs, transport_block_size
 from deeprx_common.modulation import MODULATIONS
-from deeprx_common.slot import SLOTS, SlotConfig, User, dmrs_symbols
+from deeprx_common.slot import SLOTS, SlotConfig, User, dmrs_symbols, legal_dmrs
 
 VECTORS = np.load(Path(__file__).parent / "golden/pusch_vectors.npz")
 INDEX = list(enumerate(json.loads(str(VECTORS["index"]))))
@@ -279,6 +279,18 @@ def test_dmrs_symbols_are_of_whole_numbers():
         dmrs_symbols(12.5)
     with pytest.raises(ValueError, match="n_symbols must be 4 to 14, got '14'"):
         dmrs_symbols("14")
+
+
+def test_every_allocation_has_data_res():
+    """The DMRS table leaves some in the shortest one: no data RE needs no line of its own."""
+    least = []
+    for n_symbols in range(4, 15):
+        for dmrs in legal_dmrs(n_symbols):
+            for groups in (1, 2):
+                slot = SlotConfig(n_prb=2, n_symbols=n_symbols, dmrs=dmrs, cdm_groups=groups)
+                assert slot.n_data_re == slot.data_mask.sum()
+                least.append(slot.n_data_re // slot.n_prb)
+    assert min(least) == 36
 
 
 def test_position_3_needs_l0_of_2():

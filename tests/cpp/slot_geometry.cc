@@ -6,6 +6,7 @@
 #include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
 
+#include <algorithm>
 #include <functional>
 #include <ostream>
 
@@ -141,6 +142,28 @@ BOOST_DATA_TEST_CASE(sizes_follow_from_the_allocation, boost::unit_test::data::m
     BOOST_TEST(slot.n_data_re() == data);
     for (int layer = 0; layer < slot.n_layers(); layer++)
         BOOST_TEST(slot.n_bits(layer) == s.n_bits[layer]);
+}
+
+// The DMRS table leaves some in the shortest one: no data RE needs no line of its own.
+BOOST_AUTO_TEST_CASE(every_allocation_has_data_res)
+{
+    int least = 12 * slot_geometry::n_symbols;
+    for (int n_symbols = 4; n_symbols <= slot_geometry::n_symbols; n_symbols++)
+        for (const int l0 : { 2, 3 })
+            for (int position = 0; position < 4; position++)
+                for (const int groups : { 1, 2 }) {
+                    const auto dmrs = dmrs_symbols(n_symbols, position, l0);
+                    if (dmrs.empty())
+                        continue;
+                    const slot_geometry slot(config_of([&](slot_config& c) {
+                        c.n_prb = 1;
+                        c.n_symbols = n_symbols;
+                        c.dmrs = dmrs;
+                        c.cdm_groups = groups;
+                    }));
+                    least = std::min(least, slot.n_data_re());
+                }
+    BOOST_TEST(least == 36);
 }
 
 BOOST_DATA_TEST_CASE(parameters_out_of_range_are_refused, boost::unit_test::data::make(wrongs), w)

@@ -270,8 +270,6 @@ class SlotConfig:
                 f"{'s' if self.cdm_groups > 1 else ''} without data must be one of "
                 f"{', '.join(map(str, map(list, known[self.cdm_groups])))}, got {list(ports)}"
             )
-        if not self.n_data_re:
-            raise ValueError("an allocation must have data REs, got none beside its DMRS")
 
     def _check_limited_buffer(self):
         check_range("limited_buffer", self.limited_buffer, 0, 1 << 21, "bits")
