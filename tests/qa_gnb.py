@@ -634,6 +634,7 @@ class TestMistakes:
             (lambda a: a.update({"deeprx:crc_ok": "OK"}), "must be true or false or null"),
             (lambda a: a["deeprx:slot"].update(n_prb=99), "must end inside its carrier"),
             (lambda a: a["deeprx:slot"].update(limited_buffer=1), "hold the user's block of 6912"),
+            (lambda a: a["deeprx:slot"].update(mapping_type="B"), "mapping_type must be A"),
             (lambda a: a["deeprx:slot"].update(colour=1), "no parameter of a slot is called"),
             (
                 lambda a: a["deeprx:slot"]["users"][0].update(code_rate=None),

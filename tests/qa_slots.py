@@ -178,6 +178,8 @@ def test_a_slot_travels_as_json(slot):
     [
         ({"n_prb": 0}, "n_prb must be 1 to 273 PRB, got 0"),
         ({"first_prb": 250, "carrier_prb": 260}, "inside its carrier of 260 PRB, got PRB 250 to"),
+        ({"mapping_type": "B"}, "mapping_type must be A, the one that is received .*, got 'B'"),
+        ({"mapping_type": None}, "mapping_type must be a printable text, got None"),
         ({"n_symbols": 3}, "n_symbols must be 4 to 14, got 3"),
         ({"dmrs": (0, 13)}, r"dmrs of 14 symbols must be one of \[2\], \[2, 11\], .*\[0, 13\]"),
         ({"n_symbols": 10}, r"dmrs of 10 symbols must be one of .*got \[2, 11\]"),
@@ -259,6 +261,11 @@ def test_what_an_mcs_says_may_stand_beside_it():
         slot.with_user(modulation="64QAM")
 
 
+def test_mapping_type_a_may_be_said():
+    assert SlotConfig.from_dict({"mapping_type": "A"}) == SlotConfig(mapping_type="A")
+    assert SlotConfig(mapping_type="A") == SlotConfig()
+
+
 def test_numbers_of_numpy_are_those_of_python():
     user = User(mcs=np.int64(14), rnti=np.uint16(7), tbs=np.int32(1024))
     slot = SlotConfig(
@@ -307,6 +314,7 @@ def test_position_3_needs_l0_of_2():
         ({"cell": 3}, "slot: no parameter of a slot is called 'cell'"),
         ({"users": [{"mcs": 5, "modulation": "256QAM"}]}, "modulation must be QPSK, of MCS 5"),
         ({"users": [{"mimo": 3}]}, "slot: no parameter of a slot is called 'mimo'"),
+        ({"mapping_type": "B"}, "mapping_type must be A, the one that is received"),
         ({"dmrs": [9]}, "dmrs of 14 symbols must be one of"),
     ],
 )

@@ -88,6 +88,7 @@ SLOT = partial(
     {
         "n_prb": COUNT.of("Resource blocks of the allocation, 1 to 273."),
         "first_prb": COUNT.of("Its first one, within the carrier."),
+        "mapping_type": TEXT.of("A, of TS 38.211 clause 6.4.1.1.3; B is not received."),
         "n_symbols": COUNT.of("Its symbols from the slot's first on, 4 to 14."),
         "dmrs": INDICES.of("Symbols with DMRS, of TS 38.211 table 6.4.1.1.3-3."),
         "cdm_groups": COUNT.of("CDM groups without data, 1 or 2."),
@@ -182,11 +183,12 @@ class SlotConfig:
     """The parameters that both ends of a link must agree on.
 
     Allocation: n_prb resource blocks from first_prb on, in the first n_symbols of the slot's 14
-    symbols. dmrs: the symbols with pilots, one to four, as dmrs_symbols() gives them. cdm_groups:
-    without data, 1 (data between the pilots) or 2 (none, and pilots of twice the power). dmrs_n_id,
-    n_scid: of the pilots' scrambling. users: one, or two on DMRS ports 0 and 1 (one CDM group) or 0
-    and 2 (two). limited_buffer: bits of the largest transport block that receivers have buffers for
-    (TBS_LBRM of TS 38.212 clause 5.4.2.1), no less than a user's; 0: not limited.
+    symbols. mapping_type: A, the one that is received. dmrs: the symbols with pilots, one to four,
+    as dmrs_symbols() gives them. cdm_groups: without data, 1 (data between the pilots) or 2 (none,
+    and pilots of twice the power). dmrs_n_id, n_scid: of the pilots' scrambling. users: one, or two
+    on DMRS ports 0 and 1 (one CDM group) or 0 and 2 (two). limited_buffer: bits of the largest
+    transport block that receivers have buffers for (TBS_LBRM of TS 38.212 clause 5.4.2.1), no less
+    than a user's; 0: not limited.
 
     Carrier: carrier_prb resource blocks, None where the allocation ends the carrier; scs_khz of 15,
     30 or 60; fft_size, None for the smallest power of two that leaves 15 % of its bins as guard
@@ -199,6 +201,7 @@ class SlotConfig:
 
     n_prb: int = 26
     first_prb: int = 0
+    mapping_type: str = "A"
     n_symbols: int = N_SYMBOLS
     dmrs: tuple[int, ...] = (2, 11)
     cdm_groups: int = 1
@@ -231,6 +234,11 @@ class SlotConfig:
             raise ValueError(
                 f"an allocation must end inside its carrier of {self.carrier_prb} PRB, got PRB "
                 f"{self.first_prb} to {end - 1}"
+            )
+        if self.mapping_type != "A":
+            raise ValueError(
+                "mapping_type must be A, the one that is received (TS 38.211 clause 6.4.1.1.3), "
+                f"got {self.mapping_type!r:.80}"
             )
         check_range("n_symbols", self.n_symbols, 4, N_SYMBOLS)
         self._check_dmrs()
