@@ -726,6 +726,22 @@ class TestReplay:
         assert (point["without_first"], point["undetected"]) == (1, 0)
         assert (point["not_finite"], point["block_errors"]) == (len(spoilt), 1 + len(spoilt))
 
+    @pytest.mark.parametrize(("others", "dropped"), [(255, 0), (256, 2)])
+    def test_soft_buffers_of_256_processes(self, imported, others, dropped):
+        """Other users' between the two transmissions of a block."""
+        meta = json.loads(imported.read_text())
+        first, again = meta["annotations"][5:]
+        between = json.dumps(meta["annotations"][0] | {
+            key: first[key] for key in ("core:sample_start", "deeprx:first_slot")
+        })  # fmt: skip
+        meta["annotations"] = [first, *(json.loads(between) for _ in range(others)), again]
+        for k, other in enumerate(meta["annotations"][1:-1]):
+            other["deeprx:slot"]["users"][0]["rnti"] = 1 + k
+        imported.write_text(json.dumps(meta))
+        point = self.point(imported, Numpy())
+        assert (point["pusch"], point["dropped"]) == (2 + others, dropped)
+        assert point["without_first"] == (dropped > 0)
+
     @pytest.mark.parametrize("wanted", [0, 3])
     def test_what_was_received_until_it_is_stopped(self, imported, wanted):
         replay = PuschReplay(Recording(imported), [Numpy()])

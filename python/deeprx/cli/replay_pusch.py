@@ -134,6 +134,7 @@ def _notes(point: dict) -> list[str]:
         )
     for key, what in (
         ("without_first", "retransmissions without their first transmission, decoded alone"),
+        ("dropped", "soft buffers dropped, the oldest of more than 256 HARQ processes"),
         ("undetected", "blocks with a right CRC that are not those sent"),
         ("not_finite", "slots whose LLRs were not finite, taken for errors"),
     ):

@@ -36,7 +36,6 @@ from ..recording.recording import Recording
 from .flowgraph import CLUSTER_SLOTS
 
 KINDS = 8  # of slots that a model is kept loaded for
-PROCESSES = 4096  # of all users whose soft buffers are kept
 _SECONDS = number(0)
 BESIDE = {
     "pusch": COUNT.of("with a verdict of the receiver that was there"),
@@ -116,8 +115,9 @@ class ReceivedPusch:
     right: whether the CRC was right, and the block the one that was sent, where that is known; None
     where the receiver refused it. refused: by reason, the slot indices of these.
     undetected: CRC right, block wrong. without_first: retransmissions of whose block there is
-    nothing before: decoded alone. not_finite: slots whose LLRs are not, taken for errors. bits,
-    bit_errors: coded, of PUSCH whose block is known.
+    nothing before: decoded alone. dropped: soft buffers, the oldest where all are in use.
+    not_finite: slots whose LLRs are not, taken for errors. bits, bit_errors: coded, of PUSCH whose
+    block is known.
     """
 
     receiver: str
@@ -125,6 +125,7 @@ class ReceivedPusch:
     refused: dict[str, list[int]] = field(default_factory=dict)
     undetected: int = 0
     without_first: int = 0
+    dropped: int = 0
     not_finite: int = 0
     bits: int = 0
     bit_errors: int = 0
@@ -149,7 +150,7 @@ class PuschReplay:
             raise ValueError(f"{recording.path}: expected annotated PUSCH, found none")
         self.recording = recording
         self._receivers = receivers
-        self._decoders = [TransportBlockDecoder(PROCESSES) for _ in receivers]
+        self._decoders = [TransportBlockDecoder() for _ in receivers]
         self.results = [ReceivedPusch(receiver.name) for receiver in receivers]
 
     def run(self, stopped: Callable[[], bool] = lambda: False, advance=lambda done: None) -> None:
@@ -231,6 +232,7 @@ def _receive(
             raise
         result.without_first += 1
         decoded, right, iterations = decoder.decode(block, llr, *process, True)
+    result.dropped = decoder.dropped
     result.decode_s += time.perf_counter() - start
     result.iterations += iterations
     wrong = right and pusch.block is not None and decoded != pusch.block
@@ -253,8 +255,9 @@ RECEIVED = {
     "undetected": COUNT.of("CRC right, block another than the one that was sent"),
     "without_first": COUNT.of(
         "retransmissions decoded alone: what was sent of their block before is not in the "
-        "recording, or its LLRs are not finite"
+        "recording, its LLRs are not finite, or its soft buffer was dropped"
     ),
+    "dropped": COUNT.of("soft buffers of HARQ processes: where 256 are in use, the oldest"),
     "not_finite": COUNT.of("slots whose LLRs were not, taken for errors"),
     "bits": COUNT.of("coded, of blocks that are known"),
     "bit_errors": COUNT.of("wrong of these before decoding"),
@@ -283,6 +286,7 @@ def _point(result: ReceivedPusch, pusch: Sequence[RecordedPusch]) -> dict:
         "bler_ci95": rate and list(rate.ci95),
         "undetected": result.undetected,
         "without_first": result.without_first,
+        "dropped": result.dropped,
         "not_finite": result.not_finite,
         "bits": result.bits,
         "bit_errors": result.bit_errors,
