@@ -726,6 +726,17 @@ class TestReplay:
         assert (point["without_first"], point["undetected"]) == (1, 0)
         assert (point["not_finite"], point["block_errors"]) == (len(spoilt), 1 + len(spoilt))
 
+    def test_a_retransmission_of_another_block(self, imported):
+        """By its size, though its soft bits are as many."""
+        meta = json.loads(imported.read_text())
+        meta["annotations"][6]["deeprx:slot"]["users"][0]["tbs"] -= 24  # 3 code blocks
+        del meta["annotations"][6]["deeprx:block"]
+        imported.write_text(json.dumps(meta))
+        first, second = (p.transport_block for p in Recording(imported).pusch[5:])
+        assert first.size != second.size and first.lifting_size == second.lifting_size
+        point = self.point(imported, Numpy())
+        assert (point["pusch"], point["without_first"], point["block_errors"]) == (7, 1, 2)
+
     @pytest.mark.parametrize(("others", "dropped"), [(255, 0), (256, 2)])
     def test_soft_buffers_of_256_processes(self, imported, others, dropped):
         """Other users' between the two transmissions of a block."""
