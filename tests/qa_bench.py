@@ -25,6 +25,7 @@ from receiver_models import ConvNet, WritesFileOnLoading, save
 from torch import nn
 
 from deeprx_common.examples import received_slots
+from deeprx_common.slot import SlotConfig, User
 from deeprx_common.trusted import hash_of
 
 FLOP = {"n_prb": 26, "n_rx": 2, "bits": 4, "matmul": 30_000_000, "other": 0}
@@ -38,7 +39,7 @@ def tiny(tmp_path_factory):
 
 
 def job(**changes):
-    base = Job("", "", 26, 2, "16QAM", [2, 11], bench_cores(1))
+    base = Job("", "", SlotConfig().as_dict(), 2, bench_cores(1))
     return replace(base, **changes)
 
 
@@ -459,8 +460,42 @@ def test_two_files_of_one_name_are_told_apart(tiny, tmp_path):
             assert list(kits) == [f"{models[0].name} ({path})" for path in (tiny, copy)]
 
 
+def test_another_slot_is_received_and_decoded(tmp_path):
+    slot = SlotConfig(
+        n_prb=20, first_prb=6, n_symbols=12, dmrs=(2, 9), cdm_groups=2, n_scid=1,
+        users=(User(mcs=5),), carrier_prb=51, scs_khz=30, fft_size=768, slot_number=None,
+    )  # fmt: skip
+    path = tmp_path / "slot.json"
+    path.write_text(json.dumps(slot.as_dict()))
+    names = [part for name in ("block", "decoded", "engine") for part in ("--contender", name)]
+    command = ["bench", "--receiver", "sure-lmmse", "--slot", str(path), "--seconds", "0.2"]
+    assert main([*command, *names, "--out", str(tmp_path)]) == 0
+    results = json.loads((tmp_path / "bench.json").read_text())
+    assert SlotConfig.from_dict(results["slot"]) == replace(slot, slot_number=0)
+    assert results["n_rx"] == 2
+    assert [row["why"] for row in results["rows"]] == [None] * 4
+    for row in results["rows"]:
+        assert row["real_time"] == pytest.approx(0.5e-3 / row["cpu_s"])
+
+
+def test_sizes_of_a_slot_keep_its_carrier():
+    base = job(slot=SlotConfig(n_prb=20, carrier_prb=51, fft_size=768).as_dict())
+    for n_prb, fft_size in ((6, 768), (51, 768), (52, 1024)):
+        changed = scale._changed(base, "n_prb", n_prb).config
+        assert (changed.n_prb, changed.fft_size) == (n_prb, fft_size)
+    assert scale._changed(base, "n_rx", 4).received == {"slot": base.config, "n_rx": 4}
+
+
+def test_two_users_are_not_benched(tmp_path, capsys):
+    path = tmp_path / "slot.json"
+    path.write_text(json.dumps({"users": [{}, {"port": 1}]}))
+    assert main(["bench", "--slot", str(path), "--out", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "--slot: expected one user here, found 2" in line
+
+
 def test_memory_stays_flat(tmp_path, capsys):
-    base = job(n_prb=6, n_rx=1)
+    base = job(slot=SlotConfig(n_prb=6).as_dict(), n_rx=1)
     with Memory(read_model_file("baseline-lmmse.pt"), base, 4000) as memory:
         list(memory.run(0.2))
         assert memory.samples[-1][0] >= 4000

@@ -359,6 +359,15 @@ class SlotConfig:
             changes = {"modulation": None, "code_rate": None} | changes
         return replace(self, users=(replace(self.users[0], **changes), *self.users[1:]))
 
+    def with_n_prb(self, n_prb: int) -> "SlotConfig":
+        """The same with an allocation of other size. A carrier that is as SlotConfig makes it of
+        the allocation, or too small, is made anew; another one stays.
+        """
+        anew = {"carrier_prb": None, "fft_size": None}
+        fits = self.first_prb + n_prb <= self.carrier_prb
+        keeps = fits and self != replace(self, **anew)
+        return replace(self, n_prb=n_prb, **{} if keeps else anew)
+
     # The carrier
 
     @property

@@ -25,7 +25,7 @@ from ..measure.job import Job
 from ..measure.scale import SETTLING, Memory, Scale
 from ..models.file import read_model_file
 from .bench_view import plot, plot_scale, show, show_scale, show_sharing
-from .options import Unset, add_options, changed_slot, given_slot, out_folder
+from .options import SLOT, Unset, add_options, changed_slot, given_slot, out_folder
 
 SCHEMA = "deeprx.bench/2"
 SCALE_SCHEMA = "deeprx.bench-scale/1"
@@ -63,8 +63,9 @@ def configure(parser) -> None:
         help="repeat; see below (all of them)",
     )
     add("--seconds", type=float, default=2.0, help="of each contender and receiver, or size (2)")
-    add_options(parser, slots=Unset("memory: 100000"), n_prb=Unset("26; memory: 6"))
-    add_options(parser, "modulation", "dmrs", "n_rx", "device", "threads", "out")
+    shown = "the slot's; memory of the default slot: 6"
+    add_options(parser, *SLOT, "mcs", "mcs_table", n_prb=Unset(shown))
+    add_options(parser, "n_rx", "device", "threads", "out", slots=Unset("memory: 100000"))
     add(
         "--avx2",
         action="store_true",
@@ -80,15 +81,17 @@ def run(arguments) -> int:
         stay_with_avx2()
     if a.contender and a.what:
         raise ValueError(f"--contender is not for deeprx bench {a.what}, which runs the block")
-    n_prb = {"n_prb": 6} if a.what == "memory" else {}
-    slot = changed_slot(SLOTS["default"], n_prb | given_slot(a))
+    n_prb = {"n_prb": 6} if a.what == "memory" and a.slot == SLOTS["default"] else {}
+    slot = changed_slot(a.slot, n_prb | given_slot(a))
+    if slot.n_layers > 1:
+        raise ValueError(f"--slot: expected one user here, found {slot.n_layers}")
+    if slot.slot_number is None:  # the same slot comes again and again
+        slot = replace(slot, slot_number=0)
     base = Job(
         contender="",
         model="",
-        n_prb=slot.n_prb,
+        slot=slot.as_dict(),
         n_rx=a.n_rx,
-        modulation=slot.modulation,
-        dmrs=list(slot.dmrs),
         cores=bench_cores(a.threads),
         device=a.device,
         threads=a.threads,
@@ -189,7 +192,7 @@ def _conclude_memory(memory, arguments, base, console, picture) -> int:
     used = [size / 2**20 for _, size in memory.settled]
     flat = slope <= LEAK
     console.print(
-        f"{memory.model.name}, {base.n_prb} PRB: {slots} slots, {min(used):.1f} to "
+        f"{memory.model.name}, {base.config.n_prb} PRB: {slots} slots, {min(used):.1f} to "
         f"{max(used):.1f} MiB resident after the first {SETTLING:.0%}, "
         f"{slope:+.2g} bytes a slot: {'flat' if flat else 'it grows'}",
         soft_wrap=True,

@@ -232,9 +232,8 @@ def given_slot(arguments) -> dict:
 
 
 def changed_slot(slot: SlotConfig, given: dict) -> SlotConfig:
-    """A slot with other values. n_prb: a carrier that is as SlotConfig makes it of the allocation,
-    or too small, is made anew; another one stays. modulation, mcs, mcs_table: of every user. users:
-    how many; a second one is like the first but for RNTI and DMRS port.
+    """A slot with other values. n_prb: as SlotConfig.with_n_prb(). modulation, mcs, mcs_table: of
+    every user. users: how many; a second one is like the first but for RNTI and DMRS port.
     """
     user = {n: given[n] for n in ("modulation", "mcs", "mcs_table") if n in given}
     given = {n: v for n, v in given.items() if n not in user}
@@ -253,10 +252,7 @@ def changed_slot(slot: SlotConfig, given: dict) -> SlotConfig:
         second = {"rnti": users[0].rnti % 65535 + 1, "port": slot.cdm_groups}  # see SlotConfig
         users.append(replace(users[0], **second))
     if "n_prb" in given:
-        anew = {"carrier_prb": None, "fft_size": None}
-        fits = slot.first_prb + given["n_prb"] <= slot.carrier_prb
-        if not fits or slot == replace(slot, **anew):
-            given |= anew
+        slot = slot.with_n_prb(given.pop("n_prb"))
     return replace(slot, users=tuple(users[:n_users]), **given)
 
 

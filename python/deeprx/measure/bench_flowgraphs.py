@@ -30,7 +30,7 @@ def sources(job: Job, bits=None) -> list[gr.basic_block]:
     config = job.config
     y, *_ = received_slots(config, job.n_rx, 1, bits)
     symbols = np.zeros((job.n_rx, N_SYMBOLS, config.fft_size), np.complex64)
-    symbols[..., config.bins] = y[0].view(np.complex64)[..., 0]
+    symbols[:, : config.n_symbols, config.bins] = y[0].view(np.complex64)[..., 0]
     length = gr.tag_utils.python_to_tag((0, pmt.intern("packet_len"), pmt.from_long(N_SYMBOLS)))
     antennas = [
         blocks.vector_source_c(
@@ -115,7 +115,7 @@ class Flowgraph:
 def make_receiver(job: Job) -> receiver:
     return receiver(
         model=job.model,
-        **job.slot,
+        **job.received,
         device=job.device,
         threads=job.threads,
         max_batch=job.batch,
@@ -189,12 +189,16 @@ class WatchedFlowgraph(BlockFlowgraph):
 
 
 class DecodedFlowgraph(Flowgraph):
-    """deeprx.receiver, and a tb_decoder behind it, of transport blocks at a rate of 1/2."""
+    """deeprx.receiver, and a tb_decoder behind it, of transport blocks of the slot's MCS, or at a
+    rate of 1/2.
+    """
 
     description = ""
 
     def __init__(self, job: Job):
-        slot = job.config.with_user(code_rate=0.5)
+        slot = job.config
+        if slot.users[0].code_rate is None:
+            slot = slot.with_user(code_rate=0.5)
         bits = seeded_bits(slot, 1)
         self.decoder = tb_decoder(slot)
         chain = [make_receiver(job), self.decoder]
@@ -249,7 +253,7 @@ class PythonReceiver(Guarded, gr.basic_block):
             return 0
         start = self._clock()
         config = self._config
-        symbols = np.stack([x[:N_SYMBOLS, config.bins] for x in input_items])
+        symbols = np.stack([x[: config.n_symbols, config.bins] for x in input_items])
         with torch.inference_mode():
             grid = torch.view_as_real(torch.from_numpy(symbols))[None].to(self._device)
             llr = self._module(grid, self._pilots, *self._arguments)[0, 0].cpu()

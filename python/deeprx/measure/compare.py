@@ -164,7 +164,8 @@ class Comparison(Measurement):
         """Its keys of the file; times in seconds, memory in bytes."""
         base = self._base
         return {
-            "slot": {k: getattr(base, k) for k in ("n_prb", "n_rx", "modulation", "dmrs")},
+            "slot": base.slot,
+            "n_rx": base.n_rx,
             "device": base.device,
             "threads": base.threads,
             "cores": base.cores,
@@ -231,7 +232,7 @@ class Comparison(Measurement):
             row = replace(row, model_sha256=kit.model.sha256)
         if turns:
             worker = group.workers[name]
-            flop = kit and kit.model.flop_per_slot(self._base.n_prb, self._base.n_rx)
+            flop = kit and kit.model.flop_per_slot(self._base.config.n_prb, self._base.n_rx)
             row = measured(row, worker, turns, flop, self.gemm_flop_per_s)
             if reference := group.turns.get(REFERENCE):
                 pairs = zip(per_slot(turns), per_slot(reference), strict=False)

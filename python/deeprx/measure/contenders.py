@@ -263,7 +263,7 @@ class Kit:
         if name + ".xml" not in records:
             return self._onnx(job)
         try:
-            Engine(job.model, **job.slot, engine="openvino", trust=[job.model])
+            Engine(job.model, **job.received, engine="openvino", trust=[job.model])
         except RuntimeError as error:
             raise ContenderError(str(error)) from None
         for suffix in (".xml", ".bin"):

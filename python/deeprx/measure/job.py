@@ -6,18 +6,20 @@ It imports NumPy and deeprx_common only: start-up time and memory are those of t
 
 import io
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from deeprx_common.examples import received_slots
 from deeprx_common.model_archive import read_model_file
 from deeprx_common.shipped import CLASSICAL
-from deeprx_common.slot import SlotConfig, User
+from deeprx_common.slot import SlotConfig
 
 WARM_UP = 0.2  # of a turn, before what is counted: other contenders had the caches
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a contender does. model: its file, in the form the contender takes.
+    """What a contender does. model: its file, in the form the contender takes. slot: as
+    SlotConfig.as_dict() gives it, of one user.
 
     batch: slots of an inference, in the block the most of one. queued: slots that the block's input
     holds at least; 0: as GNU Radio sizes it. cores: the process may use. llr: where the LLRs of the
@@ -26,10 +28,8 @@ class Job:
 
     contender: str
     model: str
-    n_prb: int
+    slot: dict
     n_rx: int
-    modulation: str
-    dmrs: list[int]
     cores: list[int]
     precision: str = "float32"
     device: str = "cpu"
@@ -46,14 +46,13 @@ class Job:
         return [] if no_file else [self.model]
 
     @property
-    def slot(self) -> dict:
+    def received(self) -> dict:
         """Keywords of what receives such slots."""
         return {"slot": self.config, "n_rx": self.n_rx}
 
-    @property
+    @cached_property
     def config(self) -> SlotConfig:
-        users = (User(self.modulation),)
-        return SlotConfig(n_prb=self.n_prb, dmrs=tuple(self.dmrs), users=users)
+        return SlotConfig.from_dict(self.slot)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from .job import Job
 TURNS = 3
 SETTLING = 0.2  # of a run's slots, before memory counts: buffers and caches fill
 
-# What changes: name, field of the Job, values on a CPU, values on a GPU
+# What changes: name, n_prb or a field of the Job, values on a CPU, values on a GPU
 AXES = (
     ("PRB", "n_prb", (6, 13, 26, 52, 106, 273), (26, 106, 273)),
     ("antennas", "n_rx", (1, 2, 3, 4), ()),
@@ -96,9 +96,9 @@ class Scale(Measurement):
         for device, axis, field, value in self._sizes:
             for name, kit in self._kits.items():
                 yield f"{device}, {axis}: {value}"
-                job = replace(self._base, device=device, **{field: value})
+                job = _changed(replace(self._base, device=device), field, value)
                 point = Point(
-                    name, device, axis, value, job.n_prb, job.config.fft_size, job.n_rx,
+                    name, device, axis, value, job.config.n_prb, job.config.fft_size, job.n_rx,
                     job.threads, job.batch,
                 )  # fmt: skip
                 try:
@@ -122,6 +122,12 @@ class Scale(Measurement):
             latency_s=(batch + waiting) / times["slots_per_s"],
             bytes=worker.bytes,
         )
+
+
+def _changed(job: Job, field: str, value: int) -> Job:
+    if field == "n_prb":
+        return replace(job, slot=job.config.with_n_prb(value).as_dict())
+    return replace(job, **{field: value})
 
 
 class Memory(Measurement):
@@ -158,7 +164,8 @@ class Memory(Measurement):
         return {
             "receiver": self.model.name,
             "model_sha256": self.model.sha256,
-            "n_prb": self._base.n_prb,
+            "n_prb": self._base.config.n_prb,
+            "slot": self._base.slot,
             "n_rx": self._base.n_rx,
             "bytes_per_slot": self.bytes_per_slot,
             "samples": [{"slots": slots, "bytes": used} for slots, used in self.samples],

@@ -19,7 +19,6 @@ import numpy as np
 from job import WARM_UP, Job, Turn, load_model, traced
 
 from deeprx_common.examples import received_slots
-from deeprx_common.slot import N_SYMBOLS
 from deeprx_common.timing import cost_clock
 
 LDPC_ITERATIONS = 6
@@ -109,7 +108,7 @@ class Engine(Calls):
 
         self.engine = Engine(
             job.model,
-            **job.slot,
+            **job.received,
             threads=job.threads,
             device=job.device,
             max_batch=job.batch,
@@ -161,7 +160,7 @@ class OpenVino(Calls):
 
         core, n_sc = openvino.Core(), job.config.n_sc
         model = core.read_model(job.model)
-        y = [job.batch, job.n_rx, N_SYMBOLS, n_sc, 2]
+        y = [job.batch, job.n_rx, job.config.n_symbols, n_sc, 2]
         # an IR of one layer has no axis for it, and its precision in it
         is_ir = self._is_ir = job.model.endswith(".xml")
         model.reshape({"y": y, "p": [job.batch, *([] if is_ir else [1]), *y[2:]]})
