@@ -590,7 +590,6 @@ class TestMistakes:
         [
             ("sector=0 offset=17136", "sector=1 offset=17136", "found 0 and 1 in line"),
             ("size=17136", "size=17135", "values each for the 51 PRB"),
-            ("offset=17136 size=17136", "offset=17136 size=8568", "grids of one size"),
             ("bwp=[0, 51)", "bwp=all", "no PUSCH line says its bandwidth part: with bwp=all"),
             ("[   106.5]", "[   106.45]", "found slot 45 of a frame"),
             ("PUSCH: ", "PUSCH ", "found 8 RX_SYMBOL and 0 PUSCH lines"),
@@ -604,6 +603,60 @@ class TestMistakes:
         log = written(tmp_path, LOG.read_text().replace(old, new))
         assert says in self.refused(capfd, DUMP, log, tmp_path / "a")
         assert list(tmp_path.iterdir()) == [log]
+
+    @pytest.mark.parametrize(
+        ("old", "new", "says", "pusch"),
+        [
+            ("offset=17136 size=17136", "offset=17136 size=42", "1 grids of another size", 7),
+            ("  bwp=[0, 51)", "  bwp=[0, 275)", "1 of a bandwidth part beyond the carrier", 6),
+            ("  bwp=[0, 51)", "  bwp=[0, 102)", "1 of a bandwidth part beyond the carrier", 6),
+            ("[   104.4] RX", "[   104.99] RX", "1 of slots that 30 kHz has not", 7),
+            ("[   106.5] PUSCH: ", "[   106.25] PUSCH: ", "1 of slots that 30 kHz has not", 6),
+            ("[   106.5] RX", "[  9999.5] RX", "1 of a time or frame that there is not", 6),
+            ("[   106.5] PUSCH: ", "[   106-5] PUSCH: ", "1 without time, frame and slot", 6),
+            ("[   106.5] RX", "[   106.5 RX", "1 without time, frame and slot", 6),
+            ("sector=0 offset=34272", "sector=0 off?et=34272", "1 without sector, offset", 6),
+        ],
+    )
+    def test_a_damaged_line(self, tmp_path, capsys, old, new, says, pusch):
+        """Costs what it says, and is named; the others are imported as they are."""
+        text = LOG.read_text()
+        assert old in text
+        log = written(tmp_path, text.replace(old, new, 1))
+        line = 1 + next(
+            k
+            for k, (a, b) in enumerate(
+                zip(text.splitlines(), log.read_text().splitlines(), strict=True)
+            )
+            if a != b
+        )
+        assert main(["import-gnb", str(DUMP), str(log), str(tmp_path / "a")]) == 0
+        said = capsys.readouterr()
+        assert f"{pusch} PUSCH, " in said.out and said.err == ""
+        assert "carrier: 51 PRB at 30 kHz, 2 antennas" in said.out
+        if "bandwidth" in says:
+            line = 5  # its PUSCH's
+        assert says in said.out and f"(line {line})" in said.out
+        untouched = import_gnb(DUMP, LOG, tmp_path / "b").paths[0]
+        all_of_them = [p.block for p in Recording(untouched).pusch]
+        kept = [p.block for p in Recording(tmp_path / "a.sigmf-meta").pusch]
+        assert len(kept) == pusch and set(kept) <= set(all_of_them)
+
+    def test_a_spacing_that_is_assumed(self, tmp_path, capfd):
+        """No slot of the log tells it."""
+        (tmp_path / "c").mkdir()
+        dump, log = capture_of(["n78"], tmp_path / "c")
+        said = self.refused(capfd, dump, log, tmp_path / "a", status=0)
+        assert "has no slot beyond 9 of a frame: 15 kHz is assumed; --scs says another" in said
+        words = ["import-gnb", str(dump), str(log), str(tmp_path / "b"), "--scs", "30"]
+        assert main(words) == 0
+        assert capfd.readouterr().err == ""
+
+    def test_grids_of_two_sizes(self, tmp_path, capfd):
+        """Half of them each."""
+        log = written(tmp_path, LOG.read_text().replace("size=17136", "size=8568", 4))
+        said = self.refused(capfd, DUMP, log, tmp_path / "a")
+        assert "expected grids of one size, found" in said
 
     def test_a_log_at_level_info(self, tmp_path, capfd):
         lines = [line for line in LOG.read_text().splitlines() if not line.startswith("  ")]

@@ -29,7 +29,7 @@ def configure(parser) -> None:
         "--scs",
         type=int,
         choices=(15, 30, 60),
-        help="subcarrier spacing in kHz (the least that has slots of the numbers in the log)",
+        help="subcarrier spacing in kHz (the least that has slots of the numbers of dumped PUSCH)",
     )
 
 
@@ -46,6 +46,12 @@ def run(arguments) -> int:
         )
     for line in _said(done):
         print(line)
+    if done.scs_assumed:
+        print(
+            f"deeprx: {a.log}: has no slot beyond 9 of a frame: {done.scs_khz} kHz is assumed; "
+            "--scs says another",
+            file=sys.stderr,
+        )
     if done.missing:
         print(
             f"deeprx: {a.dump}: ends {done.missing} values of 8 bytes before its log does; what "

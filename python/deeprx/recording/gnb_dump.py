@@ -16,7 +16,7 @@ from deeprx_common.files import replacing
 from deeprx_common.printable import printable
 from deeprx_common.slot import N_SYMBOLS, SlotConfig
 
-from .gnb_log import FRAMES, DumpedGrid, LoggedPusch, Unsupported, read_gnb_log
+from .gnb_log import FRAMES, DumpedGrid, LoggedPusch, PassedOver, Unsupported, read_gnb_log
 from .pusch import RecordedPusch, allocation, carrier_re
 from .recording import NAMESPACE, VERSION
 from .writer import new_recording
@@ -25,40 +25,21 @@ MOST_RX = 4
 _DAY_S = 24 * 3600  # no dump is as long
 
 
-class PassedOver(Counter):
-    """How many lines were passed over, by reason. first: of each reason the first line's number."""
-
-    def __init__(self):
-        super().__init__()
-        self.first: dict[str, int] = {}
-
-    def add(self, reason: str, line: int) -> None:
-        self[reason] += 1
-        self.first.setdefault(reason, line)
-
-    def text(self, most: int = 8) -> str:
-        """In one line, the most frequent first."""
-        named = [
-            f"{count} {reason} ({'line' if count == 1 else 'first: line'} {self.first[reason]})"
-            for reason, count in self.most_common(most)
-        ]
-        rest = sum(self.values()) - sum(count for _, count in self.most_common(most))
-        return "; ".join([*named, f"{rest} for other reasons"] if rest else named)
-
-
 @dataclass
 class Imported:
     """What became of a log's PUSCH.
 
-    pusch: imported; blocks: of them with their block. skipped: others, by reason. lines: that
-    contradict others of the log, by reason. empty_grids: without a PUSCH that was imported. n_rx:
-    antennas. missing: complex floats that the log speaks of beyond the end of the dump. paths: what
-    was written.
+    pusch: imported; blocks: of them with their block. skipped: others, by reason. lines: that are
+    damaged or contradict others of the log, by reason. empty_grids: without a PUSCH that was
+    imported. n_rx: antennas. scs_assumed: no slot of the log is beyond 9, so that it may be of a
+    larger spacing, too. missing: complex floats that the log speaks of beyond the end of the dump.
+    paths: what was written.
     """
 
     n_rx: int
     carrier_prb: int
     scs_khz: int
+    scs_assumed: bool = False
     paths: tuple[Path, ...] = ()
     pusch: int = 0
     blocks: int = 0
@@ -71,16 +52,17 @@ class Imported:
 class GnbCapture:
     """Grids and PUSCH of a gNB's log, put together by their slot.
 
-    scs_khz: None: the least that has slots of the numbers in the log. n_rx, carrier_prb: of the
-    grids. slots: by slot index, counted over frames, the grid or None, and the slot's PUSCH. lines:
-    that are in none of them.
+    scs_khz: None: the least that has slots of the numbers of dumped PUSCH. n_rx, carrier_prb: of
+    the grids. slots: by slot index, counted over frames, the grid or None, and the slot's PUSCH.
+    lines: that are in none of them. Where lines contradict each other, it is as most of them say.
 
-    Raises ValueError with one line where the log is none, its grids are not of one size, or its
-    times and frames do not go together.
+    Raises ValueError with one line where the log is none, half its grids are of another size, or
+    its times and frames do not go together.
     """
 
     def __init__(self, log: str | Path, scs_khz: int | None = None):
-        records = list(read_gnb_log(log))
+        self.lines = PassedOver()
+        records = list(read_gnb_log(log, self.lines))
         grids = [r for r in records if isinstance(r, DumpedGrid)]
         pusch = [r for r in records if isinstance(r, LoggedPusch)]
         if not grids or not pusch:
@@ -89,12 +71,26 @@ class GnbCapture:
                 f"phy_rx_symbols_filename, found {len(grids)} RX_SYMBOL and {len(pusch)} PUSCH "
                 "lines"
             )
-        self.scs_khz = _spacing(log, max(r.slot for r in records), scs_khz)
-        self.carrier_prb, self.n_rx = _shape(log, grids, pusch)
-        self.lines = PassedOver()
+        dumped = {(g.frame, g.slot) for g in grids} & {(p.frame, p.slot) for p in pusch}
+        highest = max(slot for _, slot in dumped or [(r.frame, r.slot) for r in records])
+        self.scs_khz = _spacing(log, highest, scs_khz)
+        self.scs_assumed = scs_khz is None and highest < 10
+        size = _most_common_size(log, grids)
+        self.carrier_prb, self.n_rx = _shape(log, size, pusch)
+        n_slots = 10 * self.scs_khz // 15
+        alike = [record for record in records if self._is_alike(record, n_slots, size)]
         self.slots: dict[int, tuple[DumpedGrid | None, list[LoggedPusch]]] = {}
-        for index, record in _indexed(log, records, 10 * self.scs_khz // 15, self.lines):
+        for index, record in _indexed(log, alike, n_slots, self.lines):
             self._add(index, record)
+
+    def _is_alike(self, record: DumpedGrid | LoggedPusch, n_slots: int, size: int) -> bool:
+        if record.slot >= n_slots:
+            self.lines.add(f"of slots that {self.scs_khz} kHz has not", record.line)
+        elif isinstance(record, DumpedGrid) and record.size != size:
+            self.lines.add("grids of another size", record.line)
+        else:
+            return True
+        return False
 
     def _add(self, index: int, record: DumpedGrid | LoggedPusch) -> None:
         grid, pusch = self.slots.get(index, (None, []))
@@ -122,27 +118,38 @@ def _spacing(log, highest: int, scs_khz: int | None) -> int:
     return scs_khz
 
 
-def _shape(log, grids: list[DumpedGrid], pusch: list[LoggedPusch]) -> tuple[int, int]:
-    """Resource blocks of the carrier, which its bandwidth parts fill, and antennas of the dump."""
-    sizes = sorted({grid.size for grid in grids})
-    if len(sizes) > 1:
-        raise ValueError(f"{log}: expected grids of one size, found {sizes[0]} and {sizes[-1]}")
-    carriers = set()
+def _most_common_size(log, grids: list[DumpedGrid]) -> int:
+    sizes = Counter(grid.size for grid in grids)
+    (size, count), *others = sizes.most_common(2)
+    if 2 * count <= len(grids):
+        raise ValueError(f"{log}: expected grids of one size, found {size} and {others[0][0]}")
+    return size
+
+
+def _shape(log, size: int, pusch: list[LoggedPusch]) -> tuple[int, int]:
+    """Resource blocks of the carrier, which its bandwidth parts fill, and antennas of the dump.
+
+    Initial bandwidth parts end before the carrier does, damaged ones behind it: the largest that
+    two PUSCH and a tenth of all say, as far as it goes with the grids' size.
+    """
+    carriers = Counter()
     for logged in pusch:
         try:
-            carriers.add(logged.carrier_prb)
+            carriers[logged.carrier_prb] += 1
         except Unsupported as error:
             reason = error
     if not carriers:
         raise ValueError(f"{log}: no PUSCH line says its bandwidth part: {reason}")
-    carrier = max(carriers)
-    n_rx, rest = divmod(sizes[0], carrier_re(carrier))
-    if rest or not 1 <= n_rx <= MOST_RX:
+    least = max(2, carriers.total() / 10)
+    often = [prb for prb, count in carriers.items() if count >= least] or list(carriers)
+    fit = [prb for prb in often if size in [n * carrier_re(prb) for n in range(1, MOST_RX + 1)]]
+    if not fit:
+        carrier = max(often)
         raise ValueError(
             f"{log}: expected grids of 1 to {MOST_RX} antennas, {carrier_re(carrier)} values each "
-            f"for the {carrier} PRB of its bandwidth parts, found {sizes[0]} values"
+            f"for the {carrier} PRB of its bandwidth parts, found {size} values"
         )
-    return carrier, n_rx
+    return max(fit), size // carrier_re(max(fit))
 
 
 def _indexed(
@@ -213,7 +220,13 @@ def import_gnb(
     base = new_recording(out)
     capture = GnbCapture(log, scs_khz)
     grids = _Dump(dump)
-    done = Imported(capture.n_rx, capture.carrier_prb, capture.scs_khz, lines=capture.lines)
+    done = Imported(
+        capture.n_rx,
+        capture.carrier_prb,
+        capture.scs_khz,
+        capture.scs_assumed,
+        lines=capture.lines,
+    )
     done.paths = tuple(base.with_name(base.name + end) for end in (".sigmf-meta", ".sigmf-data"))
     annotations = []
     begun: set[tuple[int, int]] = set()

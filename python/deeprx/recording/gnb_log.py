@@ -5,6 +5,7 @@ A log is a stranger's text: lines are read one by one, and of a line no more tha
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,11 +22,33 @@ _LARGEST_BLOCK = 1 << 18  # bytes
 _RECORD = re.compile(
     r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+)\b.*?\[ *(\d{1,4})\.(\d{1,2})\] (RX_SYMBOL|PUSCH): (.*)"
 )
+_OF_THESE = re.compile(r"PHY\d* *\].*\b(RX_SYMBOL|PUSCH): ")  # whatever is wrong with it
 _EPOCH = datetime(1970, 1, 1)
 _FIELD = re.compile(r"(\w+)=(\[[^])]*[])]|\{[^}]*\}|\S*)")
 _PARAMETER = re.compile(r"\s+(\w+)=(.*)")
 _BYTES = re.compile(r"\s+([0-9a-f]{4,8}): ((?:[0-9a-f]{2} ?)+)")
 _RANGE = re.compile(r"\[(\d+), ?(\d+)\)")
+
+
+class PassedOver(Counter):
+    """How many lines were passed over, by reason. first: of each reason the first line's number."""
+
+    def __init__(self):
+        super().__init__()
+        self.first: dict[str, int] = {}
+
+    def add(self, reason: str, line: int) -> None:
+        self[reason] += 1
+        self.first.setdefault(reason, line)
+
+    def text(self, most: int = 8) -> str:
+        """In one line, the most frequent first."""
+        named = [
+            f"{count} {reason} ({'line' if count == 1 else 'first: line'} {self.first[reason]})"
+            for reason, count in self.most_common(most)
+        ]
+        rest = sum(self.values()) - sum(count for _, count in self.most_common(most))
+        return "; ".join([*named, f"{rest} for other reasons"] if rest else named)
 
 
 class Unsupported(ValueError):
@@ -118,7 +141,9 @@ class LoggedPusch:
         dmrs = self._symbols("dmrs_mask")
         if first or min(dmrs, default=2) not in (2, 3):
             raise Unsupported("of mapping type B")
-        bwp = self._range("bwp", 275)[0]
+        bwp, bwp_end = self._range("bwp", 275)
+        if bwp_end > carrier_prb:
+            raise Unsupported("of a bandwidth part beyond the carrier")
         prb = self._range("prb", 275)
         user = self._checked(
             User,
@@ -226,15 +251,18 @@ class LoggedPusch:
         return 8 * int(given[1])
 
 
-def read_gnb_log(path: str | Path) -> Iterator[DumpedGrid | LoggedPusch]:
+def read_gnb_log(
+    path: str | Path, lines: PassedOver | None = None
+) -> Iterator[DumpedGrid | LoggedPusch]:
     """The records of a log that are about uplink grids and PUSCH, in its order.
 
-    Other lines, of this layer or of others, are passed over. Raises ValueError with one line where
+    Other lines, of this layer or of others, are passed over. lines: of these two that are damaged
+    are added. Raises ValueError with one line where
     the file cannot be read, or grids of several sectors are in it.
     """
     try:
         with open(path, "rb") as log:
-            yield from _records(_lines(log), path)
+            yield from _records(_lines(log), path, PassedOver() if lines is None else lines)
     except OSError as error:
         raise ValueError(f"{path}: cannot read the log: {error.strerror}") from None
 
@@ -247,7 +275,7 @@ def _lines(log) -> Iterator[str]:
         whole = line.endswith(b"\n")
 
 
-def _records(lines: Iterator[str], path) -> Iterator[DumpedGrid | LoggedPusch]:
+def _records(lines: Iterator[str], path, damaged: PassedOver) -> Iterator[DumpedGrid | LoggedPusch]:
     pusch = None
     sectors = set()
     for number, line in enumerate(lines, 1):
@@ -260,19 +288,22 @@ def _records(lines: Iterator[str], path) -> Iterator[DumpedGrid | LoggedPusch]:
         pusch = None
         record = _RECORD.search(line)
         if not record:
+            if _OF_THESE.search(line):
+                damaged.add("without time, frame and slot", number)
             continue
         when, frame, slot, kind, rest = record.groups()
-        try:
-            time = (datetime.fromisoformat(when) - _EPOCH).total_seconds()
-        except ValueError:
+        time = _seconds(when)
+        if time is None or int(frame) >= FRAMES:
+            damaged.add("of a time or frame that there is not", number)
             continue
-        place = number, time, int(frame) % FRAMES, int(slot)
+        place = number, time, int(frame), int(slot)
         fields = dict(_FIELD.findall(rest)[:_MOST_FIELDS])
         if kind == "PUSCH":
             pusch = LoggedPusch(*place, fields)
             continue
         grid = re.fullmatch(r"sector=(\d+) offset=(\d{1,17}) size=(\d{1,9})", rest)
         if not grid:
+            damaged.add("without sector, offset and size of a grid", number)
             continue
         sectors.add(grid[1])
         if len(sectors) > 1:
@@ -283,6 +314,13 @@ def _records(lines: Iterator[str], path) -> Iterator[DumpedGrid | LoggedPusch]:
         yield DumpedGrid(*place, int(grid[2]), int(grid[3]))
     if pusch:
         yield pusch
+
+
+def _seconds(when: str) -> float | None:
+    try:
+        return (datetime.fromisoformat(when) - _EPOCH).total_seconds()
+    except ValueError:
+        return None
 
 
 def _add(pusch: LoggedPusch, line: str) -> None:
