@@ -76,7 +76,7 @@ def test_what_a_file_leaves_out_is_the_default_slot_s(tmp_path):
         ),
     ],
 )
-def test_options_come_before_the_file_s(slot, options, wanted, tmp_path):
+def test_options_override_the_file(slot, options, wanted, tmp_path):
     assert asked("--slot", file_of(tmp_path, slot.as_dict()), *options) == wanted
 
 

@@ -104,8 +104,8 @@ _OPTIONS = {
     "slot": _Option(
         "default, or gnb: what an open gNB schedules by default on 20 MHz, with "
         f"{_GNB.cdm_groups} CDM groups without data, an FFT of {_GNB.fft_size} and slots counted "
-        "through the frame; or a JSON file of a slot, as reports and recordings hold it; options "
-        "that say more of the slot show both defaults where they differ, and come before a file's",
+        "through the frame; or a JSON file of a slot, as reports and recordings hold it. Options "
+        "that say more of the slot show both defaults where they differ, and override a file",
         "NAME|FILE",
         "default",
         slot_of,
@@ -118,7 +118,8 @@ _OPTIONS = {
         int,
     ),
     "harq": _Option(
-        "transmissions of a transport block at most, with --mcs; each receiver has its own ACKs",
+        "transmissions of a transport block at most, with --mcs; each receiver has its own ACKs, so "
+        "what is compared is BER and goodput",
         "N",
         1,
         int,
