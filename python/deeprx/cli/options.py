@@ -118,8 +118,8 @@ _OPTIONS = {
         int,
     ),
     "harq": _Option(
-        "transmissions of a transport block at most, with --mcs; each receiver has its own ACKs, so "
-        "what is compared is BER and goodput",
+        "transmissions of a transport block at most, with --mcs; each receiver has its own ACKs, "
+        "so what is compared is BER and goodput",
         "N",
         1,
         int,
