@@ -53,7 +53,7 @@ class TestFraming:
         messages = messages_of(sizes)
         blocks = blocks_of(messages, block_bytes)
         assert all(len(block) == block_bytes for block in blocks)
-        assert (len(blocks) > 100) == (sum(sizes) + 6 * len(sizes) > 100 * (block_bytes - HEADER))
+        assert (len(blocks) > 100) == (sum(sizes) + 4 * len(sizes) > 100 * (block_bytes - HEADER))
         reassembler = Reassembler()
         assert [m for b in blocks for m in reassembler.add(Frame.read(b))] == messages
         assert reassembler.messages == len(messages)
@@ -93,26 +93,29 @@ class TestFraming:
         assert reassembler.lost_blocks == len(lost)
         assert 0 < reassembler.lost_messages < 200
 
-    def test_numbers_wrap(self):
+    def test_long_outages_and_more_than_2_to_16_blocks_are_counted(self):
         segmenter, reassembler = Segmenter(32), Reassembler()
-        messages = [k.to_bytes(4, "big") for k in range(70_000)]
-        for k, message in enumerate(messages):
-            segmenter.push(message)
-            assert reassembler.add(Frame.read(segmenter.block(k, k))) == [message]
-        assert reassembler.blocks == 70_000
-        assert reassembler.lost_blocks == reassembler.lost_messages == reassembler.duplicates == 0
+        for k in range(100_000):
+            segmenter.push(bytes(4))
+            frame = Frame.read(segmenter.block(k, k))
+            if not 5 <= k < 90_000:
+                assert reassembler.add(frame) == [bytes(4)]
+        assert (reassembler.blocks, reassembler.messages) == (10_005, 10_005)
+        assert reassembler.lost_blocks == reassembler.lost_messages == 89_995
+        assert reassembler.duplicates == 0
 
     def test_a_block_is_lost_across_the_wrap(self):
         segmenter, reassembler, got = Segmenter(32), Reassembler(), []
-        for k in range(65_530, 65_545):
+        first = 2**32 - 6
+        for k in range(first, first + 15):
             segmenter.push(bytes([k % 256]))
-            block = segmenter.block(k, max(65_530, k - 3))
-            if k not in (65_535, 65_536):
+            block = segmenter.block(k, max(first, k - 3))
+            if k not in (2**32 - 1, 2**32):
                 got += reassembler.add(Frame.read(block))
         assert b"".join(got) == bytes(
-            k % 256 for k in range(65_530, 65_545) if k not in (65_535, 65_536)
+            k % 256 for k in range(first, first + 15) if k not in (2**32 - 1, 2**32)
         )
-        assert (reassembler.lost_blocks, reassembler.lost_messages) == (2, 2)
+        assert (reassembler.lost_blocks - first, reassembler.lost_messages) == (2, 2)
 
     def test_padding_says_what_is_lost_and_holds_nothing(self):
         segmenter, reassembler = Segmenter(32), Reassembler()
@@ -125,21 +128,28 @@ class TestFraming:
         assert segmenter.queued_bytes == 0
         assert reassembler.add(Frame.read(segmenter.block(3, 3))) == [b"\2"]
         assert (reassembler.lost_blocks, reassembler.blocks, reassembler.duplicates) == (1, 2, 0)
+        assert reassembler.lost_messages == 1
 
-    def test_a_receiver_that_comes_late_begins_with_the_next_message(self):
-        blocks = blocks_of(messages_of([500, 10, 20]), 64)
-        reassembler = Reassembler()
-        got = [m for b in blocks[3:] for m in reassembler.add(Frame.read(b))]
+    def test_what_came_before_the_receiver_is_lost_to_it(self):
+        segmenter, reassembler, got = Segmenter(64), Reassembler(), []
+        for message in messages_of([500, 10, 20]):
+            segmenter.push(message)
+        for k in range(13):
+            block = segmenter.block(k, k)
+            if k >= 5:
+                got += reassembler.add(Frame.read(block))
         assert [len(m) for m in got] == [10, 20]
+        assert (reassembler.blocks, reassembler.lost_blocks, reassembler.lost_messages) == (8, 5, 1)
 
-    def test_of_another_session_a_new_stream_is_read(self):
+    def test_of_another_session_a_new_stream_is_read_and_the_rest_of_this_one_is_counted(self):
         reassembler = Reassembler()
-        for _ in range(2):
-            for block in blocks_of(messages_of([500, 10]), 64)[:3]:
-                assert reassembler.add(Frame.read(block)) == []
-        blocks = blocks_of([b"a" * 100, b"b"], 64)
-        assert [m for b in blocks for m in reassembler.add(Frame.read(b))] == [b"a" * 100, b"b"]
-        assert reassembler.lost_messages == 0
+        blocks = blocks_of([b"a" * 50, b"b" * 20, b"c" * 30, b"d" * 70], 64)
+        assert [m for k in (0, 3) for m in reassembler.add(Frame.read(blocks[k]))] == []
+        assert reassembler.blocks == 1
+        after = blocks_of([b"e"], 64)[0]
+        assert reassembler.add(Frame.read(after)) == [b"e"]
+        assert (reassembler.blocks, reassembler.lost_blocks) == (3, 2)
+        assert reassembler.lost_messages == 4  # of which the last had begun to come
 
     def test_sessions_differ_unless_they_are_told(self):
         assert len({Segmenter(64).block(0, 0) for _ in range(20)}) == 20
@@ -153,7 +163,7 @@ class TestFraming:
         reassembler, refused = Reassembler(), 0
         for _ in range(200):
             block = bytearray(rng.bytes(rng.integers(0, 80)))
-            block[: rng.integers(0, 12)] = bytes(12)[: rng.integers(0, 12)]
+            block[: rng.integers(0, 22)] = bytes(22)[: rng.integers(0, 22)]
             try:
                 frame = Frame.read(bytes(block))
             except ValueError as error:
@@ -278,6 +288,23 @@ class TestHarq:
         assert air.sender.lost == air.reassembler.lost_blocks == 1
         assert air.sender.idle
 
+    @pytest.mark.parametrize("processes", [3, 8])
+    @pytest.mark.parametrize("lost", [range(20), range(70, 98), [*range(9), 50, *range(90, 98)]])
+    def test_what_is_lost_at_the_start_and_at_the_end_is_counted(self, processes, lost):
+        def channel(sent):
+            frame = Frame.read(sent.block)
+            return "nack" if frame.content and frame.sequence in lost else "ack"
+
+        air = Air(channel, processes=processes)
+        messages = messages_of([20] * 170)
+        for message in messages:
+            air.segmenter.push(message)
+        got = air.run()
+        assert air.sender.blocks == 98
+        assert air.sender.lost == air.reassembler.lost_blocks == len(lost)
+        assert len(got) + air.reassembler.lost_messages == len(messages)
+        assert got == [m for m in messages if m in got]
+
     @pytest.mark.parametrize("seed", range(30))
     def test_whatever_the_channel_does_nothing_is_out_of_order_or_uncounted(self, seed):
         rng = np.random.default_rng(seed)
@@ -295,6 +322,7 @@ class TestHarq:
         got = air.run(100_000)
         assert air.sender.lost == air.reassembler.lost_blocks
         assert air.sender.acknowledged == air.reassembler.blocks
+        assert len(got) + air.reassembler.lost_messages == len(messages)
         if air.sender.lost == 0:
             assert got == messages
         rest = iter(messages)
@@ -328,6 +356,7 @@ class TestHarq:
         got = air.run(100_000)
         assert air.sender.lost >= air.reassembler.lost_blocks  # a lost ACK's block did arrive
         assert air.reassembler.blocks + air.reassembler.lost_blocks == air.sender.blocks
+        assert len(got) + air.reassembler.lost_messages == len(messages)
         rest = iter(messages)
         assert all(message in rest for message in got)
         if not air.reassembler.lost_blocks:

@@ -24,8 +24,8 @@ class link_receiver(SelfKeeping, gr.basic_block):
     and counted. Message port out `status`: a dictionary of statistics(), every 100 slots and
     whenever a block was lost.
 
-    A block of another session is of a transmitter that started again: what was incomplete then is
-    forgotten.
+    A block of another session is of a transmitter that started again: what of the last one is
+    complete is given out, the rest is lost.
 
     slot: for the air time of a slot.
     """
@@ -83,9 +83,10 @@ class link_receiver(SelfKeeping, gr.basic_block):
 
     def statistics(self) -> dict:
         """Counts so far: slots, block_errors (of all transmissions), new_blocks (padding, too) and
-        of these first_failures; blocks (delivered), lost_blocks, duplicate_blocks, foreign_blocks
-        (that hold no frame); messages, bytes, lost_messages; air_s (of the slots from the first
-        to the last one), goodput_bit_per_s (of the messages, over air_s).
+        of these first_failures; blocks (delivered), lost_blocks (of the session, that come no more
+        and did not arrive), duplicate_blocks, foreign_blocks (that hold no frame); messages, bytes,
+        lost_messages (of which a part was in a lost block, once the next one arrives); air_s (of
+        the slots from the first to the last one), goodput_bit_per_s (of the messages, over air_s).
         """
         r = self._reassembler
         with self._lock:

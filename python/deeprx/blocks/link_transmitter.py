@@ -231,7 +231,8 @@ class link_transmitter(gr.hier_block2):
 
     def statistics(self) -> dict:
         """Counts so far: bytes of messages; slots and padding_slots; blocks, and of these
-        first_failures (of their first transmissions), acknowledged and lost_blocks;
+        first_failures (of their first transmissions), acknowledged, and lost_blocks (given up
+        without an ACK, which may be what was lost);
         retransmissions, unreported_slots; queued_bytes, dropped_pdus (too long, or the queue full);
         and how many HARQ processes there are.
         """
