@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The receiver's port estimates: channel and noise of known slots, by the model or beside it."""
 
+import threading
+import time
+
 import numpy as np
 import pmt
 import pytest
@@ -188,6 +191,55 @@ def test_an_estimate_that_fails_disturbs_no_llr(text, jailed, tmp_path):
     assert not [s for s in alone.stats if {"estimate_error", "estimator"} & set(s)]
     assert [s["slot_index"] for s in alone.stats] == list(range(SLOTS))
     np.testing.assert_array_equal(np.concatenate(alone.llrs), np.concatenate(sink.llrs))
+
+
+class Busy(gr.basic_block):
+    """Reads estimates when it may."""
+
+    def __init__(self):
+        gr.basic_block.__init__(self, "busy", None, None)
+        self.may_read, self.slots = threading.Event(), []
+        self.message_port_register_in(pmt.intern("in"))
+        self.set_msg_handler(pmt.intern("in"), self.read)
+
+    def read(self, message):
+        assert self.may_read.wait(60)
+        self.slots.append(pmt.to_python(message)["slot_index"])
+
+
+def test_of_estimates_that_nobody_reads_64_mib_wait(capfd):
+    """The others are dropped and told; LLRs and stats are all there."""
+    config = SlotConfig(n_prb=273, users=(User("QPSK"),))
+    slot_bytes = 8 * 4 * config.n_symbols * config.n_sc
+    wait, n = -(-(64 << 20) // slot_bytes), 70
+    assert wait + 10 < n
+    _, symbols = flat_slots(config, n=1)
+    top, sink, busy = gr.top_block(), Sink(), Busy()
+    receiver = deeprx.receiver("ls-lmmse", slot=config, n_rx=4)
+    for port in range(4):
+        one = symbols[port % N_RX].ravel().tolist()
+        tag = gr.tag_utils.python_to_tag((0, pmt.intern("packet_len"), pmt.from_long(14)))
+        source = blocks.vector_source_c(one, True, config.fft_size, [tag])
+        head = blocks.head(gr.sizeof_gr_complex * config.fft_size, 14 * n)
+        top.connect(source, head, (receiver, port))
+    top.connect(receiver, sink)
+    top.msg_connect((receiver, "stats"), (sink, "stats"))
+    top.msg_connect((receiver, "estimates"), (busy, "in"))
+    top.start()
+    received = n * config.n_bits
+    deadline = time.monotonic() + 60
+    while sum(map(len, sink.llrs)) < received:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    busy.may_read.set()
+    top.wait()
+    errors = [s["estimate_error"] for s in sink.stats if "estimate_error" in s]
+    assert len(errors) == n - len(busy.slots)
+    assert busy.slots == list(range(len(busy.slots)))
+    assert len(busy.slots) == wait
+    assert errors[0].startswith(f"slot {len(busy.slots)}: its estimates are dropped, as 64 MiB of ")
+    time.sleep(0.2)  # the logger has a thread of its own
+    assert errors[0] in "".join(capfd.readouterr())
 
 
 class Hanging(models.Layers):

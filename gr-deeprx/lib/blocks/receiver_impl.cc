@@ -410,6 +410,13 @@ try {
         const slot_in_work& slot = batch.slots[i];
         if (!slot.received)
             continue;
+        if (!d_estimates.has_room()) {
+            publish_error(
+                receiver_messages::estimate_error,
+                "slot " + std::to_string(slot.index) +
+                    ": its estimates are dropped, as 64 MiB of earlier ones were not read");
+            continue;
+        }
         const auto message = d_estimates.message(slot,
                                                  of_model ? d_estimates.of_slot(*of_model, i)
                                                           : d_estimates.classical(in, slot),

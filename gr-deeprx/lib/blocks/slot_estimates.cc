@@ -6,6 +6,7 @@
 #include "tags.h"
 
 #include <cmath>
+#include <complex>
 
 namespace gr::deeprx {
 
@@ -13,6 +14,7 @@ namespace {
 
 const pmt::pmt_t channel_key = pmt::mp("channel");
 const pmt::pmt_t noise_key = pmt::mp("noise");
+constexpr size_t most_held = size_t{ 64 } << 20; // bytes
 
 } // namespace
 
@@ -47,9 +49,16 @@ estimates slot_estimates::classical(const std::vector<const void*>& streams,
     return { d_channel.data(), d_noise.data() };
 }
 
+bool slot_estimates::has_room()
+{
+    while (!d_sent.empty() && d_sent.front().expired())
+        d_sent.pop_front();
+    return d_sent.size() * d_channel_size * sizeof(std::complex<float>) < most_held;
+}
+
 pmt::pmt_t slot_estimates::message(const slot_in_work& slot,
                                    const estimates& of_slot,
-                                   const pmt::pmt_t& estimator) const
+                                   const pmt::pmt_t& estimator)
 {
     size_t size;
     const auto channel = pmt::make_c32vector(d_channel_size, 0.0f);
@@ -64,6 +73,7 @@ pmt::pmt_t slot_estimates::message(const slot_in_work& slot,
     }
     if (!finite)
         return pmt::PMT_NIL;
+    d_sent.push_back(channel);
     auto message = pmt::dict_add(pmt::make_dict(), slot_index_key, pmt::from_uint64(slot.index));
     message = pmt::dict_add(message, channel_key, channel);
     message = pmt::dict_add(message, noise_key, noise);

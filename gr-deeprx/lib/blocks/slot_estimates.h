@@ -9,6 +9,7 @@
 
 #include <pmt/pmt.h>
 
+#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -34,18 +35,22 @@ public:
      */
     estimates classical(const std::vector<const void*>& streams, const slot_in_work& slot);
 
+    //! Whether another message may be sent: of those that were, nobody holds 64 MiB.
+    bool has_room();
+
     /*!
      * \brief A slot's message, at the scale of the input.
      * \param estimator whose the estimates are
      * \return nil: one of them is NaN or infinite
      */
     pmt::pmt_t
-    message(const slot_in_work& slot, const estimates& of_slot, const pmt::pmt_t& estimator) const;
+    message(const slot_in_work& slot, const estimates& of_slot, const pmt::pmt_t& estimator);
 
 private:
     const slot_geometry d_slot;
     const int d_n_rx;
-    const size_t d_channel_size; // of a slot, complex
+    const size_t d_channel_size;                     // of a slot, complex
+    std::deque<std::weak_ptr<pmt::pmt_base>> d_sent; // channels, from the first that is still held
     // Where somebody asks for them:
     std::unique_ptr<classical_receiver> d_classical;
     std::vector<float> d_grid, d_pilots, d_channel, d_noise;

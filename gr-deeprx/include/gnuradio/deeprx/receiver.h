@@ -55,7 +55,8 @@ namespace gr::deeprx {
  * or sure-lmmse, the classical receiver that estimates where the model does not. It is no stream:
  * set_output_multiple() holds for all of a block's outputs, so that one of a vector for each slot
  * would need as large a buffer in slots as the LLRs' in bits. Nothing is computed where nobody
- * listens.
+ * listens. While 64 MiB of messages are held, by who does not read or keeps them, those of further
+ * slots are dropped, each with an estimate_error.
  *
  * Message port \b model (in): a symbol with the path of another model file, or a dictionary with
  * path and at_slot (uint64, first slot_index of the new model; absent: the next slot). It is
