@@ -2,6 +2,7 @@
 import argparse
 import importlib
 import json
+import os
 import random
 import re
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import message_ports as ports
@@ -19,6 +21,7 @@ import torch
 from gnuradio import gr
 from gnuradio.deeprx.cli import COMMANDS, doctor, info, main, make_parser, options
 from gnuradio.deeprx.cli import loopback as loopback_command
+from gnuradio.deeprx.measure.flowgraph import stop_on_ctrl_c
 from gnuradio.deeprx.models.file import model_path, read_model_file
 from receiver_models import save
 from torch import nn
@@ -250,6 +253,57 @@ def test_ctrl_c_keeps_what_was_measured(models, tmp_path, number, interrupt):
     assert points[0]["slots"] == 300
     assert len(points) < 3
     assert points[0]["missed_slots"] == 0
+
+
+@pytest.mark.parametrize("seconds", [0, 0.2, 0.5, 0.9, 1.4, 2, 2.7, 3.5])
+def test_ctrl_c_during_start_up(tmp_path, seconds):
+    """What is being imported may take it for a failure of its own, or lose it."""
+    apps = Path(__file__).parents[1] / "apps/deeprx"
+    command = [sys.executable, str(apps), "loopback", "--mcs", "14", "--harq", "4"]
+    command += ["--receiver", "deeprx-realtime-1", "--slots", "100000", "--out", str(tmp_path)]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    while _ignores_ctrl_c(process.pid):  # until Python has begun
+        time.sleep(0.01)
+    assert "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text()
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors.count("\n") <= 1 and "error" not in errors
+
+
+def _ignores_ctrl_c(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    (ignored,) = re.findall(r"SigIgn:\s*(\w+)", status)
+    return bool(int(ignored, 16) >> (signal.SIGINT - 1) & 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("failure", [ImportError("initialization failed"), None])
+def test_ctrl_c_that_is_lost(monkeypatch, capfd, number, failure):
+    """An extension's import tells it as a failure, a destructor drops it: then what runs stops."""
+    began = []
+
+    def run(arguments):
+        with suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        if failure:
+            raise failure
+        with stop_on_ctrl_c() as stop:
+            began.append(stop.is_set())
+        return 0
+
+    monkeypatch.setattr("gnuradio.deeprx.cli.doctor.run", run)
+    assert main(["doctor"]) == 130
+    assert began == ([] if failure else [True])
+    assert capfd.readouterr().err == ""
 
 
 def test_a_damaged_model_file_is_refused(tmp_path, capsys):

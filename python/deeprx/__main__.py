@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import sys
 
-from .cli import main
+from deeprx_common.stopping import quit_on_ctrl_c
 
-sys.exit(main())
+quit_on_ctrl_c()
+from .cli import main  # noqa: E402
+
+status = main()
+quit_on_ctrl_c()
+sys.exit(status)

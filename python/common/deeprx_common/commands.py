@@ -15,7 +15,7 @@ from importlib import import_module
 from . import packages
 from .options import Parser
 from .printable import printable
-from .stopping import stop_on_sigterm
+from .stopping import INTERRUPTED, interrupt_on_signals, was_interrupted
 
 PIPE_CLOSED = 141  # exit status of a shell's command that SIGPIPE ends
 FAILED = 3  # exit status of what is nobody's mistake but the program's
@@ -61,7 +61,7 @@ def run_command(
     program's own, PIPE_CLOSED where nobody reads any more. prepare() is called before the command.
     """
     _open_standard_streams()
-    stop_on_sigterm()
+    interrupt_on_signals()
     debug = "--debug" in argv
     try:
         arguments = parser.parse_args(argv)
@@ -69,15 +69,17 @@ def run_command(
         status = arguments.run(arguments)
         if sys.stdout:
             sys.stdout.flush()  # here an error is still told
-        return status
+        return INTERRUPTED if was_interrupted() else status
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:  # `| head` has what it wants; what was measured is in its files
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return PIPE_CLOSED
     except Exception as error:
         if debug:
             traceback.print_exception(error)
+        if was_interrupted():
+            return INTERRUPTED
         known = isinstance(error, ValueError | RuntimeError | OSError | ImportError)
         line = _one_line(error) if known else f"{type(error).__name__}: {_one_line(error)}"
         hint = "" if debug or _is_told(error) else " (--debug shows where)"

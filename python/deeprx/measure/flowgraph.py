@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from gnuradio import gr
 
 from deeprx_common.slot import SlotConfig
+from deeprx_common.stopping import was_interrupted
 
 from ..blocks.front_end import aligned_front_end, sync_front_end
 from ..blocks.link_receiver import link_receiver
@@ -104,7 +105,9 @@ class Flowgraph(gr.top_block):
 
 @contextmanager
 def stop_on_ctrl_c():
-    """An event that Ctrl-C sets, wherever it strikes; a second Ctrl-C ends the program."""
+    """An event that Ctrl-C sets, wherever it strikes, or struck before; a second Ctrl-C ends the
+    program.
+    """
     stop = threading.Event()
 
     def handle(number, frame):
@@ -112,6 +115,8 @@ def stop_on_ctrl_c():
         signal.signal(number, before)
 
     before = signal.signal(signal.SIGINT, handle)
+    if was_interrupted():
+        stop.set()
     try:
         yield stop
     finally:
