@@ -272,7 +272,7 @@ BOOST_AUTO_TEST_CASE(a_block_of_which_nothing_is_known_is_no_block_of_zeros)
 BOOST_AUTO_TEST_CASE(what_is_no_block_is_refused)
 {
     using invalid = std::invalid_argument;
-    check_raises<invalid>([] { transport_block(16, 100, 2, 0.3); }, "24 bits or more");
+    check_raises<invalid>([] { transport_block(16, 100, 2, 0.3); }, "24 to 2097152 bits");
     check_raises<invalid>([] { transport_block(25, 100, 2, 0.3); }, "got 25");
     check_raises<invalid>([] { transport_block(8432, 20000, 2, 0.5); }, "share in whole bytes");
     check_raises<invalid>([] { transport_block(24, 100, 3, 0.3); }, "bits per symbol");

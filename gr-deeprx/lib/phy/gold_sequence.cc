@@ -12,6 +12,7 @@ namespace {
 
 constexpr int skipped = 1600;
 constexpr int step = 25; // bits at a time: at most 28, as far as feedback reaches back
+constexpr int most_length = 1 << 30;
 static_assert(skipped % step == 0);
 
 uint32_t advance(uint32_t state, uint32_t sum) // bit i holds x(n + i), of 31
@@ -24,6 +25,9 @@ uint32_t advance(uint32_t state, uint32_t sum) // bit i holds x(n + i), of 31
 
 std::vector<uint8_t> gold_sequence(uint32_t c_init, int length)
 {
+    if (length < 0 || length > most_length)
+        throw std::invalid_argument("a sequence has 0 to " + std::to_string(most_length) +
+                                    " bits, got " + std::to_string(length));
     uint32_t x1 = 1, x2 = c_init & 0x7fffffff;
     const auto next = [&] {
         x1 = advance(x1, x1 ^ x1 >> 3);

@@ -40,14 +40,21 @@ const int small_sizes[]{ 24,   32,   40,   48,   56,   64,   72,   80,   88,   9
                          2024, 2088, 2152, 2216, 2280, 2408, 2472, 2536, 2600, 2664, 2728, 2792,
                          2856, 2976, 3104, 3240, 3368, 3496, 3624, 3752, 3824 };
 
-void expect_positive(const char* name, int value)
+void expect_up_to(int most, const char* name, int value)
 {
-    if (value < 1)
-        throw std::invalid_argument(std::string(name) + " must be 1 or more, got " +
-                                    std::to_string(value));
+    if (value < 1 || value > most)
+        throw std::invalid_argument(std::string(name) + " must be 1 to " + std::to_string(most) +
+                                    ", got " + std::to_string(value));
 }
 
 } // namespace
+
+void expect_code_rate(double code_rate)
+{
+    if (!(code_rate > 0 && code_rate < 1))
+        throw std::invalid_argument("code rate must be above 0 and below 1, got " +
+                                    std::to_string(code_rate));
+}
 
 mcs mcs_of(int table, int index)
 {
@@ -66,9 +73,11 @@ mcs mcs_of(int table, int index)
 
 int transport_block_size(int n_prb, int data_re, const mcs& m, int layers)
 {
-    expect_positive("number of PRBs", n_prb);
-    expect_positive("number of data REs in a PRB", data_re);
-    expect_positive("number of layers", layers);
+    expect_up_to(275, "number of PRBs", n_prb);
+    expect_up_to(168, "number of data REs in a PRB", data_re);
+    expect_up_to(8, "bits per symbol", m.bits_per_symbol);
+    expect_up_to(4, "number of layers", layers);
+    expect_code_rate(m.code_rate);
     const double information =
         double(n_prb) * std::min(data_re, 156) * m.code_rate * m.bits_per_symbol * layers;
     if (information <= 3824) {

@@ -3,6 +3,7 @@
 #include "transport_block.h"
 
 #include "crc.h"
+#include "mcs.h"
 
 #include <algorithm>
 #include <cmath>
@@ -54,13 +55,16 @@ int buffer_of(const ldpc_code& code, int limited_buffer, int code_blocks)
                           : all;
 }
 
-int checked_size(int size)
+constexpr int most_bits = 1 << 21; // of a block, and coded: more than four layers of 275 PRB hold
+
+int checked_size(int size, double code_rate)
 {
-    if (size < 24 || size % 8)
-        throw std::invalid_argument(
-            "a transport block has 24 bits or more, in whole bytes; expected a size of TS 38.214 "
-            "clause 5.1.3.2, got " +
-            std::to_string(size));
+    expect_code_rate(code_rate);
+    if (size < 24 || size % 8 || size > most_bits)
+        throw std::invalid_argument("a transport block has 24 to 2097152 bits, in whole bytes; "
+                                    "expected a size of TS 38.214 "
+                                    "clause 5.1.3.2, got " +
+                                    std::to_string(size));
     return size;
 }
 
@@ -107,9 +111,9 @@ void add(const int8_t* __restrict received, int n, int8_t* __restrict sum)
 
 transport_block::transport_block(
     int size, int coded_bits, int bits_per_symbol, double code_rate, int layers, int limited_buffer)
-    : d_size(checked_size(size)), d_coded_bits(coded_bits), d_bits_per_symbol(bits_per_symbol),
-      d_layers(layers), d_block_bits(size + block_crc(size).bits()),
-      d_base_graph(base_graph_of(size, code_rate)),
+    : d_size(checked_size(size, code_rate)), d_coded_bits(coded_bits),
+      d_bits_per_symbol(bits_per_symbol), d_layers(layers),
+      d_block_bits(size + block_crc(size).bits()), d_base_graph(base_graph_of(size, code_rate)),
       d_code_blocks(code_blocks_of(d_block_bits, d_base_graph)),
       d_code_bits(d_block_bits / d_code_blocks + (d_code_blocks > 1 ? 24 : 0)),
       d_code(d_base_graph, lifting_size_of(d_base_graph, d_block_bits, d_code_bits)),
@@ -132,9 +136,10 @@ transport_block::transport_block(
            "the limited buffer must be 0 (not limited) or hold the block of " +
                std::to_string(size) + " bits",
            limited_buffer);
-    expect(coded_bits > 0 && coded_bits % (bits_per_symbol * layers) == 0,
-           "coded bits must be a multiple of " + std::to_string(bits_per_symbol * layers) +
-               ", bits per symbol times layers",
+    expect(coded_bits > 0 && coded_bits <= most_bits &&
+               coded_bits % (bits_per_symbol * layers) == 0,
+           "coded bits must be 2097152 at most, and a multiple of " +
+               std::to_string(bits_per_symbol * layers) + ", bits per symbol times layers",
            coded_bits);
     // 38.214 5.1.3: a UE may skip what is above 0.95
     expect(coded_bits > d_code_blocks * d_code_bits,

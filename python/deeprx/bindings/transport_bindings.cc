@@ -54,7 +54,10 @@ public:
     {
         if (new_data)
             flush(rnti, process);
-        if (llr.ndim() != 1 || llr.size() != block.coded_bits())
+        if (llr.ndim() != 1)
+            throw std::invalid_argument("expected LLRs in one dimension, got " +
+                                        std::to_string(llr.ndim()));
+        if (llr.size() != block.coded_bits())
             throw std::invalid_argument("expected " + std::to_string(block.coded_bits()) +
                                         " LLRs, got " + std::to_string(llr.size()));
         std::string bytes(block.size() / 8, 0);
@@ -82,6 +85,12 @@ public:
     //! Mean seconds of a code block of noise.
     double time(const ldpc_code& code, int coded_bits, int iterations, int calls)
     {
+        for (const auto& [name, value] : { std::pair("coded_bits", coded_bits),
+                                           std::pair("iterations", iterations),
+                                           std::pair("calls", calls) })
+            if (value < 1)
+                throw std::invalid_argument(std::string(name) + " must be at least 1, got " +
+                                            std::to_string(value));
         std::vector<int8_t> llr(code.n());
         const auto sent = llr.begin() + 2 * code.lifting_size();
         for (int i = 0; i < std::min<int>(coded_bits, llr.end() - sent); i++)
@@ -133,7 +142,7 @@ void bind_transport_blocks(py::module& m)
         py::arg("layers") = 1,
         "Bits of a transport block (TS 38.214 clause 5.1.3.2); data_re: the allocation's REs in "
         "one "
-        "PRB, without DMRS. Raises ValueError where a number is not positive.");
+        "PRB, without DMRS. Raises ValueError where a number is out of range.");
     m.def(
         "ldpc_instructions",
         [] {
@@ -237,5 +246,7 @@ Raises ValueError where a parameter is out of range.
             py::arg("coded_bits") = 16896,
             py::arg("iterations") = 6,
             py::arg("calls") = 100,
-            "Mean seconds of one code block, without early stop.");
+            "Mean seconds of one code block, without early stop. Raises ValueError where a number "
+            "is "
+            "out of range.");
 }
