@@ -838,6 +838,8 @@ class TestBlocks:
         ("options", "says"),
         [
             ({"transmissions": 0}, "transmissions must be 1 to 16, got 0"),
+            ({"layer": 1}, "layer must be 0 to 0, got 1"),
+            ({"layer": -1}, "layer must be 0 to 0, got -1"),
             ({"timeout_s": 0}, "timeout_s must be above 0 s, got 0"),
             (
                 {"slot": SlotConfig(users=(User(tbs=96),))},
@@ -849,6 +851,15 @@ class TestBlocks:
     def test_bad_parameters_say_what_is_wrong(self, options, says):
         with pytest.raises(ValueError, match=says):
             deeprx.link_transmitter(**{"slot": SLOT} | options)
+
+
+    @pytest.mark.parametrize("message", ["abc", 5, None, np.zeros(3)])
+    def test_a_message_that_is_not_of_bytes_is_refused(self, message):
+        transmitter = deeprx.link_transmitter(SLOT)
+        with pytest.raises(ValueError, match=r"a message must be bytes, got [a-zA-Z]+$"):
+            transmitter.send(message)
+        transmitter.send(bytearray(b"abc"))
+        assert transmitter.statistics()["bytes"] == 3
 
 
 SEND_FILE = Path(__file__).resolve().parents[1] / "examples/send_file.py"

@@ -324,7 +324,7 @@ class SlotConfig:
     def pilot_mask(self, layer: int = 0) -> np.ndarray:
         """bool [n_symbols, n_sc], true where a layer's pilots sit."""
         mask = np.zeros((self.n_symbols, self.n_sc), bool)
-        mask[list(self.dmrs), self.users[layer].port // 2 :: 2] = True
+        mask[list(self.dmrs), self.user(layer).port // 2 :: 2] = True
         return mask
 
     @property
@@ -339,7 +339,7 @@ class SlotConfig:
 
     def transport_block_size(self, layer: int = 0) -> int:
         """Bits. Raises ValueError where the user's code rate is not known."""
-        user = self.users[layer]
+        user = self.user(layer)
         if user.tbs is not None:
             return user.tbs
         if user.code_rate is None:
@@ -347,9 +347,14 @@ class SlotConfig:
         data_re = self.n_data_re // self.n_prb
         return transport_block_size(self.n_prb, data_re, user.modulation, user.code_rate)
 
+    def user(self, layer: int) -> User:
+        """Who sends a layer. Raises ValueError where there is no such layer."""
+        check_whole("layer", layer, 0, self.n_layers - 1)
+        return self.users[layer]
+
     def alone(self, layer: int) -> "SlotConfig":
         """What one of the users sends."""
-        return replace(self, users=(self.users[layer],))
+        return replace(self, users=(self.user(layer),))
 
     def with_user(self, **changes) -> "SlotConfig":
         """The same with changed parameters of its first user; an MCS says modulation and code rate
@@ -470,7 +475,7 @@ class SlotConfig:
         """A user's data bits of a slot, uint8: a Gold sequence whose 31-bit c_init hashes (seed,
         slot_index, port).
         """
-        length = self.n_data_re * self.users[layer].bits_per_symbol
+        length = self.n_data_re * self.user(layer).bits_per_symbol
         return gold(self._c_init(seed, slot_index, layer), length)
 
     def block(self, seed: int, slot_index: int, layer: int = 0) -> bytes:
@@ -482,7 +487,7 @@ class SlotConfig:
 
     def _c_init(self, seed: int, slot_index: int, layer: int) -> int:
         key = _splitmix64(_splitmix64(seed & _MASK64) ^ slot_index)
-        if port := self.users[layer].port:
+        if port := self.user(layer).port:
             key = _splitmix64(key ^ port)
         return key & 0x7FFFFFFF
 
@@ -490,7 +495,7 @@ class SlotConfig:
         """A user's resource grid, complex64 [n_symbols, n_sc]: data fills REs symbol by symbol,
         subcarriers ascending.
         """
-        user = self.users[layer]
+        user = self.user(layer)
         n_bits = self.n_data_re * user.bits_per_symbol
         if np.shape(bits) != (n_bits,):
             raise ValueError(

@@ -226,8 +226,12 @@ class link_transmitter(gr.hier_block2):
             self.connect(self, self._bytes)
 
     def send(self, message: bytes) -> None:
-        """Queue a message like one that comes on `pdus`. Raises ValueError where it has no room."""
-        self._sender.push(message)
+        """Queue a message like one that comes on `pdus`. Raises ValueError where it has no room, or
+        is none of bytes.
+        """
+        if not isinstance(message, (bytes, bytearray, memoryview)):
+            raise ValueError(f"a message must be bytes, got {type(message).__name__}")
+        self._sender.push(bytes(message))
 
     def statistics(self) -> dict:
         """Counts so far: bytes of messages; slots and padding_slots; blocks, and of these

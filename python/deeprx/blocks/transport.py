@@ -11,11 +11,6 @@ from deeprx_common.slot import SlotConfig, User
 from .. import deeprx_python
 
 
-def _user(slot: SlotConfig, layer: int) -> User:
-    check_range("layer", layer, 0, slot.n_layers - 1)
-    return slot.users[layer]
-
-
 def _block(slot: SlotConfig, user: User, layer: int) -> dict:
     """Keywords of a TransportBlock."""
     if user.code_rate is None:
@@ -33,7 +28,7 @@ def block_format(slot: SlotConfig, layer: int = 0) -> deeprx_python.BlockFormat:
     """What a user's blocks are. Raises ValueError where there is no such layer, or its user has no
     code rate.
     """
-    user = _user(slot, layer)
+    user = slot.user(layer)
     return deeprx_python.BlockFormat(**_block(slot, user, layer), rnti=user.rnti, n_id=user.n_id)
 
 
@@ -41,7 +36,7 @@ def seeded_bits(slot: SlotConfig, seed: int, layer: int = 0) -> Callable[[int], 
     """A function that gives a user's bits of a slot, by its index, uint8: those of slot_source, or
     where the user has a code rate those that tb_encoder makes of tb_source's block.
     """
-    user = _user(slot, layer)
+    user = slot.user(layer)
     if user.code_rate is None:
         return lambda slot_index: slot.bits(seed, slot_index, layer)
     block = deeprx_python.TransportBlock(**_block(slot, user, layer))
@@ -75,7 +70,7 @@ def tb_source(
     Raises ValueError where a value is out of range or the user has no code rate. Own block: stock
     pdu_to_tagged_stream ends where a message is no PDU, and lets a block of any length pass.
     """
-    user = _user(slot, layer)
+    user = slot.user(layer)
     check_range("first_slot", first_slot, 0, 2**64 - 1)
     check_range("n_slots", n_slots, 0, 2**64 - 1)
     return deeprx_python.tb_source(

@@ -85,7 +85,7 @@ class Flowgraph(gr.top_block):
         usual = {"every_slots": 0, "meter": "none", "reference_input": bool(self.senders)}
         counter = slot_probe(**usual | probe, slot=self.config, layer=layer)
         self.msg_connect(block, "stats", counter, "stats")
-        if self.config.users[layer].code_rate is None:
+        if self.config.user(layer).code_rate is None:
             self.connect((block, layer), counter)
             return counter
         decoder = tb_decoder(self.config, layer)

@@ -140,6 +140,6 @@ class Link:
 
 def sent_bits(slot: SlotConfig, seed: int, n_slots: int, layer: int = 0) -> list[gr.basic_block]:
     """What makes a user's bits, or its transport blocks."""
-    if slot.users[layer].code_rate is None:
+    if slot.user(layer).code_rate is None:
         return [slot_source(seed=seed, n_slots=n_slots, slot=slot, layer=layer)]
     return [tb_source(slot, seed, n_slots=n_slots, layer=layer), tb_encoder(slot, layer)]
