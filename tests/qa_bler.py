@@ -205,3 +205,15 @@ def test_wrong_mcs_is_refused_in_one_line(options, words, tmp_path, capsys):
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
     assert words in lines[0]
+
+
+@pytest.mark.parametrize("harq", ["1", "4"])
+def test_receivers_that_do_not_take_a_slot_are_refused_before_any_is_sent(harq, tmp_path, capsys):
+    receivers = ["--receiver", "sure-lmmse", "--receiver", "baseline-sure"]
+    slots = ["--slot", "gnb", "--mcs", "4", "--harq", harq, "--slots", "4"]
+    out = tmp_path / "out"
+    assert main(["loopback", *receivers, *slots, "--out", str(out)]) == 2
+    shown = capsys.readouterr()
+    assert "takes cdm_groups" in shown.err
+    assert not shown.out
+    assert not out.exists()

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """deeprx loopback: receivers side by side on the same slots, over TDL channels."""
 
+from collections import deque
+
 from ..measure.flowgraph import Flowgraph
 from ..measure.link import Link
 from ..models.file import ModelFile
@@ -33,12 +35,15 @@ def run(arguments) -> int:
     budgets = []
     total, done = sum(link.slots for link, _ in runs), 0
     counts = "{task.completed:.0f}/{task.total:.0f} slots  {task.fields[rate]}"
-    with Session(a, counts) as session:
+    session = Session(a, counts)
+    # Of the first runs: who does not take these slots says so before any is sent
+    ready = deque(_flowgraph(group, links[0], a.device, a.engine) for group in groups)
+    with session:
         task = session.progress.add_task("", total=total, rate="")
         for k, (link, group) in enumerate(runs):
             where = f"{link.channel} {link.sinr_db:g} dB"
             session.progress.update(task, description=where)
-            flowgraph = _flowgraph(group, link, a.device, a.engine)
+            flowgraph = ready.popleft() if ready else _flowgraph(group, link, a.device, a.engine)
             if a.budget:
                 budgets.append(Budget())
 
