@@ -468,6 +468,20 @@ def test_a_wrong_name_lists_the_right_ones(tmp_path, capsys):
     assert "deeprx-none: no such checkpoint or model file; those that ship: baseline-lmmse" in error
 
 
+def test_classical_receivers_have_the_names_that_they_have_in_gnu_radio(tmp_path, capsys):
+    options = (
+        f"--reference sure-lmmse --slots 2 --sinr 6 --channel TDL-A --device cpu --out {tmp_path}"
+    )
+    assert cli.main(f"evaluate ls-lmmse SURE-LMMSE {options}".split()) == 0
+    written = report.read(tmp_path / "report.json")
+    assert [p["receiver"] for p in written["points"]] == [LS, SURE, TRUE, PERFECT]
+    assert {c["b"] for c in written["comparisons"]} == {SURE}
+    capsys.readouterr()
+    assert cli.main(f"evaluate gnb {options}".split()) == 2
+    error = capsys.readouterr().err
+    assert "gnb: receives in GNU Radio only" in error and error.count("\n") == 1
+
+
 @needs_the_blocks
 def test_exported_file_gives_the_nets_llrs_in_the_block(tmp_path, capsys):
     """Eager PyTorch here, TorchScript in the C++ block there; and one that is another receiver."""

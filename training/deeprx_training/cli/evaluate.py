@@ -3,11 +3,12 @@
 
 import hashlib
 import sys
+from pathlib import Path
 
 from deeprx_common import limits
 from deeprx_common.modulation import MODULATIONS
 from deeprx_common.options import list_of, one_of
-from deeprx_common.shipped import model_path
+from deeprx_common.shipped import CLASSICAL, model_path
 
 from ..data import seeds
 from ..reference import Reference
@@ -37,7 +38,8 @@ def configure(parser) -> None:
         nargs="+",
         type=model_path,
         metavar="RECEIVER",
-        help="CHECKPOINT[:MEMBER[@ROUNDS]], a model file, or the name of one that ships",
+        help="CHECKPOINT[:MEMBER[@ROUNDS]], a model file, or the name of one that ships; ls-lmmse "
+        "and sure-lmmse are always there, and may be named",
     )
     add_out(parser)
     add(
@@ -118,8 +120,8 @@ def configure(parser) -> None:
     add(
         "--reference",
         metavar="NAME",
-        help="whom the others are compared with, slot by slot (default: the better of LS-LMMSE and "
-        "SURE-LMMSE)",
+        help="whom the others are compared with, slot by slot, in any case (default: the better of "
+        "ls-lmmse and sure-lmmse)",
     )
     add(
         "--seed",
@@ -140,6 +142,18 @@ def _range(option: str, numbers: list[float], low: float, high: float) -> tuple[
             f"{option}: expected one or two numbers from {low:g} to {high:g}, found {given}"
         )
     return min(numbers), max(numbers)
+
+
+def _nets(receivers: list[str]) -> list[str]:
+    """Without the classical receivers, which join every evaluation."""
+    joining = [name for name in CLASSICAL if name != "gnb"]
+    names = {r: r.lower() for r in receivers if not Path(r).exists()}
+    if "gnb" in names.values():
+        raise ValueError(
+            "gnb: receives in GNU Radio only (./dev run deeprx loopback --receiver gnb); classical "
+            f"receivers here: {', '.join(joining)}"
+        )
+    return [r for r in receivers if names.get(r) not in joining]
 
 
 def _sha256(reference: str) -> str | None:
@@ -175,9 +189,10 @@ def run(arguments) -> int:
         delay_spread_s=_range("--delay-spread", a.delay_spread, *limits.DELAY_SPREAD_S),
         doppler_hz=_range("--doppler", a.doppler, *limits.DOPPLER_HZ),
     )
+    receivers = _nets(a.receivers)
     writable_folder(a.out)
     nets = {}
-    for reference in a.receivers:
+    for reference in receivers:
         name, net = load_receiver(reference, trust=a.trust)
         if name in nets:
             raise ValueError(f"{reference}: a receiver named {name} was given already")
@@ -190,7 +205,7 @@ def run(arguments) -> int:
         conditions=conditions,
         seed=a.seed,
         device=device,
-        shas={n: _sha256(r) for n, r in zip(nets, a.receivers, strict=True)},
+        shas={n: _sha256(r) for n, r in zip(nets, receivers, strict=True)},
         mcs=a.mcs,
         mcs_table=a.mcs_table or 1,
         reference=a.reference,

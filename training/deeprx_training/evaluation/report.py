@@ -55,12 +55,12 @@ def evaluate(
     keep: Callable[[dict], None] = lambda report: None,
 ) -> tuple[dict, Counted, bool]:
     """An Evaluation with a progress bar: the report, what was counted, and whether Ctrl-C cut it
-    short. reference: whom the others are compared with; None: the best classical receiver. keep:
-    takes the report's points so far whenever all have grown.
+    short. reference: whom the others are compared with, in any case; None: the best classical
+    receiver. keep: takes the report's points so far whenever all have grown.
     """
     run = Evaluation(receivers, sinr_db, slots, conditions, seed, device, mcs, mcs_table)
-    if reference not in (None, *(names := [*run.flop, TRUE, PERFECT])):
-        raise EvaluationError(f"reference: expected one of {', '.join(names)}, got {reference!r}")
+    if reference is not None:
+        reference = _one_of([*run.flop, TRUE, PERFECT], reference)
     stopped = False
     with progress_bar(make_console(), "{task.completed} of {task.total} slots") as progress:
         task = progress.add_task("evaluating", total=slots * len(sinr_db))
@@ -86,6 +86,13 @@ def evaluate(
     report["numbers"] += [*_of_comparisons(report), *_crossings(counted, conditions)]
     report["numbers"] += _gains(counted, reference)
     return report, counted, stopped
+
+
+def _one_of(names: list[str], name: str) -> str:
+    same = [n for n in names if n == name] or [n for n in names if n.lower() == name.lower()]
+    if not same:
+        raise EvaluationError(f"reference: expected one of {', '.join(names)}, got {name!r}")
+    return same[0]
 
 
 def _report(counted, conditions, seed, device, flop, shas) -> dict:
