@@ -34,7 +34,7 @@ class Loopback(gr.top_block):
             delay_spread_s=fading["delay_spread_s"],
             doppler_hz=fading["doppler_hz"],
             snr_db=snr_db,
-            sample_rate=SLOT.sample_rate,
+            slot=SLOT,
             burst_slots=BURST_SLOTS,
         )
         self.front_end = deeprx.aligned_front_end(n_rx=N_RX, slot=SLOT)

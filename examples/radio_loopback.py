@@ -53,7 +53,7 @@ class Loopback(gr.top_block):
                 delay_spread_s=30e-9,
                 doppler_hz=5.0,
                 snr_db=30.0,
-                sample_rate=SLOT.sample_rate,
+                slot=SLOT,
                 burst_slots=20,
             )
             self.radio = deeprx.radio_impairments(

@@ -36,7 +36,7 @@ class Record(gr.top_block):
             delay_spread_s=FADING["delay_spread_s"],
             doppler_hz=FADING["doppler_hz"],
             snr_db=FADING["snr_db"],
-            sample_rate=SLOT.sample_rate,
+            slot=SLOT,
             burst_slots=BURST_SLOTS,
         )
         self.sink = deeprx.recording_sink(

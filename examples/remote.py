@@ -58,7 +58,7 @@ class Channel(gr.top_block):
         self.channel = deeprx.tdl_channel(
             n_rx=N_RX,
             snr_db=arguments.snr,
-            sample_rate=SLOT.sample_rate,
+            slot=SLOT,
             burst_slots=BURST_SLOTS,
             **FADING,
         )

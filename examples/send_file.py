@@ -46,7 +46,11 @@ class SendFile(gr.top_block):
         self.encoder = deeprx.tb_encoder(SLOT)
         self.transmitter = deeprx.slot_transmitter(slot=SLOT)
         self.channel = deeprx.tdl_channel(
-            n_rx=N_RX, snr_db=arguments.sinr, seed=arguments.seed, burst_slots=BURST_SLOTS
+            n_rx=N_RX,
+            snr_db=arguments.sinr,
+            slot=SLOT,
+            seed=arguments.seed,
+            burst_slots=BURST_SLOTS,
         )
         self.front_end = deeprx.aligned_front_end(n_rx=N_RX, slot=SLOT)
         self.receiver = deeprx.receiver(MODEL, SLOT, n_rx=N_RX)

@@ -104,7 +104,7 @@ class StockOfdm(gr.top_block):
             n_rx=N_RX,
             snr_db=snr_db,
             cfo_hz=cfo_hz,
-            sample_rate=slot.sample_rate,
+            slot=slot,
             burst_slots=BURST_SLOTS,
             seed=seed,
         )

@@ -48,7 +48,7 @@ class Switching(gr.top_block):
         self.channel = deeprx.tdl_channel(
             n_rx=N_RX,
             snr_db=0.0,
-            sample_rate=SLOT.sample_rate,
+            slot=SLOT,
             burst_slots=BURST_SLOTS,
             **FADING,
         )

@@ -15,7 +15,10 @@ from gnuradio.deeprx.blocks.tdl import (
 from scipy import special, stats
 from slots import slot_of
 
+from deeprx_common.slot import SLOTS
+
 RATE = 7.68e6
+GNB = SLOTS["gnb"]
 
 
 def defined_gains(profile, n_rx, doppler_hz, seed, link, draw, times, n_sinusoids=20):
@@ -326,6 +329,34 @@ def test_cfo_turns_all_antennas_alike():
     slope = np.polyfit(np.arange(14) * 548 / RATE, np.unwrap(rotation[:, 0]).T, 1)[0]
     np.testing.assert_allclose(slope / (2 * np.pi), 100, atol=1)
     np.testing.assert_allclose(rotation[0], rotation[1], atol=0.01)
+
+
+@pytest.mark.parametrize("profile", ["TDL-A", "TDL-E"])
+def test_delays_doppler_and_offset_are_in_the_slots_samples(profile):
+    """Of a gNB's slot, 23.04 MS/s, and of another rate where a radio has one."""
+    sent = np.random.default_rng(0).standard_normal(8000).astype(np.complex64)
+    for options, rate in (
+        ({"slot": GNB}, GNB.sample_rate),
+        ({"slot": GNB, "sample_rate": 5e6}, 5e6),
+        ({}, RATE),
+    ):
+        top, sink = gr.top_block(), blocks.vector_sink_c()
+        channel = deeprx.tdl_channel(
+            profile, 1, 300e-9, 900.0, snr_db=np.inf, cfo_hz=500.0, seed=3, **options
+        )
+        top.connect(blocks.vector_source_c(sent.tolist()), channel, sink)
+        top.run()
+        expected = TdlFading(profile, 1, 300e-9, 900.0, rate, 3).process(sent)[0]
+        expected *= np.exp(2j * np.pi * 500.0 / rate * np.arange(len(expected)))
+        received = np.array(sink.data())
+        np.testing.assert_allclose(received, expected[: len(received)], atol=1e-3)
+        assert len(received) > 7900
+
+
+@pytest.mark.parametrize("slot", [26, 23.04e6])
+def test_another_slot_than_a_slot_config_is_one_line(slot):
+    with pytest.raises(TypeError, match="slot must be a SlotConfig, got "):
+        deeprx.tdl_channel(slot=slot)
 
 
 @pytest.mark.parametrize(

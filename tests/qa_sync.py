@@ -380,7 +380,7 @@ def test_a_link_starts_again(aligned):
     """Slots come out of the front end each time, none from before the stop."""
     slot = {"n_prb": 12, "modulation": "QPSK"}
     top = gr.top_block()
-    channel = deeprx.tdl_channel("TDL-A", snr_db=20, sample_rate=slot_of(**slot).sample_rate)
+    channel = deeprx.tdl_channel("TDL-A", snr_db=20, slot=slot_of(**slot))
     kind = deeprx.aligned_front_end if aligned else deeprx.sync_front_end
     front_end = kind(slot=slot_of(**slot))
     sinks = [blocks.vector_sink_c(front_end.config.fft_size) for _ in range(2)]

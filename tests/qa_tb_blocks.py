@@ -138,7 +138,7 @@ def test_two_users_of_their_own_mcs_and_scrambling_are_received(slot, kind):
     top, n_rx = gr.top_block(), 4
     channel = deeprx.tdl_channel(
         profile="TDL-A", n_rx=n_rx, delay_spread_s=1e-8, doppler_hz=5, snr_db=35,
-        sample_rate=slot.sample_rate, seed=3, burst_slots=1, users=2,
+        slot=slot, seed=3, burst_slots=1, users=2,
     )  # fmt: skip
     front_end = deeprx.aligned_front_end(n_rx=n_rx, slot=slot)
     receiver = deeprx.receiver(kind, slot=slot, n_rx=n_rx)

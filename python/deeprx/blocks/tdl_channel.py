@@ -3,9 +3,10 @@ import numpy as np
 from gnuradio import analog, blocks, channels, gr
 
 from deeprx_common.checks import check_range
+from deeprx_common.slot import SlotConfig
 
 from ..deeprx_python import tdl_fader
-from .slot_stream import reserve_output
+from .slot_stream import reserve_output, slot_config
 from .tdl import INTERPOLATOR_DELAY, LINE_OF_SIGHT, TdlFading, profile_taps
 
 
@@ -59,14 +60,14 @@ class tdl_channel(gr.hier_block2):
 
     profile: "TDL-A" to "TDL-E". delay_spread_s: rms, seconds. doppler_hz: maximum shift.
     snr_db: inf for no noise. cfo_hz: offset of the receiver's oscillator, the same at every
-    antenna. sample_rate in samples/s. seed: fading, interferer, noise. burst_slots: draw new,
-    independent fading whenever slot_index passes a multiple of it (a slot's fading is then known
-    from the seed and its index); 0 for one continuous run. n_sinusoids: per tap. stock: fade by GNU
-    Radio's selective_fading_model, to compare with: it is several hundred times slower, puts the
-    line of sight at a random share of the Doppler, and cannot be drawn anew. users: that send in
-    the same slots.
+    antenna. slot: whose sample rate all inputs have. seed: fading, interferer, noise. burst_slots:
+    draw new, independent fading whenever slot_index passes a multiple of it (a slot's fading is
+    then known from the seed and its index); 0 for one continuous run. n_sinusoids: per tap. stock:
+    fade by GNU Radio's selective_fading_model, to compare with: it is several hundred times slower,
+    puts the line of sight at a random share of the Doppler, and cannot be drawn anew. users: that
+    send in the same slots. sample_rate: samples/s, of a radio at another rate than the slot's.
 
-    Raises ValueError where a value is out of range.
+    Raises ValueError where a value is out of range, TypeError where slot is no SlotConfig.
     """
 
     def __init__(
@@ -78,12 +79,13 @@ class tdl_channel(gr.hier_block2):
         snr_db: float = 12.0,
         sir_db: float | None = None,
         cfo_hz: float = 0.0,
-        sample_rate: float = 7.68e6,
+        slot: SlotConfig | None = None,
         seed: int = 1,
         burst_slots: int = 0,
         n_sinusoids: int = 20,
         stock: bool = False,
         users: int = 1,
+        sample_rate: float | None = None,
     ):
         check_range("users", users, 1)
         n_inputs = users + (sir_db is not None)
@@ -95,6 +97,9 @@ class tdl_channel(gr.hier_block2):
         )
         if burst_slots < 0:
             raise ValueError(f"burst_slots must not be negative, got {burst_slots}")
+        slot = slot_config(slot)
+        if sample_rate is None:
+            sample_rate = slot.sample_rate
         self._sample_rate = sample_rate
         if stock and burst_slots:
             raise ValueError(

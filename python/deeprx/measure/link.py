@@ -95,7 +95,7 @@ class Link:
             snr_db=self.snr_db,
             sir_db=self.sir_db,
             cfo_hz=self.cfo_hz,
-            sample_rate=self.config.sample_rate,
+            slot=self.config,
             seed=self.seed,
             burst_slots=self.burst,
             users=self.config.n_layers,
