@@ -578,7 +578,9 @@ class TestMistakes:
             ("nothing.bin", LOG, "cannot read the dump: No such file"),
             (GOLDEN, LOG, "cannot read the dump: Is a directory"),
             (DUMP, GOLDEN, "cannot read the log: Is a directory"),
-            ("/dev/null", LOG, "found no PUSCH to import, but 7 beyond the end of the dump"),
+            ("/dev/null", LOG, "cannot read the dump: expected a regular file, found a pipe or"),
+            ("/dev/zero", LOG, "cannot read the dump: expected a regular file, found a pipe or"),
+            (DUMP, "/dev/zero", "cannot read the log: expected a regular file, found a pipe or"),
         ],
     )
     def test_other_files(self, tmp_path, capfd, dump, log, says):
@@ -651,6 +653,57 @@ class TestMistakes:
         words = ["import-gnb", str(dump), str(log), str(tmp_path / "b"), "--scs", "30"]
         assert main(words) == 0
         assert capfd.readouterr().err == ""
+
+    def test_pipes(self, tmp_path, capfd):
+        """To which nobody writes."""
+        pipe = tmp_path / "pipe.sigmf-meta"
+        os.mkfifo(pipe)
+        for dump, log in ((pipe, LOG), (DUMP, pipe)):
+            said = self.refused(capfd, dump, log, tmp_path / "a")
+            assert "expected a regular file, found a pipe or device" in said
+        assert main(["replay", str(pipe), "--receiver", "gnb"]) == 2
+        assert "cannot read the metadata: expected a regular file" in capfd.readouterr().err
+        assert list(tmp_path.iterdir()) == [pipe]
+
+    def test_an_empty_dump(self, tmp_path, capfd):
+        said = self.refused(capfd, written(tmp_path, "", "a.bin"), LOG, tmp_path / "a")
+        assert "a.bin: expected a gNB's dump of grids, found an empty file" in said
+
+    @pytest.mark.parametrize("out", ["", ".", "..", "folder/", "folder/.."])
+    def test_a_folder_for_a_recording(self, tmp_path, capfd, monkeypatch, out):
+        monkeypatch.chdir(tmp_path)
+        said = self.refused(capfd, DUMP, LOG, out)
+        assert f"expected the name of a recording, as folder/name, found '{out}'" in said
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_folder_that_takes_no_files(self, capfd):
+        assert "error: /proc/x.sigmf-data: " in self.refused(capfd, DUMP, LOG, "/proc/x")
+
+    def test_blocks_that_are_not_there_whole(self, tmp_path, capsys):
+        """Counted, of upper-case digits or not."""
+        lines = LOG.read_text().splitlines()
+        dump = [k for k, line in enumerate(lines) if line.startswith("    ")]
+        for k in dump:
+            lines[k] = lines[k].upper()
+        assert main(["import-gnb", str(DUMP), str(written(tmp_path, "\n".join(lines))),
+                     str(tmp_path / "a")]) == 0  # fmt: skip
+        said = capsys.readouterr().out
+        assert "4 of them with their transport block" in said and "truth" not in said
+        lines[dump[3]] = lines[dump[3]].replace(" ", "?")
+        log = written(tmp_path, "\n".join(lines))
+        assert main(["import-gnb", str(DUMP), str(log), str(tmp_path / "b")]) == 0
+        said = capsys.readouterr().out
+        assert "3 of them with their transport block" in said
+        assert "crc=OK without truth: 1 whose block is not there whole (hex_max_size: -1)" in said
+
+    def test_two_logs_in_one(self, tmp_path, capsys):
+        """Every PUSCH once."""
+        log = written(tmp_path, 2 * LOG.read_text())
+        assert main(["import-gnb", str(DUMP), str(log), str(tmp_path / "a")]) == 0
+        said = capsys.readouterr().out
+        assert "7 PUSCH, 4 of them" in said
+        assert "8 grids of a slot that has one" in said
+        assert "7 PUSCH of a user who has one in its slot" in said
 
     def test_grids_of_two_sizes(self, tmp_path, capfd):
         """Half of them each."""

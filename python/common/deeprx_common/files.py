@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Files that are whole or not there, and folders that can be written to."""
 
+import errno
 import json
 import os
+import stat
 import tempfile
 from pathlib import Path
+from typing import BinaryIO
 
 
 def writable_folder(path: str | os.PathLike) -> None:
@@ -20,17 +23,38 @@ def writable_folder(path: str | os.PathLike) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from None
 
 
+def open_regular(path: str | os.PathLike) -> BinaryIO:
+    """A file to read, which a pipe, that may never end nor even begin, and a device are not.
+
+    Raises OSError.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    mode = os.fstat(handle).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(handle, "rb")
+    os.close(handle)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "expected a regular file, found a pipe or device", str(path))
+
+
 class replacing:
-    """A temporary name beside path, renamed to path when the body succeeds, removed when not."""
+    """A temporary name beside path, renamed to path when the body succeeds, removed when not.
+
+    An OSError of the temporary file is told as the path's.
+    """
 
     def __init__(self, path: str | os.PathLike):
         self._path = Path(path)
 
     def __enter__(self) -> str:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        handle, self._temporary = tempfile.mkstemp(
-            dir=self._path.parent, prefix=".", suffix=self._path.suffix
-        )
+        try:
+            handle, self._temporary = tempfile.mkstemp(
+                dir=self._path.parent, prefix=".", suffix=self._path.suffix
+            )
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._path)) from None
         os.close(handle)
         return self._temporary
 
@@ -40,8 +64,10 @@ class replacing:
             os.umask(umask)
             os.chmod(self._temporary, 0o666 & ~umask)  # mkstemp's 0600 is for secrets
             os.replace(self._temporary, self._path)
-        else:
-            os.unlink(self._temporary)
+            return
+        os.unlink(self._temporary)
+        if isinstance(value, OSError) and value.filename in (None, self._temporary):
+            raise OSError(value.errno, value.strerror, str(self._path)) from None
 
 
 def write_json(value, path: str | os.PathLike) -> Path:

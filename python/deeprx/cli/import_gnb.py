@@ -68,5 +68,6 @@ def _said(done: Imported) -> list[str]:
         + ("antennas" if done.n_rx > 1 else "antenna"),
         *([f"PUSCH passed over: {done.skipped.text()}"] if done.skipped else []),
         *([f"lines passed over: {done.lines.text()}"] if done.lines else []),
+        *([f"crc=OK without truth: {done.unknown.text()}"] if done.unknown else []),
         *([f"grids without a PUSCH: {done.empty_grids}"] if done.empty_grids else []),
     ]

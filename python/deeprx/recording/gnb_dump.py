@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import sigmf
 
-from deeprx_common.files import replacing
+from deeprx_common.files import open_regular, replacing
 from deeprx_common.printable import printable
 from deeprx_common.slot import N_SYMBOLS, SlotConfig
 
@@ -30,7 +30,8 @@ class Imported:
     """What became of a log's PUSCH.
 
     pusch: imported; blocks: of them with their block. skipped: others, by reason. lines: that are
-    damaged or contradict others of the log, by reason. empty_grids: without a PUSCH that was
+    damaged or contradict others of the log, by reason. unknown: PUSCH imported without the block
+    that the gNB received. empty_grids: without a PUSCH that was
     imported. n_rx: antennas. scs_assumed: no slot of the log is beyond 9, so that it may be of a
     larger spacing, too. missing: complex floats that the log speaks of beyond the end of the dump.
     paths: what was written.
@@ -45,6 +46,7 @@ class Imported:
     blocks: int = 0
     skipped: PassedOver = field(default_factory=PassedOver)
     lines: PassedOver = field(default_factory=PassedOver)
+    unknown: PassedOver = field(default_factory=PassedOver)
     empty_grids: int = 0
     missing: int = 0
 
@@ -186,10 +188,12 @@ class _Dump:
     def __init__(self, path: str | Path):
         self._path = Path(path)
         try:
-            self._file = open(path, "rb")  # noqa: SIM115
+            self._file = open_regular(path)
             self.size = os.fstat(self._file.fileno()).st_size // 8
         except OSError as error:
             raise ValueError(f"{path}: cannot read the dump: {error.strerror}") from None
+        if not self.size:
+            raise ValueError(f"{path}: expected a gNB's dump of grids, found an empty file")
 
     def read(self, grid: DumpedGrid, n_rx: int) -> np.ndarray | None:
         """Complex64 [n_rx, 14, 12 carrier_prb]; None where the dump ends before the grid does."""
@@ -277,6 +281,8 @@ def _import_slot(received, place, logged, index, done: Imported, begun) -> list[
             missing = not one.new_data and process not in begun
             pusch.append(replace(recorded, earlier_missing=missing))
             begun.add(process)
+            if recorded.crc_ok and recorded.block is None:
+                done.unknown.add("whose block is not there whole (hex_max_size: -1)", one.line)
     done.pusch += len(pusch)
     done.blocks += sum(one.block is not None for one in pusch)
     return sorted(pusch, key=lambda one: one.config.first_prb)

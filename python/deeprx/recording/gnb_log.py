@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from deeprx_common.files import open_regular
 from deeprx_common.printable import printable
 from deeprx_common.slot import SlotConfig, User
 
@@ -26,7 +27,7 @@ _OF_THESE = re.compile(r"PHY\d* *\].*\b(RX_SYMBOL|PUSCH): ")  # whatever is wron
 _EPOCH = datetime(1970, 1, 1)
 _FIELD = re.compile(r"(\w+)=(\[[^])]*[])]|\{[^}]*\}|\S*)")
 _PARAMETER = re.compile(r"\s+(\w+)=(.*)")
-_BYTES = re.compile(r"\s+([0-9a-f]{4,8}): ((?:[0-9a-f]{2} ?)+)")
+_BYTES = re.compile(r"\s+([0-9a-fA-F]{4,8}): ((?:[0-9a-fA-F]{2} ?)+)")
 _RANGE = re.compile(r"\[(\d+), ?(\d+)\)")
 
 
@@ -261,7 +262,7 @@ def read_gnb_log(
     the file cannot be read, or grids of several sectors are in it.
     """
     try:
-        with open(path, "rb") as log:
+        with open_regular(path) as log:
             yield from _records(_lines(log), path, PassedOver() if lines is None else lines)
     except OSError as error:
         raise ValueError(f"{path}: cannot read the log: {error.strerror}") from None

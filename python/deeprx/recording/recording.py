@@ -19,6 +19,7 @@ from sigmf.hashing import calculate_sha512
 from sigmf.sigmffile import dtype_info
 
 from deeprx_common.checks import check_one_of
+from deeprx_common.files import open_regular
 from deeprx_common.limits import DELAY_SPREAD_S, DOPPLER_HZ, SNR_DB
 from deeprx_common.printable import printable
 from deeprx_common.schema import (
@@ -407,7 +408,8 @@ def _open_collection(path: Path) -> list[_Stream]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text()
+        with open_regular(path) as file:
+            return file.read().decode()
     except OSError as error:
         raise ValueError(f"{path}: cannot read the metadata: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -28,8 +28,10 @@ _RESERVE_BYTES = 1 << 20  # disk space kept back, so that a full disk still take
 def new_recording(path: str | Path) -> Path:
     """Where a recording's files begin, whichever of them path names.
 
-    Raises FileExistsError where there is one already.
+    Raises FileExistsError where there is one already, ValueError where path is a folder.
     """
+    if os.fspath(path).endswith(os.sep) or Path(path).name in ("", ".."):
+        raise ValueError(f"expected the name of a recording, as folder/name, found '{path}'")
     path = Path(path)
     if path.suffix in (".sigmf-meta", ".sigmf-data", ".sigmf", ".sigmf-collection"):
         path = path.with_suffix("")
