@@ -736,6 +736,10 @@ class TestMistakes:
             (lambda a: a["deeprx:harq"].update(rv=4), "must be a whole number from 0 to 3"),
             (lambda a: a.update({"deeprx:block": "x"}), "must be bytes in base64 or null"),
             (lambda a: a.update({"deeprx:block": "aaaa"}), "expected a block of 864 bytes"),
+            (
+                lambda a: a.update({"core:sample_start": 1}),
+                "where a grid of 8568 values begins, found 1 behind one",
+            ),
             (lambda a: a.update({"core:sample_count": 8567}), "expected core:sample_count 8568"),
             (lambda a: a.update({"deeprx:crc_ok": "OK"}), "must be true or false or null"),
             (lambda a: a["deeprx:slot"].update(n_prb=99), "must end inside its carrier"),
@@ -1037,6 +1041,8 @@ class TestReplay:
             (["--receiver", "nothing.pt"], "nothing.pt"),
             (["--receiver", "gnb", "--reference", "a"], "--reference: expected one of gnb, found"),
             (["--receiver", "gnb", "--core-power", "9"], "energy of PUSCH is not measured"),
+            (["--receiver", "gnb", "--meter", "rapl"], "energy of PUSCH is not measured"),
+            (["--receiver", "gnb", "--sync"], "its PUSCH have no preamble: leave out --sync"),
             (["--receiver", "gnb", "--n-prb", "26"], "leave out --n-prb"),
         ],
     )

@@ -24,6 +24,7 @@ def configure(parser) -> None:
     add("recording", metavar="FILE", help=".sigmf-meta, .sigmf or .sigmf-collection")
     add_options(parser, "reference", receiver=REQUIRED)
     add_timing(parser, sync=True)
+    parser.set_defaults(sync=None)  # True, but for slots that need none
     add_options(parser, "trust", "device", "engine", *METERING, "out")
     add_options(
         parser.add_argument_group("what the recording does not say of its slots"),
@@ -90,10 +91,11 @@ def run(arguments) -> int:
         return replay_pusch(recording, a)
     models = read_receivers(a)
     slots = expected(recording, a)
-    if a.sync and not slots.sent.preamble:
+    sync = a.sync is not False
+    if sync and not slots.sent.preamble:
         raise ValueError(f"{recording.path}: its slots have no preamble: give --aligned")
     with Session(a, "{task.percentage:.0f} %  {task.fields[slots]} slots") as session:
-        flowgraph = Replay(recording, slots, models, a.sync, a.device, a.engine)
+        flowgraph = Replay(recording, slots, models, sync, a.device, a.engine)
         task = session.progress.add_task("sha512", total=recording.n_samples, slots=0)
         recording.verify()
         session.progress.update(task, description=recording.path.name)

@@ -33,10 +33,12 @@ def described(recording: Recording) -> dict:
 def replay_pusch(recording: Recording, arguments) -> int:
     """Receive, show the table, write report.json; Ctrl-C keeps what was received."""
     a = arguments
-    if a.idle_power is not None or a.core_power is not None:
+    if a.sync:
+        raise ValueError(f"{recording.path}: its PUSCH have no preamble: leave out --sync")
+    if a.meter not in ("auto", "none") or a.idle_power is not None or a.core_power is not None:
         raise ValueError(
-            f"{recording.path}: energy of PUSCH is not measured: leave out --idle-power and "
-            "--core-power"
+            f"{recording.path}: energy of PUSCH is not measured: leave out --meter, --idle-power "
+            "and --core-power"
         )
     files = read_receivers(a)
     names = labels(files)

@@ -119,8 +119,14 @@ def pusch_of(annotation: Mapping, origin: int, sample_rate: float | None) -> Rec
 
     config = SlotConfig.from_dict(annotation[f"{NAMESPACE}:slot"], f"{NAMESPACE}:slot")
     slot_index = value("first_slot", 0)
+    start = annotation["core:sample_start"] - origin
     if sample_rate is None:
         expected = carrier_re(config.carrier_prb)
+        if start % expected:
+            raise ValueError(
+                f"expected core:sample_start where a grid of {expected} values begins, "
+                f"found {start % expected} behind one"
+            )
     else:
         expected = config.n_samples(slot_index)
         if sample_rate != config.sample_rate:
@@ -136,7 +142,7 @@ def pusch_of(annotation: Mapping, origin: int, sample_rate: float | None) -> Rec
         raise ValueError("expected a slot of one user with a code_rate")
     block, harq = value("block"), value("harq")
     pusch = RecordedPusch(
-        start=annotation["core:sample_start"] - origin,
+        start=start,
         config=config,
         slot_index=slot_index,
         block=None if block is None else base64.b64decode(block),
