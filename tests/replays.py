@@ -6,12 +6,12 @@ import argparse
 import numpy as np
 import pmt
 from gnuradio import blocks
-from gnuradio.deeprx.cli.replay import expected
+from gnuradio.deeprx.cli import replay
 from gnuradio.deeprx.measure.replay import Replay
 from gnuradio.deeprx.models.file import read_model_file
 from gnuradio.deeprx.recording.recording import Recording
 
-UNSAID = dict.fromkeys(("modulation", "n_prb", "dmrs", "dmrs_n_id", "seed", "burst"))
+UNSAID = dict.fromkeys(replay.UNSAID)
 
 
 def replayed(path, *models, sync=True, chunk=None, **options):
@@ -20,7 +20,7 @@ def replayed(path, *models, sync=True, chunk=None, **options):
     chunk: most items that a block may process in one call.
     """
     recording = Recording(path)
-    slots = expected(recording, argparse.Namespace(**UNSAID | options))
+    slots = replay.expected(recording, argparse.Namespace(**UNSAID | options))
     files = [read_model_file(model) for model in models]
     flowgraph = Replay(recording, slots, files, sync, "cpu", "auto")
     sinks = []
