@@ -8,15 +8,21 @@ import os
 import sys
 from collections.abc import Iterable
 from functools import cache
+from typing import TYPE_CHECKING
 
 from pydantic import ConfigDict, create_model
 from torch import nn
 
 from ..values import Flag, check, number, several, whole
+from .contract import check_taken, knows_layers
 from .nets import DeepRx, HybridRx, PaperInputRx
+from .pusch import PuschRx
 from .realtime import RealtimeRx
 
-NETS = {net.__name__: net for net in (DeepRx, PaperInputRx, HybridRx, RealtimeRx)}
+if TYPE_CHECKING:
+    from ..data.conditions import Conditions
+
+NETS = {net.__name__: net for net in (DeepRx, PaperInputRx, HybridRx, RealtimeRx, PuschRx)}
 
 _dilation = tuple[whole(1, 64), whole(1, 64)]
 _ARGUMENTS = {
@@ -27,6 +33,9 @@ _ARGUMENTS = {
     "blocks": whole(0, 64),
     "pilot_blocks": whole(0, 64),
     "rounds": whole(0, 16),
+    "learned": whole(1, 64),
+    "basis": whole(1, 12),
+    "filters": whole(1, 2048),
     "dilation": _dilation,
     "dilations": several(_dilation),
     "separable": Flag,
@@ -63,6 +72,18 @@ def build(spec: dict, folders: Iterable[str | os.PathLike] = ()) -> nn.Module:
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
     return NETS[name](**{key: getattr(checked, key) for key in arguments})
+
+
+def check_takes(net: nn.Module, conditions: "Conditions") -> None:
+    """ValueError where slots are drawn that a net does not take, as far as that is known: one of
+    NETS, or one from elsewhere, which may take all slots of one user.
+    """
+    if knows_layers(net):
+        return
+    if type(net) in NETS.values():
+        check_taken(conditions)
+    elif 2 in conditions.users:
+        raise ValueError("users: expected 1, got 2")
 
 
 def described(spec: dict) -> dict:

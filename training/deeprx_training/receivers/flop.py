@@ -9,7 +9,9 @@ from deeprx_common.examples import received_slots
 from deeprx_common.slot import N_SYMBOLS, SlotConfig
 
 from .classical import PilotEstimate
+from .contract import LayerOf
 from .nets import FoldedNet, HybridRx
+from .pusch import WIDTHS, PuschRx
 from .realtime import RealtimeRx
 
 
@@ -53,6 +55,25 @@ def realtime_flop(net: RealtimeRx, re: int, pilots: int, bits: int) -> int:
     )
 
 
+def pusch_flop(net: PuschRx, n_rx: int, re: int, pilots: int, bits: int) -> int:
+    """Elementwise operations of PuschRx for one layer, counted as in classical_flop; ReLUs are part
+    of the convolutions.
+
+    Per antenna and pilot: LS 8, delay 8, turning 6, second differences 6, movement and level 10;
+    for each window its edges 2 and how far off it is 6. Per antenna and RE: interpolating over
+    frequency 8. Per RE, at the end and in each round: combining 12 per antenna, normalising and
+    turning 14, the decisions 2 per bit; the end: 3 more per bit for max-log and the limit; a round:
+    6 per bit for the soft symbol, 12 for turning it and what it missed, 20 per antenna for the
+    innovation and its powers, 4 per antenna for steering and what is added to the channel.
+    """
+    decide = 12 * n_rx + 14 + 2 * bits
+    return (
+        pilots * n_rx * (38 + 8 * len(WIDTHS))
+        + re * (8 * n_rx + decide + 3 * bits)
+        + re * len(net.rounds) * (decide + 6 * bits + 12 + 24 * n_rx)
+    )
+
+
 def flop_per_slot(net: nn.Module, n_rx: int, n_prb: int = 26, bits: int = 4) -> dict:
     """FLOP of one slot: convolutions and matrix products as counted, the rest by formula."""
     y, p = example(n_rx, n_prb)
@@ -64,6 +85,8 @@ def flop_per_slot(net: nn.Module, n_rx: int, n_prb: int = 26, bits: int = 4) -> 
     re = N_SYMBOLS * slot.n_sc
     pilots = re - slot.n_data_re
     other = 0
+    if isinstance(net, LayerOf) and isinstance(net.program, PuschRx):
+        other += pusch_flop(net.program, n_rx, re, pilots, bits)
     if isinstance(net, RealtimeRx):
         other += realtime_flop(net, re, pilots, bits)
     # starts from the classical receiver

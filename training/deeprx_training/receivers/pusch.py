@@ -189,9 +189,9 @@ class PuschRx(nn.Module):
         self.register_buffer("dmrs_lists", places)
         self.register_buffer("modes", torch.stack([time_modes(dmrs) for dmrs in lists]))
         self.register_buffer("windows", windows())
-        self.more_windows = nn.Conv1d(12, 12 * learned, 2 * REACH + 1, padding=REACH, bias=False)
-        with torch.no_grad():
-            self.more_windows.weight.mul_(0.3)
+        # complex: real and imaginary part; of each window the 6 pilots of a PRB; from pilots; PRBs
+        self.more_windows = nn.Parameter(torch.empty(2, 6 * learned, 6, 2 * REACH + 1))
+        nn.init.uniform_(self.more_windows, -0.03, 0.03)
         start = torch.zeros(2 + len(DOPPLERS), len(WIDTHS) + learned)
         start[2, 3] = 1.0  # the slowest mode of a window over 15
         self.pilot_net = Net(
@@ -336,7 +336,11 @@ class PuschRx(nn.Module):
         """
         b, c, d, n = smooth.size(0), smooth.size(1), smooth.size(2), smooth.size(5)
         rows = z.view(b, c // 2, 2, d, n, 6).permute(0, 1, 3, 2, 5, 4).reshape(-1, 12, n)
-        more = self.more_windows(rows).view(b, c // 2, d, self.learned, 2, 6, n)
+        parts = self.more_windows.unflatten(1, (self.learned, 6))
+        re, im = parts[0], parts[1]
+        taps = torch.stack([torch.cat([re, -im], 2), torch.cat([im, re], 2)], 1)
+        more = torch.conv1d(rows, taps.flatten(0, 2), padding=self.windows.size(2) // 2)
+        more = more.view(b, c // 2, d, self.learned, 2, 6, n)
         more = more.permute(0, 1, 4, 2, 3, 5, 6).reshape(b, c, d, self.learned, 6, n)
         bank = torch.cat([smooth, more], 3)
         gates = gates.view(b, modes.size(0), bank.size(3), n)

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""PuschRx: one net for every slot, which neither scale nor order of antennas and layers changes."""
+
+import pytest
+import torch
+
+from deeprx_training.data.channels import SlotGenerator
+from deeprx_training.data.conditions import Conditions
+from deeprx_training.receivers.build import build
+from deeprx_training.receivers.contract import LayerOf
+from deeprx_training.receivers.flop import flop_per_slot
+
+FOUR = {"channels": ("TDL-B",), "n_prb": 4, "n_rx": 4, "standard": True}
+SLOTS = {
+    "one user": Conditions(**FOUR, dmrs={(2,): 1.0}, modulations={"256QAM": 1.0}),
+    "four DMRS symbols": Conditions(**FOUR, dmrs={(2, 5, 8, 11): 1.0}, cdm_groups={2: 1.0}),
+    "two users": Conditions(
+        **FOUR, users={2: 1.0}, n_symbols={10: 1.0}, dmrs={(2, 9): 1.0},
+        modulations={"QPSK": 1.0, "64QAM": 1.0},
+    ),
+    "two users of two groups": Conditions(
+        **FOUR, users={2: 1.0}, cdm_groups={2: 1.0}, modulations={"QPSK": 1.0, "64QAM": 1.0}
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def net():
+    """With weights of which each does something."""
+    torch.manual_seed(1)
+    net = build({"net": "PuschRx"})
+    with torch.no_grad():
+        for weight in net.parameters():
+            weight.add_(0.02 * torch.randn_like(weight))
+    return net.eval()
+
+
+@pytest.fixture(params=SLOTS)
+def slots(request):
+    """y, p, d and bits of several slots of a kind; of two users in both pairs of ports."""
+    generator = SlotGenerator(SLOTS[request.param].at(12.0))
+    batches = [generator.batch(3, seed=1, step=step) for step in range(4)]
+    return [
+        (b.y, b.p, b.data, [user.bits_per_symbol for user in b.config.users]) for b in batches
+    ]
+
+
+def apart(a, b):
+    """RMS of the difference over the RMS."""
+    return float((a - b).norm() / b.norm())
+
+
+@torch.no_grad()
+def test_it_scripts(net, slots):
+    script = torch.jit.script(net)
+    for given in slots:
+        assert apart(script(*given), net(*given)) < 1e-5
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("scale", [1e-4, 1e4])
+def test_scale_changes_nothing(net, slots, scale):
+    for y, *rest in slots:
+        assert apart(net(scale * y, *rest), net(y, *rest)) < 1e-3
+
+
+@torch.no_grad()
+def test_the_order_of_antennas_changes_nothing(net, slots):
+    for y, *rest in slots:
+        assert apart(net(y[:, [2, 0, 3, 1]], *rest), net(y, *rest)) < 1e-3
+
+
+@torch.no_grad()
+def test_layers_swapped_are_llrs_swapped(net, slots):
+    for y, p, d, bits in slots:
+        swapped = net(y, p.flip(1), d, bits[::-1])
+        assert apart(swapped.flip(1), net(y, p, d, bits)) < 1e-3
+
+
+@torch.no_grad()
+def test_every_slot_has_llrs_of_its_own(net, slots):
+    for y, p, d, bits in slots:
+        llr = net(y, p, d, bits)
+        assert llr.shape == (3, len(bits), *d.shape, max(bits)) and llr.isfinite().all()
+        assert apart(net(y[:1], p[:1], d, bits), llr[:1]) < 1e-3
+        for i, m in enumerate(bits):
+            assert llr[:, i, ..., :m].abs().min() > 0 and not llr[:, i, ..., m:].any()
+
+
+def test_training_it_returns_every_exit(net, slots):
+    y, p, d, bits = slots[0]
+    exits, channels, whitener, turn = net.exits(y, p, d, bits, True)
+    assert len(exits) == len(channels) == 3 and whitener.shape == (3, 8, 8)
+    assert channels[0].shape == (3, len(bits), 4, 2, *d.shape)
+    assert turn.shape == (3, len(bits), 2, 1, d.shape[1])
+    assert torch.equal(exits[-1], net(y, p, d, bits))
+    assert net.train()(y, p, d, bits).shape[0] == 9
+    net.eval()
+
+
+def test_its_arguments_are_checked():
+    with pytest.raises(ValueError, match="basis: expected 12 or less, found 13"):
+        build({"net": "PuschRx", "basis": 13})
+
+
+def test_flop_are_of_every_round():
+    counts = [
+        flop_per_slot(LayerOf(build({"net": "PuschRx", "rounds": n})), n_rx=2) for n in range(3)
+    ]
+    res = 26 * 12 * 14
+    assert counts[1]["other"] - counts[0]["other"] == res * (38 + 8 + 24 + 12 + 48)
+    none, one, two = (count["matmul"] for count in counts)
+    assert one - none == two - one > 0
