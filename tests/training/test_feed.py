@@ -51,7 +51,7 @@ def teacher(batch):
 
 def test_batches_are_the_generators_in_order_and_resume_in_the_middle_of_a_chunk():
     generator = SlotGenerator(PLAN.conditions)
-    drawn = [b.of_layer(0) for key in range(3) for b in generator.chunk(2, 2, 3, key)]
+    drawn = [b for key in range(3) for b in generator.chunk(2, 2, 3, key)]
     taken = take(feed(), 5)
     assert all(same(a, b) for (a, llr), b in zip(taken, drawn, strict=False))
     assert same(take(feed(), 1, step=3)[0][0], drawn[3])
@@ -75,6 +75,22 @@ def test_the_cache_changes_nothing_and_asks_the_teacher_once(tmp_path):
     assert len(slots_seen) == 4
     assert (first.cached_llr_slots, again.cached_llr_slots) == (0, 8)
     assert [ledger.phases["teacher"].slots for ledger in ledgers] == [8, 0]
+
+
+def test_channels_are_kept_where_they_are_asked_for(tmp_path):
+    drawn = SlotGenerator(PLAN.conditions).chunk(2, 2, 3, 0)
+    without = take(feed(cache=tmp_path), 2)
+    assert all(batch.h is None for batch, _ in (*without, *take(feed(), 2)))
+    files = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.pt")}
+    for _ in range(2):  # drawn, then read
+        stored = take(feed(channels=True, cache=tmp_path), 2)
+        plain = take(feed(channels=True), 2)
+        for (a, _), (b, _), (c, _), whole in zip(stored, plain, without, drawn, strict=True):
+            assert same(a, b) and same(a, c)
+            assert torch.equal(a.h, b.h) and a.h.dtype == torch.complex64
+            assert (a.h - whole.h).abs().max() < 1e-3 * whole.h.abs().max()
+    assert all(file.stat().st_mtime_ns == when for file, when in files.items())
+    assert all(batch.h is None for batch, _ in take(feed(cache=tmp_path), 2))
 
 
 def test_other_slots_or_another_teacher_never_share_cached_files(tmp_path):

@@ -284,7 +284,7 @@ def test_conditions_that_fit_no_slot_are_refused(line, says):
         ('dmrs = { "2,7,11" = 1 }', "data.dmrs: expected some of [2], [2, 11], [3], [3, 11], got"),
         ("n_symbols = { 13 = 1 }", "data.n_symbols: expected 14, got 13"),
         ("cdm_groups = { 1 = 1, 2 = 1 }", "data.cdm_groups: expected 1, got 2"),
-        ("users = { 2 = 1 }", "data.users: expected 1: nets learn to receive one layer"),
+        ("users = { 2 = 1 }", "data.users: expected 1, got 2: a takes no others"),
         ("n_prb = 5", "data.n_prb: expected 6 or more, got 5"),
         ("min_prb = 5", "data.n_prb: expected 6 or more, got 5"),
         ("min_rx = 1", "data.min_rx: expected 2, as many antennas as a has, found 1"),

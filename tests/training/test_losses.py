@@ -10,6 +10,7 @@ from deeprx_training.teaching.losses import (
     attention,
     bce,
     bernoulli_kl,
+    channel_error,
     clipped_mse,
     hint,
     objective,
@@ -92,26 +93,55 @@ def test_weight_scales_slots():
     assert float(bce(llr, bits, DATA, torch.tensor([0.5, 1.5]))) == pytest.approx(math.log(2))
 
 
+def layers(*values):
+    """[1, L, 2, 2, 1]: a grid of each layer."""
+    return torch.stack([grid(v) for v in values], 1)
+
+
+def test_channel_error():
+    """Of two antennas with noise of power 1 and 1/4, and a layer turned by 90 degrees."""
+    h = torch.tensor([1 + 1j, 2.0]).view(1, 1, 2, 1, 1)
+    whitener = torch.diag(torch.tensor([1.0, 1, 2, 2]))[None]
+    turn = torch.tensor([0.0, 1]).view(1, 1, 2, 1, 1)
+    right = torch.tensor([[1.0, -1], [0, -4]]).view(1, 1, 2, 2, 1, 1)  # -j (1 + j), -j 2 2
+    assert float(channel_error([right], h, whitener, turn)) == 0
+    wrong = right + torch.tensor([[1.0, 0], [0, 2]]).view(right.shape)  # (1 + 4) / 2 antennas
+    expected = math.log(1 + 2.5) / 2  # mean of two exits
+    assert float(channel_error([right, wrong], h, whitener, turn)) == pytest.approx(expected)
+
+
+def test_layers_have_bits_of_their_own():
+    llr, bits = torch.zeros(1, 2, 2, 2, 3), torch.ones(1, 2, 2, 2, 3)
+    llr[:, 0, ..., :1] = math.log(3)  # of one bit, -ln(3/4); of two of the other layer, -ln(1/2)
+    llr[:, 0, ..., 1:] = 99.0
+    llr[:, 1, ..., 2:] = -99.0
+    total, _ = objective(llr, bits, DATA, [1, 2], {"bce": 1.0})
+    assert float(total) == pytest.approx((math.log(4 / 3) + math.log(2)) / 2, rel=1e-6)
+
+
 def test_gradient_reaches_the_student_only():
-    student, teacher = grid([1.0, 0, 0, 0]).requires_grad_(), grid([2.0, 1, 1, 1]).requires_grad_()
+    student, teacher = (layers(v).requires_grad_() for v in ([1.0, 0, 0, 0], [2.0, 1, 1, 1]))
     features = [torch.rand(1, channels, 2, 2).requires_grad_() for channels in (2, 5)]
     weights = {"bce": 0.5, "kl": 0.3, "mse": 0.2, "skew_kl": 0.1, "hint": 0.4}
     total, parts = objective(
         student,
         torch.ones_like(student),
         DATA,
+        [1],
         weights,
         teacher,
         temperature=2.0,
         features=tuple(features),
     )
     total.backward()
-    assert teacher.grad is None and student.grad.abs().sum() > 0 and student.grad[0, 0, 1, 0] == 0
+    assert teacher.grad is None
+    assert student.grad.abs().sum() > 0 and student.grad[0, 0, 0, 1, 0] == 0
     assert features[1].grad is None and features[0].grad.abs().sum() > 0
     expected = sum(weights[name] * part for name, part in parts.items())
     assert float(total.detach()) == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_without_a_teacher_only_bce_remains():
-    total, parts = objective(grid([0.0] * 4), grid([1.0] * 4), DATA, {"bce": 1.0, "kl": 1.0})
+    llr, bits = layers([0.0] * 4), layers([1.0] * 4)
+    total, parts = objective(llr, bits, DATA, [1], {"bce": 1.0, "kl": 1.0})
     assert list(parts) == ["bce"] and float(total) == pytest.approx(math.log(2))

@@ -188,6 +188,49 @@ def test_what_a_run_leaves(tmp_path):
     assert steps == list(range(1, 10))
 
 
+TWO_USERS = """
+steps = {steps}
+batch = 8
+chunk = 4
+warmup = 4
+lr = 1e-2
+[[members]]
+name = "a"
+net = {{ net = "PuschRx", pilot_channels = 8, channels = 8, rounds = 1, filters = 4 }}
+loss = {{ bce = 1.0, channel = 0.3 }}
+[data]
+channels = ["TDL-B", "TDL-D"]
+n_prb = 4
+n_rx = 4
+min_rx = 2
+standard = true
+users = {{ 2 = 1 }}
+cdm_groups = {{ 1 = 1, 2 = 1 }}
+modulations = {{ "QPSK" = 1, "16QAM" = 1 }}
+snr_db = [10, 20]
+"""
+
+
+def test_a_net_of_two_layers_learns_from_bits_and_channel(tmp_path, one_thread):
+    path = tmp_path / "r.toml"
+    path.write_text(TWO_USERS.format(steps=40))
+    cached = ["--cache", str(tmp_path / "cache")]
+    for out, more in (("whole", []), ("drawn", cached), ("read", cached)):
+        trainer = Trainer(
+            recipes.load(path), tmp_path / out, "cpu", cache=tmp_path / "cache" if more else None
+        )
+        assert trainer.fit(log_every=1)
+    log = [json.loads(line) for line in (tmp_path / "whole/log.jsonl").read_text().splitlines()]
+    for part in ("bce", "channel"):
+        values = [line["a"][part] for line in log]
+        assert sum(values[-10:]) < 0.9 * sum(values[:10]), part
+    whole, *others = (
+        torch.load(tmp_path / out / "last.ckpt", weights_only=True)["nets"]["a"]
+        for out in ("whole", "drawn", "read")
+    )
+    assert all(torch.equal(whole[k], other[k]) for other in others for k in whole)
+
+
 WIDE = [[1, 1], [2, 3]]
 
 
@@ -366,6 +409,10 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
         (lambda t: t.replace("steps = 7", "steps = "), "not a TOML recipe"),
         (lambda t: "deep = " + "[" * 100_000, ": nested too deeply"),
         (lambda t: t.replace("temperature", "loss = { kl = 1.0 }\ntemperature"), "names none"),
+        (
+            lambda t: t.replace("temperature", "loss = { channel = 1.0 }\ntemperature"),
+            "loss.channel: expected a net that shows its channel estimates, found a HybridRx",
+        ),
         (lambda t: t[: t.index("[[members]]")], "members is missing"),
         (lambda t: "optimizer = 'sgd'\n" + t, "expected 'adamw' or 'lamb', found 'sgd'"),
         (lambda t: "precision = 'int4'\n" + t, "expected 'auto', 'float32' or 'bfloat16'"),

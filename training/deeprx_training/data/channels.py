@@ -61,8 +61,8 @@ class SlotBatch:
     [B, n_layers, n_sym, n_sc, b] for the most bits b of a layer's symbol, zero beyond a layer's
     own; data bool [n_sym, n_sc]; h complex64 [B, n_layers, n_rx, n_sym, n_sc] the true channels as
     the front end sees them; n0 float32 [B] noise power; snr_db float32 [B] of each layer; sir_db
-    float32 [B] (inf without an interferer). h and drawn are None where a batch comes out of
-    storage.
+    float32 [B] (inf without an interferer). drawn is None where a batch comes out of
+    storage, and so is h, unless it is stored, too.
     """
 
     config: SlotConfig

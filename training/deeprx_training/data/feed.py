@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a training step is fed: a batch of slots' first layer, since the nets that are trained
-receive one, and, when distilling, the teacher's LLRs.
+"""What a training step is fed: a batch of slots and, when distilling, the teacher's LLRs.
 
 Chunks of batches are drawn in a thread while the nets train. With a cache folder they are drawn
-once: every chunk is a file, and so are the teacher's LLRs on it, so that many students can share
-slots and teacher on a machine where both are dear. A run sees the same with the cache and without.
+once: every chunk is a file, and so are its true channels, where they are asked for, and the
+teacher's LLRs on it, so that many students can share slots and teacher on a machine where both are
+dear. A run sees the same with the cache and without.
 """
 
 import ast
@@ -14,7 +14,8 @@ import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -28,10 +29,10 @@ from deeprx_common.slot import SlotConfig
 
 from ..files import TrainingError, read_tensors, write_atomically
 from . import channels, conditions
-from .channels import LayerBatch, SlotBatch, SlotGenerator
+from .channels import SlotBatch, SlotGenerator
 from .conditions import Conditions
 
-Teacher = Callable[[LayerBatch], Tensor]
+Teacher = Callable[[SlotBatch], Tensor]
 Phase = Callable[[str, int], AbstractContextManager]
 
 
@@ -100,8 +101,18 @@ def code_sha256(*modules: ModuleType) -> str:
     return digest.hexdigest()
 
 
+def _half(h: Tensor) -> Tensor:
+    """complex64 as float16 [..., 2]."""
+    return torch.view_as_real(h).half()
+
+
+def _complex(half: Tensor, device: torch.device) -> Tensor:
+    return torch.view_as_complex(half.to(device, non_blocking=True).float())
+
+
 class SlotCache:
-    """A folder of drawn chunks and teachers' LLRs (float16); TrainingError where a file is bad.
+    """A folder of drawn chunks, their channels (float16) and teachers' LLRs (float16);
+    TrainingError where a file is bad.
 
     What is drawn depends on the plan, the device (its random numbers), Sionna, PyTorch and the code
     that draws: files of others are never read. teacher_sha256: of all that a teacher's LLRs on
@@ -118,10 +129,11 @@ class SlotCache:
         ]
         digest = hashlib.sha256(repr(drawn).encode()).hexdigest()
         self.slots = Path(folder) / f"slots-{digest[:16]}"
+        self.channels = self.slots / "channels"
         self.llrs = self.slots / f"teacher-{teacher_sha256[:16]}"
         try:
-            self.slots.mkdir(parents=True, exist_ok=True)
-            self.llrs.mkdir(exist_ok=True)
+            for made in (self.channels, self.llrs):
+                made.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise TrainingError(f"{folder}: cannot hold a cache: {error.strerror}") from None
 
@@ -133,10 +145,19 @@ class SlotCache:
             return values
         return read_tensors(path, "cached slots", mapped=True)
 
-    def chunk(self, key: int, draw: Callable[[], list[SlotBatch]], device) -> list[SlotBatch]:
-        """The chunk of this key, drawn if it is not there yet."""
-        stored = self._keep(self.slots / f"{key:06d}.pt", lambda: [_pack(b) for b in draw()])
-        return [_unpack(s, device) for s in stored]
+    def chunk(
+        self, key: int, draw: Callable[[], list[SlotBatch]], device, channels: bool = False
+    ) -> list[SlotBatch]:
+        """The chunk of this key, with the true channels if asked, drawn if it is not there yet."""
+        draw, name = cache(draw), f"{key:06d}.pt"
+        stored = self._keep(self.slots / name, lambda: [_pack(b) for b in draw()])
+        batches = [_unpack(s, device) for s in stored]
+        if not channels:
+            return batches
+        halves = self._keep(self.channels / name, lambda: [_half(b.h).cpu() for b in draw()])
+        return [
+            replace(b, h=_complex(half, device)) for b, half in zip(batches, halves, strict=True)
+        ]
 
     def llrs_of(self, key: int, teach: Callable[[], list[Tensor]]) -> list[Tensor]:
         """The teacher's LLRs on that chunk."""
@@ -144,11 +165,12 @@ class SlotCache:
 
 
 class SlotFeed:
-    """Batches of a plan in order, one iterator per run: (LayerBatch, teacher's LLRs or None).
+    """Batches of a plan in order, one iterator per run: (SlotBatch, teacher's LLRs or None).
 
     phase(name, slots): a context around each pass of "data" and "teacher", which times it. teach:
-    the teacher, or None; its LLRs float [B, 14, K, b] are rounded to float16. cached_llr_slots:
-    those the teacher need not see again.
+    the teacher, or None; its LLRs float [B, L, S, K, b] are rounded to float16. channels: whether
+    batches have their h, rounded to float16, too; else it is None. cached_llr_slots: those the
+    teacher need not see again.
     """
 
     def __init__(
@@ -161,9 +183,10 @@ class SlotFeed:
         cache: Path | None = None,
         rank: int = 0,
         world: int = 1,
+        channels: bool = False,
     ):
         self.plan, self.device, self.teach = plan, device, teach
-        self.phase, self.rank, self.world = phase, rank, world
+        self.phase, self.rank, self.world, self.channels = phase, rank, world, channels
         self.generator = SlotGenerator(plan.conditions, device)
         self.cache = SlotCache(cache, plan, device, teacher_sha256) if cache else None
         self.cached_llr_slots = 0
@@ -179,17 +202,21 @@ class SlotFeed:
         epoch, place = divmod(index, distinct)
         return int(np.random.default_rng([self.plan.seed, epoch]).permutation(distinct)[place])
 
-    def _draw(self, key: int) -> list[LayerBatch]:
+    def _draw(self, key: int) -> list[SlotBatch]:
         p = self.plan
 
         def draw():
             return self.generator.chunk(p.batch, p.chunk, p.data_seed, key)
 
         with self.phase("data", p.batch * p.chunk):
-            batches = self.cache.chunk(key, draw, self.device) if self.cache else draw()
-        return [batch.of_layer(0) for batch in batches]
+            if self.cache:
+                return self.cache.chunk(key, draw, self.device, self.channels)
+            return [
+                replace(b, h=_complex(_half(b.h), self.device) if self.channels else None)
+                for b in draw()
+            ]
 
-    def _llrs(self, key: int, batches: list[LayerBatch]) -> list[Tensor]:
+    def _llrs(self, key: int, batches: list[SlotBatch]) -> list[Tensor]:
         slots = self.plan.batch * self.plan.chunk
         self.cached_llr_slots += slots
 

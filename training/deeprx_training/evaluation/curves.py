@@ -188,7 +188,7 @@ def _teacher_name(file: str) -> str:
 
 def _loss(facts: dict) -> str:
     """As in 0.5 bce + 0.02 mse."""
-    weights = {k: facts[f"loss_{k}"] for k in LOSSES if facts[f"loss_{k}"]}
+    weights = {k: w for k in LOSSES if (w := facts.get(f"loss_{k}"))}  # old tables have fewer
     return " + ".join(k if w == 1 else f"{w:g} {k}" for k, w in weights.items())
 
 

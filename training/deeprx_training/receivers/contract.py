@@ -35,8 +35,15 @@ class OneLayer(nn.Module):
         return self.receiver(y, p[:, 0], bits[0])[:, None]
 
 
+def of_contract(net: nn.Module) -> nn.Module:
+    """The contract's forward of a net of either kind."""
+    return net if knows_layers(net) else OneLayer(net)
+
+
 class LayerOf(nn.Module):
-    """The other way round: forward(y, p, bits) of one layer by a program of the contract."""
+    """The other way round: forward(y, p, bits) of one layer by a program of the contract, of slots
+    with one CDM group without data.
+    """
 
     def __init__(self, program: nn.Module):
         super().__init__()
@@ -44,6 +51,11 @@ class LayerOf(nn.Module):
 
     def forward(self, y: Tensor, p: Tensor, bits: int) -> Tensor:
         return self.program(y, p[:, None], data_res(p), [bits])[:, 0]
+
+
+def of_one_layer(net: nn.Module) -> nn.Module:
+    """A net of either kind as a receiver of one layer."""
+    return LayerOf(net) if knows_layers(net) else net
 
 
 def taken_slots(dmrs: Sequence[Sequence[int]] | None) -> dict:

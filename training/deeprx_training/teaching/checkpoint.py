@@ -18,7 +18,7 @@ from deeprx_common.trusted import is_trusted
 from ..files import TrainingError, read_tensors
 from ..receivers import weights
 from ..receivers.build import NETS, build, described
-from ..receivers.contract import LayerOf
+from ..receivers.contract import LayerOf, of_one_layer
 from ..receivers.int8 import select_engine
 from ..receivers.realtime import RealtimeRx
 from ..reference import Reference
@@ -31,10 +31,10 @@ def load_receiver(
     """(name, net in eval mode) from "CHECKPOINT[:MEMBER[@ROUNDS]]" of a training run, or an
     exported "FILE.pt". ROUNDS cuts a RealtimeRx short.
 
-    Checkpoints are unpickled safely. With rebuild a model file comes back as a float32 net of its
-    weights, which are read as data. Else its program comes back as it was shipped, in its own
-    precision: one that ships, or whose SHA-256 trust holds. TrainingError says in one line what is
-    wrong with the file.
+    Checkpoints are unpickled safely. With rebuild comes the net; a model file's is in float32, of
+    its weights, which are read as data. Else comes a receiver of one layer; a model file's is its
+    program as it was shipped, in its own precision: one that ships, or whose SHA-256 trust holds.
+    TrainingError says in one line what is wrong with the file.
     """
     named = Reference.parse(reference)
     path = named.file
@@ -64,7 +64,7 @@ def load_receiver(
     except (KeyError, RuntimeError) as error:
         raise TrainingError(damaged(path, member, error)) from None
     if not rounds:
-        return member, net.eval()
+        return member, (net if rebuild else of_one_layer(net)).eval()
     if not (isinstance(net, RealtimeRx) and rounds.isdecimal() and int(rounds) <= len(net.rounds)):
         raise TrainingError(f"{path}: {member} cannot be cut to {rounds} rounds")
     net.rounds = net.rounds[: int(rounds)]

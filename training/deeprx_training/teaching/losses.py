@@ -2,13 +2,17 @@
 """Training losses on bit LLRs. Each returns a scalar; `objective` adds them up and names the
 parts.
 
-llr and teacher float32 [B, 14, K, b]; bits uint8 or float [B, 14, K, b]; data bool [14, K] marks
+llr and teacher float32 [B, S, K, b]; bits uint8 or float [B, S, K, b]; data bool [S, K] marks
 data REs; weight float32 [B] or None scales each slot and has mean 1.
 """
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from ..receivers.pusch import times_conj
 
 
 def _mean(per_bit: Tensor, data: Tensor, weight: Tensor | None) -> Tensor:
@@ -92,6 +96,22 @@ def hint(feature: Tensor, teacher: Tensor) -> Tensor:
     return (maps[0] - maps[1]).square().sum((1, 2)).mean()
 
 
+def channel_error(
+    estimates: Sequence[Tensor], h: Tensor, whitener: Tensor, turn: Tensor
+) -> Tensor:
+    """Mean over exits, slots and layers of log(1 + e), e the error of an antenna's channel estimate
+    over its noise; the logarithm keeps slots without noise from outweighing all others.
+
+    estimates [B, L, R, 2, S, K] of each exit, whitener and turn as PuschRx.exits() returns them; h
+    complex64 [B, L, R, S, K], the true channel.
+    """
+    h = torch.view_as_real(h).movedim(-1, 3)
+    h = (whitener[:, None] @ h.flatten(2, 3).flatten(3)).view(h.shape)
+    h = times_conj(h, turn[:, :, None], -3)
+    errors = [(e - h).square().sum((2, 3)).mean((2, 3)) / h.size(2) for e in estimates]
+    return torch.log1p(torch.stack(errors)).mean()
+
+
 def sinr_weight(sinr_db: Tensor) -> Tensor:
     """log2(1 + SINR), scaled to mean 1: high-SINR slots have few errors left to learn from, and
     all of the floor.
@@ -100,35 +120,50 @@ def sinr_weight(sinr_db: Tensor) -> Tensor:
     return weight / weight.mean()
 
 
-LOSSES = ("bce", "kl", "skew_kl", "mse", "hint")
+LOSSES = ("bce", "kl", "skew_kl", "mse", "hint", "channel")
+TAUGHT = ("kl", "skew_kl", "mse", "hint")  # by a teacher
 
 
 def objective(
     llr: Tensor,
     bits: Tensor,
     data: Tensor,
+    orders: Sequence[int],
     weights: dict[str, float],
     teacher: Tensor | None = None,
     weight: Tensor | None = None,
     temperature: float = 1.0,
     features: tuple[Tensor, Tensor] | None = None,
+    channel: tuple[Sequence[Tensor], Tensor, Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Sum of the parts of LOSSES that have a weight; returns (total, {name: unweighted part}).
 
-    teacher: its LLRs, for kl, skew_kl and mse. features: (student's, teacher's) last hidden layer,
-    for hint.
+    llr [B, L, S, K, >= b] and bits [B, L, S, K, b] of all layers, orders: bits per symbol of each;
+    what is made of LLRs is the mean over layers. teacher: its LLRs, for kl, skew_kl and mse.
+    features: (student's, teacher's) last hidden layer, for hint. channel: channel_error()'s
+    arguments.
     """
+
+    def over_layers(loss, target: Tensor, **options) -> Tensor:
+        layers = [
+            loss(llr[:, i, ..., :m], target[:, i, ..., :m], data, weight, **options)
+            for i, m in enumerate(orders)
+        ]
+        return sum(layers) / len(layers)
+
     parts = {}
     if weights.get("bce"):
-        parts["bce"] = bce(llr, bits, data, weight)
+        parts["bce"] = over_layers(bce, bits)
     if teacher is not None:
         if weights.get("kl"):
-            parts["kl"] = bernoulli_kl(llr, teacher, data, weight, temperature)
+            parts["kl"] = over_layers(bernoulli_kl, teacher, temperature=temperature)
         if weights.get("skew_kl"):
-            parts["skew_kl"] = skew_kl(llr, teacher, data, weight, temperature)
+            parts["skew_kl"] = over_layers(skew_kl, teacher, temperature=temperature)
         if weights.get("mse"):
-            parts["mse"] = clipped_mse(llr, teacher, data, weight)
+            parts["mse"] = over_layers(clipped_mse, teacher)
     if features is not None and weights.get("hint"):
         parts["hint"] = hint(*features)
+    if channel is not None and weights.get("channel"):
+        parts["channel"] = channel_error(*channel)
     total = sum(weights[name] * part for name, part in parts.items())
     return total, {name: part.detach() for name, part in parts.items()}

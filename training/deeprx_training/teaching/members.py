@@ -8,9 +8,10 @@ from lightning_fabric import Fabric
 from pytorch_optimizer import Lamb
 from torch import Tensor, nn
 
-from ..data.channels import LayerBatch
+from ..data.channels import SlotBatch
 from ..files import TrainingError
 from ..receivers.build import build
+from ..receivers.contract import OneLayer, of_contract
 from ..receivers.nets import HybridRx, last_hidden
 from . import precision
 from .checkpoint import damaged, load_receiver
@@ -44,14 +45,17 @@ class Members:
             net = precision.cast(net, kind, fabric.device)
             optimizer = _optimizer_of(net, recipe, ledger.gpu)
             self.precision[member.name] = kind
-            self.nets[member.name], self.optimizers[member.name] = fabric.setup(net, optimizer)
+            net, self.optimizers[member.name] = fabric.setup(of_contract(net), optimizer)
+            if member.loss.get("channel"):
+                net.mark_forward_method("exits")
+            self.nets[member.name] = net
 
     def plain(self, name: str) -> nn.Module:
-        """A net without what the fabric has put around it."""
+        """A net without what the fabric and the contract have put around it."""
         net = self.nets[name]
         while hasattr(net, "module"):
             net = net.module
-        return net
+        return net.receiver if isinstance(net, OneLayer) else net
 
     def state(self) -> dict:
         return {
@@ -65,7 +69,7 @@ class Members:
             self.optimizers[name].load_state_dict(state["optimizers"][name])
 
     def step(
-        self, step: int, batch: LayerBatch, teacher_llr: Tensor | None
+        self, step: int, batch: SlotBatch, teacher_llr: Tensor | None
     ) -> dict[str, dict[str, Tensor]]:
         """Each member's next step; its losses by part. teacher_llr: None where no teacher is
         asked.
@@ -83,29 +87,37 @@ class Members:
         self,
         member: Member,
         rate: float,
-        batch: LayerBatch,
+        batch: SlotBatch,
         teacher_llr: Tensor | None,
         weight: Tensor | None,
     ) -> dict[str, Tensor]:
         net, optimizer = self.nets[member.name], self.optimizers[member.name]
-        size, bits = len(batch.y), batch.config.bits_per_symbol
+        size, orders = len(batch.y), [user.bits_per_symbol for user in batch.config.users]
         for group in optimizer.param_groups:
             group["lr"] = rate
         with self.ledger.phase("forward", size):
-            llr = net(batch.y, batch.p, bits)[..., :bits].float()
+            given = (batch.y, batch.p, batch.data, orders)
+            channel = None
+            if member.loss.get("channel"):
+                exits, channels, whitener, turn = net.exits(*given, True)
+                llr, channel = torch.cat(exits), (channels, batch.h, whitener, turn)
+            else:
+                llr = net(*given)
             times = len(llr) // size  # a net may return the LLRs of several exits
             features = None
             if teacher_llr is not None and member.loss.get("hint"):
                 features = (self.features.of(member.name), self.features.of("teacher"))
             total, parts = objective(
-                llr,
-                batch.bits.repeat(times, 1, 1, 1),
+                llr.float(),
+                batch.bits.repeat(times, 1, 1, 1, 1),
                 batch.data,
-                member.loss if teacher_llr is not None else {"bce": 1.0},
-                None if teacher_llr is None else teacher_llr.repeat(times, 1, 1, 1),
+                orders,
+                member.weights(taught=teacher_llr is not None),
+                None if teacher_llr is None else teacher_llr.repeat(times, 1, 1, 1, 1),
                 None if weight is None else weight.repeat(times),
                 member.temperature,
                 features,
+                channel,
             )
         with self.ledger.phase("backward", size):
             optimizer.zero_grad(set_to_none=True)

@@ -14,12 +14,12 @@ from ..data import seeds
 from ..data.channels import TRAINING_CHANNELS
 from ..data.conditions import Conditions
 from ..data.feed import BatchPlan
-from ..receivers.build import NETS, build
-from ..receivers.contract import check_taken
+from ..receivers.build import NETS, build, check_takes
+from ..receivers.contract import knows_layers
 from ..receivers.norms import kind_norms
 from ..reference import Reference
 from ..values import Flag, Text, check, number, parse_toml, several, table_of, weights, whole
-from .losses import LOSSES
+from .losses import LOSSES, TAUGHT
 
 
 @table_of
@@ -30,7 +30,8 @@ class Member:
     name: by which CHECKPOINT:MEMBER and the tables call it.
     net: net = "HybridRx" or another of receivers.build.NETS, or "module:Class" of your own, and
         that class's arguments.
-    loss: weights of its losses: bce on the bits; kl, skew_kl, mse and hint on the teacher's LLRs.
+    loss: weights of its losses: bce on the bits; kl, skew_kl, mse and hint on the teacher's LLRs;
+        channel, of nets like PuschRx that show their estimates, on the true channel.
     temperature: of kl and skew_kl, by which LLRs are divided.
     start: checkpoint or model file whose weights it goes on from, sought like Recipe.teacher.
     """
@@ -44,7 +45,13 @@ class Member:
     @property
     def lessons(self) -> list[str]:
         """Its losses that ask a teacher."""
-        return [name for name, weight in self.loss.items() if weight and name != "bce"]
+        return [name for name, weight in self.loss.items() if weight and name in TAUGHT]
+
+    def weights(self, taught: bool) -> dict[str, float]:
+        """Of its losses, while its teacher is asked or later."""
+        if taught or not self.lessons:
+            return self.loss
+        return {"bce": 1.0, "channel": self.loss.get("channel", 0.0)}
 
 
 @table_of
@@ -68,9 +75,9 @@ class Recipe:
     sinr_weight: weight each slot by log2(1 + SINR): few errors are left at high SINR, and they are
         the floor.
     clip_grad: norm above which gradients are scaled down.
-    teacher: file that members with a loss other than bce learn from, sought in the working
-        directory, in the recipe's folder and in those above it.
-    kd_until: share of the steps after which members go on with BCE alone.
+    teacher: file that members with losses on its LLRs learn from, sought in the working directory,
+        in the recipe's folder and in those above it.
+    kd_until: share of the steps after which members go on without it, with bce in its place.
     norm_until: share of the steps after which batch norms hold the statistics they have, and the
         nets learn with those that they are shipped with.
     settle: whole slots of each modulation and DMRS pattern over which the statistics of batch norms
@@ -184,8 +191,6 @@ def _check(recipe: Recipe, folder: Path) -> None:
             f"data.channels: expected some of {', '.join(TRAINING_CHANNELS)}, found "
             f"{min(unknown)!r}"
         )
-    if 2 in data.users:
-        raise ValueError("data.users: expected 1: nets learn to receive one layer, found 2")
     if recipe.distinct % recipe.chunk:
         raise ValueError(
             f"distinct: expected a multiple of chunk ({recipe.chunk}), found {recipe.distinct}"
@@ -212,7 +217,7 @@ def _check(recipe: Recipe, folder: Path) -> None:
         except ValueError as error:
             raise ValueError(f"members {m.name}: net: {error}") from None
         n_rx = m.net.get("n_rx", 2)
-        if type(net) in NETS.values():
+        if type(net) in NETS.values() and not knows_layers(net):
             if n_rx != data.n_rx:
                 raise ValueError(
                     f"members {m.name}: n_rx: expected {data.n_rx}, as [data] has it, found {n_rx}"
@@ -222,10 +227,15 @@ def _check(recipe: Recipe, folder: Path) -> None:
                     f"data.min_rx: expected {n_rx}, as many antennas as {m.name} has, found "
                     f"{data.min_rx}"
                 )
-            try:
-                check_taken(data)
-            except ValueError as error:
-                raise ValueError(f"data.{error}: {m.name} takes no others") from None
+        try:
+            check_takes(net, data)
+        except ValueError as error:
+            raise ValueError(f"data.{error}: {m.name} takes no others") from None
+        if m.loss.get("channel") and not hasattr(net, "exits"):
+            raise ValueError(
+                f"members {m.name}: loss.channel: expected a net that shows its channel estimates, "
+                f"found a {type(net).__name__}"
+            )
         if recipe.settle and not kind_norms(net):
             raise ValueError(
                 f"members {m.name}: settle: expected a net whose batch norms keep statistics for "

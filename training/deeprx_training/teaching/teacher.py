@@ -6,13 +6,14 @@ import hashlib
 import torch
 
 from deeprx_common.modulation import MODULATIONS
+from deeprx_common.slot import SlotConfig
 
-from ..data.channels import LayerBatch
+from ..data.channels import SlotBatch
 from ..data.feed import code_sha256
 from ..files import TrainingError
-from ..receivers import classical, nets, realtime
-from ..receivers.build import NETS
-from ..receivers.contract import check_taken
+from ..receivers import classical, nets, pusch, realtime
+from ..receivers.build import check_takes
+from ..receivers.contract import of_contract
 from ..reference import Reference
 from . import precision
 from .checkpoint import load_receiver
@@ -20,7 +21,7 @@ from .recipe import Recipe
 
 
 class Teacher:
-    """A recipe's teacher on a device: its LLRs of a batch, float [B, 14, K, b].
+    """A recipe's teacher on a device: its LLRs of a batch, float [B, L, S, K, b].
 
     sha256: of all that its LLRs on given slots depend on, hexadecimal. TrainingError where it
     cannot receive the recipe's slots.
@@ -28,17 +29,17 @@ class Teacher:
 
     def __init__(self, recipe: Recipe, device: torch.device):
         net = load_receiver(recipe.teacher, rebuild=True)[1].requires_grad_(False)
-        if type(net) in NETS.values():
-            try:
-                check_taken(recipe.data)
-            except ValueError as error:
-                raise TrainingError(f"{recipe.teacher}: data.{error}") from None
+        try:
+            check_takes(net, recipe.data)
+        except ValueError as error:
+            raise TrainingError(f"{recipe.teacher}: data.{error}") from None
         # no gradients, so nothing that could go wrong in bfloat16
         kind = precision.usual(recipe.precision, device.type == "cuda")
         self.net = precision.cast(net, kind, device).to(device)
+        self._program = of_contract(self.net)
         self._try(recipe, device)
         named = Reference.parse(recipe.teacher)
-        code = code_sha256(classical, realtime, nets)
+        code = code_sha256(classical, realtime, nets, pusch)
         what = f"{named.member}@{named.rounds} in {kind} by {code}".encode()
         self.sha256 = hashlib.sha256(named.file.read_bytes() + what).hexdigest()
 
@@ -46,18 +47,20 @@ class Teacher:
         data = recipe.data
         most = max(data.modulations, key=MODULATIONS.get)
         config = data.slot(most, next(iter(data.dmrs)))
-        p = torch.view_as_real(torch.from_numpy(config.pilots()[:1])).to(device)
-        y = torch.ones(1, data.n_rx, *p.shape[1:], device=device)
+        p = torch.view_as_real(torch.from_numpy(config.pilots()[None])).to(device)
+        y = torch.ones(1, data.n_rx, *p.shape[2:], device=device)
         try:
-            with torch.no_grad():
-                self.net(y, p, config.bits_per_symbol)
+            self._receive(y, p, torch.from_numpy(config.data_mask).to(device), config)
         except RuntimeError as error:
             raise TrainingError(
                 f"{recipe.teacher}: cannot receive {data.n_prb} PRB in {most} with {data.n_rx} "
                 f"antennas: {str(error).splitlines()[-1].strip()}"
             ) from None
 
-    def __call__(self, batch: LayerBatch) -> torch.Tensor:
-        bits = batch.config.bits_per_symbol
-        with torch.no_grad():
-            return self.net(batch.y, batch.p, bits)[..., :bits].float()
+    def __call__(self, batch: SlotBatch) -> torch.Tensor:
+        return self._receive(batch.y, batch.p, batch.data, batch.config).float()
+
+    @torch.no_grad()
+    def _receive(self, y, p, data, config: SlotConfig) -> torch.Tensor:
+        orders = [user.bits_per_symbol for user in config.users]
+        return self._program(y, p, data, orders)[..., : max(orders)]

@@ -82,6 +82,7 @@ class Trainer:
             cache=cache,
             rank=self.fabric.global_rank,
             world=self.fabric.world_size,
+            channels=any(m.loss.get("channel") for m in recipe.members),
         )
         self.step, self.wall_s = 0, 0.0
         self._stop = False
