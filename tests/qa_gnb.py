@@ -705,6 +705,14 @@ class TestMistakes:
         assert "8 grids of a slot that has one" in said
         assert "7 PUSCH of a user who has one in its slot" in said
 
+    def test_grids_that_overlap(self, tmp_path, capsys):
+        """One of two lines is wrong, and nobody knows which."""
+        log = written(tmp_path, LOG.read_text().replace("offset=51408", "offset=34300"))
+        assert main(["import-gnb", str(DUMP), str(log), str(tmp_path / "a")]) == 0
+        said = capsys.readouterr().out
+        assert "5 PUSCH, " in said and "2 of slots that were not dumped" in said
+        assert "lines passed over: 2 grids that overlap in the dump (first: line 35)" in said
+
     def test_grids_of_two_sizes(self, tmp_path, capfd):
         """Half of them each."""
         log = written(tmp_path, LOG.read_text().replace("size=17136", "size=8568", 4))
@@ -968,7 +976,9 @@ class TestReplay:
         dump, log = capture_of(["one_group"], tmp_path)
         text = log.read_text()
         again = text.replace("[     0.0]", "[     1.0]").replace("h_id=3", "h_id=4")
-        log.write_text(text + again)
+        text += again.replace("offset=1234", f"offset={1234 + dump.stat().st_size // 8}")
+        dump.write_bytes(2 * dump.read_bytes())
+        log.write_text(text)
         done = import_gnb(dump, log, tmp_path / "a")
         receivers = ["deeprx-student", "deeprx-realtime-1", "baseline-lmmse", "ls-lmmse"]
         words = [word for name in receivers for word in ("--receiver", name)]

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,19 @@ class GnbCapture:
         self.slots: dict[int, tuple[DumpedGrid | None, list[LoggedPusch]]] = {}
         for index, record in _indexed(log, alike, n_slots, self.lines):
             self._add(index, record)
+        self._drop_overlapping(size)
+
+    def _drop_overlapping(self, size: int) -> None:
+        """Grids of which only one can be where their lines say: nobody knows which."""
+        there = sorted((grid.offset, index) for index, (grid, _) in self.slots.items() if grid)
+        overlapping = set()
+        for (offset, index), (following, other) in pairwise(there):
+            if following < offset + size:
+                overlapping |= {index, other}
+        for index in sorted(overlapping):
+            grid, pusch = self.slots[index]
+            self.lines.add("grids that overlap in the dump", grid.line)
+            self.slots[index] = None, pusch
 
     def _is_alike(self, record: DumpedGrid | LoggedPusch, n_slots: int, size: int) -> bool:
         if record.slot >= n_slots:
