@@ -288,6 +288,39 @@ class TestHarq:
         assert air.sender.lost == air.reassembler.lost_blocks == 1
         assert air.sender.idle
 
+    def test_padding_that_tells_of_a_loss_is_combined_like_a_block(self):
+        """Where no first transmission gets through, and no block at all."""
+
+        def channel(sent):
+            told = not Frame.read(sent.block).content and sent.rv == RV_ORDER[3]
+            return "ack" if told else "nack"
+
+        air = Air(channel, processes=8)
+        air.segmenter.push(bytes(1000))
+        assert air.run() == []
+        assert air.sender.lost == air.reassembler.lost_blocks == air.sender.blocks > 8
+        assert air.sender.unheard_ends == 0
+        assert air.sender.padding < 40
+        slots = air.sender.blocks + air.sender.retransmissions + air.sender.padding
+        assert slots == air.sender.slots == len(air.sent)
+
+    @pytest.mark.parametrize("fate", ["nack", None])
+    @pytest.mark.parametrize("transmissions", [1, 4])
+    def test_the_end_is_bounded_where_nothing_gets_through(self, transmissions, fate):
+        fates = [fate]
+        air = Air(lambda sent: fates[0], processes=8, transmissions=transmissions)
+        air.segmenter.push(bytes(1000))
+        assert air.run() == []
+        blocks, processes = air.sender.blocks, air.sender.processes
+        assert air.sender.lost == blocks and air.sender.unheard_ends == 1
+        padding = air.sender.padding - processes * transmissions  # that told of the end
+        assert 0 <= padding <= processes * (transmissions + 1)
+        fates[0] = "ack"  # what comes next tells of it
+        air.segmenter.push(b"next")
+        assert air.run() == [b"next"]
+        assert air.sender.lost == air.reassembler.lost_blocks == blocks
+        assert air.reassembler.lost_messages == 1
+
     @pytest.mark.parametrize("processes", [3, 8])
     @pytest.mark.parametrize("lost", [range(20), range(70, 98), [*range(9), 50, *range(90, 98)]])
     def test_what_is_lost_at_the_start_and_at_the_end_is_counted(self, processes, lost):
@@ -908,6 +941,15 @@ class TestSendFile:
         for k in range(0, len(copy), 64):  # what arrived are pieces of the file, in order
             at = file.find(copy[k : k + 64], at)
             assert at >= 0
+
+    def test_where_the_sinr_is_too_low_it_ends_soon(self, tmp_path):
+        """Where nearly all first transmissions fail, padding's too."""
+        sending = send_file(tmp_path, "--sinr", "-3", size=200_000)
+        out, err = sending.communicate(timeout=120)
+        assert sending.returncode == 1 and "the copy differs" in err
+        blocks, slots, failed, retransmissions, lost = counted(out)
+        assert failed > 0.9 * blocks and lost > 0
+        assert slots - blocks - retransmissions <= 8 * (4 + 4)
 
     def test_ctrl_c_keeps_what_was_delivered(self, tmp_path):
         sending = send_file(tmp_path, size=20_000_000)

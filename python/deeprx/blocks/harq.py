@@ -43,7 +43,9 @@ class HarqSender:
     what is sent does not depend on when they come, until grow() or expire(). What was not
     acknowledged is sent again in its process's next slot, transmissions times at most. A verdict on
     a slot says that earlier ones without any were lost on the way. While blocks are under way and
-    no new one is there, padding carries them through the chain.
+    no new one is there, padding carries them through the chain. Where the last ones were lost,
+    padding says so, and is sent as often as a block; once as many were in vain as there are
+    processes, nothing more is sent, and unheard_ends counts it.
 
     segmenter: where blocks come from. processes: to begin with, 1 to 16; the chain from here to the
     verdict must hold back fewer slots than there are, see grow(). transmissions: of a block at
@@ -67,12 +69,14 @@ class HarqSender:
         self._verdicts: dict[int, tuple[bool, bool]] = {}  # on them
         self._newest = -1  # slot with a verdict
         self._gap = -1  # newest block that was given up, until the receiver knows of it
+        self._in_vain = 0  # padding that said so and was given up, too
         self.slots = self.padding = self.blocks = self.retransmissions = 0
         self.first_failures = self.acknowledged = self.lost = self.unreported = 0
+        self.unheard_ends = 0
 
     @property
     def idle(self) -> bool:
-        """Whether the receiver has every block, or knows that it is lost."""
+        """Whether the receiver has every block or knows that it is lost, or cannot be told."""
         return not self._outstanding and self._gap < 0
 
     @property
@@ -100,7 +104,8 @@ class HarqSender:
             self._blocks[process] = block
         else:
             block.redundancy = block.redundancy + 1 if block.received else 0
-            self.retransmissions += 1
+            self.retransmissions += block.sequence is not None
+        self.padding += block.sequence is None
         block.slots.append(self._slot)
         self._in_flight[self._slot] = self._sent[self._slot] = block
         rv = RV_ORDER[block.redundancy % len(RV_ORDER)]
@@ -117,7 +122,6 @@ class HarqSender:
         base = next(iter(self._outstanding), self._sequence)
         content = self._segmenter.block(self._sequence, base)
         if is_padding:
-            self.padding += 1
             return _Block(base, content, None)
         block = self._outstanding[self._sequence] = _Block(base, content, self._sequence)
         self._sequence += 1
@@ -168,12 +172,22 @@ class HarqSender:
                 self._succeed(block)
                 return
         self.first_failures += len(block.slots) == 1 and block.sequence is not None
-        if block.sequence is None:
+        last = len(block.slots) == self._transmissions
+        if block.sequence is not None:
+            if last:
+                self._gap, self._in_vain = max(self._gap, block.sequence), 0
+                self.lost += 1
+                self._settle(block)
+            return
+        over = not self._outstanding and not self._segmenter.queued_bytes
+        telling = over and 0 <= self._gap < block.base
+        if last or not telling:
             self._settle(block)
-        elif len(block.slots) == self._transmissions:
-            self._gap = max(self._gap, block.sequence)
-            self.lost += 1
-            self._settle(block)
+        if last and telling:
+            self._in_vain += 1
+            if self._in_vain >= self.processes:
+                self._gap = -1
+                self.unheard_ends += 1
 
     def _succeed(self, block: _Block) -> None:
         if block.base > self._gap:

@@ -35,6 +35,7 @@ class _link_sender(SelfKeeping, gr.basic_block):
         self._progress = time.monotonic()
         self._bytes = self._dropped = 0
         self._reported = 0  # slots, when status was last published
+        self._unheard = 0  # ends, of which the log has a line
         self._ended = threading.Event()
         self._ended.set()
         for port, handler in (("pdus", self._on_pdu), ("acks", self._on_ack)):
@@ -89,6 +90,7 @@ class _link_sender(SelfKeeping, gr.basic_block):
                 "retransmissions": harq.retransmissions,
                 "acknowledged": harq.acknowledged,
                 "lost_blocks": harq.lost,
+                "unheard_ends": harq.unheard_ends,
                 "unreported_slots": harq.unreported,
                 "padding_slots": harq.padding,
                 "processes": harq.processes,
@@ -118,6 +120,12 @@ class _link_sender(SelfKeeping, gr.basic_block):
             self._progress = time.monotonic()
             self.message_port_pub(pmt.intern("blocks"), _pdu(transmission))
         self._lock.notify_all()
+        if self._unheard < self._harq.unheard_ends:
+            self._unheard = self._harq.unheard_ends
+            self.logger.warn(
+                "the last blocks were lost, and so was all that would have told the receiver: "
+                "nothing more is sent until there is data"
+            )
         slots = self._harq.slots
         if slots >= self._reported + STATUS_SLOTS or (slots > self._reported and self.idle()):
             self._reported = slots
@@ -188,7 +196,8 @@ class link_transmitter(gr.hier_block2):
     While there is nothing to send it sends nothing: what follows then waits for nothing. Where no
     verdict comes for timeout_s, there are 16 processes from then on, for a chain that holds back 8
     slots or more; where none comes then, as when the chain lost all slots under way, the oldest one
-    counts as lost. The log has a line of either.
+    counts as lost. The log has a line of either, and of an end that the receiver does not hear of:
+    the last blocks were lost, and so was the padding behind them, which is sent as often as they.
 
     slot: whose blocks of user `layer` are filled. transmissions: of a block at most, 1 to 16.
     session: 0 to 2^32 - 1, is in every block, and tells the receiver of one transmitter from the
@@ -237,11 +246,14 @@ class link_transmitter(gr.hier_block2):
         """Counts so far: bytes of messages; slots and padding_slots; blocks, and of these
         first_failures (of their first transmissions), acknowledged, and lost_blocks (given up
         without an ACK, which may be what was lost);
-        retransmissions, unreported_slots; queued_bytes, dropped_pdus (too long, or the queue full);
+        retransmissions, unreported_slots; unheard_ends (times that the last blocks were lost and
+        the receiver could not be told); queued_bytes, dropped_pdus (too long, or the queue full);
         and how many HARQ processes there are.
         """
         return self._sender.statistics()
 
     def idle(self) -> bool:
-        """Whether the other end has all that was given so far, or knows that it is lost."""
+        """Whether the other end has all that was given so far, or knows that it is lost, or cannot
+        be told, see unheard_ends.
+        """
         return self._sender.idle()
