@@ -105,7 +105,7 @@ def send(arguments) -> bool:
             print(
                 f"{part.stat().st_size} of {size} bytes, "
                 f"{received()['goodput_bit_per_s'] / 1e6:.2f} Mbit/s of air time, "
-                f"{received()['block_errors']} of {received()['slots']} blocks failed",
+                f"{sent()['first_failures']} of {sent()['blocks']} blocks failed at first",
                 flush=True,
             )
 

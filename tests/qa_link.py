@@ -950,6 +950,8 @@ class TestSendFile:
         blocks, slots, failed, retransmissions, lost = counted(out)
         assert failed > 0.9 * blocks and lost > 0
         assert slots - blocks - retransmissions <= 8 * (4 + 4)
+        shown = re.findall(r"(\d+) of (\d+) blocks failed", out)
+        assert shown and all(int(f) <= int(b) <= blocks for f, b in shown)
 
     def test_ctrl_c_keeps_what_was_delivered(self, tmp_path):
         sending = send_file(tmp_path, size=20_000_000)
