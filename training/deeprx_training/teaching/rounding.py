@@ -10,7 +10,7 @@ from ..data.channels import SlotGenerator
 from ..data.conditions import Conditions
 from ..receivers.int8 import SIGNED, UNSIGNED, RoundedBody, best_step
 from ..receivers.realtime import RealtimeRx
-from .losses import objective, sinr_weight
+from .losses import bce, bernoulli_kl, sinr_weight
 
 BATCH = 16
 
@@ -57,14 +57,9 @@ def fine_tune(
         bits = batch.config.bits_per_symbol
         with torch.no_grad():
             teacher_llr = teacher(batch.y, batch.p, bits)
-        loss, _ = objective(
-            net(batch.y, batch.p, bits),
-            batch.bits,
-            batch.data,
-            {"bce": 0.5, "kl": 0.5},
-            teacher_llr,
-            sinr_weight(batch.sinr_db),
-        )
+        llr, weight = net(batch.y, batch.p, bits), sinr_weight(batch.sinr_db)
+        loss = 0.5 * bce(llr, batch.bits, batch.data, weight)
+        loss = loss + 0.5 * bernoulli_kl(llr, teacher_llr, batch.data, weight)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
