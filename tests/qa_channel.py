@@ -353,12 +353,6 @@ def test_delays_doppler_and_offset_are_in_the_slots_samples(profile):
         assert len(received) > 7900
 
 
-@pytest.mark.parametrize("slot", [26, 23.04e6])
-def test_another_slot_than_a_slot_config_is_one_line(slot):
-    with pytest.raises(TypeError, match="slot must be a SlotConfig, got "):
-        deeprx.tdl_channel(slot=slot)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

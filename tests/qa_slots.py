@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
+from gnuradio import deeprx
 from gnuradio.deeprx import deeprx_python
 
 from deeprx_common.mcs import mcs, transport_block_size
@@ -321,3 +323,27 @@ def test_position_3_needs_l0_of_2():
 def test_json_of_others_is_checked(values, line):
     with pytest.raises(ValueError, match=line):
         SlotConfig.from_dict(values)
+
+
+COMPANION = [
+    yaml.safe_load(path.read_text())
+    for path in (Path(__file__).resolve().parents[1] / "grc").glob("deeprx_*.block.yml")
+]
+TAKE_A_SLOT = sorted(
+    block["id"].removeprefix("deeprx_")
+    for block in COMPANION
+    if "slot" in [parameter["id"] for parameter in block["parameters"]]
+)
+
+
+@pytest.mark.parametrize("slot", ["gnb", 26, {"n_prb": 26}])
+@pytest.mark.parametrize("name", [*TAKE_A_SLOT, "Engine"])
+def test_every_block_says_what_is_no_slot(name, slot, tmp_path):
+    others = {
+        "Engine": {"model": "ls-lmmse"},
+        "receiver": {"model": "ls-lmmse"},
+        "recording_sink": {"path": tmp_path / "recording", "sample_rate": 1e6},
+    }.get(name, {})
+    with pytest.raises(TypeError) as error:
+        getattr(deeprx, name)(slot=slot, **others)
+    assert str(error.value) == f"slot must be a SlotConfig, got {slot!r}"

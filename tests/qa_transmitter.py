@@ -218,8 +218,3 @@ def test_a_slot_index_is_a_whole_number_of_64_bits(block, first_slot):
     with pytest.raises(ValueError, match=f"^first_slot must be a whole .*, got {first_slot}$"):
         getattr(deeprx, block)(first_slot=first_slot)
     getattr(deeprx, block)(first_slot=2**64 - 1)
-
-
-def test_a_slot_must_be_one():
-    with pytest.raises(TypeError, match="slot must be a SlotConfig, got 26"):
-        deeprx.slot_source(slot=26)

@@ -11,6 +11,7 @@ from deeprx_common.slot import SlotConfig
 from .framing import Frame, Reassembler
 from .guarded import MessageError, SelfKeeping
 from .messages import read_block
+from .slot_stream import slot_config
 
 STATUS_SLOTS = 100  # between two messages of status
 
@@ -32,7 +33,7 @@ class link_receiver(SelfKeeping, gr.basic_block):
 
     def __init__(self, slot: SlotConfig):
         super().__init__("Link receiver", None, None)
-        self._slot_s = slot.slot_s
+        self._slot_s = slot_config(slot).slot_s
         self._lock = threading.Lock()
         self._reassembler = Reassembler()
         self._first = self._last = None  # slots

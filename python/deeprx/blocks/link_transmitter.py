@@ -15,6 +15,7 @@ from .framing import Segmenter
 from .guarded import MessageError, SelfKeeping
 from .harq import HarqSender, Transmission
 from .messages import read_ack, read_pdu
+from .slot_stream import slot_config
 
 MOST_QUEUED = 1 << 26  # bytes of messages that wait
 STREAM_QUEUED = 1 << 18  # at which a stream waits
@@ -221,7 +222,7 @@ class link_transmitter(gr.hier_block2):
             gr.io_signature(int(bytes_input), int(bytes_input), gr.sizeof_char),
             gr.io_signature(0, 0, 0),
         )
-        block_bytes = slot.transport_block_size(layer) // 8
+        block_bytes = slot_config(slot).transport_block_size(layer) // 8
         segmenter = Segmenter(block_bytes, session)
         self._sender = _link_sender(segmenter, transmissions, timeout_s)
         for port in ("pdus", "acks"):

@@ -9,6 +9,7 @@ from deeprx_common.checks import check_range
 from deeprx_common.slot import SlotConfig, User
 
 from .. import deeprx_python
+from .slot_stream import slot_config
 
 
 def _block(slot: SlotConfig, user: User, layer: int) -> dict:
@@ -28,6 +29,7 @@ def block_format(slot: SlotConfig, layer: int = 0) -> deeprx_python.BlockFormat:
     """What a user's blocks are. Raises ValueError where there is no such layer, or its user has no
     code rate.
     """
+    slot = slot_config(slot)
     user = slot.user(layer)
     return deeprx_python.BlockFormat(**_block(slot, user, layer), rnti=user.rnti, n_id=user.n_id)
 
@@ -70,6 +72,7 @@ def tb_source(
     Raises ValueError where a value is out of range or the user has no code rate. Own block: stock
     pdu_to_tagged_stream ends where a message is no PDU, and lets a block of any length pass.
     """
+    slot = slot_config(slot)
     user = slot.user(layer)
     check_range("first_slot", first_slot, 0, 2**64 - 1)
     check_range("n_slots", n_slots, 0, 2**64 - 1)
