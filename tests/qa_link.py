@@ -885,7 +885,6 @@ class TestBlocks:
         with pytest.raises(ValueError, match=says):
             deeprx.link_transmitter(**{"slot": SLOT} | options)
 
-
     @pytest.mark.parametrize("message", ["abc", 5, None, np.zeros(3)])
     def test_a_message_that_is_not_of_bytes_is_refused(self, message):
         transmitter = deeprx.link_transmitter(SLOT)

@@ -40,9 +40,7 @@ def slots(request):
     """y, p, d and bits of several slots of a kind; of two users in both pairs of ports."""
     generator = SlotGenerator(SLOTS[request.param].at(12.0))
     batches = [generator.batch(3, seed=1, step=step) for step in range(4)]
-    return [
-        (b.y, b.p, b.data, [user.bits_per_symbol for user in b.config.users]) for b in batches
-    ]
+    return [(b.y, b.p, b.data, [user.bits_per_symbol for user in b.config.users]) for b in batches]
 
 
 def apart(a, b):

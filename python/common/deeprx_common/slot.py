@@ -109,6 +109,7 @@ SLOT = partial(
     }
 )
 
+
 def _plain(value):
     """NumPy's numbers and arrays, and tuples, as JSON has them."""
     if isinstance(value, np.generic | np.ndarray):

@@ -59,9 +59,7 @@ class aligned_front_end(_front_end):
         if c.phase_compensation_hz is not None:
             slots = range(c.slots_per_frame)
             turns = np.concatenate([c.phase_compensation(i).conj() for i in slots]).tolist()
-        self._cut_by(
-            slot_cutter(c.fft_size, c.cp_pattern, n_rx, offset_samples, first_slot, turns)
-        )
+        self._cut_by(slot_cutter(c.fft_size, c.cp_pattern, n_rx, offset_samples, first_slot, turns))
 
     def dropped_samples(self) -> int:
         """Samples of slots that were cut short, so far."""

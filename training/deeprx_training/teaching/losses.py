@@ -96,9 +96,7 @@ def hint(feature: Tensor, teacher: Tensor) -> Tensor:
     return (maps[0] - maps[1]).square().sum((1, 2)).mean()
 
 
-def channel_error(
-    estimates: Sequence[Tensor], h: Tensor, whitener: Tensor, turn: Tensor
-) -> Tensor:
+def channel_error(estimates: Sequence[Tensor], h: Tensor, whitener: Tensor, turn: Tensor) -> Tensor:
     """Mean over exits, slots and layers of log(1 + e), e the error of an antenna's channel estimate
     over its noise; the logarithm keeps slots without noise from outweighing all others.
 
