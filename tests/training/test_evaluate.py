@@ -362,6 +362,7 @@ def test_evaluate_writes_everything(tmp_path, capsys):
     )
     assert cli.main(command.split()) == 0
     out = capsys.readouterr().out
+    assert "SINR at 1e-2" in out and "Block error rate, MCS 16 of table 1" in out
     for name in (
         "results.csv",
         "tables.md",

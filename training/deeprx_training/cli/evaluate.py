@@ -166,7 +166,7 @@ def run(arguments) -> int:
 
     from ..evaluation.evaluate import evaluation_conditions
     from ..evaluation.report import evaluate
-    from ..evaluation.tables import ber_table, warnings, write
+    from ..evaluation.tables import ber_table, block_table, warnings, write
     from ..files import writable_folder
     from ..teaching.checkpoint import load_receiver
 
@@ -213,6 +213,8 @@ def run(arguments) -> int:
     )
     files = write(report, counted, a.out)
     print(ber_table(report))
+    if blocks := block_table(report):
+        print(f"\n{blocks}")
     for line in warnings(report):
         print(f"warning: {line}")
     print(f"{a.out}: {', '.join(files)}")

@@ -47,6 +47,24 @@ def evaluation_conditions(domain: str = "frequency", **changes) -> Conditions:
     return replace(Conditions(channels=EVALUATION_CHANNELS, cell_ids=(1, 1)), **time, **changes)
 
 
+def of_slot(slot: SlotConfig) -> dict:
+    """The conditions that draw slots like this one: its PRBs, spacing, symbols, DMRS and
+    modulation. Where the carrier has them, its prefixes, slot number and identities of the data
+    make no difference to receivers here.
+    """
+    return dict(
+        n_prb=slot.n_prb,
+        scs_khz={slot.scs_khz: 1.0},
+        n_symbols={slot.n_symbols: 1.0},
+        dmrs={slot.dmrs: 1.0},
+        cdm_groups={slot.cdm_groups: 1.0},
+        n_scid=float(slot.n_scid),
+        users={slot.n_layers: 1.0},
+        modulations={slot.modulation: 1.0},
+        cell_ids=(slot.dmrs_n_id, slot.dmrs_n_id),
+    )
+
+
 @dataclass
 class Counted:
     """What was counted, for P points of sinr_db and S slots each.

@@ -97,6 +97,13 @@ def _ber_table(numbers: _Numbers) -> str:
     return numbers.table(numbers.rates("ber") | {"SINR at 1e-2": first, "at 1e-3": second})
 
 
+def block_table(report: dict) -> str:
+    """Under a line that names the MCS, block error rates and the SINR in dB at which each curve
+    crosses one; empty where slots had no blocks.
+    """
+    return _block_table(report, _Numbers(report))
+
+
 def _paired_table(
     numbers: _Numbers, reference: str, metric: str = "ber", targets: Sequence[float] = BER_TARGETS
 ) -> str:
@@ -130,9 +137,18 @@ def _breakdown_table(numbers: _Numbers, by: str) -> str:
     return numbers.table(columns)
 
 
-def _block_table(numbers: _Numbers) -> str:
+def _block_table(report: dict, numbers: _Numbers) -> str:
+    first = report["points"][0]
+    if not first["blocks"]:
+        return ""
+    size = SlotConfig.from_dict(first["slot"]).transport_block_size()
+    table = first["slot"]["users"][0]["mcs_table"]
     crossing = numbers.crossing("bler", BLER_TARGET)
-    return numbers.table(numbers.rates("bler") | {f"SINR at {BLER_TARGET:.0%}": crossing})
+    return (
+        f"Block error rate, MCS {first['mcs']} of table {table}: transport blocks of {size} bits, "
+        "first transmissions\n\n"
+        + numbers.table(numbers.rates("bler") | {f"SINR at {BLER_TARGET:.0%}": crossing})
+    )
 
 
 def _llr_table(numbers: _Numbers) -> str:
@@ -176,13 +192,8 @@ def markdown(report: dict) -> str:
             f"## BER minus that of {reference} on the same slots, in per cent of it; how many dB "
             "less SINR is needed\n\n" + _paired_table(numbers, reference)
         )
-    if first["blocks"]:
-        size = SlotConfig.from_dict(first["slot"]).transport_block_size()
-        table = first["slot"]["users"][0]["mcs_table"]
-        parts.append(
-            f"## Block error rate, MCS {first['mcs']} of table {table}: transport blocks of {size} "
-            "bits, first transmissions\n\n" + _block_table(numbers)
-        )
+    if blocks := _block_table(report, numbers):
+        parts.append("## " + blocks)
         if reference:
             parts.append(
                 f"## BLER minus that of {reference} on the same slots, in per cent of it; how many "
