@@ -449,6 +449,8 @@ def test_llrs_that_are_not_finite_are_an_error():
         ("--doppler=-5,5", "--doppler: expected one or two numbers from 0 to 10000"),
         ("--delay-spread 1,2,3", "--delay-spread: expected one or two numbers"),
         ("--channel TDL-X", "TDL-X"),
+        ("--slot gnb", "ls-lmmse, sure-lmmse and gnb take any slot in ./dev run deeprx loopback"),
+        ("--slot none.json", "expected default, gnb or a JSON file, found 'none.json'"),
         ("--dmrs 2,7,11", "dmrs: expected some of [2], [2, 11], [3], [3, 11], got [2, 7, 11]"),
     ],
 )
@@ -481,6 +483,31 @@ def test_classical_receivers_have_the_names_that_they_have_in_gnu_radio(tmp_path
     assert cli.main(f"evaluate gnb {options}".split()) == 2
     error = capsys.readouterr().err
     assert "gnb: receives in GNU Radio only" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [("", ("QPSK", 4, [2])), ("--modulation 64QAM --dmrs 3,11", ("64QAM", None, [3, 11]))],
+)
+def test_slots_of_a_file_are_evaluated(tmp_path, options, expected):
+    slot = SlotConfig(n_prb=10, scs_khz=30, dmrs=(2,), dmrs_n_id=7, users=(User(mcs=4),))
+    (tmp_path / "slot.json").write_text(json.dumps(slot.as_dict()))
+    command = f"evaluate ls-lmmse --slot {tmp_path}/slot.json --out {tmp_path} --slots 2 --sinr 6"
+    assert cli.main(f"{command} --channel TDL-A --device cpu {options}".split()) == 0
+    point = report.read(tmp_path / "report.json")["points"][0]
+    assert (point["modulation"], point["mcs"], point["dmrs"]) == expected
+    sent = SlotConfig.from_dict(point["slot"])
+    assert (sent.n_prb, sent.scs_khz, sent.dmrs_n_id) == (10, 30, 7)
+    assert (point["blocks"] is None) == (point["mcs"] is None)
+
+
+@pytest.mark.parametrize("user", [{"mcs": 4, "tbs": 800}, {"modulation": "QPSK", "code_rate": 0.4}])
+def test_blocks_that_no_mcs_says_are_not_evaluated(tmp_path, capsys, user):
+    (tmp_path / "slot.json").write_text(json.dumps({"users": [user]}))
+    command = f"evaluate ls-lmmse --slot {tmp_path}/slot.json --out {tmp_path}/out --device cpu"
+    assert cli.main(command.split()) == 2
+    error = capsys.readouterr().err
+    assert "expected an MCS, or no block" in error and error.count("\n") == 1
 
 
 @needs_the_blocks

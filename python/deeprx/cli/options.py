@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The options of several commands, each defined once: a name means the same in every command."""
 
-import argparse
 import atexit
 import time
 from collections.abc import Callable, Sequence
@@ -15,8 +14,8 @@ from deeprx_common.checks import check_range
 from deeprx_common.files import writable_folder
 from deeprx_common.modulation import MODULATIONS
 from deeprx_common.options import list_of, one_of
-from deeprx_common.schema import parse_json
 from deeprx_common.slot import SLOTS, SlotConfig
+from deeprx_common.slot_file import slot_of
 from deeprx_common.trusted import hash_of
 
 from ..blocks.tdl import PROFILES
@@ -24,23 +23,6 @@ from ..measure.link import Link
 
 IDLE_S = 3.0  # of nothing running, before the first flowgraph
 ENGINES = ("auto", "torchscript", "openvino")
-
-
-def slot_of(text: str) -> SlotConfig:
-    """An argparse type: one of SLOTS by name, or a JSON file that SlotConfig.from_dict() takes."""
-    if (name := text.strip().lower()) in SLOTS:
-        return SLOTS[name]
-    try:
-        values = parse_json(Path(text).read_bytes())
-    except OSError as error:
-        expected = f"expected {', '.join(SLOTS)} or a JSON file, found {text!r}"
-        raise argparse.ArgumentTypeError(f"{expected}: {error.strerror}") from None
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text}: expected a slot in JSON: {error}") from None
-    try:
-        return SlotConfig.from_dict(values, text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 class Unset(str):

@@ -3,12 +3,15 @@
 
 import hashlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from deeprx_common import limits
 from deeprx_common.modulation import MODULATIONS
 from deeprx_common.options import list_of, one_of
 from deeprx_common.shipped import CLASSICAL, model_path
+from deeprx_common.slot import SLOTS, SlotConfig
+from deeprx_common.slot_file import slot_of
 
 from ..data import seeds
 from ..reference import Reference
@@ -63,10 +66,20 @@ def configure(parser) -> None:
         help="time adds inter-carrier interference, residual timing and CFO (default: %(default)s)",
     )
     add(
+        "--slot",
+        type=slot_of,
+        default=SLOTS["default"],
+        metavar="NAME|FILE",
+        help=f"{', '.join(SLOTS)}, or a JSON file of a slot: PRBs, spacing, symbols, DMRS and "
+        "modulation or MCS of slots that fill their carrier. All receivers must take them, "
+        "also LS-LMMSE and SURE-LMMSE here, which want 14 symbols, one user, 6 PRB or more, one or "
+        "two DMRS symbols and one CDM group without data: not gnb (default: default)",
+    )
+    add(
         "--modulation",
         type=one_of(MODULATIONS),
         metavar="NAME",
-        help=f"{', '.join(MODULATIONS)} (default: 16QAM)",
+        help=f"{', '.join(MODULATIONS)} (default: the slot's: 16QAM)",
     )
     add(
         "--mcs",
@@ -84,9 +97,8 @@ def configure(parser) -> None:
     add(
         "--dmrs",
         type=list_of(int),
-        default=[2, 11],
         metavar="SYMBOL,..",
-        help="DMRS symbols: 2 or 3, alone or with 11 (default: 2,11)",
+        help="DMRS symbols: 2 or 3, alone or with 11 (default: the slot's: 2,11)",
     )
     add(
         "--channel",
@@ -144,6 +156,28 @@ def _range(option: str, numbers: list[float], low: float, high: float) -> tuple[
     return min(numbers), max(numbers)
 
 
+def _slot(arguments) -> SlotConfig:
+    """Of --slot, with what the other options say of it. Raises ValueError where there is none such,
+    or receivers here do not take it.
+    """
+    a = arguments
+    if a.mcs is not None and a.modulation:
+        raise ValueError("--mcs says the modulation: give one of --mcs and --modulation")
+    user = a.slot.users[0]
+    if a.mcs_table is not None and a.mcs is None and user.mcs is None:
+        raise ValueError("--mcs-table is for --mcs, which was not given")
+    slot = a.slot
+    if a.modulation:
+        slot = slot.with_user(modulation=a.modulation, mcs=None, code_rate=None, tbs=None)
+    elif a.mcs is not None or a.mcs_table is not None:
+        mcs = user.mcs if a.mcs is None else a.mcs
+        slot = slot.with_user(mcs=mcs, mcs_table=a.mcs_table or user.mcs_table, tbs=None)
+    user = slot.users[0]
+    if user.tbs is not None or (user.code_rate is not None and user.mcs is None):
+        raise ValueError("--slot: expected an MCS, or no block, found a block's size or code rate")
+    return slot if a.dmrs is None else replace(slot, dmrs=tuple(a.dmrs))
+
+
 def _nets(receivers: list[str]) -> list[str]:
     """Without the classical receivers, which join every evaluation."""
     joining = [name for name in CLASSICAL if name != "gnb"]
@@ -164,10 +198,11 @@ def _sha256(reference: str) -> str | None:
 def run(arguments) -> int:
     from deeprx_common.report import write as write_report
 
-    from ..evaluation.evaluate import evaluation_conditions
+    from ..evaluation.evaluate import evaluation_conditions, of_slot
     from ..evaluation.report import evaluate
     from ..evaluation.tables import ber_table, block_table, warnings, write
     from ..files import writable_folder
+    from ..receivers.contract import check_taken
     from ..teaching.checkpoint import load_receiver
 
     a = arguments
@@ -175,20 +210,22 @@ def run(arguments) -> int:
     low, high = limits.SNR_DB
     if not all(low <= s <= high for s in a.sinr):
         raise ValueError(f"--sinr: expected {low} to {high} dB, found {max(a.sinr, key=abs):g}")
-    if a.mcs is not None and a.modulation:
-        raise ValueError("--mcs says the modulation: give one of --mcs and --modulation")
-    if a.mcs_table is not None and a.mcs is None:
-        raise ValueError("--mcs-table is for --mcs, which was not given")
+    slot = _slot(a)
     device = device_of(a)
     conditions = evaluation_conditions(
         a.domain,
         channels=tuple(a.channel),
         n_rx=a.n_rx,
-        modulations={a.modulation or "16QAM": 1.0},
-        dmrs={tuple(sorted(a.dmrs)): 1.0},
+        **of_slot(slot),
         delay_spread_s=_range("--delay-spread", a.delay_spread, *limits.DELAY_SPREAD_S),
         doppler_hz=_range("--doppler", a.doppler, *limits.DOPPLER_HZ),
     )
+    try:
+        check_taken(conditions)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; ls-lmmse, sure-lmmse and gnb take any slot in ./dev run deeprx loopback"
+        ) from None
     receivers = _nets(a.receivers)
     writable_folder(a.out)
     nets = {}
@@ -206,8 +243,8 @@ def run(arguments) -> int:
         seed=a.seed,
         device=device,
         shas={n: _sha256(r) for n, r in zip(nets, receivers, strict=True)},
-        mcs=a.mcs,
-        mcs_table=a.mcs_table or 1,
+        mcs=slot.users[0].mcs,
+        mcs_table=slot.users[0].mcs_table,
         reference=a.reference,
         keep=lambda points: write_report(points, a.out / "report.json"),
     )
