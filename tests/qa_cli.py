@@ -711,6 +711,13 @@ def test_mistakes_get_one_line(models, tmp_path, monkeypatch, capfd, arguments, 
     assert text.count("\n") == 1
 
 
+def test_an_unknown_option_points_to_its_commands_help(capsys):
+    with pytest.raises(SystemExit):
+        main(["loopback", "--receiver", "ls-lmmse", "--snr", "3"])
+    says = "deeprx loopback: error: unrecognized arguments: --snr 3 (deeprx loopback --help)"
+    assert capsys.readouterr().err.strip() == says
+
+
 def test_out_that_cannot_be_written_is_found_before_the_run(models, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main(["loopback", "--receiver", models[0], "--out", str(tmp_path / "file" / "x")]) == 2

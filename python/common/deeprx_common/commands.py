@@ -26,7 +26,7 @@ class Failure(RuntimeError):
 
 
 class _CommandParser(Parser):
-    """Loads the command's module when it parses."""
+    """Loads the command's module when it parses, and refuses itself what it does not know."""
 
     module: str
 
@@ -34,7 +34,10 @@ class _CommandParser(Parser):
         module = import_module(self.module)
         module.configure(self)
         self.set_defaults(run=module.run)
-        return super().parse_known_args(args, namespace)
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
 
 
 def add_commands(parser: Parser, commands: Mapping[str, str], package: str) -> None:
