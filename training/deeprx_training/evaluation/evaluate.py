@@ -137,6 +137,9 @@ class Evaluation:
         self._generator = SlotGenerator(conditions, device)
         (modulation,), (dmrs,) = conditions.modulations, conditions.dmrs
         self.config = conditions.slot(modulation, dmrs)
+        cell, last_cell = conditions.cell_ids
+        if cell == last_cell and conditions.n_scid in (0, 1):
+            self.config = replace(self.config, dmrs_n_id=cell, n_scid=int(conditions.n_scid))
         m = self.config.bits_per_symbol
         self._block = None
         if mcs is not None:
