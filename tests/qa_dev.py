@@ -62,6 +62,26 @@ def test_doctor_misses_no_training_environment(clone):
     assert "WRONG" not in ran.stdout
 
 
+@pytest.mark.parametrize("terminal", ["x-terminal-emulator", None])
+def test_companion_misses_no_terminal(clone, tmp_path, monkeypatch, terminal):
+    """Its dialogue at the first run opens where the setting is no file's path."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "gnuradio-companion").write_text(
+        "import os; print(os.environ['GR_CONF_GRC_XTERM_EXECUTABLE'])"
+    )
+    needed = [terminal, "gnuradio-companion"] if terminal else ["gnuradio-companion"]
+    for name in needed:
+        (tools / name).touch()
+        (tools / name).chmod(0o755)
+    for name in ("bash", "dirname", "env", "python3"):
+        (tools / name).symlink_to(f"/usr/bin/{name}")
+    monkeypatch.setenv("PATH", str(tools))
+    monkeypatch.delenv("GR_CONF_GRC_XTERM_EXECUTABLE", raising=False)
+    ran = dev(clone, "companion")
+    assert ran.stdout.strip() == (str(tools / terminal) if terminal else "/"), ran.stderr
+
+
 BOTH_AT_WORK = """
 import os, time
 def test_a():
