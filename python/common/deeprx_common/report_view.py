@@ -34,12 +34,6 @@ def _groups(points: Sequence[Mapping]) -> dict[str, list[Mapping]]:
     return groups
 
 
-def _energy_kind(joules: Mapping) -> str:
-    """As energy_value(), with the price of what is modelled."""
-    kind = energy_value(joules)[1]
-    return f"modelled, {joules['model']}" if kind == "modelled" else kind
-
-
 def energy_sources(points: Sequence[Mapping]) -> list[str]:
     """What counted the points' energy, how far it may be off at most, and the model's name.
 
@@ -99,7 +93,7 @@ def tables(points: Sequence[Mapping]) -> list:
     """
     shown = []
     for title, group in _groups(points).items():
-        kinds = sorted({_energy_kind(p["energy_per_slot_j"]) for p in group})
+        kinds = sorted({energy_value(p["energy_per_slot_j"])[1] for p in group})
         caption = f"energy: {'; '.join(kinds)}; intervals over clusters (95 %)"
         if any(map(_unsure, group)):
             caption += "\n?: the interval spans a factor of 10 or more: too few clusters"

@@ -168,8 +168,9 @@ def _compared(c: dict) -> str:
 
 def _synchronised(p: dict) -> str:
     s = p["synchronisation"]
+    measured = f", {p['slots']} of them measured" if p["slots"] != s["slots"] else ""
     return (
-        f"synchronisation: {s['slots']} slots found, {s['carried']} of them without a visible "
+        f"synchronisation: {s['slots']} slots found{measured}, {s['carried']} without a visible "
         f"preamble, {s['locks']} locks, {s['false_locks']} false ones, {s['slips']} slips, "
         f"{s['bad_samples']} bad samples, {s['cfo_hz']:.0f} Hz offset"
     )
