@@ -247,6 +247,19 @@ def test_first_flowgraph_runs(page, tmp_path):
     assert 0.02 < float(ran.stdout.splitlines()[-1].removeprefix("BER ")) < 0.03
 
 
+def test_estimates_of_the_messages_page_are_drawn(tmp_path):
+    page = (ROOT / "docs/reference/messages.md").read_text()
+    (example,) = re.findall("^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    check = "step = np.angle(np.vdot(h[:-1], h[1:])) * slot.fft_size / 2 / np.pi\nprint(step)"
+    ran = subprocess.run(
+        [sys.executable, "-c", f"{example}\n{check}"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert -2.5 < float(ran.stdout.splitlines()[-1]) < 0  # TDL-A's 100 ns are 0.8 samples
+    assert (tmp_path / "channel.png").stat().st_size > 1000
+
+
 def test_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 
