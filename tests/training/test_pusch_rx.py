@@ -6,6 +6,8 @@ import torch
 
 from deeprx_training.data.channels import SlotGenerator
 from deeprx_training.data.conditions import Conditions
+from deeprx_training.export.checks import ExportError
+from deeprx_training.export.export import export
 from deeprx_training.receivers.build import build
 from deeprx_training.receivers.contract import LayerOf
 from deeprx_training.receivers.flop import flop_per_slot
@@ -109,3 +111,8 @@ def test_flop_are_of_every_round():
     assert counts[1]["other"] - counts[0]["other"] == res * (38 + 8 + 24 + 12 + 48)
     none, one, two = (count["matmul"] for count in counts)
     assert one - none == two - one > 0
+
+
+def test_a_file_of_it_needs_slots(net, tmp_path):
+    with pytest.raises(ExportError, match="expected slots that show what a PuschRx takes"):
+        export(net, tmp_path / "m.pt", "m", "student", [2])

@@ -106,6 +106,11 @@ def export(
     modulation = "16QAM" if "16QAM" in modulations else modulations[0]
     bits = MODULATIONS[modulation]
     whole = knows_layers(net)
+    if whole and not slots:
+        raise ExportError(
+            f"{path}: expected slots that show what a {type(net).__name__} takes, found none: "
+            "write it with deeprx_training.export.own_receiver.save_receiver(slots=...)"
+        )
     takes = kinds_of(slots) if whole else taken_slots(dmrs)
     kind_of_slot = slots[0] if whole else SlotConfig(dmrs=tuple(dmrs[0]) if dmrs else (2, 11))
     slot = of_size(kind_of_slot, n_prb, modulation)
