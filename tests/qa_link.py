@@ -999,7 +999,11 @@ size = Path(deeprx.model_path("deeprx-student.pt")).stat().st_size
 
 def enough(top):
     shown = top.sent.get("bytes"), top.received.get("bytes")
-    return shown == (size, size) and Path("copy").stat().st_size == size
+    return (
+        shown == (size, size)
+        and Path("copy").stat().st_size == size
+        and top.delivered.endswith("complete")
+    )
 
 def labels(top):
     return [top.delivered, top.goodput, top.first_failures, top.lost]
@@ -1022,7 +1026,7 @@ def test_the_flowgraph_of_companion_sends_a_file(tmp_path):
     file = Path(deeprx.model_path("deeprx-student.pt")).read_bytes()
     assert (tmp_path / "copy").read_bytes() == file, ran.stderr
     delivered, goodput, failures, lost = json.loads(ran.stdout.splitlines()[-1])
-    assert delivered == f"{len(file)} bytes"
+    assert delivered == f"{len(file)} of {len(file)} bytes, complete"
     assert 1 < float(goodput.split()[0]) < 9
     failed, blocks = map(int, re.findall(r"\d+", failures))
     assert failed >= 0.2 * blocks > 0
