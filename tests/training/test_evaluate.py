@@ -340,7 +340,7 @@ def test_ctrl_c_keeps_whole_curves(tmp_path, monkeypatch, capsys):
     assert {p["slots"] for p in points} == {16} and len(points) == 2 * 5
     net = Clairvoyant([6.0], 4, seed=2, strike=1)
     command = f"evaluate oracle.ckpt --sinr 6 --slots 4 --seed 2 --out {tmp_path}/b --device cpu"
-    assert cli.main(command.split()) == 2
+    assert cli.main(command.split()) == 130
     assert "nothing is written" in capsys.readouterr().err and not list((tmp_path / "b").iterdir())
 
 

@@ -198,7 +198,7 @@ def _sha256(reference: str) -> str | None:
 def run(arguments) -> int:
     from deeprx_common.report import write as write_report
 
-    from ..evaluation.evaluate import evaluation_conditions, of_slot
+    from ..evaluation.evaluate import NothingCounted, evaluation_conditions, of_slot
     from ..evaluation.report import evaluate
     from ..evaluation.tables import ber_table, block_table, warnings, write
     from ..files import writable_folder
@@ -235,19 +235,23 @@ def run(arguments) -> int:
             raise ValueError(f"{reference}: a receiver named {name} was given already")
         nets[name] = net
     sinr_db = sorted(set(a.sinr))
-    report, counted, stopped = evaluate(
-        nets,
-        sinr_db=sinr_db,
-        slots=a.slots,
-        conditions=conditions,
-        seed=a.seed,
-        device=device,
-        shas={n: _sha256(r) for n, r in zip(nets, receivers, strict=True)},
-        mcs=slot.users[0].mcs,
-        mcs_table=slot.users[0].mcs_table,
-        reference=a.reference,
-        keep=lambda points: write_report(points, a.out / "report.json"),
-    )
+    try:
+        report, counted, stopped = evaluate(
+            nets,
+            sinr_db=sinr_db,
+            slots=a.slots,
+            conditions=conditions,
+            seed=a.seed,
+            device=device,
+            shas={n: _sha256(r) for n, r in zip(nets, receivers, strict=True)},
+            mcs=slot.users[0].mcs,
+            mcs_table=slot.users[0].mcs_table,
+            reference=a.reference,
+            keep=lambda points: write_report(points, a.out / "report.json"),
+        )
+    except NothingCounted as stop:
+        print(stop, file=sys.stderr)
+        return 130
     files = write(report, counted, a.out)
     print(ber_table(report))
     if blocks := block_table(report):

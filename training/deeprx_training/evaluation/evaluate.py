@@ -39,6 +39,10 @@ class EvaluationError(ValueError):
     """Receivers cannot be evaluated like this; the message is one line."""
 
 
+class NothingCounted(EvaluationError):
+    """It was stopped too early."""
+
+
 def evaluation_conditions(domain: str = "frequency", **changes) -> Conditions:
     """Design of the evaluation: channels never trained on; the time domain with a front end's
     residuals.
@@ -226,11 +230,11 @@ class Evaluation:
     def counted(self) -> Counted:
         """Of an interrupted run, the points that were begun, with equally many slots each.
 
-        Raises EvaluationError where nothing was counted yet.
+        Raises NothingCounted where nothing was counted yet.
         """
         begun = [i for i, parts in enumerate(self._parts) if parts]
         if not begun:
-            raise EvaluationError("stopped before the first slots were counted; nothing is written")
+            raise NothingCounted("stopped before the first slots were counted; nothing is written")
         joined = [
             {k: np.concatenate([p[k] for p in self._parts[i]]) for k in self._parts[i][0]}
             for i in begun
