@@ -3,6 +3,7 @@ import io
 import json
 
 import pytest
+from gnuradio.deeprx.cli import results
 from matplotlib import pyplot as plt
 from rich.console import Console
 from scipy.stats import binomtest
@@ -255,6 +256,33 @@ def test_comparison_of_deliveries_is_in_bits_of_air_time():
     assert made["goodput_ci95"][0] < more < made["goodput_ci95"][1]
     assert "bler_difference" not in made
     report.validate(make_report(a, b) | {"comparisons": [made]})
+
+
+def test_results_that_are_equal_in_every_cluster_say_so_without_an_interval():
+    """Each kind of its own: here bits differ, and blocks and deliveries do not."""
+    slot = SlotConfig(users=(User(mcs=14),))
+    a, b = (make_block_point(receiver=r, slot=slot.as_dict(), layer=0) for r in ("net", "other"))
+    bits, same = ([10, 30] * 5, [20, 40] * 5, [1000] * 10), ([5, 2] * 5, [5, 2] * 5, [5] * 10)
+    made = report.comparison(a, b, bits, same, same)
+    assert (made["bler_ci95"], made["goodput_ci95"]) == (None, None)
+    assert (made["bler_difference"], made["goodput_difference_bit_per_s"]) == (0, 0)
+    assert made["ci95"][1] < 0
+    assert report.comparison(a, b, same)["ci95"] is None
+    report.validate(make_report(a, b) | {"comparisons": [made]})
+    assert report_view.difference(0.0, made["bler_ci95"], 10) == "equal in all 10 clusters"
+    console = Console(file=io.StringIO(), width=200)
+    compared = [made, report.comparison(a, b, same)]
+    results.show(make_report(a, b) | {"comparisons": compared}, console)
+    said = console.file.getvalue()
+    assert "BLER equal in all 10 clusters, goodput equal in all 10 clusters over 10" in said
+    assert "net: no difference shown from other, BER equal in all 10 clusters\n" in said
+
+
+def test_too_few_clusters_to_tell_say_so():
+    a, b = make_point(), make_point(receiver="baseline")
+    made = report.comparison(a, b, ([10] * 3, [20] * 3, [1000] * 3))
+    told = report_view.difference(made["ber_difference"], made["ci95"], made["clusters"])
+    assert told == "too few clusters to tell, -1.00e-02"
 
 
 def test_best_is_who_delivers_most_then_who_errs_least():

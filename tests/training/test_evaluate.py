@@ -414,6 +414,9 @@ def test_evaluate_writes_everything(tmp_path, capsys):
         "BLER minus that of SURE-LMMSE", "gain at 0.1, dB", "By Doppler", "LLRs",
     ):  # fmt: skip
         assert heading in text
+    (same, *_) = [line for line in text.splitlines() if "equal in all 24 clusters" in line]
+    assert "baseline-sure" in same and same.count("equal in all 24 clusters") == 3
+    assert "inf" not in text
 
 
 class Constant(nn.Module):

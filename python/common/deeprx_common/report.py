@@ -121,17 +121,17 @@ COMPARISON = {
     "layers": COUNT.or_null("as the points'"),
     "layer": COUNT.or_null("as the points'"),
     "ber_difference": number(-1, 1).of("BER of a minus that of b"),
-    "ci95": INTERVAL.of("its 95 % interval, paired over clusters"),
+    "ci95": INTERVAL.or_null("its 95 % interval, paired over clusters; null: equal in all"),
     "clusters": COUNT.of("that both received: same slots, fading and noise"),
     "bler_difference": number(-1, 1).of(
         "BLER of a minus that of b, where both received the same blocks", optional=True
     ),
-    "bler_ci95": INTERVAL.of("its 95 % interval, paired over clusters", optional=True),
+    "bler_ci95": INTERVAL.or_null("likewise", optional=True),
     "goodput_difference_bit_per_s": NUMBER.of(
         "goodput of a minus that of b, where each one's ACKs decided what was sent to it",
         optional=True,
     ),
-    "goodput_ci95": INTERVAL.of("its 95 % interval, paired over clusters", optional=True),
+    "goodput_ci95": INTERVAL.or_null("likewise", optional=True),
 }
 REPORT = {
     "schema": TEXT.of(f'"{SCHEMA}"'),
@@ -241,7 +241,7 @@ def comparison(
         "layers": a["layers"],
         "layer": a["layer"],
         "ber_difference": paired.difference,
-        "ci95": list(paired.ci95),
+        "ci95": paired.shown,
         "clusters": paired.clusters,
     }
     if blocks:
@@ -250,14 +250,14 @@ def comparison(
         slot, paired = SlotConfig.from_dict(a["slot"]), paired_difference(*deliveries)
         most = slot.transport_block_size(a["layer"]) / slot.slot_s
         compared["goodput_difference_bit_per_s"] = most * paired.difference
-        compared["goodput_ci95"] = [most * end for end in paired.ci95]
+        compared["goodput_ci95"] = paired.shown and [most * end for end in paired.shown]
     return compared
 
 
 def block_difference(blocks: Pairs) -> dict:
     """The keys of a comparison that are about block errors."""
     paired = paired_difference(*blocks)
-    return {"bler_difference": paired.difference, "bler_ci95": list(paired.ci95)}
+    return {"bler_difference": paired.difference, "bler_ci95": paired.shown}
 
 
 def best(points: Sequence[Mapping]) -> Mapping:

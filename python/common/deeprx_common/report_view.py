@@ -8,6 +8,7 @@ import numpy as np
 
 from .figure import curve_style, figure, rate_curve
 from .report import energy_value, user_of
+from .stats import FEWEST_CLUSTERS
 
 
 def _groups(points: Sequence[Mapping]) -> dict[str, list[Mapping]]:
@@ -206,6 +207,20 @@ def _curve(axis, line: Sequence[Mapping], key: str, name: str, **style) -> None:
     ordered = sorted(line, key=lambda p: p["sinr_db"])
     mega = [p[key] * 1e-6 for p in ordered]
     axis.plot([p["sinr_db"] for p in ordered], mega, label=name, **style)
+
+
+def difference(
+    value: float, ci95: Sequence[float] | None, clusters: int, form: str = "+.2e", unit: str = ""
+) -> str:
+    """Of two receivers, with its 95 % interval over clusters, see report.COMPARISON; in words where
+    the interval says nothing.
+    """
+    if ci95 is None:
+        return f"equal in all {clusters} clusters"
+    if clusters < FEWEST_CLUSTERS:
+        return f"too few clusters to tell, {value:{form}}{unit}"
+    low, high = ci95
+    return f"{value:{form}} [{low:{form}}, {high:{form}}]{unit}"
 
 
 def strongest_kind(points: Sequence[Mapping]) -> str:

@@ -28,11 +28,21 @@ class ErrorRate:
 
 @dataclass(frozen=True)
 class Difference:
-    """rate of A minus rate of B on the same clusters; ci95 excludes zero where one is better."""
+    """rate of A minus rate of B on the same clusters; ci95 excludes zero where one is better.
+    equal: whether both have the same number of errors in every cluster.
+    """
 
     difference: float
     ci95: tuple[float, float]
     clusters: int
+    equal: bool
+
+    @property
+    def shown(self) -> list[float] | None:
+        """What reports hold of the interval: None where both are equal, of which it says nothing
+        but how many clusters there were.
+        """
+        return None if self.equal else list(self.ci95)
 
 
 def _per_cluster(errors, bits) -> tuple[np.ndarray, np.ndarray]:
@@ -120,15 +130,15 @@ def paired_difference(
     errors_a, bits = _per_cluster(errors_a, bits)
     errors_b, _ = _per_cluster(errors_b, bits)
     delta = errors_a - errors_b
-    difference = float(delta.sum() / bits.sum())
+    difference, equal = float(delta.sum() / bits.sum()), not delta.any()
     if len(bits) < FEWEST_CLUSTERS:
-        return Difference(difference, (-1.0, 1.0), len(bits))
-    if not delta.any():
+        return Difference(difference, (-1.0, 1.0), len(bits), equal)
+    if equal:
         bound = float(1 - 0.025 ** (1 / len(bits)))
-        return Difference(0.0, (-bound, bound), len(bits))
+        return Difference(0.0, (-bound, bound), len(bits), equal)
     half = _spread(delta, delta - difference * bits, bits)
     ends = max(-1.0, difference - half), min(1.0, difference + half)
-    return Difference(difference, ends, len(bits))
+    return Difference(difference, ends, len(bits), equal)
 
 
 def paired_ratio(

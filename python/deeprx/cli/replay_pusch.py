@@ -7,7 +7,8 @@ import time
 from rich.console import Console
 from rich.table import Table
 
-from deeprx_common import report
+from deeprx_common import report, report_view
+from deeprx_common.stats import FEWEST_CLUSTERS
 from deeprx_common.terminal import interval, make_console, number, progress_bar, table
 
 from ..measure.flowgraph import stop_on_ctrl_c
@@ -110,18 +111,19 @@ def _table(points: list[dict]) -> Table:
     )
 
 
-def _difference(value: float, ci95: list[float]) -> str:
-    low, high = ci95
-    if high - low == 2:
-        return f"too few clusters to tell, {value:+.2f}"
+def _difference(c: dict, value: str, ci95: str) -> str:
+    told = report_view.difference(c[value], c[ci95], c["clusters"], "+.2f")
+    if c[ci95] is None or c["clusters"] < FEWEST_CLUSTERS:
+        return told
+    low, high = c[ci95]
     verdict = "no difference shown" if low <= 0 <= high else "fewer" if high < 0 else "more"
-    return f"{verdict}, {value:+.2f} [{low:+.2f}, {high:+.2f}]"
+    return f"{verdict}, {told}"
 
 
 def _compared(c: dict) -> str:
     return (
         f"{c['a']}: {c['only_a']} blocks received that {c['b']} did not, {c['only_b']} the other "
-        f"way round; block errors: {_difference(c['bler_difference'], c['bler_ci95'])}"
+        f"way round; block errors: {_difference(c, 'bler_difference', 'bler_ci95')}"
     )
 
 
@@ -132,7 +134,7 @@ def _notes(point: dict) -> list[str]:
             f"{point['receiver']}: {beside['errors']} block errors where the receiver that was "
             f"there made {beside['errors_there']} ({beside['only_here']} blocks received here "
             f"alone, {beside['only_there']} there alone): "
-            f"{_difference(beside['difference'], beside['ci95'])}"
+            f"{_difference(beside, 'difference', 'ci95')}"
         )
     for key, what in (
         ("without_first", "retransmissions without their first transmission, decoded alone"),

@@ -148,22 +148,21 @@ def _where(point: dict) -> str:
 
 
 def _compared(c: dict) -> str:
-    low, high = c["ci95"]
+    low, high = c["ci95"] or (0, 0)
     verdict = "no difference shown from" if low <= 0 <= high else "errors than"
     more = "" if low <= 0 <= high else "fewer " if high < 0 else "more "
     where = ", ".join(filter(None, [_where(c), report.user_of(c)]))
-    rates = [f"BER {c['ber_difference']:+.2e} [{low:+.2e}, {high:+.2e}]"]
+    clusters, difference = c["clusters"], report_view.difference
+    rates = [f"BER {difference(c['ber_difference'], c['ci95'], clusters)}"]
     if "bler_ci95" in c:
-        low, high = c["bler_ci95"]
-        rates.append(f"BLER {c['bler_difference']:+.2e} [{low:+.2e}, {high:+.2e}]")
+        rates.append(f"BLER {difference(c['bler_difference'], c['bler_ci95'], clusters)}")
     if "goodput_ci95" in c:
-        low, high = (1e-6 * end for end in c["goodput_ci95"])
+        ends = c["goodput_ci95"] and [1e-6 * end for end in c["goodput_ci95"]]
         mega = 1e-6 * c["goodput_difference_bit_per_s"]
-        rates.append(f"goodput {mega:+.2f} [{low:+.2f}, {high:+.2f}] Mbit/s")
-    return (
-        f"{where}  {c['a']}: {more}{verdict} {c['b']}, {', '.join(rates)} over {c['clusters']} "
-        "clusters"
-    )
+        rates.append(f"goodput {difference(mega, ends, clusters, '+.2f', ' Mbit/s')}")
+    intervals = any(c.get(key) for key in ("ci95", "bler_ci95", "goodput_ci95"))
+    over = f" over {clusters} clusters" if intervals else ""
+    return f"{where}  {c['a']}: {more}{verdict} {c['b']}, {', '.join(rates)}{over}"
 
 
 def _synchronised(p: dict) -> str:

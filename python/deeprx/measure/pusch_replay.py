@@ -16,7 +16,6 @@ from deeprx_common.report import COMPARISON, Pairs, block_difference
 from deeprx_common.schema import (
     COUNT,
     INDEX,
-    INTERVAL,
     LONGEST,
     RATE,
     RATES,
@@ -44,13 +43,14 @@ BESIDE = {
     "only_here": COUNT.of("received by us alone"),
     "only_there": COUNT.of("received by the other alone"),
     "difference": number(-1, 1).or_null("our block error rate minus the other's"),
-    "ci95": INTERVAL.or_null("its 95 % interval, paired, over clusters"),
+    "ci95": COMPARISON["ci95"],
+    "clusters": COUNT.of("of these PUSCH"),
 }
 
 
 COMPARED = {key: COMPARISON[key] for key in ("a", "b", "clusters")} | {
     "bler_difference": number(-1, 1).of("block error rate of a minus that of b"),
-    "bler_ci95": INTERVAL.of("its 95 % interval, paired, over clusters"),
+    "bler_ci95": COMPARISON["ci95"],
     "only_a": COUNT.of("received by a alone"),
     "only_b": COUNT.of("received by b alone"),
 }
@@ -341,5 +341,6 @@ def _beside(wrong: np.ndarray, pusch: Sequence[RecordedPusch]) -> dict | None:
         "only_here": int(np.sum(~ours & theirs)),
         "only_there": int(np.sum(ours & ~theirs)),
         "difference": paired.difference,
-        "ci95": list(paired.ci95),
+        "ci95": paired.shown,
+        "clusters": paired.clusters,
     }

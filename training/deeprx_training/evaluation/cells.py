@@ -4,6 +4,8 @@
 import math
 from collections.abc import Sequence
 
+from deeprx_common.report_view import difference
+
 
 def markdown_table(head: list[str], lines: list[list[str]]) -> str:
     every = [head, ["---"] * len(head), *lines]
@@ -23,18 +25,18 @@ def rate_cell(value: float, ci95: Sequence[float]) -> str:
 
 
 def crossing_cell(sinr_db: float | None, ci95: Sequence[float | None]) -> str:
-    """SINR in dB at which a curve crosses something; None or infinite where it does not."""
+    """SINR in dB at which a curve crosses something; None or infinite where it does not, as an end
+    of the interval outside of the SINRs that there were.
+    """
     if sinr_db is None or not math.isfinite(sinr_db):
         return "-"
-    low, high = (
-        end if v is None else v for v, end in zip(ci95, (-math.inf, math.inf), strict=True)
-    )
-    return f"{sinr_db:.2f} [{low:.2f}, {high:.2f}]"
+    low, high = ("-" if v is None or not math.isfinite(v) else f"{v:.2f}" for v in ci95)
+    return f"{sinr_db:.2f} [{low}, {high}]"
 
 
-def percent_cell(share: float, ci95: Sequence[float]) -> str:
+def percent_cell(share: float, ci95: Sequence[float] | None, clusters: int) -> str:
     """Of a difference."""
-    return f"{100 * share:+.1f} % [{100 * ci95[0]:+.1f}, {100 * ci95[1]:+.1f}]"
+    return difference(share, ci95, clusters, "+.1%")
 
 
 def gain_cell(db: float | None, *intervals: Sequence[float | None]) -> str:

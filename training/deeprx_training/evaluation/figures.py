@@ -231,8 +231,10 @@ def _flop(some: list[Curve], panels: Callable) -> bool:
     return True
 
 
-def _against(curve: Curve, base: Curve, i: int) -> tuple[float, tuple[float, float]] | None:
-    """BER less that of base at one SINR, as a share of it; its paired interval."""
+def _against(curve: Curve, base: Curve, i: int) -> tuple[float, list[float] | None, int] | None:
+    """BER less that of base at one SINR, as a share of it; its paired interval, None where they are
+    equal; clusters.
+    """
     pairs = seed_pairs(curve, base)
     errors, others = (sum(pair[k].errors[0, i] for pair in pairs) for k in (0, 1))
     if not others.any():
@@ -240,8 +242,8 @@ def _against(curve: Curve, base: Curve, i: int) -> tuple[float, tuple[float, flo
     bits = np.full(len(errors), curve.bits * len(pairs))
     paired = paired_difference(errors, others, bits)
     scale = bits.sum() / others.sum()
-    low, high = paired.ci95
-    return scale * paired.difference, (scale * low, scale * high)
+    ends = paired.shown and [scale * end for end in paired.shown]
+    return scale * paired.difference, ends, paired.clusters
 
 
 def _distilled(some: list[Curve]) -> list[Curve]:
@@ -260,7 +262,8 @@ def _distilling(some: list[Curve], panels: Callable) -> bool:
             base = scratch_of(distilled[0], some)
             for k, curve in enumerate(sorted(_same_seeds(distilled), key=lambda c: c.score)):
                 gaps = [_against(curve, base, i) for i in range(len(curve.sinr_db))]
-                drawn = [(s, g[0], *g[1]) for s, g in zip(curve.sinr_db, gaps, strict=True) if g]
+                pairs = [(s, g) for s, g in zip(curve.sinr_db, gaps, strict=True) if g]
+                drawn = [(s, value, *(ends or (value, value))) for s, (value, ends, _) in pairs]
                 at, *percent = np.array(drawn).T
                 middle, low, high = (100 * p for p in percent)
                 name = describe(curve, distilled).removeprefix("distilled, ")

@@ -80,7 +80,7 @@ def evaluate(
     report = _report(counted, conditions, seed, device, run.flop, shas or {})
     report["comparisons"] = _comparisons(counted, report["points"], reference, list(receivers))
     report["below_perfect_csi"] = [
-        c for c in report["comparisons"] if c["b"] == PERFECT and c["ci95"][1] < 0
+        c for c in report["comparisons"] if c["b"] == PERFECT and c["ci95"] and c["ci95"][1] < 0
     ]
     report["numbers"] = [*_of_points(report), *_breakdown(counted, conditions)]
     report["numbers"] += [*_of_comparisons(report), *_crossings(counted, conditions)]

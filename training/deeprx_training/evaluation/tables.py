@@ -61,6 +61,11 @@ class _Numbers:
         row = self._rows.get((metric, receiver, sinr_db, by, value))
         return (row["value"], (row["low"], row["high"])) if row else ()
 
+    def difference(self, reference: str, metric: str, receiver: str, sinr_db: float) -> tuple:
+        """(number, interval, slots); None for the interval where they are equal."""
+        row = self._rows[difference_to(reference, metric), receiver, sinr_db, None, None]
+        return row["value"], None if row["low"] is None else (row["low"], row["high"]), row["slots"]
+
     def bins(self, by: str) -> list[str]:
         return list(dict.fromkeys(r["bin"] for r in self._rows.values() if r["by"] == by))
 
@@ -111,10 +116,10 @@ def _paired_table(
 
     def difference(name: str, sinr_db: float) -> str:
         base, _ = numbers.of(metric, reference, sinr_db)
-        if not base:
+        value, ci95, slots = numbers.difference(reference, metric, name, sinr_db)
+        if not base and ci95:
             return "-"
-        value, ci95 = numbers.of(difference_to(reference, metric), name, sinr_db)
-        return percent_cell(value / base, [end / base for end in ci95])
+        return percent_cell(value / (base or 1), ci95 and [end / base for end in ci95], slots)
 
     def gain(target: float) -> Callable[[str], str]:
         at = gain_on(reference, target, metric)
