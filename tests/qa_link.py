@@ -697,6 +697,19 @@ class TestBlocks:
         queued = len(content) + 6 * len(top.pdus.messages)
         assert top.transmitter.statistics()["blocks"] < 1.02 * queued / (200 - HEADER)  # full ones
 
+    @pytest.mark.parametrize("pieces", [[1] * 3000, [7, 2993], [1024, 1976], [3000]])
+    def test_a_stream_is_cut_at_the_same_places_however_it_comes(self, pieces):
+        """As long as enough waits to fill blocks: else runs of one seed would differ."""
+        content = np.random.default_rng(3).bytes(3000)
+        top = Link(Chain(), bytes_input=True)
+        top.transmitter.send(bytes(5000))
+        for end, size in zip(itertools.accumulate(pieces), pieces, strict=True):
+            top.transmitter._sender.push_stream(content[end - size : end])
+        top.connect(blocks.vector_source_b([]), top.transmitter)
+        top.run_until(top.transmitter.idle)
+        cut = [content[k : k + 1024] for k in range(0, 3000, 1024)]
+        assert top.pdus.messages == [bytes(5000), *cut]
+
     def test_through_udp(self):
         sent, received = udp(), udp()
         messages = messages_of([1, 1400, 60, 5000] * 4)

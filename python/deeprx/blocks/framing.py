@@ -79,6 +79,10 @@ class Segmenter:
         self._messages.append(_MESSAGE.pack(len(message)) + message)
         self.queued_bytes += _MESSAGE.size + len(message)
 
+    @property
+    def fills_a_block(self) -> bool:
+        return self.queued_bytes >= self._capacity
+
     def block(self, sequence: int, base: int) -> bytes:
         """The next block, of zeros where nothing is queued: padding."""
         content, first, begun = bytearray(), _NOWHERE, self._begun

@@ -35,6 +35,7 @@ class _link_sender(SelfKeeping, gr.basic_block):
         self._lock = threading.Condition()
         self._progress = time.monotonic()
         self._bytes = self._dropped = 0
+        self._rest = b""  # of a stream, no whole message yet
         self._reported = 0  # slots, when status was last published
         self._unheard = 0  # ends, of which the log has a line
         self._ended = threading.Event()
@@ -73,6 +74,19 @@ class _link_sender(SelfKeeping, gr.basic_block):
             if not self._ended.is_set():
                 self._send()
 
+    def push_stream(self, data: bytes) -> None:
+        """What comes next of a stream. Its messages are cut at its own places, wherever calls cut
+        it, while what waits fills blocks; else what there is goes at once.
+        """
+        with self._lock:
+            self._bytes += len(data)
+            self._rest += data
+            while len(self._rest) >= STREAM_PDU:
+                self._segmenter.push(self._rest[:STREAM_PDU])
+                self._rest = self._rest[STREAM_PDU:]
+            if not self._ended.is_set():
+                self._send()
+
     def wait_for_room(self, seconds: float) -> bool:
         """Whether a stream may give more, after so long at most."""
         with self._lock:
@@ -95,13 +109,13 @@ class _link_sender(SelfKeeping, gr.basic_block):
                 "unreported_slots": harq.unreported,
                 "padding_slots": harq.padding,
                 "processes": harq.processes,
-                "queued_bytes": self._segmenter.queued_bytes,
+                "queued_bytes": self._segmenter.queued_bytes + len(self._rest),
                 "dropped_pdus": self._dropped,
             }
 
     def idle(self) -> bool:
         with self._lock:
-            return self._harq.idle and not self._segmenter.queued_bytes
+            return self._harq.idle and not self._segmenter.queued_bytes and not self._rest
 
     def _on_pdu(self, message):
         try:
@@ -117,7 +131,7 @@ class _link_sender(SelfKeeping, gr.basic_block):
             self._send()
 
     def _send(self) -> None:
-        while transmission := self._harq.next():
+        while transmission := self._next():
             self._progress = time.monotonic()
             self.message_port_pub(pmt.intern("blocks"), _pdu(transmission))
         self._lock.notify_all()
@@ -131,6 +145,12 @@ class _link_sender(SelfKeeping, gr.basic_block):
         if slots >= self._reported + STATUS_SLOTS or (slots > self._reported and self.idle()):
             self._reported = slots
             self.message_port_pub(pmt.intern("status"), pmt.to_pmt(self.statistics()))
+
+    def _next(self) -> Transmission | None:
+        if self._rest and not self._segmenter.fills_a_block:
+            self._segmenter.push(self._rest)
+            self._rest = b""
+        return self._harq.next()
 
     def _watch(self) -> None:
         while not self._ended.wait(self._timeout_s / 8):
@@ -163,7 +183,7 @@ def _pdu(sent: Transmission):
 
 
 class _byte_sink(SelfKeeping, gr.sync_block):
-    """Cuts a stream into messages, and lets it wait where enough of them wait."""
+    """Hands a stream on, and lets it wait where enough of it waits."""
 
     def __init__(self, sender: _link_sender):
         super().__init__("Link transmitter's bytes", [np.uint8], None)
@@ -172,10 +192,8 @@ class _byte_sink(SelfKeeping, gr.sync_block):
     def work(self, input_items, output_items):
         if not self._sender.wait_for_room(0.1):
             return 0
-        data = input_items[0]
-        parts = (data[k : k + STREAM_PDU].tobytes() for k in range(0, len(data), STREAM_PDU))
-        self._sender.push(*parts)  # all at once: full blocks rather than padding
-        return len(data)
+        self._sender.push_stream(input_items[0].tobytes())
+        return len(input_items[0])
 
 
 class link_transmitter(gr.hier_block2):
