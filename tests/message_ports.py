@@ -98,6 +98,8 @@ def storm(name: str) -> None:
         top.msg_connect(block, "stats", told, "store")
     if name.startswith("link_"):
         top.msg_connect(block, "status", told, "store")
+    if name == "link_receiver.blocks":
+        top.msg_connect(block, "acks", told, "store")
     top.start()
     for k, (_, message) in enumerate(messages()):
         post(name, handler, message)
@@ -154,8 +156,13 @@ def _good(name: str, block, told) -> tuple[object, Callable[[], bool]]:
         return good, lambda: block.statistics()["acknowledged"] == 1
     if name == "link_receiver.blocks":
         good = dictionary(slot_index=2**40, crc_ok=False)
-        return pmt.cons(good, pmt.cdr(SCALARS["PDU"])), lambda: block._last == 2**40
+        taken = dictionary(slot_index=pmt.from_uint64(2**40), ack=False, received=True)
+        return pmt.cons(good, pmt.cdr(SCALARS["PDU"])), lambda: _told(told, taken)
     return pmt.intern(deeprx.model_path("baseline-sure")), lambda: "baseline-sure" in _loaded(told)
+
+
+def _told(told, message) -> bool:
+    return any(pmt.equal(told.get_message(k), message) for k in range(told.num_messages()))
 
 
 def _loaded(told) -> list[str]:

@@ -253,7 +253,7 @@ kit = make_kit(
 )
 idle = {}
 with Worker(kit.job("decoded", base)) as worker, ThreadPoolExecutor() as pool:
-    turn = pool.submit(worker.turn, 2.0)
+    turn = pool.submit(worker.turn, 4.0)
     while not turn.done():
         for task in Path("/proc", str(worker._process.pid), "task").iterdir():
             try:

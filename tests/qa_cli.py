@@ -20,7 +20,7 @@ import pytest
 import torch
 from gnuradio import gr
 from gnuradio.deeprx.cli import COMMANDS, doctor, info, main, make_parser, options
-from gnuradio.deeprx.cli import loopback as loopback_command
+from gnuradio.deeprx.cli import results as results_module
 from gnuradio.deeprx.measure.flowgraph import stop_on_ctrl_c
 from gnuradio.deeprx.models.file import model_path, read_model_file
 from receiver_models import save
@@ -115,7 +115,7 @@ def test_a_file_that_is_exchanged_after_it_was_read_is_not_measured(tmp_path, mo
         shutil.copy(model_path("baseline-sure"), path)
         return found
 
-    monkeypatch.setattr(loopback_command, "read_model_file", exchange)
+    monkeypatch.setattr(results_module, "read_model_file", exchange)
     small = ["--slots", "5", "--sinr", "9", "--n-prb", "6", "--meter", "none"]
     assert main(["loopback", "--receiver", str(path), *small, "--out", str(tmp_path / "o")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -411,10 +411,12 @@ class TestOptions:
                 assert meaning == known, f"{option} of {command} and of {other}"
 
     def test_every_default_is_of_its_kind(self):
-        """A list where a list is parsed, a number where a number is."""
+        """A list where a list is parsed, a number where a number is; text is parsed itself."""
         for command, action in self.options():
             default = action.default
-            if default is None or action.type is None or isinstance(action, argparse._AppendAction):
+            if action.type is None or isinstance(action, argparse._AppendAction):
+                continue
+            if default is None or isinstance(default, str):
                 continue
             text = ",".join(map(str, default)) if isinstance(default, list) else str(default)
             if default != [None]:
