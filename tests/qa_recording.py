@@ -661,7 +661,7 @@ class TestBadInput:
         ("change", "says"),
         [
             (overlapping, f"annotation at sample {SENT.n_samples()}: overlaps the one before"),
-            (spoiled, "annotation at sample 0: n_prb must be 1 to 273 PRB, got 0"),
+            (spoiled, "annotation at sample 0: deeprx:slot: n_prb must be 1 to 273 PRB, got 0"),
             (
                 lambda a: a[0]["deeprx:slot"].update(colour=1),
                 "no parameter of a slot is called 'colour'",
