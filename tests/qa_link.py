@@ -568,6 +568,20 @@ class Collector(SelfKeeping, gr.basic_block):
         self.messages.append(bytes(content) if is_pdu else content)
 
 
+def receiver_alone():
+    """Its flowgraph, the receiver, and what it says on pdus and acks."""
+    top, receiver = gr.top_block(), deeprx.link_receiver(SLOT)
+    pdus, acks = Collector(), Collector()
+    top.msg_connect(receiver, "pdus", pdus, "in")
+    top.msg_connect(receiver, "acks", acks, "in")
+    return top, receiver, pdus, acks
+
+
+def post_block(receiver, meta: dict, block: bytes) -> None:
+    pdu = pmt.cons(pmt.to_pmt(meta), pmt.init_u8vector(len(block), list(block)))
+    receiver.to_basic_block()._post(pmt.intern("blocks"), pdu)
+
+
 class Later(SelfKeeping, gr.basic_block):
     """Gives messages on, each after a while."""
 
@@ -783,17 +797,11 @@ class TestBlocks:
         assert top.transmitter.statistics()["bytes"] == 900
 
     def test_a_transmitter_that_starts_again_is_read_from_its_beginning(self):
-        receiver = deeprx.link_receiver(SLOT)
-        pdus, acks = Collector(), Collector()
-        top = gr.top_block()
-        top.msg_connect(receiver, "pdus", pdus, "in")
-        top.msg_connect(receiver, "acks", acks, "in")
+        top, receiver, pdus, acks = receiver_alone()
         with running(top):
             for session in (1, 2):
                 for k, block in enumerate(blocks_of([b"a" * 300, b"b"], 200, session)[:2] * 2):
-                    meta = {"slot_index": k, "crc_ok": True}
-                    pdu = pmt.cons(pmt.to_pmt(meta), pmt.init_u8vector(200, list(block)))
-                    receiver.to_basic_block()._post(pmt.intern("blocks"), pdu)
+                    post_block(receiver, {"slot_index": k, "crc_ok": True}, block)
             wait_for(lambda: len(acks.messages) == 8 and len(pdus.messages) == 4)
         assert pdus.messages == [b"a" * 300, b"b"] * 2
         assert all(ack["ack"] and ack["received"] for ack in acks.messages)
@@ -803,18 +811,13 @@ class TestBlocks:
 
     def test_a_slot_that_is_reported_late_begins_nothing_anew(self):
         """A slot_index that goes back says nothing of the transmitter."""
-        receiver = deeprx.link_receiver(SLOT)
-        pdus, acks = Collector(), Collector()
-        top = gr.top_block()
-        top.msg_connect(receiver, "pdus", pdus, "in")
-        top.msg_connect(receiver, "acks", acks, "in")
+        top, receiver, pdus, acks = receiver_alone()
         late = {"slot_index": 1, "crc_ok": False, "dropped": "no LLRs came"}, bytes(0)
         with running(top):
             blocks = blocks_of([b"a" * 500, b"b"], 200)
             there = [({"slot_index": k + 1, "crc_ok": True}, b) for k, b in enumerate(blocks)]
             for meta, block in (*there[:2], late, *there[2:]):
-                pdu = pmt.cons(pmt.to_pmt(meta), pmt.init_u8vector(len(block), list(block)))
-                receiver.to_basic_block()._post(pmt.intern("blocks"), pdu)
+                post_block(receiver, meta, block)
             wait_for(lambda: len(acks.messages) == len(there) + 1)
         assert pdus.messages == [b"a" * 500, b"b"]
         assert receiver.statistics()["air_s"] == pytest.approx(len(there) * SLOT.slot_s)
@@ -857,9 +860,7 @@ class TestBlocks:
         top, acks = gr.top_block(), Collector()
         top.msg_connect(receiver, "acks", acks, "in")
         with running(top):
-            meta = pmt.to_pmt({"slot_index": 0, "crc_ok": True})
-            pdu = pmt.cons(meta, pmt.init_u8vector(200, [255] * 200))
-            receiver.to_basic_block()._post(pmt.intern("blocks"), pdu)
+            post_block(receiver, {"slot_index": 0, "crc_ok": True}, b"\xff" * 200)
             wait_for(lambda: acks.messages)
             wait_for(lambda: receiver.statistics()["foreign_blocks"] == 1)
         time.sleep(0.2)  # the logger has a thread of its own
