@@ -136,6 +136,24 @@ def test_every_contender_receives_the_same(tiny, tmp_path, capsys):
     assert f"work() without its inference {1e6 * middle:.0f} µs" in text
 
 
+@pytest.mark.timing
+@pytest.mark.parametrize(("options", "vectors"), [([], "AVX-512"), (["--avx2"], "AVX2")])
+def test_the_smallest_net_receives_and_decodes_in_time(options, vectors, tmp_path):
+    """26 PRB, 16QAM, rate 1/2, in 1 ms of CPU with AVX-512 and 1.3 with AVX2, which takes 211 us at
+    most for six iterations of the largest code block.
+    """
+    command = [sys.executable, "-m", "gnuradio.deeprx", "bench", "--receiver", "deeprx-slim-0"]
+    command += ["--contender", "decoded", "--seconds", "2", "--out", str(tmp_path)]
+    subprocess.run([*command, *options], check=True, timeout=120)
+    results = json.loads((tmp_path / "bench.json").read_text())
+    decoders = results["ldpc_decoder"]
+    if decoders[vectors] is None:
+        pytest.skip(f"this processor has no {vectors}")
+    (row,) = (row for row in results["rows"] if row["contender"] == "decoded")
+    assert row["cpu_s"] < (1e-3 if vectors == "AVX-512" else 1.3e-3)
+    assert 6 * decoders["AVX2"]["iteration_s"] < 211e-6
+
+
 def test_a_receiver_and_a_decoder_are_one_contender(tmp_path, models_alone, capsys):
     command = ["bench", "--receiver", "baseline-lmmse", "--seconds", "0.4", "--out", str(tmp_path)]
     assert main([*command, "--contender", "block", "--contender", "decoded"]) == 0
