@@ -85,7 +85,8 @@ def test_a_strangers_file_runs_in_the_jail_of_the_prefix(prefix, tmp_path):
 
 def test_command_uses_the_modules_of_its_prefix(prefix, modules):
     code = (prefix / "bin" / "deeprx").read_text()
-    code = code.replace("sys.exit(main())", "print(main.__code__)")
+    assert "status = main()" in code
+    code = code.replace("status = main()", "status = print(main.__code__)")
     script = prefix / "bin" / "which"
     script.write_text(code)
     assert str(modules) in run(sys.executable, script).stdout
