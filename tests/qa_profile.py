@@ -13,20 +13,20 @@ import torch
 from gnuradio.deeprx import Engine
 from gnuradio.deeprx.cli import main
 from gnuradio.deeprx.deeprx_python import core_clock_hz, engines
-from gnuradio.deeprx.measure.machine import MachineBenchmarks, find_power, machine_name
-from gnuradio.deeprx.models.cost import count_operators
 from gnuradio.deeprx.models.file import read_model_file
 from gnuradio.deeprx.models.runner import EngineRunner, torchscript_call
 from receiver_models import ConvNet, ReadsFile, WritesFileOnLoading, ir_of, save
 
 from deeprx_common import energy, report
 from deeprx_common.energy import windows
+from deeprx_common.energy.benchmarks import MachineBenchmarks, find_power, machine_name
 from deeprx_common.energy.machine import (
     ARITHMETIC,
     Benchmark,
     MachineProfile,
     Operator,
 )
+from deeprx_common.energy.operators import count_operators
 from deeprx_common.slot import SlotConfig
 from deeprx_common.trusted import hash_of
 

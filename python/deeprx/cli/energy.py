@@ -182,11 +182,14 @@ def _runners(arguments) -> list[EngineRunner]:
 
 
 def _benchmarks(arguments, meter: energy.Meter, idle: energy.Idle | None):
-    from ..measure.machine import MachineBenchmarks, find_power  # PyTorch: it takes seconds
+    # PyTorch: it takes seconds
+    from deeprx_common.energy.benchmarks import MachineBenchmarks, find_power
+
+    from ..deeprx_python import core_clock_hz
 
     a = arguments
     power = find_power(a.device, a.threads, meter, idle)
-    return MachineBenchmarks(a.device, a.threads, meter, power, a.calibrate)
+    return MachineBenchmarks(a.device, a.threads, meter, power, a.calibrate, core_clock_hz)
 
 
 def _estimated(runner: EngineRunner, point: dict, profile: MachineProfile, kind: str):

@@ -64,7 +64,8 @@ def count(runner, profile: MachineProfile, joules: float | None) -> ModelCost:
     """Of an EngineRunner: its operators on a CPU, where they are not fused and their time is
     theirs.
     """
-    from ..models.cost import count_operators
+    from deeprx_common.energy.operators import count_operators
+
     from ..models.runner import torchscript_call
 
     operators = count_operators(torchscript_call(runner.model, runner.config, runner.n_rx))

@@ -202,7 +202,8 @@ class Gemm(Calls):
 
     def __init__(self, job: Job):
         import torch
-        from gnuradio.deeprx.measure.machine import matrix_product
+
+        from deeprx_common.energy.benchmarks import matrix_product
 
         torch.set_num_threads(job.threads)
         work = matrix_product(job.device, job.precision)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Microbenchmarks of what receivers are made of, for a machine's profile."""
+"""Microbenchmarks of what receivers are made of, for a machine's profile. Needs PyTorch."""
 
 import statistics
 from collections.abc import Callable, Iterator
@@ -9,17 +9,12 @@ from importlib import metadata
 
 import torch
 
-from deeprx_common import energy
-from deeprx_common.energy import nvml
-from deeprx_common.energy.machine import (
-    IDLE_PART,
-    Benchmark,
-    MachineProfile,
-)
-from deeprx_common.host import host
-from deeprx_common.timing import compute_clock, in_turns
-
-from ..deeprx_python import core_clock_hz
+from ..host import host
+from ..timing import compute_clock, in_turns
+from . import nvml
+from .machine import IDLE_PART, Benchmark, MachineProfile
+from .meter import Meter
+from .windows import Idle, measure
 
 ROUNDS = 3
 CALL_S = {"cpu": 1e-3, "cuda": 20e-3}  # of one call: short, so that few are disturbed
@@ -132,7 +127,7 @@ def _views(device: str) -> list[Callable[[], object]]:
 
 
 class _Timed:
-    """Calls a work so often that a call takes CALL_S; for energy.measure()."""
+    """Calls a work so often that a call takes CALL_S; for measure()."""
 
     def __init__(self, work: Work, device: str, threads: int):
         self.work, self.seconds = work, []
@@ -157,9 +152,8 @@ class _Timed:
         return iterations
 
 
-def _clock_hz(device: str) -> float | None:
-    if device == "cpu":
-        return core_clock_hz()
+def sm_clock_hz(device: str) -> float | None:
+    """A GPU's clock now, as NVML says it; None where it does not."""
     import pynvml
 
     try:
@@ -175,15 +169,13 @@ def _clock_hz(device: str) -> float | None:
 class Power:
     """Of a machine at rest and at work. busy_w: None where the meter counts it."""
 
-    idle: energy.Idle
+    idle: Idle
     busy_w: float | None
     kind: str
     source: str
 
 
-def find_power(
-    device: str, threads: int, meter: energy.Meter, idle: energy.Idle | None = None
-) -> Power:
+def find_power(device: str, threads: int, meter: Meter, idle: Idle | None = None) -> Power:
     """What joules of a profile come from: the meter's counter, or else its price.
 
     idle: at rest, as it was given or measured; where there is no counter None takes a part of the
@@ -196,7 +188,7 @@ def find_power(
         return Power(idle, None, kind, f"{meter.source} ({meter.scope})")
     busy_w, known = meter.price.watts * (threads if device == "cpu" else 1), "given"
     if idle is None:
-        idle = energy.Idle(busy_w * IDLE_PART[device.partition(":")[0]])
+        idle = Idle(busy_w * IDLE_PART[device.partition(":")[0]])
         known = "assumed"
     source = f"{meter.price}; {idle.watts:g} W at rest, {known} ({meter.source})"
     return Power(idle, busy_w, "modelled", source)
@@ -207,12 +199,19 @@ class MachineBenchmarks:
     backwards, so that a drift is the same for all.
 
     device: "cpu", "cuda" or "cuda:<n>". threads: of torch, process-wide. seconds: of ROUNDS rounds
-    together.
+    together. core_clock_hz: tells a CPU's clock under load, or None; a GPU's is NVML's.
     """
 
     def __init__(
-        self, device: str, threads: int, meter: energy.Meter, power: Power, seconds: float
+        self,
+        device: str,
+        threads: int,
+        meter: Meter,
+        power: Power,
+        seconds: float,
+        core_clock_hz: Callable[[], float | None] = lambda: None,
     ):
+        self._clock_hz = core_clock_hz if device == "cpu" else partial(sm_clock_hz, device)
         self._device, self._threads, self._meter, self._power = device, threads, meter, power
         torch.set_num_threads(threads)
         self._timed = [_Timed(work, device, threads) for work in _works(device)]
@@ -241,7 +240,7 @@ class MachineBenchmarks:
         measured = {}
         for timed in in_turns(self._timed, self.rounds):
             timed.seconds.clear()
-            window = energy.measure(self._meter, timed, self._window_s, self._power.idle)
+            window = measure(self._meter, timed, self._window_s, self._power.idle)
             if self._device == "cpu":
                 window = window.attributed()
             seconds = statistics.median(timed.seconds)
@@ -252,7 +251,7 @@ class MachineBenchmarks:
             else:
                 raise OSError(f"no valid window of {self._window_s:.2g} s: {window.reason}")
             measured[timed] = seconds, joules
-            if timed.work.kind == "gemm" and (clock := _clock_hz(self._device)):
+            if timed.work.kind == "gemm" and (clock := self._clock_hz()):
                 self._clocks.append(clock)
             yield f"{timed.work.kind} {timed.work.dtype}"
         self._rounds.append([measured[timed] for timed in self._timed])

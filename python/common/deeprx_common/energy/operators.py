@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""FLOP and bytes of every operator of a model, counted while it runs.
+"""FLOP and bytes of every operator of a model, counted while it runs. Needs PyTorch.
 
 Convolutions and matrix products count 2 FLOP per multiply-accumulate, as torch counts them. Any
 other operator counts one per element of its largest tensor (batch norm 2, log-sum-exp and softmax
@@ -19,8 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from deeprx_common.energy.machine import Operator
-from deeprx_common.timing import compute_clock
+from ..timing import compute_clock
+from .machine import Operator
 
 TIMED_RUNS = 7
 
