@@ -146,10 +146,11 @@ def _of_blocks(counted: Counted, name: str, i: int) -> dict:
     if not counted.block_errors:
         return {}
     wrong, config = counted.block_errors[name][i], counted.config
-    right = (1 - float(wrong.mean())) * config.transport_block_size()
+    blocks = counted.blocks(len(wrong))
+    right = float((blocks - wrong).mean()) * config.transport_block_size()
     return {
         "cluster_block_errors": wrong,
-        "cluster_blocks": np.ones_like(wrong, int),
+        "cluster_blocks": blocks,
         "mcs": config.users[0].mcs,
         "goodput_bit_per_s": right / config.slot_s,
     }
@@ -182,7 +183,7 @@ def _comparisons(counted: Counted, points: list[dict], reference: str, nets: lis
             pair = by_key[a, sinr], by_key[b, sinr]
             bits = counted.errors[a][i], counted.errors[b][i], counted.bits(counted.slots)
             blocks = counted.block_errors
-            blocks = blocks and (blocks[a][i], blocks[b][i], np.ones(counted.slots, int))
+            blocks = blocks and (blocks[a][i], blocks[b][i], counted.blocks(counted.slots))
             comparisons.append(reports.comparison(*pair, bits, blocks))
     return comparisons
 
@@ -260,13 +261,13 @@ def _crossings(counted: Counted, conditions: Conditions) -> Iterator[dict]:
         if len(points) > 1:
             yield number(crossing(metric, target), name, *sinr_at_ber(points, target), **where)
 
-    bits, everything = counted.config.n_bits, (np.ones_like(counted.channel, bool), {})
+    bits, everything = counted.slot_bits, (np.ones_like(counted.channel, bool), {})
     for name, errors in counted.errors.items():
         for target in BER_TARGETS:
             yield from at(name, "ber", target, errors, bits, *everything)
         if counted.block_errors:
             wrong = counted.block_errors[name]
-            yield from at(name, "bler", BLER_TARGET, wrong, 1, *everything)
+            yield from at(name, "bler", BLER_TARGET, wrong, counted.config.n_layers, *everything)
         for where, mask in _groups(counted, conditions):
             yield from at(name, "ber", BER_TARGETS[0], errors, bits, mask, where)
 
@@ -275,8 +276,9 @@ def _gains(counted: Counted, reference: str) -> Iterator[dict]:
     """dB less SINR than the reference that everyone needs for a BER or BLER, paired over slots."""
     if len(counted.sinr_db) < 2:
         return
-    of_bits = ((counted.errors, counted.config.n_bits, "ber", target) for target in BER_TARGETS)
-    for every, each, metric, target in (*of_bits, (counted.block_errors, 1, "bler", BLER_TARGET)):
+    of_bits = ((counted.errors, counted.slot_bits, "ber", target) for target in BER_TARGETS)
+    of_blocks = counted.block_errors, counted.config.n_layers, "bler", BLER_TARGET
+    for every, each, metric, target in (*of_bits, of_blocks):
         for name in every:
             if name != reference:
                 pair = every[name][None], every[reference][None]

@@ -27,7 +27,7 @@ def write(report: dict, counted: Counted, folder: Path) -> list[str]:
         np.savez_compressed(
             temporary,
             sinr_db=counted.sinr_db,
-            n_bits=counted.config.n_bits,
+            n_bits=counted.slot_bits,
             channel=counted.channel,
             delay_spread_s=counted.delay_spread_s,
             doppler_hz=counted.doppler_hz,

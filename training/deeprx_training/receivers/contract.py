@@ -36,7 +36,9 @@ class OneLayer(nn.Module):
 
 
 def of_contract(net: nn.Module) -> nn.Module:
-    """The contract's forward of a net of either kind."""
+    """The contract's forward of a net of either kind; a program's own where LayerOf wraps it."""
+    if isinstance(net, LayerOf):
+        return net.program
     return net if knows_layers(net) else OneLayer(net)
 
 
