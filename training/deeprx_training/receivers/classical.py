@@ -7,6 +7,7 @@ slots, R antennas, S symbols, K subcarriers, D DMRS symbols, P = K / 2 pilots in
 """
 
 import math
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -115,6 +116,8 @@ class Demapper(nn.Module):
     levels.
     """
 
+    at_once: Final[int] = 4096  # symbols, which a processor's cache holds
+
     def __init__(self, max_log: bool = False):
         super().__init__()
         self.max_log = max_log
@@ -142,8 +145,12 @@ class Demapper(nn.Module):
         return self.one8, self.zero8
 
     def _score(self, x: Tensor, scale: Tensor, levels: Tensor) -> Tensor:
-        metric = -scale[..., None, None] * (x[..., None, None] - levels) ** 2
-        return metric.amax(-1) if self.max_log else metric.logsumexp(-1)
+        metric = -scale * (x - levels.T[..., None, None]) ** 2  # [2^(m-1), m, 2, N]
+        best = metric.amax(0)
+        if self.max_log:
+            return best
+        # exp() is slow where its result is denormal, and 1 + exp(-80) is 1
+        return best + (metric - best).clamp(min=-80.0).exp().sum(0).log()
 
     def mean(self, x: Tensor, sinr: Tensor, bits: int) -> Tensor:
         """Posterior mean of the transmitted symbol, complex64 like x."""
@@ -163,12 +170,25 @@ class Demapper(nn.Module):
 
     def forward(self, x: Tensor, sinr: Tensor, bits: int) -> Tensor:
         one, zero = self._sets(bits)
-        axes = torch.stack([x.real, x.imag], -1)
-        scale = sinr[..., None].expand_as(axes)
         if bits == 2:  # one level each: the difference of squares, exactly
-            return 4 * scale * axes * one.flatten()
-        llr = self._score(axes, scale, one) - self._score(axes, scale, zero)  # [..., 2, m]
-        return llr.transpose(-1, -2).flatten(-2)
+            return 4 * sinr[..., None] * torch.view_as_real(x) * one.flatten()
+        axes, scale = torch.view_as_real(x).reshape(-1, 2).T, sinr.flatten()
+        llrs: list[Tensor] = []
+        for first in range(0, scale.size(0), self.at_once):
+            x_part = axes[:, first : first + self.at_once]
+            part = scale[first : first + self.at_once]
+            llr = self._score(x_part, part, one) - self._score(x_part, part, zero)  # [m, 2, N]
+            llrs.append(llr.flatten(0, 1).T)
+        return torch.cat(llrs).unflatten(0, x.shape)
+
+    def of_layers(self, x: Tensor, sinr: Tensor, data: Tensor, bits: list[int]) -> list[Tensor]:
+        """LLRs of each layer [B, S, K, its bits], 0 where there is no data; x and sinr [B, L, S,
+        K], data bool [S, K].
+        """
+        llrs: list[Tensor] = []
+        for i, m in enumerate(bits):
+            llrs.append(torch.where(data[..., None], self.forward(x[:, i], sinr[:, i], m), 0.0))
+        return llrs
 
 
 def perfect_csi(y: Tensor, h: Tensor, n0: Tensor, demap: Demapper, bits: int) -> Tensor:
