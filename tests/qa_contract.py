@@ -6,6 +6,7 @@ other slots than those.
 from pathlib import Path
 
 import numpy as np
+import pmt
 import pytest
 import receiver_models as models
 import torch
@@ -14,6 +15,7 @@ from gnuradio.deeprx import deeprx_python
 from gnuradio.deeprx.cli import main
 from gnuradio.deeprx.models.file import read_model_file
 from golden.make_llrs import FILE, N_RX, SLOTS, llrs
+from qa_receiver import Flowgraph, random_symbols, slot_tags
 from slots import slot_of
 
 from deeprx_common.examples import received_slots
@@ -23,6 +25,7 @@ from deeprx_common.slot import SlotConfig, User
 
 GOLDEN = np.load(FILE)
 TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2}  # RMS of the difference over RMS
+NET = next(path for path in shipped_models() if "deeprx-slim-0" in path)
 MODELS = pytest.mark.parametrize("model", shipped_models(), ids=lambda path: Path(path).stem)
 
 
@@ -48,16 +51,56 @@ def test_other_slots_are_refused_with_what_it_takes(model):
     about = read_model_file(model).metadata
     assert (about["layers"], about["n_sym"], about["cdm_groups"]) == ([1], [14], [1])
     assert about["n_prb"] == [6, 273] and about["n_dmrs"] == [1, 2]
+    slots = [slot_of(n_prb=6, dmrs=[3]), *(slot_of(n_prb=6, scs_khz=scs) for scs in (30, 60))]
     if about["kind"] == "baseline":
-        deeprx.Engine(model, n_rx=N_RX, slot=slot_of(n_prb=6, dmrs=[3]))
+        assert about["dmrs"] is about["scs_khz"] is None
+        for slot in slots:
+            deeprx.Engine(model, n_rx=N_RX, slot=slot)
         return
-    assert about["dmrs"] == [[2], [2, 11]]  # trained with these
-    with pytest.raises(RuntimeError) as error:
-        deeprx.Engine(model, n_rx=N_RX, slot=slot_of(n_prb=6, dmrs=[3]))
-    assert str(error.value).endswith(
-        "the model takes DMRS symbols [[2], [2, 11]], the receiver has dmrs=[3]; "
-        "ls-lmmse, sure-lmmse and gnb take this slot"
-    )
+    assert about["dmrs"] == [[2], [2, 11]] and about["scs_khz"] == [15]  # trained with these
+    for slot, says in zip(
+        slots,
+        (
+            "takes DMRS symbols [[2], [2, 11]], the receiver has dmrs=[3]",
+            "takes scs_khz of [15], the receiver has scs_khz=30",
+            "takes scs_khz of [15], the receiver has scs_khz=60",
+        ),
+        strict=True,
+    ):
+        for make in (deeprx.Engine, deeprx.receiver):
+            with pytest.raises(RuntimeError) as error:
+                make(model=model, n_rx=N_RX, slot=slot)
+            assert str(error.value).endswith(
+                f"the model {says}; ls-lmmse, sure-lmmse and gnb take this slot"
+            )
+
+
+def test_a_message_that_names_a_net_of_another_spacing_is_answered():
+    config = SlotConfig(scs_khz=30)
+    symbols = random_symbols(config, 2, 4)
+    flowgraph = Flowgraph("ls-lmmse", symbols, slot_tags(4), repeat=True, slot=config, trust=[])
+    flowgraph.start()
+    flowgraph.receiver.to_basic_block()._post(pmt.intern("model"), pmt.intern(NET))
+    error = flowgraph.wait_for("model_error")["model_error"]
+    flowgraph.stop()
+    flowgraph.wait()
+    assert "the model takes scs_khz of [15], the receiver has scs_khz=30; ls-lmmse" in error
+    assert "\n" not in error and flowgraph.receiver.error() == ""
+
+
+@pytest.mark.parametrize("trusted", [True, False], ids=["here", "jailed"])
+def test_a_file_without_spacings_takes_any_and_another_its_own(trusted, tmp_path):
+    def make(of_slot, **metadata):
+        path = models.save(models.Layers(), tmp_path / "m.pt", **TAKES | metadata)
+        trust = [path] if trusted else []
+        deeprx.Engine(path, slot=SlotConfig(n_prb=6, scs_khz=of_slot), trust=trust)
+
+    for scs_khz in (15, 30, 60):
+        make(scs_khz)
+        make(scs_khz, scs_khz=None)
+        make(scs_khz, scs_khz=[scs_khz])
+    with pytest.raises(RuntimeError, match=r"takes scs_khz of \[30, 60\], the receiver has scs_kh"):
+        make(15, scs_khz=[30, 60])
 
 
 def test_every_command_says_who_takes_a_slot_that_a_net_does_not(tmp_path, capfd):
@@ -69,6 +112,7 @@ def test_every_command_says_who_takes_a_slot_that_a_net_does_not(tmp_path, capfd
     recorded = [str(tmp_path / "a.sigmf-meta"), "--aligned"]
     for command in (
         ["loopback", "--slot", "gnb", "--slots", "2"],
+        ["loopback", "--scs-khz", "30", "--slots", "2"],
         ["energy", "--slot", "gnb", "--meter", "none"],
         ["replay", *recorded],
         ["replay", str(tmp_path / "gnb.sigmf-meta")],

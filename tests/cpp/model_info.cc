@@ -71,6 +71,7 @@ const wrong wrongs[]{
     { with("n_rx", "{\"two\": 2}"), "\"n_rx\"" },
     { with("n_rx", "[\"2\"]"), "\"n_rx\"" },
     { with("n_sym", "14"), "\"n_sym\"" },
+    { with("more", "0, \"scs_khz\": 15"), "\"scs_khz\"" },
     { with("layers", "1"), "\"layers\"" },
     { with("n_dmrs", "null"), "\"n_dmrs\"" },
     { with("cdm_groups", "[\"1\"]"), "\"cdm_groups\"" },
@@ -148,6 +149,23 @@ BOOST_DATA_TEST_CASE(slots_that_a_model_takes, boost::unit_test::data::make(misf
         check();
     else
         check_raises<std::runtime_error>(check, m.words);
+}
+
+BOOST_AUTO_TEST_CASE(spacings_that_a_model_takes)
+{
+    const auto fits = [](const std::string& json, int scs_khz) {
+        auto config = slot_of(26, "16QAM").config();
+        config.scs_khz = scs_khz;
+        check_model_fits(parse_model_info(json), slot_geometry(config), 2, false);
+    };
+    const auto says = [](const std::string& scs_khz) {
+        return with("more", "0, \"scs_khz\": " + scs_khz);
+    };
+    for (const int scs_khz : { 15, 30, 60 })
+        for (const auto& json : { good, says("null"), says("[15, 30, 60]") })
+            fits(json, scs_khz);
+    check_raises<std::runtime_error>([&] { fits(says("[15, 60]"), 30); },
+                                     "takes scs_khz of [15, 60], the receiver has scs_khz=30");
 }
 
 BOOST_AUTO_TEST_CASE(who_takes_a_slot_that_a_model_does_not)

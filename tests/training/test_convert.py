@@ -37,7 +37,11 @@ ABOUT = {
     "training": {},
 }
 SPEC = {"net": "HybridRx", "channels": 8, "dilations": [[1, 1]]}
-RECIPE = 'steps = 1\n[data]\ndmrs = { "2" = 1, "3,11" = 3, "2,11" = 0 }\n'
+RECIPE = """steps = 1
+[data]
+dmrs = { "2" = 1, "3,11" = 3, "2,11" = 0 }
+scs_khz = { 15 = 1, 30 = 0, 60 = 1 }
+"""
 
 
 def old_file(path, net, **about):
@@ -56,6 +60,7 @@ def test_a_net_of_ours_gives_the_same_llrs_and_has_its_weights(tmp_path, capsys)
     about = archive.metadata
     assert about["contract"] == "deeprx.model/2" and about["layers"] == [1]
     assert about["dmrs"] == [[2], [3, 11]] and about["n_dmrs"] == [1, 2]
+    assert about["scs_khz"] == [15, 60]
     assert about["n_prb"] == [6, 273] and about["n_sym"] == [14] and about["cdm_groups"] == [1]
     assert about["training"] == {"recipe": RECIPE}
     assert about["net"] == SPEC | {"n_rx": 2, "fold": 2, "innovation": True, "refine": True}
@@ -100,7 +105,8 @@ def test_any_program_is_converted(tmp_path, kind):
     net, path = kind(), tmp_path / "m.pt"
     convert(old_file(path, net, dmrs=[[3]]))
     archive = read_model_file(path)
-    assert archive.metadata["net"] is None and archive.metadata["dmrs"] == [[3]]
+    about = archive.metadata
+    assert about["net"] is about["scs_khz"] is None and about["dmrs"] == [[3]]
     assert weights.read(archive) is None
     y, p = example(2, 6)
     program = torch.jit.load(str(path))

@@ -53,6 +53,7 @@ def test_shipped_files_say_what_they_were_trained_on(path):
         "n_rx": [2],
     }
     assert data["interferer"] > 0 and set(data["dmrs"]) == {"2", "2,11"}
+    assert "scs_khz" not in data and metadata["scs_khz"] == [15]
 
 
 def test_ranges_are_those_of_the_conditions():

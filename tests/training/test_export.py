@@ -102,6 +102,7 @@ def test_a_module_becomes_a_model_file_in_one_call(tmp_path):
         assert json.loads(archive.read(record)) == made
     assert (made["name"], made["n_rx"], made["dmrs"], made["bits"]) == ("mine", [1, 2], [[2]], 4)
     assert made["params"] == 1 and made["modulations"] == ["QPSK", "16QAM"]
+    assert made["scs_khz"] is None  # any
     assert made["trained"] is None and made["limits"] == []
     y, p = example(2, 6)
     assert torch.equal(LayerOf(torch.jit.load(path))(y, p, 2), Mine()(y, p, 2))
@@ -118,7 +119,7 @@ class Whole(nn.Module):
 
 
 USERS = (User("16QAM"), User("16QAM", port=2))
-SLOTS = [SlotConfig(), SlotConfig(users=USERS, cdm_groups=2, n_symbols=9, dmrs=(2, 7))]
+SLOTS = [SlotConfig(), SlotConfig(users=USERS, cdm_groups=2, n_symbols=9, dmrs=(2, 7), scs_khz=30)]
 
 
 def test_a_module_of_the_whole_contract_takes_what_its_slots_show(tmp_path, capsys):
@@ -126,6 +127,7 @@ def test_a_module_of_the_whole_contract_takes_what_its_slots_show(tmp_path, caps
     about = save_receiver(Whole(), path, slots=SLOTS, modulations=["QPSK", "16QAM"])
     assert (about["layers"], about["n_sym"], about["cdm_groups"]) == ([1, 2], [9, 14], [1, 2])
     assert (about["dmrs"], about["n_dmrs"]) == ([[2, 7], [2, 11]], [2])
+    assert about["scs_khz"] == [15, 30]
     assert about["flop_per_slot"]["matmul"] == 0 and about["engines"] == ["torchscript"]
     assert "TorchScript only" in capsys.readouterr().out
     y, p, d = map(torch.from_numpy, received_slots(SLOTS[1], 2, 2))
@@ -179,10 +181,14 @@ def test_parity_is_checked_on_slots_that_the_net_takes(tmp_path):
     assert y.shape == (2, 2, 14, 12 * 28, 2) and llr.shape == (2, (14 * 12 - 2 * 6) * 28 * 4)
 
 
-def test_its_dmrs_symbols_are_those_of_slots(tmp_path):
+def test_its_dmrs_symbols_and_spacings_are_those_of_slots(tmp_path):
     with pytest.raises(ValueError, match=r"dmrs of 14 symbols must be one of .*got \[2, 9\]"):
         save_receiver(Mine(), tmp_path / "mine.pt", dmrs=[[2, 9]])
+    with pytest.raises(ValueError, match="scs_khz must be one of 15, 30, 60, got 20"):
+        save_receiver(Mine(), tmp_path / "mine.pt", scs_khz=[15, 20])
     assert not list(tmp_path.iterdir())
+    about = save_receiver(Mine(), tmp_path / "mine.pt", scs_khz=[30], openvino=False)
+    assert about["scs_khz"] == [30]
 
 
 def test_what_it_was_trained_on_must_be_complete(tmp_path):

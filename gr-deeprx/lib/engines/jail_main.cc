@@ -91,6 +91,7 @@ private:
         slot.n_symbols = p.n_symbols;
         slot.dmrs.assign(p.dmrs, p.dmrs + p.n_dmrs);
         slot.cdm_groups = p.cdm_groups;
+        slot.scs_khz = p.scs_khz;
         slot.users.resize(p.n_layers);
         for (int layer = 0; layer < p.n_layers; layer++) {
             slot.users[layer].port = p.ports[layer];

@@ -34,7 +34,7 @@ enum class jail_status : uint32_t {
 
 //! The same executable on both sides: the layout is the compiler's.
 struct jail_parameters {
-    int32_t n_prb, n_symbols, n_dmrs, dmrs[4], cdm_groups, n_layers, ports[2];
+    int32_t n_prb, n_symbols, n_dmrs, dmrs[4], cdm_groups, scs_khz, n_layers, ports[2];
     char modulations[2][8];
     int32_t n_rx, threads, max_batch;
     char engine[16];

@@ -128,6 +128,7 @@ jail_parameters to_jail(const engine_parameters& p, size_t file_bytes)
     to.n_dmrs = static_cast<int32_t>(p.slot.dmrs().size());
     std::copy(p.slot.dmrs().begin(), p.slot.dmrs().end(), to.dmrs);
     to.cdm_groups = p.slot.config().cdm_groups;
+    to.scs_khz = p.slot.config().scs_khz;
     to.n_layers = p.slot.n_layers();
     for (int layer = 0; layer < to.n_layers; layer++) {
         to.ports[layer] = p.slot.config().users[layer].port;

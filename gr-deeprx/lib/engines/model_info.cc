@@ -138,6 +138,9 @@ model_info parse_model_info(const std::string& text)
     if (info.n_prb.size() != 2 || info.n_prb[0] > info.n_prb[1])
         refuse("n_prb");
     info.prb_multiple_of = value<int>(member(metadata, "prb_multiple_of"), "prb_multiple_of");
+    const json scs_khz = metadata.value("scs_khz", json());
+    info.scs_khz = scs_khz.is_null() ? std::vector<int>{ 15, 30, 60 } // any
+                                     : list<int>(scs_khz, "scs_khz");
     info.n_symbols = numbers("n_sym");
     info.n_dmrs = numbers("n_dmrs");
     info.cdm_groups = numbers("cdm_groups");
@@ -182,6 +185,7 @@ std::string misfit(const model_info& info, const slot_geometry& slot, int n_rx)
         { info.n_layers, slot.n_layers(), "layers" },
         { info.n_symbols, slot.symbols(), "symbols" },
         { info.cdm_groups, slot.config().cdm_groups, "cdm_groups" },
+        { info.scs_khz, slot.config().scs_khz, "scs_khz" },
     };
     for (const auto& [taken, number, what] : numbers)
         if (!contains(taken, number))

@@ -24,6 +24,7 @@ struct model_info {
     std::vector<int> n_rx;
     std::vector<int> n_prb; // the fewest, the most
     int prb_multiple_of;
+    std::vector<int> scs_khz;
     std::vector<int> n_symbols;
     std::vector<std::vector<int>> dmrs; // empty: any
     std::vector<int> n_dmrs;

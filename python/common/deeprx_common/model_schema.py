@@ -74,6 +74,7 @@ MODEL = {
     "n_rx": INDICES.of("Numbers of antennas that it takes."),
     "n_prb": COUNTED.of("The fewest and the most PRB that it takes."),
     "prb_multiple_of": POSITIVE.of("It takes multiples of so many PRB."),
+    "scs_khz": INDICES.or_null("Subcarrier spacings in kHz that it takes; null: any.", True),
     "n_sym": INDICES.of("Numbers of symbols of a slot that it takes."),
     "dmrs": several(INDICES).or_null("Lists of DMRS symbols that it takes; null: any."),
     "n_dmrs": INDICES.of("Numbers of DMRS symbols that it takes."),

@@ -51,7 +51,7 @@ def _here(metadata: dict) -> str:
 
 
 def _cell(key: str, value) -> str:
-    if key == "dmrs" and value is None:
+    if key in ("dmrs", "scs_khz") and value is None:
         return "any"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"

@@ -156,7 +156,7 @@ def write_model_file(
     training: dict,
 ):
     """The model file of a command with add_model_file()."""
-    from ..export.describe import trained_dmrs, trained_on
+    from ..export.describe import trained_on, trained_slots
     from ..export.export import ber_table, export
     from ..teaching.recipe import conditions_of
 
@@ -176,7 +176,7 @@ def write_model_file(
         parity=arguments.parity,
         openvino=arguments.openvino,
         trained=conditions and trained_on(conditions),
-        dmrs=conditions and trained_dmrs(conditions),
+        **(trained_slots(conditions) if conditions else {}),
     )
     flop = metadata["flop_per_slot"]
     print(

@@ -18,7 +18,7 @@ from ..receivers.build import NETS, described
 from ..receivers.contract import taken_slots
 from ..teaching import recipe as recipes
 from ..teaching.checkpoint import read_model
-from .describe import trained_dmrs, write
+from .describe import trained_slots, write
 
 _FORWARD = re.compile(
     r"  def forward\(self: (?P<type>[\w.]+),\n"
@@ -90,10 +90,11 @@ def _metadata(archive: ModelArchive) -> tuple[dict, dict[str, bytes]]:
         net = described(spec)
         if about.get("precision") != "int8":  # whose program has no other weights
             carried[f"extra/{WEIGHTS}"] = weights.written(weights.of_program(archive))
-    dmrs = about.get("dmrs")
+    takes = {"dmrs": about.get("dmrs")}
     if text := training.get("recipe"):
-        dmrs = dmrs or trained_dmrs(recipes.conditions_of(text))
-    about |= taken_slots(dmrs)
+        trained = trained_slots(recipes.conditions_of(text))
+        takes = trained | {key: value for key, value in takes.items() if value}
+    about |= taken_slots(**takes)
     about |= {"contract": CONTRACT, "net": net if known else None, "training": training}
     check(about, MODEL, "deeprx.json")
     return about, carried

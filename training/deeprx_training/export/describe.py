@@ -37,9 +37,14 @@ def trained_on(conditions: Conditions) -> dict:
     }
 
 
-def trained_dmrs(conditions: Conditions) -> list[list[int]]:
-    """The lists of DMRS symbols that slots were drawn with."""
-    return sorted(list(symbols) for symbols, weight in conditions.dmrs.items() if weight)
+def trained_slots(conditions: Conditions) -> dict:
+    """The lists of DMRS symbols and the subcarrier spacings that slots were drawn with: what a
+    receiver trained on them takes, see contract.taken_slots().
+    """
+    return {
+        "dmrs": sorted(list(symbols) for symbols, weight in conditions.dmrs.items() if weight),
+        "scs_khz": sorted(spacing for spacing, weight in conditions.scs_khz.items() if weight),
+    }
 
 
 def read(path: str | Path) -> dict:
@@ -74,13 +79,17 @@ def write(path: str | Path, records: Mapping[str, bytes | memoryview], metadata:
 def describe(path: str | Path, results: str | Path | None = None) -> dict:
     """Rewrite deeprx.json from what the file and the results know now; returns it.
 
-    trained is of the recipe that the file carries; with results, the folder that `./dev results`
-    writes, ber and limits are what was measured there of this very program. TrainingError in one
-    line where one of them does not fit the file.
+    trained and scs_khz are of the recipe that the file carries; with results, the folder that
+    `./dev results` writes, ber and limits are what was measured there of this very program.
+    TrainingError in one line where one of them does not fit the file.
     """
-    metadata = {"engines": ["torchscript"], "trained": None, "limits": []} | read(path)
+    metadata = {"engines": ["torchscript"], "trained": None, "limits": [], "scs_khz": None}
+    metadata |= read(path)
+    metadata = {key: metadata[key] for key in (*MODEL, *metadata) if key in metadata}
     if text := (metadata.get("training") or {}).get("recipe"):
-        metadata["trained"] = trained_on(recipes.conditions_of(text))
+        conditions = recipes.conditions_of(text)
+        metadata["trained"] = trained_on(conditions)
+        metadata["scs_khz"] = trained_slots(conditions)["scs_khz"]
         metadata["training"]["recipe_sha256"] = recipes.content_sha256(text)
     if results:
         metadata["ber"] = measured(path, metadata, Path(results) / "ber.json", MEASURED)

@@ -78,6 +78,7 @@ def export(
     trained: dict | None = None,
     modulations: Sequence[str] = tuple(MODULATIONS),
     dmrs: Sequence[Sequence[int]] | None = None,
+    scs_khz: Sequence[int] | None = None,
     prb_multiple_of: int | None = None,
     described: dict | None = None,
     slots: Sequence[SlotConfig] = (),
@@ -89,12 +90,12 @@ def export(
     of slots like these in `slots`. described: what build() makes it from,
     whose weights the file then carries as data, too, unless they are integers.
 
-    trained: describe.trained_on() of what it was trained on. modulations, dmrs (None: any) and
-    prb_multiple_of (None: as the net folds): the slots it takes. parity: an .npz to write, too,
-    with the slots and the float32 net's LLRs, for `deeprx parity` to check the file in the receiver
-    block. openvino: carry the net as OpenVINO IR, too, where that can express it. ExportError where
-    the exported file's LLRs differ from the float32 net's (for int8, from what that rounds to) by
-    more than PARITY.
+    trained: describe.trained_on() of what it was trained on. modulations, dmrs and scs_khz (None:
+    any) and prb_multiple_of (None: as the net folds): the slots it takes. parity: an .npz to write,
+    too, with the slots and the float32 net's LLRs, for `deeprx parity` to check the file in the
+    receiver block. openvino: carry the net as OpenVINO IR, too, where that can express it.
+    ExportError where the exported file's LLRs differ from the float32 net's (for int8, from what
+    that rounds to) by more than PARITY.
     """
     if trained is not None:
         check(trained, TRAINED, "trained")
@@ -111,7 +112,7 @@ def export(
             f"{path}: expected slots that show what a {type(net).__name__} takes, found none: "
             "write it with deeprx_training.export.own_receiver.save_receiver(slots=...)"
         )
-    takes = kinds_of(slots) if whole else taken_slots(dmrs)
+    takes = kinds_of(slots) if whole else taken_slots(dmrs, scs_khz)
     kind_of_slot = slots[0] if whole else SlotConfig(dmrs=tuple(dmrs[0]) if dmrs else (2, 11))
     slot = of_size(kind_of_slot, n_prb, modulation)
     example = *map(torch.from_numpy, received_slots(slot, n_rx[-1], 2)), [bits] * slot.n_layers

@@ -26,6 +26,7 @@ def save_receiver(
     n_rx: Sequence[int] = (2,),
     modulations: Sequence[str] | None = None,
     dmrs: Sequence[Sequence[int]] | None = None,
+    scs_khz: Sequence[int] | None = None,
     prb_multiple_of: int = 1,
     trained: dict | None = None,
     kind: str = "student",
@@ -38,11 +39,11 @@ def save_receiver(
     contract's forward around it. y: float32 [B, n_rx, 14, K, 2], the received grid, whose scale is
     arbitrary; p: float32 [B, 14, K, 2], pilots as sent, zero elsewhere; bits of a symbol. It
     returns LLRs, log P(b=1)/P(b=0), float32 [B, 14, K, >= bits]. Or the contract's own forward(y,
-    p, d, bits: list[int]); `slots` then show which layers, symbols, DMRS symbols and CDM groups
-    without data it takes.
+    p, d, bits: list[int]); `slots` then show which layers, subcarrier spacings, symbols, DMRS
+    symbols and CDM groups without data it takes.
     name: the file's, where it is None. n_rx, modulations (None: all), dmrs (lists of symbols; None:
-    any), prb_multiple_of: which slots it takes; all kinds are tried. trained: what it was trained
-    on, as describe.trained_on() has it. openvino: as in export().
+    any), scs_khz (None: any), prb_multiple_of: which slots it takes; all kinds are tried.
+    trained: what it was trained on, as describe.trained_on() has it. openvino: as in export().
 
     ExportError in one line where it does not compile, or does not give such LLRs. With the blocks
     at hand (./dev run) they vet the program, too; elsewhere they do so when they load it.
@@ -72,6 +73,7 @@ def save_receiver(
         trained=trained,
         modulations=modulations,
         dmrs=dmrs,
+        scs_khz=scs_khz,
         prb_multiple_of=prb_multiple_of,
         slots=slots,
     )

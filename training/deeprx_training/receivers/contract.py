@@ -60,15 +60,18 @@ def of_one_layer(net: nn.Module) -> nn.Module:
     return LayerOf(net) if knows_layers(net) else net
 
 
-def taken_slots(dmrs: Sequence[Sequence[int]] | None) -> dict:
+def taken_slots(
+    dmrs: Sequence[Sequence[int]] | None = None, scs_khz: Sequence[int] | None = None
+) -> dict:
     """What deeprx.json says of the slots that a receiver of one layer takes: those of 14 symbols
-    with one CDM group without data. dmrs: lists of DMRS symbols; None: any of one or two.
-    ValueError where a slot has no such DMRS symbols.
+    with one CDM group without data. dmrs: lists of DMRS symbols; None: any of one or two. scs_khz:
+    subcarrier spacings; None: any. ValueError where no slot has such DMRS symbols or spacings.
     """
     dmrs = dmrs and [list(SlotConfig(dmrs=symbols).dmrs) for symbols in dmrs]
     return {
         "layers": [1],
         "n_prb": [6, 273],
+        "scs_khz": scs_khz and [SlotConfig(scs_khz=spacing).scs_khz for spacing in scs_khz],
         "n_sym": [N_SYMBOLS],
         "dmrs": dmrs,
         "n_dmrs": sorted({len(symbols) for symbols in dmrs}) if dmrs else [1, 2],
@@ -78,7 +81,7 @@ def taken_slots(dmrs: Sequence[Sequence[int]] | None) -> dict:
 
 def check_taken(conditions: "Conditions") -> None:
     """ValueError where slots are drawn that the receivers here do not take."""
-    taken = taken_slots(None)
+    taken = taken_slots()
     for key, known in {
         "dmrs": DMRS,
         "n_symbols": taken["n_sym"],
@@ -104,6 +107,7 @@ def kinds_of(slots: Sequence[SlotConfig]) -> dict:
     return {
         "layers": sorted({slot.n_layers for slot in slots}),
         "n_prb": [1, 273],
+        "scs_khz": sorted({slot.scs_khz for slot in slots}),
         "n_sym": sorted({slot.n_symbols for slot in slots}),
         "dmrs": sorted(map(list, {slot.dmrs for slot in slots})),
         "n_dmrs": sorted({len(slot.dmrs) for slot in slots}),
