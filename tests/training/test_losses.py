@@ -11,6 +11,7 @@ from deeprx_training.teaching.losses import (
     bce,
     bernoulli_kl,
     channel_error,
+    error_weight,
     clipped_mse,
     hint,
     objective,
@@ -85,6 +86,20 @@ def test_hint():
 def test_sinr_weight():
     w = sinr_weight(torch.tensor([0.0, 10 * math.log10(3), 10 * math.log10(7)]))
     assert w.tolist() == pytest.approx([0.5, 1.0, 1.5], rel=1e-5)
+
+
+def test_error_weight():
+    """Of two slots with one data RE, and two layers of 1 and 2 bits; what is no data or no bit of a
+    layer does not count.
+    """
+    data = torch.tensor([[True, False], [False, False]])
+    llr, bits = torch.zeros(2, 2, 2, 2, 2), torch.ones(2, 2, 2, 2, 2)
+    llr[:, :, 0, 1:] = -99.0
+    llr[:, 0, ..., 1] = -99.0
+    llr[1, :, 0, 0] = math.log(3)
+    found = error_weight(llr, bits, data, [1, 2])
+    expected = [1 / (math.log(x) + 0.03) for x in (2, 4 / 3)]
+    assert found.tolist() == pytest.approx(expected, rel=1e-5)
 
 
 def test_weight_scales_slots():

@@ -118,6 +118,19 @@ def sinr_weight(sinr_db: Tensor) -> Tensor:
     return weight / weight.mean()
 
 
+def error_weight(llr: Tensor, bits: Tensor, data: Tensor, orders: Sequence[int]) -> Tensor:
+    """1 / (bce + 0.03 nats) of each slot, [B]: a slot with few errors left to lose teaches as much
+    as one with many. Arguments as objective()'s.
+    """
+    layers = []
+    for i, m in enumerate(orders):
+        per_bit = F.binary_cross_entropy_with_logits(
+            llr[:, i, ..., :m].detach(), bits[:, i, ..., :m].float(), reduction="none"
+        )
+        layers.append(per_bit[:, data].mean((1, 2)))
+    return 1 / (torch.stack(layers).mean(0) + 0.03)
+
+
 LOSSES = ("bce", "kl", "skew_kl", "mse", "hint", "channel")
 TAUGHT = ("kl", "skew_kl", "mse", "hint")  # by a teacher
 

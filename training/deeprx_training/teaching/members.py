@@ -16,7 +16,7 @@ from ..receivers.nets import HybridRx, last_hidden
 from . import precision
 from .checkpoint import damaged, load_receiver
 from .ledger import Ledger
-from .losses import objective, sinr_weight
+from .losses import error_weight, objective, sinr_weight
 from .recipe import Member, Recipe
 
 # A batch has one modulation, so statistics that are to be held must come of many batches.
@@ -80,8 +80,7 @@ class Members:
                 for norm in batch_norms(net):
                     norm.eval()
         rate = learning_rate(recipe, step)
-        weight = sinr_weight(batch.sinr_db) if recipe.sinr_weight else None
-        return {m.name: self._step(m, rate, batch, teacher_llr, weight) for m in recipe.members}
+        return {m.name: self._step(m, rate, batch, teacher_llr) for m in recipe.members}
 
     def _step(
         self,
@@ -89,7 +88,6 @@ class Members:
         rate: float,
         batch: SlotBatch,
         teacher_llr: Tensor | None,
-        weight: Tensor | None,
     ) -> dict[str, Tensor]:
         net, optimizer = self.nets[member.name], self.optimizers[member.name]
         size, orders = len(batch.y), [user.bits_per_symbol for user in batch.config.users]
@@ -104,17 +102,23 @@ class Members:
             else:
                 llr = net(*given)
             times = len(llr) // size  # a net may return the LLRs of several exits
+            llr, bits = llr.float(), batch.bits.repeat(times, 1, 1, 1, 1)
+            weight = None
+            if self.recipe.slot_weight == "sinr":
+                weight = sinr_weight(batch.sinr_db).repeat(times)
+            elif self.recipe.slot_weight == "error":
+                weight = error_weight(llr, bits, batch.data, orders)
             features = None
             if teacher_llr is not None and member.loss.get("hint"):
                 features = (self.features.of(member.name), self.features.of("teacher"))
             total, parts = objective(
-                llr.float(),
-                batch.bits.repeat(times, 1, 1, 1, 1),
+                llr,
+                bits,
                 batch.data,
                 orders,
                 member.weights(taught=teacher_llr is not None),
                 None if teacher_llr is None else teacher_llr.repeat(times, 1, 1, 1, 1),
-                None if weight is None else weight.repeat(times),
+                weight,
                 member.temperature,
                 features,
                 channel,

@@ -72,8 +72,9 @@ class Recipe:
     weight_decay: of the optimiser.
     warmup: steps over which the learning rate rises from zero.
     decay_from: share of the steps from which the learning rate falls, linearly to zero.
-    sinr_weight: weight each slot by log2(1 + SINR): few errors are left at high SINR, and they are
-        the floor.
+    slot_weight: how much each slot weighs. none: alike; sinr: log2(1 + SINR), as few errors are
+        left at high SINR, and they are the floor; error: one over its own cross-entropy (and 0.03
+        nats), so that a slot of any SINR teaches as much.
     clip_grad: norm above which gradients are scaled down.
     teacher: file that members with losses on its LLRs learn from, sought in the working directory,
         in the recipe's folder and in those above it.
@@ -99,7 +100,7 @@ class Recipe:
     weight_decay: number(0) = 1e-4
     warmup: whole(0) = 200
     decay_from: number(0, 1) = 0.3
-    sinr_weight: Flag = True
+    slot_weight: Literal["none", "sinr", "error"] = "sinr"
     clip_grad: number(0, above=True) = 1.0
     teacher: Text = ""
     kd_until: number(0, 1) = 1.0
