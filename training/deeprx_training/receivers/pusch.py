@@ -22,13 +22,14 @@ from torch import Tensor, nn
 from deeprx_common.slot import N_SYMBOLS, legal_dmrs
 
 from .classical import smoothing_kernels
-from .realtime import demap, soft_symbol
+from .realtime import level_spacing, soft_symbol
 
 WIDTHS = (1, 3, 7, 15, 31)  # pilots that a window smooths over
 DOPPLERS = (0.004, 0.012, 0.03, 0.07)  # turns a symbol of the fastest path, of which modes know
 MOST_DMRS = 4
 REACH = 3  # PRBs that a window reaches to both sides
-LLR_LIMIT = 20.0
+LLR_LIMIT = 50.0
+AVERAGED = (1, 3, 9)  # PRBs over which the covariance of interference is averaged
 SLOT_NUMBERS = 8
 PILOT_FEATURES = 2 * (len(WIDTHS) + 1)
 ROUND_FEATURES = 7 + 2 + 2 + 1 + SLOT_NUMBERS + PILOT_FEATURES
@@ -160,11 +161,52 @@ class Correction(nn.Module):
         return x.view(b, c, 12, s, n), steer[:, -1:]
 
 
+class Interference(nn.Module):
+    """The covariance of noise and interference in each PRB, from what decided symbols leave.
+
+    A net weights unit noise and the covariances over AVERAGED PRBs and over all of the slot's. It
+    sees their powers and how much of them comes from one direction.
+    """
+
+    def __init__(self, channels: int, blocks: int):
+        super().__init__()
+        self.averaged = list(AVERAGED)
+        n = len(AVERAGED) + 1
+        start = torch.cat([torch.full((1,), 3.0), torch.zeros(n)])
+        self.net = Net(3 * n - 1 + SLOT_NUMBERS, channels, start, blocks, (1, 3))
+
+    def forward(self, rest: Tensor, slot: Tensor) -> Tensor:
+        """rest [B, R, 2, S, K] of a received slot of unit noise power, slot as PuschRx.begin() has
+        it. Returns what makes each PRB white, [B, N, 2 R, 2 R].
+        """
+        b, r, s, k = rest.size(0), rest.size(1), rest.size(3), rest.size(4)
+        n = k // 12
+        e = rest.view(b, r, 2, s, n, 12).permute(0, 4, 2, 1, 3, 5).reshape(b, n, 2, r, -1)
+        re, im = e[:, :, 0], e[:, :, 1]
+        own = torch.stack([re @ re.mT + im @ im.mT, im @ re.mT - re @ im.mT], 2) / (12 * s)
+        own = own.reshape(b, n, -1).mT  # [B, 2 R R, N]
+        means = [
+            torch.avg_pool1d(own, w, 1, w // 2, count_include_pad=False) for w in self.averaged
+        ]
+        means.append(own.mean(2, keepdim=True).expand_as(own))
+        bank = torch.stack(means, 1).view(b, len(means), 2, r, r, n)
+        power = bank[:, :, 0].diagonal(dim1=2, dim2=3).sum(3) / r  # [B, W, N]
+        directed = bank.square().sum((2, 3, 4)) / (r * power.square() + 1e-12)
+        change = (power[:, :-1] + 0.01).log() - (power[:, -1:] + 0.01).log()
+        seen = torch.cat([(power + 0.01).log(), directed.log(), change], 1)
+        seen = torch.cat([seen, slot[None, :, None].expand(b, -1, n)], 1)
+        weights = self.net(seen[:, :, None])[:, :, 0].softmax(1)  # [B, 1 + W, N]
+        mixed = (weights[:, 1:, None, None, None] * bank).sum(1).permute(0, 4, 1, 2, 3)
+        eye = torch.eye(r, device=rest.device, dtype=rest.dtype)
+        return whitening(mixed[:, :, 0] + weights[:, 0, :, None, None] * eye, mixed[:, :, 1])
+
+
 class PuschRx(nn.Module):
     """The model contract's forward for any PUSCH of one or two layers with DMRS of type 1.
 
     pilot_channels and pilot_blocks of the net that steers how pilots are smoothed, which can take
-    `learned` windows, too; channels, blocks, basis and filters of each of the rounds.
+    `learned` windows, too; channels, blocks, basis and filters of each of the rounds, and
+    interference_channels of the net that says how much interference is in it.
 
     While training, it returns the LLRs of every exit, one after another along B.
     """
@@ -179,6 +221,7 @@ class PuschRx(nn.Module):
         rounds: int = 2,
         basis: int = 6,
         filters: int = 16,
+        interference_channels: int = 16,
     ):
         super().__init__()
         self.learned = learned
@@ -200,6 +243,9 @@ class PuschRx(nn.Module):
         self.rounds = nn.ModuleList(
             Correction(ROUND_FEATURES, channels, blocks, basis, filters) for _ in range(rounds)
         )
+        self.interference = nn.ModuleList(
+            Interference(interference_channels, 1) for _ in range(rounds)
+        )
 
     def forward(self, y: Tensor, p: Tensor, d: Tensor, bits: list[int]) -> Tensor:
         return torch.cat(self.exits(y, p, d, bits, self.training)[0])
@@ -217,17 +263,23 @@ class PuschRx(nn.Module):
         llr: list[Tensor] = []
         channels: list[Tensor] = []
         scale = torch.zeros_like(y[:, :1, 0])
-        for correction in self.rounds:
-            x, sinr = combine(y, h, turn)
+        x, sinr = combine(y, h, turn)
+        for correction, interference in zip(self.rounds, self.interference):  # noqa: B905
             if every:
                 llr.append(llrs(x, sinr * scale.exp(), bits))
                 channels.append(h)
-                h = h.detach()  # each exit is taught what it can do itself
-            innovation, seen = self.seen(y, h, x, sinr, p, d, bits, turn, slot, about)
+            # each exit is taught what it can do itself
+            x, sinr, h = x.detach(), sinr.detach(), h.detach()
+            sent = self.decided(x, sinr, p, d, bits)
+            turned = times(sent, turn, -3)
+            rest = y - times(h, turned[:, :, None], -3).sum(1)
+            innovation = innovation_of(rest, turned)
+            seen = self.seen(rest, innovation, x, sent, sinr, p, d, bits, slot, about)
             change, scale = correction(innovation, seen)
             h = h + change.permute(0, 1, 3, 4, 2).reshape(h.shape)
             scale = scale.repeat_interleave(12, -1).view(h.size(0), h.size(1), h.size(4), h.size(5))
-        x, sinr = combine(y, h, turn)
+            both = whitened(interference(rest, slot), torch.cat([y[:, None], h], 1))
+            x, sinr = combine(both[:, 0], both[:, 1:], turn)
         llr.append(llrs(x, sinr * scale.exp(), bits))
         channels.append(h)
         return llr, channels, white, turn
@@ -347,47 +399,45 @@ class PuschRx(nn.Module):
         h = torch.einsum("bmwn,bcdwin->bcmdni", gates, bank).reshape(b, c, -1, 6 * n)
         return modes.transpose(0, 1).flatten(1) @ h
 
+    def decided(self, x: Tensor, sinr: Tensor, p: Tensor, d: Tensor, bits: list[int]) -> Tensor:
+        """What was sent, as far as it is decided, and pilots: [B, L, 2, S, K]."""
+        soft: list[Tensor] = []
+        for i, m in enumerate(bits):
+            soft.append(soft_symbol(x[:, i], sinr[:, i : i + 1], m))
+        return torch.where(d, torch.stack(soft, 1), p)
+
     def seen(
         self,
-        y: Tensor,
-        h: Tensor,
+        rest: Tensor,
+        innovation: Tensor,
         x: Tensor,
+        sent: Tensor,
         sinr: Tensor,
         p: Tensor,
         d: Tensor,
         bits: list[int],
-        turn: Tensor,
         slot: Tensor,
         about: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """The innovation (y - sum h s) s* of soft-decided symbols s, [B L, 2 R, 12, S, N], and what
-        a round's net sees, [B L, C, S, N].
+    ) -> Tensor:
+        """What a round's net sees, [B L, C, S, N], of what decided symbols `sent` leave of what was
+        received, rest [B, R, 2, S, K], and its innovation.
         """
-        b, layers, r, s, k = h.size(0), h.size(1), h.size(2), h.size(4), h.size(5)
-        n = k // 12
-        decided: list[Tensor] = []
-        for i, m in enumerate(bits):
-            decided.append(soft_symbol(x[:, i], sinr[:, i : i + 1], m))
-        sent = torch.where(d, torch.stack(decided, 1), p)
+        b, r, s, k = rest.size(0), rest.size(1), rest.size(3), rest.size(4)
+        layers, n = sent.size(1), k // 12
         missed = (x - sent).square().sum(2) * sinr * d
-        sent = times(sent, turn, -3)
-        rest = y - times(h, sent[:, :, None], -3).sum(1)
-        innovation = times_conj(rest[:, None], sent[:, :, None], -3)
-        innovation = innovation.view(b * layers, 2 * r, s, n, 12)
-
         energy = prbs(sent.square().sum(2))
-        coherent = innovation.mean(-1).square().sum(1) * 12 / (r * (energy + 0.05))
+        coherent = innovation.mean(2).square().sum(1) * 12 / (r * (energy + 0.05))
         left = prbs(rest.square().sum((1, 2))[:, None].expand(b, layers, s, k)) / r
         powers = torch.stack([coherent, left, prbs(sinr) / r, prbs(missed)], 1)
         mean = powers[:, :3].mean((2, 3), keepdim=True).expand(-1, -1, s, n)
         logs = 0.5 * (torch.cat([powers, mean], 1) + 0.01).log()
         both = energy.view(b, layers, s, n)
         other = (both.sum(1, keepdim=True) - both).view(b * layers, s, n)
-        used = (p[0].square().sum((0, 1, 3)) > 0).to(y.dtype)
-        place = torch.arange(s, device=y.device, dtype=y.dtype)
+        used = (p[0].square().sum((0, 1, 3)) > 0).to(x.dtype)
+        place = torch.arange(s, device=x.device, dtype=x.dtype)
         away = (place[:, None] - place).abs() + 100 * (1 - used)
         symbols = torch.stack([used, 0.15 * away.amin(1)])[None, :, :, None]
-        order = torch.tensor([m / 8.0 for m in bits], device=y.device).repeat(b)
+        order = torch.tensor([m / 8.0 for m in bits], device=x.device).repeat(b)
         seen = [
             logs,
             torch.stack([energy, other], 1),
@@ -396,7 +446,25 @@ class PuschRx(nn.Module):
             slot[None, :, None, None].expand(b * layers, -1, s, n),
             about[:, :, None].expand(-1, -1, s, -1),
         ]
-        return innovation.permute(0, 1, 4, 2, 3), torch.cat(seen, 1)
+        return torch.cat(seen, 1)
+
+
+def innovation_of(rest: Tensor, turned: Tensor) -> Tensor:
+    """(y - sum h s) s* of what symbols s leave, rest [B, R, 2, S, K], by PRBs and for each of the
+    layers' symbols [B, L, 2, S, K]: [B L, 2 R, 12, S, N].
+    """
+    b, r, s, k = rest.size(0), rest.size(1), rest.size(3), rest.size(4)
+    innovation = times_conj(rest[:, None], turned[:, :, None], -3)
+    return innovation.view(-1, 2 * r, s, k // 12, 12).permute(0, 1, 4, 2, 3)
+
+
+def whitened(white: Tensor, z: Tensor) -> Tensor:
+    """Each PRB's whitener [B, N, 2 R, 2 R] on z [B, C, R, 2, S, K]."""
+    b, c, r, s, k = z.size(0), z.size(1), z.size(2), z.size(4), z.size(5)
+    n = white.size(1)
+    z = z.reshape(b, c, 2 * r, s, n, 12).permute(0, 4, 2, 1, 3, 5).reshape(b, n, 2 * r, -1)
+    z = (white @ z).view(b, n, 2 * r, c, s, 12)
+    return z.permute(0, 3, 2, 4, 1, 5).reshape(b, c, r, 2, s, k)
 
 
 def phases(angle: Tensor) -> Tensor:
@@ -441,9 +509,18 @@ def whitener(z: Tensor, boost: Tensor, apart: int) -> Tensor:
         free = (n * 18.0 / 35.0 + 1 - 2 / r) * excess
         keep = 1 - (((1 - 2 / r) * square + trace.square()) / free).clamp(0.0, 1.0)
     least = 1e-6 * trace / r + 1e-9 * z.square().mean((1, 2, 3, 4, 5))[:, None, None] + 1e-20
-    re, im = e[0] * keep + eye * ((1 - keep) * trace / r + least), e[1] * keep
+    return whitening(e[0] * keep + eye * ((1 - keep) * trace / r + least), e[1] * keep)
+
+
+def whitening(re: Tensor, im: Tensor) -> Tensor:
+    """The inverse of the Cholesky factor of a covariance [.., R, R], for real and imaginary parts
+    in turn: [.., 2 R, 2 R].
+    """
+    r, shape = re.size(-1), re.shape[:-2]
+    re, im = re.reshape(-1, r, r), im.reshape(-1, r, r)
+    eye = torch.eye(r, device=re.device, dtype=re.dtype).expand(re.size(0), -1, -1)
     # Gauss's elimination of [covariance | I]
-    left = torch.stack([torch.cat([re, eye.expand(b, -1, -1)], 2), F.pad(im, (0, r))], 1)
+    left = torch.stack([torch.cat([re, eye], 2), F.pad(im, (0, r))], 1)
     rows: list[Tensor] = []
     for i in range(r):
         row = left[:, :, :1]
@@ -454,7 +531,7 @@ def whitener(z: Tensor, boost: Tensor, apart: int) -> Tensor:
     w = torch.cat(rows, 2)
     re, im = w[:, 0], w[:, 1]
     turned = torch.stack([torch.stack([re, -im], -1), torch.stack([im, re], -1)], 2)
-    return turned.view(b, 2 * r, 2 * r)
+    return turned.view(list(shape) + [2 * r, 2 * r])  # noqa: RUF005
 
 
 def combine(y: Tensor, h: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:
@@ -474,10 +551,32 @@ def combine(y: Tensor, h: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:
     return times_conj(x / sinr[:, :, None], turn, -3), sinr
 
 
+def levels(bits: int) -> tuple[Tensor, Tensor]:
+    """Of an axis of Gray QAM (TS 38.211 clause 5.1), float32: its levels [2^(bits/2)], and which of
+    them have 1 in each bit [2^(bits/2), bits/2].
+    """
+    n = bits // 2
+    one = (torch.arange(1 << n)[:, None] >> torch.arange(n - 1, -1, -1)) & 1
+    sign = 1.0 - 2.0 * one
+    level = sign[:, n - 1]
+    for i in range(n - 1):
+        level = sign[:, n - 2 - i] * (2.0 ** (i + 1) - level)
+    return level * level_spacing(bits), one.float()
+
+
 def llrs(x: Tensor, sinr: Tensor, bits: list[int], limit: float = LLR_LIMIT) -> Tensor:
-    """Of symbols [B, L, 2, S, K]: [B, L, S, K, max(bits)]."""
+    """Of symbols [B, L, 2, S, K] and their SINR [B, L, S, K]: exact LLRs up to a limit, [B, L, S, K,
+    max(bits)].
+    """
     out: list[Tensor] = []
     for i, m in enumerate(bits):
-        llr = demap(x[:, i], sinr[:, i : i + 1], m).permute(0, 3, 4, 1, 2).flatten(3)
-        out.append(F.pad(limit * torch.tanh(llr / limit), (0, max(bits) - m)))
+        level, one = levels(m)
+        level, one = level.to(x.device), one.to(x.device)
+        axis = x[:, i].permute(0, 2, 3, 1)[..., None]
+        likely = (level * (2 * axis - level)) * sinr[:, i, :, :, None, None]
+        likely = (likely - likely.amax(-1, keepdim=True).detach()).exp()
+        p1, p0 = likely @ one, likely @ (1 - one)  # [B, S, K, 2, m / 2]
+        least = math.exp(-limit)
+        llr = p1.clamp(min=least).log() - p0.clamp(min=least).log()
+        out.append(F.pad(llr.mT.flatten(3), (0, max(bits) - m)))
     return torch.stack(out, 1)
