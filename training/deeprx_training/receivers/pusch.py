@@ -453,7 +453,7 @@ def innovation_of(rest: Tensor, turned: Tensor) -> Tensor:
     """(y - sum h s) s* of what symbols s leave, rest [B, R, 2, S, K], by PRBs and for each of the
     layers' symbols [B, L, 2, S, K]: [B L, 2 R, 12, S, N].
     """
-    b, r, s, k = rest.size(0), rest.size(1), rest.size(3), rest.size(4)
+    r, s, k = rest.size(1), rest.size(3), rest.size(4)
     innovation = times_conj(rest[:, None], turned[:, :, None], -3)
     return innovation.view(-1, 2 * r, s, k // 12, 12).permute(0, 1, 4, 2, 3)
 
@@ -565,8 +565,8 @@ def levels(bits: int) -> tuple[Tensor, Tensor]:
 
 
 def llrs(x: Tensor, sinr: Tensor, bits: list[int], limit: float = LLR_LIMIT) -> Tensor:
-    """Of symbols [B, L, 2, S, K] and their SINR [B, L, S, K]: exact LLRs up to a limit, [B, L, S, K,
-    max(bits)].
+    """Of symbols [B, L, 2, S, K] and their SINR [B, L, S, K]: exact LLRs, up to a limit, [B, L, S,
+    K, max(bits)].
     """
     out: list[Tensor] = []
     for i, m in enumerate(bits):

@@ -18,7 +18,7 @@ from ..receivers.build import NETS, build, check_takes
 from ..receivers.contract import knows_layers
 from ..receivers.norms import kind_norms
 from ..reference import Reference
-from ..values import Flag, Text, check, number, parse_toml, several, table_of, weights, whole
+from ..values import Text, check, number, parse_toml, several, table_of, weights, whole
 from .losses import LOSSES, TAUGHT
 
 
