@@ -6,6 +6,9 @@ import json
 import math
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +40,7 @@ from deeprx_training.evaluation.evaluate import (
     evaluation_conditions,
 )
 from deeprx_training.evaluation.report import COLUMNS, evaluate
+from deeprx_training.experiments import campaign
 from deeprx_training.receivers.classical import Baseline
 from deeprx_training.receivers.contract import OneLayer
 from deeprx_training.receivers.wiener import PathStatistics, TrueStatistics
@@ -333,6 +337,7 @@ def test_ctrl_c_keeps_whole_curves(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(evaluation, "BATCH", 16)
     net = Clairvoyant([6.0, 9.0], 20, seed=2, strike=4)
     monkeypatch.setattr(checkpoint, "load_receiver", lambda reference, trust: ("oracle", net))
+    monkeypatch.setattr(campaign, "fingerprint", lambda *_, **__: "oracle")
     command = f"evaluate oracle.ckpt --sinr 6,9 --slots 20 --seed 2 --out {tmp_path} --device cpu"
     assert cli.main(command.split()) == 130
     assert "stopped: 16 of 20 slots at 2 of 2 SINR points" in capsys.readouterr().err
@@ -342,6 +347,39 @@ def test_ctrl_c_keeps_whole_curves(tmp_path, monkeypatch, capsys):
     command = f"evaluate oracle.ckpt --sinr 6 --slots 4 --seed 2 --out {tmp_path}/b --device cpu"
     assert cli.main(command.split()) == 130
     assert "nothing is written" in capsys.readouterr().err and not list((tmp_path / "b").iterdir())
+
+
+def test_workers_and_interruptions_change_no_number(tmp_path):
+    """Two of Ray's workers, stopped by Ctrl-C; this process then counts what is missing, and the
+    whole afresh.
+    """
+    (tmp_path / "slot.json").write_text(json.dumps({"n_prb": 6}))
+    options = f"ls-lmmse --slot {tmp_path}/slot.json --sinr 3,6 --channel TDL-A --device cpu"
+    stopped, fresh = tmp_path / "stopped", tmp_path / "fresh"
+    command = f"evaluate {options} --slots 100000 --workers 2 --out {stopped}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deeprx_training.cli", *command.split()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    deadline = time.time() + 300
+    while len(list(stopped.glob("counted/*/*.npz"))) < 2:
+        assert process.poll() is None and time.time() < deadline, process.communicate()[0]
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    text, _ = process.communicate(timeout=120)
+    assert process.returncode == 130 and "of 100000 slots" in text and "Traceback" not in text
+    kept = {p: p.stat().st_mtime_ns for p in stopped.glob("counted/*/*.npz")}
+    part = min(report.read(stopped / "report.json")["points"][0]["slots"], 300)
+    for out in (stopped, fresh):
+        command = f"evaluate {options} --slots 300 --workers 1 --out {out}"
+        assert cli.main(command.split()) == 0
+    assert all(p.stat().st_mtime_ns == t for p, t in kept.items())
+    counted, again = (np.load(out / "errors.npz") for out in (stopped, fresh))
+    assert counted[SURE].shape == (2, 300) and part >= evaluation.BATCH
+    for name in again.files:
+        np.testing.assert_array_equal(counted[name], again[name])
 
 
 def test_points_are_kept_while_they_grow(monkeypatch):

@@ -2,7 +2,9 @@
 """./dev train evaluate"""
 
 import hashlib
+import os
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +18,17 @@ from deeprx_common.slot_file import slot_of
 from ..data import seeds
 from ..reference import Reference
 from ..values import whole
-from .options import add_device, add_out, add_threads, add_trust, device_of, set_threads, value
+from .options import (
+    add_address,
+    add_device,
+    add_out,
+    add_trust,
+    device_of,
+    set_threads,
+    value,
+)
 
+WORTH_A_WORKER = 1024  # slots, of one that has to import all libraries first
 FLOOR_DB = [18.0, 21.0, 24.0, 27.0, 30.0]
 
 
@@ -33,7 +44,8 @@ def configure(parser) -> None:
         "Doppler, the LLRs' calibration and information, and with --mcs errors of transport "
         "blocks. Every slot is an independent channel draw and a cluster of the intervals. Writes "
         "report.json, results.csv, errors.npz, tables.md and pictures; Ctrl-C writes what was "
-        "counted so far."
+        "counted so far, and the same command goes on from there. Slots are counted side by side "
+        "on Ray; how many workers there are changes no number."
     )
     add = parser.add_argument
     add(
@@ -144,7 +156,20 @@ def configure(parser) -> None:
     )
     add_trust(parser)
     add_device(parser)
-    add_threads(parser)
+    add(
+        "--workers",
+        type=value(whole(1)),
+        metavar="N",
+        help="processes that count (default: one for each core, or GPU, at most)",
+    )
+    add(
+        "--threads",
+        type=value(whole(1, 1024)),
+        default=1,
+        metavar="N",
+        help="CPU threads of each of them (default: %(default)s)",
+    )
+    add_address(parser, "--out and the receivers' files")
 
 
 def _range(option: str, numbers: list[float], low: float, high: float) -> tuple[float, float]:
@@ -190,6 +215,22 @@ def _nets(receivers: list[str]) -> list[str]:
     return [r for r in receivers if names.get(r) not in joining]
 
 
+def _pool(arguments, device: str, slots: int):
+    """A context of the Pool for so many slots: None where this process does as well."""
+    from ..experiments.campaign import ray_pool
+
+    a = arguments
+    most = slots // WORTH_A_WORKER if a.workers is None else a.workers
+    if not a.address and (most < 2 or (device == "cpu" and len(os.sched_getaffinity(0)) < 2)):
+        return nullcontext()
+    return ray_pool(a.address, a.workers, a.threads, device == "cuda")
+
+
+def _each(pool, plan, parts):
+    """The parts of one plan, counted by a Pool."""
+    return ((part, counts) for _, part, counts in pool((plan, part) for part in parts))
+
+
 def _sha256(reference: str) -> str | None:
     named = Reference.parse(reference)
     return hashlib.sha256(named.file.read_bytes()).hexdigest() if named.is_model_file else None
@@ -201,6 +242,7 @@ def run(arguments) -> int:
     from ..evaluation.evaluate import NothingCounted, evaluation_conditions, of_slot
     from ..evaluation.report import evaluate
     from ..evaluation.tables import ber_table, block_table, warnings, write
+    from ..experiments.campaign import Plan, fingerprint
     from ..files import writable_folder
     from ..receivers.contract import check_taken
     from ..teaching.checkpoint import load_receiver
@@ -235,20 +277,28 @@ def run(arguments) -> int:
             raise ValueError(f"{reference}: a receiver named {name} was given already")
         nets[name] = net
     sinr_db = sorted(set(a.sinr))
+    counting = {
+        "sinr_db": sinr_db,
+        "slots": a.slots,
+        "conditions": conditions,
+        "seed": a.seed,
+        "device": device,
+        "mcs": slot.users[0].mcs,
+        "mcs_table": slot.users[0].mcs_table,
+    }
+    of = fingerprint(receivers, **counting | {"slots": None})
+    counting["kept"] = a.out / "counted" / of
+    plan = Plan(of, tuple(receivers), tuple(a.trust), counting)
     try:
-        report, counted, stopped = evaluate(
-            nets,
-            sinr_db=sinr_db,
-            slots=a.slots,
-            conditions=conditions,
-            seed=a.seed,
-            device=device,
-            shas={n: _sha256(r) for n, r in zip(nets, receivers, strict=True)},
-            mcs=slot.users[0].mcs,
-            mcs_table=slot.users[0].mcs_table,
-            reference=a.reference,
-            keep=lambda points: write_report(points, a.out / "report.json"),
-        )
+        with _pool(a, device, a.slots * len(sinr_db)) as pool:
+            report, counted, stopped = evaluate(
+                nets,
+                **counting,
+                shas={n: _sha256(r) for n, r in zip(nets, receivers, strict=True)},
+                reference=a.reference,
+                keep=lambda points: write_report(points, a.out / "report.json"),
+                each=pool and (lambda parts: _each(pool, plan, parts)),
+            )
     except NothingCounted as stop:
         print(stop, file=sys.stderr)
         return 130

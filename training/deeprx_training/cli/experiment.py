@@ -5,7 +5,7 @@ import argparse
 import sys
 
 from ..values import number, whole
-from .options import add_cache, add_compile, add_out, value
+from .options import add_address, add_cache, add_compile, add_out, value
 
 ABOUT = """\
 Trains every group of an experiment file and compares the receivers. A group is a process, whose
@@ -77,12 +77,7 @@ def configure(parser) -> None:
         metavar="SHARE",
         help="of a GPU for each group, 0 to 1 (default: 1 where there are any)",
     )
-    add(
-        "--address",
-        metavar="HOST:PORT",
-        help="of a Ray cluster's head, whose machines share this folder, --out and --cache on one "
-        "disk (default: this machine alone, on loopback)",
-    )
+    add_address(parser, "--out and --cache")
     add_compile(parser)
 
 

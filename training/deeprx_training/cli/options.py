@@ -28,6 +28,15 @@ def add_cache(parser) -> None:
     )
 
 
+def add_address(parser, shared: str) -> None:
+    parser.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        help=f"of a Ray cluster's head, whose machines share this folder, {shared} on one disk "
+        "(default: this machine alone, on loopback)",
+    )
+
+
 def add_recipe(parser, required: bool = False) -> None:
     parser.add_argument(
         "--recipe",

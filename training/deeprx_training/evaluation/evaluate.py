@@ -27,7 +27,7 @@ from ..receivers.wiener import TrueStatistics
 from . import soft_bits
 from .coded import TransportBlock
 
-BATCH = 128  # part of what a seed means
+BATCH, LARGEST = 128, 26_624  # slots, and PRBs times antennas, of a part: of what a seed means
 LS, SURE, TRUE, PERFECT = "LS-LMMSE", "SURE-LMMSE", "true-statistics LMMSE", "perfect CSI"
 BER_TARGETS, BLER_TARGET = (1e-2, 1e-3), 0.1
 CLASSICAL = LS, SURE
@@ -217,11 +217,16 @@ class Evaluation:
             ) from None
         return flop["matmul"] + flop["other"]
 
+    @property
+    def batch(self) -> int:
+        """Slots of a part, the last of a point aside."""
+        return min(BATCH, LARGEST // (self._conditions.n_prb * self._conditions.n_rx))
+
     def parts(self) -> Iterator[Part]:
         """Some slots at every SINR, then some more."""
-        for first in range(0, self.slots, BATCH):
+        for first in range(0, self.slots, self.batch):
             for point in range(len(self.sinr_db)):
-                yield Part(point, first, min(BATCH, self.slots - first))
+                yield Part(point, first, min(self.batch, self.slots - first))
 
     def run(
         self, on_part: Callable[[int], None] = lambda slots: None, each: CountEach | None = None
@@ -233,8 +238,12 @@ class Evaluation:
         """
         each = each or (lambda parts: ((part, self.count(part)) for part in parts))
         for part, counts in each(self.parts()):
-            self._parts[part.point][part.first] = counts
+            self.add(part, counts)
             on_part(part.size)
+
+    def add(self, part: Part, counts: Counts) -> None:
+        """What was counted of a part, by count() of any process."""
+        self._parts[part.point][part.first] = counts
 
     @torch.inference_mode()
     def count(self, part: Part) -> Counts:
@@ -245,7 +254,7 @@ class Evaluation:
                 return {tuple(key.split(":")): stored[key] for key in stored.files}
         sinr = self.sinr_db[i]
         batch = self._generator.under(snr_db=(sinr, sinr)).batch(
-            size, seed_of(self.seed, i), first // BATCH
+            size, seed_of(self.seed, i), first // self.batch
         )
         counts = self._count(batch, sinr, seed_of(self.seed, i, first))
         if file:

@@ -8,6 +8,7 @@ sinr_db is None for the last two. by and bin: of a breakdown by channel, delay s
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from torch import nn
@@ -30,6 +31,7 @@ from .evaluate import (
     BLER_TARGET,
     PERFECT,
     TRUE,
+    CountEach,
     Counted,
     Evaluation,
     EvaluationError,
@@ -53,12 +55,15 @@ def evaluate(
     mcs_table: int = 1,
     reference: str | None = None,
     keep: Callable[[dict], None] = lambda report: None,
+    kept: Path | None = None,
+    each: CountEach | None = None,
 ) -> tuple[dict, Counted, bool]:
     """An Evaluation with a progress bar: the report, what was counted, and whether Ctrl-C cut it
     short. reference: whom the others are compared with, in any case; None: the best classical
-    receiver. keep: takes the report's points so far whenever all have grown.
+    receiver. keep: takes the report's points so far whenever all have grown. kept: the Evaluation's
+    folder. each: who counts, in place of this process.
     """
-    run = Evaluation(receivers, sinr_db, slots, conditions, seed, device, mcs, mcs_table)
+    run = Evaluation(receivers, sinr_db, slots, conditions, seed, device, mcs, mcs_table, kept=kept)
     if reference is not None:
         reference = _one_of([*run.flop, TRUE, PERFECT], reference)
     stopped = False
@@ -72,7 +77,7 @@ def evaluate(
                 keep(_report(run.counted(), conditions, seed, device, run.flop, shas or {}))
 
         try:
-            run.run(on_batch)
+            run.run(on_batch, each)
         except KeyboardInterrupt:
             stopped = True
     counted = run.counted()

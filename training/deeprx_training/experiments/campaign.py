@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Parts of evaluations counted side by side by Ray's workers, on this machine or on a cluster.
+
+A part is a pure function of its evaluation, and every worker has the same number of threads: who
+counts what, and how many there are, changes no number.
+"""
+
+import hashlib
+import os
+import pkgutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib import import_module
+from types import ModuleType
+
+import torch
+from torch import nn
+
+from deeprx_common import gold, mcs, modulation, slot
+from deeprx_common.commands import Failure
+
+from .. import data, receivers
+from ..data.feed import code_sha256
+from ..evaluation import coded, evaluate, soft_bits
+from ..evaluation.evaluate import Counts, Evaluation, Part
+from ..reference import Reference
+from ..teaching.checkpoint import load_receiver
+from .cluster import cluster
+
+STEP_S = 0.5  # between looks at what has arrived, in which Ctrl-C is heard
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An evaluation as any process can make it. receivers: as the command line names them; trust:
+    SHA-256 of programs that may run; arguments: all others of Evaluation. key tells plans apart.
+    """
+
+    key: str
+    receivers: tuple[str, ...] = field(compare=False)
+    trust: tuple[str, ...] = field(compare=False)
+    arguments: dict = field(compare=False)
+
+    def evaluation(self) -> Evaluation:
+        return Evaluation(_nets(self.receivers, self.trust), **self.arguments)
+
+
+def fingerprint(references: Iterable[str], **arguments) -> str:
+    """Of all that an Evaluation's counts depend on but its number of slots, hexadecimal: the
+    receivers' files, its other arguments, libraries and the code that draws and counts.
+    """
+    import sionna
+
+    named = [Reference.parse(text) for text in references]
+    files = [(hashlib.sha256(r.file.read_bytes()).hexdigest(), r.member, r.rounds) for r in named]
+    common = gold, mcs, modulation, slot
+    code = code_sha256(*_modules(data), *_modules(receivers), evaluate, coded, soft_bits, *common)
+    known = [files, sorted(arguments.items()), code, torch.__version__, sionna.__version__]
+    return hashlib.sha256(repr(known).encode()).hexdigest()[:16]
+
+
+def _modules(package: ModuleType) -> list[ModuleType]:
+    names = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+    return [import_module(f"{package.__name__}.{name}") for name in names]
+
+
+@lru_cache(maxsize=1)
+def _nets(references: tuple[str, ...], trust: tuple[str, ...]) -> dict[str, nn.Module]:
+    return dict(load_receiver(reference, trust=trust) for reference in references)
+
+
+@lru_cache(maxsize=64)
+def _evaluation(plan: Plan) -> Evaluation:
+    return plan.evaluation()
+
+
+def _count(plan: Plan, part: Part, threads: int, folder: str) -> Counts:
+    os.chdir(folder)
+    torch.set_num_threads(threads)
+    return _evaluation(plan).count(part)
+
+
+Tasks = Iterator[tuple[Plan, Part] | None]  # None: nothing to do until more has been counted
+Pool = Callable[[Tasks], Iterator[tuple[Plan, Part, Counts]]]
+
+
+def here(tasks: Tasks) -> Iterator[tuple[Plan, Part, Counts]]:
+    """A Pool that is this process."""
+    for plan, part in tasks:
+        yield plan, part, _evaluation(plan).count(part)
+
+
+@contextmanager
+def ray_pool(address: str | None, workers: int | None, threads: int, gpu: bool) -> Iterator[Pool]:
+    """A Pool of so many of Ray's workers with as many threads each; workers: None for as many as
+    the cluster has cores for. gpu: whether each needs one. The cluster's machines share folders.
+
+    Its iterator raises what a worker raised; Failure where one was lost.
+    """
+    with cluster(address) as ray:
+        resources = ray.cluster_resources()
+        most = int(resources.get("GPU", 0) if gpu else resources.get("CPU", 1) // threads)
+        most = max(1, min(most, workers or most))
+        task = ray.remote(_count).options(num_cpus=threads, num_gpus=float(gpu))
+
+        def pool(tasks: Tasks) -> Iterator[tuple[Plan, Part, Counts]]:
+            flying = {}
+            while True:
+                while len(flying) < most and (todo := next(tasks, None)):
+                    flying[task.remote(*todo, threads, os.getcwd())] = todo
+                if not flying:
+                    return
+                for ref in ray.wait(list(flying), timeout=STEP_S)[0]:
+                    yield *flying.pop(ref), _result(ray, ref)
+
+        yield pool
+
+
+def _result(ray: ModuleType, ref) -> Counts:
+    try:
+        return ray.get(ref)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    except ray.exceptions.RayError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise Failure(
+            f"a worker was lost: {reason}; the same command goes on, --workers says how many there "
+            "are at once"
+        ) from error
