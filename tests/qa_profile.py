@@ -174,6 +174,41 @@ def test_an_operators_time_is_its_own():
     assert 0 <= small < large
 
 
+def test_operators_know_their_layers():
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1), torch.nn.Sequential(torch.nn.ReLU()))
+    x = torch.ones(1, 1, 2, 2)
+    operators = count_operators(lambda: net(x).exp(), net=net)
+    assert [(o.name, o.layer) for o in operators if o.kind != "view"] == [
+        ("convolution", "0"), ("relu", "1.0"), ("exp", ""),
+    ]  # fmt: skip
+    assert not net._forward_hooks and not net[0]._forward_pre_hooks
+
+
+def test_on_a_gpu_operators_are_timed_by_events_that_queue_up(monkeypatch):
+    """With a stream of the test's own: each operator takes a millisecond, a pause comes first."""
+    stream = []
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            stream.append(self)
+            self.ms = len(stream) / 2  # two events an operator
+
+        def elapsed_time(self, other):
+            assert stream[-1] == "synchronised"
+            return 2 * (other.ms - self.ms)
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "_sleep", lambda clocks: stream.append("pause"))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: stream.append("synchronised"))
+    x = torch.ones(3)
+    operators = count_operators(lambda: x.exp() + x, "cuda")
+    assert stream[0] == "pause" and stream.count("pause") == stream.count("synchronised") == 7
+    assert [(o.name, o.seconds) for o in operators] == [("exp", 1e-3), ("add", 1e-3)]
+
+
 def test_a_model_that_never_does_the_same_is_refused():
     calls = []
 

@@ -126,8 +126,11 @@ def _views(device: str) -> list[Callable[[], object]]:
     ]  # fmt: skip
 
 
-class _Timed:
-    """Calls a work so often that a call takes CALL_S; for measure()."""
+class Timed:
+    """Calls a work so often that a call takes CALL_S, and returns how often: for measure().
+
+    seconds: of an iteration in each call so far.
+    """
 
     def __init__(self, work: Work, device: str, threads: int):
         self.work, self.seconds = work, []
@@ -214,7 +217,7 @@ class MachineBenchmarks:
         self._clock_hz = core_clock_hz if device == "cpu" else partial(sm_clock_hz, device)
         self._device, self._threads, self._meter, self._power = device, threads, meter, power
         torch.set_num_threads(threads)
-        self._timed = [_Timed(work, device, threads) for work in _works(device)]
+        self._timed = [Timed(work, device, threads) for work in _works(device)]
         self._window_s = seconds / ROUNDS / len(self._timed)
         self._rounds: list[list[_Measured]] = []
         self._clocks: list[float] = []

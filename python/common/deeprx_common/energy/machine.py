@@ -31,7 +31,7 @@ class Operator:
     """One operator of a model as it was executed.
 
     kind: of KINDS. bytes: its inputs, weights included, and outputs, each once. seconds: measured,
-    where it was.
+    where it was. layer: the module that called it, where that is known.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Operator:
     flop: float
     bytes: float
     seconds: float | None = None
+    layer: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ keeps for the next operator, and what a kernel reads twice, is not in it.
 """
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -23,6 +25,7 @@ from ..timing import compute_clock
 from .machine import Operator
 
 TIMED_RUNS = 7
+HEAD_START = 10**8  # clocks that a GPU sleeps while operators queue up: it never waits for a call
 
 _MOVES = {
     "_to_copy", "arange", "cat", "clone", "complex", "constant_pad_nd", "copy_", "eye", "fill_",
@@ -41,50 +44,105 @@ _TRANSCENDENTAL = {
 }  # fmt: skip
 
 
-def count_operators(run: Callable[[], object]) -> list[Operator]:
-    """The operators that run() executes on the CPU, in order, each with its own time.
+def count_operators(
+    run: Callable[[], object], device: str = "cpu", net: torch.nn.Module | None = None
+) -> list[Operator]:
+    """The operators that run() executes, in order, each with its own time.
 
-    run: called several times; it must do the same each time. An operator's seconds are a median,
-    without what recording it takes.
+    run: called several times; it must do the same each time. device: "cpu", or where it runs: on a
+    GPU an operator's time is that between two events around it. net: whose modules name the
+    operators' layers. An operator's seconds are a median, without what recording it takes.
     """
     runs = []
     for _ in range(TIMED_RUNS):
-        with torch.no_grad(), _Recorder() as recorder:
+        recorder = _Recorder() if device == "cpu" else _GpuRecorder()
+        with torch.no_grad(), _layers(net, recorder), recorder:
             run()
-        runs.append(recorder.operators)
+        runs.append(recorder.timed())
     if len({tuple((o.name, o.bytes) for o in operators) for operators in runs}) > 1:
         raise RuntimeError("the model does other things with the same slots each time it runs")
     views = [o.seconds for operators in runs for o in operators if o.kind == "view"]
     recording_s = statistics.median(views) if views else 0.0
     return [
-        Operator(
-            first.name, first.kind, first.dtype, first.flop, first.bytes,
-            max(0.0, statistics.median(o.seconds for o in (first, *others)) - recording_s),
+        replace(
+            first,
+            seconds=max(0.0, statistics.median(o.seconds for o in (first, *others)) - recording_s),
         )
         for first, *others in zip(*runs, strict=True)
-    ]  # fmt: skip
+    ]
+
+
+@contextmanager
+def _layers(net: torch.nn.Module | None, recorder: "_Recorder") -> Iterator[None]:
+    """Let the recorder know which module of a net runs."""
+    hooks = []
+
+    def leave(*_) -> None:
+        recorder.path.pop()
+
+    for name, module in net.named_modules() if net else ():
+        hooks += [
+            module.register_forward_pre_hook(lambda *_, name=name: recorder.path.append(name)),
+            module.register_forward_hook(leave),
+        ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 class _Recorder(TorchDispatchMode):
+    """path: of the modules that run, the innermost last."""
+
     @classmethod
     def _should_skip_dynamo(cls):  # nothing is compiled here, and its import takes seconds
         return False
 
     def __init__(self):
         super().__init__()
-        self.operators: list[Operator] = []
-        self._clock = compute_clock("cpu", torch.get_num_threads())
+        self.path = [""]
+        self._operators: list[Operator] = []
+        self._spans: list[tuple] = []
+        self._mark = compute_clock("cpu", torch.get_num_threads())
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        start = self._clock()
+        start = self._mark()
         result = function(*args, **kwargs)
-        seconds = self._clock() - start
-        self.operators.append(_operator(function, args, kwargs, result, seconds))
+        self._spans.append((start, self._mark()))
+        operator = _operator(function, args, kwargs, result)
+        self._operators.append(replace(operator, layer=self.path[-1]))
         return result
 
+    def timed(self) -> list[Operator]:
+        both = zip(self._operators, self._spans, strict=True)
+        return [replace(o, seconds=self._between(*span)) for o, span in both]
 
-def _operator(function, args, kwargs, result, seconds: float) -> Operator:
+    def _between(self, start, end) -> float:
+        return end - start
+
+
+class _GpuRecorder(_Recorder):
+    def __init__(self):
+        super().__init__()
+        self._mark = self._event
+        torch.cuda._sleep(HEAD_START)
+
+    def _event(self):
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def timed(self):
+        torch.cuda.synchronize()
+        return super().timed()
+
+    def _between(self, start, end):
+        return 1e-3 * start.elapsed_time(end)
+
+
+def _operator(function, args, kwargs, result) -> Operator:
     name = function.overloadpacket.__name__
     inputs = [t for leaf in tree_leaves((args, kwargs)) for t in _tensors(leaf)]
     outputs = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
@@ -99,7 +157,7 @@ def _operator(function, args, kwargs, result, seconds: float) -> Operator:
         distinct = {(t.data_ptr(), t.shape, t.stride()): t for t in read}
         moved = sum(map(_bytes, distinct.values())) + sum(map(_bytes, outputs))
     dtype = (outputs or inputs)[0].dtype if outputs or inputs else None
-    return Operator(name, kind, str(dtype).removeprefix("torch."), flop, moved, seconds)
+    return Operator(name, kind, str(dtype).removeprefix("torch."), flop, moved)
 
 
 def _tensors(leaf) -> list[torch.Tensor]:
