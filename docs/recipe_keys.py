@@ -13,7 +13,7 @@ import sys
 from pydantic import TypeAdapter
 
 from deeprx_training.data.conditions import Conditions
-from deeprx_training.experiments.file import Examination, File, NamedGroup, Scale
+from deeprx_training.experiments.file import EnergyStep, Examination, File, NamedGroup, Scale
 from deeprx_training.teaching.recipe import Member, Recipe
 
 PAGES = {
@@ -22,6 +22,7 @@ PAGES = {
         "The file": File,
         "[[group]]": NamedGroup,
         "[[examination]]": Examination,
+        "[[energy]]": EnergyStep,
         "[scale.NAME]": Scale,
     },
 }

@@ -45,8 +45,13 @@ an experiment file:
   domains = ["frequency", "time"]
   groups = ["seed1"]                           optional: only these
   mcs = 13                                     optional, of mcs_table: transport blocks' errors
+  [[energy]]                                   optional: joules and time of receivers, at the end
+  name = "energy"                              its folder
+  receivers = ["large", "seed1:29k-kd"]        of [teachers], GROUP:MEMBER, or FILE.pt
+  batches = [1, 8]                             slots received together
   [scale.minute]                               optional: sizes of the experiment, of which --scale
   groups = ["seed1"]                           names one: its groups, in this order,
+  energy = ["energy"]                          its energy steps, after them,
   slots = 8                                    slots of each examination,
   steps = 4                                    and whatever differs from the recipe
 """
@@ -103,12 +108,14 @@ def run(arguments) -> int:
     if more:
         print(f"{a.out}: {a.minutes:g} minutes are over; the same command takes the next step")
         return 0
-    groups = len(experiment.groups)
-    done = groups - len(failed)
-    print(f"{a.out}: results.csv, results.parquet of {done} of {groups} groups")
+    groups = {group.name for group in experiment.groups}
+    done = len(groups - set(failed))
+    print(f"{a.out}: results.csv, results.parquet of {done} of {len(groups)} groups")
     if failed:
+        every = len(groups) + len(experiment.energy)
+        what = "groups and steps" if experiment.energy else "groups"
         print(
-            f"error: {len(failed)} of {groups} groups failed (failed.txt in {a.out}/GROUP says "
+            f"error: {len(failed)} of {every} {what} failed (failed.txt in {a.out}/GROUP says "
             "more); the same command tries them again",
             file=sys.stderr,
         )

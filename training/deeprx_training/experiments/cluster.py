@@ -16,8 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+import torch
+
 from deeprx_common.terminal import make_console, progress_bar
 
+from .energy import measure_all
 from .file import Experiment, ExperimentError
 from .group import FAILED, Job, explained, run_group
 from .table import gather, is_finished
@@ -38,7 +41,8 @@ class Means:
 
 
 def run(experiment: Experiment, out: Path, means: Means) -> dict[str, str]:
-    """Run the groups that are not finished; returns {name: one line why} of those that failed.
+    """Run the groups that are not finished, then what receivers take of energy on this machine;
+    returns {name: one line why} of those that failed.
 
     Ctrl-C lets the running groups save their state, then raises KeyboardInterrupt. The tables are
     written whatever happens.
@@ -47,15 +51,18 @@ def run(experiment: Experiment, out: Path, means: Means) -> dict[str, str]:
     for group in todo:
         (out / group.name).mkdir(parents=True, exist_ok=True)
     try:
-        if not todo:
-            return {}
-        with cluster(means.address) as ray:
-            cpus, gpus = _shares(ray, means, len(todo))
-            jobs = [
-                Job(g, experiment, out, os.getcwd(), cpus, gpus, means.cache, means.compile)
-                for g in todo
-            ]
-            return _Queue(ray, jobs, len(experiment.groups)).run()
+        failed = {}
+        if todo:
+            with cluster(means.address) as ray:
+                cpus, gpus = _shares(ray, means, len(todo))
+                jobs = [
+                    Job(g, experiment, out, os.getcwd(), cpus, gpus, means.cache, means.compile)
+                    for g in todo
+                ]
+                failed = _Queue(ray, jobs, len(experiment.groups)).run()
+        gpu = torch.cuda.is_available() and means.gpus != 0
+        threads = means.cpus or torch.get_num_threads()
+        return failed | measure_all(experiment, out, "cuda" if gpu else "cpu", threads)
     finally:
         gather(experiment, out)
 

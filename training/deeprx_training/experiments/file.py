@@ -81,15 +81,41 @@ class NamedGroup:
 
 @table_of
 @dataclass(frozen=True)
+class EnergyStep:
+    """What receivers take on this machine, measured when all groups have been trained: joules and
+    seconds a slot, beside what the machine's own rates say of them.
+
+    name: of the step, and of its folder.
+    receivers: each the name of one of [teachers], GROUP:MEMBER, or FILE.pt.
+    precision: of the convolutions; tf32 is float32 whose products a GPU may shorten.
+    batches: slots that are received together.
+    window_s: seconds of a window.
+    rounds: windows of each receiver and batch; they are measured in turns.
+    calibrate_s: seconds of the machine's benchmarks, before anything else.
+    """
+
+    name: Text
+    receivers: several(Text)
+    precision: Literal["float32", "tf32", "bfloat16", "float16"] = "float32"
+    batches: several(whole(1)) = (1,)
+    window_s: number(0, above=True) = 2.5
+    rounds: whole(1) = 3
+    calibrate_s: number(0, above=True) = 60.0
+
+
+@table_of
+@dataclass(frozen=True)
 class Scale:
     """A size at which the experiment runs; any other key is one of the recipe's, and changes it.
 
     groups: names of the [[group]]s that are trained, in this order.
     slots: of every examination, instead of its own.
+    energy: names of the [[energy]] steps that follow.
     """
 
     groups: several(Text)
     slots: whole(2) | None = None
+    energy: tuple[Text, ...] = ()
     changes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -103,6 +129,7 @@ class File:
     nets: nets by name, as a recipe's members have them.
     settings: by name what else a recipe's members have: loss, temperature, start.
     group: receivers trained together, one table [[group]] each.
+    energy: what receivers take on this machine, measured at the end, one table [[energy]] a step.
     grid: lists of values by dotted path, as "members.*.temperature" = [1.0, 4.0]; every combination
         is trained, and those that differ in their members alone together, as one group.
     teachers: recipe and changes of teachers that are trained before their students, by the name
@@ -115,6 +142,7 @@ class File:
     nets: dict[str, dict[str, Any]] = field(default_factory=dict)
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     group: tuple[dict[str, Any], ...] = ()
+    energy: tuple[EnergyStep, ...] = ()
     grid: tuple[dict[str, Any], ...] = ()
     teachers: dict[str, dict[str, Any]] = field(default_factory=dict)
     scale: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -141,10 +169,18 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Energy:
+    """A step, and the references of its receivers, in their order."""
+
+    step: EnergyStep
+    references: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Experiment:
     """A file, expanded: in groups, teachers that are trained before their students, those that are
     only counted at the end; their slots' antennas and PRBs; the file's folder, where modules of
-    nets may lie.
+    nets may lie; the energy steps that follow.
     """
 
     groups: tuple[Group, ...]
@@ -152,6 +188,7 @@ class Experiment:
     n_rx: int
     n_prb: int
     folder: str
+    energy: tuple[Energy, ...] = ()
 
     def of(self, group: Group) -> list[Examination]:
         """The examinations of a group."""
@@ -212,7 +249,9 @@ class _Expansion:
             every |= {g.name: g for g in (teacher, group) if g.recipe}
         every |= {t.name: t for t in self.teachers.values() if t.name and not t.recipe}
         folder = str(self.path.parent.resolve())
-        return Experiment(tuple(every.values()), file.examination, data.n_rx, data.n_prb, folder)
+        every = tuple(every.values())
+        energy = tuple(self._energy(step, every) for step in file.energy)
+        return Experiment(every, file.examination, data.n_rx, data.n_prb, folder, energy)
 
     def _at(self, name: str) -> None:
         """Make the file what it is at one of its scales."""
@@ -220,7 +259,7 @@ class _Expansion:
         if name not in file.scale:
             raise ValueError(f"--scale: expected one of the file's ({known}), found {name!r}")
         where, table = f"scale {name}", dict(file.scale[name])
-        changes = {k: table.pop(k) for k in set(table) - {"groups", "slots"}}
+        changes = {k: table.pop(k) for k in set(table) - {"groups", "slots", "energy"}}
         try:
             scale = check(Scale, table)
         except ValueError as error:
@@ -228,11 +267,15 @@ class _Expansion:
         groups = {table.get("name"): table for table in file.group}
         if unknown := set(scale.groups) - set(groups):
             raise ValueError(f"{where}: groups: no group {min(unknown)!r}")
+        steps = {step.name: step for step in file.energy}
+        if unknown := set(scale.energy) - set(steps):
+            raise ValueError(f"{where}: energy: no step {min(unknown)!r}")
         self.file = replace(
             file,
             recipe=_changed(self._recipe(file.recipe), dict(_flat(changes)), where),
             group=tuple(groups[g] for g in scale.groups),
             examination=tuple(replace(e, slots=scale.slots or e.slots) for e in file.examination),
+            energy=tuple(steps[name] for name in scale.energy),
         )
 
     def _recipe(self, recipe: str | dict) -> dict:
@@ -276,6 +319,25 @@ class _Expansion:
         digest = hashlib.sha256(named.file.read_bytes() + what).hexdigest()[:8]
         name = f"teacher={_label(label)}"[:100]
         return Group(f"{name}-{digest}", label=label, reference=reference)
+
+    def _energy(self, step: EnergyStep, groups: tuple[Group, ...]) -> Energy:
+        known = {group.label: group.reference for group in groups if group.label}
+        for group in groups:
+            members = tomllib.loads(group.recipe).get("members", ())
+            file = self.out / group.name / "last.ckpt"
+            known |= {f"{group.name}:{m['name']}": f"{file}:{m['name']}" for m in members}
+        where, references = f"energy {step.name}", []
+        if step.name in {group.name for group in groups}:
+            raise ValueError(f"{where}: a group has this name")
+        for receiver in step.receivers:
+            reference = known.get(receiver) or recipes.located(receiver, self.path.parent)
+            if receiver not in known and not Reference.parse(reference).file.is_file():
+                raise ValueError(
+                    f"{where}: {receiver!r} is neither one of the groups' members, nor a teacher "
+                    "of theirs, nor a file that is there"
+                )
+            references.append(reference)
+        return Energy(step, tuple(references))
 
     def _named(self, base: dict, table: dict) -> Group:
         changes = {k: v for k, v in table.items() if k not in ("name", "members")}

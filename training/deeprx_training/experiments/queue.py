@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from .cluster import Means
+from .energy import is_measured, measure_all
 from .file import Experiment, Group
 from .group import FAILED, Job, explained, run_group
 from .table import gather, is_finished
@@ -21,7 +22,7 @@ def run_step(
     experiment: Experiment, out: Path, means: Means, seconds: float
 ) -> tuple[dict[str, str], bool]:
     """Go on with the first group that is not finished, and with the next ones while there is time;
-    those that failed before come last.
+    those that failed before come last, and then what receivers take of energy.
 
     Returns ({name: one line why} of those that failed, whether any is left to be tried). Ctrl-C
     saves the state of the running group and raises KeyboardInterrupt. The tables are written
@@ -60,8 +61,17 @@ def run_step(
             else:
                 (folder / FAILED).unlink(missing_ok=True)
                 print(f"finished {group.name}")
-            if time.monotonic() > end and group is not groups[-1]:
+            left = group is not groups[-1] or not all(
+                is_measured(e, out) for e in experiment.energy
+            )
+            if time.monotonic() > end and left:
                 return failed, True
+        try:
+            failed |= measure_all(experiment, out, "cuda" if gpu else "cpu", threads, end)
+        except KeyboardInterrupt:
+            if time.monotonic() < end:
+                raise
+            return failed, True
         return failed, False
     finally:
         gather(experiment, out)

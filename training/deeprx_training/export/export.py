@@ -41,15 +41,15 @@ LICENCE = "GPL-3.0-or-later"
 
 
 def to_precision(net: nn.Module, precision: str) -> nn.Module:
-    """Convolutions in bfloat16 or, of a net that quantise() made, int8 if asked; normalisation and
-    the classical arithmetic stay float32.
+    """Convolutions in bfloat16, float16 or, of a net that quantise() made, int8 if asked;
+    normalisation and the classical arithmetic stay float32.
     """
     if precision == "int8":
         return to_integer(net)
-    if precision == "bfloat16":
+    if precision in ("bfloat16", "float16"):
         for module in net.modules():
             if isinstance(module, nn.Conv2d):
-                module.bfloat16()
+                module.to(getattr(torch, precision))
     return net
 
 

@@ -6,6 +6,8 @@ y float32 [B, R, 14, K, 2] received grid, p float32 [B, 14, K, 2] pilots; float3
 >= bits].
 """
 
+from copy import deepcopy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -59,13 +61,29 @@ class SeparableConv(nn.Sequential):
             return self._dense(x)
         return self[1](self[0](x))
 
-    @torch.jit.unused
-    def _dense(self, x: Tensor) -> Tensor:
+    def _kernel(self) -> tuple[Tensor, Tensor]:
+        """Weight [c_out, c_in, 3, 3] and bias of the one dense convolution."""
         depthwise, pointwise = self
         mixing = pointwise.weight.unflatten(1, (depthwise.in_channels, 2))[..., 0, 0]
         taps = depthwise.weight.unflatten(0, (depthwise.in_channels, 2))[:, :, 0]
-        weight = torch.einsum("oam,amij->oaij", mixing, taps)
         bias = pointwise.bias + pointwise.weight.flatten(1) @ depthwise.bias
+        return torch.einsum("oam,amij->oaij", mixing, taps), bias
+
+    @torch.no_grad()
+    def dense(self) -> nn.Conv2d:
+        """The one dense convolution that these are, by itself."""
+        weight, bias = self._kernel()
+        c_out, c_in = weight.shape[:2]
+        dilation = self[0].dilation
+        conv = nn.Conv2d(c_in, c_out, 3, padding=dilation, dilation=dilation)
+        conv.weight.copy_(weight)
+        conv.bias.copy_(bias)
+        return conv
+
+    @torch.jit.unused
+    def _dense(self, x: Tensor) -> Tensor:
+        depthwise = self[0]
+        weight, bias = self._kernel()
         dilation, c_out = depthwise.dilation, len(bias)
         if max(dilation) > 1:  # to 16 channels: precision.bfloat16_is_safe
             a, o = -depthwise.in_channels % 16, -c_out % 16
@@ -192,6 +210,14 @@ class DeepRx(nn.Module):
 
     def forward(self, y: Tensor, p: Tensor, bits: int) -> Tensor:
         return self.net(paper_planes(y, p), kind_of(p, bits)).permute(0, 2, 3, 1)
+
+
+def dense_form(net: DeepRx) -> DeepRx:
+    """A copy that computes the same with dense convolutions in place of separable ones."""
+    net = deepcopy(net)
+    for block in net.net.blocks:
+        block.convs = nn.ModuleList(conv.dense() for conv in block.convs)
+    return net
 
 
 class DenseBlock(nn.Module):
