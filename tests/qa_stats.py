@@ -7,7 +7,10 @@ import pytest
 from deeprx_common.stats import (
     block_error_rate,
     error_rate,
+    holm,
     paired_difference,
+    paired_ratio,
+    ratio_above,
     sinr_at_ber,
     sinr_gain,
 )
@@ -156,6 +159,35 @@ def test_deliveries_of_two_links_are_not_told_apart_by_chance():
         differences.append(paired_difference(*pair, np.full(60, 5)))
     assert outside <= 5
     assert sum(d.ci95[0] > 0 for d in differences) > 50
+
+
+def receivers_on_fading(rng, ratio, clusters=60, bits=10_000):
+    """Errors of two receivers on the same channels, one with ratio times the other's rate."""
+    rate = np.clip(rng.gamma(0.7, 0.02 / 0.7, clusters), 0, 0.3)
+    return rng.binomial(bits, ratio * rate), rng.binomial(bits, rate)
+
+
+def test_interval_of_a_ratio_covers_the_truth():
+    rng = np.random.default_rng(6)
+    pairs = (paired_ratio(*receivers_on_fading(rng, 1.1))[1] for _ in range(1000))
+    assert 0.93 <= np.mean([low <= 1.1 <= high for low, high in pairs]) <= 0.98
+    assert paired_ratio([0] * 9, [1] * 9) == (0.0, (0.0, pytest.approx(math.log(40) / 9)))
+
+
+def test_a_ratio_is_above_its_limit_by_chance_as_often_as_p_says():
+    rng = np.random.default_rng(7)
+    at_limit = [ratio_above(*receivers_on_fading(rng, 1.01), 1.01) for _ in range(2000)]
+    assert 0.03 < np.mean(np.array(at_limit) < 0.05) < 0.07
+    above = [ratio_above(*receivers_on_fading(rng, 1.1), 1.01) for _ in range(200)]
+    assert np.mean(np.array(above) < 0.05) > 0.9
+    same, _ = receivers_on_fading(rng, 1.0)
+    assert ratio_above(same, same, 1.01) > 0.99 and ratio_above(0 * same, same, 1.01) == 1.0
+
+
+def test_holms_correction():
+    """Steps down from the smallest; the order of the others stays."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9, 0.9]) == [1.0, 1.0, 1.0] and holm([]) == []
 
 
 def test_identical_receivers_are_bounded_by_clusters():
