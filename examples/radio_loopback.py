@@ -57,7 +57,7 @@ class Loopback(gr.top_block):
                 burst_slots=20,
             )
             self.radio = deeprx.radio_impairments(
-                N_RX, SLOT.sample_rate, frequency_hz=arguments.freq, **asdict(CHEAP_SDR)
+                N_RX, arguments.freq, slot=SLOT, **asdict(CHEAP_SDR)
             )
             self.connect(self.source, self.transmitter, channel)
             for antenna in range(N_RX):

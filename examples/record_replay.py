@@ -42,7 +42,6 @@ class Record(gr.top_block):
         self.sink = deeprx.recording_sink(
             path,
             slot=SLOT,
-            sample_rate=SLOT.sample_rate,
             n_rx=N_RX,
             full_scale=8.0,
             bit_seed=1,

@@ -29,7 +29,7 @@ from gnuradio.deeprx.recording.recording import Recording
 from gnuradio.deeprx.recording.writer import RecordingWriter
 
 from deeprx_common import report
-from deeprx_common.slot import SlotConfig, User
+from deeprx_common.slot import SLOTS, SlotConfig, User
 
 ROOT = Path(__file__).resolve().parents[1]
 BASELINE = str(ROOT / "models/baseline-lmmse.pt")
@@ -90,6 +90,25 @@ class TestImpairments:
         sent = tone(100e3).astype(np.complex64)
         received, _ = through(deeprx.radio_impairments(2), sent, 2)
         np.testing.assert_array_equal(received, [sent, sent])
+
+    @pytest.mark.parametrize(
+        ("options", "rate"),
+        [
+            ({"slot": SLOTS["gnb"]}, 23.04e6),
+            ({"slot": SLOTS["gnb"], "sample_rate": 5e6}, 5e6),
+            ({}, RATE),
+        ],
+    )
+    def test_offsets_are_in_the_slots_samples(self, options, rate):
+        """Or in those of a radio at another rate."""
+        sent = np.ones(3000, np.complex64)
+        block = deeprx.radio_impairments(
+            1, cfo_hz=7e3, gain_step_db=6.0, gain_step_s=1e-5, **options
+        )
+        (received,), _ = through(block, sent)
+        turned = np.exp(2j * np.pi * 7e3 / rate * np.arange(3000))
+        gain = 10 ** (0.3 * (np.arange(3000) // round(1e-5 * rate) % 2))
+        np.testing.assert_allclose(received, turned * gain, atol=1e-3)
 
     def test_clock_turns_and_stretches(self):
         """10 ppm at 1 GHz: the tone is 10 kHz lower, and itself 10 ppm lower."""

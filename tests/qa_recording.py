@@ -24,7 +24,7 @@ from gnuradio.deeprx.recording.writer import RecordingWriter
 from sigmf import validate
 from slots import slot_of
 
-from deeprx_common.slot import SLOT
+from deeprx_common.slot import SLOT, SLOTS, SlotConfig
 
 SMALL = slot_of(n_prb=6, modulation="QPSK")
 SENT = SentSlots(SMALL, preamble=False, bit_seed=5, conditions={"snr_db": 20.0}, burst_slots=2)
@@ -313,6 +313,16 @@ class TestRecordingSink:
         recording = Recording(tmp_path / "a")
         assert [(c.start, c.n_samples) for c in recording.captures] == [(0, 700), (700, 300)]
         assert_valid(tmp_path / "a.sigmf-meta")
+
+    def test_the_sample_rate_is_the_slots(self, tmp_path):
+        for slot, options, rate in [
+            (SLOTS["gnb"], {}, 23.04e6),
+            (SlotConfig(), {}, 7.68e6),
+            (SlotConfig(), {"sample_rate": 1e6}, 1e6),
+        ]:
+            deeprx.recording_sink(tmp_path / f"{rate:g}", slot=slot, **options).stop()
+            metadata = json.loads((tmp_path / f"{rate:g}.sigmf-meta").read_text())
+            assert metadata["global"]["core:sample_rate"] == rate
 
     def recorded(self, path, tags, n=3000, **options):
         """The captures of n samples with tags (sample, key, value)."""

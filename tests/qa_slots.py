@@ -342,7 +342,7 @@ def test_every_block_says_what_is_no_slot(name, slot, tmp_path):
     others = {
         "Engine": {"model": "ls-lmmse"},
         "receiver": {"model": "ls-lmmse"},
-        "recording_sink": {"path": tmp_path / "recording", "sample_rate": 1e6},
+        "recording_sink": {"path": tmp_path / "recording"},
     }.get(name, {})
     with pytest.raises(TypeError) as error:
         getattr(deeprx, name)(slot=slot, **others)

@@ -47,7 +47,6 @@ def run(arguments) -> int:
     fading = link.connect(flowgraph)
     sink = recording_sink(
         a.path,
-        sample_rate=link.config.sample_rate,
         n_rx=a.n_rx,
         datatype=a.datatype,
         full_scale=FULL_SCALE,

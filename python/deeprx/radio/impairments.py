@@ -10,8 +10,10 @@ import pmt
 from gnuradio import analog, blocks, channels, filter, gr
 
 from deeprx_common.checks import check_above, check_range
+from deeprx_common.slot import SlotConfig
 
 from ..blocks.guarded import SelfKeeping
+from ..blocks.slot_stream import slot_config
 
 _PHASE_NOISE_POLE = 0.01  # phase_noise_gen's: a bandwidth of 12 kHz at 7.68 MS/s
 
@@ -121,28 +123,34 @@ class _buffer_dropper(SelfKeeping, gr.basic_block):
 class radio_impairments(gr.hier_block2):
     """The imperfections of a direct-conversion receiver, from its mixer to the computer.
 
-    Inputs and outputs: n_rx antennas, complex samples at sample_rate; outputs are those of one
-    device: all antennas share clock, oscillator and lost buffers. Tags end here; as behind a UHD
-    source, output 0 has rx_time at the start and after each loss.
+    Inputs and outputs: n_rx antennas, complex samples; outputs are those of one device: all
+    antennas share clock, oscillator and lost buffers. Tags end here; as behind a UHD source, output
+    0 has rx_time at the start and after each loss.
 
     frequency_hz: what the receiver is tuned to: with clock_ppm it gives the frequency offset that
     belongs to the clock's. gain_db: ahead of the converter, whose full scale is 1. seed: of the
-    losses. Other keywords: see Impairments.
+    losses. slot: whose sample rate all inputs have. sample_rate: samples/s, of a radio at another
+    rate than the slot's. Other keywords: see Impairments.
 
-    Raises ValueError where a value is out of range. Made of stock blocks, save for the losses. Not
-    channels.impairments: it knows neither clock, converter nor gain, and turns its offset back.
+    Raises ValueError where a value is out of range, TypeError where slot is no SlotConfig. Made of
+    stock blocks, save for the losses. Not channels.impairments: it knows neither clock, converter
+    nor gain, and turns its offset back.
     """
 
     def __init__(
         self,
         n_rx: int = 2,
-        sample_rate: float = 7.68e6,
         frequency_hz: float = 0.0,
         gain_db: float = 0.0,
+        slot: SlotConfig | None = None,
         seed: int = 1,
+        sample_rate: float | None = None,
         **impairments,
     ):
         i = Impairments(**impairments)
+        slot = slot_config(slot)
+        if sample_rate is None:
+            sample_rate = slot.sample_rate
         gr.hier_block2.__init__(
             self,
             "Radio impairments",

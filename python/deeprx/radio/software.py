@@ -131,10 +131,10 @@ class _software_source(gr.hier_block2):
         )
         receiver = radio_impairments(
             n_rx,
-            tuning.sample_rate,
             tuning.frequency_hz,
             20 * math.log10(radio.scale) + tuning.gain_db,
-            air.seed,
+            seed=air.seed,
+            sample_rate=tuning.sample_rate,
             **asdict(radio.impairments),
         )
         self.connect(socket, blocks.multiply_const_cc(1 / radio.scale), channel)

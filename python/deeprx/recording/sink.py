@@ -28,9 +28,10 @@ class recording_sink(SelfKeeping, gr.sync_block):
     A flowgraph that starts again, as lock() and unlock() make it, goes on with the recording in a
     capture of its own.
 
-    path, sample_rate, datatype, full_scale, frequency_hz (0: unknown), hw, author, description,
-    collection, archive: see RecordingWriter. preamble, bit_seed (None: unknown), conditions (of
-    recording.CONDITIONS), burst_slots and slot (a SlotConfig): how the slots were sent.
+    path, datatype, full_scale, frequency_hz (0: unknown), hw, author, description, collection,
+    archive: see RecordingWriter. sample_rate: None: the slot's. preamble, bit_seed (None: unknown),
+    conditions (of recording.CONDITIONS), burst_slots and slot (a SlotConfig): how the slots were
+    sent.
 
     A disk that is full, and any other OSError, ends the block; error() says what it was and what
     came before is kept. Raises ValueError for parameters that do not fit, FileExistsError where a
@@ -41,7 +42,7 @@ class recording_sink(SelfKeeping, gr.sync_block):
     def __init__(
         self,
         path: str | Path,
-        sample_rate: float,
+        sample_rate: float | None = None,
         n_rx: int = 2,
         datatype: str = "ci16_le",
         full_scale: float = 1.0,
@@ -58,6 +59,8 @@ class recording_sink(SelfKeeping, gr.sync_block):
         slot=None,
     ):
         config = slot_config(slot)
+        if sample_rate is None:
+            sample_rate = config.sample_rate
         super().__init__("Recording sink", [np.complex64] * n_rx, None)
         self._writer = RecordingWriter(
             path,
