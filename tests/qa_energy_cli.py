@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """deeprx energy: receivers in turns, and what error rate their joules buy."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -118,7 +120,7 @@ def test_error_rates_come_from_the_model_files(models, tmp_path, capsys):
     assert "no error rate at 12 dB of small" in capsys.readouterr().out
 
 
-def counted(models, path, channels=("TDL-A",)):
+def counted(models, path, channels=("TDL-A",), slot=None):
     rates = report.new()
     for channel in channels:
         for k, name in enumerate(("small", "large")):
@@ -127,7 +129,7 @@ def counted(models, path, channels=("TDL-A",)):
                     cluster_errors=[30 + k, 40], cluster_bits=[1000, 1000], inference_s=[],
                     snr_db=9.0, receiver=name, model_sha256=read_model_file(models[name]).sha256,
                     channel=channel, domain="time", modulation="16QAM", n_prb=26, n_rx=2,
-                    dmrs=[2, 11], slots=2, missed_slots=0,
+                    dmrs=[2, 11], slots=2, missed_slots=0, slot=slot and slot.as_dict(),
                     energy_per_slot_j=energy.energy_per_slot(None),
                 )
             )  # fmt: skip
@@ -142,6 +144,32 @@ def test_error_rates_come_from_a_report(models, tmp_path):
     assert all(p["domain"] == "time" and p["slots"] == 2 for p in points)
     points = run(models, tmp_path, "--report", path, "--sinr", 10)
     assert [p["ber"] for p in points] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("slot", "options"),
+    [
+        (SlotConfig(n_prb=20), ["--n-prb", 20]),
+        (SlotConfig(scs_khz=30), ["--scs-khz", 30]),
+        (SlotConfig(cdm_groups=2), ["--slot", "slot.json"]),
+    ],
+)
+def test_an_error_rate_is_of_the_slot_that_was_received(slot, options, tmp_path, monkeypatch):
+    """As received: its code, identities and place in the carrier make no difference."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "slot.json").write_text(json.dumps(slot.as_dict()))
+    path = save(Net(4), tmp_path / "m.pt", name="small", bits=4, cdm_groups=[1, 2])
+    models = {"small": path, "large": path}
+    place = {"first_prb": 3, "carrier_prb": 40, "slot_number": None}
+    same = replace(slot.with_user(mcs=14, rnti=7), **place)
+    rates = counted(models, tmp_path / "counted.json", slot=same)
+
+    def errors(*options):
+        given = ["--report", rates, "--sinr", 9, *options]
+        return run(models, tmp_path / "out", *given, receivers=["small"])[0]["bit_errors"]
+
+    assert errors(*options) == 70
+    assert errors() == 0  # nothing is known of the default slot
 
 
 def test_a_report_of_several_channels_needs_one_named(models, tmp_path, capsys):

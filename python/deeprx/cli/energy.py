@@ -16,7 +16,7 @@ from deeprx_common.energy.machine import MachineProfile
 from deeprx_common.files import write_json
 from deeprx_common.options import list_of
 from deeprx_common.shipped import shipped_models
-from deeprx_common.slot import SlotConfig
+from deeprx_common.slot import N_SYMBOLS, SlotConfig
 from deeprx_common.stats import mean_ci95
 from deeprx_common.terminal import interval, make_console, number, steps, table
 
@@ -213,7 +213,7 @@ def error_rate(runner: EngineRunner, known: Sequence[dict] | None, arguments) ->
     a, model = arguments, runner.model
     if known is None:
         of_receiver = [
-            _of_table(p, runner.config)
+            _of_table(p, runner.config, a.n_rx)
             for p in model.metadata.get("ber", [])
             if p["domain"] == "frequency"
         ]
@@ -227,8 +227,7 @@ def error_rate(runner: EngineRunner, known: Sequence[dict] | None, arguments) ->
         p
         for p in of_receiver
         if p["ber"] is not None
-        and p["modulation"] == runner.config.modulation
-        and list(p["dmrs"]) == list(runner.config.dmrs)
+        and _received(p) == _received({"slot": runner.config.as_dict(), "n_rx": a.n_rx})
         and p["sinr_db"] is not None
         and abs(p["sinr_db"] - a.sinr) < 1e-6
         and a.ber_channel in (None, p["channel"])
@@ -242,10 +241,26 @@ def error_rate(runner: EngineRunner, known: Sequence[dict] | None, arguments) ->
     return {key: rates[0].get(key) for key in _RATE} if rates else {}
 
 
-def _of_table(measured: dict, config: SlotConfig) -> dict:
-    """A row of a model file's table as a report has it."""
+def _received(point: dict) -> tuple:
+    """What makes a difference to a receiver: antennas, and the slot without identities, carrier and
+    code. A report of schema 1 knows one kind of slot.
+    """
+    if not point.get("slot"):
+        user = [(point["modulation"], 0)]
+        return point["n_rx"], point["n_prb"], 15, N_SYMBOLS, tuple(point["dmrs"]), 1, user
+    s = SlotConfig.from_dict(point["slot"])
+    users = [(user.modulation, user.port) for user in s.users]
+    return point["n_rx"], s.n_prb, s.scs_khz, s.n_symbols, s.dmrs, s.cdm_groups, users
+
+
+def _of_table(measured: dict, config: SlotConfig, n_rx: int) -> dict:
+    """A row of a model file's table, which says of the slot DMRS and modulation, as a report has
+    it.
+    """
     bits = measured["slots"] * config.n_bits
     return measured | {
+        "n_rx": n_rx,
+        "n_prb": config.n_prb,
         "bits": bits,
         "bit_errors": round(measured["ber"] * bits),
         "snr_db": measured["sinr_db"],
@@ -270,6 +285,8 @@ def _point(runner, a, meter, comparison, rate) -> dict:
         n_prb=config.n_prb,
         n_rx=a.n_rx,
         dmrs=list(config.dmrs),
+        layers=config.n_layers,
+        slot=config.as_dict(),
         cpu_s_per_slot=cpu_s,
         flop_per_slot=runner.model.flop_per_slot(config.n_prb, a.n_rx),
         energy_per_slot_j=_energy(name, busy_s, a.device, meter, comparison),
