@@ -3,6 +3,7 @@
 #pragma once
 
 #include "channel_estimate.h"
+#include "slot_receiver.h"
 
 #include <memory>
 #include <string>
@@ -20,10 +21,8 @@ std::vector<const equaliser_kernel*> equaliser_kernels();
  *   covariance of noise and interference; exact LLRs.
  * - sure_lmmse: the same with pilots smoothed as the slot asks for: smoothing_estimator.
  * - gnb: what an open gNB does by default: gnb_estimator, zero forcing, max-log LLRs in 8 bits.
- *
- * All memory is allocated at construction.
  */
-class classical_receiver
+class classical_receiver : public slot_receiver
 {
 public:
     enum class kind { ls_lmmse, sure_lmmse, gnb }; // as classical_names() has them
@@ -38,24 +37,15 @@ public:
                        kind k,
                        const equaliser_kernel& kernel = best());
 
-    //! LLRs of a RE: the most bits of a layer; those it has not are 0.
-    int llr_stride() const { return d_job.llr_stride; }
-
-    /*!
-     * \param grid received, float32 [n_rx][n_symbols][n_subcarriers][2], at any scale
-     * \param pilots as sent, float32 [n_layers][n_symbols][n_subcarriers][2]
-     * \param llr float32 [n_layers][n_symbols][n_subcarriers][llr_stride()], log P(1)/P(0); 0 where
-     * there is no data
-     */
-    void receive(const float* grid, const float* pilots, float* llr);
-
-    //! Its first half: the channel and the noise alone, of \p grid and \p pilots as above.
-    void estimate(const float* grid, const float* pilots) { d_estimator->update(grid, pilots); }
-
-    //! Of the last slot, float32 [n_layers][n_rx][n_symbols][n_subcarriers][2].
-    void copy_channel(float* to) const;
-    //! Of the last slot: power of noise and interference in a data RE of each antenna, [n_rx].
-    void copy_noise(float* to) const;
+    int llr_stride() const override { return d_job.llr_stride; }
+    //! LLRs are 0 where there is no data.
+    void receive(const float* grid, const float* pilots, float* llr) override;
+    void estimate(const float* grid, const float* pilots) override
+    {
+        d_estimator->update(grid, pilots);
+    }
+    void copy_channel(float* to) const override;
+    void copy_noise(float* to) const override;
 
 private:
     void invert_covariance();
