@@ -16,26 +16,29 @@ namespace {
 
 using nlohmann::json;
 
-[[noreturn]] void refuse(const std::string& what)
-{
-    throw std::runtime_error("deeprx.json " + what);
-}
-
 //! What makes a terminal do something, C1 in UTF-8 (0xc2 0x80 to 0x9f) included
-void check_text(const std::string& text)
+bool has_controls(const std::string& text)
 {
     for (size_t i = 0; i < text.size(); i++) {
         const auto c = static_cast<unsigned char>(text[i]);
         const bool c1 =
             c == 0xc2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0xa0;
         if ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7f || c1)
-            refuse("has control characters in a text");
+            return true;
     }
+    return false;
 }
 
 class checker : public nlohmann::json_sax<json>
 {
 public:
+    explicit checker(const std::string& what) : d_what(what) {}
+
+    [[noreturn]] void refuse(const std::string& why) const
+    {
+        throw std::runtime_error(d_what + ' ' + why);
+    }
+
     bool null() override { return true; }
     bool boolean(bool) override { return true; }
     bool number_integer(number_integer_t) override { return true; }
@@ -66,6 +69,11 @@ public:
     }
 
 private:
+    void check_text(const std::string& text) const
+    {
+        if (has_controls(text))
+            refuse("has control characters in a text");
+    }
     bool enter()
     {
         if (d_keys.size() == rules().json_depth)
@@ -79,22 +87,23 @@ private:
         return true;
     }
 
+    const std::string d_what;
     std::vector<std::unordered_set<std::string>> d_keys; // of each object and array that is open
 };
 
 } // namespace
 
-void check_json(std::string_view text)
+void check_json(std::string_view text, const std::string& what)
 {
+    checker rules_of_json(what);
     if (text.size() > rules().json_bytes)
-        refuse("is longer than " + std::to_string(rules().json_bytes) + " bytes");
+        rules_of_json.refuse("is longer than " + std::to_string(rules().json_bytes) + " bytes");
     if (text.substr(0, 3) == "\xef\xbb\xbf")
-        refuse("is not JSON: it begins with a byte order mark");
+        rules_of_json.refuse("is not JSON: it begins with a byte order mark");
     const auto first = text.find_first_not_of(" \t\r\n");
-    checker rules_of_json;
     json::sax_parse(text.begin(), text.end(), &rules_of_json);
     if (text[first] != '{')
-        refuse("is not an object");
+        rules_of_json.refuse("is not an object");
 }
 
 } // namespace gr::deeprx
