@@ -113,7 +113,12 @@ def test_what_goes_up_or_round_is_seen(tmp_path):
 
 
 LIB = ROOT / "gr-deeprx/lib"
-LOWER = {"phy": (), "engines": ("phy",), "blocks": ("engines", "phy")}
+LOWER = {
+    "phy": (),
+    "kernels": ("phy",),
+    "engines": ("kernels", "phy"),
+    "blocks": ("engines", "kernels", "phy"),
+}
 
 
 @pytest.mark.parametrize("folder", LOWER)

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#pragma once
+
+#include <cstdint>
+
+namespace gr::deeprx {
+
+constexpr int most_lanes = 16; // of any kernel's vectors, and what position 0 is aligned to
+
+/*
+ * A plane holds one number of each position: a PRB of a symbol, or a PRB. Complex grids are planes
+ * [..][2][12]: of real and imaginary parts, one of each of a PRB's subcarriers. `pitch` is what
+ * lies between the beginnings of two planes.
+ */
+
+//! Some outputs of a convolution: sums of the same shifted planes.
+struct sum_tile {
+    int n_outputs, n_terms;
+    const int* offsets;   // [n_terms], of what is added, from a position of the first plane
+    const float* weights; // [1 + n_terms][n_outputs], the biases first
+};
+
+//! to = mask & act(scale sum + more), each a plane an output.
+struct sum_job {
+    const sum_tile* tiles;
+    int n_tiles, n; // positions
+    const float* from;
+    float* to;
+    int pitch;
+    const float* scale; // null: 1
+    const float* more;  // null: 0
+    int scale_pitch, more_pitch;
+    bool relu;
+    const int32_t* mask; // all bits, or none
+};
+
+//! From a received symbol of all antennas to planes: whitened, and turned back.
+struct front_job {
+    int n_rx, n_prb;
+    const float* received[4];   // [12 n_prb][2]
+    const float (*white)[4][2]; // [n_rx], lower triangle
+    const float* turn;          // planes [2][12] of PRBs: conjugate phases
+    int turn_pitch;
+    float* to; // planes [n_rx][2][12], at the symbol
+    int pitch;
+};
+
+//! What a layer's pilots look like, PRB by PRB.
+struct look_job {
+    int n_rx, n_dmrs, n_windows, n_prb;
+    const float* pilots;           // planes [n_rx][n_dmrs][2][6 or more, of which the first 6]
+    int pilots_pitch, pilots_part; // planes of a part
+    const float* bank;             // planes [n_rx][n_dmrs][2][n_bank]: windows, 6 pilots each
+    int bank_pitch, n_bank;
+    float power; // of a pilot
+    float* to;   // planes: of each window but the first, how far off it is; movement; level
+    int to_pitch;
+};
+
+//! A layer's channel at its pilots' subcarriers of all symbols, and between them.
+struct mix_job {
+    int n_rx, n_dmrs, n_modes, n_windows, n_symbols, n_prb;
+    const float* bank; // planes [n_rx][n_dmrs][2][n_windows][6]
+    int bank_pitch;
+    const float* gates; // planes [n_modes][n_windows]
+    int gates_pitch;
+    const float* modes; // [n_modes][n_symbols][n_dmrs]
+    int first;          // subcarrier of a PRB that is a pilot's
+    float* to;          // planes [n_rx][2][12]
+    int pitch, stride;  // of rows
+};
+
+/*!
+ * \brief Grids of a slot.
+ *
+ * A lower triangle and the one half of a Hermitian matrix that it is are n_rx n_rx numbers: of each
+ * row real and imaginary parts up to the diagonal, and what is on it.
+ */
+struct grid_view {
+    int n_rx, n_layers, n, pitch;
+    const float* y;     // planes [n_rx][2][12]
+    const float* h;     // planes [n_layers][n_rx][2][12]
+    const float* turn;  // planes [2][12]: of the second layer against the first
+    const float* white; // planes [n_rx n_rx], by which both are multiplied; null: they are not
+    int bits[2];
+};
+
+//! What soft decisions say.
+struct round_job {
+    grid_view grid;
+    const float* known;      // planes [n_layers][2][12] of pilots as sent
+    const int32_t* data;     // planes [12]: all bits where data is
+    const uint8_t* all_data; // of each most_lanes positions
+    const int32_t* mask;
+    const float* into; // [12][basis]
+    int basis;
+    float* inner; // planes [n_layers][n_rx][2][basis]: the innovation in its basis
+    int inner_pitch;
+    float* seen; // planes [n_layers][n_seen]
+    int seen_pitch;
+    float* covariance; // planes [n_rx n_rx]: sums over a PRB of what is left
+    float sums[2][3];  // of the first three of them before the logarithm, over all positions
+};
+constexpr int n_seen = 6; // coherent, left, SINR, missed; energy, and that of the other layer
+
+//! The covariance of what decided symbols leave, PRB by PRB.
+struct interference_job {
+    int n_rx, n_symbols, n_prb, stride;
+    const float* sums; // planes [n_rx n_rx] of PRBs of symbols
+    int pitch;
+    const float* shares; // planes [3]: 1 / PRBs of an average, which are fewer at an edge
+    int shares_pitch;
+    float* bank; // planes [4][n_rx n_rx]: averages, of which the first is over a PRB; reach 4
+    int bank_pitch;
+    float* seen; // planes [11]
+    int seen_pitch;
+};
+
+//! What makes a PRB white of the weights, before the softmax, of unit noise and of averages.
+struct whitener_job {
+    int n_rx, n_prb;
+    const float* weights; // planes [1 + 4]
+    int weights_pitch;
+    const float* bank; // planes [4][n_rx n_rx]
+    int bank_pitch;
+    float* white; // planes [n_rx n_rx]
+    int white_pitch;
+};
+
+//! Filters over symbols, and steering of what they and those over frequency give.
+struct time_job {
+    int n_filters, n_taps, n_symbols, stride;
+    const float* from;  // planes [n_filters]
+    const float* taps;  // [n_filters][n_taps]
+    const float* steer; // planes [2 n_filters]
+    float* to;          // planes [2 n_filters]: as they are, and filtered
+    int from_pitch, steer_pitch, to_pitch;
+};
+
+struct llr_job {
+    grid_view grid;
+    const float* scale[2]; // planes of logarithms; null: 0
+    int n_symbols, n_prb, stride;
+    float* llr; // [n_layers][n_symbols][12 n_prb][llr_stride]
+    int llr_stride;
+};
+
+//! The loops that take a net's time, as compiled for one processor.
+struct pusch_kernel {
+    const char* instructions;
+    void (*sum)(const sum_job& job);
+    void (*front)(const front_job& job);
+    void (*look)(const look_job& job);
+    void (*mix)(const mix_job& job);
+    void (*round)(round_job& job);
+    void (*interference)(const interference_job& job);
+    void (*whitener)(const whitener_job& job);
+    void (*time)(const time_job& job);
+    void (*llrs)(const llr_job& job);
+    //! planes [count] of rows: to = row + column; rows may be null
+    void (*spread)(const float* rows,
+                   const float* columns,
+                   int columns_pitch,
+                   int count,
+                   int n_rows,
+                   int stride,
+                   float* to,
+                   int pitch);
+    //! planes [count]: to *= by
+    void (*steer)(float* to, int pitch, const float* by, int by_pitch, int count, int n);
+    //! 0.5 log(x + 0.01), in place
+    void (*half_log)(float* x, int n);
+};
+
+} // namespace gr::deeprx

@@ -1,0 +1,887 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+// The loops themselves: all go through positions, a vector at a time.
+
+#pragma once
+
+#include "pusch_kernel.h"
+#include "vectors.h"
+
+namespace gr::deeprx { namespace {
+
+constexpr int prb = 12;
+constexpr int tile_outputs = 6; // of a sum
+constexpr int tile_vectors = LANES == 16 ? 4 : 2;
+
+// ---- Sums of planes: convolutions
+
+template <int n_outputs, int n_vectors>
+inline void sum_tile_at(const sum_job& job, const sum_tile& tile, int first, int p)
+{
+    vec sum[n_outputs][n_vectors];
+    const float* weights = tile.weights;
+#pragma GCC unroll 8
+    for (int o = 0; o < n_outputs; o++)
+#pragma GCC unroll 8
+        for (int v = 0; v < n_vectors; v++)
+            sum[o][v] = all(weights[o]);
+    const float* const from = job.from + p;
+    for (int term = 0; term < tile.n_terms; term++) {
+        const float* x = from + tile.offsets[term];
+        weights += n_outputs;
+        vec in[n_vectors];
+#pragma GCC unroll 8
+        for (int v = 0; v < n_vectors; v++)
+            in[v] = load(x + v * lanes);
+#pragma GCC unroll 8
+        for (int o = 0; o < n_outputs; o++) {
+            const vec weight = all(weights[o]);
+#pragma GCC unroll 8
+            for (int v = 0; v < n_vectors; v++)
+                sum[o][v] += weight * in[v];
+        }
+    }
+#pragma GCC unroll 8
+    for (int o = 0; o < n_outputs; o++)
+#pragma GCC unroll 8
+        for (int v = 0; v < n_vectors; v++) {
+            const int at = p + v * lanes;
+            vec x = sum[o][v];
+            if (job.scale)
+                x *= load(job.scale + (first + o) * job.scale_pitch + at);
+            if (job.more)
+                x += load(job.more + (first + o) * job.more_pitch + at);
+            if (job.relu)
+                x = larger(x, vec{});
+            store(job.to + (first + o) * job.pitch + at, masked(x, load(job.mask + at)));
+        }
+}
+
+template <int n_vectors>
+inline void sum_at(const sum_job& job, int p)
+{
+    int first = 0;
+    for (int t = 0; t < job.n_tiles; t++) {
+        const sum_tile& tile = job.tiles[t];
+        switch (tile.n_outputs) {
+        case 1:
+            sum_tile_at<1, n_vectors>(job, tile, first, p);
+            break;
+        case 2:
+            sum_tile_at<2, n_vectors>(job, tile, first, p);
+            break;
+        case 3:
+            sum_tile_at<3, n_vectors>(job, tile, first, p);
+            break;
+        case 4:
+            sum_tile_at<4, n_vectors>(job, tile, first, p);
+            break;
+        case 5:
+            sum_tile_at<5, n_vectors>(job, tile, first, p);
+            break;
+        default:
+            sum_tile_at<tile_outputs, n_vectors>(job, tile, first, p);
+        }
+        first += tile.n_outputs;
+    }
+}
+
+void sum(const sum_job& job)
+{
+    int p = 0;
+    for (; p + tile_vectors * lanes <= job.n; p += tile_vectors * lanes)
+        sum_at<tile_vectors>(job, p);
+    for (; p < job.n; p += lanes)
+        sum_at<1>(job, p);
+}
+
+// ---- What goes in
+
+void front(const front_job& job)
+{
+    for (int n = 0; n < job.n_prb; n += lanes) {
+        const int left = job.n_prb - n;
+        alignas(64) float grid[4][2 * prb][lanes];
+        for (int r = 0; r < job.n_rx; r++) {
+            const float* from = job.received[r] + 2 * prb * n;
+            for (int i = 0; i < lanes; i++)
+                for (int q = 0; q < 2 * prb; q++)
+                    grid[r][q][i] = i < left ? from[2 * prb * i + q] : 0.0f;
+        }
+        for (int j = 0; j < prb; j++) {
+            const vec cos = load(job.turn + j * job.turn_pitch + n);
+            const vec sin = load(job.turn + (prb + j) * job.turn_pitch + n);
+            for (int r = 0; r < job.n_rx; r++) {
+                vec re{}, im{};
+                for (int q = 0; q <= r; q++) {
+                    const vec y_re = load(grid[q][2 * j]), y_im = load(grid[q][2 * j + 1]);
+                    const float w_re = job.white[r][q][0], w_im = job.white[r][q][1];
+                    re += w_re * y_re - w_im * y_im;
+                    im += w_re * y_im + w_im * y_re;
+                }
+                float* to = job.to + (r * 2 * prb + j) * job.pitch + n;
+                store_some(to, re * cos - im * sin, left);
+                store_some(to + prb * job.pitch, re * sin + im * cos, left);
+            }
+        }
+    }
+}
+
+// ---- Pilots
+
+inline vec square(vec x) { return x * x; }
+
+void look(const look_job& job)
+{
+    constexpr int most_windows = 8, most_dmrs = 4;
+    const float per_pilot = 1.0f / (6 * job.n_rx * job.n_dmrs);
+    for (int n = 0; n < job.n_prb; n += lanes) {
+        vec off[most_windows]{}, moves{}, level{};
+        for (int r = 0; r < job.n_rx; r++)
+            for (int plane = 0; plane < 12; plane++) {
+                const int part = plane / 6, i = plane % 6;
+                vec middle[most_dmrs], mean{};
+                for (int d = 0; d < job.n_dmrs; d++) {
+                    const int row = r * job.n_dmrs + d;
+                    const vec pilot =
+                        load(job.pilots +
+                             ((row * 2 + part) * job.pilots_part + i) * job.pilots_pitch + n);
+                    const float* window =
+                        job.bank + ((row * 2 + part) * job.n_bank + i) * job.bank_pitch + n;
+                    for (int w = 1; w < job.n_windows; w++) {
+                        const vec smooth = load(window + 6 * w * job.bank_pitch);
+                        off[w] += square(pilot - smooth);
+                        if (w == 2)
+                            middle[d] = smooth;
+                    }
+                    mean += middle[d];
+                }
+                mean *= 1.0f / job.n_dmrs;
+                for (int d = 0; d < job.n_dmrs; d++) {
+                    moves += square(middle[d] - mean);
+                    level += square(middle[d]);
+                }
+            }
+        float* to = job.to + n;
+        for (int w = 1; w < job.n_windows; w++, to += job.to_pitch)
+            store(to, off[w] * (job.power * per_pilot));
+        const int apart = job.n_dmrs > 1 ? job.n_dmrs - 1 : 1;
+        store(to, moves * (job.power / (6 * job.n_rx * apart)));
+        store(to + job.to_pitch, level * per_pilot);
+    }
+}
+
+//! Subcarriers without pilots, from the neighbours'; at an edge the nearest.
+inline void fill_between(const mix_job& job, float* to)
+{
+    const int odd = job.first, pitch = job.pitch;
+    const int end = odd ? 0 : prb - 2, other = odd ? prb - 1 : 0; // planes of pilots
+    for (int s = 0; s < job.n_symbols; s++) {
+        float* row = to + s * job.stride;
+        if (odd)
+            row[other * pitch - 1] = row[1 * pitch];
+        else
+            row[other * pitch + job.n_prb] = row[end * pitch + job.n_prb - 1];
+    }
+    const int n = job.n_symbols * job.stride;
+    for (int i = 0; i < 6; i++) {
+        const float* const here = to + (2 * i + odd) * pitch;
+        const float* const next = odd ? (i > 0 ? here - 2 * pitch : to + other * pitch - 1)
+                                      : (i < 5 ? here + 2 * pitch : to + 1);
+        float* const between = to + (2 * i + 1 - odd) * pitch;
+        for (int p = 0; p < n; p += lanes)
+            store(between + p, 0.5f * (load(here + p) + load(next + p)));
+    }
+}
+
+void mix(const mix_job& job)
+{
+    constexpr int most_terms = 4 * 8;
+    for (int r = 0; r < job.n_rx; r++)
+        for (int part = 0; part < 2; part++) {
+            float* const to = job.to + (r * 2 + part) * prb * job.pitch;
+            for (int n = 0; n < job.n_prb; n += lanes)
+                for (int i = 0; i < 6; i++) {
+                    vec steered[most_terms];
+                    for (int d = 0; d < job.n_dmrs; d++) {
+                        const float* bank =
+                            job.bank +
+                            (((r * job.n_dmrs + d) * 2 + part) * job.n_windows * 6 + i) *
+                                job.bank_pitch +
+                            n;
+                        const float* gate = job.gates + n;
+                        for (int m = 0; m < job.n_modes; m++) {
+                            vec sum{};
+                            for (int w = 0; w < job.n_windows; w++, gate += job.gates_pitch)
+                                sum += load(bank + 6 * w * job.bank_pitch) * load(gate);
+                            steered[m * job.n_dmrs + d] = sum;
+                        }
+                    }
+                    float* row = to + (2 * i + job.first) * job.pitch + n;
+                    for (int s = 0; s < job.n_symbols; s++, row += job.stride) {
+                        vec h{};
+                        for (int m = 0; m < job.n_modes; m++)
+                            for (int d = 0; d < job.n_dmrs; d++)
+                                h += job.modes[(m * job.n_symbols + s) * job.n_dmrs + d] *
+                                     steered[m * job.n_dmrs + d];
+                        store_some(row, h, job.n_prb - n);
+                    }
+                }
+            fill_between(job, to);
+        }
+}
+
+// ---- Grids
+
+struct pair {
+    vec re, im;
+};
+
+//! a b*
+inline pair times_conj(pair a, pair b)
+{
+    return { a.re * b.re + a.im * b.im, a.im * b.re - a.re * b.im };
+}
+inline pair times(pair a, pair b)
+{
+    return { a.re * b.re - a.im * b.im, a.im * b.re + a.re * b.im };
+}
+inline vec power(pair a) { return a.re * a.re + a.im * a.im; }
+inline pair pair_at(const float* from, int im) { return { load(from), load(from + im) }; }
+
+template <int n_layers>
+struct combined {
+    pair x[n_layers];
+    vec sinr[n_layers];
+};
+
+//! z = white z
+template <int n_rx>
+inline void whiten(const vec* white, pair (&z)[n_rx])
+{
+#pragma GCC unroll 4
+    for (int r = n_rx - 1; r >= 0; r--) {
+        const vec* row = white + r * r;
+        z[r] = { row[2 * r] * z[r].re, row[2 * r] * z[r].im };
+#pragma GCC unroll 4
+        for (int q = 0; q < r; q++) {
+            z[r].re += row[2 * q] * z[q].re - row[2 * q + 1] * z[q].im;
+            z[r].im += row[2 * q] * z[q].im + row[2 * q + 1] * z[q].re;
+        }
+    }
+}
+
+//! The whitener of a vector of positions.
+template <int n_rx>
+struct whitener_at {
+    whitener_at(const grid_view& grid, int p)
+    {
+        for (int i = 0; i < n_rx * n_rx && grid.white; i++)
+            all[i] = load(grid.white + i * grid.pitch + p);
+    }
+    vec all[n_rx * n_rx]{};
+};
+
+//! LMMSE of one or two layers at unit noise power, its bias removed.
+template <int n_layers, int n_rx>
+inline combined<n_layers>
+combine(const grid_view& grid, const whitener_at<n_rx>& white, int j, int p)
+{
+    const int im = prb * grid.pitch, antenna = 2 * im;
+    const float* y = grid.y + j * grid.pitch + p;
+    const float* h = grid.h + j * grid.pitch + p;
+    combined<n_layers> out{};
+    pair received[n_rx], channel[n_layers][n_rx], cross{}; // of the second on the first
+#pragma GCC unroll 4
+    for (int r = 0; r < n_rx; r++) {
+        received[r] = pair_at(y + r * antenna, im);
+#pragma GCC unroll 2
+        for (int l = 0; l < n_layers; l++)
+            channel[l][r] = pair_at(h + (l * n_rx + r) * antenna, im);
+    }
+    if (grid.white) {
+        whiten(white.all, received);
+#pragma GCC unroll 2
+        for (int l = 0; l < n_layers; l++)
+            whiten(white.all, channel[l]);
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < n_rx; r++) {
+#pragma GCC unroll 2
+        for (int l = 0; l < n_layers; l++) {
+            const pair matched = times_conj(received[r], channel[l][r]);
+            out.x[l].re += matched.re;
+            out.x[l].im += matched.im;
+            out.sinr[l] += power(channel[l][r]);
+        }
+        if constexpr (n_layers == 2) {
+            const pair of = times_conj(channel[1][r], channel[0][r]);
+            cross.re += of.re;
+            cross.im += of.im;
+        }
+    }
+    if constexpr (n_layers == 2) {
+        const pair turn = pair_at(grid.turn + j * grid.pitch + p, im);
+        out.x[1] = times_conj(out.x[1], turn);
+        cross = times(cross, turn);
+        const vec other[2]{ 1.0f / (1.0f + out.sinr[1]), 1.0f / (1.0f + out.sinr[0]) };
+        const vec shared = power(cross);
+        const pair leak[2]{ times(cross, out.x[1]), times_conj(out.x[0], cross) };
+        for (int l = 0; l < 2; l++) {
+            out.sinr[l] -= shared * other[l];
+            out.x[l].re -= leak[l].re * other[l];
+            out.x[l].im -= leak[l].im * other[l];
+        }
+    }
+#pragma GCC unroll 2
+    for (int l = 0; l < n_layers; l++) {
+        out.sinr[l] = larger(out.sinr[l], all(1e-6f));
+        const vec scale = 1.0f / out.sinr[l];
+        out.x[l].re *= scale;
+        out.x[l].im *= scale;
+    }
+    return out;
+}
+
+//! Half the distance of neighbouring levels of square QAM at unit power, by half the bits.
+constexpr float spacings[]{
+    0.0f, 0.7071067811865476f, 0.31622776601683794f, 0.1543033499620919f, 0.07669649888473704f
+};
+
+/*!
+ * How far x is on the side of 1, for each bit of an axis of Gray QAM: folding the axis at one bit's
+ * threshold leaves the next bit's.
+ */
+template <int n_bits>
+inline void decisions(vec x, vec (&side)[n_bits])
+{
+    side[0] = -x;
+#pragma GCC unroll 4
+    for (int i = 1; i < n_bits; i++)
+        side[i] = magnitude(side[i - 1]) - float(1 << (n_bits - i)) * spacings[n_bits];
+}
+
+//! What was probably sent.
+template <int n_bits>
+inline vec soft_level(vec x, vec sinr)
+{
+    const vec slope = (-1.6f * spacings[n_bits]) * sinr;
+    vec side[n_bits], level{};
+    decisions<n_bits>(x, side);
+#pragma GCC unroll 4
+    for (int i = 0; i < n_bits; i++)
+        level = clamped(slope * side[n_bits - 1 - i], all(1.0f)) * (float(1 << i) - level);
+    return level * spacings[n_bits];
+}
+
+inline pair soft_symbol(int bits, pair x, vec sinr)
+{
+    switch (bits) {
+    case 2:
+        return { soft_level<1>(x.re, sinr), soft_level<1>(x.im, sinr) };
+    case 4:
+        return { soft_level<2>(x.re, sinr), soft_level<2>(x.im, sinr) };
+    case 6:
+        return { soft_level<3>(x.re, sinr), soft_level<3>(x.im, sinr) };
+    default:
+        return { soft_level<4>(x.re, sinr), soft_level<4>(x.im, sinr) };
+    }
+}
+
+//! Of an axis of Gray QAM by its bits, the first highest.
+constexpr float level_of(int n_bits, int bits)
+{
+    float level = 0.0f;
+    for (int bit = 0; bit < n_bits; bit++) // the last first
+        level = (bits >> bit & 1 ? -1.0f : 1.0f) * (float(1 << bit) - level);
+    return level * spacings[n_bits];
+}
+
+//! Exact LLRs of an axis, up to a limit.
+template <int n_bits>
+inline void demap(vec x, vec sinr, vec (&llr)[n_bits])
+{
+    constexpr float limit = 50.0f, least = 1.92874985e-22f; // exp(-limit)
+    if constexpr (n_bits == 1) {
+        llr[0] = clamped(-4.0f * spacings[1] * sinr * x, all(limit));
+        return;
+    }
+    constexpr int n_levels = 1 << n_bits;
+    vec likely[n_levels];
+#pragma GCC unroll 16
+    for (int i = 0; i < n_levels; i++) {
+        const float level = level_of(n_bits, i);
+        likely[i] = sinr * (2.0f * level * x - level * level);
+    }
+    vec most = likely[0];
+#pragma GCC unroll 16
+    for (int i = 1; i < n_levels; i++)
+        most = larger(most, likely[i]);
+#pragma GCC unroll 16
+    for (int i = 0; i < n_levels; i++)
+        likely[i] = exponential(likely[i] - most);
+#pragma GCC unroll 4
+    for (int bit = 0; bit < n_bits; bit++) {
+        vec one{}, zero{};
+#pragma GCC unroll 16
+        for (int i = 0; i < n_levels; i++)
+            (i >> (n_bits - 1 - bit) & 1 ? one : zero) += likely[i];
+        llr[bit] = logarithm(larger(one, all(least)) / larger(zero, all(least)));
+    }
+}
+
+inline vec half_log_of(vec x) { return 0.5f * logarithm(x + 0.01f); }
+
+//! innovation [12] in the basis: n_outputs of it
+template <int n_outputs>
+inline void
+project(const vec* innovation, const float* into, int basis, float* to, int pitch, ivec mask)
+{
+    vec sum[n_outputs]{};
+    for (int j = 0; j < prb; j++, into += basis) {
+        const vec x = innovation[j];
+#pragma GCC unroll 8
+        for (int o = 0; o < n_outputs; o++)
+            sum[o] += into[o] * x;
+    }
+#pragma GCC unroll 8
+    for (int o = 0; o < n_outputs; o++)
+        store(to + o * pitch, masked(sum[o], mask));
+}
+
+inline void project_all(const vec* innovation, const round_job& job, float* to, ivec mask)
+{
+    int o = 0;
+    for (; o + 6 <= job.basis; o += 6)
+        project<6>(
+            innovation, job.into + o, job.basis, to + o * job.inner_pitch, job.inner_pitch, mask);
+    for (; o + 2 <= job.basis; o += 2)
+        project<2>(
+            innovation, job.into + o, job.basis, to + o * job.inner_pitch, job.inner_pitch, mask);
+    for (; o < job.basis; o++)
+        project<1>(
+            innovation, job.into + o, job.basis, to + o * job.inner_pitch, job.inner_pitch, mask);
+}
+
+template <int n_layers, int n_rx>
+inline void round_of(round_job& job)
+{
+    constexpr int n_parts = 2 * n_rx;
+    const grid_view& grid = job.grid;
+    const int im = prb * grid.pitch;
+    vec sums[n_layers][3]{};
+    for (int p = 0; p < grid.n; p += lanes) {
+        vec innovation[n_layers][n_parts][prb], total[n_layers][n_parts]{};
+        vec missed[n_layers]{}, energy[n_layers]{}, sinr[n_layers]{}, left{};
+        const whitener_at<n_rx> white(grid, p);
+        vec covariance[n_rx * n_rx]{};
+        const bool all_data = job.all_data[p / most_lanes];
+        for (int j = 0; j < prb; j++) {
+            const auto found = combine<n_layers>(grid, white, j, p);
+            pair sent[n_layers];
+            for (int l = 0; l < n_layers; l++) {
+                const pair x = found.x[l];
+                sent[l] = soft_symbol(grid.bits[l], x, found.sinr[l]);
+                sinr[l] += found.sinr[l];
+                vec off = power({ x.re - sent[l].re, x.im - sent[l].im }) * found.sinr[l];
+                if (!all_data) {
+                    const ivec data = load(job.data + j * grid.pitch + p);
+                    const pair known = pair_at(job.known + (l * 2 * prb + j) * grid.pitch + p, im);
+                    sent[l] = { chosen(data, sent[l].re, known.re),
+                                chosen(data, sent[l].im, known.im) };
+                    off = masked(off, data);
+                }
+                missed[l] += off;
+                energy[l] += power(sent[l]);
+            }
+            if constexpr (n_layers == 2)
+                sent[1] = times(sent[1], pair_at(grid.turn + j * grid.pitch + p, im));
+            pair all_rest[n_rx];
+            for (int r = 0; r < n_rx; r++) {
+                pair& rest = all_rest[r] = pair_at(grid.y + (r * 2 * prb + j) * grid.pitch + p, im);
+                for (int l = 0; l < n_layers; l++) {
+                    const pair h =
+                        pair_at(grid.h + ((l * n_rx + r) * 2 * prb + j) * grid.pitch + p, im);
+                    const pair expected = times(h, sent[l]);
+                    rest.re -= expected.re;
+                    rest.im -= expected.im;
+                }
+                covariance[r * r + 2 * r] += power(rest);
+                for (int q = 0; q < r; q++) {
+                    const pair of = times_conj(rest, all_rest[q]);
+                    covariance[r * r + 2 * q] += of.re;
+                    covariance[r * r + 2 * q + 1] += of.im;
+                }
+                for (int l = 0; l < n_layers; l++) {
+                    const pair of = times_conj(rest, sent[l]);
+                    innovation[l][2 * r][j] = of.re;
+                    innovation[l][2 * r + 1][j] = of.im;
+                    total[l][2 * r] += of.re;
+                    total[l][2 * r + 1] += of.im;
+                }
+            }
+        }
+        const ivec mask = load(job.mask + p);
+        for (int i = 0; i < n_rx * n_rx; i++)
+            store(job.covariance + i * grid.pitch + p, covariance[i]);
+        for (int r = 0; r < n_rx; r++)
+            left += covariance[r * r + 2 * r];
+        left *= 1.0f / (prb * n_rx);
+        for (int l = 0; l < n_layers; l++)
+            energy[l] *= 1.0f / prb;
+        for (int l = 0; l < n_layers; l++) {
+            vec coherent{};
+            for (int c = 0; c < n_parts; c++)
+                coherent += total[l][c] * total[l][c];
+            coherent *= 1.0f / (prb * n_rx) / (energy[l] + 0.05f); // 12 of their mean's square
+            const vec quality = sinr[l] * (1.0f / (prb * n_rx));
+            sums[l][0] += masked(coherent, mask);
+            sums[l][1] += masked(left, mask);
+            sums[l][2] += masked(quality, mask);
+            const vec other = n_layers == 2 ? energy[n_layers - 1 - l] : vec{};
+            const vec seen[n_seen]{ half_log_of(coherent),
+                                    half_log_of(left),
+                                    half_log_of(quality),
+                                    half_log_of(missed[l] * (1.0f / prb)),
+                                    energy[l],
+                                    other };
+            for (int i = 0; i < n_seen; i++)
+                store(job.seen + (l * n_seen + i) * job.seen_pitch + p, masked(seen[i], mask));
+            for (int c = 0; c < n_parts; c++)
+                project_all(innovation[l][c],
+                            job,
+                            job.inner + (l * n_parts + c) * job.basis * job.inner_pitch + p,
+                            mask);
+        }
+    }
+    for (int l = 0; l < n_layers; l++)
+        for (int i = 0; i < 3; i++)
+            job.sums[l][i] = sum(sums[l][i]);
+}
+
+template <int n_layers>
+inline void round_of(round_job& job)
+{
+    switch (job.grid.n_rx) {
+    case 1:
+        return round_of<n_layers, 1>(job);
+    case 2:
+        return round_of<n_layers, 2>(job);
+    case 3:
+        return round_of<n_layers, 3>(job);
+    default:
+        return round_of<n_layers, 4>(job);
+    }
+}
+
+void round(round_job& job) { job.grid.n_layers == 1 ? round_of<1>(job) : round_of<2>(job); }
+
+// ---- Interference
+
+constexpr int n_averages = 4;                       // of covariances, the last over all PRBs
+constexpr int average_reach[n_averages]{ 0, 1, 4 }; // PRBs to both sides
+
+void interference(const interference_job& job)
+{
+    const int n_numbers = job.n_rx * job.n_rx;
+    for (int i = 0; i < n_numbers; i++) {
+        float* const own = job.bank + i * job.bank_pitch;
+        vec total{};
+        for (int n = 0; n < job.n_prb; n += lanes) {
+            vec sum{};
+            for (int s = 0; s < job.n_symbols; s++)
+                sum += load(job.sums + i * job.pitch + s * job.stride + n);
+            for (int k = job.n_prb - n; k < lanes; k++) // there averages begin to be over fewer
+                sum[k] = 0.0f;
+            sum *= 1.0f / (prb * job.n_symbols);
+            total += sum;
+            store(own + n, sum);
+        }
+        const vec mean = all(sum(total) / float(job.n_prb));
+        for (int n = 0; n < job.n_prb; n += lanes)
+            store(own + (n_averages - 1) * n_numbers * job.bank_pitch + n, mean);
+        for (int a = 1; a < n_averages - 1; a++)
+            for (int n = 0; n < job.n_prb; n += lanes) {
+                vec sum{};
+                for (int k = -average_reach[a]; k <= average_reach[a]; k++)
+                    sum += load(own + n + k);
+                store(own + a * n_numbers * job.bank_pitch + n,
+                      sum * load(job.shares + a * job.shares_pitch + n));
+            }
+    }
+    for (int n = 0; n < job.n_prb; n += lanes) {
+        vec loudness[n_averages];
+        float* const seen = job.seen + n;
+        for (int a = 0; a < n_averages; a++) {
+            const float* cov = job.bank + a * n_numbers * job.bank_pitch + n;
+            vec power{}, square{};
+            for (int r = 0; r < job.n_rx; r++)
+                for (int i = r * r; i <= r * r + 2 * r; i++) {
+                    const vec x = load(cov + i * job.bank_pitch);
+                    const bool diagonal = i == r * r + 2 * r;
+                    square += diagonal ? x * x : 2.0f * x * x;
+                    power += diagonal ? x : vec{};
+                }
+            power *= 1.0f / job.n_rx;
+            loudness[a] = logarithm(power + 0.01f);
+            const vec directed = square / (float(job.n_rx) * power * power + 1e-12f);
+            store(seen + a * job.seen_pitch, loudness[a]);
+            store(seen + (n_averages + a) * job.seen_pitch, logarithm(directed));
+        }
+        for (int a = 0; a < n_averages - 1; a++)
+            store(seen + (2 * n_averages + a) * job.seen_pitch,
+                  loudness[a] - loudness[n_averages - 1]);
+    }
+}
+
+//! The inverse of the Cholesky factor of a covariance, in place.
+template <int n_rx>
+inline void invert_factor(vec (&c)[n_rx * n_rx])
+{
+    const auto at = [&c](int r, int q) { return pair{ c[r * r + 2 * q], c[r * r + 2 * q + 1] }; };
+    vec inverse[n_rx * n_rx]; // of what is on the diagonal
+    for (int r = 0; r < n_rx; r++) {
+        for (int q = 0; q <= r; q++) {
+            pair sum = q < r ? at(r, q) : pair{ c[r * r + 2 * r], vec{} };
+            for (int k = 0; k < q; k++) {
+                const pair a = at(r, k), b = at(q, k);
+                const pair of = q < r ? times_conj(a, b) : pair{ power(a), vec{} };
+                sum.re -= of.re;
+                sum.im -= of.im;
+            }
+            if (q < r) {
+                c[r * r + 2 * q] = sum.re * inverse[q];
+                c[r * r + 2 * q + 1] = sum.im * inverse[q];
+            } else {
+                inverse[r] = 1.0f / root(sum.re);
+            }
+        }
+    }
+    // row by row; those above are inverted already
+    for (int r = 0; r < n_rx; r++) {
+        pair row[n_rx];
+        for (int q = 0; q < r; q++) {
+            pair sum{};
+            for (int k = q; k < r; k++) {
+                const pair b = k > q ? at(k, q) : pair{ c[q * q + 2 * q], vec{} };
+                const pair of = times(at(r, k), b);
+                sum.re -= of.re;
+                sum.im -= of.im;
+            }
+            row[q] = { sum.re * inverse[r], sum.im * inverse[r] };
+        }
+        for (int q = 0; q < r; q++) {
+            c[r * r + 2 * q] = row[q].re;
+            c[r * r + 2 * q + 1] = row[q].im;
+        }
+        c[r * r + 2 * r] = inverse[r];
+    }
+}
+
+template <int n_rx>
+inline void whitener_of(const whitener_job& job)
+{
+    constexpr int n_numbers = n_rx * n_rx;
+    for (int n = 0; n < job.n_prb; n += lanes) {
+        vec weights[1 + n_averages], most = all(-1e30f), sum{};
+        for (int i = 0; i <= n_averages; i++) {
+            weights[i] = load(job.weights + i * job.weights_pitch + n);
+            most = larger(most, weights[i]);
+        }
+        for (vec& weight : weights)
+            sum += weight = exponential(weight - most);
+        const vec scale = 1.0f / sum;
+        vec covariance[n_numbers]{};
+        for (int r = 0; r < n_rx; r++)
+            covariance[r * r + 2 * r] = weights[0];
+        for (int a = 0; a < n_averages; a++)
+            for (int i = 0; i < n_numbers; i++)
+                covariance[i] +=
+                    weights[1 + a] * load(job.bank + (a * n_numbers + i) * job.bank_pitch + n);
+        for (vec& number : covariance)
+            number *= scale;
+        invert_factor<n_rx>(covariance);
+        for (int i = 0; i < n_numbers; i++)
+            store(job.white + i * job.white_pitch + n, covariance[i]);
+    }
+}
+
+void whitener(const whitener_job& job)
+{
+    switch (job.n_rx) {
+    case 1:
+        return whitener_of<1>(job);
+    case 2:
+        return whitener_of<2>(job);
+    case 3:
+        return whitener_of<3>(job);
+    default:
+        return whitener_of<4>(job);
+    }
+}
+
+// ---- Filters
+
+template <int n_vectors>
+inline void filter_at(const time_job& job, int f, int p, int n)
+{
+    const float* from = job.from + f * job.from_pitch + p;
+    const float* taps = job.taps + f * job.n_taps;
+    const int half = job.n_taps / 2;
+    vec sum[n_vectors]{};
+    for (int tap = 0; tap < job.n_taps; tap++) {
+        const int off = (tap - half) * job.stride;
+        if (p + off + n_vectors * lanes <= 0 || p + off >= n)
+            continue;
+#pragma GCC unroll 8
+        for (int v = 0; v < n_vectors; v++)
+            sum[v] += taps[tap] * load(from + off + v * lanes);
+    }
+#pragma GCC unroll 8
+    for (int v = 0; v < n_vectors; v++) {
+        const int at = p + v * lanes;
+        const float* steer = job.steer + f * job.steer_pitch + at;
+        float* to = job.to + f * job.to_pitch + at;
+        store(to, load(from + v * lanes) * load(steer));
+        store(to + job.n_filters * job.to_pitch,
+              sum[v] * load(steer + job.n_filters * job.steer_pitch));
+    }
+}
+
+void time(const time_job& job)
+{
+    const int n = job.n_symbols * job.stride;
+    for (int f = 0; f < job.n_filters; f++) {
+        int p = 0;
+        for (; p + 4 * lanes <= n; p += 4 * lanes)
+            filter_at<4>(job, f, p, n);
+        for (; p < n; p += lanes)
+            filter_at<1>(job, f, p, n);
+    }
+}
+
+// ---- What comes out
+
+template <int n_bits>
+inline void write_llrs(const llr_job& job, int l, int p, const pair* x, const vec* sinr)
+{
+    alignas(64) float llr[2 * n_bits * prb][lanes];
+    for (int j = 0; j < prb; j++) {
+        vec axis[2][n_bits];
+        demap<n_bits>(x[j].re, sinr[j], axis[0]);
+        demap<n_bits>(x[j].im, sinr[j], axis[1]);
+        for (int i = 0; i < 2 * n_bits; i++)
+            store(llr[j * 2 * n_bits + i], axis[i % 2][i / 2]);
+    }
+    int s = p / job.stride, n = p % job.stride;
+    for (int i = 0; i < lanes && s < job.n_symbols; i++) {
+        if (n < job.n_prb) {
+            float* to =
+                job.llr + (long(l * job.n_symbols + s) * job.n_prb + n) * prb * job.llr_stride;
+            if (job.llr_stride == 2 * n_bits)
+                for (int q = 0; q < 2 * n_bits * prb; q++)
+                    to[q] = llr[q][i];
+            else
+                for (int j = 0; j < prb; j++)
+                    for (int b = 0; b < job.llr_stride; b++)
+                        to[j * job.llr_stride + b] =
+                            b < 2 * n_bits ? llr[j * 2 * n_bits + b][i] : 0.0f;
+        }
+        if (++n == job.stride) {
+            n = 0;
+            s++;
+        }
+    }
+}
+
+template <int n_layers, int n_rx>
+inline void llrs_of(const llr_job& job)
+{
+    const grid_view& grid = job.grid;
+    for (int p = 0; p < grid.n; p += lanes) {
+        pair x[n_layers][prb];
+        vec sinr[n_layers][prb];
+        vec scale[n_layers];
+        const whitener_at<n_rx> white(grid, p);
+        for (int l = 0; l < n_layers; l++)
+            scale[l] = job.scale[l] ? exponential(load(job.scale[l] + p)) : all(1.0f);
+        for (int j = 0; j < prb; j++) {
+            const auto found = combine<n_layers>(grid, white, j, p);
+            for (int l = 0; l < n_layers; l++) {
+                x[l][j] = found.x[l];
+                sinr[l][j] = found.sinr[l] * scale[l];
+            }
+        }
+        for (int l = 0; l < n_layers; l++)
+            switch (grid.bits[l]) {
+            case 2:
+                write_llrs<1>(job, l, p, x[l], sinr[l]);
+                break;
+            case 4:
+                write_llrs<2>(job, l, p, x[l], sinr[l]);
+                break;
+            case 6:
+                write_llrs<3>(job, l, p, x[l], sinr[l]);
+                break;
+            default:
+                write_llrs<4>(job, l, p, x[l], sinr[l]);
+            }
+    }
+}
+
+template <int n_layers>
+inline void llrs_of(const llr_job& job)
+{
+    switch (job.grid.n_rx) {
+    case 1:
+        return llrs_of<n_layers, 1>(job);
+    case 2:
+        return llrs_of<n_layers, 2>(job);
+    case 3:
+        return llrs_of<n_layers, 3>(job);
+    default:
+        return llrs_of<n_layers, 4>(job);
+    }
+}
+
+void llrs(const llr_job& job) { job.grid.n_layers == 1 ? llrs_of<1>(job) : llrs_of<2>(job); }
+
+// ---- Elementwise
+
+void spread(const float* rows,
+            const float* columns,
+            int columns_pitch,
+            int count,
+            int n_rows,
+            int stride,
+            float* to,
+            int pitch)
+{
+    for (int i = 0; i < count; i++, columns += columns_pitch, to += pitch)
+        for (int s = 0; s < n_rows; s++) {
+            const float row = rows ? *rows++ : 0.0f;
+            for (int n = 0; n < stride; n += lanes) // a row's end is the next one's to write
+                store(to + s * stride + n, row + load(columns + n));
+        }
+}
+
+void steer(float* to, int pitch, const float* by, int by_pitch, int count, int n)
+{
+    for (int i = 0; i < count; i++, to += pitch, by += by_pitch)
+        for (int p = 0; p < n; p += lanes)
+            store(to + p, load(to + p) * load(by + p));
+}
+
+void half_log(float* x, int n)
+{
+    for (int i = 0; i < n; i += lanes)
+        store(x + i, half_log_of(load(x + i)));
+}
+
+}} // namespace gr::deeprx
+
+#define PUSCH_KERNEL(name)                                                                         \
+    {                                                                                              \
+        name, sum, front, look, mix, round, interference, whitener, time, llrs, spread, steer,     \
+            half_log                                                                               \
+    }

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#include "pusch_net.h"
+
+#include <stdexcept>
+
+namespace gr::deeprx {
+
+namespace {
+
+std::string text(const std::vector<int>& shape)
+{
+    std::string list;
+    for (const int n : shape)
+        list += (list.empty() ? "" : ", ") + std::to_string(n);
+    return '[' + list + ']';
+}
+
+//! Gives each tensor to whom it belongs.
+class state
+{
+public:
+    explicit state(tensors all) : d_left(std::move(all)) {}
+
+    int rows_of(const std::string& name) const
+    {
+        const auto entry = d_left.find(name);
+        return entry == d_left.end() || entry->second.shape.empty() ? 0 : entry->second.shape[0];
+    }
+
+    std::vector<float> take(const std::string& name, const std::vector<int>& shape)
+    {
+        const auto entry = d_left.find(name);
+        if (entry == d_left.end())
+            throw std::runtime_error("the net's weights lack " + name);
+        if (entry->second.shape != shape)
+            throw std::runtime_error("the net's " + name + " must be " + text(shape) + ", is " +
+                                     text(entry->second.shape));
+        auto values = std::move(entry->second.values);
+        d_left.erase(entry);
+        return values;
+    }
+
+    //! \param shape [outputs, inputs, height, width]
+    layer take_layer(const std::string& name, const std::vector<int>& shape, bool bias = true)
+    {
+        layer l{ shape[0], shape[1], shape[2], shape[3], take(name + ".weight", shape), {} };
+        if (bias)
+            l.bias = take(name + ".bias", { shape[0] });
+        return l;
+    }
+
+    residual_net
+    take_net(const std::string& name, int inputs, int channels, int outputs, int blocks, int height)
+    {
+        residual_net net{ take_layer(name + ".net.0", { channels, inputs, 1, 1 }), {}, {} };
+        int at = 2; // behind a ReLU
+        for (int i = 0; i < blocks; i++, at++) {
+            const std::string block = name + ".net." + std::to_string(at);
+            const std::vector<int> shape{ channels, channels, height, 3 };
+            auto inner = take_layer(block + ".inner", shape);
+            net.blocks.emplace_back(std::move(inner), take_layer(block + ".outer", shape));
+        }
+        at++; // another ReLU
+        net.last = take_layer(name + ".net." + std::to_string(at), { outputs, channels, 1, 1 });
+        return net;
+    }
+
+    void expect_empty() const
+    {
+        if (!d_left.empty())
+            throw std::runtime_error("the net's weights hold " + d_left.begin()->first +
+                                     ", which it does not know");
+    }
+
+private:
+    tensors d_left;
+};
+
+} // namespace
+
+layer layer::of_inputs(const std::vector<int>& some) const
+{
+    layer part{ outputs, static_cast<int>(some.size()), height, width, {}, {} };
+    const int area = height * width;
+    for (int o = 0; o < outputs; o++)
+        for (const int i : some) {
+            const auto from = weights.begin() + (o * inputs + i) * area;
+            part.weights.insert(part.weights.end(), from, from + area);
+        }
+    return part;
+}
+
+layer layer::first_outputs(int n) const
+{
+    layer part{ n, inputs, height, width, weights, bias };
+    part.weights.resize(n * inputs * height * width);
+    if (!bias.empty())
+        part.bias.resize(n);
+    return part;
+}
+
+pusch_net make_pusch_net(const pusch_numbers& n, tensors weights)
+{
+    state all(std::move(weights));
+    pusch_net net;
+    net.numbers = n;
+    const int n_lists = all.rows_of("dmrs_lists"), n_symbols = net.n_symbols;
+    const auto lists = all.take("dmrs_lists", { n_lists, n_symbols });
+    const auto modes = all.take("modes", { n_lists, net.n_modes, n_symbols, net.most_dmrs });
+    for (int i = 0; i < n_lists; i++) {
+        const auto list = lists.begin() + i * n_symbols;
+        net.dmrs_lists.emplace_back(list, list + n_symbols);
+        const int size = net.n_modes * n_symbols * net.most_dmrs;
+        net.modes.emplace_back(modes.begin() + i * size, modes.begin() + (i + 1) * size);
+    }
+    constexpr int span = 7; // PRBs
+    const int n_windows = 6 * net.n_windows, n_learned = 6 * n.learned;
+    net.windows = { n_windows, 6, 1, span, all.take("windows", { n_windows, 6, span }), {} };
+    const auto more = all.take("more_windows", { 2, n_learned, 6, span });
+    for (int part = 0; part < 2; part++) {
+        layer& l = net.learned[part] = { n_learned, 12, 1, span, {}, {} };
+        for (int o = 0; o < n_learned; o++)
+            for (int from = 0; from < 2; from++) { // (re + j im) of (re + j im)
+                const int which = from == part ? 0 : 1;
+                const float sign = part == 0 && from == 1 ? -1.0f : 1.0f;
+                for (int i = 0; i < 6 * span; i++)
+                    l.weights.push_back(sign * more[(which * n_learned + o) * 6 * span + i]);
+            }
+    }
+    const int n_gates = net.n_modes * net.n_bank();
+    net.pilot_net = all.take_net("pilot_net",
+                                 net.n_pilot_features + 2 + net.n_slot_numbers,
+                                 n.pilot_channels,
+                                 n_gates,
+                                 n.pilot_blocks,
+                                 1);
+    for (int i = 0; i < n.rounds; i++) {
+        const std::string name = "rounds." + std::to_string(i);
+        pusch_net::correction round;
+        round.net = all.take_net(name + ".net",
+                                 net.n_round_features,
+                                 n.channels,
+                                 n.basis + 2 * n.filters + 1,
+                                 n.blocks,
+                                 3);
+        round.into = all.take_layer(name + ".into", { n.basis, 12, 1, 1 }, false);
+        round.over_frequency =
+            all.take_layer(name + ".over_frequency", { n.filters, n.basis, 1, 5 }, false);
+        round.over_time = all.take_layer(name + ".over_time", { n.filters, 1, 13, 1 }, false);
+        round.back = all.take_layer(name + ".back", { 12, 2 * n.filters, 1, 1 }, false);
+        round.interference = all.take_net("interference." + std::to_string(i) + ".net",
+                                          net.n_interference_features + net.n_slot_numbers,
+                                          n.interference_channels,
+                                          1 + net.n_averaged,
+                                          1,
+                                          1);
+        net.rounds.push_back(std::move(round));
+    }
+    all.expect_empty();
+    return net;
+}
+
+} // namespace gr::deeprx

@@ -1,0 +1,739 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#include "pusch_receiver.h"
+
+#include "avx2_only.h"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+#include <string>
+
+namespace gr::deeprx {
+
+#if defined(__x86_64__)
+extern const pusch_kernel pusch_avx512, pusch_avx2;
+#endif
+extern const pusch_kernel pusch_any;
+
+std::vector<const pusch_kernel*> pusch_kernels()
+{
+    std::vector<const pusch_kernel*> kernels;
+#if defined(__x86_64__)
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl") && !avx2_only())
+        kernels.push_back(&pusch_avx512);
+    if (avx2)
+        kernels.push_back(&pusch_avx2);
+#endif
+    kernels.push_back(&pusch_any);
+    return kernels;
+}
+
+const pusch_kernel& pusch_receiver::best()
+{
+    static const pusch_kernel& kernel = *pusch_kernels().front();
+    return kernel;
+}
+
+namespace {
+
+constexpr int window_reach = 3;            // PRBs to both sides
+constexpr int frequency_reach = 2;         // and of filters over frequency
+constexpr int time_reach = 4 * most_lanes; // what kernels look at beyond a grid's ends, zeros
+
+//! exp(j (first + i step)) of i < n
+void phases(double first, double step, int n, float* re, float* im)
+{
+    std::complex<double> phase = std::polar(1.0, first);
+    const auto turn = std::polar(1.0, step);
+    for (int i = 0; i < n; i++) {
+        re[i] = phase.real();
+        im[i] = phase.imag();
+        // not through operator*, which looks for NaN
+        phase = { phase.real() * turn.real() - phase.imag() * turn.imag(),
+                  phase.real() * turn.imag() + phase.imag() * turn.real() };
+    }
+}
+
+int32_t* bits_of(const planes& mask, int plane = 0)
+{
+    return reinterpret_cast<int32_t*>(mask[plane]);
+}
+
+std::vector<int> range(int first, int n)
+{
+    std::vector<int> all(n);
+    for (int i = 0; i < n; i++)
+        all[i] = first + i;
+    return all;
+}
+
+//! A layer's bias where inputs from `first` on have these values everywhere.
+std::vector<float> bias_with(const layer& l, int first, const std::vector<float>& values)
+{
+    auto bias = l.bias;
+    for (int o = 0; o < l.outputs; o++)
+        for (size_t i = 0; i < values.size(); i++)
+            bias[o] += l.weight(o, first + i) * values[i];
+    return bias;
+}
+
+//! A window's kernel without the pilots whose number in a pair is not this.
+layer half_of(layer windows, int odd)
+{
+    for (size_t i = 0; i < windows.weights.size(); i++)
+        if (static_cast<int>(i) / windows.width % 2 != odd)
+            windows.weights[i] = 0.0f;
+    return windows;
+}
+
+// what a round sees, in the order of the first layer's inputs
+constexpr int n_seen_mean = 4, n_energy = 7, n_used = 9, n_away = 10, n_order = 11, n_slot = 12,
+              n_about = n_slot + pusch_net::n_slot_numbers;
+
+} // namespace
+
+pusch_receiver::sizes::sizes(const pilot_layout& layout, int n_rx)
+    : layers(layout.n_layers()), antennas(n_rx), parts(2 * n_rx), symbols(layout.n_symbols),
+      dmrs(layout.dmrs.size()), prb(layout.n_subcarriers / 12), pilots(layout.n_pilots()), bits{},
+      stride(prb + frequency_reach), positions(symbols * stride)
+{
+    if (n_rx < 1 || n_rx > most_antennas)
+        throw std::invalid_argument("n_rx must be 1 to 4, got " + std::to_string(n_rx));
+    if (layers < 1 || layers > most_layers)
+        throw std::invalid_argument("a slot must have 1 or 2 layers, got " +
+                                    std::to_string(layers));
+    for (int l = 0; l < layers; l++)
+        bits[l] = layout.layers[l].bits;
+}
+
+pusch_receiver::body::body(const residual_net& net, int outputs, int pitch, int stride)
+    : last(net.last.first_outputs(outputs), pitch, stride)
+{
+    for (const auto& [inner, outer] : net.blocks)
+        blocks.emplace_back(plane_sum(inner, pitch, stride), plane_sum(outer, pitch, stride));
+}
+
+pusch_receiver::pusch_receiver(const pilot_layout& layout,
+                               int n_rx,
+                               const pusch_net& net,
+                               const pusch_kernel& kernel)
+    : d_kernel(kernel), d_n(layout, n_rx), d_numbers(net.numbers), d_bank_size(net.n_bank()),
+      d_paired(layout.paired()), d_boost(layout.cdm_groups), d_dmrs(layout.dmrs), d_odd{},
+      d_llr_stride(*std::max_element(d_n.bits, d_n.bits + d_n.layers)), d_prb_mask(1, d_n.prb),
+      d_turn(24, d_n.prb), d_z(n_rx * d_n.dmrs * 12, d_n.prb, window_reach),
+      d_bank(n_rx * d_n.dmrs * 2 * d_bank_size * 6, d_n.prb),
+      d_about(d_n.layers * (pusch_net::n_pilot_features + 3), d_n.prb),
+      d_pilot_first(net.numbers.pilot_channels, d_n.prb),
+      d_pilot_a(net.numbers.pilot_channels, d_n.prb, 1),
+      d_pilot_b(net.numbers.pilot_channels, d_n.prb, 1),
+      d_gates(net.n_modes * d_bank_size, d_n.prb), d_columns(net.numbers.channels, d_n.stride),
+      d_shares(net.n_averaged - 1, d_n.prb),
+      d_covariances(net.n_averaged * n_rx * n_rx, d_n.prb, net.averaged[2] / 2),
+      d_left(net.n_interference_features, d_n.prb),
+      d_left_a(net.numbers.interference_channels, d_n.prb, 1),
+      d_left_b(net.numbers.interference_channels, d_n.prb, 1),
+      d_left_weights(1 + net.n_averaged, d_n.prb), d_prb_white(n_rx * n_rx, d_n.stride),
+      d_mask(1, d_n.positions), d_data(12, d_n.positions, 1), d_y(24 * n_rx, d_n.positions, 1),
+      d_h(24 * n_rx * d_n.layers, d_n.positions, 1),
+      d_apart(d_n.layers == 2 ? 24 : 0, d_n.positions, 1),
+      d_known(24 * d_n.layers, d_n.positions, 1), d_seen(n_seen * d_n.layers, d_n.positions),
+      d_inner(net.numbers.basis * d_n.parts * d_n.layers, d_n.positions, frequency_reach),
+      d_first(net.numbers.channels, d_n.positions),
+      d_a(net.numbers.channels, d_n.positions, d_n.stride + 1),
+      d_b(net.numbers.channels, d_n.positions, d_n.stride + 1),
+      d_steer((net.numbers.basis + 2 * net.numbers.filters + 1) * d_n.layers, d_n.positions),
+      d_filtered(net.numbers.filters, d_n.positions, time_reach),
+      d_gated(2 * net.numbers.filters, d_n.positions), d_left_sums(n_rx * n_rx, d_n.positions, 1),
+      d_interference(n_rx * n_rx, d_n.positions, 1), d_whitened(false),
+      d_all_data(whole_vectors(d_n.positions) / most_lanes, 1),
+      d_rows(d_n.layers * n_rx * d_n.dmrs * 2 * d_n.pilots),
+      d_differences(n_rx * 2 * d_n.pilots), d_step{}, d_white{}, d_colour{}, d_white_float{}
+{
+    lay_out_slot(layout);
+    lay_out_windows(net);
+    lay_out_pilot_net(net.pilot_net);
+    for (auto& part : d_phases)
+        part.resize(d_n.pilots);
+    for (size_t i = 0; i < net.rounds.size(); i++)
+        d_rounds.push_back(stage_of(net.rounds[i], i + 1 == net.rounds.size()));
+    std::vector<float> used(net.n_symbols);
+    for (const int symbol : d_dmrs)
+        used[symbol] = 1.0f;
+    const auto list = std::find(net.dmrs_lists.begin(), net.dmrs_lists.end(), used);
+    if (list == net.dmrs_lists.end()) {
+        std::string symbols;
+        for (const int symbol : d_dmrs)
+            symbols += (symbols.empty() ? "" : ", ") + std::to_string(symbol);
+        throw std::invalid_argument("the net does not know DMRS on symbols " + symbols);
+    }
+    const auto& modes = net.modes[list - net.dmrs_lists.begin()];
+    for (int m = 0; m < net.n_modes; m++)
+        for (int s = 0; s < d_n.symbols; s++)
+            for (int d = 0; d < d_n.dmrs; d++)
+                d_modes.push_back(modes[(m * net.n_symbols + s) * net.most_dmrs + d]);
+}
+
+void pusch_receiver::lay_out_slot(const pilot_layout& layout)
+{
+    for (int l = 0; l < d_n.layers; l++)
+        d_odd[l] = layout.first_pilot(l);
+    std::fill_n(bits_of(d_prb_mask), d_n.prb, -1);
+    for (int a = 0; a < pusch_net::n_averaged - 1; a++)
+        for (int n = 0, reach = pusch_net::averaged[a] / 2; n < d_n.prb; n++)
+            d_shares[a][n] = 1.0f / (std::min(n + reach, d_n.prb - 1) - std::max(n - reach, 0) + 1);
+    for (int s = 0; s < d_n.symbols; s++) {
+        const int row = s * d_n.stride;
+        std::fill_n(bits_of(d_mask) + row, d_n.prb, -1);
+        const bool dmrs = std::count(d_dmrs.begin(), d_dmrs.end(), s);
+        for (int j = 0; j < 12; j++) // beside one group's pilots, on the odd subcarriers
+            if (!dmrs || (layout.cdm_groups == 1 && j % 2 == 1))
+                std::fill_n(bits_of(d_data, j) + row, d_n.prb, -1);
+        for (int p = row; dmrs && p < row + d_n.stride; p++)
+            d_all_data[p / most_lanes] = 0;
+    }
+}
+
+//! What is left of a window at an edge sums to 1; of paired layers' pilots the even and the odd
+//! ones weigh the same, and a window over one pilot, which does not tell them apart, is over three.
+void pusch_receiver::lay_out_windows(const pusch_net& net)
+{
+    layer windows = net.windows;
+    if (d_paired) {
+        const int window = 6 * windows.inputs * windows.width;
+        std::copy_n(windows.weights.begin() + window, window, windows.weights.begin());
+    }
+    for (int half = 0; half < (d_paired ? 2 : 1); half++) {
+        const layer part = d_paired ? half_of(windows, half) : windows;
+        d_windows.emplace_back(part, d_z.pitch(), 0);
+        d_edges.emplace_back(windows.outputs, d_n.prb);
+        for (int o = 0; o < windows.outputs; o++)
+            for (int n = 0; n < d_n.prb; n++) {
+                float whole = 0.0f;
+                for (int i = 0; i < 6; i++)
+                    for (int k = 0; k < windows.width; k++)
+                        if (const int at = n + k - windows.width / 2; at >= 0 && at < d_n.prb)
+                            whole += part.weights[(o * 6 + i) * windows.width + k];
+                d_edges.back()[o][n] = d_paired ? 0.5f / std::max(whole, 1e-9f) : 1.0f / whole;
+            }
+    }
+    for (int part = 0; part < 2; part++)
+        d_learned[part] = std::make_unique<plane_sum>(net.learned[part], d_z.pitch(), 0);
+}
+
+std::vector<float> pusch_receiver::slot_numbers() const
+{
+    return { d_n.dmrs / 4.0f,        d_n.antennas / 4.0f,
+             d_n.symbols / 14.0f,    d_n.layers - 1.0f,
+             d_paired ? 1.0f : 0.0f, 1.0f / d_n.prb,
+             d_boost - 1.0f,         (d_dmrs.back() - d_dmrs.front()) / 14.0f };
+}
+
+void pusch_receiver::lay_out_pilot_net(const residual_net& net)
+{
+    constexpr int n_features = pusch_net::n_pilot_features;
+    d_pilot_seen =
+        std::make_unique<plane_sum>(net.first.of_inputs(range(0, n_features)), d_about.pitch(), 0);
+    d_pilot_net = std::make_unique<body>(net, net.last.outputs, d_pilot_a.pitch(), 0);
+    const auto bias = bias_with(net.first, n_features + 2, slot_numbers());
+    for (int o = 0; o < net.first.outputs; o++)
+        for (int n = 0; n < d_n.prb; n++) // and how near the edges are
+            d_pilot_first[o][n] = bias[o] + net.first.weight(o, n_features) / (1 + n) +
+                                  net.first.weight(o, n_features + 1) / (d_n.prb - n);
+}
+
+pusch_receiver::round_stage pusch_receiver::stage_of(const pusch_net::correction& round,
+                                                     bool last) const
+{
+    const layer& first = round.net.first;
+    auto columns = range(n_about, pusch_net::n_pilot_features);
+    columns.insert(columns.end(), { n_seen_mean, n_seen_mean + 1, n_seen_mean + 2 });
+    const auto slot = slot_numbers();
+    const auto bias = bias_with(first, n_slot, slot);
+    constexpr int n_left = pusch_net::n_interference_features;
+    layer left = round.interference.first.of_inputs(range(0, n_left));
+    left.bias = bias_with(round.interference.first, n_left, slot);
+    const int steered = d_numbers.basis + 2 * d_numbers.filters; // and the LLRs' scale, at the end
+    round_stage stage{
+        plane_sum(first.of_inputs({ 0, 1, 2, 3, n_energy, n_energy + 1 }), d_seen.pitch(), 0),
+        plane_sum(first.of_inputs(columns), d_about.pitch(), 0),
+        {},
+        body(round.net, last ? steered + 1 : steered, d_a.pitch(), d_n.stride),
+        {},
+        plane_sum(round.over_frequency, d_inner.pitch(), 0),
+        round.over_time.weights,
+        plane_sum(round.back, d_gated.pitch(), 0),
+        plane_sum(left, d_left.pitch(), 0),
+        body(round.interference, round.interference.last.outputs, d_left_a.pitch(), 0),
+    };
+    for (int j = 0; j < 12; j++)
+        for (int o = 0; o < d_numbers.basis; o++)
+            stage.into.push_back(round.into.weight(o, j));
+    for (int l = 0; l < d_n.layers; l++)
+        for (int o = 0; o < first.outputs; o++)
+            for (int s = 0; s < d_n.symbols; s++) {
+                int away = d_n.symbols;
+                for (const int symbol : d_dmrs)
+                    away = std::min(away, std::abs(symbol - s));
+                const float used = away == 0 ? 1.0f : 0.0f;
+                stage.rows[l].push_back(bias[o] + first.weight(o, n_order) * d_n.bits[l] / 8.0f +
+                                        first.weight(o, n_used) * used +
+                                        first.weight(o, n_away) * 0.15f * away);
+            }
+    return stage;
+}
+
+grid_view pusch_receiver::grid() const
+{
+    return { d_n.antennas,
+             d_n.layers,
+             d_n.positions,
+             d_y.pitch(),
+             d_y[0],
+             d_h[0],
+             d_apart[0],
+             d_whitened ? d_interference[0] : nullptr,
+             { d_n.bits[0], d_n.bits[1] } };
+}
+
+void pusch_receiver::receive(const float* grid_of_slot, const float* pilots, float* llr)
+{
+    estimate(grid_of_slot, pilots);
+    d_whitened = false;
+    if (!d_rounds.empty())
+        know(pilots);
+    for (const auto& stage : d_rounds)
+        correct(stage);
+    llr_job job{ grid(), {}, d_n.symbols, d_n.prb, d_n.stride, llr, d_llr_stride };
+    const int n_steer = d_numbers.basis + 2 * d_numbers.filters + 1;
+    for (int l = 0; l < d_n.layers && !d_rounds.empty(); l++)
+        job.scale[l] = d_steer[(l + 1) * n_steer - 1];
+    d_kernel.llrs(job);
+}
+
+void pusch_receiver::estimate(const float* grid_of_slot, const float* pilots)
+{
+    least_squares(grid_of_slot, pilots);
+    turn_back();
+    whiten();
+    const int n_sc = 12 * d_n.prb;
+    front_job job{ d_n.antennas, d_n.prb,        {},      d_white_float,
+                   d_turn[0],    d_turn.pitch(), nullptr, d_y.pitch() };
+    for (int s = 0; s < d_n.symbols; s++) {
+        for (int r = 0; r < d_n.antennas; r++)
+            job.received[r] = grid_of_slot + 2 * size_t(r * d_n.symbols + s) * n_sc;
+        job.to = d_y[0] + s * d_n.stride;
+        d_kernel.front(job);
+    }
+    for (int l = 0; l < d_n.layers; l++) {
+        smooth(l);
+        see_pilots(l);
+        steer_pilots(l);
+    }
+}
+
+void pusch_receiver::least_squares(const float* grid_of_slot, const float* pilots)
+{
+    const int n_sc = 12 * d_n.prb, n = d_n.pilots;
+    const float scale = 1.0f / d_boost;
+    float* re = d_rows.data();
+    for (int l = 0; l < d_n.layers; l++)
+        for (int r = 0; r < d_n.antennas; r++)
+            for (const int symbol : d_dmrs) {
+                const float* y =
+                    grid_of_slot + 2 * (size_t(r * d_n.symbols + symbol) * n_sc + d_odd[l]);
+                const float* p = pilots + 2 * (size_t(l * d_n.symbols + symbol) * n_sc + d_odd[l]);
+                float* im = re + n;
+                for (int i = 0; i < n; i++) {
+                    re[i] = (y[4 * i] * p[4 * i] + y[4 * i + 1] * p[4 * i + 1]) * scale;
+                    im[i] = (y[4 * i + 1] * p[4 * i] - y[4 * i] * p[4 * i + 1]) * scale;
+                }
+                re += 2 * n;
+            }
+}
+
+//! By each layer's delay: its pilots, and the phases that turn grids back.
+void pusch_receiver::turn_back()
+{
+    const int n = d_n.pilots, apart = d_paired ? 2 : 1, n_rows = d_n.antennas * d_n.dmrs;
+    for (int l = 0; l < d_n.layers; l++) {
+        float* const rows = &d_rows[size_t(l) * n_rows * 2 * n];
+        double drift_re = 0.0, drift_im = 0.0;
+        for (int row = 0; row < n_rows; row++) {
+            const float *re = rows + row * 2 * n, *im = re + n;
+            float sum_re = 0.0f, sum_im = 0.0f;
+            for (int i = 0; i + apart < n; i++) {
+                sum_re += re[i + apart] * re[i] + im[i + apart] * im[i];
+                sum_im += im[i + apart] * re[i] - re[i + apart] * im[i];
+            }
+            drift_re += sum_re;
+            drift_im += sum_im;
+        }
+        d_step[l] = std::atan2(drift_im, drift_re) / (2 * apart);
+        float *cos = d_phases[0].data(), *sin = d_phases[1].data();
+        phases(d_step[l] * (d_odd[l] - 6 * d_n.prb), 2 * d_step[l], n, cos, sin);
+        for (int row = 0; row < n_rows; row++) {
+            float *re = rows + row * 2 * n, *im = re + n;
+            for (int i = 0; i < n; i++) {
+                const float z = re[i];
+                re[i] = z * cos[i] + im[i] * sin[i];
+                im[i] = im[i] * cos[i] - z * sin[i];
+            }
+        }
+    }
+    const auto lay_out = [&](double step, const planes& to) {
+        for (int j = 0; j < 12; j++)
+            phases(step * (j - 6 * d_n.prb), 12 * step, d_n.prb, to[j], to[12 + j]);
+    };
+    lay_out(-d_step[0], d_turn);
+    if (d_n.layers == 2) {
+        lay_out(d_step[1] - d_step[0], d_apart); // the first symbol's, and then all
+        for (int plane = 0; plane < 24; plane++)
+            for (int s = 1; s < d_n.symbols; s++)
+                std::copy_n(d_apart[plane], d_n.prb, d_apart[plane] + s * d_n.stride);
+    }
+}
+
+//! Of noise and interference, from second differences of pilots as PilotEstimate's, shrunk towards
+//! white noise (OAS): the inverse of the Cholesky factor of their covariance.
+void pusch_receiver::whiten()
+{
+    const int n = d_n.pilots, apart = d_paired ? 2 : 1, n_rx = d_n.antennas, n_dmrs = d_n.dmrs;
+    const int n_layers = d_paired ? 1 : d_n.layers, n_differences = n - 2 * apart;
+    matrix cov{};
+    double level = 0.0;
+    for (int l = 0; l < n_layers; l++)
+        for (int d = 0; d < n_dmrs; d++) {
+            for (int r = 0; r < n_rx; r++)
+                for (int part = 0; part < 2; part++) {
+                    const float* z = &d_rows[(size_t((l * n_rx + r) * n_dmrs + d) * 2 + part) * n];
+                    float* e = &d_differences[(r * 2 + part) * n];
+                    float power = 0.0f;
+                    for (int i = 0; i < n; i++)
+                        power += z[i] * z[i];
+                    level += power;
+                    for (int i = 0; i < n_differences; i++)
+                        e[i] = z[i] - 2 * z[i + apart] + z[i + 2 * apart];
+                }
+            for (int r = 0; r < n_rx; r++)
+                for (int q = 0; q <= r; q++) {
+                    const float *a = &d_differences[2 * r * n], *b = &d_differences[2 * q * n];
+                    float re = 0.0f, im = 0.0f;
+                    for (int i = 0; i < n_differences; i++) {
+                        re += a[i] * b[i] + a[n + i] * b[n + i];
+                        im += a[n + i] * b[i] - a[i] * b[n + i];
+                    }
+                    cov[r][q] += std::complex<double>(re, im);
+                }
+        }
+    const int n_samples = n_layers * n_dmrs * n_differences;
+    const double scale = d_boost / (6.0 * n_samples);
+    double trace = 0.0, square = 0.0;
+    for (int r = 0; r < n_rx; r++)
+        for (int q = 0; q <= r; q++) {
+            cov[r][q] *= scale;
+            square += (q < r ? 2.0 : 1.0) * std::norm(cov[r][q]);
+            trace += q == r ? cov[r][r].real() : 0.0;
+        }
+    double keep = 1.0;
+    if (n_rx > 1) {
+        const double excess = std::max(square - trace * trace / n_rx, 1e-30);
+        const double free = (n_samples * 18.0 / 35.0 + 1 - 2.0 / n_rx) * excess;
+        const double ratio = ((1 - 2.0 / n_rx) * square + trace * trace) / free;
+        keep = 1 - std::min(std::max(ratio, 0.0), 1.0);
+    }
+    level /= 2.0 * n_rx * n_layers * n_dmrs * n;
+    const double least = 1e-6 * trace / n_rx + 1e-9 * level + 1e-20;
+    for (int r = 0; r < n_rx; r++)
+        for (int q = 0; q <= r; q++)
+            cov[r][q] = keep * cov[r][q] + (q == r ? (1 - keep) * trace / n_rx + least : 0.0);
+    // Cholesky's factor, and its inverse
+    for (int r = 0; r < n_rx; r++)
+        for (int q = 0; q <= r; q++) {
+            auto sum = cov[r][q];
+            for (int k = 0; k < q; k++)
+                sum -= d_colour[r][k] * std::conj(d_colour[q][k]);
+            d_colour[r][q] = q == r ? std::sqrt(sum.real()) : sum / d_colour[q][q].real();
+        }
+    for (int q = 0; q < n_rx; q++)
+        for (int r = q; r < n_rx; r++) {
+            std::complex<double> sum = r == q ? 1.0 : 0.0;
+            for (int k = q; k < r; k++)
+                sum -= d_colour[r][k] * d_white[k][q];
+            d_white[r][q] = sum / d_colour[r][r].real();
+            d_white_float[r][q][0] = d_white[r][q].real();
+            d_white_float[r][q][1] = d_white[r][q].imag();
+        }
+}
+
+//! A layer's pilots, whitened, under each window.
+void pusch_receiver::smooth(int layer)
+{
+    const int n_rx = d_n.antennas, n_dmrs = d_n.dmrs, n = d_n.pilots;
+    for (int r = 0; r < n_rx; r++)
+        for (int d = 0; d < n_dmrs; d++) {
+            const int row = r * n_dmrs + d;
+            const float* from[most_antennas];
+            for (int q = 0; q <= r; q++)
+                from[q] = &d_rows[size_t((layer * n_rx + q) * n_dmrs + d) * 2 * n];
+            for (int i = 0; i < 6; i++) {
+                float *re = d_z[row * 12 + i], *im = d_z[row * 12 + 6 + i];
+                for (int k = 0; k < d_n.prb; k++) {
+                    re[k] = im[k] = 0.0f;
+                    for (int q = 0; q <= r; q++) {
+                        const float z_re = from[q][6 * k + i], z_im = from[q][n + 6 * k + i];
+                        const float w_re = d_white_float[r][q][0], w_im = d_white_float[r][q][1];
+                        re[k] += w_re * z_re - w_im * z_im;
+                        im[k] += w_re * z_im + w_im * z_re;
+                    }
+                }
+            }
+            for (int part = 0; part < 2; part++) {
+                float* to = d_bank[(row * 2 + part) * d_bank_size * 6];
+                for (size_t half = 0; half < d_windows.size(); half++) {
+                    auto job = d_windows[half].job(
+                        d_z[row * 12 + part * 6], to, d_bank.pitch(), d_n.prb, bits_of(d_prb_mask));
+                    job.scale = d_edges[half][0];
+                    job.scale_pitch = d_edges[half].pitch();
+                    if (half > 0) {
+                        job.more = to;
+                        job.more_pitch = d_bank.pitch();
+                    }
+                    d_kernel.sum(job);
+                }
+                d_kernel.sum(d_learned[part]->job(d_z[row * 12],
+                                                  to + 6 * pusch_net::n_windows * d_bank.pitch(),
+                                                  d_bank.pitch(),
+                                                  d_n.prb,
+                                                  bits_of(d_prb_mask)));
+            }
+        }
+}
+
+//! What the pilots' net sees of each PRB, and beside it what all of the slot's share.
+void pusch_receiver::see_pilots(int layer)
+{
+    constexpr int n_features = pusch_net::n_pilot_features, half = n_features / 2;
+    const int first = layer * (n_features + 3);
+    look_job job{};
+    job.n_rx = d_n.antennas;
+    job.n_dmrs = d_n.dmrs;
+    job.n_windows = pusch_net::n_windows;
+    job.n_prb = d_n.prb;
+    job.bank = d_bank[0];
+    job.bank_pitch = d_bank.pitch();
+    job.n_bank = 6 * d_bank_size;
+    job.pilots = d_paired ? d_bank[0] : d_z[0];
+    job.pilots_pitch = d_paired ? d_bank.pitch() : d_z.pitch();
+    job.pilots_part = d_paired ? 6 * d_bank_size : 6;
+    job.power = d_boost;
+    job.to = d_about[first];
+    job.to_pitch = d_about.pitch();
+    d_kernel.look(job);
+    for (int i = 0; i < half; i++) {
+        float sum = 0.0f;
+        for (int n = 0; n < d_n.prb; n++)
+            sum += d_about[first + i][n];
+        std::fill_n(d_about[first + half + i], d_n.prb, sum / d_n.prb);
+    }
+    for (int i = 0; i < n_features; i++)
+        d_kernel.half_log(d_about[first + i], d_n.prb);
+}
+
+void pusch_receiver::run(const body& net,
+                         const planes& a,
+                         const planes& b,
+                         const planes& out,
+                         int out_first,
+                         int n,
+                         const int32_t* mask) const
+{
+    for (const auto& [inner, outer] : net.blocks) {
+        auto job = inner.job(a[0], b[0], b.pitch(), n, mask);
+        job.relu = true;
+        d_kernel.sum(job);
+        job = outer.job(b[0], a[0], a.pitch(), n, mask);
+        job.more = a[0];
+        job.more_pitch = a.pitch();
+        job.relu = &outer == &net.blocks.back().second; // the last layer's
+        d_kernel.sum(job);
+    }
+    d_kernel.sum(net.last.job(a[0], out[out_first], out.pitch(), n, mask));
+}
+
+//! The channel that a layer's pilots show.
+void pusch_receiver::steer_pilots(int layer)
+{
+    const int32_t* const mask = bits_of(d_prb_mask);
+    const int about = layer * (pusch_net::n_pilot_features + 3);
+    auto first = d_pilot_seen->job(d_about[about], d_pilot_a[0], d_pilot_a.pitch(), d_n.prb, mask);
+    first.more = d_pilot_first[0];
+    first.more_pitch = d_pilot_first.pitch();
+    first.relu = true;
+    d_kernel.sum(first);
+    run(*d_pilot_net, d_pilot_a, d_pilot_b, d_gates, 0, d_n.prb, mask);
+    d_kernel.mix({ d_n.antennas,
+                   d_n.dmrs,
+                   pusch_net::n_modes,
+                   d_bank_size,
+                   d_n.symbols,
+                   d_n.prb,
+                   d_bank[0],
+                   d_bank.pitch(),
+                   d_gates[0],
+                   d_gates.pitch(),
+                   d_modes.data(),
+                   d_odd[layer],
+                   d_h[layer * 12 * d_n.parts],
+                   d_h.pitch(),
+                   d_n.stride });
+}
+
+void pusch_receiver::know(const float* pilots)
+{
+    for (int l = 0; l < d_n.layers; l++)
+        for (const int symbol : d_dmrs)
+            for (int i = 0; i < 6; i++) {
+                const int j = 2 * i + d_odd[l], row = symbol * d_n.stride;
+                const float* from =
+                    pilots + 2 * (size_t(l * d_n.symbols + symbol) * 12 * d_n.prb + j);
+                float *re = d_known[24 * l + j] + row, *im = d_known[24 * l + 12 + j] + row;
+                for (int n = 0; n < d_n.prb; n++) {
+                    re[n] = from[24 * n];
+                    im[n] = from[24 * n + 1];
+                }
+            }
+}
+
+//! A round: what decided symbols say about the channel.
+void pusch_receiver::correct(const round_stage& stage)
+{
+    constexpr int n_features = pusch_net::n_pilot_features;
+    const int n = d_n.positions, basis = d_numbers.basis, n_filters = d_numbers.filters;
+    const int32_t* const mask = bits_of(d_mask);
+    round_job job{
+        grid(), d_known[0], bits_of(d_data), d_all_data.data(), mask,           stage.into.data(),
+        basis,  d_inner[0], d_inner.pitch(), d_seen[0],         d_seen.pitch(), d_left_sums[0],
+        {}
+    };
+    d_kernel.round(job);
+    whiten_interference(stage);
+    for (int l = 0; l < d_n.layers; l++) {
+        const int about = l * (n_features + 3);
+        for (int i = 0; i < 3; i++) {
+            const float mean = job.sums[l][i] / (d_n.symbols * d_n.prb);
+            std::fill_n(d_about[about + n_features + i], d_n.prb, 0.5f * std::log(mean + 0.01f));
+        }
+        d_kernel.sum(stage.columns.job(
+            d_about[about], d_columns[0], d_columns.pitch(), d_n.prb, bits_of(d_prb_mask)));
+        d_kernel.spread(stage.rows[l].data(),
+                        d_columns[0],
+                        d_columns.pitch(),
+                        d_numbers.channels,
+                        d_n.symbols,
+                        d_n.stride,
+                        d_first[0],
+                        d_first.pitch());
+        auto first = stage.seen.job(d_seen[l * n_seen], d_a[0], d_a.pitch(), n, mask);
+        first.more = d_first[0];
+        first.more_pitch = d_first.pitch();
+        first.relu = true;
+        d_kernel.sum(first);
+        const int steer = l * (basis + 2 * n_filters + 1);
+        run(stage.net, d_a, d_b, d_steer, steer, n, mask);
+        for (int c = 0; c < d_n.parts; c++) {
+            float* const inner = d_inner[(l * d_n.parts + c) * basis];
+            d_kernel.steer(inner, d_inner.pitch(), d_steer[steer], d_steer.pitch(), basis, n);
+            d_kernel.sum(
+                stage.over_frequency.job(inner, d_filtered[0], d_filtered.pitch(), n, mask));
+            d_kernel.time({ n_filters,
+                            13,
+                            d_n.symbols,
+                            d_n.stride,
+                            d_filtered[0],
+                            stage.taps.data(),
+                            d_steer[steer + basis],
+                            d_gated[0],
+                            d_filtered.pitch(),
+                            d_steer.pitch(),
+                            d_gated.pitch() });
+            float* const h = d_h[(l * d_n.parts + c) * 12];
+            auto back = stage.back.job(d_gated[0], h, d_h.pitch(), n, mask);
+            back.more = h;
+            back.more_pitch = d_h.pitch();
+            d_kernel.sum(back);
+        }
+    }
+}
+
+//! Each PRB's noise and interference, from now on.
+void pusch_receiver::whiten_interference(const round_stage& stage)
+{
+    const int n_rx = d_n.antennas, n = d_n.prb;
+    const int32_t* const mask = bits_of(d_prb_mask);
+    d_kernel.interference({ n_rx,
+                            d_n.symbols,
+                            n,
+                            d_n.stride,
+                            d_left_sums[0],
+                            d_left_sums.pitch(),
+                            d_shares[0],
+                            d_shares.pitch(),
+                            d_covariances[0],
+                            d_covariances.pitch(),
+                            d_left[0],
+                            d_left.pitch() });
+    auto first = stage.interference_seen.job(d_left[0], d_left_a[0], d_left_a.pitch(), n, mask);
+    first.relu = true;
+    d_kernel.sum(first);
+    run(stage.interference, d_left_a, d_left_b, d_left_weights, 0, n, mask);
+    d_kernel.whitener({ n_rx,
+                        n,
+                        d_left_weights[0],
+                        d_left_weights.pitch(),
+                        d_covariances[0],
+                        d_covariances.pitch(),
+                        d_prb_white[0],
+                        d_prb_white.pitch() });
+    d_kernel.spread(nullptr,
+                    d_prb_white[0],
+                    d_prb_white.pitch(),
+                    n_rx * n_rx,
+                    d_n.symbols,
+                    d_n.stride,
+                    d_interference[0],
+                    d_interference.pitch());
+    d_whitened = true;
+}
+
+void pusch_receiver::copy_channel(float* to) const
+{
+    for (int l = 0; l < d_n.layers; l++)
+        for (int r = 0; r < d_n.antennas; r++)
+            for (int s = 0; s < d_n.symbols; s++)
+                for (int k = 0; k < 12 * d_n.prb; k++, to += 2) {
+                    const int at = s * d_n.stride + k / 12, j = k % 12;
+                    std::complex<double> h = 0.0;
+                    for (int q = 0; q <= r; q++) {
+                        const int plane = (l * d_n.antennas + q) * 24 + j;
+                        h += d_colour[r][q] *
+                             std::complex<double>(d_h[plane][at], d_h[plane + 12][at]);
+                    }
+                    h *= std::polar(1.0, d_step[l] * (k - 6 * d_n.prb));
+                    to[0] = h.real();
+                    to[1] = h.imag();
+                }
+}
+
+void pusch_receiver::copy_noise(float* to) const
+{
+    for (int r = 0; r < d_n.antennas; r++) {
+        to[r] = 0.0f;
+        for (int q = 0; q <= r; q++)
+            to[r] += std::norm(d_colour[r][q]);
+    }
+}
+
+} // namespace gr::deeprx

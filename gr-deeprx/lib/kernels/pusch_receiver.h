@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#pragma once
+
+#include "channel_estimate.h"
+#include "plane_sum.h"
+#include "planes.h"
+#include "pusch_kernel.h"
+#include "pusch_net.h"
+#include "slot_receiver.h"
+
+#include <complex>
+#include <memory>
+#include <utility>
+#include <vector>
+
+namespace gr::deeprx {
+
+//! Kernels that this program has and this processor runs, best first.
+std::vector<const pusch_kernel*> pusch_kernels();
+
+/*!
+ * \brief PuschRx (training/deeprx_training/receivers/pusch.py) for slots of one kind, in float32.
+ *
+ * Everything is computed on planes of positions, a PRB of a symbol each: real and imaginary parts
+ * of a PRB's 12 subcarriers are 24 planes, as are a convolution's channels. So grids become planes
+ * once, and LLRs come of planes once.
+ */
+class pusch_receiver : public slot_receiver
+{
+public:
+    static const pusch_kernel& best();
+
+    /*!
+     * \param n_rx antennas, 1 to 4
+     * \throws std::invalid_argument if it cannot receive such slots
+     */
+    pusch_receiver(const pilot_layout& layout,
+                   int n_rx,
+                   const pusch_net& net,
+                   const pusch_kernel& kernel = best());
+
+    int llr_stride() const override { return d_llr_stride; }
+    void receive(const float* grid, const float* pilots, float* llr) override;
+    void estimate(const float* grid, const float* pilots) override;
+    void copy_channel(float* to) const override;
+    void copy_noise(float* to) const override;
+
+private:
+    using matrix = std::complex<double>[most_antennas][most_antennas];
+
+    //! How many there are of what.
+    struct sizes {
+        sizes(const pilot_layout& layout, int n_rx);
+        int layers, antennas, parts, symbols, dmrs, prb, pilots, bits[most_layers];
+        int stride, positions; // of the grids' planes: rows of stride positions
+    };
+    //! A net's layers, without what comes from inputs that have their own way in.
+    struct body {
+        body(const residual_net& net, int outputs, int pitch, int stride);
+        std::vector<std::pair<plane_sum, plane_sum>> blocks;
+        plane_sum last;
+    };
+    struct round_stage {
+        plane_sum seen;                       // what differs from position to position
+        plane_sum columns;                    // what differs from PRB to PRB
+        std::vector<float> rows[most_layers]; // what is known of each symbol: [channels][symbols]
+        body net;
+        std::vector<float> into; // [12][basis]
+        plane_sum over_frequency;
+        std::vector<float> taps; // over time
+        plane_sum back;
+        plane_sum interference_seen;
+        body interference;
+    };
+
+    round_stage stage_of(const pusch_net::correction& round, bool last) const;
+    void lay_out_slot(const pilot_layout& layout);
+    void lay_out_windows(const pusch_net& net);
+    void lay_out_pilot_net(const residual_net& net);
+    std::vector<float> slot_numbers() const;
+
+    void least_squares(const float* grid, const float* pilots);
+    void turn_back();
+    void whiten();
+    void know(const float* pilots);
+    void smooth(int layer);
+    void see_pilots(int layer);
+    void steer_pilots(int layer);
+    void run(const body& net,
+             const planes& a,
+             const planes& b,
+             const planes& out,
+             int out_first,
+             int n,
+             const int32_t* mask) const;
+    void correct(const round_stage& stage);
+    void whiten_interference(const round_stage& stage);
+    grid_view grid() const;
+
+    const pusch_kernel& d_kernel;
+    const sizes d_n;
+    const pusch_numbers d_numbers;
+    const int d_bank_size; // windows
+    const bool d_paired;
+    const float d_boost; // power of a pilot
+    const std::vector<int> d_dmrs;
+    int d_odd[most_layers]; // whether pilots are on odd subcarriers
+    int d_llr_stride;
+
+    // of PRBs
+    planes d_prb_mask, d_turn, d_z, d_bank, d_about, d_pilot_first, d_pilot_a, d_pilot_b, d_gates,
+        d_columns, d_shares, d_covariances, d_left, d_left_a, d_left_b, d_left_weights, d_prb_white;
+    std::vector<planes> d_edges; // what is left of each window at the edges
+    std::vector<plane_sum> d_windows;
+    std::unique_ptr<plane_sum> d_learned[2];
+    std::unique_ptr<plane_sum> d_pilot_seen;
+    std::unique_ptr<body> d_pilot_net;
+    std::vector<float> d_modes;
+
+    // of PRBs of symbols
+    planes d_mask, d_data, d_y, d_h, d_apart, d_known, d_seen, d_inner, d_first, d_a, d_b, d_steer,
+        d_filtered, d_gated, d_left_sums, d_interference;
+    bool d_whitened; // whether the last is of this slot
+    std::vector<uint8_t> d_all_data;
+    std::vector<round_stage> d_rounds;
+
+    // of the last slot
+    std::vector<float> d_rows;        // pilots of least squares, [layers][n_rx][dmrs][2][pilots]
+    std::vector<float> d_differences; // of a DMRS symbol's pilots, [n_rx][2][pilots]
+    std::vector<float> d_phases[2];   // of pilots: re, im
+    double d_step[most_layers];       // radians a subcarrier
+    matrix d_white, d_colour;         // and its inverse
+    float d_white_float[most_antennas][most_antennas][2];
+};
+
+} // namespace gr::deeprx

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+// Vectors of a processor, for each one's compiler options: LANES floats. This and what includes it
+// use no library: a function compiled for one processor must not be what the linker takes for all.
+
+#pragma once
+
+#include <cstdint>
+
+#if defined(__AVX512F__)
+#define LANES 16
+#elif defined(__AVX2__)
+#define LANES 8
+#else
+#define LANES 4
+#endif
+
+namespace gr::deeprx { namespace {
+
+constexpr int lanes = LANES;
+typedef float vec __attribute__((vector_size(4 * LANES)));
+typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
+typedef float loose_vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t loose_ivec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+inline vec load(const float* from) { return *reinterpret_cast<const loose_vec*>(from); }
+inline ivec load(const int32_t* from) { return *reinterpret_cast<const loose_ivec*>(from); }
+inline void store(float* to, vec v) { *reinterpret_cast<loose_vec*>(to) = v; }
+//! The first n, or all.
+inline void store_some(float* to, vec v, int n)
+{
+    if (n >= lanes)
+        return store(to, v);
+    for (int i = 0; i < n; i++)
+        to[i] = v[i];
+}
+inline vec all(float x) { return x - vec{}; }
+inline vec larger(vec a, vec b) { return a > b ? a : b; }
+inline vec smaller(vec a, vec b) { return a < b ? a : b; }
+inline vec clamped(vec x, vec limit) { return larger(smaller(x, limit), -limit); }
+inline vec root(vec x)
+{
+    for (int i = 0; i < lanes; i++)
+        x[i] = __builtin_sqrtf(x[i]);
+    return x;
+}
+inline vec bits_of(ivec i) { return reinterpret_cast<vec>(i); }
+inline vec magnitude(vec x) { return bits_of(reinterpret_cast<ivec>(x) & 0x7fffffff); }
+inline vec masked(vec x, ivec mask) { return bits_of(reinterpret_cast<ivec>(x) & mask); }
+inline vec chosen(ivec mask, vec a, vec b)
+{
+    return bits_of((reinterpret_cast<ivec>(a) & mask) | (reinterpret_cast<ivec>(b) & ~mask));
+}
+inline float sum(vec v)
+{
+    float s = 0.0f;
+    for (int i = 0; i < lanes; i++)
+        s += v[i];
+    return s;
+}
+
+//! exp(x) to 2e-7 of its value, for x between -87 and 87, and as at these limits beyond.
+inline vec exponential(vec x)
+{
+    const vec t = clamped(x * 1.44269504f, all(125.0f));
+    const ivec whole = __builtin_convertvector(t + chosen(t < 0.0f, all(-0.5f), all(0.5f)), ivec);
+    const vec f = (t - __builtin_convertvector(whole, vec)) * 0.693147181f;
+    const vec power =
+        1.0f +
+        f * (1.0f +
+             f * (0.5f + f * (1.66666667e-1f +
+                              f * (4.16666667e-2f + f * (8.33333333e-3f + f * 1.38888889e-3f)))));
+    return power * bits_of((whole + 127) << 23);
+}
+
+//! ln(x), x positive and normal, to 2e-7 of max(1, |ln(x)|): Cephes' logf.
+inline vec logarithm(vec x)
+{
+    const ivec bits = reinterpret_cast<ivec>(x) - 0x3f3504f3; // above sqrt(1/2)
+    const vec exponent = __builtin_convertvector(bits >> 23, vec);
+    const vec m = bits_of((bits & 0x7fffff) + 0x3f3504f3) - 1.0f;
+    const vec z = m * m;
+    vec p = all(7.0376836292e-2f);
+    p = p * m - 1.1514610310e-1f;
+    p = p * m + 1.1676998740e-1f;
+    p = p * m - 1.2420140846e-1f;
+    p = p * m + 1.4249322787e-1f;
+    p = p * m - 1.6668057665e-1f;
+    p = p * m + 2.0000714765e-1f;
+    p = p * m - 2.4999993993e-1f;
+    p = p * m + 3.3333331174e-1f;
+    return m + (z * (m * p) - 0.5f * z) + exponent * 0.693147181f;
+}
+
+}} // namespace gr::deeprx

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#include "pusch_receiver.h"
+#include "raises.h"
+#include "weights_file.h"
+
+#include <boost/test/data/test_case.hpp>
+#include <boost/test/unit_test.hpp>
+#include <nlohmann/json.hpp>
+
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <ostream>
+
+using namespace gr::deeprx;
+
+namespace gr::deeprx {
+
+std::ostream& operator<<(std::ostream& out, const pusch_kernel* kernel)
+{
+    return out << kernel->instructions;
+}
+
+} // namespace gr::deeprx
+
+BOOST_AUTO_TEST_SUITE(pusch_receiver_suite)
+
+namespace {
+
+//! What PyTorch gives: golden/make_pusch_rx.py.
+const tensors& golden()
+{
+    static const auto all = [] {
+        std::ifstream stream(GOLDEN "/pusch_rx.safetensors", std::ios::binary);
+        const std::string file{ std::istreambuf_iterator<char>(stream), {} };
+        tensors found;
+        for (const auto& [name, stored] : read_weights(file)) {
+            tensor& t = found[name];
+            t.shape.assign(stored.shape.begin(), stored.shape.end());
+            t.values.resize(stored.bytes.size() / sizeof(float));
+            std::memcpy(t.values.data(), stored.bytes.data(), stored.bytes.size());
+        }
+        return found;
+    }();
+    return all;
+}
+
+const nlohmann::json& about()
+{
+    static const auto json = nlohmann::json::parse(std::ifstream(GOLDEN "/pusch_rx.json"));
+    return json;
+}
+
+pusch_numbers numbers()
+{
+    const auto& n = about()["net"];
+    return { n["pilot_channels"], n["pilot_blocks"], n["learned"],
+             n["channels"],       n["blocks"],       n["rounds"],
+             n["basis"],          n["filters"],      n["interference_channels"] };
+}
+
+tensors weights()
+{
+    tensors found;
+    for (const auto& [name, tensor] : golden())
+        if (name.rfind("net.", 0) == 0)
+            found[name.substr(4)] = tensor;
+    return found;
+}
+
+struct slot {
+    explicit slot(int number)
+        : json(about()["slots"][number]), name("slots." + std::to_string(number) + '.'),
+          n_rx(json["n_rx"]), layout{
+              json["n_symbols"], json["n_sc"], json["dmrs"], json["cdm_groups"], {}
+          }
+    {
+        for (size_t i = 0; i < json["ports"].size(); i++)
+            layout.layers.push_back({ json["ports"][i], json["bits"][i] });
+    }
+    const std::vector<float>& values(const char* what) const
+    {
+        return golden().at(name + what).values;
+    }
+    const nlohmann::json json;
+    const std::string name;
+    const int n_rx;
+    pilot_layout layout;
+};
+
+//! Whether a resource element carries data.
+bool is_data(const pilot_layout& layout, size_t re)
+{
+    const int symbol = re / layout.n_subcarriers;
+    const bool dmrs = std::count(layout.dmrs.begin(), layout.dmrs.end(), symbol);
+    return !dmrs || (layout.cdm_groups == 1 && re % layout.n_subcarriers % 2 == 1);
+}
+
+std::vector<float> data_llrs(const pilot_layout& layout, const std::vector<float>& llrs)
+{
+    const size_t n_re = layout.n_symbols * layout.n_subcarriers;
+    const size_t stride = llrs.size() / layout.n_layers() / n_re;
+    std::vector<float> kept;
+    for (size_t i = 0; i < llrs.size(); i++)
+        if (is_data(layout, i / stride % n_re))
+            kept.push_back(llrs[i]);
+    return kept;
+}
+
+//! RMS of the difference over the RMS.
+double apart(const std::vector<float>& a, const std::vector<float>& b)
+{
+    BOOST_REQUIRE(a.size() == b.size());
+    double error = 0.0, power = 0.0;
+    for (size_t i = 0; i < a.size(); i++) {
+        error += std::pow(double(a[i]) - b[i], 2);
+        power += std::pow(double(b[i]), 2);
+    }
+    return std::sqrt(error / power);
+}
+
+} // namespace
+
+BOOST_DATA_TEST_CASE(llrs_and_estimates_are_pytorchs,
+                     boost::unit_test::data::make(pusch_kernels()) *
+                         boost::unit_test::data::xrange(5),
+                     kernel,
+                     number)
+{
+    const slot s(number);
+    const auto net = make_pusch_net(numbers(), weights());
+    pusch_receiver receiver(s.layout, s.n_rx, net, *kernel);
+    const auto& expected = s.values("llr");
+    std::vector<float> llr(expected.size(), NAN), first;
+    for (int time = 0; time < 2; time++) { // nothing of a slot stays for the next
+        receiver.receive(s.values("y").data(), s.values("p").data(), llr.data());
+        BOOST_TEST(apart(data_llrs(s.layout, llr), data_llrs(s.layout, expected)) < 1e-5);
+        if (time == 0)
+            first = llr;
+    }
+    BOOST_TEST(llr == first);
+
+    std::vector<float> channel(s.values("channel").size()), noise(s.n_rx);
+    receiver.estimate(s.values("y").data(), s.values("p").data());
+    receiver.copy_channel(channel.data());
+    receiver.copy_noise(noise.data());
+    BOOST_TEST(apart(channel, s.values("channel")) < 1e-5);
+    BOOST_TEST(apart(noise, s.values("noise")) < 1e-5);
+}
+
+BOOST_AUTO_TEST_CASE(a_slot_of_nothing_leaves_nothing_behind)
+{
+    const slot s(0);
+    pusch_receiver receiver(s.layout, s.n_rx, make_pusch_net(numbers(), weights()));
+    const auto& expected = s.values("llr");
+    std::vector<float> llr(expected.size()), grid(s.values("y").size(), NAN);
+    receiver.receive(grid.data(), s.values("p").data(), llr.data());
+    receiver.receive(s.values("y").data(), s.values("p").data(), llr.data());
+    BOOST_TEST(apart(data_llrs(s.layout, llr), data_llrs(s.layout, expected)) < 1e-5);
+    std::fill(grid.begin(), grid.end(), 0.0f);
+    receiver.receive(grid.data(), s.values("p").data(), llr.data());
+    receiver.receive(s.values("y").data(), s.values("p").data(), llr.data());
+    BOOST_TEST(apart(data_llrs(s.layout, llr), data_llrs(s.layout, expected)) < 1e-5);
+}
+
+BOOST_AUTO_TEST_CASE(weights_of_another_net_are_refused)
+{
+    auto wrong = weights();
+    wrong.erase("rounds.1.back.weight");
+    check_raises<std::runtime_error>([&] { make_pusch_net(numbers(), wrong); },
+                                     "the net's weights lack rounds.1.back.weight");
+    wrong = weights();
+    wrong["more"] = {};
+    check_raises<std::runtime_error>([&] { make_pusch_net(numbers(), wrong); },
+                                     "hold more, which it does not know");
+    auto more = numbers();
+    more.channels++;
+    check_raises<std::runtime_error>(
+        [&] { make_pusch_net(more, weights()); },
+        "the net's rounds.0.net.net.0.weight must be [8, 32, 1, 1], is [7, 32, 1, 1]");
+}
+
+BOOST_AUTO_TEST_CASE(slots_that_it_cannot_receive_are_refused)
+{
+    const auto net = make_pusch_net(numbers(), weights());
+    auto layout = slot(0).layout;
+    check_raises<std::invalid_argument>([&] { pusch_receiver(layout, 5, net); },
+                                        "n_rx must be 1 to 4, got 5");
+    layout.dmrs = { 3, 9 };
+    check_raises<std::invalid_argument>([&] { pusch_receiver(layout, 2, net); },
+                                        "the net does not know DMRS on symbols 3, 9");
+}
+
+BOOST_AUTO_TEST_SUITE_END()
