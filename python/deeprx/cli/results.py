@@ -153,16 +153,18 @@ def _compared(c: dict) -> str:
     more = "" if low <= 0 <= high else "fewer " if high < 0 else "more "
     where = ", ".join(filter(None, [_where(c), report.user_of(c)]))
     clusters, difference = c["clusters"], report_view.difference
-    rates = [f"BER {difference(c['ber_difference'], c['ci95'], clusters)}"]
+    told = [("BER", difference(c["ber_difference"], c["ci95"], clusters), c["ci95"])]
     if "bler_ci95" in c:
-        rates.append(f"BLER {difference(c['bler_difference'], c['bler_ci95'], clusters)}")
+        ends = c["bler_ci95"]
+        told.append(("BLER", difference(c["bler_difference"], ends, clusters), ends))
     if "goodput_ci95" in c:
         ends = c["goodput_ci95"] and [1e-6 * end for end in c["goodput_ci95"]]
         mega = 1e-6 * c["goodput_difference_bit_per_s"]
-        rates.append(f"goodput {difference(mega, ends, clusters, '+.2f', ' Mbit/s')}")
-    intervals = any(c.get(key) for key in ("ci95", "bler_ci95", "goodput_ci95"))
-    over = f" over {clusters} clusters" if intervals else ""
-    return f"{where}  {c['a']}: {more}{verdict} {c['b']}, {', '.join(rates)}{over}"
+        told.append(("goodput", difference(mega, ends, clusters, "+.2f", " Mbit/s"), ends))
+    told.sort(key=lambda rate: rate[2] is not None)  # intervals last: the clusters are theirs
+    over = f" over {clusters} clusters" if told[-1][2] else ""
+    rates = ", ".join(f"{name} {difference}" for name, difference, _ in told)
+    return f"{where}  {c['a']}: {more}{verdict} {c['b']}, {rates}{over}"
 
 
 def _synchronised(p: dict) -> str:
