@@ -809,6 +809,33 @@ class TestBlocks:
         assert statistics["duplicate_blocks"] == 4 and statistics["lost_messages"] == 0
         assert statistics["air_s"] == pytest.approx(8e-3)
 
+    @pytest.mark.parametrize("at", [0, 2, 4])
+    def test_slots_found_in_noise_last_no_time_on_air(self, at):
+        """Before, between and behind those of the link, of which one is not decoded."""
+        top, receiver, _, acks = receiver_alone()
+        blocks = [({"slot_index": 9, "crc_ok": False}, bytes(200))]
+        for k, block in enumerate(blocks_of([b"a" * 500], 200)):
+            blocks.append(({"slot_index": 10 + k, "crc_ok": True}, block))
+        count = len(blocks)
+        blocks.insert(at, ({"slot_index": 1 << 40, "crc_ok": False}, bytes(200)))
+        with running(top):
+            for meta, block in blocks:
+                post_block(receiver, meta, block)
+            wait_for(lambda: len(acks.messages) == len(blocks))
+        statistics = receiver.statistics()
+        assert statistics["slots"] == count + 1 and statistics["block_errors"] == 2
+        counted = count - (at == 0)  # nobody knew then that slot 9 was none, too
+        assert statistics["air_s"] == pytest.approx(counted * SLOT.slot_s)
+
+    def test_slots_of_a_long_outage_last_their_time_on_air(self):
+        top, receiver, _, acks = receiver_alone()
+        first, *_, last = blocks_of([b"a" * 500], 200)
+        with running(top):
+            post_block(receiver, {"slot_index": 3, "crc_ok": True}, first)
+            post_block(receiver, {"slot_index": 10_002, "crc_ok": True}, last)
+            wait_for(lambda: len(acks.messages) == 2)
+        assert receiver.statistics()["air_s"] == pytest.approx(10_000 * SLOT.slot_s)
+
     def test_a_slot_that_is_reported_late_begins_nothing_anew(self):
         """A slot_index that goes back says nothing of the transmitter."""
         top, receiver, pdus, acks = receiver_alone()

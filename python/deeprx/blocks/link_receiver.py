@@ -8,7 +8,7 @@ from gnuradio import gr
 
 from deeprx_common.slot import SlotConfig
 
-from .framing import Frame, Reassembler
+from .framing import MOST_AHEAD, Frame, Reassembler
 from .guarded import MessageError, SelfKeeping
 from .messages import read_block
 from .slot_stream import slot_config
@@ -59,7 +59,7 @@ class link_receiver(SelfKeeping, gr.basic_block):
             if frame and self._reassembler.session not in (None, frame.session):
                 self._before += self._last - self._first + 1
                 self._first = self._last = None
-            self._count(given)
+            self._count(given, frame)
             if frame:
                 messages = self._reassembler.add(frame)
             due = self._slots % STATUS_SLOTS == 0 or lost < self._reassembler.lost_blocks
@@ -72,10 +72,13 @@ class link_receiver(SelfKeeping, gr.basic_block):
         if error:
             raise error
 
-    def _count(self, given: dict) -> None:
+    def _count(self, given: dict, frame: Frame | None) -> None:
         slot_index, crc_ok = given["slot_index"], given["crc_ok"]
-        self._first = slot_index if self._first is None else self._first
-        self._last = max(slot_index, self._last or 0)
+        near = self._first is not None and abs(slot_index - self._last) <= MOST_AHEAD
+        if self._first is None or (frame and not near and self._reassembler.session is None):
+            self._first = self._last = slot_index
+        elif near or frame:  # what was found in noise may say any index
+            self._last = max(self._last, slot_index)
         self._slots += 1
         self._block_errors += not crc_ok
         if given.get("new_data", True):
