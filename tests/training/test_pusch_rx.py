@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """PuschRx: one net for every slot, which neither scale nor order of antennas and layers changes."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ from deeprx_training.export.export import export
 from deeprx_training.receivers.build import build
 from deeprx_training.receivers.contract import LayerOf
 from deeprx_training.receivers.flop import flop_per_slot
+from deeprx_training.receivers.references import classical
 
 FOUR = {"channels": ("TDL-B",), "n_prb": 4, "n_rx": 4, "standard": True}
 SLOTS = {
@@ -98,6 +101,47 @@ def test_training_it_returns_every_exit(net, slots):
     net.eval()
 
 
+def _bit_errors(receiver, batches):
+    return sum(
+        int(((llr[..., :m] > 0) != bits[..., :m].bool())[:, b.data].sum())
+        for b in batches
+        for orders in [[user.bits_per_symbol for user in b.config.users]]
+        for llr, bits, m in zip(
+            receiver(b.y, b.p, b.data, orders).unbind(1), b.bits.unbind(1), orders, strict=True
+        )
+    )
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["one user", "four DMRS symbols", "two users of two groups"])
+def test_it_starts_as_the_classical_receiver(kind):
+    """Its first weights add nothing to what SURE-LMMSE finds, or to what is better for two users;
+    what it knows of interference alone is more.
+    """
+    generator = SlotGenerator(replace(SLOTS[kind].at(12.0), n_prb=12))
+    batches = [generator.batch(32, seed=2, step=step) for step in range(3)]
+    net = build({"net": "PuschRx"}).eval()
+    assert _bit_errors(net, batches) < 1.03 * _bit_errors(classical("sure-lmmse"), batches)
+
+
+@torch.no_grad()
+def test_pilots_that_contradict_the_nets_are_believed():
+    """Nets of random weights move the channel anywhere: the pilots' own estimate stays."""
+    generator = SlotGenerator(replace(SLOTS["one user"].at(12.0), n_prb=12))
+    batches = [generator.batch(32, seed=3)]
+    torch.manual_seed(1)
+    net = build({"net": "PuschRx"})
+    with torch.no_grad():
+        for correction in net.rounds:
+            correction.back.weight.normal_()
+        net.pilot_net.net[-1].bias.normal_()
+    classical_errors = _bit_errors(classical("sure-lmmse"), batches)
+    wild = net.train()(batches[0].y, batches[0].p, batches[0].data, [8])[-32:]
+    wrong = ((wild[:, 0] > 0) != batches[0].bits[:, 0].bool())[:, batches[0].data].sum()
+    assert wrong > 2 * classical_errors
+    assert _bit_errors(net.eval(), batches) < 1.03 * classical_errors
+
+
 def test_its_arguments_are_checked():
     with pytest.raises(ValueError, match="basis: expected 12 or less, found 13"):
         build({"net": "PuschRx", "basis": 13})
@@ -108,7 +152,9 @@ def test_flop_are_of_every_round():
         flop_per_slot(LayerOf(build({"net": "PuschRx", "rounds": n})), n_rx=2) for n in range(3)
     ]
     res = 26 * 12 * 14
-    assert counts[1]["other"] - counts[0]["other"] == res * (38 + 8 + 24 + 12 + 48)
+    per_pilot = 2 * 24  # of two antennas
+    expected = res * (38 + 8 + 24 + 12 + 48) + 26 * 12 * per_pilot
+    assert counts[1]["other"] - counts[0]["other"] == expected
     none, one, two = (count["matmul"] for count in counts)
     assert one - none == two - one > 0
 

@@ -60,8 +60,9 @@ def pusch_flop(net: PuschRx, n_rx: int, re: int, pilots: int, bits: int) -> int:
     of the convolutions.
 
     Per antenna and pilot: LS 8, delay 8, turning 6, second differences 6, movement and level 10;
-    for each window its edges 2 and how far off it is 6. Per antenna and RE: interpolating over
-    frequency 8. Per RE, at the end and in each round: combining 12 per antenna, normalising and
+    for each window its edges 2 and how far off it and its mean over time are 18; each time that the
+    channel is held against the pilots 24. Per antenna and RE: interpolating two channels over
+    frequency 16. Per RE, at the end and in each round: combining 12 per antenna, normalising and
     turning 14; the end: 10 per level of both axes for how likely it is, 4 per bit for its LLR; a
     round: 8 per bit for decisions and the soft symbol, 12 for turning it and what it missed, 20 per
     antenna for the innovation and its powers, 4 per antenna for steering and what is added to the
@@ -69,8 +70,8 @@ def pusch_flop(net: PuschRx, n_rx: int, re: int, pilots: int, bits: int) -> int:
     """
     combined = 12 * n_rx + 14
     return (
-        pilots * n_rx * (38 + 8 * len(WIDTHS))
-        + re * (8 * n_rx + combined + 10 * 2 ** (bits // 2) + 4 * bits)
+        pilots * n_rx * (38 + 20 * len(WIDTHS) + 24 * (1 + len(net.rounds)))
+        + re * (16 * n_rx + combined + 10 * 2 ** (bits // 2) + 4 * bits)
         + re * len(net.rounds) * (combined + 8 * bits + 12 + 24 * n_rx)
     )
 

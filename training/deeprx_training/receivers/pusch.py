@@ -236,9 +236,12 @@ class PuschRx(nn.Module):
         self.more_windows = nn.Parameter(torch.empty(2, 6 * learned, 6, 2 * REACH + 1))
         nn.init.uniform_(self.more_windows, -0.03, 0.03)
         start = torch.zeros(2 + len(DOPPLERS), len(WIDTHS) + learned)
-        start[2, 3] = 1.0  # the slowest mode of a window over 15
         self.pilot_net = Net(
-            PILOT_FEATURES + 2 + SLOT_NUMBERS, pilot_channels, start, pilot_blocks, (1, 3)
+            2 * len(WIDTHS) + PILOT_FEATURES + 2 + SLOT_NUMBERS,
+            pilot_channels,
+            start,
+            pilot_blocks,
+            (1, 3),
         )
         self.rounds = nn.ModuleList(
             Correction(ROUND_FEATURES, channels, blocks, basis, filters) for _ in range(rounds)
@@ -259,7 +262,9 @@ class PuschRx(nn.Module):
         """
         y = y.movedim(-1, 2).contiguous()
         p = p.movedim(-1, 2).contiguous()
-        y, h, white, turn, slot, about = self.begin(y, p)
+        y, h, plain, white, turn, slot, about = self.begin(y, p)
+        if not self.training:
+            h = supported(y, h, plain, p, turn)
         llr: list[Tensor] = []
         channels: list[Tensor] = []
         scale = torch.zeros_like(y[:, :1, 0])
@@ -277,6 +282,8 @@ class PuschRx(nn.Module):
             seen = self.seen(rest, innovation, x, sent, sinr, p, d, bits, slot, about)
             change, scale = correction(innovation, seen)
             h = h + change.permute(0, 1, 3, 4, 2).reshape(h.shape)
+            if not self.training:
+                h = supported(y, h, plain, p, turn)
             scale = scale.repeat_interleave(12, -1).view(h.size(0), h.size(1), h.size(4), h.size(5))
             both = whitened(interference(rest, slot), torch.cat([y[:, None], h], 1))
             x, sinr = combine(both[:, 0], both[:, 1:], turn)
@@ -288,18 +295,20 @@ class PuschRx(nn.Module):
     def estimate(self, y: Tensor, p: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
         """The contract's: the channel after the pilots and the noise power of each antenna."""
         n = 2 * y.size(1)
-        _, h, white, turn, _, _ = self.begin(y.movedim(-1, 2), p.movedim(-1, 2).contiguous())
+        _, h, _, white, turn, _, _ = self.begin(y.movedim(-1, 2), p.movedim(-1, 2).contiguous())
         colour = torch.linalg.inv(white)
         h = (colour[:, None] @ h.flatten(2, 3).flatten(3)).view(h.shape)
         h = times(h, turn[:, :, None], -3).movedim(3, -1)
         noise = (colour @ colour.mT).diagonal(dim1=1, dim2=2).view(-1, n // 2, 2).sum(2) / 2
         return h, noise
 
-    def begin(self, y: Tensor, p: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def begin(
+        self, y: Tensor, p: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """From y [B, R, 2, S, K] and p [B, L, 2, S, K]: y whitened; the channel that pilots show,
-        whitened and turned [B, L, R, 2, S, K]; the whitener [B, 2 R, 2 R]; the layers' turns
-        [B, L, 2, 1, K]; numbers that all of the slot's PRBs share [8]; and what the pilots' net
-        sees of each PRB [B L, C, N].
+        whitened and turned [B, L, R, 2, S, K], as the net has it of them, and as the best window
+        alone; the whitener [B, 2 R, 2 R]; the layers' turns [B, L, 2, 1, K]; numbers that all of
+        the slot's PRBs share [8]; and what the pilots' net sees of each PRB [B L, C, N].
         """
         b, r, s, k = y.size(0), y.size(1), y.size(3), y.size(4)
         layers, n = p.size(1), k // 12
@@ -356,9 +365,14 @@ class PuschRx(nn.Module):
         prb = torch.arange(n, device=y.device, dtype=y.dtype)
         edges = torch.stack([1 / (1 + prb), 1 / (n - prb)])
         shared = torch.cat([edges, slot[:, None].expand(-1, n)]).expand(b * layers, -1, -1)
-        gates = self.pilot_net(torch.cat([about, shared], 1)[:, :, None])
-        h = self.mixed(z, smooth, gates, modes[:, :s, :n_dmrs])
-        return y, between(h, odd).view(b, layers, r, 2, s, k), white, turn, slot, about
+        best = best_window(pilots, smooth, boost, self.windows)
+        seen = torch.cat([best.flatten(1)[:, :, None].expand(-1, -1, n), about, shared], 1)
+        modes, kinds = modes[:, :s, :n_dmrs], modes.size(0)
+        gates = self.pilot_net(seen[:, :, None]).view(b * layers, kinds, -1, n)
+        plain = F.pad(best, (0, self.learned, 0, kinds - 2))[..., None]
+        h = between(self.mixed(z, smooth, plain + gates, modes), odd).view(b, layers, r, 2, s, k)
+        plain = between(self.mixed(z, smooth, plain.expand_as(gates), modes), odd).view_as(h)
+        return y, h, plain, white, turn, slot, about
 
     def smooth(self, z: Tensor, paired: bool) -> Tensor:
         """Pilots [B, C, D, P] under each window, [B, C, D, W, 6, N]. What is left of a window at an
@@ -384,7 +398,7 @@ class PuschRx(nn.Module):
 
     def mixed(self, z: Tensor, smooth: Tensor, gates: Tensor, modes: Tensor) -> Tensor:
         """The channel at pilots' subcarriers of all symbols, [B, C, S, P], from modes [M, S, D] of
-        windows, as gates [B, M W, 1, N] weight them.
+        windows, as gates [B, M, W, N] weight them.
         """
         b, c, d, n = smooth.size(0), smooth.size(1), smooth.size(2), smooth.size(5)
         rows = z.view(b, c // 2, 2, d, n, 6).permute(0, 1, 3, 2, 5, 4).reshape(-1, 12, n)
@@ -395,7 +409,6 @@ class PuschRx(nn.Module):
         more = more.view(b, c // 2, d, self.learned, 2, 6, n)
         more = more.permute(0, 1, 4, 2, 3, 5, 6).reshape(b, c, d, self.learned, 6, n)
         bank = torch.cat([smooth, more], 3)
-        gates = gates.view(b, modes.size(0), bank.size(3), n)
         h = torch.einsum("bmwn,bcdwin->bcmdni", gates, bank).reshape(b, c, -1, 6 * n)
         return modes.transpose(0, 1).flatten(1) @ h
 
@@ -485,6 +498,47 @@ def between(h: Tensor, odd: Tensor) -> Tensor:
     even = torch.stack([h, (h + after) / 2], -1).flatten(-2)
     behind = torch.cat([even[..., :1], even[..., :-1]], -1)
     return torch.lerp(even, behind, odd.repeat(h.size(0) // odd.size(0))[:, None, None, None])
+
+
+def best_window(pilots: Tensor, smooth: Tensor, boost: Tensor, windows: Tensor) -> Tensor:
+    """1 for the one window, and the mean over time or lines between DMRS symbols, that Stein's
+    unbiased risk estimate finds best for a slot's layer: [B L, 2, W].
+
+    pilots [B L, 2 R, D, 6, N] and what windows make of them, [B L, 2 R, D, W, 6, N].
+    """
+    b, c, n_dmrs, wide, n = (
+        smooth.size(0),
+        smooth.size(1),
+        smooth.size(2),
+        smooth.size(3),
+        smooth.size(5),
+    )
+    pilots = pilots[:, :, :, None]
+    left = [
+        (pilots - smooth.mean(2, keepdim=True)).square().sum((1, 2, 4, 5)),
+        (pilots - smooth).square().sum((1, 2, 4, 5)),
+    ]
+    own = windows[::6, 0, windows.size(2) // 2]  # the weight of a pilot in its own estimate
+    risk = torch.stack(left, 1) * (boost / (3 * c * n_dmrs * n))
+    risk = risk + 2 * torch.stack([own / n_dmrs, own])
+    return F.one_hot(risk.flatten(1).argmin(1), 2 * wide).to(pilots.dtype).view(b, 2, wide)
+
+
+def supported(y: Tensor, h: Tensor, plain: Tensor, p: Tensor, turn: Tensor) -> Tensor:
+    """A slot's channel h where it explains the pilots about as well as plain, or the noise, does;
+    else plain. y [B, R, 2, S, K], h and plain [B, L, R, 2, S, K].
+    """
+    sent = p.square().sum((0, 1, 2)) > 0
+    dmrs = sent.any(1).nonzero().flatten()
+    y, pilots = y.index_select(3, dmrs), times(p, turn, -3).index_select(3, dmrs)[:, :, None]
+    sent = sent.index_select(0, dmrs).to(y.dtype)
+    n = sent.sum() * y.size(1)
+    left: list[Tensor] = []
+    for channel in [h, plain]:
+        rest = y - times(channel.index_select(4, dmrs), pilots, -3).sum(1)
+        left.append((rest.square() * sent).sum((1, 2, 3, 4)) / n)
+    limit = left[1].clamp(min=1.0) * 1.25 + 3 * n.rsqrt()
+    return torch.where((left[0] <= limit)[:, None, None, None, None, None], h, plain)
 
 
 def whitener(z: Tensor, boost: Tensor, apart: int) -> Tensor:
