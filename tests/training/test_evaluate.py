@@ -38,6 +38,7 @@ from deeprx_training.evaluation.evaluate import (
     Evaluation,
     EvaluationError,
     evaluation_conditions,
+    of_slot,
 )
 from deeprx_training.evaluation.report import COLUMNS, evaluate
 from deeprx_training.experiments import campaign
@@ -455,6 +456,64 @@ def test_evaluate_writes_everything(tmp_path, capsys):
     (same, *_) = [line for line in text.splitlines() if "equal in all 24 clusters" in line]
     assert "baseline-sure" in same and same.count("equal in all 24 clusters") == 3
     assert "inf" not in text
+
+
+def test_users_are_counted_apart_and_together():
+    """Of two, each with an MCS of its own, on pilots that they share; LLRs of the better one do not
+    hide the other's. Ports and modulations are those of the slot in every batch.
+    """
+    users = (User(mcs=4), User(mcs=18, rnti=7, port=1))
+    slot = SlotConfig(n_prb=6, dmrs=(2, 7, 11), cdm_groups=2, scs_khz=30, users=users)
+    conditions = evaluation_conditions(n_rx=4, **of_slot(slot))
+    names = {"joining": (LS, SURE, "gnb"), "ideals": (PERFECT,)}
+    run = Evaluation({}, [12.0], 140, conditions, 5, slot=slot, **names)
+    drawn, count = [], run._count
+    run._count = lambda batch, *rest: drawn.append(batch.config) or count(batch, *rest)
+    run.run()
+    for config in drawn:
+        assert [user.port for user in config.users] == [0, 1]
+        assert [user.modulation for user in config.users] == ["QPSK", "64QAM"]
+    first, second, both = (run.counted(layer) for layer in (0, 1, None))
+    assert list(both.errors) == [LS, SURE, "gnb", PERFECT] and both.errors[LS].shape == (1, 140)
+    assert first.config.users == users[:1] and second.config.users == users[1:]
+    assert both.slot_bits == first.slot_bits + second.slot_bits == 8 * slot.n_data_re
+    for name in both.errors:
+        for counted in ("errors", "block_errors", "margins"):
+            apart = getattr(first, counted)[name] + getattr(second, counted)[name]
+            assert np.array_equal(apart, getattr(both, counted)[name])
+        assert first.block_errors[name].sum() < 8 < second.block_errors[name].sum()
+    best = [counted.errors[PERFECT].sum() for counted in (first, second)]
+    for name in (LS, SURE, "gnb"):
+        assert best[0] < first.errors[name].sum() and best[1] < second.errors[name].sum()
+
+
+def test_interferers_have_pilots_of_their_own(monkeypatch):
+    """Where conditions draw several kinds of slots, one is evaluated, among interferers of all."""
+    slot = SlotConfig(n_prb=6, users=(User("QPSK"),))
+    several = {
+        "dmrs": {(2,): 1.0, (2, 11): 1.0},
+        "cdm_groups": {1: 1.0, 2: 1.0},
+        "modulations": {"QPSK": 1.0, "256QAM": 1.0},
+        "interferer": 1.0,
+        "interferer_dmrs": 0.5,
+        "sir_db": (3.0, 3.0),
+        "cell_ids": (0, 1007),
+    }
+    conditions = evaluation_conditions(**of_slot(slot) | several)
+    with pytest.raises(EvaluationError, match="expected one modulation"):
+        Evaluation({}, [20.0], 512, conditions, ideals=(PERFECT,))
+    monkeypatch.setattr(evaluation, "BATCH", 32)
+    run = Evaluation({}, [20.0], 768, conditions, ideals=(PERFECT,), slot=slot)
+    drawn, count = [], run._count
+    run._count = lambda batch, *rest: drawn.append(batch) or count(batch, *rest)
+    run.run()
+    assert {(b.config.dmrs, b.config.cdm_groups, b.config.modulation) for b in drawn} == {
+        ((2, 11), 1, "QPSK")
+    }
+    own = [b.drawn.interferer for b in drawn]
+    assert {(2,), (2, 11)} == {i.dmrs for i in own} and {1, 2} == {i.cdm_groups for i in own}
+    errors = run.counted().errors
+    assert 0 < errors[PERFECT].sum() < errors[SURE].sum() < errors[LS].sum()
 
 
 class Constant(nn.Module):

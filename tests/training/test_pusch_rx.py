@@ -11,7 +11,6 @@ from deeprx_training.data.conditions import Conditions
 from deeprx_training.export.checks import ExportError
 from deeprx_training.export.export import export
 from deeprx_training.receivers.build import build
-from deeprx_training.receivers.contract import LayerOf
 from deeprx_training.receivers.flop import flop_per_slot
 from deeprx_training.receivers.references import classical
 
@@ -148,9 +147,7 @@ def test_its_arguments_are_checked():
 
 
 def test_flop_are_of_every_round():
-    counts = [
-        flop_per_slot(LayerOf(build({"net": "PuschRx", "rounds": n})), n_rx=2) for n in range(3)
-    ]
+    counts = [flop_per_slot(build({"net": "PuschRx", "rounds": n}), n_rx=2) for n in range(3)]
     res = 26 * 12 * 14
     per_pilot = 2 * 24  # of two antennas
     expected = res * (38 + 8 + 24 + 12 + 48) + 26 * 12 * per_pilot

@@ -5,6 +5,7 @@ Every slot is an independent channel draw, so the slots are the clusters of each
 receivers are compared slot by slot.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,22 +16,25 @@ from torch import Tensor, nn
 
 from deeprx_common import mcs as schemes
 from deeprx_common.files import replacing
-from deeprx_common.slot import SlotConfig
+from deeprx_common.slot import SlotConfig, User
 
 from ..data import seeds
-from ..data.channels import EVALUATION_CHANNELS, LayerBatch, SlotBatch, SlotGenerator, seed_of
-from ..data.conditions import Conditions
-from ..receivers.classical import Baseline, Demapper, perfect_csi
-from ..receivers.contract import check_taken, of_contract
+from ..data.channels import EVALUATION_CHANNELS, SlotBatch, SlotGenerator, seed_of
+from ..data.conditions import Conditions, Kinds
+from ..receivers.build import check_takes
+from ..receivers.classical import Demapper
+from ..receivers.contract import bits_of, of_contract
 from ..receivers.flop import flop_per_slot
+from ..receivers.references import classical, classical_names, perfect_csi
 from ..receivers.wiener import TrueStatistics
 from . import soft_bits
 from .coded import TransportBlock
 
 BATCH, LARGEST = 128, 26_624  # slots, and PRBs times antennas, of a part: of what a seed means
 LS, SURE, TRUE, PERFECT = "LS-LMMSE", "SURE-LMMSE", "true-statistics LMMSE", "perfect CSI"
+CLASSICAL = {LS: "ls-lmmse", SURE: "sure-lmmse", "gnb": "gnb"}
 BER_TARGETS, BLER_TARGET = (1e-2, 1e-3), 0.1
-CLASSICAL = LS, SURE
+ANOTHER = 1 << 20  # steps on, where a batch is of another kind than is evaluated
 
 Receiver = Callable[[SlotBatch], Tensor]  # LLRs [B, L, S, K, >= bits]
 
@@ -64,7 +68,7 @@ def of_slot(slot: SlotConfig) -> dict:
         cdm_groups={slot.cdm_groups: 1.0},
         n_scid=float(slot.n_scid),
         users={slot.n_layers: 1.0},
-        modulations={slot.modulation: 1.0},
+        modulations={user.modulation: 1.0 for user in slot.users},
         cell_ids=(slot.dmrs_n_id, slot.dmrs_n_id),
     )
 
@@ -73,9 +77,10 @@ def of_slot(slot: SlotConfig) -> dict:
 class Counted:
     """What was counted, for P points of sinr_db and S slots each.
 
-    By receiver, of all layers: errors int64 [P, S] wrong bits; margins int32 [P, S, bins]
-    soft_bits.histogram; block_errors int64 [P, S], of nobody where slots have no transport blocks.
-    Of the slots, [P, S]: channel (names), delay_spread_s, doppler_hz, which are the first layer's.
+    By receiver: errors int64 [P, S] wrong bits; margins int32 [P, S, bins] soft_bits.histogram;
+    block_errors int64 [P, S], of nobody where slots have no transport blocks. All are of the users
+    that config has, one or all of them. Of the first one's slots, [P, S]: channel (names),
+    delay_spread_s, doppler_hz.
     """
 
     sinr_db: list[float]
@@ -93,8 +98,7 @@ class Counted:
 
     @property
     def slot_bits(self) -> int:
-        """Of all layers, which have one modulation."""
-        return self.config.n_layers * self.config.n_bits
+        return self.config.n_data_re * sum(bits_of(self.config))
 
     def bits(self, slots: int) -> list[int]:
         return [self.slot_bits] * slots
@@ -104,7 +108,9 @@ class Counted:
 
     def best_classical(self) -> str:
         """Of all slots the one with fewer wrong blocks, or bits where there are no blocks."""
-        return min(CLASSICAL, key=lambda name: (self.block_errors or self.errors)[name].sum())
+        wrong = self.block_errors or self.errors
+        counted = [name for name in CLASSICAL if name in wrong]
+        return min(counted, key=lambda name: wrong[name].sum())
 
 
 @dataclass(frozen=True)
@@ -125,14 +131,15 @@ CountEach = Callable[[Iterable[Part]], Iterable[tuple[Part, Counts]]]  # in any 
 class Evaluation:
     """Counts with run(), which may be interrupted at any time; counted() is what there is so far.
 
-    receivers follow the model contract, or receive one layer; LS-LMMSE, SURE-LMMSE and the ideals,
-    receivers that know what no receiver can, join them. conditions must draw slots of one kind and
-    size that all of them take, and where there are ideals one user and no interferer, which they do
-    not know. mcs: index in table mcs_table, which says the modulation in the conditions' place;
-    each layer of a slot then has a transport block, and block errors are counted, too. kept: a
-    folder for what is counted, part by part; a run of the same with it counts only what is missing.
+    receivers follow the model contract, or receive one layer. Others join them: of CLASSICAL those
+    that are named and take such slots, and the ideals, which know what no receiver can. slot: the
+    kind of slot that is evaluated, where conditions draw several; None: the one that they draw, a
+    second user like the first. mcs: index in table mcs_table, of all users, in place of their
+    modulation. Where users have an MCS, each layer of a slot has a transport block, and block
+    errors are counted, too. kept: a folder for what is counted, part by part; a run of the same
+    with it counts only what is missing.
 
-    Raises ValueError where there is no such MCS.
+    Raises ValueError where there is no such MCS, or a receiver does not take such slots.
     """
 
     def __init__(
@@ -147,75 +154,54 @@ class Evaluation:
         mcs_table: int = 1,
         ideals: tuple[str, ...] = (TRUE, PERFECT),
         kept: Path | None = None,
+        joining: tuple[str, ...] = (LS, SURE),
+        slot: SlotConfig | None = None,
     ):
         if mcs is not None:
             modulation, _ = schemes.mcs(mcs_table, mcs)
             conditions = replace(conditions, modulations={modulation: 1.0})
-        check_taken(conditions)
-        tables = (conditions.modulations, conditions.dmrs, conditions.scs_khz, conditions.users)
-        if any(len(table) != 1 for table in tables) or conditions.min_prb or conditions.min_rx:
-            raise EvaluationError(
-                "expected one modulation, DMRS pattern and subcarrier spacing, number of PRB, of "
-                "antennas and of users"
-            )
-        if ideals and (conditions.interferer or 2 in conditions.users):
-            raise EvaluationError(f"{', '.join(ideals)}: expected no interferer, and one user")
         self.sinr_db, self.slots, self.seed, self._conditions = sinr_db, slots, seed, conditions
-        self._generator = SlotGenerator(conditions, device)
-        (modulation,), (dmrs,) = conditions.modulations, conditions.dmrs
-        self.config = conditions.slot(modulation, dmrs)
-        cell, last_cell = conditions.cell_ids
-        if cell == last_cell and conditions.n_scid in (0, 1):
-            self.config = replace(self.config, dmrs_n_id=cell, n_scid=int(conditions.n_scid))
-        if 2 in conditions.users:
-            first = self.config.users[0]
-            self.config = replace(self.config, users=(first, replace(first, rnti=2, port=1)))
-        m = self.config.bits_per_symbol
-        self._block = None
+        self.config = slot or _only_slot(conditions)
         if mcs is not None:
-            self.config = self.config.with_user(mcs=mcs, mcs_table=mcs_table)
-            self._block = TransportBlock(
-                self.config.transport_block_size(),
-                self.config.n_bits,
-                m,
-                self.config.users[0].code_rate,
-                str(self._generator.device),  # Sionna wants cuda:0, not cuda
-            )
-        self._demap = Demapper().to(device)
-        nets = {LS: Baseline(), SURE: Baseline(sure=True), **receivers}
+            of_mcs = {"mcs": mcs, "mcs_table": mcs_table, "modulation": None, "code_rate": None}
+            users = tuple(replace(user, **of_mcs) for user in self.config.users)
+            self.config = replace(self.config, users=users)
+        check_ideals(ideals, conditions, self.config)
+        self._generator = SlotGenerator(conditions, device)
+        self._blocks = _blocks(self.config, str(self._generator.device))
+        names = classical_names(self.config.n_layers, conditions.n_rx)
+        nets = {name: classical(CLASSICAL[name]) for name in joining if CLASSICAL[name] in names}
+        nets |= receivers
         self.flop = {name: self._flop(name, net.cpu().eval()) for name, net in nets.items()}
         self._receivers = {name: self._of(net.to(device)) for name, net in nets.items()}
         if TRUE in ideals:
             true = TrueStatistics(self._generator)
             self._receivers[TRUE] = lambda b: true(b.of_layer(0))[:, None]
         if PERFECT in ideals:
-            self._receivers[PERFECT] = lambda b: self._perfect_csi(b.of_layer(0))[:, None]
+            demap = Demapper().to(device)
+            self._receivers[PERFECT] = lambda b: perfect_csi(b, demap)
         self._kept = kept
         self._parts: list[dict[int, Counts]] = [{} for _ in sinr_db]
 
     @staticmethod
     def _of(net: nn.Module) -> Receiver:
         program = of_contract(net)
+        return lambda b: program(b.y, b.p, b.data, bits_of(b.config))
 
-        def receive(batch: SlotBatch) -> Tensor:
-            bits = [user.bits_per_symbol for user in batch.config.users]
-            return program(batch.y, batch.p, batch.data, bits)
-
-        return receive
-
-    def _perfect_csi(self, batch: LayerBatch) -> Tensor:
-        return perfect_csi(batch.y, batch.h, batch.n0, self._demap, self.config.bits_per_symbol)
-
-    def _flop(self, name: str, net: nn.Module) -> int:
+    def _flop(self, name: str, net: nn.Module) -> int | None:
         n_rx, n_prb = self._conditions.n_rx, self._conditions.n_prb
         try:
-            flop = flop_per_slot(net, n_rx, n_prb, self.config.bits_per_symbol)
+            check_takes(net, replace(self._conditions, **of_slot(self.config)))
+        except ValueError as error:
+            raise EvaluationError(f"{name}: {error}") from None
+        try:
+            flop = flop_per_slot(net, n_rx, self.config)
         except (RuntimeError, IndexError):
             raise EvaluationError(
                 f"{name}: does not receive slots of {n_rx} antennas and {n_prb} PRB; --n-rx says "
                 "how many antennas there are"
             ) from None
-        return flop["matmul"] + flop["other"]
+        return flop and flop["matmul"] + flop["other"]
 
     @property
     def batch(self) -> int:
@@ -248,47 +234,67 @@ class Evaluation:
     @torch.inference_mode()
     def count(self, part: Part) -> Counts:
         i, first, size = part.point, part.first, part.size
-        file = self._kept and self._kept / f"{i}-{first}-{size}.npz"
+        file = self._kept and self._kept / f"part-{i}-{first}-{size}.npz"
         if file and file.exists():
             with np.load(file) as stored:
                 return {tuple(key.split(":")): stored[key] for key in stored.files}
-        sinr = self.sinr_db[i]
-        batch = self._generator.under(snr_db=(sinr, sinr)).batch(
-            size, seed_of(self.seed, i), first // self.batch
-        )
+        sinr, seed = self.sinr_db[i], seed_of(self.seed, i)
+        generator = self._generator.under(snr_db=(sinr, sinr))
+        batch = generator.batch(size, seed, self._step(seed, first // self.batch))
         counts = self._count(batch, sinr, seed_of(self.seed, i, first))
         if file:
             with replacing(file) as temporary:
                 np.savez_compressed(temporary, **{":".join(key): counts[key] for key in counts})
         return counts
 
+    def _step(self, seed: int, number: int) -> int:
+        """Of the batch of this number: the first of its steps that draws slots like those that are
+        evaluated.
+        """
+        steps = itertools.count(number, ANOTHER)
+        return next(
+            step
+            for step in steps
+            if _is_alike(Kinds(self._conditions, seed, step).draw().slot, self.config)
+        )
+
     def _count(self, batch: SlotBatch, sinr: float, seed: int) -> Counts:
-        m, layers = self.config.bits_per_symbol, batch.config.n_layers
-        bits = batch.bits[:, :, batch.data].flatten(2)  # transmit order
-        drawn = self._block and self._block.draw(len(bits) * layers, seed)
+        layers = [batch.of_layer(i) for i in range(batch.config.n_layers)]
+        bits = [layer.bits[:, batch.data].flatten(1) for layer in layers]  # transmit order
+        seeds_of_layers = [seed_of(seed, i) if i else seed for i in range(len(layers))]
+        drawn = [
+            block.draw(len(batch.y), of_layer)
+            for block, of_layer in zip(self._blocks, seeds_of_layers, strict=False)
+        ]
         counts = {}
         for name, receive in self._receivers.items():
-            llr = receive(batch)[..., :m]
-            if llr.shape[1] != layers:
-                raise EvaluationError(f"{name}: receives {llr.shape[1]} user, found {layers}")
-            llr = llr[:, :, batch.data].flatten(2)
-            if not llr.isfinite().all():
+            llr = receive(batch)
+            if llr.shape[1] != len(layers):
+                raise EvaluationError(f"{name}: receives {llr.shape[1]} user, found {len(layers)}")
+            llrs = [
+                llr[:, i, ..., : layer.config.bits_per_symbol][:, batch.data].flatten(1)
+                for i, layer in enumerate(layers)
+            ]
+            if not all(llr.isfinite().all() for llr in llrs):
                 raise EvaluationError(f"{name}: gives LLRs that are not finite at {sinr:g} dB")
-            counts["errors", name] = ((llr > 0) != bits.bool()).sum((1, 2)).cpu().numpy()
-            margins = soft_bits.histogram(soft_bits.margins(llr, bits).flatten(1))
-            counts["margins", name] = margins.cpu().numpy()
-            if self._block:
-                wrong = self._block.errors(llr.flatten(0, 1), bits.flatten(0, 1), drawn)
-                counts["block_errors", name] = wrong.view(-1, layers).sum(1).cpu().numpy()
-        propagation = batch.drawn.of_layer(0)
-        channel = propagation.channel.cpu().numpy()
-        counts["channel", ""] = np.array(propagation.channels)[channel]
+            of_layers = {"errors": [], "margins": [], "block_errors": []}
+            for llr, sent in zip(llrs, bits, strict=True):
+                of_layers["errors"].append(((llr > 0) != sent.bool()).sum(1))
+                of_layers["margins"].append(soft_bits.histogram(soft_bits.margins(llr, sent)))
+            for block, *of_layer in zip(self._blocks, llrs, bits, drawn, strict=False):
+                of_layers["block_errors"].append(block.errors(*of_layer).long())
+            for what, values in of_layers.items():
+                if values:
+                    counts[what, name] = torch.stack(values, 1).cpu().numpy()
+        propagation = batch.drawn
+        counts["channel", ""] = np.array(propagation.channels)[propagation.channel.cpu().numpy()]
         counts["delay_spread_s", ""] = propagation.delay_spread_s.cpu().numpy()
         counts["doppler_hz", ""] = propagation.doppler_hz.cpu().numpy()
         return counts
 
-    def counted(self) -> Counted:
-        """Of an interrupted run, the points that were begun, with equally many slots each.
+    def counted(self, layer: int | None = None) -> Counted:
+        """Of one layer, or of all together. Of an interrupted run, the points that were begun, with
+        equally many slots each.
 
         Raises NothingCounted where nothing was counted yet.
         """
@@ -301,18 +307,75 @@ class Evaluation:
         arrays = {k: np.stack([j[k][:slots] for j in joined]) for k in joined[0]}
 
         def each(what):
-            return {name: arrays[what, name] for name in self._receivers}
+            own = {name: arrays[what, name] for name in self._receivers}
+            return {n: a.sum(2) if layer is None else a[:, :, layer] for n, a in own.items()}
 
         return Counted(
             sinr_db=[self.sinr_db[i] for i in begun],
-            config=self.config,
+            config=self.config if layer is None else self.config.alone(layer),
             errors=each("errors"),
             margins=each("margins"),
-            block_errors=each("block_errors") if self._block else {},
-            channel=arrays["channel", ""],
-            delay_spread_s=arrays["delay_spread_s", ""],
-            doppler_hz=arrays["doppler_hz", ""],
+            block_errors=each("block_errors") if self._blocks else {},
+            **{
+                what: arrays[what, ""][:, :, layer or 0]
+                for what in ("channel", "delay_spread_s", "doppler_hz")
+            },
         )
+
+
+def check_ideals(ideals: Iterable[str], conditions: Conditions, slot: SlotConfig) -> None:
+    """EvaluationError where one of them does not know what it would have to know of such slots."""
+    if TRUE in ideals and (conditions.interferer or not TrueStatistics.takes(slot)):
+        raise EvaluationError(
+            f"{TRUE}: expected no interferer, and one user in slots of 14 symbols with one CDM "
+            "group without data"
+        )
+
+
+def _only_slot(conditions: Conditions) -> SlotConfig:
+    """The kind of slot that conditions draw. EvaluationError where there are several."""
+    c = conditions
+    tables = (c.modulations, c.dmrs, c.scs_khz, c.n_symbols, c.cdm_groups, c.users)
+    if any(len(table) != 1 for table in tables) or c.min_prb or c.min_rx:
+        raise EvaluationError(
+            "expected one modulation, DMRS pattern, number of symbols, of CDM groups, of users, of "
+            "PRB and of antennas, and one subcarrier spacing"
+        )
+    (modulation,), (dmrs,) = c.modulations, c.dmrs
+    slot = c.slot(modulation, dmrs)
+    cell, last_cell = c.cell_ids
+    if cell == last_cell and c.n_scid in (0, 1):
+        slot = replace(slot, dmrs_n_id=cell, n_scid=int(c.n_scid))
+    if 2 in c.users:
+        second = User(modulation, rnti=2, port=slot.cdm_groups)
+        slot = replace(slot, users=(*slot.users, second))
+    return slot
+
+
+def _is_alike(drawn: SlotConfig, slot: SlotConfig) -> bool:
+    """Whether they are of a kind. It makes no difference on which port a user alone sends."""
+
+    def kind(s: SlotConfig) -> tuple:
+        ports = [user.port for user in s.users] if s.n_layers > 1 else []
+        return s.scs_khz, s.n_symbols, s.dmrs, s.cdm_groups, ports, bits_of(s)
+
+    return kind(drawn) == kind(slot)
+
+
+def _blocks(slot: SlotConfig, device: str) -> list[TransportBlock]:
+    """Of each layer, where all have them."""
+    if any(user.mcs is None for user in slot.users):
+        return []
+    return [
+        TransportBlock(
+            slot.transport_block_size(layer),
+            slot.n_data_re * user.bits_per_symbol,
+            user.bits_per_symbol,
+            user.code_rate,
+            device,
+        )
+        for layer, user in enumerate(slot.users)
+    ]
 
 
 def count_errors(

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from deeprx_common.files import replacing
+from deeprx_common.slot import SlotConfig
 
 from ..data import seeds
 from ..data.channels import EVALUATION_CHANNELS, TRAINING_CHANNELS
@@ -126,7 +127,8 @@ def _receivers(job: Job) -> tuple[dict[str, nn.Module], dict[str, dict]]:
         nets = {group.label: net}
         facts = {group.label: known | {"kind": "teacher"}}
     for name, net in nets.items():
-        flop = flop_per_slot(net, job.experiment.n_rx, job.experiment.n_prb)
+        slot = SlotConfig(n_prb=job.experiment.n_prb)
+        flop = flop_per_slot(net, job.experiment.n_rx, slot)
         facts[name] |= {
             "params": count_parameters(net),
             "flop_per_slot": flop["matmul"] + flop["other"],

@@ -25,7 +25,6 @@ from deeprx_common.slot import SlotConfig
 from ..files import write_atomically
 from ..receivers import weights
 from ..receivers.contract import (
-    LayerOf,
     OneLayer,
     kinds_of,
     knows_layers,
@@ -118,8 +117,8 @@ def export(
     example = *map(torch.from_numpy, received_slots(slot, n_rx[-1], 2)), [bits] * slot.n_layers
     flop = None
     if 1 in takes["layers"]:
-        counted = LayerOf(net) if whole else net
-        flop = flop_per_slot(counted, 2 if 2 in n_rx else n_rx[0], n_prb, bits)
+        one_user = of_size(SlotConfig(), n_prb, modulation)
+        flop = flop_per_slot(net, 2 if 2 in n_rx else n_rx[0], one_user)
     with torch.inference_mode():
         expected = (net if whole else OneLayer(net))(*example)
     executed = to_precision(net, precision)

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, create_model
 from torch import nn
 
 from ..values import Flag, check, number, several, whole
-from .contract import check_taken, knows_layers
+from .contract import LayerOf, check_taken, knows_layers
 from .nets import DeepRx, HybridRx, PaperInputRx
 from .pusch import PuschRx
 from .realtime import RealtimeRx
@@ -79,7 +79,7 @@ def check_takes(net: nn.Module, conditions: "Conditions") -> None:
     """ValueError where slots are drawn that a net does not take, as far as that is known: one of
     NETS, or one from elsewhere, which may take all slots of one user.
     """
-    if knows_layers(net):
+    if knows_layers(net) or isinstance(net, LayerOf):
         return
     if type(net) in NETS.values():
         check_taken(conditions)

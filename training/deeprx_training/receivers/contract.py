@@ -127,6 +127,11 @@ def of_size(slot: SlotConfig, n_prb: int, modulation: str) -> SlotConfig:
     )
 
 
+def bits_of(slot: SlotConfig) -> list[int]:
+    """What forward() takes: bits per symbol, one entry a layer."""
+    return [user.bits_per_symbol for user in slot.users]
+
+
 def data_res(p: Tensor) -> Tensor:
     """The REs that carry data beside one CDM group without: bool [S, K], of p [B, S, K, 2]."""
     return (p[0] == 0).all(-1)

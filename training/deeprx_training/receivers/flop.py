@@ -6,13 +6,14 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from deeprx_common.examples import received_slots
-from deeprx_common.slot import N_SYMBOLS, SlotConfig
+from deeprx_common.slot import SlotConfig
 
 from .classical import PilotEstimate
-from .contract import LayerOf
+from .contract import bits_of, of_contract
 from .nets import FoldedNet, HybridRx
 from .pusch import WIDTHS, PuschRx
 from .realtime import RealtimeRx
+from .references import GnbRx, LmmseRx
 
 
 def example(n_rx: int, n_prb: int = 26, batch: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
@@ -76,19 +77,40 @@ def pusch_flop(net: PuschRx, n_rx: int, re: int, pilots: int, bits: int) -> int:
     )
 
 
-def flop_per_slot(net: nn.Module, n_rx: int, n_prb: int = 26, bits: int = 4) -> dict:
-    """FLOP of one slot: convolutions and matrix products as counted, the rest by formula."""
-    y, p = example(n_rx, n_prb)
-    trains = net.training
+def gnb_flop(re: int, pilots: int, n_rx: int, bits: int) -> int:
+    """Elementwise operations of the gNB's receiver, counted as in classical_flop.
+
+    Per antenna and pilot: LS 6, frequency offset 8, averaging 8, low pass 60, noise 12. Per antenna
+    and RE: interpolating 4, turning 6, gain 8, noise 4, combining 8. Per RE: 6 for normalising,
+    then 5 per PAM level of both axes and each bit, and 4 per bit for rounding.
+    """
+    return pilots * n_rx * 94 + re * (n_rx * 30 + 6 + bits * 2 ** (bits // 2) * 5 + 4 * bits)
+
+
+_SLOT = SlotConfig()
+
+
+def flop_per_slot(net: nn.Module, n_rx: int, slot: SlotConfig = _SLOT) -> dict | None:
+    """FLOP of one slot: convolutions and matrix products as counted, the rest by formula; None of
+    two users, of which formulas do not tell.
+    """
+    bits = slot.bits_per_symbol
+    y, p, d = map(torch.from_numpy, received_slots(slot, n_rx, 1))
+    program, trains = of_contract(net), net.training
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        net.eval()(y, p, bits)
+        program.eval()(y, p, d, bits_of(slot))
     net.train(trains)
-    slot = SlotConfig(n_prb=n_prb)
-    re = N_SYMBOLS * slot.n_sc
-    pilots = re - slot.n_data_re
+    if slot.n_layers > 1:
+        return None
+    re = slot.n_symbols * slot.n_sc
+    pilots = len(slot.dmrs) * slot.n_sc // 2
     other = 0
-    if isinstance(net, LayerOf) and isinstance(net.program, PuschRx):
-        other += pusch_flop(net.program, n_rx, re, pilots, bits)
+    if isinstance(program, PuschRx):
+        other += pusch_flop(program, n_rx, re, pilots, bits)
+    if isinstance(program, LmmseRx):
+        other += classical_flop(re, pilots, n_rx, bits, mean=False)
+    if isinstance(program, GnbRx):
+        other += gnb_flop(re, pilots, n_rx, bits)
     if isinstance(net, RealtimeRx):
         other += realtime_flop(net, re, pilots, bits)
     # starts from the classical receiver
@@ -102,7 +124,7 @@ def flop_per_slot(net: nn.Module, n_rx: int, n_prb: int = 26, bits: int = 4) -> 
             share = net.net.fold if isinstance(getattr(net, "net", None), FoldedNet) else 1
             other += 3 * module.num_features * re // share
     return {
-        "n_prb": n_prb,
+        "n_prb": slot.n_prb,
         "n_rx": n_rx,
         "bits": bits,
         "matmul": int(counter.get_total_flops()),

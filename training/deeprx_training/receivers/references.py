@@ -28,6 +28,7 @@ from .classical import (
     shrink_covariance,
     smoothing_kernels,
 )
+from .contract import bits_of
 
 WIDTHS = (1, 3, 7, 15, 31)  # pilots that a window smooths over
 
@@ -334,7 +335,7 @@ def perfect_csi(batch: SlotBatch, demap: Demapper) -> Tensor:
         along = (g.conj()[:, None] * weighted).sum(2) / power[:, None]
         weighted = weighted - g[:, None] * along[:, :, None]
     x, sinr = separate(torch.view_as_complex(batch.y), h, weighted, 1.0, 1e-12)
-    bits = [user.bits_per_symbol for user in batch.config.users]
+    bits = bits_of(batch.config)
     return joined(demap.of_layers(x, sinr, batch.data, bits), bits)
 
 

@@ -111,6 +111,10 @@ class TrueStatistics:
         }
         self._demap = Demapper().to(generator.device)
 
+    @staticmethod
+    def takes(slot: SlotConfig) -> bool:
+        return slot.n_layers == 1 and slot.n_symbols == N_SYMBOLS and slot.cdm_groups == 1
+
     def __call__(self, batch: LayerBatch) -> Tensor:
         """LLRs float32 [B, 14, K, bits] of a batch as drawn, without interferers."""
         bits = batch.config.bits_per_symbol
