@@ -87,7 +87,7 @@ class TestLog:
     def test_golden(self):
         grids, pusch = logged(LOG)
         assert len(grids) == 8 and len(pusch) == 7
-        assert grids[1] == DumpedGrid(33, grids[0].time, 104, 4, 17136, 17136)
+        assert grids[1] == DumpedGrid(33, grids[0].time, 104, 4, 0, 17136, 17136)
         second = pusch[1]
         assert (second.frame, second.slot, second.process, second.rv) == (106, 5, 1, 0)
         assert second.new_data and second.crc_ok and second.base_graph == 1
@@ -590,7 +590,7 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("old", "new", "says"),
         [
-            ("sector=0 offset=17136", "sector=1 offset=17136", "found 0 and 1 in line"),
+            ("sector=0 offset=1", "sector=1 offset=1", "found 0 and 1: let the gNB dump one cell"),
             ("size=17136", "size=17135", "values each for the 51 PRB"),
             ("bwp=[0, 51)", "bwp=all", "no PUSCH line says its bandwidth part: with bwp=all"),
             ("[   106.5]", "[   106.45]", "found slot 45 of a frame"),
@@ -610,6 +610,7 @@ class TestMistakes:
         ("old", "new", "says", "pusch"),
         [
             ("offset=17136 size=17136", "offset=17136 size=42", "1 grids of another size", 7),
+            ("sector=0 offset=17136", "sector=1 offset=17136", "1 grids of another sector", 7),
             ("  bwp=[0, 51)", "  bwp=[0, 275)", "1 of a bandwidth part beyond the carrier", 6),
             ("  bwp=[0, 51)", "  bwp=[0, 102)", "1 of a bandwidth part beyond the carrier", 6),
             ("[   104.4] RX", "[   104.99] RX", "1 of slots that 30 kHz has not", 7),

@@ -59,8 +59,8 @@ class GnbCapture:
     the grids. slots: by slot index, counted over frames, the grid or None, and the slot's PUSCH.
     lines: that are in none of them. Where lines contradict each other, it is as most of them say.
 
-    Raises ValueError with one line where the log is none, half its grids are of another size, or
-    its times and frames do not go together.
+    Raises ValueError with one line where the log is none, half its grids are of another size, some
+    of another sector, or its times and frames do not go together.
     """
 
     def __init__(self, log: str | Path, scs_khz: int | None = None):
@@ -74,14 +74,15 @@ class GnbCapture:
                 f"phy_rx_symbols_filename, found {len(grids)} RX_SYMBOL and {len(pusch)} PUSCH "
                 "lines"
             )
+        sector = _sector(log, grids)
         dumped = {(g.frame, g.slot) for g in grids} & {(p.frame, p.slot) for p in pusch}
         highest = max(slot for _, slot in dumped or [(r.frame, r.slot) for r in records])
         self.scs_khz = _spacing(log, highest, scs_khz)
         self.scs_assumed = scs_khz is None and highest < 10
-        size = _most_common_size(log, grids)
+        size = _most_common_size(log, [grid for grid in grids if grid.sector == sector])
         self.carrier_prb, self.n_rx = _shape(log, size, pusch)
         n_slots = 10 * self.scs_khz // 15
-        alike = [record for record in records if self._is_alike(record, n_slots, size)]
+        alike = [r for r in records if self._is_alike(r, n_slots, sector, size)]
         self.slots: dict[int, tuple[DumpedGrid | None, list[LoggedPusch]]] = {}
         for index, record in _indexed(log, alike, n_slots, self.lines):
             self._add(index, record)
@@ -99,9 +100,13 @@ class GnbCapture:
             self.lines.add("grids that overlap in the dump", grid.line)
             self.slots[index] = None, pusch
 
-    def _is_alike(self, record: DumpedGrid | LoggedPusch, n_slots: int, size: int) -> bool:
+    def _is_alike(
+        self, record: DumpedGrid | LoggedPusch, n_slots: int, sector: int, size: int
+    ) -> bool:
         if record.slot >= n_slots:
             self.lines.add(f"of slots that {self.scs_khz} kHz has not", record.line)
+        elif isinstance(record, DumpedGrid) and record.sector != sector:
+            self.lines.add("grids of another sector", record.line)
         elif isinstance(record, DumpedGrid) and record.size != size:
             self.lines.add("grids of another size", record.line)
         else:
@@ -132,6 +137,18 @@ def _spacing(log, highest: int, scs_khz: int | None) -> int:
             "frame"
         )
     return scs_khz
+
+
+def _sector(log, grids: list[DumpedGrid]) -> int:
+    """Of all grids but a line or a hundredth of them: PUSCH lines do not say theirs."""
+    sectors = Counter(grid.sector for grid in grids)
+    (sector, count), *others = sectors.most_common(2)
+    if len(grids) - count >= min(count, max(2, len(grids) / 100)):
+        raise ValueError(
+            f"{log}: expected grids of one sector, found {sector} and {others[0][0]}: let the gNB "
+            "dump one cell"
+        )
+    return sector
 
 
 def _most_common_size(log, grids: list[DumpedGrid]) -> int:

@@ -67,6 +67,7 @@ class DumpedGrid:
     time: float
     frame: int
     slot: int
+    sector: int
     offset: int
     size: int
 
@@ -258,12 +259,11 @@ def read_gnb_log(
     """The records of a log that are about uplink grids and PUSCH, in its order.
 
     Other lines, of this layer or of others, are passed over. lines: of these two that are damaged
-    are added. Raises ValueError with one line where
-    the file cannot be read, or grids of several sectors are in it.
+    are added. Raises ValueError with one line where the file cannot be read.
     """
     try:
         with open_regular(path) as log:
-            yield from _records(_lines(log), path, PassedOver() if lines is None else lines)
+            yield from _records(_lines(log), PassedOver() if lines is None else lines)
     except OSError as error:
         raise ValueError(f"{path}: cannot read the log: {error.strerror}") from None
 
@@ -276,9 +276,8 @@ def _lines(log) -> Iterator[str]:
         whole = line.endswith(b"\n")
 
 
-def _records(lines: Iterator[str], path, damaged: PassedOver) -> Iterator[DumpedGrid | LoggedPusch]:
+def _records(lines: Iterator[str], damaged: PassedOver) -> Iterator[DumpedGrid | LoggedPusch]:
     pusch = None
-    sectors = set()
     for number, line in enumerate(lines, 1):
         if line[:1].isspace():
             if pusch:
@@ -302,17 +301,11 @@ def _records(lines: Iterator[str], path, damaged: PassedOver) -> Iterator[Dumped
         if kind == "PUSCH":
             pusch = LoggedPusch(*place, fields)
             continue
-        grid = re.fullmatch(r"sector=(\d+) offset=(\d{1,17}) size=(\d{1,9})", rest)
+        grid = re.fullmatch(r"sector=(\d{1,9}) offset=(\d{1,17}) size=(\d{1,9})", rest)
         if not grid:
             damaged.add("without sector, offset and size of a grid", number)
             continue
-        sectors.add(grid[1])
-        if len(sectors) > 1:
-            raise ValueError(
-                f"{path}: expected grids of one sector, found {' and '.join(sorted(sectors))} in "
-                f"line {number}: let the gNB dump one cell"
-            )
-        yield DumpedGrid(*place, int(grid[2]), int(grid[3]))
+        yield DumpedGrid(*place, *map(int, grid.groups()))
     if pusch:
         yield pusch
 
