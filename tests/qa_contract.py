@@ -32,12 +32,16 @@ MODELS = pytest.mark.parametrize("model", shipped_models(), ids=lambda path: Pat
 @MODELS
 @pytest.mark.parametrize("modulation", SLOTS)
 def test_llrs_are_those_of_contract_1(modulation, model):
-    """By the program, and by what is run by default where that is another."""
+    """By the program, and by what is run by default where that is another.
+
+    And so are decisions, save for LLRs that are closer to zero than what LLRs may differ by: other
+    instructions, another engine's order of sums, round them to either side.
+    """
     file = read_model_file(model)
     y, p, expected = (GOLDEN[f"{modulation} {name}"] for name in ("y", "p", Path(model).stem))
     allowed = TOLERANCE[file.metadata["precision"]]
     size = np.sqrt(np.mean(expected**2))
-    decided = np.abs(expected) > 4 * allowed * size  # others may fall to either side
+    decided = np.abs(expected) > 4 * allowed * size
     assert decided.mean() > 0.9
     has_ir = any(record.endswith(".xml") for record in file.archive.records)
     for engine in ("torchscript", "auto") if has_ir else ("torchscript",):

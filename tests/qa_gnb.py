@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import tracemalloc
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -250,6 +251,12 @@ class TestGoldenCapture:
         assert sum(right) > sum(pusch.crc_ok for pusch in recording.pusch)
         wrong = [block for (block, ok), r in zip(blocks, right, strict=True) if ok and not r]
         assert not wrong
+
+    def test_the_retransmission_needs_its_first_transmission(self, recording):
+        (again,) = [k for k, pusch in enumerate(recording.pusch) if not pusch.new_data]
+        assert recording.pusch[again].crc_ok and list(received(recording))[again][1]
+        recording.pusch[again] = replace(recording.pusch[again], new_data=True)
+        assert not list(received(recording))[again][1]
 
     def test_the_documented_annotation(self, recording):
         """With what it leaves out, and but for the block."""
