@@ -369,6 +369,9 @@ class PuschRx(nn.Module):
         seen = torch.cat([best.flatten(1)[:, :, None].expand(-1, -1, n), about, shared], 1)
         modes, kinds = modes[:, :s, :n_dmrs], modes.size(0)
         gates = self.pilot_net(seen[:, :, None]).view(b * layers, kinds, -1, n)
+        # what is alike in all pilots stays as it is, whatever the net says
+        fixed, more = gates[:, :, : -self.learned], gates[:, :, -self.learned :]
+        gates = torch.cat([fixed - fixed.mean((1, 2), keepdim=True), more], 2)
         plain = F.pad(best, (0, self.learned, 0, kinds - 2))[..., None]
         h = between(self.mixed(z, smooth, plain + gates, modes), odd).view(b, layers, r, 2, s, k)
         plain = between(self.mixed(z, smooth, plain.expand_as(gates), modes), odd).view_as(h)
@@ -402,7 +405,8 @@ class PuschRx(nn.Module):
         """
         b, c, d, n = smooth.size(0), smooth.size(1), smooth.size(2), smooth.size(5)
         rows = z.view(b, c // 2, 2, d, n, 6).permute(0, 1, 3, 2, 5, 4).reshape(-1, 12, n)
-        parts = self.more_windows.unflatten(1, (self.learned, 6))
+        parts = self.more_windows - self.more_windows.mean((2, 3), keepdim=True)
+        parts = parts.unflatten(1, (self.learned, 6))
         re, im = parts[0], parts[1]
         taps = torch.stack([torch.cat([re, -im], 2), torch.cat([im, re], 2)], 1)
         more = torch.conv1d(rows, taps.flatten(0, 2), padding=self.windows.size(2) // 2)
