@@ -137,7 +137,7 @@ def test_pilots_that_contradict_the_nets_are_believed():
     classical_errors = _bit_errors(classical("sure-lmmse"), batches)
     wild = net.train()(batches[0].y, batches[0].p, batches[0].data, [8])[-32:]
     wrong = ((wild[:, 0] > 0) != batches[0].bits[:, 0].bool())[:, batches[0].data].sum()
-    assert wrong > 2 * classical_errors
+    assert wrong > 1.5 * classical_errors
     assert _bit_errors(net.eval(), batches) < 1.03 * classical_errors
 
 
