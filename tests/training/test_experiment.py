@@ -514,6 +514,34 @@ def test_an_examination_that_is_interrupted_goes_on(tmp_path, monkeypatch):
     assert {r["slots"] for r in rows} == {130} and not job.counted.exists()
 
 
+def test_an_examination_that_is_added_is_counted_alone(tmp_path, monkeypatch):
+    """And one that is changed is counted anew."""
+    text = SCALES.replace("steps = 5", "steps = 1")
+    count, sets = Evaluation._count, []
+
+    def counting(evaluation, *arguments):
+        sets.append(evaluation._conditions.channels[0])
+        return count(evaluation, *arguments)
+
+    monkeypatch.setattr(Evaluation, "_count", counting)
+    more = EXAMINATION.replace("[6, 12]", "[3, 6, 9]")
+
+    def run(text):
+        sets.clear()
+        experiment = load(write(tmp_path, text), tmp_path, "small")
+        job = Job(experiment.groups[0], experiment, tmp_path, os.getcwd(), 1)
+        job.folder.mkdir(exist_ok=True)
+        run_group(job)
+        rows = pa.parquet.read_table(job.folder / "result.parquet").to_pylist()
+        return {(r["set"], r["sinr_db"]) for r in rows}
+
+    first = run(text)
+    assert len(sets) == 2 and len(first) == 2
+    added = {("validation", s) for s in (3.0, 6.0, 9.0)}
+    assert run(text + more) == first | added and sets == ["TDL-B"] * 3
+    assert run(text + more.replace("9", "12")) != first | added and sets == ["TDL-B"] * 3
+
+
 def test_a_queue_takes_its_next_step_until_all_is_done(tmp_path, capsys):
     """Each run ends at its time limit with its state saved, in training and in examination; a group
     that fails stops no other.

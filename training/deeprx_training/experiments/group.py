@@ -34,7 +34,7 @@ from ..teaching.losses import LOSSES
 from ..teaching.members import share_classical
 from ..teaching.train import Trainer
 from .file import Examination, Experiment, ExperimentError, Group
-from .table import ber_rows, write_block_errors, write_group
+from .table import ber_rows, known_rows, write_block_errors, write_group
 
 FAILED = "failed.txt"  # of a group's folder: what Python said
 
@@ -102,6 +102,9 @@ def _examine(job: Job) -> None:
     nets, facts = _receivers(job)
     rows = []
     for examination in job.experiment.of(job.group):
+        if (known := known_rows(job.folder, examination)) is not None:
+            rows += known
+            continue
         for domain in examination.domains:
             counted = _count(job, examination, domain, nets)
             if counted.block_errors:

@@ -6,6 +6,7 @@ with an MCS. DIR/results.parquet and results.csv gather the groups that have fin
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -61,11 +62,32 @@ def write_block_errors(
 
 def is_finished(folder: Path, experiment: Experiment, group: Group) -> bool:
     """Whether the group was trained and counted as the experiment has it now."""
+    return _examined(folder) == _stamp(experiment, group)
+
+
+def known_rows(folder: Path, examination: Examination) -> list[dict] | None:
+    """Rows of one examination that the group's table has, None where it has not. What an experiment
+    asks later is then counted alone.
+    """
+    before = json.loads(_examined(folder) or "[]")
+    alike = [e for e in before if (e["set"], e["modulation"]) == _kind(examination)]
+    if examination.mcs is not None or alike != [json.loads(json.dumps(asdict(examination)))]:
+        return None
+    rows = pa.parquet.read_table(folder / "result.parquet").to_pylist()
+    return [r for r in rows if (r["set"], r["modulation"]) == _kind(examination)]
+
+
+def _kind(examination: Examination) -> tuple[str, str]:
+    return examination.set, examination.modulation
+
+
+def _examined(folder: Path) -> bytes | None:
+    """What the group's table says of its examinations."""
     try:
         metadata = pa.parquet.read_schema(folder / "result.parquet").metadata or {}
     except (OSError, pa.ArrowInvalid):
-        return False
-    return metadata.get(b"examinations") == _stamp(experiment, group)
+        return None
+    return metadata.get(b"examinations")
 
 
 def _stamp(experiment: Experiment, group: Group) -> bytes:
@@ -76,19 +98,13 @@ def gather(experiment: Experiment, out: Path) -> None:
     """Write results.parquet, results.csv (without the errors of each slot) and the block errors of
     all groups that have finished, where there are any.
     """
-    rows, baselines, blocks = [], set(), {}
-    for group in experiment.groups:
-        folder = out / group.name
-        if not is_finished(folder, experiment, group):
-            continue
+    blocks = {}
+    folders = [out / g.name for g in experiment.groups if is_finished(out / g.name, experiment, g)]
+    for folder in folders:
         for file in sorted(folder.glob("*-mcs-*.npz")):
             with np.load(file) as arrays:
                 blocks.setdefault(file.name, {}).update(arrays)
-        for row in pa.parquet.read_table(folder / "result.parquet").to_pylist():
-            key = tuple(row[k] for k in ("set", "domain", "modulation", "receiver", "sinr_db"))
-            if row["kind"] != "baseline" or key not in baselines:
-                rows.append(row)
-            baselines.add(key)
+    rows = rows_of(folders)
     for name, arrays in blocks.items():
         with replacing(out / name) as temporary:
             np.savez_compressed(temporary, **arrays)
@@ -98,6 +114,18 @@ def gather(experiment: Experiment, out: Path) -> None:
             pa.parquet.write_table(table, temporary)
         with replacing(out / "results.csv") as temporary:
             pa.csv.write_csv(table.drop_columns("errors"), temporary)
+
+
+def rows_of(folders: Iterable[Path]) -> list[dict]:
+    """The rows of groups, those of receivers that join every group once."""
+    rows, baselines = [], set()
+    for folder in folders:
+        for row in pa.parquet.read_table(folder / "result.parquet").to_pylist():
+            key = tuple(row[k] for k in ("set", "domain", "modulation", "receiver", "sinr_db"))
+            if row["kind"] != "baseline" or key not in baselines:
+                rows.append(row)
+            baselines.add(key)
+    return rows
 
 
 def _as_table(rows: list[dict]) -> pa.Table:
