@@ -19,6 +19,8 @@ import torch
 
 from deeprx_training.cli import main
 from deeprx_training.evaluation.evaluate import Evaluation
+from deeprx_training.experiments import results, study_page
+from deeprx_training.experiments.energy import measure_all
 from deeprx_training.experiments.file import ExperimentError, load
 from deeprx_training.experiments.group import Job, run_group
 from deeprx_training.experiments.table import gather
@@ -586,3 +588,50 @@ def test_the_case_study_runs_at_the_scale_of_a_minute(tmp_path, monkeypatch):
     assert {r["sinr_db"] for r in rows} == {3.0 * i for i in range(11)}
     drawn = {(r["train_slots"], r["train_resource_elements"]) for r in rows if r["temperature"]}
     assert drawn == {(16, 16 * 14 * 72)}
+    assert measure_all(experiment, tmp_path, "cpu", 1) == {}
+    check_study(tmp_path, monkeypatch)
+
+
+def check_study(out, monkeypatch):
+    """What `study` stores of it, and what the page makes of that."""
+    root = out / "root"
+    (root / "training").mkdir(parents=True)
+    (root / "training/experiments").symlink_to(ROOT / "training/experiments")
+    (root / "training/recipes").symlink_to(ROOT / "training/recipes")
+    monkeypatch.setattr(results, "ROOT", root)
+    assert main(["study", "--scale", "minute", "--out", str(out)]) == 0
+    stored = json.loads((root / "results/case_study/minute.json").read_text())
+    assert stored["missing"] == [] == stored["missing_energy"] and stored["scale"] == "minute"
+    assert set(stored["sets"]) == {"evaluation-frequency-16QAM", "validation-frequency-16QAM"}
+    of = stored["sets"]["evaluation-frequency-16QAM"]
+    rows = pa.parquet.read_table(out / "seed1/result.parquet").to_pylist()
+    rates = {(r["receiver"], r["sinr_db"]): r for r in rows if r["set"] == "evaluation"}
+    scratch = next(r for r in of["receivers"] if r["name"] == "eighth-scratch")
+    assert scratch["ber"] == [rates["eighth-scratch", s]["ber"] for s in of["sinr_db"]]
+    pair = next(p for p in of["pairs"] if p["student"] == "eighth-T1 by deeprx-teacher")
+    errors = [rates[name, 27.0]["bit_errors"] for name in ("eighth-T1", "eighth-scratch")]
+    at = next(p for p in pair["points"] if p["sinr_db"] == 27.0)
+    assert pair["scratch"] == "eighth-scratch" and at["ratio"] == errors[0] / errors[1]
+    taught = stored["payback"][0]
+    forward = stored["training"][0]["phases"]["teacher"]["flop"]
+    assert taught["teacher_forward_flop"] == pytest.approx(forward / 2)
+    assert taught["joules"] == "modelled" and taught["teacher_training_flop"] == 0
+    (step,) = stored["energy"]
+    point = step["points"][0]
+    assert sum(point["parts"].values()) == pytest.approx(1)
+    assert point["estimates"]["flop"]["error_s"] == pytest.approx(
+        point["estimates"]["flop"]["seconds"] / point["seconds"] - 1
+    )
+    folder = root / "results/case_study"
+    for name in study_page.PARTS:
+        made = study_page.part(
+            folder, name, "minute", **({"by": "size"} if name == "gains" else {})
+        )
+        assert made.startswith("Not yet" if name == "speed" else "*Not") == (
+            name in ("gains", "ablation", "speed")
+        ), (name, made)
+    table = study_page.part(folder, "curves", "minute")
+    assert "| eighth, taught at T = 4 " in table and "| teacher, models/deeprx-teacher.pt " in table
+    assert f"{scratch['ber'][-1]:.3g}" in table and table.endswith(stored["date"])
+    study_page.draw(stored, out / "picture.png")
+    assert (out / "picture.png").read_bytes().startswith(b"\x89PNG")

@@ -18,7 +18,7 @@ from deeprx_training.evaluation.evaluate import (
     EvaluationError,
     evaluation_conditions,
 )
-from deeprx_training.experiments import quote, results
+from deeprx_training.experiments import quote, results, study_page
 from deeprx_training.export.describe import content_sha256, measured, read
 from deeprx_training.files import TrainingError
 
@@ -223,9 +223,37 @@ def test_tables_stand_between_their_marks(tmp_path):
     assert "old" not in filled and quote.filled(filled, tmp_path) == filled
 
 
+def test_what_the_case_study_has_not_measured_says_so(tmp_path):
+    def filled(mark):
+        text = f"<!-- results: study {mark} -->\nold\n<!-- end results -->"
+        return quote.filled(text, tmp_path).splitlines()[1:-1]
+
+    says = "*Not yet measured* at scale `gpu`: [how to go on](#what-is-missing-and-how-to-go-on)."
+    assert filled("of=verdict scale=gpu") == [says]
+    (line,) = filled("of=missing scale=gpu")
+    assert "--scale gpu --gpus 1 --minutes 9 " in line and line.startswith(
+        "Not yet measured: `./dev"
+    )
+    assert filled("of=speed") == [f"Not yet measured: `{study_page.COMMANDS['speed']}`."]
+    for mark in ("of=verdicts", "of=missing scale=huge", "of"):
+        with pytest.raises(TrainingError, match="cannot fill 'study of"):
+            filled(mark)
+
+
+def test_the_page_of_the_case_study_has_every_part():
+    text = (results.ROOT / "docs/results/case-study.md").read_text()
+    for part in study_page.PARTS:
+        assert f"<!-- results: study of={part} " in text
+
+
 def test_pictures_are_drawn_from_the_results(tmp_path):
     """results/ as it is, into a folder of the test's own."""
-    for name, (part, draw) in quote.PICTURES.items():
+    stored = {
+        name: (part, draw)
+        for name, (part, draw) in quote.PICTURES.items()
+        if not part.startswith("case_study/") or (results.ROOT / f"results/{part}.json").exists()
+    }
+    for name, (part, draw) in stored.items():
         draw(json.loads((results.ROOT / "results" / f"{part}.json").read_text()), tmp_path / name)
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
         assert (results.ROOT / "docs/images" / name).exists()

@@ -19,6 +19,7 @@ COMMANDS = {
     "convert": "rewrite model files of an earlier contract for the one that receivers read",
     "describe": "rewrite what model files say of themselves, and nothing else of them",
     "results": "measure what ships into results/*.json, and write its tables into the documents",
+    "study": "what the case study's experiment has found, for the documentation's page",
     "speed": "how fast a training step is, in every form that computes the same",
     "cost": "what a training run cost, by phase, and when a student has paid it back",
 }

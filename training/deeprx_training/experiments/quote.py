@@ -6,7 +6,7 @@
     <!-- end results -->
 
 ber table=NAME [sinr=DB,..] [receivers=NAME,..] [crossings=no]; limits [receivers=NAME,..]; time;
-cost; models; receivers. Pictures are drawn from the same files: PICTURES.
+cost; models; receivers; study (study_page). Pictures are drawn from the same files: PICTURES.
 """
 
 import json
@@ -24,6 +24,7 @@ from ..evaluation.cells import crossing_cell, markdown_table, rate_cell
 from ..evaluation.evaluate import SURE
 from ..export.describe import read
 from ..files import TrainingError
+from . import study_page
 from .results import CLASSICAL, ROOT
 
 _MARK = re.compile(r"(<!-- results: ([^>]*?) -->\n).*?(<!-- end results -->)", re.DOTALL)
@@ -42,6 +43,10 @@ def filled(text: str, results: Path = ROOT / "results", where: str = "") -> str:
     def fill(mark: re.Match) -> str:
         kind, *options = mark[2].split()
         try:
+            if kind == "study":
+                wanted = dict(option.split("=") for option in options)
+                made = study_page.part(results / "case_study", **wanted)
+                return f"{mark[1]}{made}\n{mark[3]}"
             parts, make = TABLES[kind]
             files = [results / f"{part}.json" for part in parts]
             if not all(file.exists() for file in files):
@@ -225,4 +230,4 @@ def _draw_ber(results: dict, path: Path) -> None:
 PICTURES: dict[str, tuple[str, Callable]] = {
     "evaluation.png": ("ber", _draw_ber),
     "cost.png": ("energy", lambda results, path: frontier(results["energy"]["points"], path)),
-}
+} | {study_page.picture(s): (f"case_study/{s}", study_page.draw) for s in ("cores", "gpu")}

@@ -117,7 +117,7 @@ def gather(experiment: Experiment, out: Path) -> None:
 
 
 def rows_of(folders: Iterable[Path]) -> list[dict]:
-    """The rows of groups, those of receivers that join every group once."""
+    """The rows of groups, those of receivers that join every group once; all have the same keys."""
     rows, baselines = [], set()
     for folder in folders:
         for row in pa.parquet.read_table(folder / "result.parquet").to_pylist():
@@ -125,7 +125,8 @@ def rows_of(folders: Iterable[Path]) -> list[dict]:
             if row["kind"] != "baseline" or key not in baselines:
                 rows.append(row)
             baselines.add(key)
-    return rows
+    keys = dict.fromkeys(k for row in rows for k in row)
+    return [{k: row.get(k) for k in keys} for row in rows]
 
 
 def _as_table(rows: list[dict]) -> pa.Table:

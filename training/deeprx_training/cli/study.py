@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""./dev train study"""
+
+import sys
+
+from .options import add_out
+
+
+def configure(parser) -> None:
+    parser.description = (
+        "Writes what the case study's experiment has found so far into "
+        "results/case_study/SCALE.json: error rates and gains with their intervals, training by "
+        "phase, energy steps, payback. What is not finished is named in it. Then `./dev results "
+        "--write` puts it into the documentation's page."
+    )
+    add = parser.add_argument
+    add("--scale", required=True, metavar="NAME", help="of training/experiments/deeprx.toml")
+    add_out(parser)
+
+
+def run(arguments) -> int:
+    from deeprx_common.files import write_json
+
+    from ..experiments.file import load
+    from ..experiments.results import ROOT
+    from ..experiments.study import summarise
+
+    a = arguments
+    experiment = load(ROOT / "training/experiments/deeprx.toml", a.out, a.scale)
+    command = ["./dev", "train", "study", "--scale", a.scale, "--out", str(a.out)]
+    study = summarise(experiment, a.out, a.scale, command)
+    folder = ROOT / "results/case_study"
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"{write_json(study, folder / f'{a.scale}.json')}: written")
+    if missing := study["missing"] + study["missing_energy"]:
+        print(f"not there yet: {', '.join(missing)}", file=sys.stderr)
+    return 0

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The case study's numbers, out of what an experiment has trained, counted and measured so far:
+results/case_study/SCALE.json, which its page quotes.
+"""
+
+import json
+import shlex
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+
+from deeprx_common.revision import git_revision
+from deeprx_common.stats import mean_ci95, paired_ratio
+
+from ..evaluation.curves import Curve, curves, gain, scores_of, scratch_of, seed_pairs
+from ..files import TrainingError
+from ..teaching.cost import payback, read_run
+from .energy import FILE, is_measured
+from .file import Experiment, Group
+from .table import rows_of
+
+SCHEMA = "deeprx.study/1"
+LEVELS = (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1)  # BERs at which gains are looked for
+FLOOR_DB = 18.0  # from here on BER is called a floor
+
+
+def summarise(experiment: Experiment, out: Path, scale: str, command: list[str]) -> dict:
+    """Everything that the page quotes. Raises TrainingError where no group was counted yet."""
+    counted = [g for g in experiment.groups if (out / g.name / "result.parquet").exists()]
+    if not counted:
+        raise TrainingError(f"{out}: no group was trained and counted yet")
+    rows = rows_of(out / g.name for g in counted)
+    runs = {g.name: read_run(out / g.name) for g in counted if g.recipe}
+    scores = scores_of(rows)
+    kinds = dict.fromkeys((r["set"], r["domain"], r["modulation"]) for r in rows)
+    sets = {}
+    for kind in kinds:
+        of_kind = [r for r in rows if (r["set"], r["domain"], r["modulation"]) == kind]
+        sets["-".join(kind)] = _set(curves(of_kind, scores))
+    energy = [_energy(out / e.step.name / FILE) for e in experiment.energy if is_measured(e, out)]
+    training = [_training(name, run) for name, run in runs.items()]
+    return {
+        "schema": SCHEMA,
+        "command": shlex.join(command),
+        "date": date.today().isoformat(),
+        "git": git_revision(),
+        "scale": scale,
+        "missing": [g.name for g in experiment.groups if g not in counted],
+        "missing_energy": [e.step.name for e in experiment.energy if not is_measured(e, out)],
+        "sets": sets,
+        "training": training,
+        "energy": energy,
+        "payback": _paybacks(rows, runs, counted, energy, training),
+    }
+
+
+def name_of(facts: dict) -> str:
+    """Of a curve: its member's name, and its teacher."""
+    if facts["kind"] != "distilled":
+        return facts["receiver"]
+    return f"{facts['receiver']} by {Path(facts['teacher']).stem}"
+
+
+def _set(some: list[Curve]) -> dict:
+    """Of one set of channels: every receiver's rates, and students against the same from
+    scratch.
+    """
+    first = some[0]
+    return {
+        "sinr_db": list(map(float, first.sinr_db)),
+        "slots": int(first.errors.shape[2]),
+        "receivers": [_receiver(curve) for curve in some],
+        "pairs": [
+            _pair(curve, base)
+            for curve in some
+            if curve.facts["kind"] == "distilled"
+            and (base := scratch_of(curve, some)) is not None
+            and seed_pairs(curve, base)
+        ],
+    }
+
+
+def _receiver(curve: Curve) -> dict:
+    facts, rates = curve.facts, curve.rates()
+    of_student = facts["kind"] in ("distilled", "scratch")
+    return {
+        "name": name_of(facts),
+        "kind": facts["kind"],
+        "net": facts["receiver"].rpartition("-")[0] if of_student else facts["receiver"],
+        "params": facts.get("params"),
+        "flop_per_slot": facts.get("flop_per_slot"),
+        "teacher": facts.get("teacher") or None,
+        "temperature": facts.get("temperature"),
+        "bits_share": facts.get("loss_bce") if facts["kind"] == "distilled" else None,
+        "seeds": len(curve.errors) if of_student else None,
+        "train_slots": facts.get("train_slots"),
+        "ber": [rate.rate for rate in rates],
+        "ci95": [list(rate.ci95) for rate in rates],
+        "crossings": [_crossing(curve, level) for level in LEVELS],
+        "score": None if np.isnan(curve.score) else curve.score,
+    }
+
+
+def _crossing(curve: Curve, level: float) -> dict:
+    at, ends = curve.crossing(level)
+    return {"ber": level, "sinr_db": _finite(at), "ci95": [_finite(end) for end in ends]}
+
+
+def _pair(curve: Curve, base: Curve) -> dict:
+    """A student against the same from scratch, on the same slots, over the seeds that both have."""
+    pairs = seed_pairs(curve, base)
+    errors, others = (sum(pair[i].errors[0] for pair in pairs) for i in (0, 1))
+    points = []
+    for i, sinr in enumerate(curve.sinr_db):
+        ratio = low = high = None
+        if others[i].any():
+            ratio, (low, high) = paired_ratio(errors[i], others[i])
+        points.append({"sinr_db": float(sinr), "ratio": ratio, "ci95": [low, high]})
+    gains = []
+    for level in LEVELS:
+        g = gain(curve, base, level)
+        if np.isfinite(g.mean):
+            ends = {"over_slots": g.over_slots, "over_seeds": g.over_seeds}
+            gains.append(
+                {"ber": level, "db": g.mean}
+                | {name: [_finite(end) for end in each] for name, each in ends.items()}
+            )
+    return {
+        "student": name_of(curve.facts),
+        "scratch": name_of(base.facts),
+        "params": curve.facts["params"],
+        "seeds": len(pairs),
+        "points": points,
+        "gains": gains,  # the first is at the lowest BER that both reach
+    }
+
+
+def _training(name: str, run: dict) -> dict:
+    keys = (
+        "device", "threads", "precision", "teacher", "students", "step", "slots",
+        "resource_elements", "wall_s", "cached_llr_slots", "phases", "energy_j",
+    )  # fmt: skip
+    return {"group": name, "cpu": run["host"]["cpu"]} | {key: run[key] for key in keys}
+
+
+def _energy(file: Path) -> dict:
+    """What a step measured, with the estimates and what each misses."""
+    record = json.loads(file.read_text())
+    machine = record["machine"]
+    kept = ("step", "host", "versions", "device", "threads", "source", "scope", "kind", "price")
+    return {key: record[key] for key in (*kept, "idle_w")} | {
+        "machine": {k: v for k, v in machine.items() if k not in ("host", "versions", "schema")},
+        "points": [_point(point, record["kind"]) for point in record["points"]],
+    }
+
+
+def _point(point: dict, kind: str) -> dict:
+    windows, batch, told = point["windows"], point["batch"], point["predicted"]
+
+    def mean(key: str, those: list[dict]) -> tuple[float | None, list | None]:
+        values = [w[key] for w in those if w[key] is not None]
+        if not values:
+            return None, None
+        middle, ci95 = mean_ci95(values)
+        return middle, ci95 and list(ci95)
+
+    valid = [w for w in windows if not w["invalid"]]
+    seconds, seconds_ci95 = mean("seconds", windows)
+    joules, joules_ci95 = mean("joules", valid)
+    clocks = [w["clock_hz"] for w in windows if w["clock_hz"]]
+    estimates = {}
+    for name in ("flop", "clock", "traffic"):
+        each = told[f"{name}_j"] / batch
+        estimates[name] = {"joules": each, "error": joules and each / joules - 1}
+        each_s = told[f"{name}_s"] / batch
+        estimates[name] |= {"seconds": each_s, "error_s": each_s / seconds - 1}
+    return {key: point[key] for key in ("receiver", "form", "batch", "params")} | {
+        "flop_per_slot": point["flop"] / batch,
+        "bytes_per_slot": point["bytes"] / batch,
+        "seconds": seconds,
+        "seconds_ci95": seconds_ci95,
+        "joules": joules,
+        "joules_ci95": joules_ci95,
+        "net": mean("net", valid)[0],
+        "bound": mean("bound", valid)[0],
+        "clock_hz": float(np.median(clocks)) if clocks else None,
+        "invalid": next((w["invalid"] for w in windows if w["invalid"]), None),
+        "estimates": estimates,
+        "parts": {
+            "flop": told["flop_s"] / batch / seconds,
+            "memory": (told["roofline_s"] - told["flop_s"]) / batch / seconds,
+            "kernels": (told["traffic_s"] - told["calls_s"] - told["roofline_s"]) / batch / seconds,
+            "calls": told["calls_s"] / batch / seconds,
+            "rest": 1 - told["traffic_s"] / batch / seconds,
+        },
+        "kinds": point["kinds"],
+        "layers": point["layers"],
+    }
+
+
+def _paybacks(
+    rows: list[dict], runs: dict, groups: list[Group], energy: list[dict], training: list[dict]
+) -> list[dict]:
+    """Of each distilled student: what teaching it took more than training it alone, and what a slot
+    of it saves against the smallest net from scratch that is as good at and above FLOOR_DB.
+    """
+    some = curves([r for r in rows if (r["set"], r["domain"]) == ("evaluation", "frequency")])
+    alone = [c for c in some if c.facts["kind"] == "scratch"]
+    trained = {g.label: g.name for g in groups if g.recipe and g.label}
+    joules = _joules(energy)
+    paybacks = []
+    for curve in (c for c in some if c.facts["kind"] == "distilled"):
+        facts = curve.facts
+        equal = [c for c in alone if _floor(c) <= _floor(curve)]
+        run = runs[facts["group"]]
+        teachers = runs.get(trained.get(facts["teacher"], ""))
+        cost = (sum(p["flop"] for p in teachers["phases"].values()), 0) if teachers else (0.0, 0)
+        (own,) = (p for p in payback(run, cost) if p.student == facts["receiver"])
+        rival = min(equal, key=lambda c: c.facts["flop_per_slot"], default=None)
+        saved = rival and rival.facts["flop_per_slot"] - facts["flop_per_slot"]
+        passes_j, kind = _teaching_j(run)
+        saved_j = None
+        if rival:
+            both = [joules.get(f["receiver"]) for f in (rival.facts, facts)]
+            saved_j = both[0] - both[1] if None not in both else None
+        paybacks.append(
+            {
+                "student": name_of(facts),
+                "rival": rival and name_of(rival.facts),
+                "teacher_forward_flop": own.teacher_forward_flop,
+                "teacher_training_flop": own.teacher_training_flop,
+                "saved_flop_per_slot": saved,
+                "teacher_forward_j": passes_j,
+                "joules": kind,
+                "saved_j_per_slot": saved_j,
+            }
+        )
+    return paybacks
+
+
+def _floor(curve: Curve) -> float:
+    """Mean log10 BER at and above FLOOR_DB."""
+    those = [
+        np.log10(max(rate.errors, 0.5) / rate.bits)
+        for sinr, rate in zip(curve.sinr_db, curve.rates(), strict=True)
+        if sinr >= FLOOR_DB
+    ]
+    return float(np.mean(those)) if those else np.nan
+
+
+def _teaching_j(run: dict) -> tuple[float, str]:
+    """Joules of the teacher's passes for one student of a run, and of which kind they are."""
+    phase, energy = run["phases"]["teacher"], run["energy_j"]
+    students = max(1, len(run["students"]))
+    if phase["joules"] is not None:
+        return phase["joules"] / students, energy["kind"]
+    return phase["modelled_j"] / students, "modelled"
+
+
+def _joules(energy: list[dict]) -> dict[str, float]:
+    """Joules a slot of receivers by their members' names, each at its best."""
+    best: dict[str, float] = {}
+    for point in (p for step in energy for p in step["points"]):
+        if point["joules"] is not None:
+            best[point["receiver"]] = min(point["joules"], best.get(point["receiver"], np.inf))
+    return best
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and np.isfinite(value) else None
