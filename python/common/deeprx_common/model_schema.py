@@ -69,7 +69,7 @@ MODEL = {
     "precision": TEXT.of("Of the convolutions: float32, bfloat16 or int8.", optional=True),
     "requires": TEXTS.of("What a machine must have: cuda, or instructions for bfloat16 or int8."),
     "quantized_engine": TEXT.or_null("LibTorch's engine of int8 operators; null: none."),
-    "engines": TEXTS.of("Forms that the file holds: torchscript, openvino.", optional=True),
+    "engines": TEXTS.of("Forms that the file holds: torchscript, openvino, native.", optional=True),
     "layers": INDICES.of("Numbers of layers that it takes: 1, 2."),
     "n_rx": INDICES.of("Numbers of antennas that it takes."),
     "n_prb": COUNTED.of("The fewest and the most PRB that it takes."),

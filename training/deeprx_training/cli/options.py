@@ -165,13 +165,20 @@ def write_model_file(
     training: dict,
 ):
     """The model file of a command with add_model_file()."""
-    from ..export.describe import trained_on, trained_slots
+    from ..export.describe import EVERY_KIND, antennas, shown_slots, trained_on, trained_slots
     from ..export.export import ber_table, export
+    from ..receivers.contract import knows_layers
     from ..teaching.recipe import conditions_of
 
     file = arguments.file
     name = arguments.name or Path(file).stem
     conditions = conditions_of(training["recipe"]) if training else None
+    if knows_layers(net):  # any slot, if there is no recipe to say otherwise
+        kinds = conditions or EVERY_KIND
+        takes = {"slots": shown_slots(kinds)}
+        n_rx = antennas(kinds)
+    else:
+        takes = trained_slots(conditions) if conditions else {}
     metadata = export(
         net,
         file,
@@ -185,7 +192,7 @@ def write_model_file(
         parity=arguments.parity,
         openvino=arguments.openvino,
         trained=conditions and trained_on(conditions),
-        **(trained_slots(conditions) if conditions else {}),
+        **takes,
     )
     flop = metadata["flop_per_slot"]
     print(

@@ -13,11 +13,23 @@ from deeprx_common import zip_archive
 from deeprx_common.model_schema import LIMIT, MEASURED, MODEL
 from deeprx_common.modulation import MODULATIONS
 from deeprx_common.schema import check
+from deeprx_common.slot import SlotConfig, User, legal_dmrs
 
-from ..data.conditions import Conditions
+from ..data.conditions import LENGTHS, Conditions
 from ..files import TrainingError, write_atomically
 from ..teaching import recipe as recipes
 from ..teaching.checkpoint import read_model
+
+# all that the contract has
+EVERY_KIND = Conditions(
+    n_rx=4,
+    min_rx=1,
+    scs_khz=dict.fromkeys((15, 30, 60), 1.0),
+    n_symbols=dict.fromkeys(LENGTHS, 1.0),
+    dmrs={symbols: 1.0 for length in LENGTHS for symbols in legal_dmrs(length)},
+    cdm_groups={1: 1.0, 2: 1.0},
+    users={1: 1.0, 2: 1.0},
+)
 
 
 def trained_on(conditions: Conditions) -> dict:
@@ -33,7 +45,7 @@ def trained_on(conditions: Conditions) -> dict:
         "sir_db": list(c.sir_db) if c.interferer else None,
         "modulations": [m for m in MODULATIONS if c.modulations.get(m)],
         "dmrs_symbols": sorted({len(symbols) for symbols, weight in c.dmrs.items() if weight}),
-        "n_rx": [c.n_rx],
+        "n_rx": antennas(c),
     }
 
 
@@ -42,9 +54,41 @@ def trained_slots(conditions: Conditions) -> dict:
     receiver trained on them takes, see contract.taken_slots().
     """
     return {
-        "dmrs": sorted(list(symbols) for symbols, weight in conditions.dmrs.items() if weight),
-        "scs_khz": sorted(spacing for spacing, weight in conditions.scs_khz.items() if weight),
+        "dmrs": list(map(list, _drawn(conditions.dmrs))),
+        "scs_khz": _drawn(conditions.scs_khz),
     }
+
+
+def antennas(conditions: Conditions) -> list[int]:
+    """Numbers of antennas that slots were drawn with."""
+    return list(range(conditions.min_rx or conditions.n_rx, conditions.n_rx + 1))
+
+
+def shown_slots(conditions: Conditions) -> list[SlotConfig]:
+    """One slot of every kind that is drawn: what shows export() which slots a receiver of the
+    contract takes, whole ones of one user first.
+    """
+    c = conditions
+    users = {1: [(0,)], 2: [(0, 1), (0, 2)]}
+    return [
+        SlotConfig(
+            n_symbols=n_symbols,
+            dmrs=dmrs,
+            cdm_groups=groups,
+            scs_khz=spacing,
+            users=tuple(User("16QAM", port=port) for port in ports),
+        )
+        for n_users in _drawn(c.users)
+        for n_symbols in reversed(_drawn(c.n_symbols))
+        for dmrs in _drawn(c.dmrs_of(n_symbols))
+        for groups in _drawn(c.cdm_groups)
+        for ports in users[n_users][:groups]
+        for spacing in _drawn(c.scs_khz)
+    ]
+
+
+def _drawn(weights: Mapping) -> list:
+    return sorted(option for option, weight in weights.items() if weight)
 
 
 def read(path: str | Path) -> dict:

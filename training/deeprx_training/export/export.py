@@ -34,6 +34,7 @@ from ..receivers.contract import (
 from ..receivers.flop import flop_per_slot
 from ..receivers.int8 import ENGINE, to_integer
 from ..receivers.nets import FoldedNet, count_parameters
+from ..receivers.pusch import PuschRx
 from .checks import PARITY, ExportError, checked_ir, difference, vet
 
 LICENCE = "GPL-3.0-or-later"
@@ -126,11 +127,13 @@ def export(
     # OpenVINO makes integers of what rounds in float32
     traced = net if precision == "int8" else executed
     all_bits = sorted(MODULATIONS[m] for m in modulations)
+    native = type(net) is PuschRx and described and precision == "float32"
     carried = {}
-    if openvino and whole:
+    if openvino and whole and not native:
         print(f"{path}: TorchScript only: OpenVINO IRs are made of receivers of one layer")
-    elif openvino:
+    elif openvino and not whole:
         carried = checked_ir(traced, n_rx, all_bits, n_prb, precision, path)
+    forms = {"torchscript": True, "openvino": carried, "native": native}
     metadata = {
         "contract": CONTRACT,
         "name": name,
@@ -139,7 +142,7 @@ def export(
         # without instructions for int8, oneDNN's sums saturate
         "requires": ["int8"] if precision == "int8" else [],
         "quantized_engine": ENGINE if precision == "int8" else None,
-        "engines": ["torchscript"] + (["openvino"] if carried else []),
+        "engines": [form for form, there in forms.items() if there],
         **takes,
         "n_rx": list(n_rx),
         "prb_multiple_of": prb_multiple_of,

@@ -50,6 +50,7 @@ class LayerOf(nn.Module):
     def __init__(self, program: nn.Module):
         super().__init__()
         self.program = program
+        self.training = program.training  # else whoever restores that of both changes the program
 
     def forward(self, y: Tensor, p: Tensor, bits: int) -> Tensor:
         return self.program(y, p[:, None], data_res(p), [bits])[:, 0]
