@@ -46,6 +46,8 @@ struct front_job {
     int pitch;
 };
 
+constexpr int most_windows = 8;
+
 //! What a layer's pilots look like, PRB by PRB.
 struct look_job {
     int n_rx, n_dmrs, n_windows, n_prb;
@@ -56,13 +58,16 @@ struct look_job {
     float power; // of a pilot
     float* to;   // planes: of each window but the first, how far off it is; movement; level
     int to_pitch;
+    //! Squares of what windows leave of all pilots: their mean over the DMRS symbols, and each.
+    float left[2][most_windows];
 };
 
 //! A layer's channel at its pilots' subcarriers of all symbols, and between them.
 struct mix_job {
     int n_rx, n_dmrs, n_modes, n_windows, n_symbols, n_prb;
-    const float* bank; // planes [n_rx][n_dmrs][2][n_windows][6]
-    int bank_pitch;
+    const float*
+        bank; // planes [n_rx][n_dmrs][2][n_bank], of which n_windows windows, 6 pilots each
+    int bank_pitch, n_bank;
     const float* gates; // planes [n_modes][n_windows]
     int gates_pitch;
     const float* modes; // [n_modes][n_symbols][n_dmrs]
@@ -151,8 +156,20 @@ struct pusch_kernel {
     const char* instructions;
     void (*sum)(const sum_job& job);
     void (*front)(const front_job& job);
-    void (*look)(const look_job& job);
+    void (*look)(look_job& job);
     void (*mix)(const mix_job& job);
+    /*!
+     * What a channel leaves of a DMRS symbol's pilots: a sum of squares.
+     * \param known planes [n_layers][2][12] of pilots as sent \param first the symbol's position
+     * \param every of which subcarriers are pilots: 1 or 2, from `from` on
+     */
+    float (*unexplained)(const grid_view& grid,
+                         const float* known,
+                         int first,
+                         int n_prb,
+                         int from,
+                         int every,
+                         const int32_t* mask);
     void (*round)(round_job& job);
     void (*interference)(const interference_job& job);
     void (*whitener)(const whitener_job& job);

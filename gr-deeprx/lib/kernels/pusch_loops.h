@@ -131,35 +131,38 @@ void front(const front_job& job)
 
 inline vec square(vec x) { return x * x; }
 
-void look(const look_job& job)
+void look(look_job& job)
 {
-    constexpr int most_windows = 8, most_dmrs = 4;
+    constexpr int most_dmrs = 4;
     const float per_pilot = 1.0f / (6 * job.n_rx * job.n_dmrs);
+    vec left[2][most_windows]{};
     for (int n = 0; n < job.n_prb; n += lanes) {
         vec off[most_windows]{}, moves{}, level{};
         for (int r = 0; r < job.n_rx; r++)
             for (int plane = 0; plane < 12; plane++) {
-                const int part = plane / 6, i = plane % 6;
-                vec middle[most_dmrs], mean{};
-                for (int d = 0; d < job.n_dmrs; d++) {
-                    const int row = r * job.n_dmrs + d;
-                    const vec pilot =
+                const int part = plane / 6, i = plane % 6, row = r * job.n_dmrs;
+                vec pilots[most_dmrs];
+                for (int d = 0; d < job.n_dmrs; d++)
+                    pilots[d] =
                         load(job.pilots +
-                             ((row * 2 + part) * job.pilots_part + i) * job.pilots_pitch + n);
-                    const float* window =
-                        job.bank + ((row * 2 + part) * job.n_bank + i) * job.bank_pitch + n;
-                    for (int w = 1; w < job.n_windows; w++) {
-                        const vec smooth = load(window + 6 * w * job.bank_pitch);
-                        off[w] += square(pilot - smooth);
-                        if (w == 2)
-                            middle[d] = smooth;
+                             (((row + d) * 2 + part) * job.pilots_part + i) * job.pilots_pitch + n);
+                for (int w = 0; w < job.n_windows; w++) {
+                    vec smooth[most_dmrs], mean{};
+                    for (int d = 0; d < job.n_dmrs; d++) {
+                        smooth[d] = load(
+                            job.bank +
+                            (((row + d) * 2 + part) * job.n_bank + 6 * w + i) * job.bank_pitch + n);
+                        off[w] += square(pilots[d] - smooth[d]);
+                        mean += smooth[d];
                     }
-                    mean += middle[d];
-                }
-                mean *= 1.0f / job.n_dmrs;
-                for (int d = 0; d < job.n_dmrs; d++) {
-                    moves += square(middle[d] - mean);
-                    level += square(middle[d]);
+                    mean *= 1.0f / job.n_dmrs;
+                    for (int d = 0; d < job.n_dmrs; d++) {
+                        left[0][w] += square(pilots[d] - mean);
+                        if (w == 2) {
+                            moves += square(smooth[d] - mean);
+                            level += square(smooth[d]);
+                        }
+                    }
                 }
             }
         float* to = job.to + n;
@@ -168,7 +171,12 @@ void look(const look_job& job)
         const int apart = job.n_dmrs > 1 ? job.n_dmrs - 1 : 1;
         store(to, moves * (job.power / (6 * job.n_rx * apart)));
         store(to + job.to_pitch, level * per_pilot);
+        for (int w = 0; w < job.n_windows; w++)
+            left[1][w] += off[w];
     }
+    for (int kind = 0; kind < 2; kind++)
+        for (int w = 0; w < job.n_windows; w++)
+            job.left[kind][w] = sum(left[kind][w]);
 }
 
 //! Subcarriers without pilots, from the neighbours'; at an edge the nearest.
@@ -206,8 +214,7 @@ void mix(const mix_job& job)
                     for (int d = 0; d < job.n_dmrs; d++) {
                         const float* bank =
                             job.bank +
-                            (((r * job.n_dmrs + d) * 2 + part) * job.n_windows * 6 + i) *
-                                job.bank_pitch +
+                            (((r * job.n_dmrs + d) * 2 + part) * job.n_bank + i) * job.bank_pitch +
                             n;
                         const float* gate = job.gates + n;
                         for (int m = 0; m < job.n_modes; m++) {
@@ -341,6 +348,42 @@ combine(const grid_view& grid, const whitener_at<n_rx>& white, int j, int p)
         out.x[l].im *= scale;
     }
     return out;
+}
+
+float unexplained(const grid_view& grid,
+                  const float* known,
+                  int first,
+                  int n_prb,
+                  int from,
+                  int every,
+                  const int32_t* mask)
+{
+    const int im = prb * grid.pitch;
+    vec left{};
+    for (int n = 0; n < n_prb; n += lanes) {
+        vec of_vector{};
+        for (int j = from; j < prb; j += every) {
+            const int at = j * grid.pitch + first + n;
+            pair sent[2];
+            for (int l = 0; l < grid.n_layers; l++) {
+                sent[l] = pair_at(known + l * 2 * im + at, im);
+                if (l == 1)
+                    sent[l] = times(sent[l], pair_at(grid.turn + at, im));
+            }
+            for (int r = 0; r < grid.n_rx; r++) {
+                pair rest = pair_at(grid.y + r * 2 * im + at, im);
+                for (int l = 0; l < grid.n_layers; l++) {
+                    const pair h = pair_at(grid.h + (l * grid.n_rx + r) * 2 * im + at, im);
+                    const pair expected = times(h, sent[l]);
+                    rest.re -= expected.re;
+                    rest.im -= expected.im;
+                }
+                of_vector += power(rest);
+            }
+        }
+        left += masked(of_vector, load(mask + n));
+    }
+    return sum(left);
 }
 
 //! Half the distance of neighbouring levels of square QAM at unit power, by half the bits.
@@ -882,6 +925,6 @@ void half_log(float* x, int n)
 
 #define PUSCH_KERNEL(name)                                                                         \
     {                                                                                              \
-        name, sum, front, look, mix, round, interference, whitener, time, llrs, spread, steer,     \
-            half_log                                                                               \
+        name, sum, front, look, mix, unexplained, round, interference, whitener, time, llrs,       \
+            spread, steer, half_log                                                                \
     }

@@ -2,6 +2,7 @@
 
 #include "pusch_net.h"
 
+#include <numeric>
 #include <stdexcept>
 
 namespace gr::deeprx {
@@ -14,6 +15,33 @@ std::string text(const std::vector<int>& shape)
     for (const int n : shape)
         list += (list.empty() ? "" : ", ") + std::to_string(n);
     return '[' + list + ']';
+}
+
+void subtract_mean(float* values, int n)
+{
+    const double mean = std::accumulate(values, values + n, 0.0) / n;
+    for (int i = 0; i < n; i++)
+        values[i] -= mean;
+}
+
+//! Has the first \p some of each \p group of outputs sum to 0, all groups together.
+void leave_sum(layer& l, int group, int some)
+{
+    std::vector<int> chosen;
+    for (int o = 0; o < l.outputs; o++)
+        if (o % group < some)
+            chosen.push_back(o);
+    const auto leave = [&chosen](std::vector<float>& values, int width) {
+        for (int i = 0; i < width; i++) {
+            double sum = 0.0;
+            for (const int o : chosen)
+                sum += values[o * width + i];
+            for (const int o : chosen)
+                values[o * width + i] -= sum / chosen.size();
+        }
+    };
+    leave(l.weights, l.inputs);
+    leave(l.bias, 1);
 }
 
 //! Gives each tensor to whom it belongs.
@@ -117,7 +145,9 @@ pusch_net make_pusch_net(const pusch_numbers& n, tensors weights)
     constexpr int span = 7; // PRBs
     const int n_windows = 6 * net.n_windows, n_learned = 6 * n.learned;
     net.windows = { n_windows, 6, 1, span, all.take("windows", { n_windows, 6, span }), {} };
-    const auto more = all.take("more_windows", { 2, n_learned, 6, span });
+    auto more = all.take("more_windows", { 2, n_learned, 6, span });
+    for (int i = 0; i < 2 * n_learned; i++) // what is alike in all pilots, they leave out
+        subtract_mean(&more[i * 6 * span], 6 * span);
     for (int part = 0; part < 2; part++) {
         layer& l = net.learned[part] = { n_learned, 12, 1, span, {}, {} };
         for (int o = 0; o < n_learned; o++)
@@ -130,11 +160,12 @@ pusch_net make_pusch_net(const pusch_numbers& n, tensors weights)
     }
     const int n_gates = net.n_modes * net.n_bank();
     net.pilot_net = all.take_net("pilot_net",
-                                 net.n_pilot_features + 2 + net.n_slot_numbers,
+                                 net.n_plain + net.n_pilot_features + 2 + net.n_slot_numbers,
                                  n.pilot_channels,
                                  n_gates,
                                  n.pilot_blocks,
                                  1);
+    leave_sum(net.pilot_net.last, net.n_bank(), net.n_windows);
     for (int i = 0; i < n.rounds; i++) {
         const std::string name = "rounds." + std::to_string(i);
         pusch_net::correction round;

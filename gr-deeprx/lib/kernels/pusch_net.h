@@ -51,6 +51,7 @@ struct pusch_net {
     static constexpr int most_dmrs = 4;
     static constexpr int n_symbols = 14;
     static constexpr int n_slot_numbers = 8;
+    static constexpr int n_plain = 2 * n_windows; // a window, and a mean or lines over time
     static constexpr int n_pilot_features = 2 * (n_windows + 1);
     static constexpr int n_powers = 7;
     static constexpr int n_round_features =

@@ -126,7 +126,7 @@ pusch_receiver::pusch_receiver(const pilot_layout& layout,
       d_turn(24, d_n.prb), d_z(n_rx * d_n.dmrs * 12, d_n.prb, window_reach),
       d_bank(n_rx * d_n.dmrs * 2 * d_bank_size * 6, d_n.prb),
       d_about(d_n.layers * (pusch_net::n_pilot_features + 3), d_n.prb),
-      d_pilot_first(net.numbers.pilot_channels, d_n.prb),
+      d_pilot_first(net.n_plain * net.numbers.pilot_channels, d_n.prb),
       d_pilot_a(net.numbers.pilot_channels, d_n.prb, 1),
       d_pilot_b(net.numbers.pilot_channels, d_n.prb, 1),
       d_gates(net.n_modes * d_bank_size, d_n.prb), d_columns(net.numbers.channels, d_n.stride),
@@ -136,8 +136,9 @@ pusch_receiver::pusch_receiver(const pilot_layout& layout,
       d_left_a(net.numbers.interference_channels, d_n.prb, 1),
       d_left_b(net.numbers.interference_channels, d_n.prb, 1),
       d_left_weights(1 + net.n_averaged, d_n.prb), d_prb_white(n_rx * n_rx, d_n.stride),
-      d_mask(1, d_n.positions), d_data(12, d_n.positions, 1), d_y(24 * n_rx, d_n.positions, 1),
-      d_h(24 * n_rx * d_n.layers, d_n.positions, 1),
+      d_one(1, d_n.prb), d_mask(1, d_n.positions), d_data(12, d_n.positions, 1),
+      d_y(24 * n_rx, d_n.positions, 1), d_h(24 * n_rx * d_n.layers, d_n.positions, 1),
+      d_plain(24 * n_rx * d_n.layers, d_n.positions, 1),
       d_apart(d_n.layers == 2 ? 24 : 0, d_n.positions, 1),
       d_known(24 * d_n.layers, d_n.positions, 1), d_seen(n_seen * d_n.layers, d_n.positions),
       d_inner(net.numbers.basis * d_n.parts * d_n.layers, d_n.positions, frequency_reach),
@@ -149,8 +150,8 @@ pusch_receiver::pusch_receiver(const pilot_layout& layout,
       d_gated(2 * net.numbers.filters, d_n.positions), d_left_sums(n_rx * n_rx, d_n.positions, 1),
       d_interference(n_rx * n_rx, d_n.positions, 1), d_whitened(false),
       d_all_data(whole_vectors(d_n.positions) / most_lanes, 1),
-      d_rows(d_n.layers * n_rx * d_n.dmrs * 2 * d_n.pilots),
-      d_differences(n_rx * 2 * d_n.pilots), d_step{}, d_white{}, d_colour{}, d_white_float{}
+      d_rows(d_n.layers * n_rx * d_n.dmrs * 2 * d_n.pilots), d_differences(n_rx * 2 * d_n.pilots),
+      d_limit(0.0), d_step{}, d_white{}, d_colour{}, d_white_float{}
 {
     lay_out_slot(layout);
     lay_out_windows(net);
@@ -205,6 +206,12 @@ void pusch_receiver::lay_out_windows(const pusch_net& net)
         const int window = 6 * windows.inputs * windows.width;
         std::copy_n(windows.weights.begin() + window, window, windows.weights.begin());
     }
+    std::fill_n(d_one[0], d_n.prb, 1.0f);
+    for (int w = 0; w < net.n_windows; w++) { // of a pilot in its own estimate
+        const float weight = net.windows.weights[6 * w * 6 * windows.width + windows.width / 2];
+        d_risk[0][w] = 2 * weight / d_n.dmrs;
+        d_risk[1][w] = 2 * weight;
+    }
     for (int half = 0; half < (d_paired ? 2 : 1); half++) {
         const layer part = d_paired ? half_of(windows, half) : windows;
         d_windows.emplace_back(part, d_z.pitch(), 0);
@@ -233,15 +240,17 @@ std::vector<float> pusch_receiver::slot_numbers() const
 
 void pusch_receiver::lay_out_pilot_net(const residual_net& net)
 {
-    constexpr int n_features = pusch_net::n_pilot_features;
-    d_pilot_seen =
-        std::make_unique<plane_sum>(net.first.of_inputs(range(0, n_features)), d_about.pitch(), 0);
+    constexpr int n_plain = pusch_net::n_plain, n_edges = n_plain + pusch_net::n_pilot_features;
+    d_pilot_seen = std::make_unique<plane_sum>(
+        net.first.of_inputs(range(n_plain, pusch_net::n_pilot_features)), d_about.pitch(), 0);
     d_pilot_net = std::make_unique<body>(net, net.last.outputs, d_pilot_a.pitch(), 0);
-    const auto bias = bias_with(net.first, n_features + 2, slot_numbers());
-    for (int o = 0; o < net.first.outputs; o++)
-        for (int n = 0; n < d_n.prb; n++) // and how near the edges are
-            d_pilot_first[o][n] = bias[o] + net.first.weight(o, n_features) / (1 + n) +
-                                  net.first.weight(o, n_features + 1) / (d_n.prb - n);
+    const auto bias = bias_with(net.first, n_edges + 2, slot_numbers());
+    for (int plain = 0; plain < n_plain; plain++) // one of them is 1
+        for (int o = 0; o < net.first.outputs; o++)
+            for (int n = 0; n < d_n.prb; n++) // and how near the edges are
+                d_pilot_first[plain * net.first.outputs + o][n] =
+                    bias[o] + net.first.weight(o, plain) + net.first.weight(o, n_edges) / (1 + n) +
+                    net.first.weight(o, n_edges + 1) / (d_n.prb - n);
 }
 
 pusch_receiver::round_stage pusch_receiver::stage_of(const pusch_net::correction& round,
@@ -285,14 +294,14 @@ pusch_receiver::round_stage pusch_receiver::stage_of(const pusch_net::correction
     return stage;
 }
 
-grid_view pusch_receiver::grid() const
+grid_view pusch_receiver::grid(const planes& channel) const
 {
     return { d_n.antennas,
              d_n.layers,
              d_n.positions,
              d_y.pitch(),
              d_y[0],
-             d_h[0],
+             channel[0],
              d_apart[0],
              d_whitened ? d_interference[0] : nullptr,
              { d_n.bits[0], d_n.bits[1] } };
@@ -302,11 +311,16 @@ void pusch_receiver::receive(const float* grid_of_slot, const float* pilots, flo
 {
     estimate(grid_of_slot, pilots);
     d_whitened = false;
-    if (!d_rounds.empty())
-        know(pilots);
-    for (const auto& stage : d_rounds)
+    know(pilots);
+    const double n =
+        d_n.antennas * d_n.dmrs * d_n.pilots * (d_odd[0] == d_odd[d_n.layers - 1] ? 1 : 2);
+    d_limit = std::max(unexplained(d_plain), n) * 1.25 + 3 * std::sqrt(n);
+    guard();
+    for (const auto& stage : d_rounds) {
         correct(stage);
-    llr_job job{ grid(), {}, d_n.symbols, d_n.prb, d_n.stride, llr, d_llr_stride };
+        guard();
+    }
+    llr_job job{ grid(d_h), {}, d_n.symbols, d_n.prb, d_n.stride, llr, d_llr_stride };
     const int n_steer = d_numbers.basis + 2 * d_numbers.filters + 1;
     for (int l = 0; l < d_n.layers && !d_rounds.empty(); l++)
         job.scale[l] = d_steer[(l + 1) * n_steer - 1];
@@ -329,8 +343,7 @@ void pusch_receiver::estimate(const float* grid_of_slot, const float* pilots)
     }
     for (int l = 0; l < d_n.layers; l++) {
         smooth(l);
-        see_pilots(l);
-        steer_pilots(l);
+        steer_pilots(l, see_pilots(l));
     }
 }
 
@@ -512,8 +525,9 @@ void pusch_receiver::smooth(int layer)
         }
 }
 
-//! What the pilots' net sees of each PRB, and beside it what all of the slot's share.
-void pusch_receiver::see_pilots(int layer)
+//! What the pilots' net sees of each PRB. Returns the window, and mean or lines over time, that
+//! Stein's unbiased risk estimate finds best.
+int pusch_receiver::see_pilots(int layer)
 {
     constexpr int n_features = pusch_net::n_pilot_features, half = n_features / 2;
     const int first = layer * (n_features + 3);
@@ -540,6 +554,17 @@ void pusch_receiver::see_pilots(int layer)
     }
     for (int i = 0; i < n_features; i++)
         d_kernel.half_log(d_about[first + i], d_n.prb);
+
+    int best = 0;
+    float least = HUGE_VALF;
+    const float per_pilot = d_boost / (6 * d_n.antennas * d_n.dmrs * d_n.prb);
+    for (int kind = 0; kind < (d_n.dmrs > 1 ? 2 : 1); kind++)
+        for (int w = 0; w < pusch_net::n_windows; w++)
+            if (const float risk = job.left[kind][w] * per_pilot + d_risk[kind][w]; risk < least) {
+                least = risk;
+                best = kind * pusch_net::n_windows + w;
+            }
+    return best;
 }
 
 void pusch_receiver::run(const body& net,
@@ -563,32 +588,72 @@ void pusch_receiver::run(const body& net,
     d_kernel.sum(net.last.job(a[0], out[out_first], out.pitch(), n, mask));
 }
 
-//! The channel that a layer's pilots show.
-void pusch_receiver::steer_pilots(int layer)
+//! The channel that a layer's pilots show: as the net has it, and as one window alone.
+void pusch_receiver::steer_pilots(int layer, int plain)
 {
     const int32_t* const mask = bits_of(d_prb_mask);
     const int about = layer * (pusch_net::n_pilot_features + 3);
+    const int kind = plain / pusch_net::n_windows, window = plain % pusch_net::n_windows;
     auto first = d_pilot_seen->job(d_about[about], d_pilot_a[0], d_pilot_a.pitch(), d_n.prb, mask);
-    first.more = d_pilot_first[0];
+    first.more = d_pilot_first[plain * d_numbers.pilot_channels];
     first.more_pitch = d_pilot_first.pitch();
     first.relu = true;
     d_kernel.sum(first);
     run(*d_pilot_net, d_pilot_a, d_pilot_b, d_gates, 0, d_n.prb, mask);
+    float* const gate = d_gates[kind * d_bank_size + window];
+    for (int n = 0; n < d_n.prb; n++)
+        gate[n] += 1.0f;
+    mix(layer, d_gates[0], 0, pusch_net::n_modes, 0, d_bank_size, d_h);
+    mix(layer, d_one[0], kind, 1, window, 1, d_plain);
+}
+
+void pusch_receiver::mix(int layer,
+                         const float* gates,
+                         int mode,
+                         int n_modes,
+                         int window,
+                         int n_windows,
+                         const planes& to)
+{
     d_kernel.mix({ d_n.antennas,
                    d_n.dmrs,
-                   pusch_net::n_modes,
-                   d_bank_size,
+                   n_modes,
+                   n_windows,
                    d_n.symbols,
                    d_n.prb,
-                   d_bank[0],
+                   d_bank[6 * window],
                    d_bank.pitch(),
-                   d_gates[0],
+                   6 * d_bank_size,
+                   gates,
                    d_gates.pitch(),
-                   d_modes.data(),
+                   &d_modes[mode * d_n.symbols * d_n.dmrs],
                    d_odd[layer],
-                   d_h[layer * 12 * d_n.parts],
-                   d_h.pitch(),
+                   to[layer * 12 * d_n.parts],
+                   to.pitch(),
                    d_n.stride });
+}
+
+//! What a channel leaves of all pilots: the sum of squares.
+double pusch_receiver::unexplained(const planes& channel) const
+{
+    const bool both = d_odd[0] != d_odd[d_n.layers - 1];
+    double sum = 0.0;
+    for (const int symbol : d_dmrs)
+        sum += d_kernel.unexplained(grid(channel),
+                                    d_known[0],
+                                    symbol * d_n.stride,
+                                    d_n.prb,
+                                    both ? 0 : d_odd[0],
+                                    both ? 1 : 2,
+                                    bits_of(d_prb_mask));
+    return sum;
+}
+
+//! A channel that pilots do not support gives way to what one window shows.
+void pusch_receiver::guard()
+{
+    if (!(unexplained(d_h) <= d_limit))
+        std::copy_n(d_plain[0], 12 * d_n.parts * d_n.layers * d_plain.pitch(), d_h[0]);
 }
 
 void pusch_receiver::know(const float* pilots)
@@ -613,11 +678,19 @@ void pusch_receiver::correct(const round_stage& stage)
     constexpr int n_features = pusch_net::n_pilot_features;
     const int n = d_n.positions, basis = d_numbers.basis, n_filters = d_numbers.filters;
     const int32_t* const mask = bits_of(d_mask);
-    round_job job{
-        grid(), d_known[0], bits_of(d_data), d_all_data.data(), mask,           stage.into.data(),
-        basis,  d_inner[0], d_inner.pitch(), d_seen[0],         d_seen.pitch(), d_left_sums[0],
-        {}
-    };
+    round_job job{ grid(d_h),
+                   d_known[0],
+                   bits_of(d_data),
+                   d_all_data.data(),
+                   mask,
+                   stage.into.data(),
+                   basis,
+                   d_inner[0],
+                   d_inner.pitch(),
+                   d_seen[0],
+                   d_seen.pitch(),
+                   d_left_sums[0],
+                   {} };
     d_kernel.round(job);
     whiten_interference(stage);
     for (int l = 0; l < d_n.layers; l++) {

@@ -85,8 +85,8 @@ private:
     void whiten();
     void know(const float* pilots);
     void smooth(int layer);
-    void see_pilots(int layer);
-    void steer_pilots(int layer);
+    int see_pilots(int layer);
+    void steer_pilots(int layer, int plain);
     void run(const body& net,
              const planes& a,
              const planes& b,
@@ -95,8 +95,17 @@ private:
              int n,
              const int32_t* mask) const;
     void correct(const round_stage& stage);
+    double unexplained(const planes& channel) const;
+    void guard();
     void whiten_interference(const round_stage& stage);
-    grid_view grid() const;
+    void mix(int layer,
+             const float* gates,
+             int mode,
+             int n_modes,
+             int window,
+             int n_windows,
+             const planes& to);
+    grid_view grid(const planes& channel) const;
 
     const pusch_kernel& d_kernel;
     const sizes d_n;
@@ -110,17 +119,19 @@ private:
 
     // of PRBs
     planes d_prb_mask, d_turn, d_z, d_bank, d_about, d_pilot_first, d_pilot_a, d_pilot_b, d_gates,
-        d_columns, d_shares, d_covariances, d_left, d_left_a, d_left_b, d_left_weights, d_prb_white;
+        d_columns, d_shares, d_covariances, d_left, d_left_a, d_left_b, d_left_weights, d_prb_white,
+        d_one;
     std::vector<planes> d_edges; // what is left of each window at the edges
     std::vector<plane_sum> d_windows;
     std::unique_ptr<plane_sum> d_learned[2];
     std::unique_ptr<plane_sum> d_pilot_seen;
     std::unique_ptr<body> d_pilot_net;
     std::vector<float> d_modes;
+    float d_risk[2][pusch_net::n_windows]; // of a window, which leaves that of a pilot's noise
 
     // of PRBs of symbols
-    planes d_mask, d_data, d_y, d_h, d_apart, d_known, d_seen, d_inner, d_first, d_a, d_b, d_steer,
-        d_filtered, d_gated, d_left_sums, d_interference;
+    planes d_mask, d_data, d_y, d_h, d_plain, d_apart, d_known, d_seen, d_inner, d_first, d_a, d_b,
+        d_steer, d_filtered, d_gated, d_left_sums, d_interference;
     bool d_whitened; // whether the last is of this slot
     std::vector<uint8_t> d_all_data;
     std::vector<round_stage> d_rounds;
@@ -129,6 +140,7 @@ private:
     std::vector<float> d_rows;        // pilots of least squares, [layers][n_rx][dmrs][2][pilots]
     std::vector<float> d_differences; // of a DMRS symbol's pilots, [n_rx][2][pilots]
     std::vector<float> d_phases[2];   // of pilots: re, im
+    double d_limit;                   // of what a channel leaves of pilots
     double d_step[most_layers];       // radians a subcarrier
     matrix d_white, d_colour;         // and its inverse
     float d_white_float[most_antennas][most_antennas][2];
