@@ -29,6 +29,7 @@ from .options import (
 )
 
 WORTH_A_WORKER = 1024  # slots, of one that has to import all libraries first
+FEWEST = 400  # slots of a condition
 FLOOR_DB = [18.0, 21.0, 24.0, 27.0, 30.0]
 
 
@@ -58,26 +59,41 @@ def configure(parser) -> None:
     )
     add_out(parser)
     add(
+        "--conditions",
+        type=Path,
+        metavar="FILE.toml",
+        help="named conditions, of training/experiments/conditions.toml for one, in place of one "
+        "evaluation: whether receivers are anywhere worse than SURE-LMMSE or an open gNB's default "
+        "receiver, and whether LLRs keep what they promise. Writes conditions.md, conditions.csv "
+        "and llrs.csv, failures first; exit status 1 where there are any",
+    )
+    add("--only", type=list_of(str), metavar="NAME,..", help="some of the file's conditions")
+    of_one = []  # what a file of conditions says instead
+
+    def one(*names, **how) -> None:
+        of_one.append(add(*names, **how))
+
+    one(
         "--sinr",
         type=_sinr,
         default=[0.0, 3.0, 6.0, 9.0, 12.0, 15.0, 18.0, 21.0],
         metavar="DB,..",
         help="of a data RE and antenna: a list, or a range (0:21:3), or floor: 18 to 30 dB",
     )
-    add(
+    one(
         "--slots",
         type=value(whole(2)),
         default=512,
         metavar="N",
         help="slots of an operating point (default: %(default)s)",
     )
-    add(
+    one(
         "--domain",
         choices=["frequency", "time"],
         default="frequency",
         help="time adds inter-carrier interference, residual timing and CFO (default: %(default)s)",
     )
-    add(
+    one(
         "--slot",
         type=slot_of,
         default=SLOTS["default"],
@@ -87,53 +103,53 @@ def configure(parser) -> None:
         "also LS-LMMSE and SURE-LMMSE here, which want 14 symbols, one user, 6 PRB or more, one or "
         "two DMRS symbols and one CDM group without data: not gnb (default: default)",
     )
-    add(
+    one(
         "--modulation",
         type=one_of(MODULATIONS),
         metavar="NAME",
         help=f"{', '.join(MODULATIONS)} (default: the slot's: 16QAM)",
     )
-    add(
+    one(
         "--mcs",
         type=value(whole(0)),
         metavar="N",
         help="index, in place of --modulation: each slot has a transport block of this MCS, and "
         "its errors are counted, too (default: none: bits)",
     )
-    add(
+    one(
         "--mcs-table",
         type=value(whole(1, 3)),
         metavar="N",
         help="1 (64QAM), 2 (256QAM) or 3 (low rates) (default: 1)",
     )
-    add(
+    one(
         "--dmrs",
         type=list_of(int),
         metavar="SYMBOL,..",
         help="DMRS symbols: 2 or 3, alone or with 11 (default: the slot's: 2,11)",
     )
-    add(
+    one(
         "--channel",
         type=list_of(one_of(seeds.EVALUATION_CHANNELS + seeds.TRAINING_CHANNELS)),
         default=list(seeds.EVALUATION_CHANNELS),
         metavar="NAME,..",
         help=f"TDL-A to E, CDL-A to E (default: {','.join(seeds.EVALUATION_CHANNELS)})",
     )
-    add(
+    one(
         "--delay-spread",
         type=list_of(float),
         default=[10e-9, 300e-9],
         metavar="S[,S]",
         help="rms, seconds, or a range to draw from (default: 10e-9,300e-9)",
     )
-    add(
+    one(
         "--doppler",
         type=list_of(float),
         default=[0.0, 500.0],
         metavar="HZ[,HZ]",
         help="maximum Doppler shift, or a range to draw from (default: 0,500)",
     )
-    add(
+    one(
         "--n-rx",
         type=int,
         choices=[1, 2, 3, 4],
@@ -141,19 +157,20 @@ def configure(parser) -> None:
         metavar="N",
         help="receive antennas, 1 to 4 (default: %(default)s)",
     )
-    add(
+    one(
         "--reference",
         metavar="NAME",
         help="whom the others are compared with, slot by slot, in any case (default: the better of "
         "ls-lmmse and sure-lmmse)",
     )
-    add(
+    one(
         "--seed",
         type=int,
         default=seeds.EVALUATION,
         metavar="N",
         help="of all that is drawn (default: the published %(default)s)",
     )
+    parser.set_defaults(of_one=of_one)
     add_trust(parser)
     add_device(parser)
     add(
@@ -226,29 +243,78 @@ def _pool(arguments, device: str, slots: int):
     return ray_pool(a.address, a.workers, a.threads, device == "cuda")
 
 
-def _each(pool, plan, parts):
-    """The parts of one plan, counted by a Pool."""
-    return ((part, counts) for _, part, counts in pool((plan, part) for part in parts))
-
-
 def _sha256(reference: str) -> str | None:
     named = Reference.parse(reference)
     return hashlib.sha256(named.file.read_bytes()).hexdigest() if named.is_model_file else None
 
 
+def _load(receivers: list[str], trust: list[str]) -> dict:
+    """Nets by name."""
+    from ..teaching.checkpoint import load_receiver
+
+    nets = {}
+    for reference in receivers:
+        name, net = load_receiver(reference, trust=trust)
+        if name in nets:
+            raise ValueError(f"{reference}: a receiver named {name} was given already")
+        nets[name] = net
+    return nets
+
+
+def _under_conditions(arguments) -> int:
+    """--conditions"""
+    from ..evaluation.named import load
+    from ..evaluation.outcomes import failures, summary, write
+    from ..experiments.campaign import here
+    from ..experiments.stress import Receivers
+    from ..experiments.stress import run as run_conditions
+    from ..files import writable_folder
+
+    a = arguments
+    for option in a.of_one:
+        if getattr(a, option.dest) != option.default:
+            raise ValueError(f"{option.option_strings[0]}: the file of --conditions says it")
+    conditions = load(a.conditions, a.only)
+    device = device_of(a)
+    receivers = _nets(a.receivers)
+    if not receivers:
+        raise ValueError("RECEIVER: expected one that is held against sure-lmmse and gnb")
+    writable_folder(a.out)
+    names = list(_load(receivers, a.trust))
+    judged = Receivers(dict(zip(names, receivers, strict=True)), tuple(a.trust), device)
+    with _pool(a, device, FEWEST * len(conditions)) as pool:
+        outcomes, stopped = run_conditions(conditions, judged, a.out / "counted", pool or here)
+    if not outcomes:
+        print("stopped before the first slots were counted; nothing is written", file=sys.stderr)
+        return 130
+    files = write(outcomes, names, a.out)
+    for name in names:
+        print(summary(outcomes, name))
+    print(f"{a.out}: {', '.join(files)}")
+    if stopped:
+        print(f"{a.out}: stopped; the same command goes on from there", file=sys.stderr)
+        return 130
+    return int(any(any(failures(outcomes, name)) for name in names))
+
+
 def run(arguments) -> int:
+    if arguments.only and not arguments.conditions:
+        raise ValueError("--only: expected --conditions, too")
+    set_threads(arguments)
+    return (_under_conditions if arguments.conditions else _under_one)(arguments)
+
+
+def _under_one(arguments) -> int:
     from deeprx_common.report import write as write_report
 
     from ..evaluation.evaluate import NothingCounted, evaluation_conditions, of_slot
     from ..evaluation.report import evaluate
     from ..evaluation.tables import ber_table, block_table, warnings, write
-    from ..experiments.campaign import Plan, fingerprint
+    from ..experiments.campaign import Plan, counting, fingerprint
     from ..files import writable_folder
     from ..receivers.contract import check_taken
-    from ..teaching.checkpoint import load_receiver
 
     a = arguments
-    set_threads(a)
     low, high = limits.SNR_DB
     if not all(low <= s <= high for s in a.sinr):
         raise ValueError(f"--sinr: expected {low} to {high} dB, found {max(a.sinr, key=abs):g}")
@@ -270,14 +336,9 @@ def run(arguments) -> int:
         ) from None
     receivers = _nets(a.receivers)
     writable_folder(a.out)
-    nets = {}
-    for reference in receivers:
-        name, net = load_receiver(reference, trust=a.trust)
-        if name in nets:
-            raise ValueError(f"{reference}: a receiver named {name} was given already")
-        nets[name] = net
+    nets = _load(receivers, a.trust)
     sinr_db = sorted(set(a.sinr))
-    counting = {
+    arguments = {
         "sinr_db": sinr_db,
         "slots": a.slots,
         "conditions": conditions,
@@ -286,18 +347,18 @@ def run(arguments) -> int:
         "mcs": slot.users[0].mcs,
         "mcs_table": slot.users[0].mcs_table,
     }
-    of = fingerprint(receivers, **counting | {"slots": None})
-    counting["kept"] = a.out / "counted" / of
-    plan = Plan(of, tuple(receivers), tuple(a.trust), counting)
+    kept = a.out / "counted" / fingerprint(receivers, **arguments | {"slots": None})
+    plan = Plan(kept, tuple(receivers), tuple(a.trust), arguments)
     try:
         with _pool(a, device, a.slots * len(sinr_db)) as pool:
             report, counted, stopped = evaluate(
                 nets,
-                **counting,
+                **arguments,
+                kept=kept,
                 shas={n: _sha256(r) for n, r in zip(nets, receivers, strict=True)},
                 reference=a.reference,
                 keep=lambda points: write_report(points, a.out / "report.json"),
-                each=pool and (lambda parts: _each(pool, plan, parts)),
+                each=pool and counting(pool, plan),
             )
     except NothingCounted as stop:
         print(stop, file=sys.stderr)

@@ -6,6 +6,7 @@ EVALUATION_CHANNELS = ("TDL-A", "TDL-E", "CDL-A", "CDL-E")
 
 EVALUATION = 20_250_710  # the published one: for reporting
 LIMITS = 20_251_125  # what is behind the classical receivers, for reporting
+CONDITIONS = 20_251_126  # the named ones, for reporting
 VALIDATION = 20_251_103  # settings are chosen on it
 CALIBRATION = 1_000_000_001  # int8 scales
 TUNING = 1_000_000_002  # of what int8 rounds

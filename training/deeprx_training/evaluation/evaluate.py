@@ -52,7 +52,12 @@ def evaluation_conditions(domain: str = "frequency", **changes) -> Conditions:
     residuals.
     """
     time = dict(time_domain=1.0, timing_samples=(0.0, 4.0), cfo_hz=30.0) if domain == "time" else {}
-    return replace(Conditions(channels=EVALUATION_CHANNELS, cell_ids=(1, 1)), **time, **changes)
+    return replace(Conditions(channels=EVALUATION_CHANNELS, cell_ids=(1, 1)), **time | changes)
+
+
+def batch_of(conditions: Conditions) -> int:
+    """Slots of a part: fewer where they are large, so that they fit a machine's memory."""
+    return min(BATCH, LARGEST // (conditions.n_prb * conditions.n_rx))
 
 
 def of_slot(slot: SlotConfig) -> dict:
@@ -206,7 +211,7 @@ class Evaluation:
     @property
     def batch(self) -> int:
         """Slots of a part, the last of a point aside."""
-        return min(BATCH, LARGEST // (self._conditions.n_prb * self._conditions.n_rx))
+        return batch_of(self._conditions)
 
     def parts(self) -> Iterator[Part]:
         """Some slots at every SINR, then some more."""

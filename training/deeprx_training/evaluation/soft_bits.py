@@ -49,27 +49,31 @@ def best_scale(counts: np.ndarray) -> tuple[float, float]:
     return float(SCALES[k]), values[k]
 
 
+def promises(counts: np.ndarray, width: float = 1.0) -> np.ndarray:
+    """By |LLR|, in bins of width nats: bits, wrong bits and how many the LLRs promise to be wrong,
+    the sum of 1 / (1 + exp(|LLR|)). counts [.., len(CENTRES)]; float64 [3, .., bins].
+    """
+    half = len(CENTRES) // 2
+    right, wrong = counts[..., half:], counts[..., :half][..., ::-1]
+    promised = (right + wrong) / (1 + np.exp(CENTRES[half:]))
+    each = np.stack([right + wrong, wrong, promised])
+    return each.reshape(*each.shape[:-1], -1, round(width / STEP)).sum(-1)
+
+
 def reliability(counts: np.ndarray, width: float = 1.0) -> list[dict]:
     """By |LLR|, in bins of width nats: bits, wrong bits and the error rate that the LLRs promise,
     mean of 1 / (1 + exp(|LLR|)). counts [len(CENTRES)].
     """
-    half = len(CENTRES) // 2
-    right, wrong = counts[half:], counts[:half][::-1]
-    size, promised = CENTRES[half:], 1 / (1 + np.exp(CENTRES[half:]))
-    bins = []
-    for low in np.arange(0.0, SPAN, width):
-        part = (size > low) & (size < low + width)
-        bits = int((right + wrong)[part].sum())
-        if bits:
-            bins.append(
-                {
-                    "llr": [float(low), float(low + width)],
-                    "bits": bits,
-                    "wrong": int(wrong[part].sum()),
-                    "promised": float(((right + wrong) * promised)[part].sum() / bits),
-                }
-            )
-    return bins
+    return [
+        {
+            "llr": [low * width, (low + 1) * width],
+            "bits": int(bits),
+            "wrong": int(wrong),
+            "promised": float(promised / bits),
+        }
+        for low, (bits, wrong, promised) in enumerate(promises(counts, width).T)
+        if bits
+    ]
 
 
 def largest(counts: np.ndarray, share: float = 0.99) -> float:

@@ -11,8 +11,9 @@ import pkgutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 
 import torch
@@ -24,7 +25,7 @@ from deeprx_common.commands import Failure
 from .. import data, receivers
 from ..data.feed import code_sha256
 from ..evaluation import coded, evaluate, soft_bits
-from ..evaluation.evaluate import Counts, Evaluation, Part
+from ..evaluation.evaluate import CountEach, Counts, Evaluation, EvaluationError, Part
 from ..reference import Reference
 from ..teaching.checkpoint import load_receiver
 from .cluster import cluster
@@ -34,31 +35,39 @@ STEP_S = 0.5  # between looks at what has arrived, in which Ctrl-C is heard
 
 @dataclass(frozen=True)
 class Plan:
-    """An evaluation as any process can make it. receivers: as the command line names them; trust:
-    SHA-256 of programs that may run; arguments: all others of Evaluation. key tells plans apart.
+    """An evaluation as any process can make it. kept: its folder, which tells plans apart;
+    receivers: as the command line names them; trust: SHA-256 of programs that may run; arguments:
+    all others of Evaluation.
     """
 
-    key: str
+    kept: Path
     receivers: tuple[str, ...] = field(compare=False)
     trust: tuple[str, ...] = field(compare=False)
     arguments: dict = field(compare=False)
 
     def evaluation(self) -> Evaluation:
-        return Evaluation(_nets(self.receivers, self.trust), **self.arguments)
+        written = tuple(Reference.parse(r).file.stat().st_mtime_ns for r in self.receivers)
+        nets = _nets(self.receivers, self.trust, written)
+        return Evaluation(nets, **self.arguments, kept=self.kept)
 
 
 def fingerprint(references: Iterable[str], **arguments) -> str:
     """Of all that an Evaluation's counts depend on but its number of slots, hexadecimal: the
     receivers' files, its other arguments, libraries and the code that draws and counts.
     """
-    import sionna
-
     named = [Reference.parse(text) for text in references]
     files = [(hashlib.sha256(r.file.read_bytes()).hexdigest(), r.member, r.rounds) for r in named]
+    known = [files, sorted(arguments.items()), _code()]
+    return hashlib.sha256(repr(known).encode()).hexdigest()[:16]
+
+
+@cache
+def _code() -> list[str]:
+    import sionna
+
     common = gold, mcs, modulation, slot
     code = code_sha256(*_modules(data), *_modules(receivers), evaluate, coded, soft_bits, *common)
-    known = [files, sorted(arguments.items()), code, torch.__version__, sionna.__version__]
-    return hashlib.sha256(repr(known).encode()).hexdigest()[:16]
+    return [code, torch.__version__, sionna.__version__]
 
 
 def _modules(package: ModuleType) -> list[ModuleType]:
@@ -67,7 +76,10 @@ def _modules(package: ModuleType) -> list[ModuleType]:
 
 
 @lru_cache(maxsize=1)
-def _nets(references: tuple[str, ...], trust: tuple[str, ...]) -> dict[str, nn.Module]:
+def _nets(
+    references: tuple[str, ...], trust: tuple[str, ...], written: tuple[int, ...]
+) -> dict[str, nn.Module]:
+    """written: when, of each file, as others may take its place."""
     return dict(load_receiver(reference, trust=trust) for reference in references)
 
 
@@ -76,20 +88,39 @@ def _evaluation(plan: Plan) -> Evaluation:
     return plan.evaluation()
 
 
-def _count(plan: Plan, part: Part, threads: int, folder: str) -> Counts:
+def _count(plan: Plan, part: Part) -> Counts | EvaluationError:
+    try:
+        return _evaluation(plan).count(part)
+    except EvaluationError as error:
+        return error
+
+
+def _count_on_ray(plan: Plan, part: Part, threads: int, folder: str) -> Counts | EvaluationError:
     os.chdir(folder)
     torch.set_num_threads(threads)
-    return _evaluation(plan).count(part)
+    return _count(plan, part)
 
 
 Tasks = Iterator[tuple[Plan, Part] | None]  # None: nothing to do until more has been counted
-Pool = Callable[[Tasks], Iterator[tuple[Plan, Part, Counts]]]
+Counted = Iterator[tuple[Plan, Part, Counts | EvaluationError]]
+Pool = Callable[[Tasks], Counted]
 
 
-def here(tasks: Tasks) -> Iterator[tuple[Plan, Part, Counts]]:
+def here(tasks: Tasks) -> Counted:
     """A Pool that is this process."""
-    for plan, part in tasks:
-        yield plan, part, _evaluation(plan).count(part)
+    return ((plan, part, _count(plan, part)) for plan, part in tasks)
+
+
+def counting(pool: Pool, plan: Plan) -> CountEach:
+    """Parts of one plan, counted by a Pool; raises what it found wrong."""
+
+    def each(parts: Iterable[Part]) -> Iterator[tuple[Part, Counts]]:
+        for _, part, counts in pool((plan, part) for part in parts):
+            if isinstance(counts, EvaluationError):
+                raise counts
+            yield part, counts
+
+    return each
 
 
 @contextmanager
@@ -103,9 +134,9 @@ def ray_pool(address: str | None, workers: int | None, threads: int, gpu: bool) 
         resources = ray.cluster_resources()
         most = int(resources.get("GPU", 0) if gpu else resources.get("CPU", 1) // threads)
         most = max(1, min(most, workers or most))
-        task = ray.remote(_count).options(num_cpus=threads, num_gpus=float(gpu))
+        task = ray.remote(_count_on_ray).options(num_cpus=threads, num_gpus=float(gpu))
 
-        def pool(tasks: Tasks) -> Iterator[tuple[Plan, Part, Counts]]:
+        def pool(tasks: Tasks) -> Counted:
             flying = {}
             while True:
                 while len(flying) < most and (todo := next(tasks, None)):
@@ -118,7 +149,7 @@ def ray_pool(address: str | None, workers: int | None, threads: int, gpu: bool) 
         yield pool
 
 
-def _result(ray: ModuleType, ref) -> Counts:
+def _result(ray: ModuleType, ref) -> Counts | EvaluationError:
     try:
         return ray.get(ref)
     except ray.exceptions.RayTaskError as error:
