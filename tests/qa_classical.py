@@ -298,7 +298,7 @@ def test_what_does_not_fit_is_refused(call, words):
 
 
 @pytest.mark.parametrize("kind", BASELINES)
-def test_a_slot_takes_at_most_a_third_of_a_millisecond(kind):
+def test_a_slot_takes_at_most_0_3_ms(kind):
     """26 PRB, two antennas, 16QAM, on one core with AVX2; 2 to 2.6 ms in TorchScript."""
     try:
         receiver = ClassicalReceiver(SlotConfig(), 2, kind, instructions="AVX2")
