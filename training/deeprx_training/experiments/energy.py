@@ -84,10 +84,14 @@ def measure_step(
 def _products(short: bool) -> Iterator[None]:
     """float32 products as they are, or as TF32; cuDNN picks its fastest algorithms."""
     cudnn, before = torch.backends.cudnn, torch.get_float32_matmul_precision()
+    flags = cudnn.allow_tf32, cudnn.benchmark
     torch.set_float32_matmul_precision("high" if short else "highest")
-    with cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=short):
+    cudnn.allow_tf32, cudnn.benchmark = short, True
+    try:
         yield
-    torch.set_float32_matmul_precision(before)
+    finally:
+        torch.set_float32_matmul_precision(before)
+        cudnn.allow_tf32, cudnn.benchmark = flags
 
 
 def measure_all(
