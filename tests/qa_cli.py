@@ -768,6 +768,8 @@ LIMIT = {
         ({"trained": {"sir_db": [0, 36]}}, ["SIR 0 to 36 dB"], ["channels", "errors over", "DMRS"]),
         ({"trained": None, "limits": None}, [], ["trained", "errors over"]),
         ({"limits": []}, [], ["trained", "errors over"]),
+        ({"scs_khz": None, "dmrs": None}, ["scs_khz any", "dmrs any"], ["null any"]),
+        ({"scs_khz": [15, 30], "dmrs": [[2]]}, ["scs_khz [15, 30]", "dmrs [[2]]"], [" any "]),
     ],
 )
 def test_info_says_what_a_receiver_was_trained_for(tmp_path, capsys, metadata, says, silent):
