@@ -3,7 +3,8 @@
 
 golden/gnb_capture.{bin,log,truth.json}: the first eight grids of a capture in the format in which
 srsRAN Project dumps its uplink, written from slots of an open-source UE implementation in C through
-fading channels; truth.json has the blocks that were sent, decoded by the "gNB" or not.
+fading channels; truth.json has the blocks that were sent, decoded by the "gNB" or not. _rest: the
+sixteen grids that follow.
 """
 
 import base64
@@ -35,9 +36,10 @@ from deeprx_common.slot import SlotConfig, User, dmrs_symbols
 
 GOLDEN = Path(__file__).parent / "golden"
 DUMP, LOG = GOLDEN / "gnb_capture.bin", GOLDEN / "gnb_capture.log"
-TRUTH = [
-    bytes.fromhex(b) for b in json.loads((GOLDEN / "gnb_capture.truth.json").read_text()).values()
-]
+TRUTH, REST = (
+    [bytes.fromhex(b) for b in json.loads((GOLDEN / f"{name}.truth.json").read_text()).values()]
+    for name in ("gnb_capture", "gnb_capture_rest")
+)
 VECTORS = np.load(GOLDEN / "pusch_vectors.npz")
 INDEX = json.loads(str(VECTORS["index"]))
 ALONE = ("again", "rv1")  # too little of a block to be decoded alone
@@ -271,6 +273,41 @@ class TestGoldenCapture:
         import sigmf
 
         sigmf.sigmffile.fromfile(str(recording.path)).validate()
+
+
+@pytest.fixture
+def whole_capture(tmp_path):
+    """The golden capture and its rest, imported."""
+    for kind in ("bin", "log"):
+        parts = (GOLDEN / f"gnb_capture{part}.{kind}" for part in ("", "_rest"))
+        (tmp_path / f"gnb.{kind}").write_bytes(b"".join(part.read_bytes() for part in parts))
+    done = import_gnb(tmp_path / "gnb.bin", tmp_path / "gnb.log", tmp_path / "a")
+    assert (done.pusch, done.blocks, done.empty_grids) == (20, 13, 4)
+    assert not done.skipped and not done.lines and not done.missing
+    return Recording(done.paths[0])
+
+
+def test_the_whole_capture_is_decoded_to_the_byte(whole_capture):
+    """All that the gNB decoded, both retransmissions with their first ones, and five of the other
+    seven.
+    """
+    blocks = list(received(whole_capture))
+    right = [ok and block == sent for (block, ok), sent in zip(blocks, TRUTH + REST, strict=True)]
+    assert [ok for _, ok in blocks] == right
+    there = [pusch.crc_ok for pusch in whole_capture.pusch]
+    again = [not pusch.new_data for pusch in whole_capture.pusch]
+    assert all(r for r, decoded in zip(right, there, strict=True) if decoded)
+    assert (sum(right), sum(there), sum(again)) == (18, 13, 2)
+    assert all(decoded for decoded, a in zip(there, again, strict=True) if a)
+
+
+def test_every_classical_receiver_receives_what_the_gnb_did(whole_capture):
+    replay = PuschReplay(whole_capture, classical())
+    replay.run()
+    for point in replay.points():
+        beside = point["beside"]
+        assert (beside["errors_there"], beside["only_there"], point["undetected"]) == (7, 0, 0)
+        assert beside["only_here"] >= 5
 
 
 def vector_config(slot: dict) -> SlotConfig:
