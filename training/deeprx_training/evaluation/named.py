@@ -126,7 +126,7 @@ def _named(path: str | Path, file: _File, condition: Condition) -> Named:
         known = ", ".join(file.slots)
         raise ValueError(f"{where}: slot: expected one of {known}, found {condition.slot!r}")
     if condition.domain == "frequency" and (any(condition.timing_samples) or condition.cfo_hz):
-        raise ValueError(f"{where}: timing_samples and cfo_hz: expected domain = \"time\"")
+        raise ValueError(f'{where}: timing_samples and cfo_hz: expected domain = "time"')
     slot = SlotConfig.from_dict(
         {"equal_prefixes": True} | file.slots[condition.slot], f"{path}: slots.{condition.slot}"
     )

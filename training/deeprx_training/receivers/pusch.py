@@ -26,6 +26,7 @@ from .realtime import level_spacing, soft_symbol
 
 WIDTHS = (1, 3, 7, 15, 31)  # pilots that a window smooths over
 DOPPLERS = (0.004, 0.012, 0.03, 0.07)  # turns a symbol of the fastest path, of which modes know
+PLAIN = 3  # modes that know of no Doppler
 MOST_DMRS = 4
 REACH = 3  # PRBs that a window reaches to both sides
 LLR_LIMIT = 50.0
@@ -47,9 +48,10 @@ def windows() -> Tensor:
 
 
 def time_modes(dmrs: tuple[int, ...]) -> Tensor:
-    """How the channel at all 14 symbols is made of that at DMRS symbols, float32 [2 +
-    len(DOPPLERS), 14, MOST_DMRS]: their mean; lines between neighbours and beyond the outer ones;
-    Wiener interpolation of Jakes' spectrum at each of DOPPLERS, at 20 dB.
+    """How the channel at all 14 symbols is made of that at DMRS symbols, float32 [PLAIN +
+    len(DOPPLERS), 14, MOST_DMRS]: their mean; the line that fits them best; lines between
+    neighbours and beyond the outer ones; Wiener interpolation of Jakes' spectrum at each of
+    DOPPLERS, at 20 dB.
     """
     d = torch.tensor(dmrs, dtype=torch.float64)
     t = torch.arange(N_SYMBOLS, dtype=torch.float64)
@@ -62,7 +64,9 @@ def time_modes(dmrs: tuple[int, ...]) -> Tensor:
         weight = (t - d[before]) / (d[before + 1] - d[before])
         lines.scatter_(1, before[:, None], 1 - weight[:, None])
         lines.scatter_(1, before[:, None] + 1, weight[:, None])
-    modes = [torch.full_like(lines, 1 / n), lines]
+    mean, away = torch.full_like(lines, 1 / n), d - d.mean()
+    slope = (t - d.mean())[:, None] * away / away.square().sum().clamp(min=1)
+    modes = [mean, mean + slope, lines]
     for doppler in DOPPLERS:
         alike = torch.special.bessel_j0(2 * math.pi * doppler * (d[:, None] - d))
         across = torch.special.bessel_j0(2 * math.pi * doppler * (t[:, None] - d))
@@ -224,7 +228,7 @@ class PuschRx(nn.Module):
         interference_channels: int = 16,
     ):
         super().__init__()
-        self.learned = learned
+        self.learned, self.plain = learned, PLAIN
         lists = sorted({dmrs for n in range(4, N_SYMBOLS + 1) for dmrs in legal_dmrs(n)})
         places = torch.zeros(len(lists), N_SYMBOLS)
         for i, dmrs in enumerate(lists):
@@ -235,9 +239,9 @@ class PuschRx(nn.Module):
         # complex: real and imaginary part; of each window the 6 pilots of a PRB; from pilots; PRBs
         self.more_windows = nn.Parameter(torch.empty(2, 6 * learned, 6, 2 * REACH + 1))
         nn.init.uniform_(self.more_windows, -0.03, 0.03)
-        start = torch.zeros(2 + len(DOPPLERS), len(WIDTHS) + learned)
+        start = torch.zeros(PLAIN + len(DOPPLERS), len(WIDTHS) + learned)
         self.pilot_net = Net(
-            2 * len(WIDTHS) + PILOT_FEATURES + 2 + SLOT_NUMBERS,
+            PLAIN * len(WIDTHS) + PILOT_FEATURES + 2 + SLOT_NUMBERS,
             pilot_channels,
             start,
             pilot_blocks,
@@ -340,7 +344,7 @@ class PuschRx(nn.Module):
         y = (white @ y.reshape(b, 2 * r, -1)).view(y.shape)
         z = (white[:, None] @ z.reshape(b, layers, 2 * r, -1)).view(b * layers, 2 * r, n_dmrs, -1)
 
-        smooth = self.smooth(z, paired)  # [B L, 2 R, D, W, 6, N]
+        smooth, own = self.smooth(z, paired)  # [B L, 2 R, D, W, 6, N]
         pilots = smooth[:, :, :, 0] if paired else z.view(b * layers, 2 * r, n_dmrs, n, 6).mT
         # powers of one pilot, where that of its noise is 1
         rough = (pilots[:, :, :, None] - smooth[:, :, :, 1:]).square().sum((1, 2, 4))
@@ -365,39 +369,42 @@ class PuschRx(nn.Module):
         prb = torch.arange(n, device=y.device, dtype=y.dtype)
         edges = torch.stack([1 / (1 + prb), 1 / (n - prb)])
         shared = torch.cat([edges, slot[:, None].expand(-1, n)]).expand(b * layers, -1, -1)
-        best = best_window(pilots, smooth, boost, self.windows)
+        modes = modes[:, :s, :n_dmrs]
+        fits = modes[: self.plain].index_select(1, dmrs)
+        best = best_window(z.view(b, layers, 2 * r, n_dmrs, -1), smooth, own, fits, paired, boost)
         seen = torch.cat([best.flatten(1)[:, :, None].expand(-1, -1, n), about, shared], 1)
-        modes, kinds = modes[:, :s, :n_dmrs], modes.size(0)
-        gates = self.pilot_net(seen[:, :, None]).view(b * layers, kinds, -1, n)
+        gates = self.pilot_net(seen[:, :, None]).view(b * layers, modes.size(0), -1, n)
         # what is alike in all pilots stays as it is, whatever the net says
         fixed, more = gates[:, :, : -self.learned], gates[:, :, -self.learned :]
         gates = torch.cat([fixed - fixed.mean((1, 2), keepdim=True), more], 2)
-        plain = F.pad(best, (0, self.learned, 0, kinds - 2))[..., None]
+        plain = F.pad(best, (0, self.learned, 0, modes.size(0) - self.plain))[..., None]
         h = between(self.mixed(z, smooth, plain + gates, modes), odd).view(b, layers, r, 2, s, k)
         plain = between(self.mixed(z, smooth, plain.expand_as(gates), modes), odd).view_as(h)
         return y, h, plain, white, turn, slot, about
 
-    def smooth(self, z: Tensor, paired: bool) -> Tensor:
-        """Pilots [B, C, D, P] under each window, [B, C, D, W, 6, N]. What is left of a window at an
-        edge sums to 1; of paired layers' pilots the even and the odd ones weigh the same.
+    def smooth(self, z: Tensor, paired: bool) -> tuple[Tensor, Tensor]:
+        """Pilots [B, C, D, P] under each window, [B, C, D, W, 6, N], and a pilot's mean weight in
+        its own estimate [W]. What is left of a window at an edge sums to 1; of paired layers'
+        pilots the even and the odd ones weigh the same.
         """
         b, c, d, pilots = z.size(0), z.size(1), z.size(2), z.size(3)
         n, reach = pilots // 6, self.windows.size(2) // 2
         rows = z.view(-1, n, 6).mT
-        if not paired:
-            whole = torch.conv1d(torch.ones_like(rows[:1]), self.windows, padding=reach)
-            smooth = torch.conv1d(rows, self.windows, padding=reach) / whole
-            return smooth.view(b, c, d, -1, 6, n)
         even = torch.zeros(6, 1, device=z.device, dtype=z.dtype)
-        even[::2] = 0.5
-        smooth = torch.zeros(1, device=z.device, dtype=z.dtype)
-        for half in [even, 0.5 - even]:
-            whole = torch.conv1d(2 * half.expand(1, 6, n), self.windows, padding=reach)
-            part = torch.conv1d(rows * half, self.windows, padding=reach)
-            smooth = smooth + part / whole.clamp(min=1e-9)
+        even[::2] = 1.0
+        smooth, own = torch.zeros(1, device=z.device), torch.zeros(1, device=z.device)
+        for part in [even, 1 - even] if paired else [torch.ones_like(even)]:
+            share = part / 2 if paired else part
+            whole = torch.conv1d(part.expand(1, 6, n), self.windows, padding=reach)
+            whole = whole.clamp(min=1e-9)  # a window over one pilot has none of the other parity
+            smooth = smooth + torch.conv1d(rows * share, self.windows, padding=reach) / whole
+            own = own + share / whole.view(-1, 6, n)
+        own = self.windows[::6, 0, reach] * own.mean((1, 2))
         smooth = smooth.view(b, c, d, -1, 6, n)
-        # a window over one pilot does not tell the layers apart
-        return torch.cat([smooth[:, :, :, 1:2], smooth[:, :, :, 1:]], 3)
+        if paired:  # a window over one pilot does not tell the layers apart
+            smooth = torch.cat([smooth[:, :, :, 1:2], smooth[:, :, :, 1:]], 3)
+            own = torch.cat([own[1:2], own[1:]])
+        return smooth, own
 
     def mixed(self, z: Tensor, smooth: Tensor, gates: Tensor, modes: Tensor) -> Tensor:
         """The channel at pilots' subcarriers of all symbols, [B, C, S, P], from modes [M, S, D] of
@@ -504,28 +511,32 @@ def between(h: Tensor, odd: Tensor) -> Tensor:
     return torch.lerp(even, behind, odd.repeat(h.size(0) // odd.size(0))[:, None, None, None])
 
 
-def best_window(pilots: Tensor, smooth: Tensor, boost: Tensor, windows: Tensor) -> Tensor:
-    """1 for the one window, and the mean over time or lines between DMRS symbols, that Stein's
-    unbiased risk estimate finds best for a slot's layer: [B L, 2, W].
+def best_window(
+    z: Tensor, smooth: Tensor, own: Tensor, fits: Tensor, paired: bool, boost: Tensor
+) -> Tensor:
+    """1 for the one window, and the one of the modes without Doppler, that Stein's unbiased risk
+    estimate finds best for a slot's layer, or for both of paired ones: [B L, PLAIN, W].
 
-    pilots [B L, 2 R, D, 6, N] and what windows make of them, [B L, 2 R, D, W, 6, N].
+    Pilots z [B, L, 2 R, D, P]; smooth [B L, 2 R, D, W, 6, N] and own [W] as PuschRx.smooth() makes
+    them; fits [PLAIN, D, D], modes at DMRS symbols. Of a linear smoother H the risk is |z - H z|^2
+    + 2 tr(H) at unit noise power.
     """
-    b, c, n_dmrs, wide, n = (
-        smooth.size(0),
-        smooth.size(1),
-        smooth.size(2),
-        smooth.size(3),
-        smooth.size(5),
-    )
-    pilots = pilots[:, :, :, None]
-    left = [
-        (pilots - smooth.mean(2, keepdim=True)).square().sum((1, 2, 4, 5)),
-        (pilots - smooth).square().sum((1, 2, 4, 5)),
-    ]
-    own = windows[::6, 0, windows.size(2) // 2]  # the weight of a pilot in its own estimate
-    risk = torch.stack(left, 1) * (boost / (3 * c * n_dmrs * n))
-    risk = risk + 2 * torch.stack([own / n_dmrs, own])
-    return F.one_hot(risk.flatten(1).argmin(1), 2 * wide).to(pilots.dtype).view(b, 2, wide)
+    b, layers, c, n_dmrs, pilots = z.size(0), z.size(1), z.size(2), z.size(3), z.size(4)
+    wide = smooth.size(3)
+    smooth = smooth.mT.reshape(b, layers, c, n_dmrs, wide, pilots)
+    if paired:  # what both sent in the same REs, the second with alternating signs
+        sign = 1.0 - 2.0 * (torch.arange(pilots, device=z.device) % 2)
+        smooth = smooth[:, :1] + sign * smooth[:, 1:]
+        z, own = z[:, :1], 2 * own
+    scale = 2 * boost / (c * n_dmrs * pilots)
+    risks: list[Tensor] = []
+    for i, fit in enumerate(fits.unbind(0)):
+        fitted = (fit @ smooth.transpose(3, 4)).transpose(3, 4)
+        left = (z[:, :, :, :, None] - fitted).square().sum((2, 3, 5)) * scale
+        # equal ones count as the first
+        risks.append((left + 2 * fit.diagonal().mean() * own) * (1 + 1e-4 * i))
+    best = torch.stack(risks, 2).flatten(2).argmin(2).expand(-1, layers).flatten()
+    return F.one_hot(best, len(risks) * wide).to(z.dtype).view(b * layers, len(risks), wide)
 
 
 def supported(y: Tensor, h: Tensor, plain: Tensor, p: Tensor, turn: Tensor) -> Tensor:
