@@ -27,7 +27,7 @@ from receiver_models import save
 from torch import nn
 
 import deeprx_common
-from deeprx_common import energy, report
+from deeprx_common import energy, report, slot_file
 from deeprx_common.options import list_of, one_of
 from deeprx_common.slot import SLOTS, SlotConfig
 
@@ -573,7 +573,7 @@ def test_help_shows_what_each_slot_has(command):
         default, *others = shown.split("; ")
         values = {"default": default} | dict(other.split(": ") for other in others)
         for slot in SLOTS if "slot" in helps else ["default"]:
-            config = options.changed_slot(SLOTS[slot], options.given_slot(argparse.Namespace()))
+            config = slot_file.changed_slot(SLOTS[slot], slot_file.given_slot(argparse.Namespace()))
             value = getattr(config, name)
             text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
             assert values.get(slot, default) == text, (name, slot, shown)

@@ -16,6 +16,7 @@ from deeprx_common.host import host, versions
 from deeprx_common.revision import git_revision
 from deeprx_common.shipped import CLASSICAL, shipped_models
 from deeprx_common.slot import SLOTS
+from deeprx_common.slot_file import changed_slot, given_slot
 from deeprx_common.terminal import make_console, steps
 
 from ..measure.avx2 import stay_with_avx2
@@ -25,7 +26,7 @@ from ..measure.job import Job
 from ..measure.scale import SETTLING, Memory, Scale
 from ..models.file import read_model_file
 from .bench_view import plot, plot_scale, show, show_scale, show_sharing
-from .options import SLOT, Unset, add_options, changed_slot, given_slot, out_folder
+from .options import SLOT, Unset, add_options, out_folder
 
 SCHEMA = "deeprx.bench/2"
 SCALE_SCHEMA = "deeprx.bench-scale/1"

@@ -5,17 +5,16 @@ import atexit
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
 from deeprx_common import energy
-from deeprx_common.checks import check_range
 from deeprx_common.files import writable_folder
 from deeprx_common.modulation import MODULATIONS
 from deeprx_common.options import list_of, one_of
 from deeprx_common.slot import SLOTS, SlotConfig
-from deeprx_common.slot_file import slot_of
+from deeprx_common.slot_file import changed_slot, given_slot, slot_of
 from deeprx_common.trusted import hash_of
 
 from ..blocks.tdl import PROFILES
@@ -206,37 +205,6 @@ def add_timing(parser, sync: bool) -> None:
 def slot_config(arguments) -> SlotConfig:
     """The slot that was asked for. Raises ValueError where there is none such."""
     return changed_slot(arguments.slot, given_slot(arguments))
-
-
-def given_slot(arguments) -> dict:
-    """The options that say something of the slot."""
-    names = ("modulation", "mcs", "mcs_table", "n_prb", "dmrs", "dmrs_n_id", "scs_khz", "users")
-    return {n: v for n in names if (v := getattr(arguments, n, None)) is not None}
-
-
-def changed_slot(slot: SlotConfig, given: dict) -> SlotConfig:
-    """A slot with other values. n_prb: as SlotConfig.with_n_prb(). modulation, mcs, mcs_table: of
-    every user. users: how many; a second one is like the first but for RNTI and DMRS port.
-    """
-    user = {n: given[n] for n in ("modulation", "mcs", "mcs_table") if n in given}
-    given = {n: v for n, v in given.items() if n not in user}
-    if {"modulation", "mcs"} <= user.keys():
-        raise ValueError("--mcs says the modulation: give one of --mcs and --modulation")
-    if "mcs_table" in user and "mcs" not in user and any(u.mcs is None for u in slot.users):
-        raise ValueError("--mcs-table is for --mcs, which was not given")
-    if "modulation" in user:
-        user |= {"mcs": None}
-    if user:  # which say all of this
-        user = {"modulation": None, "code_rate": None, "tbs": None} | user
-    users = [replace(u, **user) for u in slot.users]
-    n_users = given.pop("users", len(users))
-    check_range("--users", n_users, 1, 2)
-    if n_users > len(users):
-        second = {"rnti": users[0].rnti % 65535 + 1, "port": slot.cdm_groups}  # see SlotConfig
-        users.append(replace(users[0], **second))
-    if "n_prb" in given:
-        slot = slot.with_n_prb(given.pop("n_prb"))
-    return replace(slot, users=tuple(users[:n_users]), **given)
 
 
 def link_of(arguments, channel: str, sinr_db: float) -> Link:

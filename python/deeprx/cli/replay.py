@@ -3,11 +3,12 @@
 
 from deeprx_common.checks import check_range
 from deeprx_common.slot import SLOTS
+from deeprx_common.slot_file import changed_slot
 
 from ..measure.flowgraph import CLUSTER_SLOTS
 from ..measure.replay import ExpectedSlots, Replay
 from ..recording.recording import Recording, SentSlots
-from .options import BLOCKS, METERING, REQUIRED, SLOT, Unset, add_options, add_timing, changed_slot
+from .options import BLOCKS, METERING, REQUIRED, SLOT, Unset, add_options, add_timing
 from .replay_pusch import described, replay_pusch
 from .results import Session, read_receivers, seed_hint
 
