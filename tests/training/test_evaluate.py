@@ -42,6 +42,7 @@ from deeprx_training.evaluation.evaluate import (
 )
 from deeprx_training.evaluation.report import COLUMNS, evaluate
 from deeprx_training.experiments import campaign
+from deeprx_training.receivers.build import build
 from deeprx_training.receivers.classical import Baseline
 from deeprx_training.receivers.contract import OneLayer
 from deeprx_training.receivers.wiener import PathStatistics, TrueStatistics
@@ -343,7 +344,7 @@ def test_ctrl_c_keeps_whole_curves(tmp_path, monkeypatch, capsys):
     assert cli.main(command.split()) == 130
     assert "stopped: 16 of 20 slots at 2 of 2 SINR points" in capsys.readouterr().err
     points = report.read(tmp_path / "report.json")["points"]
-    assert {p["slots"] for p in points} == {16} and len(points) == 2 * 5
+    assert {p["slots"] for p in points} == {16} and len(points) == 2 * 6
     net = Clairvoyant([6.0], 4, seed=2, strike=1)
     command = f"evaluate oracle.ckpt --sinr 6 --slots 4 --seed 2 --out {tmp_path}/b --device cpu"
     assert cli.main(command.split()) == 130
@@ -535,7 +536,7 @@ def test_llrs_that_are_not_finite_are_an_error():
     ("options", "says"),
     [
         ("--reference LMMSE", "reference: expected one of LS-LMMSE"),
-        ("--n-rx 3", "deeprx-student: does not receive slots of 3 antennas"),
+        ("--n-rx 3", "deeprx-student: takes n_rx of 2, found 3"),
         ("--mcs half", "--mcs: expected a whole number, found 'half'"),
         ("--mcs -1", "--mcs: expected 0 or more, found -1"),
         ("--mcs 29", "mcs of table 1 must be 0 to 28, got 29"),
@@ -549,9 +550,16 @@ def test_llrs_that_are_not_finite_are_an_error():
         ("--doppler=-5,5", "--doppler: expected one or two numbers from 0 to 10000"),
         ("--delay-spread 1,2,3", "--delay-spread: expected one or two numbers"),
         ("--channel TDL-X", "TDL-X"),
-        ("--slot gnb", "ls-lmmse, sure-lmmse and gnb take any slot in ./dev run deeprx loopback"),
+        ("--slot gnb", "deeprx-student: takes scs_khz of 15, found 30"),
+        ("--users 2", "deeprx-student: takes layers of 1, found 2"),
+        ("--users 3", "--users: expected 2 or less, found 3"),
+        (
+            "--sir 6 --sinr 3,6",
+            "an SIR of 6 dB rules out an SINR of 6 dB: give --sinr values below",
+        ),
         ("--slot none.json", "expected default, gnb or a JSON file, found 'none.json'"),
-        ("--dmrs 2,7,11", "dmrs: expected some of [2], [2, 11], [3], [3, 11], got [2, 7, 11]"),
+        ("--dmrs 2,7,11", "deeprx-student: takes dmrs of [2], [2, 11], found [2, 7, 11]"),
+        ("--dmrs 2,7", "dmrs of 14 symbols must be one of [2], [2, 11], [2, 7, 11]"),
     ],
 )
 def test_bad_options_get_one_line(tmp_path, capsys, options, says):
@@ -577,12 +585,54 @@ def test_classical_receivers_have_the_names_that_they_have_in_gnu_radio(tmp_path
     )
     assert cli.main(f"evaluate ls-lmmse SURE-LMMSE {options}".split()) == 0
     written = report.read(tmp_path / "report.json")
-    assert [p["receiver"] for p in written["points"]] == [LS, SURE, TRUE, PERFECT]
+    assert [p["receiver"] for p in written["points"]] == [LS, SURE, "gnb", TRUE, PERFECT]
     assert {c["b"] for c in written["comparisons"]} == {SURE}
-    capsys.readouterr()
-    assert cli.main(f"evaluate gnb {options}".split()) == 2
-    error = capsys.readouterr().err
-    assert "gnb: receives in GNU Radio only" in error and error.count("\n") == 1
+
+
+def test_a_gnbs_slot_of_two_users_is_evaluated(tmp_path, capsys):
+    """A net for every slot beside all that know one; a table and numbers of each user."""
+    torch.manual_seed(1)
+    net = build({"net": "PuschRx", "rounds": 1})
+    state = {"specs": {"any": json.dumps({"net": "PuschRx", "rounds": 1})}, "recipe_sha256": ""}
+    torch.save(state | {"nets": {"any": net.state_dict()}}, tmp_path / "last.ckpt")
+    command = (
+        f"evaluate {tmp_path}/last.ckpt --slot gnb --n-prb 6 --users 2 --mcs 9 --n-rx 4 --slots 24 "
+        f"--sinr 6,12 --threads 1 --out {tmp_path} --device cpu"
+    )
+    assert cli.main(command.split()) == 0
+    said = capsys.readouterr()
+    assert "left out: true-statistics LMMSE" in said.err and said.err.count("\n") == 1
+    assert "Block error rate of user 2 of 2, MCS 9 of table 1" in said.out
+    written = report.read(tmp_path / "report.json")
+    names = [LS, SURE, "gnb", "any", PERFECT]
+    for layer in (0, 1):
+        points = [p for p in written["points"] if p["layer"] == layer]
+        assert [p["receiver"] for p in points] == names * 2
+        wrong = {p["receiver"]: p["bit_errors"] for p in points if p["sinr_db"] == 12}
+        assert wrong[PERFECT] < wrong["any"] < 1.2 * wrong[LS]
+        assert {(p["layers"], p["mcs"], p["blocks"]) for p in points} == {(2, 9, 24)}
+    slot = SlotConfig.from_dict(written["points"][0]["slot"])
+    assert [user.port for user in slot.users] == [0, 2] and slot.scs_khz == 30
+    with (tmp_path / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["user"] for row in rows} == {"1", "2"}
+    text = (tmp_path / "tables.md").read_text()
+    assert (
+        "Uncoded BER of user 1 of 2, QPSK" in text and "ber_by_channel_user_2_of_2.png" in said.out
+    )
+    pooled = np.load(tmp_path / "errors.npz")[SURE].sum()
+    of_users = [p["bit_errors"] for p in written["points"] if p["receiver"] == SURE]
+    assert len(of_users) == 4 and pooled == sum(of_users)
+
+
+def test_interferers_join_at_the_sinr_that_is_asked_for(tmp_path, capsys):
+    command = f"evaluate gnb --sir 3 --sinr 0 --slots 64 --channel TDL-A --out {tmp_path}"
+    assert cli.main(f"{command} --n-prb 6 --threads 1 --device cpu".split()) == 0
+    points = {p["receiver"]: p for p in report.read(tmp_path / "report.json")["points"]}
+    point = points[SURE]
+    assert (point["sinr_db"], point["sir_db"]) == (0.0, 3.0)
+    assert point["snr_db"] == pytest.approx(-10 * math.log10(1 - 10**-0.3))
+    assert points[PERFECT]["ber"] < point["ber"] < points["gnb"]["ber"]  # who takes it for noise
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 """./dev train evaluate"""
 
 import hashlib
+import math
 import os
 import sys
 from contextlib import nullcontext
@@ -13,7 +14,7 @@ from deeprx_common.modulation import MODULATIONS
 from deeprx_common.options import list_of, one_of
 from deeprx_common.shipped import CLASSICAL, model_path
 from deeprx_common.slot import SLOTS, SlotConfig
-from deeprx_common.slot_file import slot_of
+from deeprx_common.slot_file import changed_slot, given_slot, slot_of
 
 from ..data import seeds
 from ..reference import Reference
@@ -39,14 +40,14 @@ def _sinr(text: str) -> list[float]:
 
 def configure(parser) -> None:
     parser.description = (
-        "Over TDL-A/E and CDL-A/E, which no recipe trains on, beside LS-LMMSE, the SURE-smoothed "
-        "LMMSE, an LMMSE that knows the channel's true statistics, and perfect CSI, all on the "
-        "same slots: bit error rates, paired differences, breakdowns by channel, delay spread and "
-        "Doppler, the LLRs' calibration and information, and with --mcs errors of transport "
-        "blocks. Every slot is an independent channel draw and a cluster of the intervals. Writes "
-        "report.json, results.csv, errors.npz, tables.md and pictures; Ctrl-C writes what was "
-        "counted so far, and the same command goes on from there. Slots are counted side by side "
-        "on Ray; how many workers there are changes no number."
+        "Over TDL-A/E and CDL-A/E, which no recipe trains on, beside the classical receivers, an "
+        "LMMSE that knows the channel's true statistics, and perfect CSI, all on the same slots: "
+        "bit error rates, paired differences, breakdowns by channel, delay spread and Doppler, the "
+        "LLRs' calibration and information, and with --mcs errors of transport blocks. Every slot "
+        "is an independent channel draw and a cluster of the intervals. Writes report.json, "
+        "results.csv, errors.npz, tables.md and pictures; Ctrl-C writes what was counted so far, "
+        "and the same command goes on from there. Slots are counted side by side on Ray; how many "
+        "workers there are changes no number."
     )
     add = parser.add_argument
     add(
@@ -54,8 +55,8 @@ def configure(parser) -> None:
         nargs="+",
         type=model_path,
         metavar="RECEIVER",
-        help="CHECKPOINT[:MEMBER[@ROUNDS]], a model file, or the name of one that ships; ls-lmmse "
-        "and sure-lmmse are always there, and may be named",
+        help="CHECKPOINT[:MEMBER[@ROUNDS]], a model file, or the name of one that ships; "
+        f"{', '.join(CLASSICAL)} are always there, and may be named",
     )
     add_out(parser)
     add(
@@ -88,6 +89,13 @@ def configure(parser) -> None:
         help="slots of an operating point (default: %(default)s)",
     )
     one(
+        "--sir",
+        type=float,
+        metavar="DB",
+        help="adds an interfering slot of another cell, in half of the batches with modulation, "
+        "DMRS symbols, CDM groups and channel of its own; noise makes up the rest of --sinr",
+    )
+    one(
         "--domain",
         choices=["frequency", "time"],
         default="frequency",
@@ -98,23 +106,21 @@ def configure(parser) -> None:
         type=slot_of,
         default=SLOTS["default"],
         metavar="NAME|FILE",
-        help=f"{', '.join(SLOTS)}, or a JSON file of a slot: PRBs, spacing, symbols, DMRS and "
-        "modulation or MCS of slots that fill their carrier. All receivers must take them, "
-        "also LS-LMMSE and SURE-LMMSE here, which want 14 symbols, one user, 6 PRB or more, one or "
-        "two DMRS symbols and one CDM group without data: not gnb (default: default)",
+        help=f"{', '.join(SLOTS)}, or a JSON file of a slot: PRBs, spacing, symbols, DMRS, users, "
+        "and their modulation or MCS, of slots that fill their carrier (default: default)",
     )
     one(
         "--modulation",
         type=one_of(MODULATIONS),
         metavar="NAME",
-        help=f"{', '.join(MODULATIONS)} (default: the slot's: 16QAM)",
+        help=f"{', '.join(MODULATIONS)}, of all users (default: the slot's: 16QAM)",
     )
     one(
         "--mcs",
         type=value(whole(0)),
         metavar="N",
-        help="index, in place of --modulation: each slot has a transport block of this MCS, and "
-        "its errors are counted, too (default: none: bits)",
+        help="index, in place of --modulation: each user has a transport block of this MCS in each "
+        "slot, and its errors are counted, too (default: none: bits)",
     )
     one(
         "--mcs-table",
@@ -126,7 +132,27 @@ def configure(parser) -> None:
         "--dmrs",
         type=list_of(int),
         metavar="SYMBOL,..",
-        help="DMRS symbols: 2 or 3, alone or with 11 (default: the slot's: 2,11)",
+        help="DMRS symbols of TS 38.211 table 6.4.1.1.3-3 (default: the slot's: 2,11)",
+    )
+    one(
+        "--n-prb",
+        type=value(whole(1, 273)),
+        metavar="N",
+        help="PRBs of a slot, 1 to 273 (default: the slot's: 26)",
+    )
+    one(
+        "--scs-khz",
+        type=int,
+        choices=[15, 30, 60],
+        metavar="KHZ",
+        help="subcarrier spacing: 15, 30 or 60 kHz (default: the slot's: 15)",
+    )
+    one(
+        "--users",
+        type=value(whole(1, 2)),
+        metavar="N",
+        help="1, or 2 on the same PRBs, with a layer, a channel and bits or blocks each, alike "
+        "where the slot does not say otherwise (default: the slot's: 1)",
     )
     one(
         "--channel",
@@ -160,8 +186,8 @@ def configure(parser) -> None:
     one(
         "--reference",
         metavar="NAME",
-        help="whom the others are compared with, slot by slot, in any case (default: the better of "
-        "ls-lmmse and sure-lmmse)",
+        help="whom the others are compared with, slot by slot, in any case (default: the best "
+        "classical receiver)",
     )
     one(
         "--seed",
@@ -199,37 +225,33 @@ def _range(option: str, numbers: list[float], low: float, high: float) -> tuple[
 
 
 def _slot(arguments) -> SlotConfig:
-    """Of --slot, with what the other options say of it. Raises ValueError where there is none such,
-    or receivers here do not take it.
+    """Of --slot, with what the other options say of it. Raises ValueError where there is none
+    such.
     """
-    a = arguments
-    if a.mcs is not None and a.modulation:
-        raise ValueError("--mcs says the modulation: give one of --mcs and --modulation")
-    user = a.slot.users[0]
-    if a.mcs_table is not None and a.mcs is None and user.mcs is None:
-        raise ValueError("--mcs-table is for --mcs, which was not given")
-    slot = a.slot
-    if a.modulation:
-        slot = slot.with_user(modulation=a.modulation, mcs=None, code_rate=None, tbs=None)
-    elif a.mcs is not None or a.mcs_table is not None:
-        mcs = user.mcs if a.mcs is None else a.mcs
-        slot = slot.with_user(mcs=mcs, mcs_table=a.mcs_table or user.mcs_table, tbs=None)
-    user = slot.users[0]
-    if user.tbs is not None or (user.code_rate is not None and user.mcs is None):
-        raise ValueError("--slot: expected an MCS, or no block, found a block's size or code rate")
-    return slot if a.dmrs is None else replace(slot, dmrs=tuple(a.dmrs))
+    slot = changed_slot(arguments.slot, given_slot(arguments))
+    for user in slot.users:
+        if user.tbs is not None or (user.code_rate is not None and user.mcs is None):
+            raise ValueError(
+                "--slot: expected an MCS, or no block, found a block's size or code rate"
+            )
+    return slot
 
 
-def _nets(receivers: list[str]) -> list[str]:
-    """Without the classical receivers, which join every evaluation."""
-    joining = [name for name in CLASSICAL if name != "gnb"]
-    names = {r: r.lower() for r in receivers if not Path(r).exists()}
-    if "gnb" in names.values():
+def _snr(sinr_db: float, sir_db: float | None) -> float:
+    """What noise makes up the rest of an SINR. Raises ValueError where there is no rest."""
+    if sir_db is None:
+        return sinr_db
+    if sinr_db >= sir_db:
         raise ValueError(
-            "gnb: receives in GNU Radio only (./dev run deeprx loopback --receiver gnb); classical "
-            f"receivers here: {', '.join(joining)}"
+            f"an SIR of {sir_db:g} dB rules out an SINR of {sinr_db:g} dB: give --sinr values "
+            "below --sir"
         )
-    return [r for r in receivers if names.get(r) not in joining]
+    return -10 * math.log10(10 ** (-sinr_db / 10) - 10 ** (-sir_db / 10))
+
+
+def _sha256(reference: str) -> str | None:
+    named = Reference.parse(reference)
+    return hashlib.sha256(named.file.read_bytes()).hexdigest() if named.is_model_file else None
 
 
 def _pool(arguments, device: str, slots: int):
@@ -243,9 +265,9 @@ def _pool(arguments, device: str, slots: int):
     return ray_pool(a.address, a.workers, a.threads, device == "cuda")
 
 
-def _sha256(reference: str) -> str | None:
-    named = Reference.parse(reference)
-    return hashlib.sha256(named.file.read_bytes()).hexdigest() if named.is_model_file else None
+def _nets(receivers: list[str]) -> list[str]:
+    """Without the classical receivers, which join every evaluation."""
+    return [r for r in receivers if Path(r).exists() or r.lower() not in CLASSICAL]
 
 
 def _load(receivers: list[str], trust: list[str]) -> dict:
@@ -259,6 +281,18 @@ def _load(receivers: list[str], trust: list[str]) -> dict:
             raise ValueError(f"{reference}: a receiver named {name} was given already")
         nets[name] = net
     return nets
+
+
+def _check_fit(references: dict[str, str], slot: SlotConfig, n_rx: int) -> None:
+    """ValueError where a model file says that it does not take such slots. references: by name."""
+    from ..receivers.contract import misfit
+    from ..teaching.checkpoint import read_model
+
+    for name, reference in references.items():
+        named = Reference.parse(reference)
+        takes = read_model(named.file).metadata if named.is_model_file else {}
+        if why := misfit(takes, slot, n_rx):
+            raise ValueError(f"{name}: {why}")
 
 
 def _under_conditions(arguments) -> int:
@@ -307,12 +341,21 @@ def run(arguments) -> int:
 def _under_one(arguments) -> int:
     from deeprx_common.report import write as write_report
 
-    from ..evaluation.evaluate import NothingCounted, evaluation_conditions, of_slot
+    from ..evaluation.evaluate import CLASSICAL as REFERENCES
+    from ..evaluation.evaluate import (
+        PERFECT,
+        TRUE,
+        EvaluationError,
+        NothingCounted,
+        check_ideals,
+        evaluation_conditions,
+        interferers,
+        of_slot,
+    )
     from ..evaluation.report import evaluate
-    from ..evaluation.tables import ber_table, block_table, warnings, write
+    from ..evaluation.tables import ber_tables, block_tables, warnings, write
     from ..experiments.campaign import Plan, counting, fingerprint
     from ..files import writable_folder
-    from ..receivers.contract import check_taken
 
     a = arguments
     low, high = limits.SNR_DB
@@ -328,25 +371,28 @@ def _under_one(arguments) -> int:
         delay_spread_s=_range("--delay-spread", a.delay_spread, *limits.DELAY_SPREAD_S),
         doppler_hz=_range("--doppler", a.doppler, *limits.DOPPLER_HZ),
     )
-    try:
-        check_taken(conditions)
-    except ValueError as error:
-        raise ValueError(
-            f"{error}; ls-lmmse, sure-lmmse and gnb take any slot in ./dev run deeprx loopback"
-        ) from None
+    if a.sir is not None:
+        conditions = replace(conditions, **interferers(slot, a.sir))
     receivers = _nets(a.receivers)
     writable_folder(a.out)
     nets = _load(receivers, a.trust)
+    _check_fit(dict(zip(nets, receivers, strict=True)), slot, a.n_rx)
     sinr_db = sorted(set(a.sinr))
     arguments = {
-        "sinr_db": sinr_db,
+        "sinr_db": [_snr(sinr, a.sir) for sinr in sinr_db],
         "slots": a.slots,
         "conditions": conditions,
         "seed": a.seed,
         "device": device,
-        "mcs": slot.users[0].mcs,
-        "mcs_table": slot.users[0].mcs_table,
+        "slot": slot,
+        "joining": tuple(REFERENCES),
+        "ideals": (TRUE, PERFECT),
     }
+    try:
+        check_ideals([TRUE], conditions, slot)
+    except EvaluationError as beyond:
+        print(f"left out: {beyond}", file=sys.stderr)
+        arguments["ideals"] = (PERFECT,)
     kept = a.out / "counted" / fingerprint(receivers, **arguments | {"slots": None})
     plan = Plan(kept, tuple(receivers), tuple(a.trust), arguments)
     try:
@@ -364,8 +410,8 @@ def _under_one(arguments) -> int:
         print(stop, file=sys.stderr)
         return 130
     files = write(report, counted, a.out)
-    print(ber_table(report))
-    if blocks := block_table(report):
+    print(ber_tables(report))
+    if blocks := block_tables(report):
         print(f"\n{blocks}")
     for line in warnings(report):
         print(f"warning: {line}")

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from deeprx_common import mcs as schemes
+from deeprx_common import report as reports
 from deeprx_common.files import replacing
-from deeprx_common.slot import SlotConfig, User
+from deeprx_common.modulation import MODULATIONS
+from deeprx_common.slot import SlotConfig, User, legal_dmrs
 
 from ..data import seeds
 from ..data.channels import EVALUATION_CHANNELS, SlotBatch, SlotGenerator, seed_of
@@ -78,9 +80,25 @@ def of_slot(slot: SlotConfig) -> dict:
     )
 
 
+def interferers(slot: SlotConfig, sir_db: float) -> dict:
+    """The conditions that add interferers of other cells to slots like this one: half of them with
+    pilots and a modulation as the slot has them, half with any others of their own.
+    """
+    return dict(
+        interferer=1.0,
+        interferer_dmrs=0.5,
+        sir_db=(sir_db, sir_db),
+        dmrs=dict.fromkeys(legal_dmrs(slot.n_symbols), 1.0),
+        cdm_groups={1: 1.0, 2: 1.0},
+        modulations=dict.fromkeys(MODULATIONS, 1.0),
+        cell_ids=(0, 1007),
+    )
+
+
 @dataclass
 class Counted:
-    """What was counted, for P points of sinr_db and S slots each.
+    """What was counted, for P points of snr_db and S slots each, with interferers at sir_db in all
+    of them, in none (None), or as they were drawn (None, too).
 
     By receiver: errors int64 [P, S] wrong bits; margins int32 [P, S, bins] soft_bits.histogram;
     block_errors int64 [P, S], of nobody where slots have no transport blocks. All are of the users
@@ -88,7 +106,8 @@ class Counted:
     delay_spread_s, doppler_hz.
     """
 
-    sinr_db: list[float]
+    snr_db: list[float]
+    sir_db: float | None
     config: SlotConfig
     errors: dict[str, np.ndarray]
     margins: dict[str, np.ndarray]
@@ -96,6 +115,12 @@ class Counted:
     channel: np.ndarray
     delay_spread_s: np.ndarray
     doppler_hz: np.ndarray
+
+    @property
+    def sinr_db(self) -> list[float]:
+        if self.sir_db is None:
+            return self.snr_db
+        return [round(reports.sinr_db(snr, self.sir_db), 6) + 0.0 for snr in self.snr_db]  # no -0
 
     @property
     def slots(self) -> int:
@@ -136,7 +161,8 @@ CountEach = Callable[[Iterable[Part]], Iterable[tuple[Part, Counts]]]  # in any 
 class Evaluation:
     """Counts with run(), which may be interrupted at any time; counted() is what there is so far.
 
-    receivers follow the model contract, or receive one layer. Others join them: of CLASSICAL those
+    sinr_db: of the points, where there are interferers over noise alone. receivers follow the model
+    contract, or receive one layer. Others join them: of CLASSICAL those
     that are named and take such slots, and the ideals, which know what no receiver can. slot: the
     kind of slot that is evaluated, where conditions draw several; None: the one that they draw, a
     second user like the first. mcs: index in table mcs_table, of all users, in place of their
@@ -166,6 +192,7 @@ class Evaluation:
             modulation, _ = schemes.mcs(mcs_table, mcs)
             conditions = replace(conditions, modulations={modulation: 1.0})
         self.sinr_db, self.slots, self.seed, self._conditions = sinr_db, slots, seed, conditions
+        self.device = device
         self.config = slot or _only_slot(conditions)
         if mcs is not None:
             of_mcs = {"mcs": mcs, "mcs_table": mcs_table, "modulation": None, "code_rate": None}
@@ -185,6 +212,7 @@ class Evaluation:
         if PERFECT in ideals:
             demap = Demapper().to(device)
             self._receivers[PERFECT] = lambda b: perfect_csi(b, demap)
+        self.names = list(self._receivers)
         self._kept = kept
         self._parts: list[dict[int, Counts]] = [{} for _ in sinr_db]
 
@@ -311,12 +339,15 @@ class Evaluation:
         slots = min(len(j["channel", ""]) for j in joined)
         arrays = {k: np.stack([j[k][:slots] for j in joined]) for k in joined[0]}
 
+        low, high = self._conditions.sir_db
+
         def each(what):
             own = {name: arrays[what, name] for name in self._receivers}
             return {n: a.sum(2) if layer is None else a[:, :, layer] for n, a in own.items()}
 
         return Counted(
-            sinr_db=[self.sinr_db[i] for i in begun],
+            snr_db=[self.sinr_db[i] for i in begun],
+            sir_db=low if self._conditions.interferer == 1 and low == high else None,
             config=self.config if layer is None else self.config.alone(layer),
             errors=each("errors"),
             margins=each("margins"),

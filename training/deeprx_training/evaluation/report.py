@@ -4,11 +4,11 @@
 metric: "ber", "bler", "information" (bits per coded bit), "METRIC difference to RECEIVER" (of BER
 or BLER), "sinr_db at METRIC = TARGET", or "gain on RECEIVER at METRIC = TARGET", which is dB less;
 sinr_db is None for the last two. by and bin: of a breakdown by channel, delay spread or Doppler.
+user: which of two, from 1.
 """
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 from torch import nn
@@ -30,7 +30,6 @@ from .evaluate import (
     BER_TARGETS,
     BLER_TARGET,
     PERFECT,
-    TRUE,
     CountEach,
     Counted,
     Evaluation,
@@ -39,7 +38,7 @@ from .evaluate import (
 
 BINS = 4  # of delay spread and of Doppler, over their ranges
 COLUMNS = (
-    "receiver", "sinr_db", "by", "bin", "metric", "value", "low", "high", "slots"
+    "receiver", "sinr_db", "by", "bin", "metric", "value", "low", "high", "slots", "user"
 )  # fmt: skip
 
 
@@ -51,21 +50,19 @@ def evaluate(
     seed: int = seeds.EVALUATION,
     device: str = "cpu",
     shas: dict[str, str | None] | None = None,
-    mcs: int | None = None,
-    mcs_table: int = 1,
     reference: str | None = None,
     keep: Callable[[dict], None] = lambda report: None,
-    kept: Path | None = None,
     each: CountEach | None = None,
+    **others,
 ) -> tuple[dict, Counted, bool]:
-    """An Evaluation with a progress bar: the report, what was counted, and whether Ctrl-C cut it
-    short. reference: whom the others are compared with, in any case; None: the best classical
-    receiver. keep: takes the report's points so far whenever all have grown. kept: the Evaluation's
-    folder. each: who counts, in place of this process.
+    """An Evaluation with a progress bar: the report, what was counted of all users, and whether
+    Ctrl-C cut it short. reference: whom the others are compared with, in any case; None: the best
+    classical receiver. keep: takes the report's points so far whenever all have grown. each: who
+    counts, in place of this process. others: further arguments of Evaluation.
     """
-    run = Evaluation(receivers, sinr_db, slots, conditions, seed, device, mcs, mcs_table, kept=kept)
+    run = Evaluation(receivers, sinr_db, slots, conditions, seed, device, **others)
     if reference is not None:
-        reference = _one_of([*run.flop, TRUE, PERFECT], reference)
+        reference = _one_of(run.names, reference)
     stopped = False
     with progress_bar(make_console(), "{task.completed} of {task.total} slots") as progress:
         task = progress.add_task("evaluating", total=slots * len(sinr_db))
@@ -74,7 +71,7 @@ def evaluate(
         def on_batch(n):
             progress.advance(task, n)
             if next(batches) % len(sinr_db) == 0:
-                keep(_report(run.counted(), conditions, seed, device, run.flop, shas or {}))
+                keep(_report(run, conditions, shas or {}))
 
         try:
             run.run(on_batch, each)
@@ -82,14 +79,22 @@ def evaluate(
             stopped = True
     counted = run.counted()
     reference = reference or counted.best_classical()
-    report = _report(counted, conditions, seed, device, run.flop, shas or {})
-    report["comparisons"] = _comparisons(counted, report["points"], reference, list(receivers))
+    report = _report(run, conditions, shas or {})
+    report["comparisons"], report["numbers"] = [], []
+    for layer in range(run.config.n_layers):
+        own = run.counted(layer)
+        points = [p for p in report["points"] if p["layer"] == layer]
+        comparisons = _comparisons(own, points, reference, list(receivers))
+        numbers = [*_of_points(points), *_breakdown(own, conditions)]
+        numbers += [*_of_comparisons(comparisons), *_crossings(own, conditions)]
+        numbers += _gains(own, reference)
+        if run.config.n_layers > 1:
+            numbers = [row | {"user": layer + 1} for row in numbers]
+        report["comparisons"] += comparisons
+        report["numbers"] += numbers
     report["below_perfect_csi"] = [
         c for c in report["comparisons"] if c["b"] == PERFECT and c["ci95"] and c["ci95"][1] < 0
     ]
-    report["numbers"] = [*_of_points(report), *_breakdown(counted, conditions)]
-    report["numbers"] += [*_of_comparisons(report), *_crossings(counted, conditions)]
-    report["numbers"] += _gains(counted, reference)
     return report, counted, stopped
 
 
@@ -100,7 +105,7 @@ def _one_of(names: list[str], name: str) -> str:
     return same[0]
 
 
-def _report(counted, conditions, seed, device, flop, shas) -> dict:
+def _report(run: Evaluation, conditions: Conditions, shas: dict[str, str | None]) -> dict:
     import sionna
 
     domain = "time" if conditions.time_domain else "frequency"
@@ -112,37 +117,42 @@ def _report(counted, conditions, seed, device, flop, shas) -> dict:
         "doppler_hz": list(conditions.doppler_hz),
         "timing_samples": list(conditions.timing_samples),
         "cfo_hz": conditions.cfo_hz,
-        "device": device,
+        "device": run.device,
     }
-    for i, sinr in enumerate(counted.sinr_db):
-        for name, errors in counted.errors.items():
-            report["points"].append(
-                reports.point(
-                    receiver=name,
-                    model_sha256=shas.get(name),
-                    channel="+".join(conditions.channels),
-                    **one,
-                    domain=domain,
-                    modulation=counted.config.modulation,
-                    n_prb=conditions.n_prb,
-                    n_rx=conditions.n_rx,
-                    layers=counted.config.n_layers,
-                    slot=counted.config.as_dict(),
-                    dmrs=list(counted.config.dmrs),
-                    sync=False,
-                    snr_db=sinr,
-                    seed=seed,
-                    slots=counted.slots,
-                    missed_slots=0,
-                    cluster_errors=errors[i],
-                    cluster_bits=counted.bits(counted.slots),
-                    inference_s=[],
-                    flop_per_slot=flop.get(name),
-                    energy_per_slot_j=energy_per_slot(source="none: not measured offline"),
-                    llr=_llr_quality(counted.margins[name][i]),
-                    **_of_blocks(counted, name, i),
+    for layer in range(run.config.n_layers):
+        counted = run.counted(layer)
+        for i, snr in enumerate(counted.snr_db):
+            for name, errors in counted.errors.items():
+                report["points"].append(
+                    reports.point(
+                        receiver=name,
+                        model_sha256=shas.get(name),
+                        channel="+".join(conditions.channels),
+                        **one,
+                        domain=domain,
+                        modulation=counted.config.modulation,
+                        n_prb=conditions.n_prb,
+                        n_rx=conditions.n_rx,
+                        layers=run.config.n_layers,
+                        layer=layer,
+                        slot=run.config.as_dict(),
+                        dmrs=list(counted.config.dmrs),
+                        sync=False,
+                        snr_db=snr,
+                        sir_db=counted.sir_db,
+                        sinr_db=counted.sinr_db[i],
+                        seed=run.seed,
+                        slots=counted.slots,
+                        missed_slots=0,
+                        cluster_errors=errors[i],
+                        cluster_bits=counted.bits(counted.slots),
+                        inference_s=[],
+                        flop_per_slot=run.flop.get(name),
+                        energy_per_slot_j=energy_per_slot(source="none: not measured offline"),
+                        llr=_llr_quality(counted.margins[name][i]),
+                        **_of_blocks(counted, name, i),
+                    )
                 )
-            )
     return report
 
 
@@ -224,8 +234,8 @@ def number(metric: str, receiver: str, value: float, ci95: Sequence | None, **wh
     return dict.fromkeys(COLUMNS) | known | where
 
 
-def _of_points(report: dict) -> Iterator[dict]:
-    for p in report["points"]:
+def _of_points(points: list[dict]) -> Iterator[dict]:
+    for p in points:
         name, at, llr = p["receiver"], {"sinr_db": p["sinr_db"], "slots": p["slots"]}, p["llr"]
         yield number("ber", name, p["ber"], p["ber_ci95"], **at)
         yield number("information", name, llr["information"], llr["information_ci95"], **at)
@@ -243,8 +253,8 @@ def _breakdown(counted: Counted, conditions: Conditions) -> Iterator[dict]:
                 yield number("ber", name, rate.rate, rate.ci95, sinr_db=sinr, slots=n, **where)
 
 
-def _of_comparisons(report: dict) -> Iterator[dict]:
-    for c in report["comparisons"]:
+def _of_comparisons(comparisons: list[dict]) -> Iterator[dict]:
+    for c in comparisons:
         at = {"sinr_db": c["sinr_db"], "slots": c["clusters"]}
         yield number(difference_to(c["b"]), c["a"], c["ber_difference"], c["ci95"], **at)
         if "bler_difference" in c:

@@ -11,6 +11,7 @@ from deeprx_common import report as reports
 from deeprx_common import report_view
 from deeprx_common.figure import curve_style, figure, rate_curve
 from deeprx_common.files import replacing
+from deeprx_common.report import user_of
 from deeprx_common.slot import SlotConfig
 
 from .cells import crossing_cell, gain_cell, markdown_table, percent_cell, rate_cell
@@ -46,15 +47,18 @@ def write(report: dict, counted: Counted, folder: Path) -> list[str]:
 
 
 class _Numbers:
-    """A report's, by what they are of, laid out as tables and lines."""
+    """A user's, by what they are of, laid out as tables and lines. user: user_of() its points."""
 
-    def __init__(self, report: dict):
-        self.receivers = list(dict.fromkeys(p["receiver"] for p in report["points"]))
-        self.sinr_db = sorted({p["sinr_db"] for p in report["points"]})
+    def __init__(self, report: dict, layer: int):
+        points = [p for p in report["points"] if p["layer"] == layer]
+        self.first, self.user = points[0], user_of(points[0])
+        self.receivers = list(dict.fromkeys(p["receiver"] for p in points))
+        self.sinr_db = sorted({p["sinr_db"] for p in points})
+        rows = [row for row in report["numbers"] if row["user"] in (None, layer + 1)]
         key = ("metric", "receiver", "sinr_db", "by", "bin")
-        self._rows = {tuple(row[k] for k in key): row for row in report["numbers"]}
-        self.breakdowns = [by for by in dict.fromkeys(r["by"] for r in report["numbers"]) if by]
-        self.llr = {(p["receiver"], p["sinr_db"]): p["llr"] for p in report["points"]}
+        self._rows = {tuple(row[k] for k in key): row for row in rows}
+        self.breakdowns = [by for by in dict.fromkeys(r["by"] for r in rows) if by]
+        self.llr = {(p["receiver"], p["sinr_db"]): p["llr"] for p in points}
 
     def of(self, metric: str, receiver: str, sinr_db=None, by=None, value=None) -> tuple:
         """(number, interval), or () where there is none."""
@@ -91,10 +95,16 @@ class _Numbers:
         return self.over_sinr(lambda name, s: rate_cell(*self.of(metric, name, s)))
 
 
-def ber_table(report: dict) -> str:
-    """BER with half its 95 % interval over slots, and the SINR in dB at which each curve crosses
-    a BER, with a bootstrap interval."""
-    return _ber_table(_Numbers(report))
+def _users(report: dict) -> list[_Numbers]:
+    return [_Numbers(report, layer) for layer in range(report["points"][0]["layers"])]
+
+
+def ber_tables(report: dict) -> str:
+    """Of each user, BER with half its 95 % interval over slots, and the SINR in dB at which each
+    curve crosses a BER, with a bootstrap interval.
+    """
+    users = _users(report)
+    return "\n\n".join(f"{u.user}\n\n{_ber_table(u)}".strip() for u in users)
 
 
 def _ber_table(numbers: _Numbers) -> str:
@@ -102,11 +112,11 @@ def _ber_table(numbers: _Numbers) -> str:
     return numbers.table(numbers.rates("ber") | {"SINR at 1e-2": first, "at 1e-3": second})
 
 
-def block_table(report: dict) -> str:
-    """Under a line that names the MCS, block error rates and the SINR in dB at which each curve
-    crosses one; empty where slots had no blocks.
+def block_tables(report: dict) -> str:
+    """Of each user, under a line that names the MCS, block error rates and the SINR in dB at which
+    each curve crosses one; empty where slots had no blocks.
     """
-    return _block_table(report, _Numbers(report))
+    return "\n\n".join(filter(None, map(_block_table, _users(report))))
 
 
 def _paired_table(
@@ -142,16 +152,17 @@ def _breakdown_table(numbers: _Numbers, by: str) -> str:
     return numbers.table(columns)
 
 
-def _block_table(report: dict, numbers: _Numbers) -> str:
-    first = report["points"][0]
+def _block_table(numbers: _Numbers) -> str:
+    first = numbers.first
     if not first["blocks"]:
         return ""
-    size = SlotConfig.from_dict(first["slot"]).transport_block_size()
-    table = first["slot"]["users"][0]["mcs_table"]
+    layer = first["layer"]
+    size = SlotConfig.from_dict(first["slot"]).transport_block_size(layer)
+    table = first["slot"]["users"][layer]["mcs_table"]
     crossing = numbers.crossing("bler", BLER_TARGET)
     return (
-        f"Block error rate, MCS {first['mcs']} of table {table}: transport blocks of {size} bits, "
-        "first transmissions\n\n"
+        f"Block error rate{_of(numbers.user)}, MCS {first['mcs']} of table {table}: transport "
+        f"blocks of {size} bits, first transmissions\n\n"
         + numbers.table(numbers.rates("bler") | {f"SINR at {BLER_TARGET:.0%}": crossing})
     )
 
@@ -166,10 +177,14 @@ def _llr_table(numbers: _Numbers) -> str:
     return numbers.table(numbers.over_sinr(cell))
 
 
+def _of(user: str) -> str:
+    return f" of {user}" if user else ""
+
+
 def warnings(report: dict) -> list[str]:
     """One line for each net whose BER is below perfect CSI's."""
     return [
-        f"{c['a']} is below perfect CSI at {c['sinr_db']:g} dB: BER difference "
+        f"{c['a']}{_of(user_of(c))} is below perfect CSI at {c['sinr_db']:g} dB: BER difference "
         f"{c['ber_difference']:.2e} [{c['ci95'][0]:.2e}, {c['ci95'][1]:.2e}]. Knowing the channel "
         "is hard to beat: look for truth that leaks into the receiver"
         + (
@@ -183,48 +198,58 @@ def warnings(report: dict) -> list[str]:
 
 def markdown(report: dict) -> str:
     """All tables of a report, with what they show."""
-    reference = report["comparisons"][0]["b"] if report["comparisons"] else None
-    first, numbers = report["points"][0], _Numbers(report)
+    first = report["points"][0]
+    sir = "" if first["sir_db"] is None else f"SIR {first['sir_db']:g} dB, "
     parts = [
-        f"{first['modulation']}, {first['n_prb']} PRB, DMRS {','.join(map(str, first['dmrs']))}, "
-        f"{first['n_rx']} RX, {first['channel']}, {first['domain']} domain, {first['slots']} slots "
-        f"a point, seed {first['seed']}. Intervals are 95 % over slots, each a channel of its own.",
-        "## Uncoded BER\n\n" + _ber_table(numbers),
+        f"{first['n_prb']} PRB, DMRS {','.join(map(str, first['dmrs']))}, {first['n_rx']} RX, "
+        f"{first['channel']}, {sir}{first['domain']} domain, {first['slots']} slots a point, seed "
+        f"{first['seed']}. Intervals are 95 % over slots, each a channel of its own."
     ]
     parts += [f"**Warning**: {line}." for line in warnings(report)]
+    reference = report["comparisons"][0]["b"] if report["comparisons"] else None
+    for numbers in _users(report):
+        parts += _of_user(numbers, reference)
+    return "\n\n".join(parts) + "\n"
+
+
+def _of_user(numbers: _Numbers, reference: str | None) -> list[str]:
+    of = _of(numbers.user)
+    parts = [f"## Uncoded BER{of}, {numbers.first['modulation']}\n\n" + _ber_table(numbers)]
     if reference:
         parts.append(
-            f"## BER minus that of {reference} on the same slots, in per cent of it; how many dB "
-            "less SINR is needed\n\n" + _paired_table(numbers, reference)
+            f"## BER{of} minus that of {reference} on the same slots, in per cent of it; how many "
+            "dB less SINR is needed\n\n" + _paired_table(numbers, reference)
         )
-    if blocks := _block_table(report, numbers):
+    if blocks := _block_table(numbers):
         parts.append("## " + blocks)
         if reference:
             parts.append(
-                f"## BLER minus that of {reference} on the same slots, in per cent of it; how many "
-                "dB less SINR is needed\n\n"
+                f"## BLER{of} minus that of {reference} on the same slots, in per cent of it; how "
+                "many dB less SINR is needed\n\n"
                 + _paired_table(numbers, reference, "bler", (BLER_TARGET,))
             )
     for by in numbers.breakdowns:
-        parts.append(f"## By {by}\n\n" + _breakdown_table(numbers, by))
+        parts.append(f"## By {by}{of}\n\n" + _breakdown_table(numbers, by))
     parts.append(
-        "## What the LLRs carry\n\nInformation in bits per coded bit; the factor on all LLRs that "
-        "gives most, and what it gains; the magnitude that 99 % of the LLRs do not exceed.\n\n"
+        f"## What the LLRs{of} carry\n\nInformation in bits per coded bit; the factor on all LLRs "
+        "that gives most, and what it gains; the magnitude that 99 % of the LLRs do not exceed.\n\n"
         + _llr_table(numbers)
     )
-    return "\n\n".join(parts) + "\n"
+    return parts
 
 
 def plots(report: dict, folder: Path) -> list[str]:
     """Pictures into a folder: their names."""
-    numbers = _Numbers(report)
     report_view.plot(report["points"], folder / "ber.png")
-    _plot_llr(numbers, folder / "llr.png")
-    drawn = ["ber.png", "llr.png"]
-    for by in numbers.breakdowns:
-        drawn.append(f"ber_by_{by.replace(' ', '_')}.png".lower())
-        panels = {f"{by} {value}": (by, value) for value in numbers.bins(by)}
-        _plot_bers(numbers, panels, folder / drawn[-1])
+    drawn = ["ber.png"]
+    for numbers in _users(report):
+        of = f"_{numbers.user.replace(' ', '_')}" if numbers.user else ""
+        drawn.append(f"llr{of}.png")
+        _plot_llr(numbers, folder / drawn[-1])
+        for by in numbers.breakdowns:
+            drawn.append(f"ber_by_{by.replace(' ', '_')}{of}.png".lower())
+            panels = {f"{by} {value}": (by, value) for value in numbers.bins(by)}
+            _plot_bers(numbers, panels, folder / drawn[-1])
     return drawn
 
 

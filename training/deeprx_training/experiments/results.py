@@ -185,7 +185,7 @@ def _points(table: Table, counted: Counted, receiver: str) -> list[dict]:
             "clusters": rate.clusters,
             "seed": table.seed,
         }
-        for snr, rate in zip(counted.sinr_db, rates, strict=True)
+        for snr, rate in zip(counted.snr_db, rates, strict=True)
     ]
 
 

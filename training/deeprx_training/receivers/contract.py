@@ -2,7 +2,7 @@
 """The model contract around receivers of one layer, which know no layers, and what they take."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -136,3 +136,28 @@ def bits_of(slot: SlotConfig) -> list[int]:
 def data_res(p: Tensor) -> Tensor:
     """The REs that carry data beside one CDM group without: bool [S, K], of p [B, S, K, 2]."""
     return (p[0] == 0).all(-1)
+
+
+def misfit(takes: Mapping, slot: SlotConfig, n_rx: int) -> str:
+    """Why a receiver, of which deeprx.json says what it takes, does not take a slot; empty: it
+    does. Keys that are missing or null say nothing.
+    """
+    offered = {
+        "n_rx": [n_rx],
+        "layers": [slot.n_layers],
+        "n_sym": [slot.n_symbols],
+        "scs_khz": [slot.scs_khz],
+        "cdm_groups": [slot.cdm_groups],
+        "dmrs": [list(slot.dmrs)],
+        "n_dmrs": [len(slot.dmrs)],
+        "modulations": [user.modulation for user in slot.users],
+    }
+    for key, values in offered.items():
+        for value in values:
+            if takes.get(key) and value not in takes[key]:
+                return f"takes {key} of {_listed(takes[key])}, found {value}"
+    least, most = takes.get("n_prb") or (1, 273)
+    multiple = takes.get("prb_multiple_of") or 1
+    if not least <= slot.n_prb <= most or slot.n_prb % multiple:
+        return f"takes {least} to {most} PRB in multiples of {multiple}, found {slot.n_prb}"
+    return ""
