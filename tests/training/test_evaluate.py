@@ -352,8 +352,8 @@ def test_ctrl_c_keeps_whole_curves(tmp_path, monkeypatch, capsys):
 
 
 def test_workers_and_interruptions_change_no_number(tmp_path):
-    """Two of Ray's workers, stopped by Ctrl-C; this process then counts what is missing, and the
-    whole afresh.
+    """Two of Ray's workers, stopped by SIGTERM, which does what Ctrl-C does; this process then
+    counts what is missing, and the whole afresh.
     """
     (tmp_path / "slot.json").write_text(json.dumps({"n_prb": 6}))
     options = f"ls-lmmse --slot {tmp_path}/slot.json --sinr 3,6 --channel TDL-A --device cpu"
@@ -369,7 +369,7 @@ def test_workers_and_interruptions_change_no_number(tmp_path):
     while len(list(stopped.glob("counted/*/*.npz"))) < 2:
         assert process.poll() is None and time.time() < deadline, process.communicate()[0]
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
     text, _ = process.communicate(timeout=120)
     assert process.returncode == 130 and "of 100000 slots" in text and "Traceback" not in text
     kept = {p: p.stat().st_mtime_ns for p in stopped.glob("counted/*/*.npz")}

@@ -7,6 +7,7 @@ and resumes half-trained ones.
 import json
 import os
 import secrets
+import signal
 import socket
 import sys
 import tempfile
@@ -86,6 +87,8 @@ def cluster(address: str | None) -> Iterator[ModuleType]:
             _reach(address)
         import ray  # reads the environment
 
+        # Ray takes SIGTERM for itself and then ends the process with its own last words
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         if not address:
             ray.init(
                 num_cpus=len(os.sched_getaffinity(0)),
@@ -102,6 +105,8 @@ def cluster(address: str | None) -> Iterator[ModuleType]:
                     f"--address {address}: {str(error).strip().splitlines()[0]}; if that cluster "
                     "wants a token, set RAY_AUTH_MODE=token"
                 ) from None
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         try:
             yield ray
         finally:
