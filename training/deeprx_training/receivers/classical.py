@@ -191,22 +191,16 @@ class Demapper(nn.Module):
         return llrs
 
 
-def perfect_csi(y: Tensor, h: Tensor, n0: Tensor, demap: Demapper, bits: int) -> Tensor:
-    """LLRs of MRC with the true channel and noise power (no interferer); y [B, R, S, K, 2], h
-    complex, n0 [B].
-    """
-    power = (h.abs() ** 2).sum(1)
-    x = (h.conj() * torch.view_as_complex(y)).sum(1) / power.clamp(min=1e-12)
-    return demap(x, power / n0[:, None, None], bits)
+WIDTHS = (1, 3, 7, 15, 31)  # pilots that a window smooths over
 
 
-def smoothing_kernels(widths: tuple[int, ...]) -> Tensor:
-    """Hann windows over 3, 7, ... pilots, each of sum 1, centred in the widest: float32
-    [len(widths), max].
+def smoothing_kernels() -> Tensor:
+    """Hann windows over WIDTHS pilots, each of sum 1, centred in the widest: float32 [len(WIDTHS),
+    max(WIDTHS)].
     """
-    span = max(widths)
-    out = torch.zeros(len(widths), span)
-    for i, w in enumerate(widths):
+    span = max(WIDTHS)
+    out = torch.zeros(len(WIDTHS), span)
+    for i, w in enumerate(WIDTHS):
         taps = torch.sin(math.pi * torch.arange(1, w + 1) / (w + 1)) ** 2
         out[i, (span - w) // 2 : (span + w) // 2] = taps / taps.sum()
     return out
@@ -220,9 +214,9 @@ class SureSmoother(nn.Module):
     terms without H.
     """
 
-    def __init__(self, widths: tuple[int, ...] = (1, 3, 7, 15, 31)):
+    def __init__(self):
         super().__init__()
-        self.register_buffer("kernels", smoothing_kernels(widths))
+        self.register_buffer("kernels", smoothing_kernels())
 
     def forward(self, z: Tensor, n0: Tensor) -> Tensor:
         """z complex64 [B, R, D, P], n0 float32 [B, R] noise power per antenna; returns complex64

@@ -8,10 +8,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from deeprx_common.examples import received_slots
 from deeprx_common.slot import SlotConfig
 
-from .classical import PilotEstimate
+from .classical import WIDTHS, PilotEstimate
 from .contract import bits_of, of_contract
 from .nets import FoldedNet, HybridRx
-from .pusch import WIDTHS, PuschRx
+from .pusch import PuschRx
 from .realtime import RealtimeRx
 from .references import GnbRx, LmmseRx
 

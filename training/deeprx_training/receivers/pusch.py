@@ -21,10 +21,9 @@ from torch import Tensor, nn
 
 from deeprx_common.slot import N_SYMBOLS, legal_dmrs
 
-from .classical import smoothing_kernels
+from .classical import WIDTHS, smoothing_kernels
 from .realtime import level_spacing, soft_symbol
 
-WIDTHS = (1, 3, 7, 15, 31)  # pilots that a window smooths over
 DOPPLERS = (0.004, 0.012, 0.03, 0.07)  # turns a symbol of the fastest path, of which modes know
 PLAIN = 3  # modes that know of no Doppler
 MOST_DMRS = 4
@@ -38,7 +37,7 @@ ROUND_FEATURES = 7 + 2 + 2 + 1 + SLOT_NUMBERS + PILOT_FEATURES
 
 def windows() -> Tensor:
     """Hann windows as a convolution over PRBs of 6 pilots: [6 len(WIDTHS), 6, 2 REACH + 1]."""
-    taps = smoothing_kernels(WIDTHS)
+    taps = smoothing_kernels()
     half = taps.size(1) // 2
     prb = 6 * (torch.arange(2 * REACH + 1) - REACH)
     pilot = torch.arange(6)

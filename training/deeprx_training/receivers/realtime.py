@@ -181,7 +181,7 @@ class RealtimeRx(nn.Module):
                 f"fold {fold}"
             )
         self.n_rx, self.fold = n_rx, fold
-        self.register_buffer("windows", smoothing_kernels((1, 3, 7, 15, 31)))
+        self.register_buffer("windows", smoothing_kernels())
         n = 2 * len(self.windows)
         # for both DMRS symbols their own pilots, over three; for the parabola none
         mix = torch.zeros(3, n)

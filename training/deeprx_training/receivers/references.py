@@ -30,8 +30,6 @@ from .classical import (
 )
 from .contract import bits_of
 
-WIDTHS = (1, 3, 7, 15, 31)  # pilots that a window smooths over
-
 
 class Pilots(NamedTuple):
     """z complex64 [B, L, R, D, P]: received pilots over sent ones. dmrs int64 [D]; odd bool [L]:
@@ -119,7 +117,7 @@ class LmmseRx(nn.Module):
         super().__init__()
         self.sure = sure
         self.demap = Demapper()
-        self.register_buffer("kernels", smoothing_kernels(WIDTHS))
+        self.register_buffer("kernels", smoothing_kernels())
 
     def forward(self, y: Tensor, p: Tensor, d: Tensor, bits: list[int]) -> Tensor:
         received = torch.view_as_complex(y)
