@@ -100,7 +100,7 @@ def test_a_bad_file_gets_one_line(tmp_path, capsys, old, new, says):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ("--only b", "expected some of a, found 'b'"),
+        ("--names b", "expected some of a, found 'b'"),
         ("--slots 9", "--slots: the file of --conditions says it"),
         ("--mcs 3", "--mcs: the file of --conditions says it"),
     ],
@@ -113,8 +113,8 @@ def test_options_that_do_not_fit_get_one_line(tmp_path, capsys, options, says):
     assert says in (error := capsys.readouterr().err) and error.count("\n") == 1
     assert cli.main(f"evaluate sure-lmmse --conditions {path} --out {tmp_path}/out".split()) == 2
     assert "expected one that is held against" in capsys.readouterr().err
-    assert cli.main(f"evaluate baseline-lmmse --only a --out {tmp_path}/out".split()) == 2
-    assert "--only: expected --conditions" in capsys.readouterr().err
+    assert cli.main(f"evaluate baseline-lmmse --names a --out {tmp_path}/out".split()) == 2
+    assert "--names: expected --conditions" in capsys.readouterr().err
 
 
 # The rule

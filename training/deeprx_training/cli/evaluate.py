@@ -68,7 +68,7 @@ def configure(parser) -> None:
         "receiver, and whether LLRs keep what they promise. Writes conditions.md, conditions.csv "
         "and llrs.csv, failures first; exit status 1 where there are any",
     )
-    add("--only", type=list_of(str), metavar="NAME,..", help="some of the file's conditions")
+    add("--names", type=list_of(str), metavar="NAME,..", help="some of the file's conditions")
     of_one = []  # what a file of conditions says instead
 
     def one(*names, **how) -> None:
@@ -210,9 +210,9 @@ def configure(parser) -> None:
         type=value(whole(1, 1024)),
         default=1,
         metavar="N",
-        help="CPU threads of each of them (default: %(default)s)",
+        help="CPU threads (default: %(default)s, of each worker)",
     )
-    add_address(parser, "--out and the receivers' files")
+    add_address(parser)
 
 
 def _range(option: str, numbers: list[float], low: float, high: float) -> tuple[float, float]:
@@ -308,7 +308,7 @@ def _under_conditions(arguments) -> int:
     for option in a.of_one:
         if getattr(a, option.dest) != option.default:
             raise ValueError(f"{option.option_strings[0]}: the file of --conditions says it")
-    conditions = load(a.conditions, a.only)
+    conditions = load(a.conditions, a.names)
     device = device_of(a)
     receivers = _nets(a.receivers)
     if not receivers:
@@ -332,8 +332,8 @@ def _under_conditions(arguments) -> int:
 
 
 def run(arguments) -> int:
-    if arguments.only and not arguments.conditions:
-        raise ValueError("--only: expected --conditions, too")
+    if arguments.names and not arguments.conditions:
+        raise ValueError("--names: expected --conditions, too")
     set_threads(arguments)
     return (_under_conditions if arguments.conditions else _under_one)(arguments)
 

@@ -82,7 +82,7 @@ def configure(parser) -> None:
         metavar="SHARE",
         help="of a GPU for each group, 0 to 1 (default: 1 where there are any)",
     )
-    add_address(parser, "--out and --cache")
+    add_address(parser)
     add_compile(parser)
 
 

@@ -28,12 +28,12 @@ def add_cache(parser) -> None:
     )
 
 
-def add_address(parser, shared: str) -> None:
+def add_address(parser) -> None:
     parser.add_argument(
         "--address",
         metavar="HOST:PORT",
-        help=f"of a Ray cluster's head, whose machines share this folder, {shared} on one disk "
-        "(default: this machine alone, on loopback)",
+        help="of a Ray cluster's head, whose machines share this folder and those that options "
+        "name on one disk (default: this machine alone, on loopback)",
     )
 
 
