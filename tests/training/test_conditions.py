@@ -11,6 +11,7 @@ import torch
 from deeprx_common.slot import User
 from deeprx_training import cli
 from deeprx_training.evaluation import evaluate, named, never_worse, soft_bits
+from deeprx_training.evaluation.evaluate import SURE
 from deeprx_training.evaluation.never_worse import Promises, corrected, of_bits, of_blocks, verdict
 from deeprx_training.experiments import stress
 from deeprx_training.experiments.campaign import here
@@ -236,7 +237,7 @@ def test_failures_come_first_and_are_the_exit_status(tmp_path, capsys, short, mo
     with (out / "conditions.csv").open() as file:
         rows = list(csv.DictReader(file))
     first = rows[0]
-    assert [first[k] for k in ("condition", "reference", "verdict")] == ["a", "SURE-LMMSE", "worse"]
+    assert [first[k] for k in ("condition", "reference", "verdict")] == ["a", SURE, "worse"]
     assert len(rows) == 4 and {r["judged"] for r in rows if r["condition"] == "b"} == {"blocks"}
     assert float(first["ratio"]) == pytest.approx(
         float(first["rate"]) / float(first["reference_rate"])
@@ -275,7 +276,7 @@ def test_the_order_of_counting_changes_nothing(tmp_path, short):
     assert [(o.slots, o.pairs, o.calibrations) for o in one] == [
         (o.slots, o.pairs, o.calibrations) for o in other
     ]
-    assert one[0].slots == 48 and one[1].pairs["baseline-lmmse", "SURE-LMMSE"].metric == "blocks"
+    assert one[0].slots == 48 and one[1].pairs["baseline-lmmse", SURE].metric == "blocks"
 
 
 def test_ctrl_c_leaves_a_table_of_what_was_counted(tmp_path, short, capsys, monkeypatch):
