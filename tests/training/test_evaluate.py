@@ -22,6 +22,7 @@ from torch import nn
 from deeprx_common import report
 from deeprx_common.gold import gold
 from deeprx_common.modulation import modulate
+from deeprx_common.shipped import CLASSICAL
 from deeprx_common.slot import SlotConfig, User, dmrs_symbols
 from deeprx_common.stats import paired_difference
 from deeprx_training import cli
@@ -441,8 +442,8 @@ def test_evaluate_writes_everything(tmp_path, capsys):
         rows = list(csv.DictReader(file))
     assert set(rows[0]) == set(COLUMNS) == set(numbers[0])
     assert {r["metric"] for r in rows} >= {
-        "ber", "bler", "information", "ber difference to SURE-LMMSE", "sinr_db at ber = 0.01",
-        "gain on SURE-LMMSE at ber = 0.01", "bler difference to SURE-LMMSE",
+        "ber", "bler", "information", "ber difference to sure-lmmse", "sinr_db at ber = 0.01",
+        "gain on sure-lmmse at ber = 0.01", "bler difference to sure-lmmse",
         "sinr_db at bler = 0.1",
     }  # fmt: skip
     intervals = [[r[k] for k in ("low", "value", "high")] for r in rows]
@@ -450,8 +451,8 @@ def test_evaluate_writes_everything(tmp_path, capsys):
     assert len(intervals) > 20 and intervals == [sorted(interval) for interval in intervals]
     text = (tmp_path / "tables.md").read_text()
     for heading in (
-        "Uncoded BER", "BER minus that of SURE-LMMSE", "gain at 0.01, dB", "MCS 16 of table 1",
-        "BLER minus that of SURE-LMMSE", "gain at 0.1, dB", "By Doppler", "LLRs",
+        "Uncoded BER", "BER minus that of sure-lmmse", "gain at 0.01, dB", "MCS 16 of table 1",
+        "BLER minus that of sure-lmmse", "gain at 0.1, dB", "By Doppler", "LLRs",
     ):  # fmt: skip
         assert heading in text
     (same, *_) = [line for line in text.splitlines() if "equal in all 24 clusters" in line]
@@ -466,7 +467,7 @@ def test_users_are_counted_apart_and_together():
     users = (User(mcs=4), User(mcs=18, rnti=7, port=1))
     slot = SlotConfig(n_prb=6, dmrs=(2, 7, 11), cdm_groups=2, scs_khz=30, users=users)
     conditions = evaluation_conditions(n_rx=4, **of_slot(slot))
-    names = {"joining": (LS, SURE, "gnb"), "ideals": (PERFECT,)}
+    names = {"joining": CLASSICAL, "ideals": (PERFECT,)}
     run = Evaluation({}, [12.0], 140, conditions, 5, slot=slot, **names)
     drawn, count = [], run._count
     run._count = lambda batch, *rest: drawn.append(batch.config) or count(batch, *rest)
@@ -475,7 +476,7 @@ def test_users_are_counted_apart_and_together():
         assert [user.port for user in config.users] == [0, 1]
         assert [user.modulation for user in config.users] == ["QPSK", "64QAM"]
     first, second, both = (run.counted(layer) for layer in (0, 1, None))
-    assert list(both.errors) == [LS, SURE, "gnb", PERFECT] and both.errors[LS].shape == (1, 140)
+    assert list(both.errors) == [*CLASSICAL, PERFECT] and both.errors[LS].shape == (1, 140)
     assert first.config.users == users[:1] and second.config.users == users[1:]
     assert both.slot_bits == first.slot_bits + second.slot_bits == 8 * slot.n_data_re
     for name in both.errors:
@@ -484,7 +485,7 @@ def test_users_are_counted_apart_and_together():
             assert np.array_equal(apart, getattr(both, counted)[name])
         assert first.block_errors[name].sum() < 8 < second.block_errors[name].sum()
     best = [counted.errors[PERFECT].sum() for counted in (first, second)]
-    for name in (LS, SURE, "gnb"):
+    for name in CLASSICAL:
         assert best[0] < first.errors[name].sum() and best[1] < second.errors[name].sum()
 
 
@@ -535,7 +536,7 @@ def test_llrs_that_are_not_finite_are_an_error():
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ("--reference LMMSE", "reference: expected one of LS-LMMSE"),
+        ("--reference LMMSE", "reference: expected one of ls-lmmse"),
         ("--n-rx 3", "deeprx-student: takes n_rx of 2, found 3"),
         ("--mcs half", "--mcs: expected a whole number, found 'half'"),
         ("--mcs -1", "--mcs: expected 0 or more, found -1"),
@@ -585,7 +586,7 @@ def test_classical_receivers_have_the_names_that_they_have_in_gnu_radio(tmp_path
     )
     assert cli.main(f"evaluate ls-lmmse SURE-LMMSE {options}".split()) == 0
     written = report.read(tmp_path / "report.json")
-    assert [p["receiver"] for p in written["points"]] == [LS, SURE, "gnb", TRUE, PERFECT]
+    assert [p["receiver"] for p in written["points"]] == [*CLASSICAL, TRUE, PERFECT]
     assert {c["b"] for c in written["comparisons"]} == {SURE}
 
 
@@ -604,7 +605,7 @@ def test_a_gnbs_slot_of_two_users_is_evaluated(tmp_path, capsys):
     assert "left out: true-statistics LMMSE" in said.err and said.err.count("\n") == 1
     assert "Block error rate of user 2 of 2, MCS 9 of table 1" in said.out
     written = report.read(tmp_path / "report.json")
-    names = [LS, SURE, "gnb", "any", PERFECT]
+    names = [*CLASSICAL, "any", PERFECT]
     for layer in (0, 1):
         points = [p for p in written["points"] if p["layer"] == layer]
         assert [p["receiver"] for p in points] == names * 2
@@ -688,4 +689,4 @@ def test_a_file_of_which_nothing_is_known_is_evaluated_once_it_is_trusted(tmp_pa
     assert f"--trust {path} runs it" in said and said.count("\n") == 1
     assert cli.main([*command, "--trust", str(path)]) == 0
     points = {p["receiver"]: p for p in report.read(out / "report.json")["points"]}
-    assert points["mine"]["bit_errors"] == points["LS-LMMSE"]["bit_errors"] > 0
+    assert points["mine"]["bit_errors"] == points["ls-lmmse"]["bit_errors"] > 0

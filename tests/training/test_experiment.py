@@ -390,7 +390,7 @@ def test_grids_stop_resume_and_report_what_failed(tmp_path, capsys):
     kinds = {(r["kind"], r["receiver"]) for r in rows}
     name = "tiny-loss=bce0.3+kl0.7-temperature=2.0"
     assert {("scratch", "tiny"), ("distilled", name), ("teacher", "good")} < kinds
-    assert {("baseline", "LS-LMMSE"), ("baseline", "perfect CSI")} < kinds
+    assert {("baseline", "ls-lmmse"), ("baseline", "perfect CSI")} < kinds
     assert {r["set"] for r in rows} == {"validation", "evaluation"}
     for r in rows:
         assert sum(r["errors"]) == r["bit_errors"] and r["ber_low"] <= r["ber"] <= r["ber_high"]

@@ -134,7 +134,7 @@ def test_baseline_is_at_or_below_the_independent_reference(sinr):
     others.
     """
     n_bits, errors = count_errors({}, [float(sinr)], 384, seed=5)
-    ours = error_rate(errors["LS-LMMSE"][0], [n_bits] * 384)
+    ours = error_rate(errors["ls-lmmse"][0], [n_bits] * 384)
     reference = next(r["all"] for r in REFERENCE if r["sinr_db"] == sinr)
     perfect = error_rate(errors["perfect CSI"][0], [n_bits] * 384)
     spread = lambda rate: (rate.ci95[1] - rate.ci95[0]) / 4  # noqa: E731
@@ -220,7 +220,7 @@ def test_shipped_student_beats_ls_lmmse_from_6_to_18_db(student):
     """On the same slots; the intervals exclude zero."""
     points, n_bits, errors = student
     for i, sinr in enumerate(points):
-        difference = paired_difference(errors["student"][i], errors["LS-LMMSE"][i], [n_bits] * 192)
+        difference = paired_difference(errors["student"][i], errors["ls-lmmse"][i], [n_bits] * 192)
         assert difference.ci95[1] < 0, f"{sinr} dB: {difference}"
 
 

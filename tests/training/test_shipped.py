@@ -14,7 +14,7 @@ from deeprx_training.teaching.checkpoint import load_receiver
 
 MODELS = Path(__file__).parents[2] / "models"
 NAMES = sorted(p.stem for k in ("slim", "realtime") for p in MODELS.glob(f"deeprx-{k}-*.pt"))
-BASELINE = "LS-LMMSE"
+BASELINE = "ls-lmmse"
 SEED = 7  # not the published one
 
 

@@ -341,7 +341,6 @@ def run(arguments) -> int:
 def _under_one(arguments) -> int:
     from deeprx_common.report import write as write_report
 
-    from ..evaluation.evaluate import CLASSICAL as REFERENCES
     from ..evaluation.evaluate import (
         PERFECT,
         TRUE,
@@ -385,7 +384,7 @@ def _under_one(arguments) -> int:
         "seed": a.seed,
         "device": device,
         "slot": slot,
-        "joining": tuple(REFERENCES),
+        "joining": CLASSICAL,
         "ideals": (TRUE, PERFECT),
     }
     try:

@@ -18,6 +18,7 @@ from deeprx_common import mcs as schemes
 from deeprx_common import report as reports
 from deeprx_common.files import replacing
 from deeprx_common.modulation import MODULATIONS
+from deeprx_common.shipped import CLASSICAL
 from deeprx_common.slot import SlotConfig, User, legal_dmrs
 
 from ..data import seeds
@@ -33,8 +34,8 @@ from . import soft_bits
 from .coded import TransportBlock
 
 BATCH, LARGEST = 128, 26_624  # slots, and PRBs times antennas, of a part: of what a seed means
-LS, SURE, TRUE, PERFECT = "LS-LMMSE", "SURE-LMMSE", "true-statistics LMMSE", "perfect CSI"
-CLASSICAL = {LS: "ls-lmmse", SURE: "sure-lmmse", "gnb": "gnb"}
+LS, SURE, GNB = CLASSICAL
+TRUE, PERFECT = "true-statistics LMMSE", "perfect CSI"
 BER_TARGETS, BLER_TARGET = (1e-2, 1e-3), 0.1
 ANOTHER = 1 << 20  # steps on, where a batch is of another kind than is evaluated
 
@@ -202,7 +203,7 @@ class Evaluation:
         self._generator = SlotGenerator(conditions, device)
         self._blocks = _blocks(self.config, str(self._generator.device))
         names = classical_names(self.config.n_layers, conditions.n_rx)
-        nets = {name: classical(CLASSICAL[name]) for name in joining if CLASSICAL[name] in names}
+        nets = {name: classical(name) for name in joining if name in names}
         nets |= receivers
         self.flop = {name: self._flop(name, net.cpu().eval()) for name, net in nets.items()}
         self._receivers = {name: self._of(net.to(device)) for name, net in nets.items()}
@@ -423,7 +424,7 @@ def count_errors(
     seed: int = seeds.EVALUATION,
 ) -> tuple[int, dict[str, np.ndarray]]:
     """Bits of a slot, and errors per slot, {name: int64 [len(sinr_db), slots]}: of the receivers,
-    LS-LMMSE, SURE-LMMSE and perfect CSI.
+    ls-lmmse, sure-lmmse and perfect CSI.
     """
     conditions = conditions or evaluation_conditions()
     run = Evaluation(receivers, sinr_db, slots, conditions, seed, device, ideals=(PERFECT,))

@@ -12,12 +12,12 @@ import numpy as np
 from deeprx_common.terminal import make_console, progress_bar
 
 from ..evaluation import never_worse as rule
-from ..evaluation.evaluate import PERFECT, SURE, Counts, EvaluationError, Part, batch_of
+from ..evaluation.evaluate import GNB, PERFECT, SURE, Counts, EvaluationError, Part, batch_of
 from ..evaluation.named import Named
 from ..evaluation.outcomes import Outcome
 from .campaign import Plan, Pool, fingerprint
 
-REFERENCES = SURE, "gnb"  # where they take the slots
+REFERENCES = SURE, GNB  # where they take the slots
 
 
 @dataclass(frozen=True)
