@@ -25,6 +25,7 @@ from deeprx_training.experiments.file import ExperimentError, load
 from deeprx_training.experiments.group import Job, run_group
 from deeprx_training.experiments.table import gather
 from deeprx_training.files import TrainingError
+from deeprx_training.teaching.checkpoint import load_receiver
 
 ROOT = Path(__file__).parents[2]
 RECIPE = """
@@ -590,6 +591,12 @@ def test_the_case_study_runs_at_the_scale_of_a_minute(tmp_path, monkeypatch):
     assert drawn == {(16, 16 * 14 * 72)}
     assert measure_all(experiment, tmp_path, "cpu", 1) == {}
     check_study(tmp_path, monkeypatch)
+    student, file = f"{tmp_path}/seed1/last.ckpt:eighth-T1", tmp_path / "deeprx-eighth.pt"
+    recipe = ["--recipe", f"{tmp_path}/seed1/recipe.toml"]
+    assert main(["export", student, str(file), *recipe]) == 0
+    trained, shipped = (load_receiver(str(r), rebuild=True)[1] for r in (student, file))
+    weights = shipped.state_dict()
+    assert all(torch.equal(w, weights[name]) for name, w in trained.state_dict().items())
 
 
 def check_study(out, monkeypatch):

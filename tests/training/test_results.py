@@ -240,6 +240,23 @@ def test_what_the_case_study_has_not_measured_says_so(tmp_path):
             filled(mark)
 
 
+def test_what_the_page_of_the_case_study_says_in_words_is_so():
+    """Of two cores: the floor, what teaching does to it, and the classical receivers."""
+    stored = json.loads((results.ROOT / "results/case_study/cores.json").read_text())
+    of = stored["sets"][study_page.SET]
+    ber = {r["name"]: r["ber"] for r in of["receivers"]}
+    students = [name for name in ber if name.startswith("eighth-")]
+    assert len(students) >= 3
+    for name in students:
+        assert min(ber[name]) > 2e-3
+        assert all(max(ber[c][i] for c in (LS, SURE)) < b for i, b in enumerate(ber[name]))
+    pairs = [p for p in of["pairs"] if p["student"].startswith("eighth-T")]
+    for pair in pairs:
+        ratio = {p["sinr_db"]: p["ratio"] for p in pair["points"]}
+        assert ratio[0.0] > 1 > ratio[18.0] > ratio[27.0]
+        assert all(gain["ber"] > 1e-3 for gain in pair["gains"])
+
+
 def test_the_page_of_the_case_study_has_every_part():
     text = (results.ROOT / "docs/results/case-study.md").read_text()
     for part in study_page.PARTS:

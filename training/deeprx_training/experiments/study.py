@@ -63,13 +63,17 @@ def name_of(facts: dict) -> str:
 
 
 def _set(some: list[Curve]) -> dict:
-    """Of one set of channels: every receiver's rates, and students against the same from
-    scratch.
+    """Of one set of channels: every receiver's rates, and students against the same from scratch.
+    Receivers that were counted at other SINRs, before the examination was changed, are left out.
     """
-    first = some[0]
+    first = max(some, key=lambda curve: len(curve.sinr_db))
+    alike = [c for c in some if list(c.sinr_db) == list(first.sinr_db)]
+    left_out = [name_of(c.facts) for c in some if not any(c is a for a in alike)]
+    some = alike
     return {
         "sinr_db": list(map(float, first.sinr_db)),
         "slots": int(first.errors.shape[2]),
+        "left_out": left_out,
         "receivers": [_receiver(curve) for curve in some],
         "pairs": [
             _pair(curve, base)

@@ -79,8 +79,9 @@ def _curves(results: dict, set: str = "evaluation") -> str | None:
         seeds = str(r["seeds"] or "")
         lines.append([_about(r), seeds, *cells, crossing_cell(at["sinr_db"], at["ci95"])])
     head = ["receiver", "seeds", *(f"{sinr[i]:g} dB" for i in shown), "SINR at 1e-2"]
-    slots = results["sets"][of]["slots"]
-    return f"{slots} slots a point.\n\n{markdown_table(head, lines)}"
+    slots, left_out = (results["sets"][of][key] for key in ("slots", "left_out"))
+    note = f" Not yet counted at these SINRs: {', '.join(left_out)}." if left_out else ""
+    return f"{slots} slots a point.{note}\n\n{markdown_table(head, lines)}"
 
 
 def _figure(results: dict) -> str | None:
@@ -257,7 +258,7 @@ def _training(results: dict) -> str:
             lines.append(
                 [
                     run["group"], phase, str(p["slots"]), f"{p['s']:.0f}",
-                    f"{p['flop'] / 1e12:.3g}", f"{joules:.3g} ({kind})",
+                    f"{p['flop'] / 1e12:.3g}", f"{joules:.0f} ({kind})",
                 ]
             )  # fmt: skip
     head = ["group", "phase", "slots", "seconds", "TFLOP", "joules"]
@@ -282,7 +283,7 @@ def _payback(results: dict) -> str | None:
                 p["student"],
                 p["rival"] or "none here",
                 f"{passes / 1e12:.3g}",
-                f"{joules:.3g} ({p['joules']})",
+                f"{joules:.0f} ({p['joules']})",
                 f"{saved / 1e6:.3g}" if saved is not None else "-",
                 _slots(passes, saved),
                 _slots(passes + training, saved) if training else "-",
@@ -373,8 +374,8 @@ def _verdict(results: dict) -> str:
             says = "confirmed" if reached["db"] >= 4 else "refuted"
             lines.append(["4 dB at BER 1e-3", what, f"**{says}**: {gain}", seeds])
         else:
-            gain = f"not both reach 1e-3; gain at the lowest BER that they do: {_lowest(pair)}"
-            lines.append(["4 dB at BER 1e-3", what, f"**cannot be had**: {gain}", seeds])
+            gain = f"gain at the lowest BER that both reach: {_lowest(pair)}"
+            lines.append(["4 dB at BER 1e-3", what, f"**not both reach 1e-3**; {gain}", seeds])
     measured = [p for _, points in _steps(results) for p in points if p["joules"]]
     if measured:
         for name, said in (("flop", "FLOP/W"), ("clock", "FLOP/clock"), ("traffic", "with memory")):
@@ -439,7 +440,7 @@ def draw(results: dict, path: Path) -> None:
                 rate_curve(axis, of["sinr_db"], r["ber"], r["ci95"], _about(r), **look)
             for k, r in enumerate(r for r in receivers if r["net"] == net):
                 rate_curve(axis, of["sinr_db"], r["ber"], r["ci95"], _about(r), **curve_style(k))
-            axis.set(xlabel=x, ylabel="uncoded BER", title=f"DeepRx, {net}")
+            axis.set(xlabel=x, ylabel="uncoded BER", ylim=(1e-6, 0.6), title=f"DeepRx, {net}")
         pairs = [both for both in _pairs(results) if both[1]["net"] in nets]
         for k, (pair, student) in enumerate(pairs):
             points = [p for p in pair["points"] if p["ratio"] is not None]
