@@ -160,11 +160,13 @@ def run(
                 by_plan[task[0]] = course
             yield task
 
-    left = len(courses)
+    left, counted = len(courses), 0
     with progress_bar(make_console(), "{task.completed} of {task.total} conditions") as progress:
         bar = progress.add_task("evaluating", total=left)
         try:
             for plan, part, counts in pool(tasks()):
+                counted += part.size
+                progress.update(bar, description=f"{counted} slots")
                 course = by_plan[plan]
                 if course.outcome:
                     continue
