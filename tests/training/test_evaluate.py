@@ -553,6 +553,7 @@ def test_llrs_that_are_not_finite_are_an_error():
         ("--channel TDL-X", "TDL-X"),
         ("--slot gnb", "deeprx-student: takes scs_khz of 15, found 30"),
         ("--users 2", "deeprx-student: takes layers of 1, found 2"),
+        ("--n-prb 5", "deeprx-student: takes 6 to 273 PRB in multiples of 1, found 5"),
         ("--users 3", "--users: expected 2 or less, found 3"),
         (
             "--sir 6 --sinr 3,6",
