@@ -3,19 +3,20 @@
 was exported from.
 """
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
 from gnuradio import blocks, gr
 
-from deeprx_common.slot import N_SYMBOLS, SlotConfig, User
+from deeprx_common.slot import SlotConfig
 
 from ..blocks.guarded import run_flowgraph
 from ..deeprx_python import receiver
 from ..models.file import read_model_file
 from .options import add_options
 
-KEYS = ("y", "llr", "modulation", "allowed")
+KEYS = ("y", "llr", "slot", "allowed")
 
 
 def configure(parser) -> None:
@@ -33,8 +34,7 @@ def configure(parser) -> None:
 
 def run(arguments) -> int:
     model = read_model_file(arguments.model, arguments.trust)
-    y, expected, modulation, allowed = _read(arguments.reference)
-    config = SlotConfig(n_prb=y.shape[3] // 12, users=(User(str(modulation)),))
+    y, expected, config, allowed = _read(arguments.reference)
     llrs = block_llrs(model.path, y, config, arguments.device, arguments.engine, model.trust)
     if llrs.shape != expected.shape:
         raise ValueError(
@@ -43,24 +43,26 @@ def run(arguments) -> int:
         )
     error = float(np.sqrt(np.mean((llrs - expected) ** 2) / np.mean(expected**2)))
     turned = int(np.sum((llrs > 0) != (expected > 0)))
-    same = error <= float(allowed)
+    same = error <= allowed
     print(
         f"{arguments.model}: {len(y)} slots, LLRs differ by {error:.1e} RMS from the exported "
-        f"net's, allowed is {float(allowed):.0e}; {turned} of {expected.size} bits decided "
+        f"net's, allowed is {allowed:.0e}; {turned} of {expected.size} bits decided "
         f"otherwise: {'the same receiver' if same else 'NOT the same receiver'}"
     )
     return 0 if same else 1
 
 
-def _read(path: str) -> list[np.ndarray]:
+def _read(path: str) -> tuple[np.ndarray, np.ndarray, SlotConfig, float]:
     try:
         with np.load(path, allow_pickle=False) as file:
-            y, *others = (file[key] for key in KEYS)
+            y, llr, slot, allowed = (file[key] for key in KEYS)
+        config = SlotConfig.from_dict(json.loads(str(slot)))
+        fits = y.dtype == np.float32 and y.shape[2:] == (config.n_symbols, config.n_sc, 2)
     except (KeyError, ValueError, TypeError, AttributeError, EOFError):
-        y, others = np.zeros(0), []
-    if y.ndim != 5 or y.shape[2] != N_SYMBOLS or y.shape[4] != 2 or y.dtype != np.float32:
+        fits = False
+    if not fits:
         raise ValueError(f"{path}: expected what `./dev train export --parity` writes") from None
-    return [y, *others]
+    return y, llr, config, float(allowed)
 
 
 def block_llrs(
@@ -72,10 +74,10 @@ def block_llrs(
     trust: Sequence[str] = (),
 ) -> np.ndarray:
     """LLRs of deeprx.receiver, float32 [B, n_bits] in transmit order, for received grids y float32
-    [B, n_rx, 14, n_sc, 2].
+    [B, n_rx, n_symbols, n_sc, 2].
     """
     count, n_rx = y.shape[:2]
-    symbols = np.zeros((n_rx, count, N_SYMBOLS, config.fft_size), np.complex64)
+    symbols = np.zeros((n_rx, count, config.n_symbols, config.fft_size), np.complex64)
     symbols[..., config.bins] = y.view(np.complex64)[..., 0].swapaxes(0, 1)
     flowgraph = gr.top_block("parity", catch_exceptions=True)
     block = receiver(
@@ -87,7 +89,7 @@ def block_llrs(
         slot=config,
     )
     stream = blocks.stream_to_tagged_stream(
-        gr.sizeof_gr_complex, config.fft_size, N_SYMBOLS, "packet_len"
+        gr.sizeof_gr_complex, config.fft_size, config.n_symbols, "packet_len"
     )
     sink = blocks.vector_sink_f()
     for antenna in range(n_rx):

@@ -188,7 +188,7 @@ def export(
                 temporary,
                 y=y,
                 llr=expected[:, 0, ..., :bits].numpy()[:, slot.data_mask].reshape(len(y), -1),
-                modulation=modulation,
+                slot=json.dumps(slot.as_dict()),
                 allowed=PARITY[precision],
             )
     return metadata
