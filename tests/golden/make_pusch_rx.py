@@ -19,7 +19,7 @@ from deeprx_training.receivers.build import build, described
 
 NET = {"net": "PuschRx", "pilot_channels": 7, "learned": 2, "channels": 7, "basis": 5, "filters": 3}
 NET |= {"interference_channels": 5}
-DMRS = [(2,), (2, 7), (2, 9), (2, 7, 11), (2, 5, 8, 11)]
+DMRS = [(2,), (2, 7), (2, 9), (2, 11), (2, 7, 11), (2, 5, 8, 11)]
 TWO = {2: 1.0}
 SLOTS = [
     {"n_prb": 3, "n_rx": 2, "dmrs": {(2, 7, 11): 1.0}, "modulations": {"16QAM": 1.0}},

@@ -58,8 +58,18 @@ struct look_job {
     float power; // of a pilot
     float* to;   // planes: of each window but the first, how far off it is; movement; level
     int to_pitch;
-    //! Squares of what windows leave of all pilots: their mean over the DMRS symbols, and each.
-    float left[2][most_windows];
+};
+
+//! What windows and fits over time leave of pilots: squares, over the slot.
+struct leftover_job {
+    int n_rx, n_dmrs, n_windows, n_fits, n_prb;
+    const float* pilots; // planes [n_rx][n_dmrs][2][6]
+    int pilots_pitch;
+    const float* bank;  // planes [n_rx][n_dmrs][2][n_bank]: windows, 6 pilots each
+    const float* other; // of another layer in the same pilots, with signs that alternate; or null
+    int bank_pitch, n_bank;
+    const float* fits; // [n_fits][n_dmrs][n_dmrs]
+    float left[4][most_windows];
 };
 
 //! A layer's channel at its pilots' subcarriers of all symbols, and between them.
@@ -156,7 +166,8 @@ struct pusch_kernel {
     const char* instructions;
     void (*sum)(const sum_job& job);
     void (*front)(const front_job& job);
-    void (*look)(look_job& job);
+    void (*look)(const look_job& job);
+    void (*leftover)(leftover_job& job);
     void (*mix)(const mix_job& job);
     /*!
      * What a channel leaves of a DMRS symbol's pilots: a sum of squares.

@@ -131,38 +131,33 @@ void front(const front_job& job)
 
 inline vec square(vec x) { return x * x; }
 
-void look(look_job& job)
+void look(const look_job& job)
 {
     constexpr int most_dmrs = 4;
     const float per_pilot = 1.0f / (6 * job.n_rx * job.n_dmrs);
-    vec left[2][most_windows]{};
     for (int n = 0; n < job.n_prb; n += lanes) {
         vec off[most_windows]{}, moves{}, level{};
         for (int r = 0; r < job.n_rx; r++)
             for (int plane = 0; plane < 12; plane++) {
-                const int part = plane / 6, i = plane % 6, row = r * job.n_dmrs;
-                vec pilots[most_dmrs];
-                for (int d = 0; d < job.n_dmrs; d++)
-                    pilots[d] =
-                        load(job.pilots +
-                             (((row + d) * 2 + part) * job.pilots_part + i) * job.pilots_pitch + n);
-                for (int w = 0; w < job.n_windows; w++) {
-                    vec smooth[most_dmrs], mean{};
-                    for (int d = 0; d < job.n_dmrs; d++) {
-                        smooth[d] = load(
-                            job.bank +
-                            (((row + d) * 2 + part) * job.n_bank + 6 * w + i) * job.bank_pitch + n);
-                        off[w] += square(pilots[d] - smooth[d]);
-                        mean += smooth[d];
+                const int part = plane / 6, i = plane % 6;
+                vec middle[most_dmrs], mean{};
+                for (int d = 0; d < job.n_dmrs; d++) {
+                    const int row = (r * job.n_dmrs + d) * 2 + part;
+                    const vec pilot =
+                        load(job.pilots + (row * job.pilots_part + i) * job.pilots_pitch + n);
+                    for (int w = 1; w < job.n_windows; w++) {
+                        const vec smooth =
+                            load(job.bank + (row * job.n_bank + 6 * w + i) * job.bank_pitch + n);
+                        off[w] += square(pilot - smooth);
+                        if (w == 2)
+                            middle[d] = smooth;
                     }
-                    mean *= 1.0f / job.n_dmrs;
-                    for (int d = 0; d < job.n_dmrs; d++) {
-                        left[0][w] += square(pilots[d] - mean);
-                        if (w == 2) {
-                            moves += square(smooth[d] - mean);
-                            level += square(smooth[d]);
-                        }
-                    }
+                    mean += middle[d];
+                }
+                mean *= 1.0f / job.n_dmrs;
+                for (int d = 0; d < job.n_dmrs; d++) {
+                    moves += square(middle[d] - mean);
+                    level += square(middle[d]);
                 }
             }
         float* to = job.to + n;
@@ -171,10 +166,40 @@ void look(look_job& job)
         const int apart = job.n_dmrs > 1 ? job.n_dmrs - 1 : 1;
         store(to, moves * (job.power / (6 * job.n_rx * apart)));
         store(to + job.to_pitch, level * per_pilot);
-        for (int w = 0; w < job.n_windows; w++)
-            left[1][w] += off[w];
     }
-    for (int kind = 0; kind < 2; kind++)
+}
+
+void leftover(leftover_job& job)
+{
+    constexpr int most_dmrs = 4;
+    vec left[4][most_windows]{};
+    for (int n = 0; n < job.n_prb; n += lanes)
+        for (int r = 0; r < job.n_rx; r++)
+            for (int plane = 0; plane < 12; plane++) {
+                const int part = plane / 6, i = plane % 6;
+                const auto row = [&](int d) { return (r * job.n_dmrs + d) * 2 + part; };
+                vec pilots[most_dmrs];
+                for (int d = 0; d < job.n_dmrs; d++)
+                    pilots[d] = load(job.pilots + (row(d) * 6 + i) * job.pilots_pitch + n);
+                for (int w = 0; w < job.n_windows; w++) {
+                    vec smooth[most_dmrs];
+                    for (int d = 0; d < job.n_dmrs; d++) {
+                        const int at = (row(d) * job.n_bank + 6 * w + i) * job.bank_pitch + n;
+                        smooth[d] = load(job.bank + at);
+                        if (job.other)
+                            smooth[d] += (i % 2 ? -1.0f : 1.0f) * load(job.other + at);
+                    }
+                    const float* fit = job.fits;
+                    for (int kind = 0; kind < job.n_fits; kind++)
+                        for (int d = 0; d < job.n_dmrs; d++) {
+                            vec rest = pilots[d];
+                            for (int from = 0; from < job.n_dmrs; from++)
+                                rest -= *fit++ * smooth[from];
+                            left[kind][w] += square(rest);
+                        }
+                }
+            }
+    for (int kind = 0; kind < job.n_fits; kind++)
         for (int w = 0; w < job.n_windows; w++)
             job.left[kind][w] = sum(left[kind][w]);
 }
@@ -925,6 +950,6 @@ void half_log(float* x, int n)
 
 #define PUSCH_KERNEL(name)                                                                         \
     {                                                                                              \
-        name, sum, front, look, mix, unexplained, round, interference, whitener, time, llrs,       \
-            spread, steer, half_log                                                                \
+        name, sum, front, look, leftover, mix, unexplained, round, interference, whitener, time,   \
+            llrs, spread, steer, half_log                                                          \
     }

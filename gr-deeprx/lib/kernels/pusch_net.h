@@ -47,11 +47,12 @@ struct pusch_numbers {
  */
 struct pusch_net {
     static constexpr int n_windows = 5; // beside those that are learned
-    static constexpr int n_modes = 6;
+    static constexpr int n_modes = 7;
+    static constexpr int n_fits = 3; // modes that know of no Doppler
     static constexpr int most_dmrs = 4;
     static constexpr int n_symbols = 14;
     static constexpr int n_slot_numbers = 8;
-    static constexpr int n_plain = 2 * n_windows; // a window, and a mean or lines over time
+    static constexpr int n_plain = n_fits * n_windows;
     static constexpr int n_pilot_features = 2 * (n_windows + 1);
     static constexpr int n_powers = 7;
     static constexpr int n_round_features =

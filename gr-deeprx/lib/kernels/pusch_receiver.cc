@@ -123,8 +123,8 @@ pusch_receiver::pusch_receiver(const pilot_layout& layout,
     : d_kernel(kernel), d_n(layout, n_rx), d_numbers(net.numbers), d_bank_size(net.n_bank()),
       d_paired(layout.paired()), d_boost(layout.cdm_groups), d_dmrs(layout.dmrs), d_odd{},
       d_llr_stride(*std::max_element(d_n.bits, d_n.bits + d_n.layers)), d_prb_mask(1, d_n.prb),
-      d_turn(24, d_n.prb), d_z(n_rx * d_n.dmrs * 12, d_n.prb, window_reach),
-      d_bank(n_rx * d_n.dmrs * 2 * d_bank_size * 6, d_n.prb),
+      d_turn(24, d_n.prb), d_z(d_n.layers * n_rx * d_n.dmrs * 12, d_n.prb, window_reach),
+      d_bank(d_n.layers * n_rx * d_n.dmrs * 2 * d_bank_size * 6, d_n.prb),
       d_about(d_n.layers * (pusch_net::n_pilot_features + 3), d_n.prb),
       d_pilot_first(net.n_plain * net.numbers.pilot_channels, d_n.prb),
       d_pilot_a(net.numbers.pilot_channels, d_n.prb, 1),
@@ -168,13 +168,17 @@ pusch_receiver::pusch_receiver(const pilot_layout& layout,
         std::string symbols;
         for (const int symbol : d_dmrs)
             symbols += (symbols.empty() ? "" : ", ") + std::to_string(symbol);
-        throw std::invalid_argument("the net does not know DMRS on symbols " + symbols);
+        throw std::runtime_error("the net does not know DMRS on symbols " + symbols);
     }
     const auto& modes = net.modes[list - net.dmrs_lists.begin()];
     for (int m = 0; m < net.n_modes; m++)
         for (int s = 0; s < d_n.symbols; s++)
             for (int d = 0; d < d_n.dmrs; d++)
                 d_modes.push_back(modes[(m * net.n_symbols + s) * net.most_dmrs + d]);
+    for (int m = 0; m < net.n_fits; m++)
+        for (const int symbol : d_dmrs)
+            for (int d = 0; d < d_n.dmrs; d++)
+                d_fits.push_back(modes[(m * net.n_symbols + symbol) * net.most_dmrs + d]);
 }
 
 void pusch_receiver::lay_out_slot(const pilot_layout& layout)
@@ -207,11 +211,6 @@ void pusch_receiver::lay_out_windows(const pusch_net& net)
         std::copy_n(windows.weights.begin() + window, window, windows.weights.begin());
     }
     std::fill_n(d_one[0], d_n.prb, 1.0f);
-    for (int w = 0; w < net.n_windows; w++) { // of a pilot in its own estimate
-        const float weight = net.windows.weights[6 * w * 6 * windows.width + windows.width / 2];
-        d_risk[0][w] = 2 * weight / d_n.dmrs;
-        d_risk[1][w] = 2 * weight;
-    }
     for (int half = 0; half < (d_paired ? 2 : 1); half++) {
         const layer part = d_paired ? half_of(windows, half) : windows;
         d_windows.emplace_back(part, d_z.pitch(), 0);
@@ -223,8 +222,16 @@ void pusch_receiver::lay_out_windows(const pusch_net& net)
                     for (int k = 0; k < windows.width; k++)
                         if (const int at = n + k - windows.width / 2; at >= 0 && at < d_n.prb)
                             whole += part.weights[(o * 6 + i) * windows.width + k];
-                d_edges.back()[o][n] = d_paired ? 0.5f / std::max(whole, 1e-9f) : 1.0f / whole;
+                d_edges.back()[o][n] = (d_paired ? 0.5f : 1.0f) / std::max(whole, 1e-9f);
             }
+    }
+    for (int w = 0; w < net.n_windows; w++) {
+        double sum = 0.0;
+        for (int i = 0; i < 6; i++)
+            for (int n = 0; n < d_n.prb; n++)
+                sum += d_edges[d_paired ? i % 2 : 0][6 * w + i][n];
+        const float middle = windows.weights[6 * w * 6 * windows.width + windows.width / 2];
+        d_own[w] = middle * sum / (6 * d_n.prb);
     }
     for (int part = 0; part < 2; part++)
         d_learned[part] = std::make_unique<plane_sum>(net.learned[part], d_z.pitch(), 0);
@@ -341,9 +348,14 @@ void pusch_receiver::estimate(const float* grid_of_slot, const float* pilots)
         job.to = d_y[0] + s * d_n.stride;
         d_kernel.front(job);
     }
-    for (int l = 0; l < d_n.layers; l++) {
+    for (int l = 0; l < d_n.layers; l++)
         smooth(l);
-        steer_pilots(l, see_pilots(l));
+    int plain = 0;
+    for (int l = 0; l < d_n.layers; l++) {
+        if (l == 0 || !d_paired)
+            plain = best_window(l);
+        see_pilots(l);
+        steer_pilots(l, plain);
     }
 }
 
@@ -487,12 +499,12 @@ void pusch_receiver::smooth(int layer)
     const int n_rx = d_n.antennas, n_dmrs = d_n.dmrs, n = d_n.pilots;
     for (int r = 0; r < n_rx; r++)
         for (int d = 0; d < n_dmrs; d++) {
-            const int row = r * n_dmrs + d;
+            const int row = (layer * n_rx + r) * n_dmrs + d, z = row * 12;
             const float* from[most_antennas];
             for (int q = 0; q <= r; q++)
                 from[q] = &d_rows[size_t((layer * n_rx + q) * n_dmrs + d) * 2 * n];
             for (int i = 0; i < 6; i++) {
-                float *re = d_z[row * 12 + i], *im = d_z[row * 12 + 6 + i];
+                float *re = d_z[z + i], *im = d_z[z + 6 + i];
                 for (int k = 0; k < d_n.prb; k++) {
                     re[k] = im[k] = 0.0f;
                     for (int q = 0; q <= r; q++) {
@@ -507,7 +519,7 @@ void pusch_receiver::smooth(int layer)
                 float* to = d_bank[(row * 2 + part) * d_bank_size * 6];
                 for (size_t half = 0; half < d_windows.size(); half++) {
                     auto job = d_windows[half].job(
-                        d_z[row * 12 + part * 6], to, d_bank.pitch(), d_n.prb, bits_of(d_prb_mask));
+                        d_z[z + part * 6], to, d_bank.pitch(), d_n.prb, bits_of(d_prb_mask));
                     job.scale = d_edges[half][0];
                     job.scale_pitch = d_edges[half].pitch();
                     if (half > 0) {
@@ -516,7 +528,7 @@ void pusch_receiver::smooth(int layer)
                     }
                     d_kernel.sum(job);
                 }
-                d_kernel.sum(d_learned[part]->job(d_z[row * 12],
+                d_kernel.sum(d_learned[part]->job(d_z[z],
                                                   to + 6 * pusch_net::n_windows * d_bank.pitch(),
                                                   d_bank.pitch(),
                                                   d_n.prb,
@@ -525,21 +537,60 @@ void pusch_receiver::smooth(int layer)
         }
 }
 
-//! What the pilots' net sees of each PRB. Returns the window, and mean or lines over time, that
-//! Stein's unbiased risk estimate finds best.
-int pusch_receiver::see_pilots(int layer)
+//! The window, and the fit over time, that Stein's unbiased risk estimate finds best for a layer,
+//! or for both of paired ones: SURE-LMMSE's.
+int pusch_receiver::best_window(int layer) const
+{
+    leftover_job job{};
+    job.n_rx = d_n.antennas;
+    job.n_dmrs = d_n.dmrs;
+    job.n_windows = pusch_net::n_windows;
+    job.n_fits = pusch_net::n_fits;
+    job.n_prb = d_n.prb;
+    job.pilots = d_z[layer * d_n.parts * d_n.dmrs * 6];
+    job.pilots_pitch = d_z.pitch();
+    const int bank = d_n.parts * d_n.dmrs * d_bank_size * 6; // planes of a layer
+    job.bank = d_bank[layer * bank];
+    job.other = d_paired ? d_bank[bank] : nullptr;
+    job.bank_pitch = d_bank.pitch();
+    job.n_bank = 6 * d_bank_size;
+    job.fits = d_fits.data();
+    d_kernel.leftover(job);
+
+    int best = 0;
+    float least = HUGE_VALF;
+    const float per_pilot = d_boost / (6 * d_n.antennas * d_n.dmrs * d_n.prb);
+    for (int kind = 0; kind < job.n_fits; kind++) {
+        float trace = 0.0f;
+        for (int d = 0; d < d_n.dmrs; d++)
+            trace += d_fits[(kind * d_n.dmrs + d) * d_n.dmrs + d] / d_n.dmrs;
+        for (int w = 0; w < job.n_windows; w++) {
+            const float own = (d_paired ? 2 : 1) * d_own[w];
+            const float risk = job.left[kind][w] * per_pilot + 2 * trace * own;
+            if (const float weighed = risk * (1 + 1e-4f * kind); weighed < least) {
+                least = weighed;
+                best = kind * job.n_windows + w;
+            }
+        }
+    }
+    return best;
+}
+
+//! What the pilots' net sees of each PRB.
+void pusch_receiver::see_pilots(int layer)
 {
     constexpr int n_features = pusch_net::n_pilot_features, half = n_features / 2;
     const int first = layer * (n_features + 3);
+    const float* const bank = d_bank[layer * d_n.parts * d_n.dmrs * d_bank_size * 6];
     look_job job{};
     job.n_rx = d_n.antennas;
     job.n_dmrs = d_n.dmrs;
     job.n_windows = pusch_net::n_windows;
     job.n_prb = d_n.prb;
-    job.bank = d_bank[0];
+    job.bank = bank;
     job.bank_pitch = d_bank.pitch();
     job.n_bank = 6 * d_bank_size;
-    job.pilots = d_paired ? d_bank[0] : d_z[0];
+    job.pilots = d_paired ? bank : d_z[layer * d_n.parts * d_n.dmrs * 6];
     job.pilots_pitch = d_paired ? d_bank.pitch() : d_z.pitch();
     job.pilots_part = d_paired ? 6 * d_bank_size : 6;
     job.power = d_boost;
@@ -554,17 +605,6 @@ int pusch_receiver::see_pilots(int layer)
     }
     for (int i = 0; i < n_features; i++)
         d_kernel.half_log(d_about[first + i], d_n.prb);
-
-    int best = 0;
-    float least = HUGE_VALF;
-    const float per_pilot = d_boost / (6 * d_n.antennas * d_n.dmrs * d_n.prb);
-    for (int kind = 0; kind < (d_n.dmrs > 1 ? 2 : 1); kind++)
-        for (int w = 0; w < pusch_net::n_windows; w++)
-            if (const float risk = job.left[kind][w] * per_pilot + d_risk[kind][w]; risk < least) {
-                least = risk;
-                best = kind * pusch_net::n_windows + w;
-            }
-    return best;
 }
 
 void pusch_receiver::run(const body& net,
@@ -621,7 +661,7 @@ void pusch_receiver::mix(int layer,
                    n_windows,
                    d_n.symbols,
                    d_n.prb,
-                   d_bank[6 * window],
+                   d_bank[(layer * d_n.parts * d_n.dmrs * d_bank_size + window) * 6],
                    d_bank.pitch(),
                    6 * d_bank_size,
                    gates,

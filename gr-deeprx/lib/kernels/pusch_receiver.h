@@ -34,6 +34,7 @@ public:
     /*!
      * \param n_rx antennas, 1 to 4
      * \throws std::invalid_argument if it cannot receive such slots
+     * \throws std::runtime_error if this net cannot
      */
     pusch_receiver(const pilot_layout& layout,
                    int n_rx,
@@ -85,7 +86,8 @@ private:
     void whiten();
     void know(const float* pilots);
     void smooth(int layer);
-    int see_pilots(int layer);
+    int best_window(int layer) const;
+    void see_pilots(int layer);
     void steer_pilots(int layer, int plain);
     void run(const body& net,
              const planes& a,
@@ -127,7 +129,8 @@ private:
     std::unique_ptr<plane_sum> d_pilot_seen;
     std::unique_ptr<body> d_pilot_net;
     std::vector<float> d_modes;
-    float d_risk[2][pusch_net::n_windows]; // of a window, which leaves that of a pilot's noise
+    std::vector<float> d_fits;         // modes at DMRS symbols
+    float d_own[pusch_net::n_windows]; // mean weight of a pilot in its own estimate
 
     // of PRBs of symbols
     planes d_mask, d_data, d_y, d_h, d_plain, d_apart, d_known, d_seen, d_inner, d_first, d_a, d_b,
