@@ -11,7 +11,6 @@ import pytest
 import receiver_models as models
 import torch
 from gnuradio import deeprx
-from gnuradio.deeprx import deeprx_python
 from gnuradio.deeprx.cli import main
 from gnuradio.deeprx.models.file import read_model_file
 from golden.make_llrs import FILE, N_RX, SLOTS, llrs
@@ -186,7 +185,7 @@ def test_a_file_receives_any_slot_that_it_takes(slot, trusted, tmp_path):
         assert_layers(engine, slot, y, p, eager(module, slot, y, p, d))
 
 
-@pytest.mark.skipif(len(deeprx_python.engines()) < 2, reason="built without OpenVINO")
+@pytest.mark.skipif(not models.has_openvino(), reason="built without OpenVINO")
 @pytest.mark.parametrize("trusted", [True, False], ids=["here", "jailed"])
 def test_an_ir_of_two_layers_is_found_by_their_bits(trusted, tmp_path):
     module = models.Layers()

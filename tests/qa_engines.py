@@ -114,7 +114,7 @@ def test_parameter_out_of_range_is_refused(model, parameters, words):
 # OpenVINO
 
 openvino = pytest.mark.skipif(
-    len(deeprx_python.engines()) < 2, reason="gr-deeprx was built without OpenVINO"
+    not models.has_openvino(), reason="gr-deeprx was built without OpenVINO"
 )
 
 

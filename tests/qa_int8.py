@@ -12,7 +12,6 @@ import pytest
 import receiver_models as models
 import torch
 from gnuradio import deeprx
-from gnuradio.deeprx import deeprx_python
 from needs import needs
 from slots import slot_of
 from training_commands import NEEDED, train
@@ -80,7 +79,7 @@ def test_quantised_file_in_both_engines(tmp_path):
     config = slot_of(modulation="16QAM")
     p = np.ascontiguousarray(config.pilots()).view(np.float32).reshape(1, 1, 14, -1, 2)
     p = p.repeat(len(slots["y"]), 0)
-    engines = ["torchscript"] + ["openvino"] * (len(deeprx_python.engines()) > 1)
+    engines = ["torchscript"] + ["openvino"] * models.has_openvino()
     for name in engines:
         engine = deeprx.Engine(
             str(path), max_batch=len(p), engine=name, slot=slot_of(modulation="16QAM")

@@ -21,7 +21,6 @@ import pytest
 import receiver_models as models
 import torch
 from gnuradio import blocks, deeprx, gr
-from gnuradio.deeprx import deeprx_python
 from gnuradio.deeprx.blocks.guarded import run_flowgraph
 from slots import slot_of
 
@@ -871,7 +870,7 @@ def test_worker_threads_are_bound_with_the_block(model):
 
 
 needs_openvino = pytest.mark.skipif(
-    len(deeprx_python.engines()) < 2, reason="gr-deeprx was built without OpenVINO"
+    not models.has_openvino(), reason="gr-deeprx was built without OpenVINO"
 )
 
 

@@ -76,6 +76,13 @@ class LayerOf(nn.Module):
         return self.program(y, p[:, None], (p[0] == 0).all(-1), [bits])[:, 0]
 
 
+def has_openvino() -> bool:
+    """Whether gr-deeprx was built with it."""
+    from gnuradio.deeprx.deeprx_python import engines
+
+    return any(name.startswith("OpenVINO") for name in engines())
+
+
 def ir_of(module: nn.Module, n_rx: int = 2, bits: int = 4) -> dict[str, bytes]:
     """The module's forward as OpenVINO IR, as a model file carries it."""
 

@@ -3,13 +3,18 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
+from runtime import in_runtime, needs_the_blocks
 
 from deeprx_common.examples import received_slots
 from deeprx_common.model_archive import read_model_file
+from deeprx_common.modulation import MODULATIONS
 from deeprx_common.slot import SlotConfig, User, legal_dmrs
 from deeprx_training.cli import main
+from deeprx_training.data.channels import SlotGenerator
+from deeprx_training.data.conditions import Conditions
 from deeprx_training.receivers import weights
 from deeprx_training.receivers.build import build, described
 
@@ -49,10 +54,17 @@ def checkpoint(net, tmp_path_factory):
     return str(path)
 
 
-def test_without_a_recipe_it_takes_every_slot(net, checkpoint, tmp_path, capsys):
-    path = tmp_path / "m.pt"
-    assert main(["export", checkpoint, str(path)]) == 0
-    assert "TorchScript only" not in capsys.readouterr().out
+@pytest.fixture(scope="module")
+def exported(checkpoint, tmp_path_factory):
+    """A model file, and slots with the net's LLRs."""
+    folder = tmp_path_factory.mktemp("exported")
+    path, parity = str(folder / "m.pt"), str(folder / "m.npz")
+    assert main(["export", checkpoint, path, "--parity", parity]) == 0
+    return path, parity
+
+
+def test_without_a_recipe_it_takes_every_slot(net, exported):
+    path = exported[0]
     archive = read_model_file(path)
     about = archive.metadata
     assert (about["n_rx"], about["layers"], about["cdm_groups"]) == ([1, 2, 3, 4], [1, 2], [1, 2])
@@ -81,3 +93,73 @@ def test_with_a_recipe_it_takes_the_slots_that_are_drawn(checkpoint, tmp_path):
     assert (about["n_rx"], about["layers"], about["cdm_groups"]) == ([1, 2], [1], [2])
     assert (about["scs_khz"], about["n_sym"]) == ([30], [13, 14])
     assert about["dmrs"] == [[2, 7, 11], [2, 11]] and about["trained"]["n_rx"] == [1, 2]
+
+
+EVERY_KIND = Conditions(
+    channels=("TDL-B", "CDL-C"),
+    n_prb=9,
+    min_prb=1,
+    n_rx=4,
+    min_rx=1,
+    scs_khz={15: 1.0, 30: 1.0, 60: 1.0},
+    n_symbols=dict.fromkeys(range(4, 15), 1.0),
+    dmrs={symbols: 1.0 for n in range(4, 15) for symbols in legal_dmrs(n)},
+    cdm_groups={1: 1.0, 2: 1.0},
+    users={1: 1.0, 2: 1.0},
+    modulations=dict.fromkeys(MODULATIONS, 1.0),
+    snr_db=(-6.0, 34.0),
+    interferer=0.3,
+    sir_db=(0.0, 36.0),
+    standard=True,
+)
+RECEIVE = """
+import json, sys
+import numpy as np
+from gnuradio import deeprx
+path, *files = sys.argv[1:]
+for file in files:
+    slots = np.load(file)
+    config = deeprx.SlotConfig.from_dict(json.loads(str(slots["slot"])))
+    y, p, llr = slots["y"], slots["p"], slots["llr"]
+    how = {"slot": config, "n_rx": y.shape[1], "max_batch": len(y)}
+    engine = deeprx.Engine(path, engine="native", **how)
+    data = engine.infer(y, p)[:, :, config.data_mask][..., :llr.shape[-1]]
+    print(np.linalg.norm(data - llr) / np.linalg.norm(llr))
+for trust in [], [path]:
+    print(deeprx.Engine(path, trust=trust, **how).description)
+"""
+
+
+@needs_the_blocks
+@pytest.mark.parametrize("engine", ["native", "torchscript"])
+def test_the_block_gives_the_nets_llrs(engine, exported):
+    run = in_runtime("-m", "gnuradio.deeprx", "parity", *exported, "--engine", engine, text=True)
+    assert run.returncode == 0 and ": the same receiver" in run.stdout, run
+
+
+@needs_the_blocks
+def test_the_native_engine_gives_the_nets_llrs_of_every_kind_of_slot(net, exported, tmp_path):
+    path = exported[0]
+    generator = SlotGenerator(EVERY_KIND)
+    kinds, files = set(), []
+    for step in range(40):
+        batch = generator.batch(2, seed=3, step=step)
+        config, bits = batch.config, [user.bits_per_symbol for user in batch.config.users]
+        with torch.no_grad():
+            llr = net(batch.y, batch.p, batch.data, bits)
+        files.append(str(tmp_path / f"{step}.npz"))
+        np.savez(
+            files[-1],
+            slot=json.dumps(config.as_dict()),
+            y=batch.y.numpy(),
+            p=batch.p.numpy(),
+            llr=llr[:, :, batch.data].numpy(),
+        )
+        kinds |= {("layers", config.n_layers), ("antennas", batch.y.size(1)), *zip(bits)}
+        kinds |= {("groups", config.cdm_groups), ("dmrs", len(config.dmrs))}
+    assert len(kinds) == 2 + 4 + 4 + 2 + 4
+    run = in_runtime("-c", RECEIVE, path, *files, text=True)
+    assert not run.returncode, run.stderr
+    *apart, stranger, trusted = run.stdout.splitlines()
+    assert len(apart) == 40 and max(map(float, apart)) < 1e-4, apart
+    assert stranger == trusted and stranger.startswith("native, float32, ")

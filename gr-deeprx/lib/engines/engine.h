@@ -151,7 +151,7 @@ struct engine_parameters {
     std::string device; // "cpu", "cuda", "cuda:<n>"
     int threads;
     int max_batch;
-    std::string engine; // "auto", "torchscript", "openvino"
+    std::string engine; // "auto", "native", "torchscript", "openvino"
 
     std::vector<std::string> trust = {}; // sha256 of files that are trusted beside those that ship
     jail_limits jail = usual_jail_limits();
@@ -170,7 +170,8 @@ struct engine_parameters {
  * has for these slots on this machine. Or makes a receiver that needs no file, by its name:
  * is_classical().
  *
- * A trusted file runs in this process, any other in a jail. Everything is checked before any code
+ * A trusted file runs in this process, any other in a jail, but for weights that are run as data.
+ * Everything is checked before any code
  * of the file runs: its operators against an allow-list, and its deeprx.json against the
  * parameters.
  * \throws std::invalid_argument device or engine is unknown

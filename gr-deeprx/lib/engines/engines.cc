@@ -16,6 +16,7 @@ std::vector<std::string> engines()
     std::vector<std::string> names{ "TorchScript " + torchscript_version() };
     if (!openvino_version().empty())
         names.push_back("OpenVINO " + openvino_version());
+    names.push_back("native");
     return names;
 }
 

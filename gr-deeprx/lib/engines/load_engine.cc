@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include "classical_engine.h"
+#include "data_form.h"
 #include "jailed_engine.h"
 #include "local_engine.h"
 #include "torch_archive.h"
@@ -15,6 +16,12 @@ std::unique_ptr<engine> load_file(const std::string& path, const engine_paramete
 try {
     expect_device(p.device);
     const model_archive archive(read_model_file(path));
+    const auto obstacle = data_form_obstacle(archive, p);
+    if (p.engine == "native" && !obstacle.empty())
+        throw std::runtime_error("engine=\"native\": " + obstacle);
+    const bool data = obstacle.empty() && (p.engine == "auto" || p.engine == "native");
+    if (data && !is_trusted(archive.sha256(), p.trust))
+        return make_data_form_engine(archive, p); // needs no jail, and none of the program runs
     return runs_here(archive, p) ? make_local_engine(archive, p) : make_jailed_engine(archive, p);
 } catch (const std::invalid_argument&) {
     throw;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include "local_engine.h"
+#include "data_form.h"
 #include "openvino_engine.h"
 #include "torchscript_engine.h"
 
@@ -61,7 +62,10 @@ void write_example(engine& engine, const slot_geometry& slot, int n_rx)
 }
 
 //! A file must not show one receiver and run another.
-void expect_same_llrs(engine& reference, engine& other, const engine_parameters& p)
+void expect_same_llrs(engine& reference,
+                      engine& other,
+                      const std::string& what,
+                      const engine_parameters& p)
 {
     write_example(reference, p.slot, p.n_rx);
     write_example(other, p.slot, p.n_rx);
@@ -81,8 +85,7 @@ void expect_same_llrs(engine& reference, engine& other, const engine_parameters&
     if (!(std::sqrt(error) <= allowed * std::sqrt(power))) {
         std::ostringstream text;
         text.precision(2);
-        text << "its OpenVINO IR is another receiver than its TorchScript: LLRs of one slot differ "
-                "by "
+        text << what << " is another receiver than its TorchScript: LLRs of one slot differ by "
              << std::sqrt(error / power) << " RMS, allowed is " << allowed
              << " (engine=\"torchscript\" runs the TorchScript)";
         throw std::runtime_error(text.str());
@@ -101,7 +104,14 @@ std::unique_ptr<engine> make_local_engine(const model_archive& archive, const en
             built_in ? "engine=\"openvino\" takes device=\"cpu\" and threads=1"
                      : "engine=\"openvino\": this gr-deeprx was built without OpenVINO");
     auto torchscript = make_torchscript_engine(archive, p); // vets the file
-    if (p.engine == "torchscript" || !able)
+    if (p.engine == "torchscript")
+        return torchscript;
+    if (p.engine != "openvino" && data_form_obstacle(archive, p).empty()) {
+        auto native = make_data_form_engine(archive, p);
+        expect_same_llrs(*torchscript, *native, "what its weights make as data", p);
+        return native;
+    }
+    if (!able)
         return torchscript;
     const auto xml = archive.extra_file(ir_name(p.slot) + ".xml");
     const auto weights = archive.extra_file(ir_name(p.slot) + ".bin");
@@ -112,7 +122,7 @@ std::unique_ptr<engine> make_local_engine(const model_archive& archive, const en
         return torchscript;
     auto openvino =
         make_openvino_engine(std::string(*xml), std::string(*weights), torchscript->info(), p);
-    expect_same_llrs(*torchscript, *openvino, p);
+    expect_same_llrs(*torchscript, *openvino, "its OpenVINO IR", p);
     return openvino;
 }
 

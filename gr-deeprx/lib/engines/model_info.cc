@@ -4,6 +4,7 @@
 #include "classical_receiver.h"
 #include "cpu_instructions.h"
 #include "json_check.h"
+#include "model_archive.h"
 
 #include <nlohmann/json.hpp>
 
@@ -246,6 +247,15 @@ void check_model_fits(const model_info& info, const slot_geometry& slot, int n_r
         throw std::runtime_error("the model needs a processor with " + requirement +
                                  (is_precision ? " instructions" : "") + ", this one has none");
     }
+}
+
+model_info
+stated_info(const model_archive& archive, const slot_geometry& slot, int n_rx, bool on_cuda)
+{
+    model_info info = parse_model_info(std::string(archive.deeprx_json()));
+    info.sha256 = archive.sha256();
+    check_model_fits(info, slot, n_rx, on_cuda);
+    return info;
 }
 
 } // namespace gr::deeprx

@@ -10,6 +10,8 @@
 
 namespace gr::deeprx {
 
+class model_archive;
+
 /*!
  * \brief What a model file says about itself in deeprx.json (contract "deeprx.model/2"): the part
  * that decides whether a receiver can use it.
@@ -54,5 +56,12 @@ model_info parse_model_info(const std::string& json);
  * \throws std::runtime_error one line: what was expected and what was found
  */
 void check_model_fits(const model_info& info, const slot_geometry& slot, int n_rx, bool on_cuda);
+
+/*!
+ * \brief Reads what a model says about itself, if it says that it takes these slots.
+ * \throws std::runtime_error one line: what was expected and what was found
+ */
+model_info
+stated_info(const model_archive& archive, const slot_geometry& slot, int n_rx, bool on_cuda);
 
 } // namespace gr::deeprx

@@ -28,8 +28,9 @@ void check_range(const engine_parameters& p)
     expect(p.max_batch >= 1 && p.max_batch <= 256,
            "max_batch must be 1 to 256",
            std::to_string(p.max_batch));
-    expect(p.engine == "auto" || p.engine == "torchscript" || p.engine == "openvino",
-           "engine must be \"auto\", \"torchscript\" or \"openvino\"",
+    expect(p.engine == "auto" || p.engine == "native" || p.engine == "torchscript" ||
+               p.engine == "openvino",
+           "engine must be \"auto\", \"native\", \"torchscript\" or \"openvino\"",
            '"' + p.engine + '"');
 }
 

@@ -49,15 +49,6 @@ size_t torch_archive::read(uint64_t pos, void* buf, size_t n, const char*) const
     return n;
 }
 
-model_info
-stated_info(const model_archive& archive, const slot_geometry& slot, int n_rx, bool on_cuda)
-{
-    model_info info = parse_model_info(std::string(archive.deeprx_json()));
-    info.sha256 = archive.sha256();
-    check_model_fits(info, slot, n_rx, on_cuda);
-    return info;
-}
-
 vetted_model
 vet_model(const model_archive& archive, const slot_geometry& slot, int n_rx, bool on_cuda)
 {

@@ -36,13 +36,6 @@ struct vetted_model {
 };
 
 /*!
- * \brief Reads what a model says about itself, if it says that it takes these slots.
- * \throws std::runtime_error one line: what was expected and what was found
- */
-model_info
-stated_info(const model_archive& archive, const slot_geometry& slot, int n_rx, bool on_cuda);
-
-/*!
  * \brief Reads what a model says about itself and checks all that speaks against running its
  * TorchScript on these slots.
  * \throws std::runtime_error one line: what was expected and what was found

@@ -21,7 +21,7 @@ from ..blocks.tdl import PROFILES
 from ..measure.link import Link
 
 IDLE_S = 3.0  # of nothing running, before the first flowgraph
-ENGINES = ("auto", "torchscript", "openvino")
+ENGINES = ("auto", "native", "torchscript", "openvino")
 
 
 class Unset(str):
@@ -61,8 +61,8 @@ _OPTIONS = {
         "append",
     ),
     "engine": _Option(
-        "what computes: torchscript, openvino, or auto: openvino where the model file carries it "
-        "and the device is cpu",
+        "what computes: native, torchscript, openvino, or auto: on the CPU native where it knows "
+        "the net, else openvino where the model file carries it",
         "NAME",
         "auto",
         one_of(ENGINES),

@@ -16,10 +16,10 @@ from .file import ModelFile
 class EngineRunner:
     """What the receiver block runs, on a batch of slots of one shape; a call receives the batch.
 
-    engine: "torchscript", "openvino", or "auto", as the block chooses. name: the model's, with what
-    sets it apart. description: what computes, as the receiver block says it. seconds, cpu_seconds:
-    of each call so far, wall time and CPU time of all threads. A call includes what moves the grids
-    to a GPU and the LLRs back, as in the receiver block. Raises what Engine raises.
+    engine: "native", "torchscript", "openvino", or "auto", as the block chooses. name: the model's,
+    with what sets it apart. description: what computes, as the receiver block says it. seconds,
+    cpu_seconds: of each call so far, wall time and CPU time of all threads. A call includes what
+    moves the grids to a GPU and the LLRs back, as in the receiver block. Raises what Engine raises.
     """
 
     def __init__(

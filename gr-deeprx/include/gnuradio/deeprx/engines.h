@@ -10,7 +10,8 @@
 
 namespace gr::deeprx {
 
-//! What can compute a receiver, with versions: "TorchScript 2.13.0", "OpenVINO 2026.4.1".
+//! What can compute a receiver, with versions, the one that a file runs as by default last:
+//! "TorchScript 2.13.0", "OpenVINO 2026.4.1", "native".
 DEEPRX_API std::vector<std::string> engines();
 
 /*!

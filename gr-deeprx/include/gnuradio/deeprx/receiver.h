@@ -91,8 +91,9 @@ public:
      * measured to take longer are not formed (one slot always is); 0: no bound
      * \param len_tag_key key of the length tag, in and out
      * \param llr_sign 1, or -1 for log P(b=0)/P(b=1)
-     * \param engine what computes: "torchscript", "openvino", or "auto": OpenVINO where the model
-     * file carries it for this modulation, the device is the CPU and the library was built with it
+     * \param engine what computes: "native", "torchscript", "openvino", or "auto": native where the
+     * model file is of a net that it knows; else OpenVINO where the file carries it for this
+     * modulation and the library was built with it; both on the CPU with one thread
      * \param trust files that may run in this process, by what they hold now, or their SHA-256,
      * beside those that this build of gr-deeprx installs; any other model runs in a jail. Fixed for
      * the block's life

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#include "data_form.h"
+#include "native_engine.h"
+#include "pusch_receiver.h"
+#include "weights_file.h"
+
+#include <nlohmann/json.hpp>
+
+#include <cstring>
+#include <stdexcept>
+#include <utility>
+
+namespace gr::deeprx {
+
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* weights_name = "weights.safetensors";
+
+//! An argument of PuschRx. A stranger's net must not keep a core for ever: no number may be so
+//! large that a slot would take more than seconds.
+int number(const json& net, const char* key, int least, int most)
+{
+    const auto entry = net.find(key);
+    if (entry == net.end() || !entry->is_number_integer() || *entry < least || *entry > most)
+        throw std::runtime_error(std::string("deeprx.json: \"") + key +
+                                 "\" of its net must be a whole number from " +
+                                 std::to_string(least) + " to " + std::to_string(most));
+    return *entry;
+}
+
+pusch_numbers numbers_of(const json& net)
+{
+    return { number(net, "pilot_channels", 1, 256),
+             number(net, "pilot_blocks", 0, 8),
+             number(net, "learned", 1, 16),
+             number(net, "channels", 1, 128),
+             number(net, "blocks", 0, 8),
+             number(net, "rounds", 0, 8),
+             number(net, "basis", 1, 12),
+             number(net, "filters", 1, 64),
+             number(net, "interference_channels", 1, 256) };
+}
+
+tensors floats_of(std::string_view file)
+{
+    tensors all;
+    for (const auto& [name, stored] : read_weights(file)) {
+        if (stored.dtype != "F32")
+            throw std::runtime_error(std::string(weights_name) + ": " + name + " must be F32, is " +
+                                     stored.dtype);
+        tensor& t = all[name];
+        for (const int64_t n : stored.shape)
+            t.shape.push_back(static_cast<int>(n)); // at most model_rules' tensor_elements
+        t.values.resize(stored.bytes.size() / sizeof(float));
+        std::memcpy(t.values.data(), stored.bytes.data(), t.values.size() * sizeof(float));
+    }
+    return all;
+}
+
+} // namespace
+
+std::string data_form_obstacle(const model_archive& archive, const engine_parameters& p)
+{
+    if (p.device != "cpu" || p.threads != 1)
+        return "takes device=\"cpu\" and threads=1";
+    if (!archive.extra_file(weights_name))
+        return std::string("the file holds no ") + weights_name;
+    const json about = json::parse(archive.deeprx_json());
+    const json net = about.value("net", json());
+    if (!net.is_object() || net.value("net", json()) != "PuschRx")
+        return "the file is of no net that it knows: PuschRx";
+    if (about.value("precision", json("float32")) != "float32")
+        return "computes in float32, and the file's precision is another";
+    return "";
+}
+
+std::unique_ptr<engine> make_data_form_engine(const model_archive& archive,
+                                              const engine_parameters& p)
+{
+    const auto info = stated_info(archive, p.slot, p.n_rx, /*on_cuda=*/false);
+    const auto net = make_pusch_net(numbers_of(json::parse(archive.deeprx_json()).at("net")),
+                                    floats_of(*archive.extra_file(weights_name)));
+    return make_native_engine(info,
+                              std::make_unique<pusch_receiver>(layout_of(p.slot), p.n_rx, net),
+                              pusch_receiver::best().instructions,
+                              p);
+}
+
+} // namespace gr::deeprx

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The engine "native": weights of a model file, run as data."""
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import receiver_models as models
+from gnuradio import deeprx
+from qa_receiver import assert_one_line, random_symbols, run, who_allocates
+
+GOLDEN = Path(__file__).parent / "golden"
+ABOUT = json.loads((GOLDEN / "pusch_rx.json").read_text())
+TAKES = {"layers": [1, 2], "n_sym": list(range(4, 15)), "n_dmrs": [1, 2, 3, 4]}
+TAKES |= {"cdm_groups": [1, 2], "net": ABOUT["net"]}
+
+
+def read(data):
+    """Names, and (type, shape, bytes) of a safetensors file's tensors."""
+    (length,) = struct.unpack("<Q", data[:8])
+    places = json.loads(data[8 : 8 + length])
+    places.pop("__metadata__", None)
+    whole = data[8 + length :]
+    return {
+        name: (t["dtype"], t["shape"], whole[slice(*t["data_offsets"])])
+        for name, t in places.items()
+    }
+
+
+def written(tensors):
+    header, data = {}, b""
+    for name, (dtype, shape, values) in tensors.items():
+        place = [len(data), len(data) + len(values)]
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": place}
+        data += values
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+TENSORS = read((GOLDEN / "pusch_rx.safetensors").read_bytes())
+WEIGHTS = {name[4:]: t for name, t in TENSORS.items() if name.startswith("net.")}
+
+
+def saved(path, weights=WEIGHTS, **metadata):
+    """A model file with these weights, whose program is another receiver."""
+    carried = {} if weights is None else {"weights.safetensors": written(weights)}
+    return models.save(models.Layers(), path, carried, **(TAKES | metadata))
+
+
+def slot_of(number):
+    """The slot of that number, its y, p and LLRs of data, from PyTorch."""
+    about = ABOUT["slots"][number]
+    names = {2: "QPSK", 4: "16QAM", 6: "64QAM", 8: "256QAM"}
+    ports = zip(about["bits"], about["ports"], strict=True)
+    slot = deeprx.SlotConfig(
+        n_prb=about["n_sc"] // 12,
+        n_symbols=about["n_symbols"],
+        dmrs=about["dmrs"],
+        cdm_groups=about["cdm_groups"],
+        users=[deeprx.User(names[bits], port=port) for bits, port in ports],
+    )
+
+    def golden(name):
+        _, shape, values = TENSORS[f"slots.{number}.{name}"]
+        return np.frombuffer(values, np.float32).reshape(shape)
+
+    return slot, golden("y")[None], golden("p")[None], golden("llr")[:, slot.data_mask]
+
+
+@pytest.mark.parametrize("number", range(len(ABOUT["slots"])))
+@pytest.mark.parametrize("engine", ["auto", "native"])
+def test_llrs_are_those_of_the_weights(number, engine, tmp_path):
+    slot, y, p, expected = slot_of(number)
+    path = saved(tmp_path / "m.pt")
+    engine = deeprx.Engine(path, slot=slot, n_rx=y.shape[1], engine=engine)
+    assert engine.description.startswith("native, float32, ")  # in no jail
+    llr = engine.infer(y, p)[0][:, slot.data_mask]
+    assert np.linalg.norm(llr - expected) < 1e-5 * np.linalg.norm(expected)
+
+
+def test_the_block_gives_the_engines_llrs(tmp_path):
+    path = saved(tmp_path / "m.pt")
+    config = deeprx.SlotConfig(n_prb=6, dmrs=(2, 7, 11))
+    symbols = random_symbols(config, 2, 3)
+    flowgraph = run(config, path, symbols, trust=[])
+    grids = symbols.reshape(2, 3, 14, -1)[..., config.bins].swapaxes(0, 1)
+    pilots = np.stack([config.pilots(i) for i in range(3)]).astype(np.complex64)
+    y, p = (np.ascontiguousarray(x)[..., None].view(np.float32) for x in (grids, pilots))
+    llr = deeprx.Engine(path, slot=config, n_rx=2, max_batch=3).infer(y, p)
+    expected = llr[:, 0, config.data_mask].reshape(3, -1)
+    np.testing.assert_array_equal(flowgraph.slots(config), expected)
+    assert all(m["engine"].startswith("native") for m in flowgraph.stats() if "engine" in m)
+
+
+def test_steady_state_allocates_nothing(tmp_path):
+    path = saved(tmp_path / "m.pt")
+    counted = who_allocates(tmp_path, f"{path!r}, trust=[]")
+    assert any("pmt" in name for name in counted), counted  # it does count
+    assert not [name for name in counted if "deeprx" in name], counted
+
+
+def test_another_receiver_than_the_trusted_program_is_refused(tmp_path):
+    path = saved(tmp_path / "m.pt")
+    slot, y, *_ = slot_of(0)
+    with pytest.raises(RuntimeError) as error:
+        deeprx.Engine(path, slot=slot, n_rx=y.shape[1], trust=[path])
+    assert_one_line(error, path, "what its weights make as data is another receiver than its")
+    how = {"slot": slot, "n_rx": y.shape[1], "trust": [path], "engine": "torchscript"}
+    assert deeprx.Engine(path, **how).description.startswith("TorchScript")
+
+
+@pytest.mark.parametrize(
+    ("weights", "metadata", "parameters", "words"),
+    [
+        (None, {}, {}, ["the file holds no weights.safetensors"]),
+        (WEIGHTS, {"net": None}, {}, ["the file is of no net that it knows: PuschRx"]),
+        (WEIGHTS, {"net": {"net": "RealtimeRx"}}, {}, ["the file is of no net that it knows"]),
+        (WEIGHTS, {"precision": "bfloat16"}, {}, ["computes in float32"]),
+        (WEIGHTS, {}, {"threads": 2}, ['takes device="cpu" and threads=1']),
+    ],
+)
+def test_what_cannot_run_as_data_runs_as_the_program(
+    weights, metadata, parameters, words, tmp_path
+):
+    path = saved(tmp_path / "m.pt", weights, **metadata)
+    how = {"slot": slot_of(0)[0], **parameters}
+    with pytest.raises(RuntimeError) as error:
+        deeprx.Engine(path, engine="native", **how)
+    assert_one_line(error, path, 'engine="native"', *words)
+    assert deeprx.Engine(path, trust=[path], **how).description.startswith("TorchScript")
+
+
+BACK = "rounds.1.back.weight"
+
+
+def changed(name, **parts):
+    dtype, shape, values = WEIGHTS[name]
+    whole = {"dtype": dtype, "shape": shape, "values": values} | parts
+    return WEIGHTS | {name: (whole["dtype"], whole["shape"], whole["values"])}
+
+
+@pytest.mark.parametrize(
+    ("weights", "net", "words"),
+    [
+        ({n: t for n, t in WEIGHTS.items() if n != BACK}, {}, f"the net's weights lack {BACK}"),
+        (WEIGHTS | {"more": WEIGHTS[BACK]}, {}, "hold more, which it does not know"),
+        (changed(BACK, shape=[6, 12, 1, 1]), {}, f"{BACK} must be [12, 6, 1, 1], is [6, 12, 1, 1]"),
+        (changed(BACK, values=WEIGHTS[BACK][2][:-4]), {}, f'has other bytes of "{BACK}"'),
+        (changed(BACK, dtype="I32"), {}, f"{BACK} must be F32, is I32"),
+        (WEIGHTS, {"basis": 13}, '"basis" of its net must be a whole number from 1 to 12'),
+        (WEIGHTS, {"rounds": "2"}, '"rounds" of its net must be a whole number'),
+        (WEIGHTS, {"rounds": 1}, "which it does not know"),
+        (WEIGHTS, {"channels": 10**30}, '"channels" of its net must be a whole number'),
+    ],
+    ids=lambda v: v if isinstance(v, str) else None,
+)
+def test_wrong_weights_are_one_line(weights, net, words, tmp_path):
+    path = saved(tmp_path / "m.pt", weights, net=ABOUT["net"] | net)
+    with pytest.raises(RuntimeError) as error:
+        deeprx.Engine(path, slot=slot_of(0)[0])
+    assert_one_line(error, path, words)
+
+
+def test_slots_that_the_file_does_not_take_are_refused(tmp_path):
+    path = saved(tmp_path / "m.pt", n_rx=[2])
+    with pytest.raises(RuntimeError) as error:
+        deeprx.Engine(path, slot=slot_of(0)[0], n_rx=3)
+    assert_one_line(error, path, "the model takes n_rx of [2], the receiver has n_rx=3")
+    path = saved(tmp_path / "m.pt")
+    with pytest.raises(RuntimeError) as error:
+        deeprx.Engine(path, slot=deeprx.SlotConfig(dmrs=(3, 11), n_prb=6))
+    assert_one_line(error, path, "the net does not know DMRS on symbols 3, 11")
