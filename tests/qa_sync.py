@@ -126,6 +126,20 @@ def test_offset_is_estimated_without_bias(snr_db, bound_hz):
     assert abs(np.mean(errors)) < bound_hz
 
 
+def test_a_slot_that_is_too_narrow_for_a_preamble_is_refused_in_a_line():
+    narrow = SlotConfig(n_prb=3, carrier_prb=51)
+    says = "in 4 PRB or more, got n_prb=3: slots of fewer are received aligned$"
+    for make in (
+        lambda: deeprx.slot_transmitter(preamble=True, slot=narrow),
+        lambda: deeprx.sync_front_end(n_rx=1, slot=narrow),
+    ):
+        with pytest.raises(ValueError, match=says):
+            make()
+    fewest = narrow.with_n_prb(4)
+    slots, _ = synchronise(receive(transmitted(fewest, 3), 30, 1, fewest, cfo_hz=0), fewest)
+    assert [slot.slot_index for slot in slots] == [0, 1, 2]
+
+
 def test_documents_agree_on_the_offset():
     root = Path(__file__).parents[1]
     documents = [root / "grc" / "deeprx_sync_front_end.block.yml", *root.glob("docs/**/radio.md")]

@@ -25,9 +25,17 @@ class Preamble:
     IEEE Trans. Commun. 45(12), 1997). The header symbol repeats 48 bits over the subcarriers:
     slot_index modulo 2^32 and its CRC-16 (CCITT, started from the DMRS identity), BPSK turned by a
     Gold sequence of that identity. Copies of a bit lie 48 subcarriers apart.
+
+    Raises ValueError where there are fewer subcarriers than bits.
     """
 
     def __init__(self, config: SlotConfig):
+        fewest = HEADER_BITS // 12
+        if config.n_prb < fewest:
+            raise ValueError(
+                f"a preamble says the slot's index in {fewest} PRB or more, got n_prb="
+                f"{config.n_prb}: slots of fewer are received aligned"
+            )
         self._identity = config.dmrs_n_id
         c_init = (1 << 30) + config.dmrs_n_id
         self.pilots = modulate(gold(c_init, config.n_sc), "QPSK")  # [n_sc / 2]
