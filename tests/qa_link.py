@@ -175,7 +175,7 @@ class TestFraming:
         assert refused
 
     def test_too_much_is_refused_in_one_line(self):
-        with pytest.raises(ValueError, match=f"must be at least {FEWEST_BYTES}, got 12"):
+        with pytest.raises(ValueError, match=f"of {FEWEST_BYTES} bytes or more, got 12: more PRBs"):
             Segmenter(12)
         with pytest.raises(ValueError, match=f"at most {MOST_BYTES} bytes, got {MOST_BYTES + 1}"):
             Segmenter(FEWEST_BYTES).push(bytes(MOST_BYTES + 1))
@@ -917,7 +917,8 @@ class TestBlocks:
             ({"timeout_s": 0}, "timeout_s must be above 0 s, got 0"),
             (
                 {"slot": SlotConfig(users=(User(tbs=96),))},
-                f"block_bytes must be at least {FEWEST_BYTES}, got 12",
+                f"a link needs transport blocks of {FEWEST_BYTES} bytes or more, got 12: more PRBs "
+                "or a higher MCS make them larger",
             ),
             ({"slot": SlotConfig()}, "a transport block needs an MCS or a code rate, got neither"),
         ],
@@ -1120,6 +1121,11 @@ class TestLoopback:
             (["--harq", "4"], "--harq sends transport blocks again: give --mcs, too"),
             (["--mcs", "14", "--harq", "0"], "--harq must be 1 to 16, got 0"),
             (["--mcs", "14", "--harq", "17"], "--harq must be 1 to 16, got 17"),
+            (
+                ["--mcs", "0", "--n-prb", "1", "--harq", "2"],
+                f"a link needs transport blocks of {FEWEST_BYTES} bytes or more, got 4: more PRBs "
+                "or a higher MCS make them larger",
+            ),
         ],
     )
     def test_mistakes_are_one_line(self, options, says, capsys):

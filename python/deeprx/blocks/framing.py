@@ -23,6 +23,14 @@ FEWEST_BYTES = _BLOCK.size + 1  # of a block
 SESSIONS = 1 << 32
 
 
+def _check_bytes(block_bytes: int) -> None:
+    if block_bytes < FEWEST_BYTES:
+        raise ValueError(
+            f"a link needs transport blocks of {FEWEST_BYTES} bytes or more, got {block_bytes}: "
+            "more PRBs or a higher MCS make them larger"
+        )
+
+
 @dataclass(frozen=True)
 class Frame:
     """What a block holds.
@@ -43,8 +51,7 @@ class Frame:
     @classmethod
     def read(cls, block: bytes) -> "Frame":
         """Raises ValueError where the block is none of a Segmenter's."""
-        if len(block) < FEWEST_BYTES:
-            raise ValueError(f"expected blocks of {FEWEST_BYTES} bytes or more, got {len(block)}")
+        _check_bytes(len(block))
         session, sequence, ahead, begun, used, first = _BLOCK.unpack_from(block)
         content = block[_BLOCK.size :][:used]
         starts = first == _NOWHERE or first < used
@@ -62,7 +69,7 @@ class Segmenter:
     """
 
     def __init__(self, block_bytes: int, session: int | None = None):
-        check_range("block_bytes", block_bytes, FEWEST_BYTES)
+        _check_bytes(block_bytes)
         if session is not None:
             check_range("session", session, 0, SESSIONS - 1)
         self._session = secrets.randbelow(SESSIONS) if session is None else session
