@@ -223,6 +223,18 @@ def test_tables_stand_between_their_marks(tmp_path):
     assert "old" not in filled and quote.filled(filled, tmp_path) == filled
 
 
+def test_an_evaluation_stands_between_its_marks(tmp_path):
+    def filled(mark):
+        return quote.filled(f"<!-- results: {mark} -->\nold\n<!-- end results -->", tmp_path)
+
+    assert "old" in filled("evaluation of=a/b")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/b.md").write_text("About.\n\n## One\n\n1\n\n### Deep\n\n## Two\n\n2\n")
+    whole = filled("evaluation of=a/b").splitlines()[1:-1]
+    assert whole == "About.\n\n### One\n\n1\n\n#### Deep\n\n### Two\n\n2".splitlines()
+    assert filled("evaluation of=a/b sections=1").splitlines()[1:-1] == whole[:7]
+
+
 def test_what_the_case_study_has_not_measured_says_so(tmp_path):
     def filled(mark):
         text = f"<!-- results: study {mark} -->\nold\n<!-- end results -->"

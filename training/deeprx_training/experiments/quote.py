@@ -7,6 +7,8 @@
 
 ber table=NAME [sinr=DB,..] [receivers=NAME,..] [crossings=no]; limits [receivers=NAME,..]; time;
 cost; models; receivers; study (study_page). Pictures are drawn from the same files: PICTURES.
+evaluation of=NAME [sections=N]: results/NAME.md as `./dev train evaluate` wrote it, or its first
+sections.
 """
 
 import json
@@ -47,6 +49,9 @@ def filled(text: str, results: Path = ROOT / "results", where: str = "") -> str:
                 wanted = dict(option.split("=") for option in options)
                 made = study_page.part(results / "case_study", **wanted)
                 return f"{mark[1]}{made}\n{mark[3]}"
+            if kind == "evaluation":
+                made = _evaluation(results, **dict(option.split("=") for option in options))
+                return f"{mark[1]}{made}\n{mark[3]}" if made else mark[0]
             parts, make = TABLES[kind]
             files = [results / f"{part}.json" for part in parts]
             if not all(file.exists() for file in files):
@@ -88,6 +93,15 @@ def _names(points: list[dict], receivers: str) -> list[str]:
     if unknown := set(names) - set(known):
         raise ValueError(f"no receiver {unknown.pop()!r}; there are {', '.join(known)}")
     return names
+
+
+def _evaluation(results: Path, of: str, sections: str = "") -> str:
+    """Empty where nothing was measured yet."""
+    if not (file := results / f"{of}.md").exists():
+        return ""
+    about, *parts = re.split(r"^(?=## )", file.read_text(), flags=re.MULTILINE)
+    text = about + "".join(parts[: int(sections) if sections else None])
+    return re.sub(r"^(?=##)", "#", text.strip(), flags=re.MULTILINE)
 
 
 def _ber(
