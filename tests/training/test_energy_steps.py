@@ -177,6 +177,11 @@ def test_a_step_goes_on_where_its_time_was_over(experiment, tmp_path, monkeypatc
     assert record["machine"] == machine
     measure_all(experiment, tmp_path, "cpu", 1)
     assert len(counted) == 1 + 12
+    # what another machine began does not count here
+    record["device"], record["points"][0]["windows"] = "another", []
+    (tmp_path / "step/energy.json").write_text(json.dumps(record))
+    again = measured(experiment, tmp_path)
+    assert len(counted) == 1 + 24 and again["machine"] != machine
 
 
 def test_dense_form_computes_the_same():

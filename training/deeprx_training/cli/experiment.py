@@ -5,7 +5,7 @@ import argparse
 import sys
 
 from ..values import number, whole
-from .options import add_address, add_cache, add_compile, add_out, value
+from .options import add_address, add_cache, add_compile, add_out, add_scale, value
 
 ABOUT = """\
 Trains every group of an experiment file and compares the receivers. A group is a process, whose
@@ -64,7 +64,7 @@ def configure(parser) -> None:
     add("experiment", metavar="EXPERIMENT.toml", help="training/experiments/ has some")
     add_out(parser)
     add_cache(parser)
-    add("--scale", default="", metavar="NAME", help="one of the file's, where it has scales")
+    add_scale(parser)
     add(
         "--minutes",
         type=value(number(0, above=True)),

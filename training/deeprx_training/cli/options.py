@@ -37,6 +37,16 @@ def add_address(parser) -> None:
     )
 
 
+def add_scale(parser, required: bool = False) -> None:
+    parser.add_argument(
+        "--scale",
+        default="",
+        required=required,
+        metavar="NAME",
+        help="one of the experiment file's, where it has scales",
+    )
+
+
 def add_recipe(parser, required: bool = False) -> None:
     parser.add_argument(
         "--recipe",

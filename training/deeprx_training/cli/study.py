@@ -3,7 +3,7 @@
 
 import sys
 
-from .options import add_out
+from .options import add_out, add_scale
 
 
 def configure(parser) -> None:
@@ -13,8 +13,7 @@ def configure(parser) -> None:
         "phase, energy steps, payback. What is not finished is named in it. Then `./dev results "
         "--write` puts it into the documentation's page."
     )
-    add = parser.add_argument
-    add("--scale", required=True, metavar="NAME", help="of training/experiments/deeprx.toml")
+    add_scale(parser, required=True)
     add_out(parser)
 
 

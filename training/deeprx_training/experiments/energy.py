@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What receivers take on this machine: the last steps of an experiment.
 
-DIR/STEP/energy.json holds what was measured so far, and the same step goes on from there: the
-machine's rates under the step's precision, then each receiver at each batch size, what its
-operators are, and its windows, in turns. Receivers run in PyTorch, one operator after another; a
-published DeepRx or a narrower one runs twice, with its separable convolutions and with the dense
-ones that they come to.
+DIR/STEP/energy.json holds what was measured so far, and the same step goes on from there, on the
+same device: the machine's rates under the step's precision, then each receiver at each batch size,
+what its operators are, and its windows, in turns. Receivers run in PyTorch, one operator after
+another; a published DeepRx or a narrower one runs twice, with its separable convolutions and with
+the dense ones that they come to.
 """
 
 import json
@@ -130,7 +130,9 @@ class _Step:
         file.parent.mkdir(parents=True, exist_ok=True)
         self.meter: Meter = find_meter(device)
         self.idle: Idle | None = measure_idle(self.meter)
-        self.record = _read(file) if is_begun(energy, file) else self._begin()
+        new, known = self._begin(), _read(file)
+        begun = all(known.get(key) == new[key] for key in ("step", "device", "threads", "source"))
+        self.record = known if begun else new
         self.points = list(self._points(energy.references, experiment))
         self.record["points"] = [point.record for point in self.points]
 
@@ -268,10 +270,6 @@ def _of(joules: float | None, slots: int) -> float | None:
 def _add(total: dict, o: Operator) -> None:
     for key, value in (("flop", o.flop), ("bytes", o.bytes), ("seconds", o.seconds), ("calls", 1)):
         total[key] = total.get(key, 0) + value
-
-
-def is_begun(energy: Energy, file: Path) -> bool:
-    return _read(file).get("step") == json.loads(json.dumps(asdict(energy.step)))
 
 
 def profile_of(machine: dict) -> MachineProfile:

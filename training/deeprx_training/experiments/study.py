@@ -72,7 +72,6 @@ def _set(some: list[Curve]) -> dict:
     some = alike
     return {
         "sinr_db": list(map(float, first.sinr_db)),
-        "slots": int(first.errors.shape[2]),
         "left_out": left_out,
         "receivers": [_receiver(curve) for curve in some],
         "pairs": [
@@ -99,6 +98,7 @@ def _receiver(curve: Curve) -> dict:
         "bits_share": facts.get("loss_bce") if facts["kind"] == "distilled" else None,
         "seeds": len(curve.errors) if of_student else None,
         "train_slots": facts.get("train_slots"),
+        "slots": int(curve.errors.shape[2]),
         "ber": [rate.rate for rate in rates],
         "ci95": [list(rate.ci95) for rate in rates],
         "crossings": [_crossing(curve, level) for level in LEVELS],

@@ -77,11 +77,13 @@ def _curves(results: dict, set: str = "evaluation") -> str | None:
         cells = [rate_cell(r["ber"][i], r["ci95"][i]) for i in shown]
         at = next(c for c in r["crossings"] if c["ber"] == 1e-2)
         seeds = str(r["seeds"] or "")
-        lines.append([_about(r), seeds, *cells, crossing_cell(at["sinr_db"], at["ci95"])])
-    head = ["receiver", "seeds", *(f"{sinr[i]:g} dB" for i in shown), "SINR at 1e-2"]
-    slots, left_out = (results["sets"][of][key] for key in ("slots", "left_out"))
-    note = f" Not yet counted at these SINRs: {', '.join(left_out)}." if left_out else ""
-    return f"{slots} slots a point.{note}\n\n{markdown_table(head, lines)}"
+        lines.append(
+            [_about(r), seeds, str(r["slots"]), *cells, crossing_cell(at["sinr_db"], at["ci95"])]
+        )
+    head = ["receiver", "seeds", "slots a point", *(f"{sinr[i]:g} dB" for i in shown)]
+    left_out = results["sets"][of]["left_out"]
+    note = f"\n\nNot yet counted at these SINRs: {', '.join(left_out)}." if left_out else ""
+    return markdown_table([*head, "SINR at 1e-2"], lines) + note
 
 
 def _figure(results: dict) -> str | None:
@@ -428,7 +430,7 @@ def draw(results: dict, path: Path) -> None:
     known = {r["net"] for r in receivers}
     nets = [net for net in STUDENTS if net in known]
     others = [r for r in receivers if r["kind"] in ("teacher", "baseline")]
-    title = f"evaluation channels, frequency domain, 16QAM; {of['slots']} slots a point"
+    title = "evaluation channels, frequency domain, 16QAM; 95 % intervals over slots"
     x = "SINR per data RE and antenna, dB"
     with figure(
         path, len(nets) + 1, columns=3, size=(4.6, 4), title=title, legend="xx-small"

@@ -22,6 +22,7 @@ from ..evaluation.evaluate import LS, PERFECT, SURE, Counted
 from .file import Examination, Experiment, Group
 
 BASELINES = (LS, SURE, PERFECT)
+EARLIER = {"LS-LMMSE": LS, "SURE-LMMSE": SURE}  # as tables that were counted before have them
 
 
 def ber_rows(facts: dict, counted: Counted, examination: Examination, domain: str) -> list[dict]:
@@ -121,6 +122,7 @@ def rows_of(folders: Iterable[Path]) -> list[dict]:
     rows, baselines = [], set()
     for folder in folders:
         for row in pa.parquet.read_table(folder / "result.parquet").to_pylist():
+            row["receiver"] = EARLIER.get(row["receiver"], row["receiver"])
             key = tuple(row[k] for k in ("set", "domain", "modulation", "receiver", "sinr_db"))
             if row["kind"] != "baseline" or key not in baselines:
                 rows.append(row)
