@@ -129,3 +129,21 @@ def test_what_is_no_slot_is_one_line(text, says, tmp_path, capsys):
         main(["loopback", "--receiver", "gnb", "--slot", str(path)])
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert ended.value.code == 2 and says in line and str(path) in line
+
+
+@pytest.mark.parametrize(
+    ("user", "says"),
+    [
+        ({"mcs": 28}, "a block of 240 bits does not fit: with its CRCs it has 256, and needs more "
+         "coded bits, got 252"),
+        ({"tbs": 8432, "code_rate": 0.5}, "expected a size of TS 38.214 clause 5.1.3.2, which 2 "
+         "code blocks share in whole bytes, got 8432"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("command", ["loopback", "record"])
+def test_a_block_that_does_not_fit_is_one_line(command, user, says, tmp_path, capsys):
+    slot = {"n_prb": 1, "n_symbols": 4, "dmrs": [2], "users": [user]}
+    ask = {"loopback": ["--receiver", "gnb"], "record": [str(tmp_path / "slots"), "--aligned"]}
+    assert main([command, *ask[command], "--slot", file_of(tmp_path, slot)]) == 2
+    assert capsys.readouterr().err == f"deeprx: error: {says}\n"
+    assert not list(tmp_path.glob("slots*"))

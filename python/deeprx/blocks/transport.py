@@ -16,18 +16,23 @@ def _block(slot: SlotConfig, user: User, layer: int) -> dict:
     """Keywords of a TransportBlock."""
     if user.code_rate is None:
         raise ValueError("a transport block needs an MCS or a code rate, got neither")
-    return {
+    block = {
         "size": slot.transport_block_size(layer),
         "coded_bits": slot.n_data_re * user.bits_per_symbol,
         "bits_per_symbol": user.bits_per_symbol,
         "code_rate": user.code_rate,
         "limited_buffer": slot.limited_buffer,
     }
+    try:
+        deeprx_python.TransportBlock(**block)
+    except ValueError as error:
+        raise ValueError(str(error)) from None  # the user's mistake, where commands look for bugs
+    return block
 
 
 def block_format(slot: SlotConfig, layer: int = 0) -> deeprx_python.BlockFormat:
-    """What a user's blocks are. Raises ValueError where there is no such layer, or its user has no
-    code rate.
+    """What a user's blocks are. Raises ValueError where there is no such layer, its user has no
+    code rate, or the block does not fit.
     """
     slot = slot_config(slot)
     user = slot.user(layer)
