@@ -11,7 +11,7 @@ of a layer. Two layers are paired where they share pilots, which differ in sign 
 """
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from deeprx_common.shipped import CLASSICAL
 
-from ..data.channels import SlotBatch
 from .classical import (
     Demapper,
     interpolate_frequency,
@@ -29,6 +28,9 @@ from .classical import (
     smoothing_kernels,
 )
 from .contract import bits_of
+
+if TYPE_CHECKING:
+    from ..data.channels import SlotBatch
 
 
 class Pilots(NamedTuple):
@@ -321,7 +323,7 @@ def classical_names(n_layers: int, n_rx: int) -> list[str]:
     return [name for name in CLASSICAL if name != "gnb" or n_layers <= n_rx]
 
 
-def perfect_csi(batch: SlotBatch, demap: Demapper) -> Tensor:
+def perfect_csi(batch: "SlotBatch", demap: Demapper) -> Tensor:
     """LLRs float32 [B, L, S, K, most bits] of LMMSE with the true channels and the true covariance
     of noise and interference in each RE; inter-carrier interference counts for nothing.
     """
@@ -337,7 +339,7 @@ def perfect_csi(batch: SlotBatch, demap: Demapper) -> Tensor:
     return joined(demap.of_layers(x, sinr, batch.data, bits), bits)
 
 
-def interference(batch: SlotBatch) -> Tensor:
+def interference(batch: "SlotBatch") -> Tensor:
     """The interferers' channels times the amplitude of what they send in each RE, complex64
     [B, R, S, K], up to a phase of each RE. SlotGenerator lets them come over the channel of the
     slot before.
