@@ -214,7 +214,8 @@ def test_bad_options_get_one_line(tmp_path, capsys):
 
 def test_shipped_experiments_are_valid_and_name_their_command(monkeypatch):
     monkeypatch.chdir(ROOT)
-    files = list(Path("training/experiments").glob("*.toml"))
+    files = set(Path("training/experiments").glob("*.toml"))
+    files.remove(Path("training/experiments/conditions.toml"))  # train evaluate's
     assert files
     for path in files:
         assert path.read_text().startswith(f"# ./dev train experiment {path} --")
