@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Makes llrs.npz: slots, and the LLRs that each shipped file gives of them.
 
-    ./dev run python3 tests/golden/make_llrs.py
+    ./dev run python3 tests/golden/make_llrs.py [NAME ..]
 
-Run it where a shipped receiver is meant to give other LLRs. What is there was made by the files
-of contract 1, before they were converted.
+Run it where a shipped receiver is meant to give other LLRs: of those named alone, or of all. What
+is there was made by the files of contract 1, before they were converted, and by deeprx-pusch.
 """
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -42,11 +43,13 @@ def llrs(model, modulation: str, y, p, engine: str) -> np.ndarray:
 
 
 def main() -> None:
-    kept = {}
+    models = {Path(path).stem: path for path in shipped_models()}
+    chosen = sys.argv[1:] or list(models)
+    kept = dict(np.load(FILE)) if sys.argv[1:] else {}
     for name, config in SLOTS.items():
         y, p, _ = received_slots(config, N_RX, 1)
         kept |= {f"{name} y": y, f"{name} p": p}
-        for model in shipped_models():
+        for model in map(models.__getitem__, chosen):
             kept[f"{name} {Path(model).stem}"] = llrs(model, name, y, p, "torchscript")
     np.savez_compressed(FILE, **kept)
 

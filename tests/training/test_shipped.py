@@ -13,7 +13,8 @@ from deeprx_training.evaluation.evaluate import PERFECT, SURE, Evaluation, evalu
 from deeprx_training.teaching.checkpoint import load_receiver
 
 MODELS = Path(__file__).parents[2] / "models"
-NAMES = sorted(p.stem for k in ("slim", "realtime") for p in MODELS.glob(f"deeprx-{k}-*.pt"))
+KINDS = ("slim-*", "realtime-*", "pusch")
+NAMES = sorted(p.stem for k in KINDS for p in MODELS.glob(f"deeprx-{k}.pt"))
 BASELINE = "ls-lmmse"
 SEED = 7  # not the published one
 

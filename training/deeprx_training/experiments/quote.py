@@ -191,9 +191,10 @@ def _receivers(ber: dict, time: dict) -> str:
     lines = []
     for about in _shipped():
         name = about["name"]
-        cpu = block[name]["cpu_s"]
+        cpu = block.get(name, {}).get("cpu_s")
         ms = f"{1e3 * cpu:.2g}" if cpu else "-"
-        lines.append([name, ms, crossing_cell(*crossed[name]), _trained(about)])
+        at = crossing_cell(*crossed[name]) if name in crossed else "-"
+        lines.append([name, ms, at, _trained(about)])
     head = ["receiver", "CPU ms a slot", "SINR in dB at BER 1e-2", "trained on"]
     return markdown_table(head, lines)
 
