@@ -1,18 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include "equaliser_loops.h"
+#include "every_processor.h"
 
 namespace gr::deeprx {
 
-#if defined(__x86_64__)
-#define NAME "SSE2"
-#elif defined(__aarch64__)
-#define NAME "NEON"
-#else
-#define NAME "any"
-#endif
-
-//! What every processor of this architecture has.
-extern const equaliser_kernel equaliser_any{ NAME, equalise, filter };
+extern const equaliser_kernel equaliser_any{ every_processor, equalise, filter };
 
 } // namespace gr::deeprx
