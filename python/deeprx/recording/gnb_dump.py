@@ -11,7 +11,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import sigmf
 
 from deeprx_common.files import open_regular, replacing
 from deeprx_common.printable import printable
@@ -20,6 +19,7 @@ from deeprx_common.slot import N_SYMBOLS, SlotConfig
 from .gnb_log import FRAMES, DumpedGrid, LoggedPusch, PassedOver, Unsupported, read_gnb_log
 from .pusch import RecordedPusch, allocation, carrier_re
 from .recording import NAMESPACE, VERSION
+from .sigmf import SPECIFICATION
 from .writer import new_recording
 
 MOST_RX = 4
@@ -356,7 +356,7 @@ def _metadata(done: Imported, annotations: list[dict], sha512: str, log: Path) -
             "core:num_channels": done.n_rx,
             "core:sample_rate": carrier_re(done.carrier_prb) / config.slot_s,
             "core:sha512": sha512,
-            "core:version": sigmf.__specification__,
+            "core:version": SPECIFICATION,
             "core:recorder": "gr-deeprx import-gnb",
             "core:description": f"{done.pusch} PUSCH of {printable(log.name, 200)}",
             "core:extensions": [{"name": NAMESPACE, "version": VERSION, "optional": False}],

@@ -13,10 +13,7 @@ from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
-import sigmf
 from jsonschema.exceptions import ValidationError
-from sigmf.hashing import calculate_sha512
-from sigmf.sigmffile import dtype_info
 
 from deeprx_common.checks import check_one_of
 from deeprx_common.files import open_regular
@@ -40,6 +37,7 @@ from deeprx_common.slot import SlotConfig, User
 
 from ..blocks.preamble import preamble_samples
 from .pusch import NAMESPACE, PUSCH, RecordedPusch, pusch_of
+from .sigmf import sample_type, sha512, validate
 
 _EXACT = 1 << 53  # floats below hold every whole number
 VERSION = "2.0.0"
@@ -215,7 +213,7 @@ class Recording:
         for stream, wanted in zip(self._streams, self.sha512, strict=True):
             if wanted is None:
                 continue
-            digest = calculate_sha512(stream.data, offset=stream.first_byte, size=stream.n_bytes)
+            digest = sha512(stream.data, stream.first_byte, stream.n_bytes)
             if digest != wanted.lower():
                 raise ValueError(
                     f"{stream.data}: expected sha512 {wanted[:12]}..., found {digest[:12]}...: "
@@ -235,22 +233,25 @@ class _Layout:
     def __init__(self, stream: _Stream):
         fields = stream.metadata["global"]
         name = fields["core:datatype"]
-        kind = dtype_info(name)
-        if not kind["is_complex"]:
+        try:
+            is_complex, self._type = sample_type(name)
+        except ValueError as error:
+            raise ValueError(f"{stream.where}: {error}") from None
+        if not is_complex:
             raise ValueError(f"{stream.where}: expected complex (IQ) samples, found {name!r:.40}")
-        self._type = kind["component_dtype"]
-        self._zero = 2 ** (8 * kind["component_size"] - 1) if kind["is_unsigned"] else 0
+        full = 2 ** (8 * self._type.itemsize - 1)
+        self._zero = full if self._type.kind == "u" else 0
         self._scale = 1.0
-        if kind["is_fixedpoint"]:
+        if self._type.kind != "f":
             full_scale = fields.get(f"{NAMESPACE}:full_scale", 1.0)
             if not isinstance(full_scale, (int, float)) or not 0 < full_scale < math.inf:
                 raise ValueError(
                     f"{stream.where}: expected {NAMESPACE}:full_scale above 0, "
                     f"found {full_scale!r:.40}"
                 )
-            self._scale = full_scale / 2 ** (8 * kind["component_size"] - 1)
+            self._scale = full_scale / full
         self.n_channels = fields.get("core:num_channels", 1)
-        self._frame = 2 * kind["component_size"] * self.n_channels
+        self._frame = 2 * self._type.itemsize * self.n_channels
 
         offset = fields.get("core:offset", 0)
         captures = stream.metadata["captures"] or [{"core:sample_start": offset}]
@@ -341,18 +342,17 @@ def _end(annotation: Mapping) -> int:
 
 
 def _open(path: Path) -> list[_Stream]:
-    names = sigmf.sigmffile.get_sigmf_filenames(path)
     if path.name.endswith((".sigmf.gz", ".sigmf.xz", ".sigmf.zip")):
         raise ValueError(f"{path}: expected an uncompressed recording: unpack the archive first")
     if path.suffix == ".sigmf-collection":
         return _open_collection(path)
     if path.suffix == ".sigmf":
         return [_open_archive(path)]
-    meta = names["meta_fn"]
+    base = path.name.removesuffix(".sigmf-meta").removesuffix(".sigmf-data")
+    meta, data = (path.with_name(f"{base}.sigmf-{kind}") for kind in ("meta", "data"))
     metadata = _metadata(_text(meta), meta)
     if metadata["global"].get("core:metadata_only"):
         raise ValueError(f"{meta}: expected a recording, found metadata only")
-    data = path.with_name(names["data_fn"].name)
     if "core:dataset" in metadata["global"]:
         data = path.with_name(Path(metadata["global"]["core:dataset"]).name)  # never elsewhere
     if not data.is_file():
@@ -399,7 +399,7 @@ def _open_collection(path: Path) -> list[_Stream]:
         if Path(name).name != name:
             raise ValueError(f"{path}: expected streams in the same folder, found {name!r:.80}")
         streams += _open(meta)
-        if calculate_sha512(meta) != wanted:
+        if sha512(meta) != wanted:
             raise ValueError(f"{meta}: is not the stream that {path.name} means: its hash differs")
     if not streams:
         raise ValueError(f"{path}: expected streams, found none")
@@ -425,7 +425,7 @@ def _number(text: str) -> int | float:
 def _metadata(text: str, where: Path) -> dict:
     try:
         metadata = parse_json(text, _number)
-        sigmf.validate.validate(metadata)
+        validate(metadata)
     except ValidationError as error:
         reason, place = printable(error.message, 160), printable(error.json_path, 80)
         raise ValueError(f"{where}: not valid SigMF: {reason} ({place})") from None

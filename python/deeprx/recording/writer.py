@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import sigmf
 
 from deeprx_common.checks import check_above, check_one_of
 from deeprx_common.files import replacing
 
 from .recording import NAMESPACE, RESTART, VERSION, SentSlots
+from .sigmf import SPECIFICATION, validate
 
 DATATYPES = ("ci16_le", "cf32_le")
 _RESERVE_BYTES = 1 << 20  # disk space kept back, so that a full disk still takes the metadata
@@ -108,7 +108,7 @@ class RecordingWriter:
         self._global = {
             "core:datatype": datatype,
             "core:sample_rate": sample_rate,
-            "core:version": sigmf.__specification__,
+            "core:version": SPECIFICATION,
             "core:recorder": "gr-deeprx",
             "core:extensions": [{"name": NAMESPACE, "version": VERSION, "optional": True}],
         }
@@ -301,13 +301,13 @@ class RecordingWriter:
                     fields["core:collection"] = self._base.name
                 metadata = {"global": fields, "captures": captures, "annotations": annotations}
                 if not annotations:  # ours are valid, and a thousand take a second
-                    sigmf.validate.validate(metadata)
+                    validate(metadata)
                 text = json.dumps(metadata, indent=4) + "\n"
                 Path(renames.enter_context(replacing(file.meta))).write_text(text)
                 digest = hashlib.sha512(text.encode()).hexdigest()
                 streams.append({"name": file.base.name, "hash": digest})
             if self._collection:
-                collection = {"core:version": sigmf.__specification__, "core:streams": streams}
+                collection = {"core:version": SPECIFICATION, "core:streams": streams}
                 text = json.dumps({"collection": collection}, indent=4) + "\n"
                 Path(renames.enter_context(replacing(self.paths[0]))).write_text(text)
 
