@@ -6,6 +6,7 @@
 
 #include "device_engine.h"
 #include "thread_queue.h"
+#include "torch_archive.h"
 #include "torchscript_engine.h"
 
 #include <torch/script.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
+#include "model_archive.h"
+#include "model_info.h"
 #include "raises.h"
-#include "torch_archive.h"
 #include "zip_archive.h"
 
 #include "slot_of.h"
@@ -40,23 +41,14 @@ BOOST_AUTO_TEST_CASE(hashes_are_sha256)
 BOOST_AUTO_TEST_CASE(a_model_that_ships_is_accepted_and_written_out_anew)
 {
     const model_archive archive(shipped_bytes());
-    const auto model = vet_model(archive, slot, 2, false);
-    BOOST_TEST(model.info.name == "baseline-lmmse");
-    BOOST_TEST(model.info.sha256 == sha256(shipped_bytes()));
+    const auto info = stated_info(archive, slot, 2, false);
+    BOOST_TEST(info.name == "baseline-lmmse");
+    BOOST_TEST(info.sha256 == sha256(shipped_bytes()));
     BOOST_TEST(archive.extra_file("deeprx.json")->find("baseline-lmmse") != std::string::npos);
     BOOST_TEST(!archive.extra_file("no.json").has_value());
     const auto anew = archive.rewritten();
     BOOST_TEST(anew != shipped_bytes());
     BOOST_TEST(model_archive(anew).rewritten() == anew);
-
-    const auto& program = *model.program;
-    char buffer[8] = {};
-    BOOST_TEST(program.size() == anew.size());
-    BOOST_TEST(program.read(0, buffer, 2, "") == 2u);
-    BOOST_TEST(std::string(buffer) == "PK");
-    BOOST_TEST(program.read(anew.size() - 3, buffer, 8, "") == 3u); // what is there
-    BOOST_TEST(program.read(anew.size(), buffer, 8, "") == 0u);
-    BOOST_TEST(program.read(~uint64_t{ 0 }, buffer, 8, "") == 0u);
 }
 
 //! Opened without waiting: a FIFO that nobody writes to would wait for ever.

@@ -4,7 +4,6 @@
 
 #include "device_queue.h"
 #include "engine.h"
-#include "torch_archive.h"
 
 #include <algorithm>
 #include <atomic>

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include "jailed_engine.h"
-#include "torch_archive.h"
 #include "torchscript_engine.h"
 #include "trusted.h"
 
@@ -11,8 +10,8 @@ void check_model_bytes(const std::string& bytes, const engine_parameters& p)
 try {
     expect_device(p.device);
     const model_archive archive(bytes);
-    if (runs_here(archive, p))
-        vet_model(archive, p.slot, p.n_rx, p.device != "cpu");
+    if (torchscript_version().empty() || runs_here(archive, p))
+        check_torchscript(archive, p);
     else
         check_in_jail(archive, p);
 } catch (const std::invalid_argument&) {

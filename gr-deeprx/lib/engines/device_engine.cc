@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include "device_engine.h"
-#include "torch_archive.h"
 
 #include <torch/script.h>
 

@@ -2,7 +2,6 @@
 
 #include "device_queue.h"
 #include "engine.h"
-#include "torch_archive.h"
 
 #include <c10/core/Event.h>
 #include <c10/core/StreamGuard.h>

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include "engine.h"
+#include "printable.h"
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <random>
+#include <sstream>
 #include <unistd.h>
 
 namespace gr::deeprx {
@@ -37,6 +39,22 @@ std::atomic<void (*)()>& jail_watch()
 int llr_bits(const slot_geometry& slot)
 {
     return *std::max_element(slot.bits().begin(), slot.bits().end());
+}
+
+std::string one_line(const std::exception& e)
+{
+    std::string text = e.what();
+    text.erase(text.find_last_not_of(" \n") + 1);
+    text.erase(0, text.find_first_not_of(" \n"));
+    // The TorchScript interpreter puts the cause behind its call stack, which ends with a few lines
+    // of code, and behind its type: "RuntimeError: ".
+    if (const auto stack = text.rfind("<--- HERE"); stack != std::string::npos) {
+        std::istringstream lines(text.substr(stack));
+        for (std::string line; std::getline(lines, line);)
+            if (const auto type = line.find(": "); type < line.find(' '))
+                return printable(line.substr(type + 2));
+    }
+    return printable(text.substr(0, text.find('\n')));
 }
 
 void write_noise(const engine_parameters& p, float* grids, float* pilots)

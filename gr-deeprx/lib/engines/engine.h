@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -186,8 +187,11 @@ std::unique_ptr<engine> load_engine(const std::string& model, const engine_param
  */
 void check_model_bytes(const std::string& bytes, const engine_parameters& parameters);
 
-//! Of LibTorch.
+//! Of LibTorch; empty: the library was built without it.
 std::string torchscript_version();
+
+//! The line of an exception, TorchScript's and LibTorch's too, that names the cause.
+std::string one_line(const std::exception& e);
 
 /*!
  * \brief Something to warm up with in buffers of max_batch slots: noise, and the pilots of slot 0.

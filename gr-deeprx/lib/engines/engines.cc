@@ -13,7 +13,9 @@ namespace gr::deeprx {
 
 std::vector<std::string> engines()
 {
-    std::vector<std::string> names{ "TorchScript " + torchscript_version() };
+    std::vector<std::string> names;
+    if (!torchscript_version().empty())
+        names.push_back("TorchScript " + torchscript_version());
     if (!openvino_version().empty())
         names.push_back("OpenVINO " + openvino_version());
     names.push_back("native");

@@ -2,7 +2,7 @@
 
 #include "jailed_engine.h"
 #include "jail_process.h"
-#include "torch_archive.h"
+#include "model_archive.h"
 
 #include <algorithm>
 #include <chrono>

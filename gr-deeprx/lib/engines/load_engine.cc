@@ -4,7 +4,6 @@
 #include "data_form.h"
 #include "jailed_engine.h"
 #include "local_engine.h"
-#include "torch_archive.h"
 #include "torchscript_engine.h"
 #include "trusted.h"
 
@@ -20,8 +19,11 @@ try {
     if (p.engine == "native" && !obstacle.empty())
         throw std::runtime_error("engine=\"native\": " + obstacle);
     const bool data = obstacle.empty() && (p.engine == "auto" || p.engine == "native");
-    if (data && !is_trusted(archive.sha256(), p.trust))
+    const bool programs = !torchscript_version().empty();
+    if (data && !(programs && is_trusted(archive.sha256(), p.trust)))
         return make_data_form_engine(archive, p); // needs no jail, and none of the program runs
+    if (!programs)
+        return make_torchscript_engine(archive, p); // says what to do without it
     return runs_here(archive, p) ? make_local_engine(archive, p) : make_jailed_engine(archive, p);
 } catch (const std::invalid_argument&) {
     throw;

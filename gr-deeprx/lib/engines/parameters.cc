@@ -2,6 +2,7 @@
 
 #include "parameters.h"
 
+#include <algorithm>
 #include <mutex>
 #include <stdexcept>
 
@@ -19,6 +20,19 @@ void expect(bool fine, const std::string& expected, const std::string& actual)
 {
     if (!fine)
         throw std::invalid_argument(expected + ", got " + actual);
+}
+
+int cuda_index(const std::string& device)
+{
+    if (device == "cpu")
+        return -1;
+    if (device == "cuda")
+        return 0;
+    const bool is_index =
+        device.rfind("cuda:", 0) == 0 && device.size() > 5 && device.size() < 9 &&
+        std::all_of(device.begin() + 5, device.end(), [](char c) { return c >= '0' && c <= '9'; });
+    expect(is_index, "device must be \"cpu\", \"cuda\" or \"cuda:<n>\"", '"' + device + '"');
+    return std::stoi(device.substr(5));
 }
 
 void check_range(const engine_parameters& p)

@@ -11,6 +11,12 @@ namespace gr::deeprx {
 //! \throws std::invalid_argument "<expected>, got <actual>", unless fine
 void expect(bool fine, const std::string& expected, const std::string& actual);
 
+/*!
+ * \return which CUDA device "cuda" or "cuda:<n>" names; -1: "cpu"
+ * \throws std::invalid_argument it is none of these
+ */
+int cuda_index(const std::string& device);
+
 //! \throws std::invalid_argument a number is out of range
 void check_range(const engine_parameters& parameters);
 

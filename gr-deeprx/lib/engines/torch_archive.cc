@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include "torch_archive.h"
-#include "printable.h"
 #include "torchscript_vetting.h"
 
 #include <ATen/Context.h>
@@ -9,7 +8,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <sstream>
 #include <stdexcept>
 
 namespace gr::deeprx {
@@ -59,23 +57,6 @@ vet_model(const model_archive& archive, const slot_geometry& slot, int n_rx, boo
     model.program = std::make_shared<torch_archive>(archive);
     vet_torchscript(model.program);
     return model;
-}
-
-std::string one_line(const std::exception& e)
-{
-    const auto* torch_error = dynamic_cast<const c10::Error*>(&e);
-    std::string text = torch_error ? torch_error->what_without_backtrace() : e.what();
-    text.erase(text.find_last_not_of(" \n") + 1);
-    text.erase(0, text.find_first_not_of(" \n"));
-    // The TorchScript interpreter puts the cause behind its call stack, which ends with a few lines
-    // of code, and behind its type: "RuntimeError: ".
-    if (const auto stack = text.rfind("<--- HERE"); stack != std::string::npos) {
-        std::istringstream lines(text.substr(stack));
-        for (std::string line; std::getline(lines, line);)
-            if (const auto type = line.find(": "); type < line.find(' '))
-                return printable(line.substr(type + 2));
-    }
-    return printable(text.substr(0, text.find('\n')));
 }
 
 } // namespace gr::deeprx

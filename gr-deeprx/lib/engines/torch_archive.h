@@ -8,7 +8,6 @@
 
 #include <caffe2/serialize/read_adapter_interface.h>
 
-#include <exception>
 #include <memory>
 #include <string>
 
@@ -42,8 +41,5 @@ struct vetted_model {
  */
 vetted_model
 vet_model(const model_archive& archive, const slot_geometry& slot, int n_rx, bool on_cuda);
-
-//! The line of an exception that names the cause.
-std::string one_line(const std::exception& e);
 
 } // namespace gr::deeprx

@@ -3,6 +3,8 @@
 #include "torchscript_engine.h"
 #include "cpu_instructions.h"
 #include "device_engine.h"
+#include "parameters.h"
+#include "torch_archive.h"
 
 #include <ATen/Parallel.h>
 #include <torch/csrc/jit/passes/tensorexpr_fuser.h>
@@ -21,15 +23,9 @@ namespace {
 
 c10::Device parse_device(const std::string& text)
 {
-    if (text == "cpu")
-        return c10::kCPU;
-    int index = text == "cuda" ? 0 : -1;
-    if (text.rfind("cuda:", 0) == 0 && text.size() > 5 && text.size() < 9 &&
-        std::all_of(text.begin() + 5, text.end(), [](char c) { return c >= '0' && c <= '9'; }))
-        index = std::stoi(text.substr(5));
+    const int index = cuda_index(text);
     if (index < 0)
-        throw std::invalid_argument("device must be \"cpu\", \"cuda\" or \"cuda:<n>\", got \"" +
-                                    text + "\"");
+        return c10::kCPU;
     const auto devices = static_cast<int>(torch::cuda::device_count());
     if (index >= devices)
         throw std::runtime_error("device \"" + text +
@@ -229,6 +225,11 @@ std::unique_ptr<engine> make_torchscript_engine(const model_archive& archive,
         device,
         [device] { return make_stream_queue(device); },
         parameters);
+}
+
+void check_torchscript(const model_archive& archive, const engine_parameters& p)
+{
+    vet_model(archive, p.slot, p.n_rx, parse_device(p.device).is_cuda());
 }
 
 std::string torchscript_version() { return TORCH_VERSION; }

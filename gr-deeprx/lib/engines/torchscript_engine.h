@@ -3,7 +3,7 @@
 #pragma once
 
 #include "engine.h"
-#include "torch_archive.h"
+#include "model_archive.h"
 
 #include <memory>
 #include <string>
@@ -22,5 +22,8 @@ void expect_device(const std::string& device);
  */
 std::unique_ptr<engine> make_torchscript_engine(const model_archive& archive,
                                                 const engine_parameters& parameters);
+
+//! Makes its checks, and runs nothing. \throws as it does
+void check_torchscript(const model_archive& archive, const engine_parameters& parameters);
 
 } // namespace gr::deeprx

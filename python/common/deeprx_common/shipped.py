@@ -35,8 +35,8 @@ def existing_model(name: str | Path) -> str:
 
 
 def shipped_models() -> list[str]:
-    """Every model file beside the shipped baseline."""
-    return sorted(map(str, Path(model_path("baseline-lmmse.pt")).parent.glob("*.pt")))
+    """Every model file beside the one that every build runs."""
+    return sorted(map(str, Path(model_path("deeprx-pusch.pt")).parent.glob("*.pt")))
 
 
 def shipped_names() -> str:

@@ -103,7 +103,7 @@ def advice(findings: list[Finding]) -> Iterator[str]:
             "bfloat16 files are right here, and run in float32 or by conversion: there is nothing "
             "to change, a processor with AVX-512 BF16 or AMX runs them faster"
         )
-    if not _has_openvino():
+    if _has("TorchScript") and not _has("OpenVINO"):
         yield "pip install openvino, then configure and build again: real-time students run faster"
     for wrong in (f for f in findings if f.state == WRONG):
         yield f"{wrong.label}: {wrong.advice or wrong.text}"
@@ -118,8 +118,8 @@ def _torch():
     return torch
 
 
-def _has_openvino() -> bool:
-    return any(name.startswith("OpenVINO") for name in engines())
+def _has(engine: str) -> bool:
+    return any(name.startswith(engine) for name in engines())
 
 
 def _software() -> Iterator[Finding]:
@@ -130,9 +130,15 @@ def _software() -> Iterator[Finding]:
         yield Finding("PyTorch", OK, torch.__version__)
     else:
         yield Finding("PyTorch", NONE, "not in this Python: profile, energy and bench need it")
-    names = engines()
-    yield Finding("engines", OK, ", ".join(names))
-    if not _has_openvino():
+    yield Finding("engines", OK, ", ".join(engines()))
+    if not _has("TorchScript"):
+        yield Finding(
+            "programs",
+            NONE,
+            "built without PyTorch: files run by their weights, and none needs a jail",
+        )
+        return
+    if not _has("OpenVINO"):
         yield Finding("OpenVINO", NONE, "not built in: real-time students run as TorchScript")
     yield _jail()
 
@@ -189,7 +195,7 @@ def _runs(model: ModelFile) -> Finding:
         model.name,
         state,
         text,
-        "the file carries OpenVINO IR, which is not used" * (unused and _has_openvino()),
+        "the file carries OpenVINO IR, which is not used" * (unused and _has("OpenVINO")),
         taken if about.get("kind") != "baseline" else None,
     )
 

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+
+#include "torch_archive.h"
+#include "slot_of.h"
+
+#include <boost/test/unit_test.hpp>
+
+using namespace gr::deeprx;
+
+BOOST_AUTO_TEST_SUITE(torch_archive_suite)
+
+BOOST_AUTO_TEST_CASE(libtorch_reads_what_was_written_out_anew)
+{
+    const model_archive archive(read_model_file(MODELS "/baseline-lmmse.pt"));
+    const auto model = vet_model(archive, slot_of(26, "16QAM"), 2, false);
+    BOOST_TEST(model.info.name == "baseline-lmmse");
+    const auto anew = archive.rewritten();
+    const auto& program = *model.program;
+    char buffer[8] = {};
+    BOOST_TEST(program.size() == anew.size());
+    BOOST_TEST(program.read(0, buffer, 2, "") == 2u);
+    BOOST_TEST(std::string(buffer) == "PK");
+    BOOST_TEST(program.read(anew.size() - 3, buffer, 8, "") == 3u); // what is there
+    BOOST_TEST(program.read(anew.size(), buffer, 8, "") == 0u);
+    BOOST_TEST(program.read(~uint64_t{ 0 }, buffer, 8, "") == 0u);
+}
+
+BOOST_AUTO_TEST_SUITE_END()

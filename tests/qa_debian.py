@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Without PyTorch and all else that only pip has: what Debian's packages run."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gnuradio.deeprx.recording.sigmf import sample_type, sha512
+from sigmf.hashing import calculate_sha512
+from sigmf.sigmffile import dtype_info
+
+ROOT = Path(__file__).parents[1]
+GONE = ("openvino", "prometheus_client", "pynvml", "safetensors", "sigmf", "torch")
+HIDDEN = f"import sys; sys.modules.update(dict.fromkeys({GONE!r})); "
+
+
+def run(code, *arguments, cwd):
+    return subprocess.run(
+        [sys.executable, "-c", HIDDEN + code, *map(str, arguments)],
+        cwd=cwd, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+COMMAND = "sys.argv[0] = 'deeprx'; from gnuradio.deeprx.cli import main; sys.exit(main())"
+BOTH = ("--receiver", "deeprx-pusch", "--receiver", "sure-lmmse")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("loopback", *BOTH, "--slots", "4", "--sinr", "9"), "native, float32"),
+        (("replay", ROOT / "tests/golden/ci16.sigmf-meta", *BOTH), "native, float32"),
+        (("info", "deeprx-pusch"), "native, float32"),
+        (("doctor", "deeprx-pusch"), "real-time factor"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_commands_run(arguments, says, tmp_path):
+    ran = run(COMMAND, *arguments, cwd=tmp_path)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert says in ran.stdout
+
+
+@pytest.mark.parametrize("datatype", ["ci16_le", "cf32_be", "cu8", "ri32_le", "cf64", "cu16_be"])
+def test_types_of_samples_are_sigmfs(datatype):
+    theirs = dtype_info(datatype)
+    is_complex, component = sample_type(datatype)
+    assert is_complex == theirs["is_complex"]
+    assert component == np.dtype(theirs["component_dtype"])
+
+
+def test_what_is_no_type_is_refused():
+    for name in ("ci16_xx", "c8", "cf32_leXX", "", "qf32"):
+        with pytest.raises(ValueError, match="expected a type of samples such as ci16_le"):
+            sample_type(name)
+
+
+def test_hash_is_sigmfs(tmp_path):
+    file = tmp_path / "data"
+    file.write_bytes(bytes(range(256)) * 5000)
+    assert sha512(file) == calculate_sha512(file)
+    assert sha512(file, 7, 1_200_000) == calculate_sha512(file, offset=7, size=1_200_000)
