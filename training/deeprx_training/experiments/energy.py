@@ -40,6 +40,7 @@ from ..receivers.flop import example
 from ..receivers.nets import DeepRx, count_parameters, dense_form
 from ..reference import Reference
 from ..teaching.checkpoint import load_receiver
+from ..teaching.precision import channels_last
 from .file import Energy, Experiment
 from .group import explained
 
@@ -197,9 +198,8 @@ class _Step:
             if isinstance(net, DeepRx):
                 forms = {"separable": forms[""], "dense": lambda net=net: dense_form(net)}
             for form, made in forms.items():
-                formed = to_precision(made().eval(), self.step.precision).to(
-                    self.device, memory_format=torch.channels_last
-                )
+                formed = to_precision(made().eval(), self.step.precision).to(self.device)
+                formed = channels_last(formed)
                 for batch in self.step.batches:
                     new = {
                         "receiver": name,

@@ -49,4 +49,12 @@ def cast(net: nn.Module, precision: str, device: torch.device) -> nn.Module:
         autocast = torch.autocast(device.type, torch.bfloat16)
         for body in bodies(net):
             body.forward = autocast(body.forward)
-    return net.to(memory_format=torch.channels_last)
+    return channels_last(net)
+
+
+def channels_last(net: nn.Module) -> nn.Module:
+    """The net, its weights of 2D convolutions in this order; net.to() refuses those of 3D ones."""
+    for weight in (*net.parameters(), *net.buffers()):
+        if weight.dim() == 4:
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+    return net
