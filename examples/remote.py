@@ -154,7 +154,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", default=address, metavar="ADDRESS", help=f"({address})")
     arguments = parser.parse_args()
     if arguments.slots < 0:
-        parser.error(f"--slots must not be negative, got {arguments.slots}")
+        parser.error(f"--slots must be at least 0, got {arguments.slots}")
     try:
         ROLES[arguments.role](arguments)
     except (RuntimeError, ValueError) as error:

@@ -361,7 +361,7 @@ def test_delays_doppler_and_offset_are_in_the_slots_samples(profile):
         ({"doppler_hz": 1e6}, "doppler_hz must be at most sample_rate / 64 = 120000, got 1e"),
         ({"seed": -1}, "seed must be at least 0, got -1"),
         ({"users": 0}, "users must be at least 1, got 0"),
-        ({"burst_slots": -1}, "burst_slots must not be negative, got -1"),
+        ({"burst_slots": -1}, "burst_slots must be at least 0, got -1"),
         ({"burst_slots": 5, "stock": True}, "burst_slots must be 0, got 5"),
     ],
 )

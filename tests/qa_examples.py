@@ -319,7 +319,7 @@ class TestExamples:
             env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=60,
         )  # fmt: skip
         assert ran.returncode == 2
-        assert "must not be negative" in ran.stderr.splitlines()[-1]
+        assert "must be at least 0" in ran.stderr.splitlines()[-1]
         assert "Traceback" not in ran.stderr
 
     @pytest.mark.parametrize("path", HEADLESS, ids=lambda p: p.stem)

@@ -336,7 +336,7 @@ class TestSlotProbe:
         [
             ({"zmq_address": "nowhere"}, "cannot publish at zmq_address 'nowhere'"),
             ({"cluster_slots": 0}, "cluster_slots must be at least 1"),
-            ({"every_slots": -1}, "must be 0 or more"),
+            ({"every_slots": -1}, "every_slots must be at least 0, got -1"),
             ({"meter": "sun"}, "unknown meter 'sun': expected auto, none"),
             ({"idle_w": -3.0}, "idle power must be 0 W or more, got -3 W"),
             ({"log": "log.txt"}, r"log log.txt: expected a name that ends in .jsonl or .csv"),

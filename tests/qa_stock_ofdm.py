@@ -72,5 +72,5 @@ def test_script_prints_a_table_and_says_mistakes_in_one_line(tmp_path):
     assert "deeprx-realtime-1" in ran.stdout and "synchronised" in ran.stdout
     refused = run("--slots", "-1")
     assert refused.returncode == 2
-    assert "must not be negative" in refused.stderr.splitlines()[-1]
+    assert "must be at least 0" in refused.stderr.splitlines()[-1]
     assert "Traceback" not in refused.stderr

@@ -501,10 +501,10 @@ def test_a_source_that_waits_takes_no_processor_and_a_flowgraph_may_start_again(
         (lambda: deeprx.tb_source(SlotConfig()), "needs an MCS or a code rate"),
         (lambda: deeprx.tb_source(SLOT, layer=1), "layer must be 0 to 0, got 1"),
         (lambda: deeprx.tb_decoder(SLOT, layer=-1), "layer must be 0 to 0, got -1"),
-        (lambda: deeprx.tb_source(SLOT, n_slots=-1), "n_slots must be 0 to"),
+        (lambda: deeprx.tb_source(SLOT, n_slots=-1), "n_slots must be at least 0, got -1"),
         (lambda: deeprx.tb_source(SLOT, first_slot=2**64 - 1, n_slots=2), "stay below 2^64"),
         (lambda: deeprx.tb_decoder(SLOT, llr_sign=0), "llr_sign must be 1 or -1, got 0"),
-        (lambda: deeprx.tb_decoder(SLOT, buffers=0), "1 soft buffer or more, got 0"),
+        (lambda: deeprx.tb_decoder(SLOT, buffers=0), "buffers must be 1 to 1048576, got 0"),
         (lambda: deeprx.tb_decoder(SLOT, len_tag_key=""), "len_tag_key must name a tag"),
         (
             lambda: deeprx.tb_encoder(SLOT.with_user(mcs=None, code_rate=0.9, tbs=16392)),

@@ -203,7 +203,7 @@ def test_a_block_that_nobody_names_starts_again():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n_slots": -1}, "must not be negative"),
+        ({"n_slots": -1}, "n_slots must be at least 0, got -1"),
         ({"first_slot": 2**64 - 3, "n_slots": 4}, "slots stay below 2\\^64, got"),
     ],
 )
@@ -215,6 +215,6 @@ def test_bad_parameters_are_one_line(arguments, message):
 @pytest.mark.parametrize("first_slot", [-1, 2**64, 1.5, "a"])
 @pytest.mark.parametrize("block", ["slot_source", "aligned_front_end", "sync_front_end"])
 def test_a_slot_index_is_a_whole_number_of_64_bits(block, first_slot):
-    with pytest.raises(ValueError, match=f"^first_slot must be a whole .*, got {first_slot}$"):
+    with pytest.raises(ValueError, match=f"^first_slot must be a whole .*, got {first_slot!r}$"):
         getattr(deeprx, block)(first_slot=first_slot)
     getattr(deeprx, block)(first_slot=2**64 - 1)

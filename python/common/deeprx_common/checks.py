@@ -18,16 +18,20 @@ def check_range(
     name: str, value: float, low: float, high: float = math.inf, unit: str = ""
 ) -> None:
     """value must be a number, low to high, both included, and finite."""
-    if _is_number(value) and low <= value <= high and math.isfinite(value):
+    if _is_number(value) and low <= value <= high and abs(value) < math.inf:
         return
     expected = f"at least {low}" if high == math.inf else f"{low} to {high}"
+    if (low, high) == (-math.inf, math.inf):
+        expected = "a finite number"
     raise ValueError(f"{name} must be {expected}{unit and ' ' + unit}, got {_shown(value)}")
 
 
-def check_whole(name: str, value: int, low: int, high: float = math.inf, unit: str = "") -> None:
+def check_whole(
+    name: str, value: int, low: float = -math.inf, high: float = math.inf, unit: str = ""
+) -> None:
     """value must be a whole number, low to high, both included; no float, no bool."""
-    if _is_number(value) and not isinstance(value, Integral):
-        raise ValueError(f"{name} must be a whole number, got {value}")
+    if not (_is_number(value) and isinstance(value, Integral)):
+        raise ValueError(f"{name} must be a whole number, got {_shown(value)}")
     check_range(name, value, low, high, unit)
 
 

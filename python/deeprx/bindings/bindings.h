@@ -10,6 +10,10 @@
 //! \throws py::type_error if it is something else
 gr::deeprx::slot_config to_slot_config(const pybind11::object& slot);
 
+//! Of an argument that may be anything.
+//! \throws ValueError with its name if it is no whole number
+int to_whole(const char* name, const pybind11::object& value);
+
 //! Adds slot_gate, slot_cutter, symbol_ifft and unitary_fft to the module.
 void bind_slots(pybind11::module& m);
 

@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <limits>
 
 namespace py = pybind11;
 using gr::deeprx::bare_engine;
@@ -44,6 +45,18 @@ std::vector<std::string> model_paths(const std::vector<py::object>& models)
     return paths;
 }
 
+} // namespace
+
+int to_whole(const char* name, const py::object& value)
+{
+    using limits = std::numeric_limits<int>;
+    py::module::import("deeprx_common.checks")
+        .attr("check_whole")(name, value, limits::min(), limits::max());
+    return value.cast<int>();
+}
+
+namespace {
+
 using floats = py::array_t<float, py::array::c_style | py::array::forcecast>;
 
 //! A bare_engine that knows its arrays' shapes.
@@ -52,18 +65,18 @@ class python_engine : public bare_engine
 public:
     python_engine(const py::object& model,
                   const py::object& slot,
-                  int n_rx,
+                  const py::object& n_rx,
                   const std::string& device,
-                  int threads,
-                  int max_batch,
+                  const py::object& threads,
+                  const py::object& max_batch,
                   const std::string& engine,
                   const std::vector<py::object>& trust)
         : python_engine(model,
                         to_slot_config(slot),
-                        n_rx,
+                        to_whole("n_rx", n_rx),
                         device,
-                        threads,
-                        max_batch,
+                        to_whole("threads", threads),
+                        to_whole("max_batch", max_batch),
                         engine,
                         model_paths(trust))
     {
@@ -188,24 +201,24 @@ parameters, or the device is not there, and in a fork() of a process that had lo
 )")
         .def(py::init([](const py::object& model,
                          const py::object& slot,
-                         int n_rx,
+                         const py::object& n_rx,
                          const std::string& device,
-                         int threads,
-                         int max_batch,
+                         const py::object& threads,
+                         const py::object& max_batch,
                          double max_latency_ms,
                          const std::string& len_tag_key,
-                         int llr_sign,
+                         const py::object& llr_sign,
                          const std::string& engine,
                          const std::vector<py::object>& trust) {
                  return receiver::make(existing_model(model),
                                        to_slot_config(slot),
-                                       n_rx,
+                                       to_whole("n_rx", n_rx),
                                        device,
-                                       threads,
-                                       max_batch,
+                                       to_whole("threads", threads),
+                                       to_whole("max_batch", max_batch),
                                        max_latency_ms,
                                        len_tag_key,
-                                       llr_sign,
+                                       to_whole("llr_sign", llr_sign),
                                        engine,
                                        model_paths(trust));
              }),
@@ -245,10 +258,10 @@ Used by one thread, the one that made it. Parameters and exceptions are the rece
 )")
         .def(py::init<const py::object&,
                       const py::object&,
-                      int,
+                      const py::object&,
                       const std::string&,
-                      int,
-                      int,
+                      const py::object&,
+                      const py::object&,
                       const std::string&,
                       const std::vector<py::object>&>(),
              py::arg("model"),

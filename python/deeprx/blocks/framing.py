@@ -10,7 +10,7 @@ import struct
 from collections import deque
 from dataclasses import dataclass
 
-from deeprx_common.checks import check_range
+from deeprx_common.checks import check_whole
 
 # Session, sequence number, this minus base, messages begun before, bytes used, where one begins
 _BLOCK = struct.Struct(">IIHIII")
@@ -71,7 +71,7 @@ class Segmenter:
     def __init__(self, block_bytes: int, session: int | None = None):
         _check_bytes(block_bytes)
         if session is not None:
-            check_range("session", session, 0, SESSIONS - 1)
+            check_whole("session", session, 0, SESSIONS - 1)
         self._session = secrets.randbelow(SESSIONS) if session is None else session
         self._capacity = block_bytes - _BLOCK.size
         self._messages: deque[bytes] = deque()

@@ -3,7 +3,7 @@ import numpy as np
 import pmt
 from gnuradio import gr
 
-from deeprx_common.checks import check_range
+from deeprx_common.checks import check_whole
 from deeprx_common.slot import N_SYMBOLS, SlotConfig
 
 from ..deeprx_python import slot_cutter, unitary_fft
@@ -18,7 +18,7 @@ class _front_end(gr.hier_block2):
     """The antennas' samples in, as many streams of OFDM symbols out, by a block that cuts them."""
 
     def __init__(self, name: str, n_rx: int, first_slot: int, slot: SlotConfig | None):
-        check_range("n_rx", n_rx, 1, 4, "antennas")
+        check_whole("n_rx", n_rx, 1, 4, "antennas")
         check_first_slot(first_slot)
         self.config = slot_config(slot)
         gr.hier_block2.__init__(
@@ -53,6 +53,7 @@ class aligned_front_end(_front_end):
     """
 
     def __init__(self, n_rx: int = 2, offset_samples: int = 0, first_slot: int = 0, slot=None):
+        check_whole("offset_samples", offset_samples)
         super().__init__("Aligned front end", n_rx, first_slot, slot)
         c = self.config
         turns = []

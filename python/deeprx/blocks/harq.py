@@ -4,7 +4,7 @@
 from collections import deque
 from dataclasses import dataclass, field
 
-from deeprx_common.checks import check_range
+from deeprx_common.checks import check_whole
 
 from .framing import Segmenter
 
@@ -55,8 +55,8 @@ class HarqSender:
     """
 
     def __init__(self, segmenter: Segmenter, processes: int = 8, transmissions: int = 4):
-        check_range("processes", processes, 1, MOST_PROCESSES)
-        check_range("transmissions", transmissions, 1, MOST_TRANSMISSIONS)
+        check_whole("processes", processes, 1, MOST_PROCESSES)
+        check_whole("transmissions", transmissions, 1, MOST_TRANSMISSIONS)
         self._segmenter = segmenter
         self._turns = deque(range(processes))  # of the processes, the next one first
         self._blocks: dict[int, _Block] = {}  # by process

@@ -9,7 +9,7 @@ import pmt
 from gnuradio import gr
 from scipy.special import expit
 
-from deeprx_common.checks import check_range
+from deeprx_common.checks import check_whole
 
 from ..models.file import read_model_file
 from .guarded import SelfKeeping
@@ -46,7 +46,7 @@ class SwitchingPolicy:
             raise ValueError(f"switching needs two models or more, got {n_models}")
         if not 0 < target < 0.5:
             raise ValueError(f"target_error_rate must be above 0 and below 0.5, got {target}")
-        check_range("window_slots", window_slots, 1)
+        check_whole("window_slots", window_slots, 1)
         if not 0 < hysteresis < 1:
             raise ValueError(f"hysteresis must be above 0 and below 1, got {hysteresis}")
         self._target, self._window, self._hysteresis = target, window_slots, hysteresis

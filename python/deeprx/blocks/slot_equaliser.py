@@ -2,7 +2,7 @@
 import numpy as np
 from gnuradio import gr
 
-from deeprx_common.checks import check_range
+from deeprx_common.checks import check_whole
 from deeprx_common.slot import N_SYMBOLS
 
 from .guarded import SelfKeeping
@@ -59,8 +59,8 @@ class slot_equaliser(SelfKeeping, gr.basic_block):
 
     def __init__(self, n_rx: int = 2, every: int = 1, slot=None):
         config = self.config = slot_config(slot)
-        check_range("n_rx", n_rx, 1, 4, "antennas")
-        check_range("every", every, 1)
+        check_whole("n_rx", n_rx, 1, 4, "antennas")
+        check_whole("every", every, 1)
         super().__init__("Slot equaliser", [(np.complex64, config.fft_size)] * n_rx, [np.complex64])
         self._every = every
         self.set_tag_propagation_policy(gr.TPP_DONT)

@@ -11,7 +11,7 @@ import pmt
 from gnuradio import gr
 
 from deeprx_common import report
-from deeprx_common.checks import check_range
+from deeprx_common.checks import check_range, check_whole
 
 from ..telemetry.report_log import ReportLog
 from .guarded import Guarded
@@ -150,13 +150,14 @@ class slot_probe(gr.hier_block2):
             gr.io_signature.makev(len(inputs), len(inputs), inputs),
             gr.io_signature(0, 0, 0),
         )
+        check_whole("llr_sign", llr_sign)
         if llr_sign not in (1, -1):
-            raise ValueError(f"llr_sign must be 1 or -1, got {llr_sign!r}")
-        if every_slots < 0 or every_s < 0:
-            raise ValueError(
-                f"every_slots and every_s must be 0 or more, got {every_slots}, {every_s}"
-            )
-        check_range("transmissions", transmissions, 1)
+            raise ValueError(f"llr_sign must be 1 or -1, got {llr_sign}")
+        check_whole("seed", seed)
+        check_whole("n_slots", n_slots, 0)
+        check_whole("every_slots", every_slots, 0)
+        check_range("every_s", every_s, 0, unit="s")
+        check_whole("transmissions", transmissions, 1)
         whole = slot_config(slot)
         config = whole.alone(layer)
         reference = sent = None

@@ -2,6 +2,8 @@
 import numpy as np
 from gnuradio import gr
 
+from deeprx_common.checks import check_whole
+
 from .guarded import SelfKeeping
 from .slot_stream import add_slot_tags, check_first_slot, reserve_output, slot_config
 
@@ -24,8 +26,7 @@ class slot_source(SelfKeeping, gr.sync_block):
         self, seed: int = 1, first_slot: int = 0, n_slots: int = 0, slot=None, layer: int = 0
     ):
         self.config = slot_config(slot).alone(layer)
-        if n_slots < 0:
-            raise ValueError(f"n_slots must not be negative, got {n_slots}")
+        check_whole("seed", seed)
         check_first_slot(first_slot, n_slots)
         super().__init__("Slot source", None, [np.uint8])
         self._seed = seed

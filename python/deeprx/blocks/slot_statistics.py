@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from deeprx_common import report
-from deeprx_common.checks import check_range
+from deeprx_common.checks import check_whole
 from deeprx_common.slot import SlotConfig
 
 PENDING_SLOTS = 4096  # slots of one side that wait for the other: 8 MiB of 16QAM at 26 PRB
@@ -40,7 +40,7 @@ class SlotStatistics:
         most_transmissions: int = 1,
         layer: int = 0,
     ):
-        check_range("cluster_slots", cluster_slots, 1)
+        check_whole("cluster_slots", cluster_slots, 1)
         self._slot, self._layer = config, layer
         self._config = config.alone(layer)
         self._cluster_slots = cluster_slots

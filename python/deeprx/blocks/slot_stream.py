@@ -2,12 +2,12 @@
 """How slots travel through a flowgraph: their parameters and their tags."""
 
 from collections.abc import Iterator
-from numbers import Integral
 
 import numpy as np
 import pmt
 from gnuradio import gr
 
+from deeprx_common.checks import check_whole
 from deeprx_common.slot import SlotConfig
 
 LENGTH_KEY = "packet_len"
@@ -24,8 +24,10 @@ def slot_config(slot: SlotConfig | None) -> SlotConfig:
 
 
 def check_first_slot(first_slot: int, n_slots: int = 1) -> None:
-    """ValueError unless the slots from this one on have indices of 64 bits."""
-    if not isinstance(first_slot, Integral) or not 0 <= first_slot <= (1 << 64) - max(1, n_slots):
+    """ValueError unless so many slots from this one on (0: any number) have indices of 64 bits."""
+    check_whole("n_slots", n_slots, 0)
+    check_whole("first_slot", first_slot)
+    if not 0 <= first_slot <= (1 << 64) - max(1, n_slots):
         raise ValueError(
             f"first_slot must be a whole number, from which slots stay below 2^64, got {first_slot}"
         )

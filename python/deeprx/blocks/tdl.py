@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from deeprx_common.checks import check_above, check_one_of, check_range
+from deeprx_common.checks import check_above, check_one_of, check_range, check_whole
 
 from ..deeprx_python import tdl_fading
 
@@ -99,14 +99,11 @@ class TdlFading(tdl_fading):
         link: int = 0,
         n_sinusoids: int = 20,
     ):
-        for name, value, low in (
-            ("delay_spread_s", delay_spread_s, 0),
-            ("doppler_hz", doppler_hz, 0),
-            ("n_rx", n_rx, 1),
-            ("n_sinusoids", n_sinusoids, 4),
-            ("seed", seed, 0),
-        ):
-            check_range(name, value, low)
+        check_range("delay_spread_s", delay_spread_s, 0, unit="s")
+        check_range("doppler_hz", doppler_hz, 0, unit="Hz")
+        check_whole("n_rx", n_rx, 1)
+        check_whole("n_sinusoids", n_sinusoids, 4)
+        check_whole("seed", seed, 0)
         check_above("sample_rate", sample_rate, 0, "samples/s")
         if doppler_hz > sample_rate / 64:
             raise ValueError(

@@ -2,7 +2,7 @@
 import numpy as np
 from gnuradio import analog, blocks, channels, gr
 
-from deeprx_common.checks import check_range
+from deeprx_common.checks import check_whole
 from deeprx_common.slot import SlotConfig
 
 from ..deeprx_python import tdl_fader
@@ -87,7 +87,9 @@ class tdl_channel(gr.hier_block2):
         users: int = 1,
         sample_rate: float | None = None,
     ):
-        check_range("users", users, 1)
+        check_whole("users", users, 1)
+        check_whole("n_rx", n_rx, 1)
+        check_whole("burst_slots", burst_slots, 0)
         n_inputs = users + (sir_db is not None)
         gr.hier_block2.__init__(
             self,
@@ -95,8 +97,6 @@ class tdl_channel(gr.hier_block2):
             gr.io_signature(n_inputs, n_inputs, gr.sizeof_gr_complex),
             gr.io_signature(n_rx, n_rx, gr.sizeof_gr_complex),
         )
-        if burst_slots < 0:
-            raise ValueError(f"burst_slots must not be negative, got {burst_slots}")
         slot = slot_config(slot)
         if sample_rate is None:
             sample_rate = slot.sample_rate

@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from deeprx_common.checks import check_range
+from deeprx_common.checks import check_whole
 from deeprx_common.slot import SlotConfig, User
 
 from .. import deeprx_python
-from .slot_stream import slot_config
+from .slot_stream import check_first_slot, slot_config
 
 
 def _block(slot: SlotConfig, user: User, layer: int) -> dict:
@@ -79,8 +79,9 @@ def tb_source(
     """
     slot = slot_config(slot)
     user = slot.user(layer)
-    check_range("first_slot", first_slot, 0, 2**64 - 1)
-    check_range("n_slots", n_slots, 0, 2**64 - 1)
+    if seed is not None:
+        check_whole("seed", seed)
+    check_first_slot(first_slot, n_slots)
     return deeprx_python.tb_source(
         size=slot.transport_block_size(layer),
         rnti=user.rnti,
@@ -147,4 +148,6 @@ def tb_decoder(
     Raises ValueError where a value is out of range, the user has no code rate, or the block does
     not fit. Own block: gr-fec has no LDPC code of 5G, no rate recovery and no HARQ.
     """
+    check_whole("llr_sign", llr_sign)
+    check_whole("buffers", buffers, 1, 2**20)  # 16 processes of every RNTI
     return deeprx_python.tb_decoder(block_format(slot, layer), llr_sign, buffers, len_tag_key)

@@ -9,7 +9,7 @@ import numpy as np
 import pmt
 from gnuradio import analog, blocks, channels, filter, gr
 
-from deeprx_common.checks import check_above, check_range
+from deeprx_common.checks import check_above, check_range, check_whole
 from deeprx_common.slot import SlotConfig
 
 from ..blocks.guarded import SelfKeeping
@@ -43,14 +43,14 @@ class Impairments:
     drop_samples: int = 16384
 
     def __post_init__(self):
+        check_whole("adc_bits", self.adc_bits)
+        check_whole("drop_samples", self.drop_samples, 1)
         for name, value in asdict(self).items():
-            if not math.isfinite(value):
-                raise ValueError(f"{name} must be finite, got {value}")
+            check_range(name, value, -math.inf)
         check_range("clock_ppm", self.clock_ppm, -100, 100)
         if self.adc_bits != 0:
             check_range("adc_bits", self.adc_bits, 2, 16, "bits, or 0 for none")
         check_range("drop_every_s", self.drop_every_s, 0)
-        check_range("drop_samples", self.drop_samples, 1)
         check_above("gain_step_s", self.gain_step_s, 0)
 
 
@@ -147,6 +147,8 @@ class radio_impairments(gr.hier_block2):
         sample_rate: float | None = None,
         **impairments,
     ):
+        check_whole("n_rx", n_rx, 1)
+        check_whole("seed", seed, 0)
         i = Impairments(**impairments)
         slot = slot_config(slot)
         if sample_rate is None:

@@ -7,6 +7,8 @@ import numpy as np
 import pmt
 from gnuradio import gr
 
+from deeprx_common.checks import check_whole
+
 from ..blocks.guarded import SelfKeeping
 from ..blocks.slot_stream import device_time, slot_config, slot_starts
 from .writer import RecordingWriter, SentSlots
@@ -58,6 +60,11 @@ class recording_sink(SelfKeeping, gr.sync_block):
         archive: bool = False,
         slot=None,
     ):
+        check_whole("n_rx", n_rx, 1)
+        if bit_seed is not None:
+            check_whole("bit_seed", bit_seed)
+        if burst_slots is not None:
+            check_whole("burst_slots", burst_slots, 1)
         config = slot_config(slot)
         if sample_rate is None:
             sample_rate = config.sample_rate
