@@ -764,6 +764,7 @@ class TestBadInput:
             (b'{"global": {}}', "not valid SigMF"),
             (b"\xff\xfe", "expected JSON in UTF-8"),
             (b"[" * 100_000, "not SigMF metadata: nested too deeply"),
+            (b'{"global": 1, "global": 2}', "not SigMF metadata: expected each key once"),
         ],
     )
     def test_other_files(self, good, capfd, content, says):

@@ -152,6 +152,7 @@ def test_missing_key_is_named():
     ("text", "says"),
     [
         ("{", "is not a report"),
+        ('{"a": 1, "a": 2}', "is not a report: expected each key once, found 'a' twice"),
         ("[]", "got 'list'"),
         (json.dumps({"schema": "deeprx.report/9"}), "got 'deeprx.report/9'"),
     ],

@@ -117,6 +117,7 @@ def test_demo_sends_what_a_file_says(tmp_path, monkeypatch):
         ("[1]", "slot.json must be a dictionary, got [1]"),
         ('{"n_prb": NaN}', "slot.json: expected a slot in JSON: expected finite numbers,"),
         ("n_prb = 6", "slot.json: expected a slot in JSON: Expecting value"),
+        ('{"users": [{"mcs": 3, "mcs": 4}]}', "expected each key once, found 'mcs' twice"),
         ("\xff", "slot.json: expected a slot in JSON: "),
         (None, "expected default, gnb or a JSON file, found '"),
     ],

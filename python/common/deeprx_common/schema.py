@@ -176,7 +176,8 @@ def _check(value: object, field: Field, where: str, path: str) -> None:
 def parse_json(text: str | bytes, real: Callable[[str], object] = float):
     """What JSON says. real: makes a number of a text with a fraction or an exponent.
 
-    Raises ValueError with one line, also for NaN, infinity and whole numbers of 2^64 or more.
+    Raises ValueError with one line, also for NaN, infinity, whole numbers of 2^64 or more, and an
+    object with a key twice.
     """
 
     def finite(text: str):
@@ -185,9 +186,24 @@ def parse_json(text: str | bytes, real: Callable[[str], object] = float):
         return real(text)
 
     try:
-        return json.loads(text, parse_float=finite, parse_int=_integer, parse_constant=finite)
+        return json.loads(
+            text,
+            parse_float=finite,
+            parse_int=_integer,
+            parse_constant=finite,
+            object_pairs_hook=_object,
+        )
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"expected each key once, found {twice!r:.80} twice")
+    return found
 
 
 def _integer(text: str) -> int:
