@@ -49,7 +49,7 @@ const wrong wrongs[]{
     { declaration, "other than plain tags" },
     { declaration + "<net version=\"9\"/>", "IR 10 and 11" },
     { declaration + "<model version=\"11\"/>", "IR 10 and 11" },
-    { ir() + std::string(1, '\0'), "no XML" },
+    { ir() + std::string(1, '\0'), "other than plain tags" },
     { ir(layer("ReadValue")), "the layer ReadValue" },
     { ir(layer("If")), "the layer If" },
     { ir(layer("Loop")), "the layer Loop" },
