@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """./dev fuzz: strangers' files and messages, changed at random, through all that takes them.
 
-Parsers in C++ under libFuzzer on one core; on another, in processes that a finding may end: model
-files through info, check, load and batches; SigMF metadata through replay; a gNB's log through
-import-gnb; telemetry through the monitor; PMTs through every message port and as tags. A finding is
-an end of the process, a hang, an exception that is no refusal, a refusal of more than a line, a
-file written.
+Parsers in C++ under libFuzzer; beside them, in processes that a finding may end: model files
+through info, check, load and batches; archives through their two readers, which must agree; SigMF metadata through replay; a gNB's log through import-gnb; telemetry
+through the monitor; PMTs through every message port and as tags. A finding is an end of the
+process, a hang, an exception that is no refusal, a refusal of more than a line, a file written.
 """
 
 import argparse
+import functools
 import itertools
 import json
 import os
@@ -24,9 +24,11 @@ import time
 import zlib
 from pathlib import Path
 
+import qa_native
 import receiver_models
 from fuzz import mutate
 from gnuradio.deeprx.recording.gnb_dump import import_gnb
+from hostile import archives as hostile_archives
 from hostile import files
 from hostile.serve import Gone, Victim
 from telemetry_reports import made
@@ -40,6 +42,7 @@ VICTIM = ROOT / "tests" / "hostile" / "victim.py"
 BUILD = ROOT / "build" / "fuzz"
 STORM = ROOT / "build" / "tsan" / "tests" / "swap_storm"
 FINDINGS = BUILD / "findings"
+MAX_LEN = {"data_form": 131072}  # a whole net
 LINE = 1000  # characters of a refusal, at most
 HANG_S = 90  # a jail's time for a load, and some
 
@@ -77,7 +80,7 @@ class Parser(Part):
         limits = [f"-max_total_time={max(1, round(seconds))}", "-timeout=10", "-rss_limit_mb=2048"]
         more = [
             "-print_final_stats=1",
-            "-max_len=16384",
+            f"-max_len={MAX_LEN.get(self.name, 16384)}",
             f"-artifact_prefix={FINDINGS}/{self.name}-",
         ]
         process = subprocess.Popen(
@@ -189,14 +192,20 @@ MODULES = {
     "int8": receiver_models.Int8Net,
 }
 SLOW = ("_endless", "_memory", "deep_", "long_")  # as they are, they take a minute or a gigabyte
-BASES = [*MODULES, "net_ir", *(n for n in files.FILES if not any(s in n for s in SLOW))]
+BASES = [*MODULES, "net_ir", "data", *(n for n in files.FILES if not any(s in n for s in SLOW))]
 _bases = {}
 
 
 def _base(name, folder):
     if name not in _bases:
         path = folder / "base.pt"
-        if name == "net_ir":
+        if name == "small":
+            small = hostile_archives.records()
+            _bases[name] = {f"m/{record}": data for record, data in small.items()}
+            return _bases[name]
+        if name == "data":
+            qa_native.saved(path)
+        elif name == "net_ir":
             net = receiver_models.ConvNet(2, 4)
             receiver_models.save(net, path, receiver_models.ir_of(net))
         elif name in MODULES:
@@ -206,6 +215,24 @@ def _base(name, folder):
             files.FILES[name](str(path), folder / "written" / "by_the_program")
         _bases[name] = files.records(path)
     return _bases[name]
+
+
+def archives(draw, folder):
+    """A file that is small, or that C++'s reader of the archive was fuzzed with, changed."""
+    path = folder / "changed.pt"
+    fuzzed = _fuzzed()
+    if fuzzed and draw.random() < 0.5:
+        data = draw.choice(fuzzed).read_bytes()
+        path.write_bytes(mutate.octets(draw, data) if draw.random() < 0.3 else data)
+    else:
+        path.write_bytes(mutate.archive(draw, _base(draw.choice(("small", *BASES)), folder)))
+    return [("readers", path)]
+
+
+@functools.cache
+def _fuzzed():
+    """As they were when the campaign began."""
+    return sorted((BUILD / "corpus" / "archive").glob("*"))
 
 
 def metadata(draw, folder):
@@ -285,6 +312,13 @@ def _seeds():
                 ):
                     if entry.endswith(end):
                         yield target, data
+        data = _base("data", folder)
+        files.write(folder / "file", data)
+        yield "data_form", (folder / "file").read_bytes()
+        yield "weights", next(held for name, held in data.items() if name.endswith("safetensors"))
+    for make in (hostile_archives.GOOD | hostile_archives.BAD).values():
+        if len(file := make()) < MAX_LEN.get("archive", 16384):
+            yield "archive", file
 
 
 def lane(parts: list[Part], seconds: float, stopped: threading.Event) -> None:
@@ -344,10 +378,11 @@ def main() -> int:
     if STORM.exists():
         parsers.append(Storm("swap_storm", 1 / 4))
     inputs = [
-        Inputs("model_files", 0.6, model_files, scratch),
-        Inputs("metadata", 0.15, metadata, scratch),
-        Inputs("gnb_logs", 0.1, gnb_logs, scratch),
-        Inputs("telemetry", 0.05, telemetry, scratch),
+        Inputs("model_files", 1, model_files, scratch),
+        Inputs("archives", 0.15, archives, scratch),
+        Inputs("metadata", 0.5, metadata, scratch),
+        Inputs("gnb_logs", 0.15, gnb_logs, scratch),
+        Inputs("telemetry", 0.1, telemetry, scratch),
         Inputs("ports", 0.1, ports, scratch, [("ports", "wait")]),
     ]
     parts = [*parsers, *inputs]
@@ -358,7 +393,7 @@ def main() -> int:
     seconds = 60 * arguments.minutes
     lanes = [
         threading.Thread(target=lane, args=(those, seconds, stopped))
-        for those in (parsers, inputs)
+        for those in (parsers, inputs[:1], inputs[1:])
         if those
     ]
     began, told, status = time.monotonic(), 0.0, 0

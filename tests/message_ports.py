@@ -79,12 +79,8 @@ def post(name: str, handler, message) -> None:
     handler._post(pmt.intern(name.partition(".")[2]), message)
 
 
-def storm(name: str) -> None:
-    """Send all messages() to a port of PORTS in a flowgraph that runs, then a good one, and say
-    "done" where the block has taken that.
-    """
-    block, handler = PORTS[name]()
-    top = gr.top_block()
+def connect(top, block) -> None:
+    """With zeros on all inputs of a block, and nobody behind its output."""
     signature = block.input_signature()
     for port in range(signature.min_streams()):
         size = signature.sizeof_stream_item(0)
@@ -93,6 +89,15 @@ def storm(name: str) -> None:
         top.connect(blocks.null_source(size), throttle, (block, port))
     if block.output_signature().min_streams():
         top.connect(block, blocks.null_sink(block.output_signature().sizeof_stream_item(0)))
+
+
+def storm(name: str) -> None:
+    """Send all messages() to a port of PORTS in a flowgraph that runs, then a good one, and say
+    "done" where the block has taken that.
+    """
+    block, handler = PORTS[name]()
+    top = gr.top_block()
+    connect(top, block)
     told = blocks.message_debug()
     if name == "receiver.model":
         top.msg_connect(block, "stats", told, "store")

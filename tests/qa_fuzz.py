@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A minute of ./dev fuzz, and what it once found; a short ./dev soak."""
 
+import random
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import soak
+from fuzz import mutate
+from hostile import archives
 from hostile.serve import Victim
 
 TESTS = Path(__file__).resolve().parent
@@ -29,6 +32,18 @@ def test_what_was_once_found(found, victim):
     answer = victim.ask(way, sent, 60)
     assert answer["verdict"] in ("accepted", "refused"), answer
     assert answer["said"].isprintable() and len(answer["said"]) < 1000
+
+
+def test_both_readers_of_the_archive_judge_alike(victim, tmp_path):
+    draw = random.Random(1)
+    small = {f"m/{name}": data for name, data in archives.records().items()}
+    verdicts = []
+    for _ in range(300):
+        (tmp_path / "m.pt").write_bytes(mutate.archive(draw, small))
+        answer = victim.ask("readers", tmp_path / "m.pt", 60)
+        verdicts.append(answer["verdict"])
+        assert verdicts[-1] in ("accepted", "refused"), answer
+    assert 30 < verdicts.count("accepted") < 270
 
 
 def test_a_minute_of_the_campaign_finds_nothing():

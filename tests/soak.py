@@ -6,7 +6,7 @@ Every slot that was sent is delivered, dropped, or was under way when the flowgr
 memory does not grow: the median of the last quarter lies within 1 % of the second quarter's. It is
 measured always in one state, as chance would move it by more than that: the flowgraph stands still
 with the first model and no other; what is free was given back; one arena, as glibc spreads the
-threads of each start over many; and pages of files, which the kernel takes and brings, do not count.
+threads of each start over many; pages of files, which the kernel takes and brings, do not count.
 """
 
 import argparse
@@ -186,8 +186,7 @@ def soak(n_slots: int) -> dict:
                 for path in (paths[0], MISSING):
                     swap(path)
                     wait_until(lambda: listener.answers == requests)
-                    answered = source.sent
-                    wait_until(lambda: listener.last > answered)
+                    wait_until(lambda answered=source.sent: listener.last > answered)
                 if source.sent == n_slots:
                     break
                 top.stop()

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A process that takes what strangers send, each way that there is."""
 
+import hashlib
 import random
+import subprocess
 import tempfile
 import time
 from functools import cache
@@ -13,6 +15,8 @@ from gnuradio import blocks, deeprx, gr
 from gnuradio.deeprx import deeprx_python
 from gnuradio.deeprx.cli import main
 from hostile.serve import Refused, run_command, serve
+
+from deeprx_common.model_archive import ModelFileError, read_model_file
 
 N_PRB = 6
 SECRET = b"TOP-SECRET"
@@ -186,20 +190,30 @@ class Ports:
 
     def __init__(self):
         from gnuradio.deeprx.blocks.report_display import report_display
-        from gnuradio.deeprx.radio.uhd import timed_burst
+        from message_ports import PORTS, connect
         from PyQt5 import QtWidgets
 
         self.qt = QtWidgets.QApplication([])
         self.running = Receiver()
         config = deeprx.SlotConfig(n_prb=N_PRB, users=(deeprx.User("QPSK"),))
         top = self.top = gr.top_block()
+        display = report_display()
+        top.msg_connect(blocks.message_strobe(pmt.PMT_NIL, 10**6), "strobe", display, "report")
+        self.listeners = []
+        self.ports = [(display, "report"), (self.running.receiver, "model")]
+        for name, make in PORTS.items():
+            if name != "receiver.model":
+                block, handler = make()
+                connect(top, block)
+                if name.startswith("link_"):
+                    self.listeners.append(Listener())
+                    top.msg_connect(block, "status", self.listeners[-1], "in")
+                self.ports.append((handler, name.partition(".")[2]))
         self.taggers = [Tagger(np.float32), Tagger(np.float32), Tagger(np.complex64)]
         llrs = blocks.vector_source_f([1.0] * config.n_bits, True, 1, [])
         throttle = blocks.throttle(4, 50 * config.n_bits)
         probe = deeprx.slot_probe(meter="none", every_slots=0, slot=config)
         controller = deeprx.receiver_controller([HARMLESS, "baseline-sure.pt"])
-        display, burst = report_display(), timed_burst(0, None)
-        burst.work = lambda input_items, output_items: len(output_items[0])  # its clock is a radio
         top.connect(llrs, throttle, self.taggers[0], probe)
         top.connect(throttle, self.taggers[1], controller)
         samples = blocks.throttle(8, 1e5)
@@ -208,12 +222,6 @@ class Ports:
         for port in range(cutter.output_signature().max_streams()):
             size = cutter.output_signature().sizeof_stream_item(port)
             top.connect((cutter, port), blocks.null_sink(size))
-        top.connect(samples, burst, blocks.null_sink(8))
-        top.msg_connect(blocks.message_strobe(pmt.PMT_NIL, 10**6), "strobe", display, "report")
-        self.ports = [
-            (probe._llrs, "stats"), (controller, "stats"), (display, "report"),
-            (burst, "async_msgs"), (self.running.receiver, "model"),
-        ]  # fmt: skip
         top.start()
 
     def post(self, text):
@@ -247,7 +255,30 @@ def ports():
     return Ports()
 
 
+@cache
+def judge():
+    """C++'s reader of the archive."""
+    program = Path(deeprx_python.__file__).parents[3] / "tests" / "judge_archives"
+    return subprocess.Popen(
+        [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, errors="replace"
+    )
+
+
+def readers(path):
+    """Both readers of the archive: one verdict, and the same file for LibTorch."""
+    print(path, file=judge().stdin, flush=True)
+    there, _, said = judge().stdout.readline().rstrip("\n").partition(" ")
+    try:
+        anew = read_model_file(path).rewritten()
+    except ModelFileError as error:
+        assert there == "refused", f"only Python refuses: {error}"
+        raise Refused(f"{said:.400}; {error}") from None
+    assert there == "accepted", f"only C++ refuses, if it lives: {said}"
+    assert said == hashlib.sha256(anew).hexdigest(), "the two write out different files"
+
+
 WAYS = {
+    "readers": readers,
     "engine": engine,
     "info": info,
     "message": lambda path: receiver().swap(path),
