@@ -531,6 +531,8 @@ def test_display_shows_counted_and_modelled_energy_and_their_source_in_a_small_w
     early = report.new()  # by time, before the first slot: no row
     early["points"].append(statistics().point(used))
     lines.insert(0, json.dumps(early))
+    early["points"][0]["slots"] = 3  # slots that came before the message which names the receiver
+    lines.insert(0, json.dumps(early))
     shown = subprocess.run(
         [sys.executable, "-c", DISPLAY],
         input="\n".join(lines),

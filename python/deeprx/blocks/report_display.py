@@ -93,7 +93,10 @@ class _Widget(QtWidgets.QWidget):
     def _show(self, received: dict) -> None:
         for point in received["points"]:
             if point["receiver"] == "unknown" and not point["slots"]:
-                continue  # a probe learns its receiver's name from the first slot
+                continue  # a probe learns its receiver's name from the first slot's message
+            if point["receiver"] != "unknown":  # what it counted before is in this point
+                self._latest.pop("unknown", None)
+                self._points.pop("unknown", None)
             self._latest[point["receiver"]] = point
             if point["sinr_db"] is not None and point["ber"] is not None:
                 curve = self._points.setdefault(point["receiver"], {})
