@@ -14,7 +14,7 @@ import deeprx_common.one_line_errors  # noqa: F401  (of packages that this Pytho
 from deeprx_common import report_view
 from deeprx_common.terminal import make_console
 
-MODELS = ("baseline-lmmse.pt", "deeprx-realtime-1.pt")
+MODELS = ("ls-lmmse", "deeprx-pusch.pt")
 SLOT = deeprx.SlotConfig(n_prb=26, users=[deeprx.User("16QAM")])
 N_RX = 2
 BURST_SLOTS = 5  # each burst fades on its own: the clusters that intervals are taken over

@@ -294,7 +294,7 @@ class TestExamples:
         assert complaints == []
         rows, points = json.loads(ran.stdout.splitlines()[-1])
         assert rows == 2
-        assert {p["receiver"] for p in points} == {"baseline-lmmse", "deeprx-realtime-1"}
+        assert {p["receiver"] for p in points} == {"ls-lmmse", "deeprx-pusch"}
         assert {p["snr_db"] for p in points} == {15.0, 3.0}
         for point in points:
             assert point["missed_slots"] == 0
@@ -310,7 +310,7 @@ class TestExamples:
         )  # fmt: skip
         assert ran.returncode == 0, ran.stderr
         assert ran.stderr == ""
-        assert "baseline-lmmse" in ran.stdout and "deeprx-realtime-1" in ran.stdout
+        assert "ls-lmmse" in ran.stdout and "deeprx-pusch" in ran.stdout
 
     @pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: p.stem)
     def test_script_says_mistakes_in_one_line(self, path, tmp_path):

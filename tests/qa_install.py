@@ -115,7 +115,7 @@ class TestSystemPython:
         ran = run(SYSTEM_PYTHON, "-c", WATCH, cwd=tmp_path, PYTHONPATH=f"{modules}:{HERE}:.")
         assert ran.returncode == 0, ran.stderr
         points = json.loads(ran.stdout.splitlines()[-1])
-        assert {p["receiver"] for p in points} == {"baseline-lmmse", "deeprx-realtime-1"}
+        assert {p["receiver"] for p in points} == {"ls-lmmse", "deeprx-pusch"}
 
     def test_a_missing_package_is_one_line(self, prefix, modules, tmp_path):
         generate("record", prefix, tmp_path)

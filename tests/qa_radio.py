@@ -556,7 +556,7 @@ class TestExamples:
         assert ran.returncode == 0, ran.stderr
         (said,) = [line for line in ran.stdout.splitlines() if line.startswith("[{")]
         synchronised, points = json.loads(said)
-        assert {p["receiver"] for p in points} == {"baseline-lmmse", "deeprx-realtime-1"}
+        assert {p["receiver"] for p in points} == {"ls-lmmse", "deeprx-pusch"}
         return synchronised, points
 
     def test_software_radio(self, compiled):
@@ -584,7 +584,7 @@ class TestExamples:
             capture_output=True, text=True, timeout=100,
         )  # fmt: skip
         assert ran.returncode == 0, ran.stderr
-        assert "deeprx-realtime-1" in ran.stdout and "baseline-lmmse" in ran.stdout
+        assert "deeprx-pusch" in ran.stdout and "ls-lmmse" in ran.stdout
 
     def test_script_says_mistakes_in_one_line(self):
         ran = subprocess.run(

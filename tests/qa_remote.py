@@ -80,7 +80,7 @@ def test_errors_are_the_loopbacks_and_a_receiver_that_starts_again_finds_the_slo
             assert point["missed_slots"] == 0
             receiver.send_signal(signal.SIGINT)
             table, errors = receiver.communicate(timeout=20)
-        assert "deeprx-realtime-1" in table
+        assert "deeprx-pusch" in table
         assert errors == ""
 
         # it comes when slots 0 to 19 are over, all lost: it ends by their index
@@ -120,7 +120,7 @@ def test_companion_flowgraphs_work_together(tmp_path):
         shown, errors = receiver.communicate(timeout=60)
     assert receiver.returncode == 0, errors
     point = json.loads(shown.splitlines()[-1])
-    assert point["receiver"] == "deeprx-realtime-1"
+    assert point["receiver"] == "deeprx-pusch"
     assert point["missed_slots"] == 0
     assert 0 < point["ber"] < 0.1
 

@@ -468,7 +468,7 @@ class TestExamples:
         self.run(tmp_path, "sigmf_validate", "recording.sigmf-meta")
         text = self.run(tmp_path, sys.executable, "-c", WATCH)
         points = json.loads(text.splitlines()[-1])
-        assert {p["receiver"] for p in points} == {"baseline-lmmse", "deeprx-realtime-1"}
+        assert {p["receiver"] for p in points} == {"ls-lmmse", "deeprx-pusch"}
         for point in points:
             assert point["slots"] >= 40
             assert point["missed_slots"] == 0
@@ -478,5 +478,5 @@ class TestExamples:
         script = ROOT / "examples" / "record_replay.py"
         text = self.run(tmp_path, sys.executable, script, "--slots", "20")
         assert "recorded 20 slots" in text
-        assert "baseline-lmmse" in text and "deeprx-realtime-1" in text
+        assert "ls-lmmse" in text and "deeprx-pusch" in text
         assert list(tmp_path.iterdir()) == []

@@ -222,7 +222,7 @@ parameters, or the device is not there, and in a fork() of a process that had lo
                                        engine,
                                        model_paths(trust));
              }),
-             py::arg("model") = "deeprx-realtime-1",
+             py::arg("model") = "deeprx-pusch",
              py::arg("slot") = py::none(),
              py::arg("n_rx") = 2,
              py::arg("device") = "cpu",

@@ -127,7 +127,7 @@ def _check(a, tx_args: str | None, rx_args: str | None) -> None:
             "one end, --args driver=software for none"
         )
     if rx_args and not a.receiver:
-        raise ValueError("which receiver? --receiver models/deeprx-realtime-1.pt")
+        raise ValueError("which receiver? --receiver models/deeprx-pusch.pt")
     check_range("--slots", a.slots, 1 if rx_args else 0)
     check_range("--n-rx", a.n_rx, 1, 4, "antennas")
     for name in ("freq", "rate"):
