@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Without PyTorch and all else that only pip has: what Debian's packages run."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -62,3 +63,41 @@ def test_hash_is_sigmfs(tmp_path):
     file.write_bytes(bytes(range(256)) * 5000)
     assert sha512(file) == calculate_sha512(file)
     assert sha512(file, 7, 1_200_000) == calculate_sha512(file, offset=7, size=1_200_000)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_build_without_pytorch_links_none_and_receives(tmp_path):
+    build, prefix = tmp_path / "build", tmp_path / "prefix"
+    options = ["-DDEEPRX_TORCH=OFF", "-DBUILD_TESTING=OFF", f"-DDEEPRX_PYTHON={sys.executable}"]
+    if ccache := shutil.which("ccache"):
+        options.append(f"-DCMAKE_CXX_COMPILER_LAUNCHER={ccache}")
+    for step in (
+        ["-S", ROOT, "-B", build, *options],
+        ["--build", build, "--parallel", "2"],
+        ["--install", build, "--prefix", prefix],
+    ):
+        subprocess.run(["cmake", *step], check=True, stdout=subprocess.DEVNULL)
+    libraries = [p for p in prefix.rglob("*.so*") if not p.is_symlink()]
+    assert len(libraries) == 2
+    for library in libraries:
+        linked = subprocess.run(["ldd", library], capture_output=True, text=True, check=True)
+        assert "libgnuradio-runtime" in linked.stdout
+        for name in ("libtorch", "libc10", "libopenvino"):
+            assert name not in linked.stdout
+
+    def command(receiver):
+        return subprocess.run(
+            [prefix / "bin/deeprx", "loopback", "--receiver", receiver, "--slots=4", "--sinr=9"],
+            cwd=tmp_path, capture_output=True, text=True, timeout=120,
+            env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+        )  # fmt: skip
+
+    for receiver in ("deeprx-pusch", "ls-lmmse", "sure-lmmse", "gnb"):
+        ran = command(receiver)
+        assert (ran.returncode, ran.stderr) == (0, "")
+        assert "native, float32" in ran.stdout
+    for receiver in ("deeprx-teacher", ROOT / "models/deeprx-teacher.pt"):
+        ran = command(receiver)
+        assert ran.returncode != 0 and ran.stderr.count("\n") == 1
+        assert "deeprx-pusch" in ran.stderr and "sure-lmmse" in ran.stderr
