@@ -36,16 +36,16 @@ class ModelArchive:
     def __init__(self, data: bytes):
         self.data = data
         self.sha256 = hashlib.sha256(data).hexdigest()
-        found = zip_archive.read_zip(data)
-        if not {"constants.pkl", "data.pkl", "version"} <= {r.name for r in found}:
+        files = zip_archive.read_zip(data)
+        if not {"constants.pkl", "data.pkl", "version"} <= {r.name for r in files}:
             raise ModelFileError(
                 "is not a TorchScript archive (torch.jit.save makes one, torch.save does not)"
             )
-        code = sum(r.size for r in found if r.name.startswith("code/"))
+        code = sum(r.size for r in files if r.name.startswith("code/"))
         _expect_size("code", code, LIMITS["code_bytes"])
         self.records: dict[str, memoryview] = {}
         self.debugging: dict[str, memoryview] = {}
-        for record in found:
+        for record in files:
             _expect_record(record)
             kept = self.debugging if _is_left_out(record.name) else self.records
             kept[record.name] = zip_archive.contents(record)
@@ -175,7 +175,7 @@ def read_json(data: bytes | memoryview) -> dict:
     if deepest > LIMITS["json_depth"]:
         raise ModelFileError(f"deeprx.json is nested more than {LIMITS['json_depth']} levels deep")
     try:
-        found = json.loads(
+        metadata = json.loads(
             data.decode(),
             object_pairs_hook=_object,
             parse_constant=_constant,
@@ -186,18 +186,18 @@ def read_json(data: bytes | memoryview) -> dict:
         raise
     except ValueError as error:
         raise ModelFileError(f"deeprx.json is not JSON: {error}") from None
-    if not isinstance(found, dict):
+    if not isinstance(metadata, dict):
         raise ModelFileError("deeprx.json is not an object")
-    _check_texts(found)
-    return found
+    _check_texts(metadata)
+    return metadata
 
 
 def _object(pairs: list) -> dict:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    values = dict(pairs)
+    if len(values) != len(pairs):
         twice = next(k for i, (k, _) in enumerate(pairs) if k in dict(pairs[:i]))
         raise ModelFileError(f"deeprx.json has {_harmless(twice)} twice")
-    return found
+    return values
 
 
 def _constant(text: str):

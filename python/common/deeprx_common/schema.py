@@ -198,12 +198,12 @@ def parse_json(text: str | bytes, real: Callable[[str], object] = float):
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    values = dict(pairs)
+    if len(values) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
         raise ValueError(f"expected each key once, found {twice!r:.80} twice")
-    return found
+    return values
 
 
 def _integer(text: str) -> int:

@@ -114,8 +114,8 @@ def pusch_of(annotation: Mapping, origin: int, sample_rate: float | None) -> Rec
     """
 
     def value(key, default=None):
-        found = annotation.get(f"{NAMESPACE}:{key}")
-        return default if found is None else found
+        known = annotation.get(f"{NAMESPACE}:{key}")
+        return default if known is None else known
 
     config = SlotConfig.from_dict(annotation[f"{NAMESPACE}:slot"], f"{NAMESPACE}:slot")
     slot_index = value("first_slot", 0)

@@ -509,8 +509,8 @@ def _slot_1(values: Mapping, where: str) -> SlotConfig:
 
 def _run(annotation: Mapping, origin: int, sample_rate: float, version: int) -> SlotRun:
     def value(key, default=None):
-        found = annotation.get(f"{NAMESPACE}:{key}")
-        return default if found is None else found
+        known = annotation.get(f"{NAMESPACE}:{key}")
+        return default if known is None else known
 
     where = f"{NAMESPACE}:slot"
     slot = annotation[where]

@@ -84,14 +84,14 @@ class SlotBatch:
     def of_layer(self, layer: int) -> "LayerBatch":
         """What a receiver of one layer takes and gives back."""
         config = self.config.alone(layer)
-        own = {
+        of_layer = {
             "config": config,
             "p": self.p[:, layer],
             "bits": self.bits[:, layer, ..., : config.bits_per_symbol],
             "h": None if self.h is None else self.h[:, layer],
             "drawn": self.drawn and self.drawn.of_layer(layer),
         }
-        return LayerBatch(**vars(self) | own)
+        return LayerBatch(**vars(self) | of_layer)
 
 
 class LayerBatch(SlotBatch):
@@ -220,8 +220,10 @@ class SlotGenerator:
         batches = []
         for i, kind in enumerate(drawn):
             part = slice(i * size, (i + 1) * size)
-            own = layers[: kind.slot.n_layers]
-            batches.append(self._receive(kind, [[x[part] for x in layer] for layer in own], rng))
+            of_users = layers[: kind.slot.n_layers]
+            batches.append(
+                self._receive(kind, [[x[part] for x in layer] for layer in of_users], rng)
+            )
         return batches
 
     def _uniform(self, low_high: tuple[float, float], n: int, rng: torch.Generator) -> torch.Tensor:

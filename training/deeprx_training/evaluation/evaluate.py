@@ -343,8 +343,8 @@ class Evaluation:
         low, high = self._conditions.sir_db
 
         def each(what):
-            own = {name: arrays[what, name] for name in self._receivers}
-            return {n: a.sum(2) if layer is None else a[:, :, layer] for n, a in own.items()}
+            of_each = {name: arrays[what, name] for name in self._receivers}
+            return {n: a.sum(2) if layer is None else a[:, :, layer] for n, a in of_each.items()}
 
         return Counted(
             snr_db=[self.sinr_db[i] for i in begun],

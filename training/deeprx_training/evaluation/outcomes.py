@@ -40,7 +40,7 @@ def rows(outcomes: Sequence[Outcome], receiver: str) -> list[dict]:
         if name == receiver
     ]
     after = rule.corrected([pair for *_, pair in judged])
-    made = [
+    judgements = [
         _of(outcome)
         | {
             "receiver": receiver,
@@ -60,8 +60,10 @@ def rows(outcomes: Sequence[Outcome], receiver: str) -> list[dict]:
         }
         for (outcome, reference, pair), p in zip(judged, after, strict=True)
     ]
-    made += [_of(o) | {"receiver": receiver, "verdict": "refused"} for o in outcomes if o.refused]
-    return sorted(made, key=lambda r: (VERDICTS.index(r["verdict"]), -(r.get("ratio") or 0)))
+    judgements += [
+        _of(o) | {"receiver": receiver, "verdict": "refused"} for o in outcomes if o.refused
+    ]
+    return sorted(judgements, key=lambda r: (VERDICTS.index(r["verdict"]), -(r.get("ratio") or 0)))
 
 
 def _of(outcome: Outcome) -> dict:

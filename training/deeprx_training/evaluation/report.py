@@ -82,12 +82,12 @@ def evaluate(
     report = _report(run, conditions, shas or {})
     report["comparisons"], report["numbers"] = [], []
     for layer in range(run.config.n_layers):
-        own = run.counted(layer)
+        of_layer = run.counted(layer)
         points = [p for p in report["points"] if p["layer"] == layer]
-        comparisons = _comparisons(own, points, reference, list(receivers))
-        numbers = [*_of_points(points), *_breakdown(own, conditions)]
-        numbers += [*_of_comparisons(comparisons), *_crossings(own, conditions)]
-        numbers += _gains(own, reference)
+        comparisons = _comparisons(of_layer, points, reference, list(receivers))
+        numbers = [*_of_points(points), *_breakdown(of_layer, conditions)]
+        numbers += [*_of_comparisons(comparisons), *_crossings(of_layer, conditions)]
+        numbers += _gains(of_layer, reference)
         if run.config.n_layers > 1:
             numbers = [row | {"user": layer + 1} for row in numbers]
         report["comparisons"] += comparisons

@@ -47,11 +47,11 @@ def filled(text: str, results: Path = ROOT / "results", where: str = "") -> str:
         try:
             if kind == "study":
                 wanted = dict(option.split("=") for option in options)
-                made = study_page.part(results / "case_study", **wanted)
-                return f"{mark[1]}{made}\n{mark[3]}"
+                table = study_page.part(results / "case_study", **wanted)
+                return f"{mark[1]}{table}\n{mark[3]}"
             if kind == "evaluation":
-                made = _evaluation(results, **dict(option.split("=") for option in options))
-                return f"{mark[1]}{made}\n{mark[3]}" if made else mark[0]
+                table = _evaluation(results, **dict(option.split("=") for option in options))
+                return f"{mark[1]}{table}\n{mark[3]}" if table else mark[0]
             parts, make = TABLES[kind]
             files = [results / f"{part}.json" for part in parts]
             if not all(file.exists() for file in files):

@@ -318,8 +318,8 @@ def _ablation(results: dict) -> str | None:
             structure = kinds[r["net"]]
             cells = [rate_cell(r["ber"][i], r["ci95"][i]) for i in at]
             over = f"{r['ber'][at[0]] / best['ber'][at[0]]:.3g}"
-            taught = "yes" if r["kind"] == "distilled" else "no"
-            lines.append([*structure, taught, str(r["params"]), *cells, over])
+            distilled = "yes" if r["kind"] == "distilled" else "no"
+            lines.append([*structure, distilled, str(r["params"]), *cells, over])
     head = ["input", "structure", "taught", "parameters", "21 dB", "27 dB", "30 dB"]
     return markdown_table([*head, "over perfect CSI at 21 dB"], lines)
 
@@ -363,13 +363,13 @@ def _verdict(results: dict) -> str:
         pair, student = chosen
         at = {p["sinr_db"]: p for p in pair["points"]}
         floors = [at[s] for s in RATIO_DB if s in at and at[s]["ratio"] is not None]
-        found = ", ".join(f"{_ratio(p)} of its errors at {p['sinr_db']:g} dB" for p in floors)
+        ratios = ", ".join(f"{_ratio(p)} of its errors at {p['sinr_db']:g} dB" for p in floors)
         lower = bool(floors) and all(p["ci95"][1] < 1 for p in floors)
         higher = bool(floors) and all(p["ci95"][0] > 1 for p in floors)
         says = "confirmed" if lower else "refuted" if higher else "not shown"
         what = f"{_about(student)} (chosen on validation) against scratch"
         seeds = f"{pair['seeds']} seed{'s' * (pair['seeds'] > 1)}"
-        lines.append(["lower error floor", what, f"**{says}**: {found}", seeds])
+        lines.append(["lower error floor", what, f"**{says}**: {ratios}", seeds])
         reached = next((g for g in pair["gains"] if g["ber"] == 1e-3), None)
         if reached:
             gain = f"{reached['db']:+.2f} dB"

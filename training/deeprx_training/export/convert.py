@@ -64,8 +64,8 @@ def _code(archive: ModelArchive) -> dict[str, bytes]:
     for i, lines in enumerate(classes):
         if not lines.startswith(f"class {name}("):
             continue
-        found = _FORWARD.search(lines)
-        if not found or found["type"] != archive.module_type or _INNER in lines:
+        forward = _FORWARD.search(lines)
+        if not forward or forward["type"] != archive.module_type or _INNER in lines:
             break
         # the module may call itself
         inner = lines.replace("  def forward(self", f"  def {_INNER}(self")

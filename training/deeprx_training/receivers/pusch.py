@@ -186,12 +186,13 @@ class Interference(nn.Module):
         n = k // 12
         e = rest.view(b, r, 2, s, n, 12).permute(0, 4, 2, 1, 3, 5).reshape(b, n, 2, r, -1)
         re, im = e[:, :, 0], e[:, :, 1]
-        own = torch.stack([re @ re.mT + im @ im.mT, im @ re.mT - re @ im.mT], 2) / (12 * s)
-        own = own.reshape(b, n, -1).mT  # [B, 2 R R, N]
+        covariance = torch.stack([re @ re.mT + im @ im.mT, im @ re.mT - re @ im.mT], 2) / (12 * s)
+        covariance = covariance.reshape(b, n, -1).mT  # [B, 2 R R, N]
         means = [
-            torch.avg_pool1d(own, w, 1, w // 2, count_include_pad=False) for w in self.averaged
+            torch.avg_pool1d(covariance, w, 1, w // 2, count_include_pad=False)
+            for w in self.averaged
         ]
-        means.append(own.mean(2, keepdim=True).expand_as(own))
+        means.append(covariance.mean(2, keepdim=True).expand_as(covariance))
         bank = torch.stack(means, 1).view(b, len(means), 2, r, r, n)
         power = bank[:, :, 0].diagonal(dim1=2, dim2=3).sum(3) / r  # [B, W, N]
         directed = bank.square().sum((2, 3, 4)) / (r * power.square() + 1e-12)
@@ -391,19 +392,19 @@ class PuschRx(nn.Module):
         rows = z.view(-1, n, 6).mT
         even = torch.zeros(6, 1, device=z.device, dtype=z.dtype)
         even[::2] = 1.0
-        smooth, own = torch.zeros(1, device=z.device), torch.zeros(1, device=z.device)
+        smooth, weight = torch.zeros(1, device=z.device), torch.zeros(1, device=z.device)
         for part in [even, 1 - even] if paired else [torch.ones_like(even)]:
             share = part / 2 if paired else part
             whole = torch.conv1d(part.expand(1, 6, n), self.windows, padding=reach)
             whole = whole.clamp(min=1e-9)  # a window over one pilot has none of the other parity
             smooth = smooth + torch.conv1d(rows * share, self.windows, padding=reach) / whole
-            own = own + share / whole.view(-1, 6, n)
-        own = self.windows[::6, 0, reach] * own.mean((1, 2))
+            weight = weight + share / whole.view(-1, 6, n)
+        weight = self.windows[::6, 0, reach] * weight.mean((1, 2))
         smooth = smooth.view(b, c, d, -1, 6, n)
         if paired:  # a window over one pilot does not tell the layers apart
             smooth = torch.cat([smooth[:, :, :, 1:2], smooth[:, :, :, 1:]], 3)
-            own = torch.cat([own[1:2], own[1:]])
-        return smooth, own
+            weight = torch.cat([weight[1:2], weight[1:]])
+        return smooth, weight
 
     def mixed(self, z: Tensor, smooth: Tensor, gates: Tensor, modes: Tensor) -> Tensor:
         """The channel at pilots' subcarriers of all symbols, [B, C, S, P], from modes [M, S, D] of

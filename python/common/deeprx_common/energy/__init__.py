@@ -4,8 +4,8 @@
     meter = find_meter("cpu")  # or "cuda:1"; find_meter("cpu", "rapl:psys") for a certain one
     window = EnergyWindow(meter)
     ...
-    found = window.read()
-    print(found.joules if found.valid else found.reason, found.source)
+    energy = window.read()
+    print(energy.joules if energy.valid else energy.reason, energy.source)
 
 What a meter counts is *measured* for its whole scope (a GPU board, CPU packages). A receiver's
 share of CPU packages is *attributed* by CPU time. Where there is no counter nothing is measured:
