@@ -499,6 +499,7 @@ def test_a_clone_stays_clean():
     ]
     left = [f"examples/{name}.py" for name in ids]
     left += ["recording.sigmf-meta", "examples/recording.sigmf-data", "a.sigmf"]
+    left += ["my_receiver.pt", "examples/my_receiver.pt"]
     left += [time.strftime("deeprx-loopback-%Y%m%d-%H%M%S/report.json")]
     command = ["git", "-C", str(root), "check-ignore", "--no-index", *left]
     ignored = subprocess.run(command, capture_output=True, text=True)
