@@ -682,12 +682,13 @@ def test_mistakes_in_options_get_one_line(capsys):
         (["evaluate", "m.pt", "--out", "o", "--sinr", "x"], "expected numbers, as 6,9,12"),
         (["evaluate", "m.pt", "--out", "o", "--mcs", "x"], "--mcs: expected a whole number"),
         (["evaluate", "m.pt", "--out", "o", "--channel", "TDL-F"], "expected TDL-A, TDL-E"),
-        (["student", "r.toml"], "invalid choice: 'student' (choose from 'run'"),
+        (["student", "r.toml"], "invalid choice: 'student' (choose from"),
     ]:
         with pytest.raises(SystemExit) as ended:
             main(command)
         message = capsys.readouterr().err
         assert ended.value.code == 2 and says in message and message.count("\n") == 1, message
+    assert re.search("from '?run'?, '?evaluate'?, ", message)  # as Python 3.12 and 3.13 have it
 
 
 def test_help_and_version_load_no_torch():
