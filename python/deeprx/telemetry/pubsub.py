@@ -10,6 +10,7 @@ On this machine anyone may listen. Elsewhere both sides need CURVE keys (make_ke
 and let in nobody else.
 """
 
+import asyncio
 import ipaddress
 import json
 import os
@@ -159,7 +160,8 @@ def _let_in(context: zmq.Context, publishing: zmq.Socket, keys: Path) -> None:
                 message = authenticator.zap_socket.recv_multipart()
             except zmq.ContextTerminated:
                 return authenticator.stop()
-            authenticator.handle_zap_message(message)
+            if answer := authenticator.handle_zap_message(message):  # a coroutine since pyzmq 25
+                asyncio.run(answer)
 
     threading.Thread(target=authenticate, daemon=True, name="telemetry keys").start()
 
