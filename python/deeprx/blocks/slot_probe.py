@@ -153,7 +153,8 @@ class slot_probe(gr.hier_block2):
         check_whole("llr_sign", llr_sign)
         if llr_sign not in (1, -1):
             raise ValueError(f"llr_sign must be 1 or -1, got {llr_sign}")
-        check_whole("seed", seed)
+        if seed is not None:  # of a recording it may be unknown
+            check_whole("seed", seed)
         check_whole("n_slots", n_slots, 0)
         check_whole("every_slots", every_slots, 0)
         check_range("every_s", every_s, 0, unit="s")
