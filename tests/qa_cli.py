@@ -12,6 +12,7 @@ import sys
 import time
 import zipfile
 from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 
 import message_ports as ports
@@ -626,8 +627,8 @@ def test_version(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])
     says = capsys.readouterr().out
-    version = deeprx_common.__version__
-    assert says == f"gr-deeprx {version}, GNU Radio {gr.version()}, PyTorch {torch.__version__}\n"
+    ours, of_torch = deeprx_common.__version__, metadata.version("torch")
+    assert says == f"gr-deeprx {ours}, GNU Radio {gr.version()}, PyTorch {of_torch}\n"
 
 
 @pytest.mark.parametrize(
