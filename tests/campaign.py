@@ -2,9 +2,10 @@
 """./dev fuzz: strangers' files and messages, changed at random, through all that takes them.
 
 Parsers in C++ under libFuzzer; beside them, in processes that a finding may end: model files
-through info, check, load and batches; archives through their two readers, which must agree; SigMF metadata through replay; a gNB's log through import-gnb; telemetry
-through the monitor; PMTs through every message port and as tags. A finding is an end of the
-process, a hang, an exception that is no refusal, a refusal of more than a line, a file written.
+through info, check, load and batches; archives through their two readers, which must agree; SigMF
+metadata through replay; a gNB's log through import-gnb; telemetry through the monitor; PMTs through
+every message port and as tags. A finding is an end of the process, a hang, an exception that is no
+refusal, a refusal of more than a line, a file written.
 """
 
 import argparse
