@@ -345,6 +345,77 @@ def test_without_a_jail_a_stranger_is_refused(stranger, tmp_path):
     ), answer
 
 
+WITHOUT = """
+import ctypes, struct, sys
+from gnuradio import deeprx
+
+def answer(calls, error):
+    instructions = [(0x20, 0, 0, 0)]  # the call's number
+    for call in calls:
+        instructions += [(0x15, 0, 1, call), (0x06, 0, 0, 0x50000 | error)]
+    instructions.append((0x06, 0, 0, 0x7FFF0000))
+    code = b"".join(struct.pack("HBBI", *one) for one in instructions)
+    held = ctypes.create_string_buffer(code)
+    program = struct.pack("HxxxxxxP", len(instructions), ctypes.addressof(held))
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    assert prctl(38, 1, 0, 0, 0) == 0 and prctl(22, 2, program, 0, 0) == 0
+
+answer([int(call) for call in sys.argv[2].split(",")], int(sys.argv[3]))
+try:
+    print(deeprx.Engine(sys.argv[1], slot=deeprx.SlotConfig(n_prb=6)).description)
+except RuntimeError as error:
+    print(error)
+"""
+LANDLOCK, SECCOMP, PIDFD, MEMFD = "444,445,446", "317", "434", "319"
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers of calls are x86-64's")
+@pytest.mark.parametrize(
+    ("calls", "words"),
+    [
+        (LANDLOCK, r"TorchScript .*, jailed"),  # it does without
+        (SECCOMP, r".* is not trusted, and there is no jail for it here \(seccomp.*\): --trust .*"),
+        (PIDFD, r".* is not trusted, and there is no jail for it here \(a descriptor .*"),
+        (MEMFD, r".*shared memory: Function not implemented"),
+    ],
+)
+def test_a_kernel_without_a_call_jails_or_refuses(calls, words, stranger):
+    ran = subprocess.run(
+        [sys.executable, "-c", WITHOUT, stranger, calls, "38"], capture_output=True, text=True
+    )
+    lines = [line for line in ran.stdout.splitlines() if ":info:" not in line]
+    assert len(lines) == 1 and re.fullmatch(words, lines[0]), ran
+
+
+def test_children_that_nobody_waits_for(tmp_path):
+    """A program that ignores SIGCHLD has the kernel forget jails at their end, and reuse numbers."""
+    FILES["remainder_by_0"](str(tmp_path / "m.pt"), tmp_path / "written")
+    program = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        "from gnuradio import deeprx\n"
+        "for path in sys.argv[1:]:\n"
+        "    try:\n"
+        "        print(deeprx.Engine(path, slot=deeprx.SlotConfig(n_prb=6)).description)\n"
+        "    except RuntimeError as error:\n"
+        "        print(error)\n"
+    )
+    good = models.save(models.Constant(1.0), tmp_path / "good.pt")
+    ran = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "m.pt", good],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    first, second = ran.stdout.splitlines()
+    assert "its jail has ended" in first and second.endswith(", jailed"), ran
+
+
+@pytest.mark.parametrize("limit", [0, -1, float("nan"), float("inf"), 1e300])
+@pytest.mark.parametrize("name", ["memory", "load_s", "batch_s", "most_batch_s"])
+def test_a_limit_is_a_number_that_can_be_kept(name, limit):
+    with pytest.raises(ValueError, match="limits of a jail must be above 0 and below 1e15, got"):
+        deeprx_python.set_jail_limits(**{name: limit})
+
+
 @pytest.fixture
 def beside_jail(tmp_path):
     """Runs Python with the library beside another jail: tests/hostile/jail.py."""

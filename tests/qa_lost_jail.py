@@ -182,6 +182,28 @@ def test_a_lost_jail_survives_a_restart(harmful):
     assert len(running.errors()) == 1 and running.receiver.error() == ""
 
 
+@pytest.fixture
+def patience():
+    """A jail that does not answer lasts longer than the test."""
+    deeprx_python.set_jail_limits(load_s=50, batch_s=50, most_batch_s=50)
+    yield
+    deeprx_python.set_jail_limits()
+
+
+def test_a_stop_ends_a_batch_that_hangs(harmful, patience):
+    with Running(harmful["hang"]) as running:
+        running.source.harm = 1
+        time.sleep(1)
+        start = time.monotonic()
+        running.top.stop()
+        running.top.wait()
+        assert time.monotonic() - start < 5
+        running.top.start()
+        running.receive("hang")
+    assert "ended before it was done" in running.errors()[0]
+    assert running.receiver.error() == ""
+
+
 def leave_while_a_jail_loads(good, endless):
     """Run in a process of its own: prints slots meanwhile, and how long the receiver's end took."""
     with Running(good, trust=[good]) as running:

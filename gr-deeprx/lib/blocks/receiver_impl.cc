@@ -102,6 +102,7 @@ bool receiver_impl::start()
     if (d_bound)
         gr::thread::thread_bind_to_processor(processor_affinity());
     set_inference_threads(d_threads);
+    this_thread_leaves() = [] { return boost::this_thread::interruption_requested(); };
     d_started = false;
     try {
         if (!d_model.lost())

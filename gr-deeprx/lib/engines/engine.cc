@@ -36,6 +36,12 @@ std::atomic<void (*)()>& jail_watch()
     return watch;
 }
 
+leave_asked& this_thread_leaves()
+{
+    static thread_local leave_asked asked = nullptr;
+    return asked;
+}
+
 int llr_bits(const slot_geometry& slot)
 {
     return *std::max_element(slot.bits().begin(), slot.bits().end());

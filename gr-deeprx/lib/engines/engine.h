@@ -143,6 +143,10 @@ jail_limits& usual_jail_limits();
 //! Null, or what a waiting thread calls: watch_jails().
 std::atomic<void (*)()>& jail_watch();
 
+//! Whether the calling thread is to end, where it knows: it does not wait long for a jail then.
+using leave_asked = bool (*)();
+leave_asked& this_thread_leaves();
+
 //! LLRs that a resource element of any layer needs: the bits of the layers' largest modulation.
 int llr_bits(const slot_geometry& slot);
 

@@ -40,7 +40,9 @@ void check_model(const std::string& bytes,
 void set_jail_limits(double memory, double load_s, double batch_s, double most_batch_s)
 {
     for (const double limit : { memory, load_s, batch_s, most_batch_s })
-        expect(limit > 0.0, "limits of a jail must be above 0", std::to_string(limit));
+        expect(limit > 0.0 && limit < 1e15, // below what clocks and the kernel count in
+               "limits of a jail must be above 0 and below 1e15",
+               std::to_string(limit));
     usual_jail_limits() = { static_cast<uint64_t>(memory), load_s, batch_s, most_batch_s };
 }
 

@@ -32,6 +32,9 @@ namespace gr::deeprx {
 namespace {
 
 constexpr double start_s = 60.0;
+// That a thread which is to end waits on for an answer
+constexpr std::chrono::steady_clock::duration leaving = std::chrono::seconds(1);
+const std::string ended_early = "its jail was ended before it was done";
 constexpr int memory_descriptor = 3; // in the jail
 
 /*
@@ -196,9 +199,16 @@ void jail_process::kill_it()
     if (d_pid == 0 || getpid() != d_parent) // behind a fork() it is another process's
         return;
     cpu_ns();
-    kill(d_pid, SIGKILL);
+    syscall(SYS_pidfd_send_signal, d_process, SIGKILL, nullptr, 0);
     while (waitpid(d_pid, nullptr, 0) < 0 && errno == EINTR) {
     }
+    forget_it();
+}
+
+void jail_process::forget_it()
+{
+    close(d_process);
+    d_process = -1;
     d_pid = 0;
 }
 
@@ -234,6 +244,14 @@ void jail_process::start(int memory)
         d_pid = 0;
         refuse(path, error);
     }
+    d_process = static_cast<int>(syscall(SYS_pidfd_open, d_pid, 0)); // closed at exec
+    if (d_process < 0) {
+        error = errno;
+        kill(d_pid, SIGKILL);
+        waitpid(d_pid, nullptr, 0);
+        d_pid = 0;
+        refuse("a descriptor of its process", error);
+    }
     cpu_set_t cores;
     if (sched_getaffinity(0, sizeof(cores), &cores) == 0)
         bind(cores); // the caller's, not those of the thread that started it
@@ -253,7 +271,8 @@ bool jail_process::call(jail_operation operation, int batch, double seconds)
 jail_status jail_process::wait(double seconds)
 {
     using clock = std::chrono::steady_clock;
-    const auto deadline = clock::now() + std::chrono::duration<double>(seconds);
+    auto deadline = clock::now() + std::chrono::duration<double>(seconds);
+    bool leaves = false;
     const timespec slice{ 0, 50'000'000 };
     for (uint32_t seen; (seen = control().answers.load(std::memory_order_acquire)) != d_count;) {
         syscall(SYS_futex, &control().answers, FUTEX_WAIT, seen, &slice);
@@ -261,9 +280,14 @@ jail_status jail_process::wait(double seconds)
             break;
         expect_alive(); // woken or not: what runs there may wake it for ever
         expect_wanted();
+        if (!leaves && this_thread_leaves() && this_thread_leaves()()) {
+            leaves = true;
+            deadline = std::min<decltype(deadline)>(deadline, clock::now() + leaving);
+        }
         if (clock::now() > deadline)
-            end("its jail was ended after " + std::to_string(std::lround(seconds)) +
-                " s without an answer");
+            end(leaves ? ended_early
+                       : "its jail was ended after " + std::to_string(std::lround(seconds)) +
+                             " s without an answer");
     }
     const auto status = control().status;
     if (status == jail_status::failed)
@@ -280,7 +304,7 @@ void jail_process::expect_alive()
     if (ended == 0)
         return;
     cpu_ns();
-    d_pid = 0;
+    forget_it();
     d_lost = "its jail has ended";
     if (ended > 0 && WIFSIGNALED(status))
         d_lost += std::string(": ") + strsignal(WTERMSIG(status));
@@ -291,15 +315,14 @@ void jail_process::expect_alive()
 
 void jail_process::expect_wanted()
 {
-    const std::string why = "its jail was ended before it was done";
     if (d_cancelled && *d_cancelled)
-        end(why);
+        end(ended_early);
     try {
         if (const auto watch = jail_watch().load())
             watch();
     } catch (...) {
         kill_it();
-        d_lost = why;
+        d_lost = ended_early;
         throw;
     }
 }

@@ -69,6 +69,7 @@ private:
     void start(int memory);
     void release();
     void kill_it();
+    void forget_it();
     jail_status wait(double seconds);
     void expect_alive();
     void expect_wanted();
@@ -79,7 +80,8 @@ private:
     const std::shared_ptr<const std::atomic<bool>> d_cancelled;
     void* d_memory = nullptr;
     const pid_t d_parent = getpid();
-    pid_t d_pid = 0; // 0: it is gone
+    pid_t d_pid = 0;    // 0: it is gone
+    int d_process = -1; // its descriptor: a number may be another process's by now
     std::string d_lost;
     uint32_t d_count = 1; // of requests
     mutable uint64_t d_cpu_ns = 0;
