@@ -388,7 +388,7 @@ def test_a_kernel_without_a_call_jails_or_refuses(calls, words, stranger):
 
 
 def test_children_that_nobody_waits_for(tmp_path):
-    """A program that ignores SIGCHLD has the kernel forget jails at their end, and reuse numbers."""
+    """A program that ignores SIGCHLD has the kernel forget jails that end, and reuse numbers."""
     FILES["remainder_by_0"](str(tmp_path / "m.pt"), tmp_path / "written")
     program = (
         "import signal, sys\n"
