@@ -118,6 +118,9 @@ class Running:
 
         self.wait_until(receives)
 
+    def wait_until_one_is_loaded(self):
+        self.wait_until(lambda: any("model_loaded" in m for m in self.answers()))
+
     def errors(self):
         return [m["model_lost"] for _, m in list(self.listener.heard) if "model_lost" in m]
 
@@ -278,7 +281,7 @@ def test_a_storm_of_swaps_drops_no_slot_and_leaves_no_jail(harmful):
                 break
         running.receiver.set_model("baseline-lmmse")
         running.receive("baseline-lmmse")
-        assert any("model_loaded" in m for m in running.answers())
+        running.wait_until_one_is_loaded()
         assert running.receiver.dropped() == 0
     del running
     gc.collect()

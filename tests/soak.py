@@ -41,7 +41,10 @@ GROWTH = 0.01
 
 
 class Source(SelfKeeping, gr.sync_block):
-    """Slots of noise on two antennas; some lose their last symbols. A start goes on from there."""
+    """Slots of noise on two antennas; some lose their last symbols. A start goes on from there.
+
+    While `waits` is set they come one by one: what is waited for takes longer on a busy machine.
+    """
 
     def __init__(self, n_slots: int):
         config = slot_of(**SLOT)
@@ -53,9 +56,13 @@ class Source(SelfKeeping, gr.sync_block):
         self._left = 0  # symbols of the slot that is being sent
         self.sent = 0  # slots, whole or torn
         self.n_slots = n_slots
+        self.waits = False
 
     def work(self, input_items, output_items):
         room, written = len(output_items[0]), 0
+        if self.waits:
+            time.sleep(0.01)
+            room = min(room, SYMBOLS)
         while written < room:
             if not self._left:
                 if self.sent == self.n_slots:
@@ -182,6 +189,7 @@ def soak(n_slots: int) -> dict:
                 swap(paths[requests % len(paths)])
                 next_swap = now + SWAP_S
             if source.sent // RESTART_SLOTS > restarts:
+                source.waits = True
                 # The file that is missing stands behind the end of the model that was replaced
                 for path in (paths[0], MISSING):
                     swap(path)
@@ -194,6 +202,7 @@ def soak(n_slots: int) -> dict:
                 memory.append((source.sent, resident()))
                 restarts += 1
                 listener.run_starts(source.sent)
+                source.waits = False
                 top.start()
             if now > told + TELL_S:
                 told = now
