@@ -28,6 +28,7 @@ public:
         std::atomic<int> replayed{ 0 };
         std::atomic<int> under_way{ 0 };
         std::atomic<int> most_under_way{ 0 };
+        std::mutex busy; // with something else, for as long as a test holds it
     };
 
     explicit thread_queue(device& device) : d_device(device), d_thread([this] { serve(); }) {}
@@ -86,6 +87,7 @@ private:
             const work task = d_tasks.front();
             lock.unlock();
             std::this_thread::sleep_for(std::chrono::microseconds(500));
+            std::lock_guard<std::mutex> idle(d_device.busy);
             std::exception_ptr error;
             try {
                 task();
