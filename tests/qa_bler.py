@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What slot_probe and deeprx loopback tell of transport blocks."""
 
+import csv
 import json
+import os
+import signal
 import time
 
 import numpy as np
@@ -10,7 +13,9 @@ import pytest
 from gnuradio import blocks, deeprx, gr
 from gnuradio.deeprx.blocks.slot_statistics import SlotStatistics
 from gnuradio.deeprx.blocks.transport import seeded_bits
-from gnuradio.deeprx.cli import main
+from gnuradio.deeprx.cli import bler, main
+from gnuradio.deeprx.measure.bler_search import Search
+from gnuradio.deeprx.measure.link import Link
 from qa_messages import MESSAGES
 
 from deeprx_common import energy, report
@@ -233,3 +238,208 @@ def test_receivers_that_do_not_take_a_slot_are_refused_before_any_is_sent(harq, 
     assert "takes cdm_groups" in shown.err
     assert not shown.out
     assert not out.exists()
+
+
+class TestSearch:
+    """Receivers whose BLER falls by `slope` decades in 10 dB, past 0.1 at the SINR given."""
+
+    def searched(self, receivers, slope=2.0, **options):
+        rng = np.random.default_rng(1)
+        settings = {"target": 0.1, "errors": 400, "most_slots": 20_000} | options
+        search = Search(list(receivers), **settings)
+        counted = []
+        while wanted := search.next():
+            sinr_db, _, slots = wanted
+            counted.append(wanted)
+            hard = rng.random(slots)  # a slot that one receiver loses the worse one loses, too
+            rates = {n: 10 ** (-1 - slope * (sinr_db - at) / 10) for n, at in receivers.items()}
+            search.add(sinr_db, {name: hard < rate for name, rate in rates.items()})
+        return search, counted
+
+    def test_where_they_cross_and_by_how_much(self):
+        search, counted = self.searched({"good": 7.3, "bad": 7.9, "worst": 13.6})
+        for name, at in (("good", 7.3), ("bad", 7.9), ("worst", 13.6)):
+            crossing = search.crossing(name)
+            low, high = crossing.ci95
+            assert low < at < high and high - low < 1.0, name
+            assert crossing.sinr_db == pytest.approx(at, abs=0.4)
+        behind, (low, high) = search.behind("bad", "good")
+        assert behind == pytest.approx(0.6, abs=0.15) and low < 0.6 < high and high - low < 0.4
+        assert search.slots == sum(slots for _, _, slots in counted) < 60_000
+
+    def test_both_sides_of_a_crossing_have_their_errors(self):
+        search, counted = self.searched({"one": 4.4})
+        slots = {s: sum(n for at, _, n in counted if at == s) for s in (4.0, 5.0)}
+        for sinr_db in (4.0, 5.0):
+            rate = search.rate(sinr_db, "one")
+            assert rate.errors >= 400 and rate.bits == slots[sinr_db]
+        firsts = [first for at, first, _ in counted if at == 4.0]
+        assert firsts[:3] == [0, 200, 1200]
+
+    def test_a_crossing_at_an_sinr_that_is_counted(self):
+        """Half of the time it looks to be below: what is beside it tells."""
+        search, _ = self.searched({"one": 9.0})
+        low, high = search.crossing("one").ci95
+        assert np.isfinite([low, high]).all() and low < 9.0 < high
+
+    def test_not_reached(self):
+        search, counted = self.searched({"floor": 99.0, "good": 5.0})
+        assert search.crossing("floor").sinr_db == np.inf
+        assert search.behind("floor", "good") is None
+        assert max(sinr_db for sinr_db, _, _ in counted) == 32.0
+
+    def test_below_the_target_everywhere(self):
+        search, counted = self.searched({"one": -40.0}, slope=0.5)
+        assert search.crossing("one").sinr_db == -np.inf
+        assert min(sinr_db for sinr_db, _, _ in counted) == -20.0
+
+    def test_slots_have_an_end(self):
+        _, counted = self.searched({"one": 6.5}, errors=10_000, most_slots=2000)
+        assert max(first + slots for _, first, slots in counted) == 2200
+
+
+class TestCommand:
+    COMMAND = (
+        "bler", "--n-prb", "3", "--mcs", "9", "--errors", "20", "--receiver", "ls-lmmse",
+        "--receiver", "perfect-csi",
+    )  # fmt: skip
+
+    def rows(self, folder):
+        with (folder / "bler.csv").open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    def test_tables_and_a_second_run(self, tmp_path, capsys):
+        command = [*self.COMMAND, "--out", str(tmp_path)]
+        assert main(command) == 0
+        assert "not reached" not in capsys.readouterr().out
+        ls, perfect = self.rows(tmp_path)
+        assert (ls["receiver"], perfect["receiver"]) == ("ls-lmmse", "perfect-csi")
+        assert float(perfect["high"]) > float(perfect["sinr_db"]) > float(perfect["low"])
+        assert float(ls["behind_low"]) > 0 and perfect["behind_db"] == ""
+        text = (tmp_path / "bler.md").read_text()
+        assert f"{float(ls['sinr_db']):.2f} [" in text and "seed 1;" in text
+        assert (tmp_path / "bler.png").stat().st_size > 10_000
+        kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "counted").rglob("*.npz")}
+        assert main(command) == 0
+        again = {p: p.stat().st_mtime_ns for p in (tmp_path / "counted").rglob("*.npz")}
+        assert kept == again and self.rows(tmp_path) == [ls, perfect]
+
+    def test_ctrl_c_keeps_what_was_counted(self, tmp_path, capsys, monkeypatch):
+        whole = bler._Counts.get
+        calls = []
+
+        def get(self, *where):
+            if len(calls) == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+            calls.append(where)
+            return whole(self, *where)
+
+        monkeypatch.setattr(bler._Counts, "get", get)
+        command = [*self.COMMAND, "--out", str(tmp_path)]
+        assert main(command) == 130
+        assert "the same command goes on from there" in capsys.readouterr().err
+        assert len(list((tmp_path / "counted").rglob("*.npz"))) == 2
+        assert not (tmp_path / "bler.csv").exists()
+
+    @pytest.mark.parametrize(
+        ("changes", "says"),
+        [
+            (["--mcs", "40"], "mcs of table 1"),
+            (["--bler", "0.7"], "--bler"),
+            (["--receiver", "nobody"], "nobody"),
+            (["--n-rx", "5"], "n-rx"),
+            (["--reference", "gnb"], "--reference"),
+        ],
+    )
+    def test_mistakes(self, tmp_path, capsys, changes, says):
+        assert main([*self.COMMAND, *changes, "--out", str(tmp_path)]) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and err.count("\n") == 1 and says in err
+
+
+class TestPerfectCsi:
+    def link(self, **options):
+        config = options.pop("config", SLOT)
+        usual = {
+            "n_rx": 2, "channel": "TDL-A", "delay_spread_s": 100e-9, "doppler_hz": 50.0,
+            "sinr_db": 60.0, "sir_db": None, "cfo_hz": 0.0, "slots": 7, "burst": 3,
+            "preamble": False, "seed": 5,
+        }  # fmt: skip
+        return Link(config, **usual | options)
+
+    @pytest.mark.parametrize(
+        "config",
+        [
+            SLOT,
+            SlotConfig(n_prb=6, scs_khz=30, cdm_groups=2, dmrs=(2, 7, 11), carrier_prb=24,
+                       first_prb=15, users=(User("64QAM"), User("64QAM", port=2, rnti=2))),
+            SlotConfig(n_prb=3, scs_khz=60, slot_number=None, equal_prefixes=False),
+        ],
+        ids=["default", "two users", "60 kHz"],
+    )  # fmt: skip
+    def test_it_knows_the_channel(self, config):
+        """What was received is what was sent times this channel, to the noise of 60 dB and the
+        fading within a symbol; and with another fading draw it is not.
+        """
+        link = self.link(config=config)
+        top = gr.top_block()
+        seen = [blocks.vector_sink_c(config.fft_size) for _ in range(2)]
+        front = deeprx.aligned_front_end(n_rx=2, slot=config)
+        channel = link.connect(top)
+        for antenna in range(2):
+            top.connect((channel, antenna), (front, antenna), seen[antenna])
+        top.run()
+        perfect = link.perfect_receiver()._receiver
+        symbols = [np.reshape(s.data(), (-1, config.fft_size))[:, config.bins] for s in seen]
+        users = range(config.n_layers)
+        for index in range(link.slots):
+            got = np.stack([s[14 * index : 14 * index + config.n_symbols] for s in symbols])
+            sent = np.zeros((config.n_layers, config.n_symbols, config.n_sc), complex)
+            for layer in users:
+                bits = seeded_bits(config, link.seed, layer)(index)
+                sent[layer] = config.grid(bits, index, layer)
+            h = perfect.channel(index)
+            error = np.mean(np.abs(got - (h * sent[:, None]).sum(0)) ** 2)
+            assert error < 1e-4
+            other = perfect.channel(index + 3)
+            assert np.mean(np.abs(got - (other * sent[:, None]).sum(0)) ** 2) > 0.1
+
+    def test_no_receiver_has_fewer_errors(self, tmp_path):
+        command = ["loopback", "--sinr", "6,18", "--slots", "300", "--doppler", "200"]
+        for name in ("perfect-csi", "ls-lmmse", "sure-lmmse"):
+            command += ["--receiver", name]
+        assert main([*command, "--out", str(tmp_path)]) == 0
+        measured = report.read(tmp_path / "report.json")
+        for c in measured["comparisons"]:
+            if c["a"] == "perfect-csi":
+                assert c["b"] == "sure-lmmse" and c["ci95"][1] < 0
+        point, _ = [p for p in measured["points"] if p["receiver"] == "perfect-csi"]
+        assert report.energy_value(point["energy_per_slot_j"])[0] is None
+
+    def test_its_llrs_promise_what_they_keep(self):
+        rng = np.random.default_rng(2)
+        config = SlotConfig(n_prb=26, users=(User("64QAM"),))
+        link = self.link(config=config, sinr_db=14.0)
+        perfect = link.perfect_receiver()._receiver
+        wrong = promised = 0.0
+        for index in range(40):
+            bits = rng.integers(0, 2, config.n_bits).astype(np.uint8)
+            received = perfect.channel(index)[0] * config.grid(bits, index)
+            noise = rng.normal(size=(2, *received.shape)) * np.sqrt(10**-1.4 / 2)
+            (llr,) = perfect.receive(received + noise[0] + 1j * noise[1], index)
+            wrong += np.sum((llr > 0) != bits)
+            promised += np.sum(1 / (1 + np.exp(np.minimum(np.abs(llr), 80))))
+        assert wrong / promised == pytest.approx(1, abs=0.03)
+
+    @pytest.mark.parametrize(
+        "option", [["--sir", "20"], ["--cfo", "100"], ["--sync"], ["--harq", "2", "--mcs", "5"]]
+    )
+    def test_what_it_does_not_know(self, option, tmp_path, capsys):
+        command = ["loopback", "--receiver", "perfect-csi", "--slots", "5", "--sinr", "6", *option]
+        assert main([*command, "--out", str(tmp_path)]) == 2
+        assert option[0] in capsys.readouterr().err
+
+    @pytest.mark.parametrize("command", [["radio", "--args", "driver=software"], ["energy"]])
+    def test_only_where_all_is_simulated(self, command, capsys):
+        assert main([*command, "--receiver", "perfect-csi"]) == 2
+        assert "only a simulation knows the channel" in capsys.readouterr().err

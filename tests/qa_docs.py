@@ -187,6 +187,7 @@ def test_an_option_means_the_same_on_both_command_lines():
     if not TRAINING_PYTHON.exists():
         pytest.skip("no training environment (./dev train --help makes it)")
     ranges = {"--delay-spread S[,S]", "--doppler HZ[,HZ]"}  # what evaluate draws from
+    ranges |= {"--mcs N,..", "--n-rx N,..", "--doppler HZ,.."}  # what bler goes through
     of_training = [c["options"] for c in training_commands()]
     values = {}
     for options in (*(c.options for c in describe(deeprx_main)), *of_training):

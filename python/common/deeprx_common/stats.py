@@ -295,3 +295,39 @@ def sinr_gain(
         draws = [gains(pick).mean() for pick in picks]
         low, high = np.quantile(draws, (0.025, 0.975), method="nearest")
     return gained, (float(low), float(high))
+
+
+def sinr_apart(
+    points: Sequence[tuple[float, Sequence[int]]],
+    others: Sequence[tuple[float, Sequence[int]]],
+    bits: int,
+    target: float,
+    resamples: int = 1000,
+) -> tuple[float, tuple[float, float]]:
+    """How many dB less SINR others need than points for a target error rate, and its 95 % bootstrap
+    interval, in which both have the same clusters where they share an SINR.
+
+    points, others: (sinr_db, errors per cluster), two or more each, with clusters of their own at
+    each SINR. bits of a cluster. nan or inf where a curve does not cross the target.
+    """
+    sides = [{s: np.asarray(e, np.int64) for s, e in side} for side in (points, others)]
+    sinr = [np.array(sorted(side)) for side in sides]
+    rng = np.random.default_rng(0)
+
+    def apart(picks: dict | None) -> float:
+        crossings = []
+        for side, at in zip(sides, sinr, strict=True):
+            counts = [side[s] if picks is None else side[s][picks[s]] for s in at]
+            rates = [max(c.sum(), 0.5) / (bits * len(c)) for c in counts]
+            crossings.append(_crossing(at, np.log10(rates), target))
+        return crossings[0] - crossings[1]
+
+    clusters = {s: len(e) for side in sides for s, e in side.items()}
+    with np.errstate(invalid="ignore"):  # inf - inf: neither reaches the target
+        best = apart(None)
+        draws = [
+            apart({s: rng.integers(n, size=n) for s, n in clusters.items()})
+            for _ in range(resamples)
+        ]
+        low, high = np.quantile(draws, (0.025, 0.975), method="nearest")
+    return float(best), (float(low), float(high))

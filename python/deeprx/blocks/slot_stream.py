@@ -33,10 +33,12 @@ def check_first_slot(first_slot: int, n_slots: int = 1) -> None:
         )
 
 
-def add_slot_tags(block: gr.basic_block, offset: int, length: int, slot_index: int) -> None:
-    """Mark the first of a slot's items on output 0; offset counts from the start of the stream."""
-    block.add_item_tag(0, offset, pmt.intern(LENGTH_KEY), pmt.from_long(length))
-    block.add_item_tag(0, offset, pmt.intern(INDEX_KEY), pmt.from_uint64(slot_index))
+def add_slot_tags(
+    block: gr.basic_block, offset: int, length: int, slot_index: int, output: int = 0
+) -> None:
+    """Mark the first of a slot's items; offset counts from the start of the stream."""
+    block.add_item_tag(output, offset, pmt.intern(LENGTH_KEY), pmt.from_long(length))
+    block.add_item_tag(output, offset, pmt.intern(INDEX_KEY), pmt.from_uint64(slot_index))
 
 
 def unsigned_tags(tags, name: str) -> dict[int, int]:

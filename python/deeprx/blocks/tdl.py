@@ -84,8 +84,8 @@ class TdlFading(tdl_fading):
     from the first sample. Draws differ for every (seed, link, draw), antenna and tap. E|h|^2 = 1
     over draws, on every subcarrier.
 
-    Delays the signal by ``INTERPOLATOR_DELAY`` samples plus the profile's own delays. Raises
-    ValueError where a value is out of range.
+    Delays the signal by ``INTERPOLATOR_DELAY`` samples plus the profile's own delays. filters: of
+    each tap, float64 [length, n_taps]. Raises ValueError where a value is out of range.
     """
 
     def __init__(
@@ -111,8 +111,9 @@ class TdlFading(tdl_fading):
                 f"got {doppler_hz:g}"
             )
         delays, powers = profile_taps(profile)
+        self.filters = fractional_delays(delays * delay_spread_s * sample_rate)
         super().__init__(
-            filters=fractional_delays(delays * delay_spread_s * sample_rate).T,
+            filters=self.filters.T,
             amplitudes=np.sqrt(powers),
             line_of_sight=profile in LINE_OF_SIGHT,
             n_rx=n_rx,

@@ -17,17 +17,22 @@ from deeprx_common.terminal import make_console, progress_bar
 from ..blocks.guarded import run_flowgraph
 from ..measure.flowgraph import Flowgraph, stop_on_ctrl_c
 from ..measure.points import Counted, add_points, compare, new_report
-from ..models.file import ModelFile, labels, read_model_file
+from ..models.file import PERFECT, ModelFile, PerfectReceiver, labels, read_model_file
 from .options import open_meter, out_folder
 
 CHANCE = 0.45  # BER of bits that have nothing to do with those sent, and nearly so
 
 
-def read_receivers(arguments) -> list[ModelFile]:
-    """The files of --receiver. Raises ValueError where --reference is none of them, and as
-    read_model_file() does.
+def read_receivers(arguments, simulated: bool = False) -> list[ModelFile]:
+    """The files of --receiver; where all is simulated also who knows the channel. Raises ValueError
+    where --reference is none of them, and as read_model_file() does.
     """
-    models = [read_model_file(name, arguments.trust) for name in arguments.receiver]
+    models = [
+        PerfectReceiver()
+        if simulated and name == PERFECT
+        else read_model_file(name, arguments.trust)
+        for name in arguments.receiver
+    ]
     names = labels(models)
     if arguments.reference not in (None, *names):
         raise ValueError(

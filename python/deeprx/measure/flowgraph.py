@@ -15,7 +15,7 @@ from ..blocks.link_receiver import link_receiver
 from ..blocks.slot_probe import slot_probe
 from ..blocks.transport import tb_decoder
 from ..deeprx_python import receiver
-from ..models.file import ModelFile
+from ..models.file import ModelFile, PerfectReceiver
 
 CLUSTER_SLOTS = 100  # where nothing says how the channel changes
 
@@ -61,20 +61,25 @@ class Flowgraph(gr.top_block):
             return {"sync": False}
         return {"sync": True, "synchronisation": self.front_end.statistics()}
 
-    def connect_receivers(self, device: str, engine: str, **probe) -> None:
+    def connect_receivers(
+        self, device: str, engine: str, perfect: gr.basic_block | None = None, **probe
+    ) -> None:
         """A receiver for each model, all behind the front end, and a slot_probe(**probe) for each
-        of its users.
+        of its users. perfect: what a PerfectReceiver stands for.
         """
         for model in self.models:
-            block = receiver(
-                model=str(model.path),
-                n_rx=self.n_rx,
-                device=device,
-                engine=engine,
-                threads=1,
-                slot=self.config,
-                trust=model.trust,
-            )
+            if isinstance(model, PerfectReceiver):
+                block = perfect
+            else:
+                block = receiver(
+                    model=str(model.path),
+                    n_rx=self.n_rx,
+                    device=device,
+                    engine=engine,
+                    threads=1,
+                    slot=self.config,
+                    trust=model.trust,
+                )
             for antenna in range(self.n_rx):
                 self.connect((self.front_end, antenna), (block, antenna))
             self.receivers.append(block)

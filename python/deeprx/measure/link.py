@@ -14,10 +14,13 @@ from deeprx_common.slot import SlotConfig
 from ..blocks.framing import SESSIONS
 from ..blocks.harq import MOST_PROCESSES, MOST_TRANSMISSIONS
 from ..blocks.link_transmitter import link_transmitter
+from ..blocks.perfect_receiver import PerfectCsi, perfect_receiver
 from ..blocks.slot_source import slot_source
 from ..blocks.slot_transmitter import slot_transmitter
+from ..blocks.tdl import TdlFading
 from ..blocks.tdl_channel import tdl_channel
 from ..blocks.transport import tb_encoder, tb_source
+from ..models.file import PERFECT
 
 TAIL_SLOTS = 3  # after the last one of interest: what follows a slot carries it through the chain
 
@@ -114,6 +117,29 @@ class Link:
             bits = sent_bits(other, self.seed + 1, n_slots)
             flowgraph.connect(*bits, transmitter, (channel, self.config.n_layers))
         return channel
+
+    def perfect_receiver(self) -> perfect_receiver:
+        """Who knows the channel that connect() makes. Raises ValueError where it would have to know
+        more.
+        """
+        beyond = {
+            "--sir": self.sir_db is not None,
+            "--cfo": self.cfo_hz,
+            "--sync": self.preamble,
+            "--harq": self.transmissions > 1,
+        }
+        for option, value in beyond.items():
+            if value:
+                raise ValueError(f"{PERFECT} knows channel and noise, and nothing of {option}")
+        fadings = [
+            TdlFading(
+                self.channel, self.n_rx, self.delay_spread_s, self.doppler_hz,
+                self.config.sample_rate, self.seed, layer,
+            )
+            for layer in range(self.config.n_layers)
+        ]  # fmt: skip
+        noise = 10 ** (-self.snr_db / 10)
+        return perfect_receiver(PerfectCsi(self.config, fadings, noise, self.burst), self.n_rx)
 
     def _sender(self, flowgraph, layer: int) -> list[gr.basic_block]:
         """What sends a user's blocks until they are acknowledged. Flowgraph.connect_receivers()

@@ -9,7 +9,7 @@ from gnuradio import gr
 from deeprx_common import energy, report
 
 from ..blocks.slot_statistics import SlotStatistics
-from ..models.file import labels
+from ..models.file import PerfectReceiver, labels
 from .flowgraph import Flowgraph
 
 
@@ -62,6 +62,8 @@ def add_points(
         delivered = window.served(bits, bits, counted.cpu_s / users + counted.decoder_cpu_s)
         share = user_share if len(statistics) > 1 else None
         used_by_bits = energy.energy_per_slot(delivered, counted.inference_total_s / users, share)
+        if isinstance(model, PerfectReceiver):
+            used, bits = energy.energy_per_slot(source=f"none: {name} is no receiver"), 0
         missed = {} if slots is None or stopped else {"missed_slots": slots - counted.slots}
         point = counted.point(
             used,

@@ -16,6 +16,8 @@ from deeprx_common.trusted import is_trusted
 
 from ..deeprx_python import check_model
 
+PERFECT = "perfect-csi"
+
 
 @dataclass(frozen=True)
 class ModelFile:
@@ -113,6 +115,17 @@ class NativeReceiver(ModelFile):
         """It is ours."""
 
 
+class PerfectReceiver(NativeReceiver):
+    """Who knows the channel and the noise, as a simulation does: perfect_receiver."""
+
+    def __init__(self):
+        super().__init__(PERFECT)
+
+    @property
+    def metadata(self) -> dict:
+        return {"name": PERFECT, "kind": "ideal"}
+
+
 def labels(models: Sequence[ModelFile]) -> list[str]:
     """Their names, with the file where two have the same."""
     names = [model.name for model in models]
@@ -130,6 +143,8 @@ def read_model_file(path: str | Path, trust: Sequence[str] = ()) -> ModelFile:
     """
     if str(path) in CLASSICAL:
         return NativeReceiver(str(path))
+    if str(path) == PERFECT:
+        raise ValueError(f"{PERFECT}: only a simulation knows the channel: loopback, demo and bler")
     path = Path(model_path(path))
     archive = model_archive.read_model_file(path)
     try:
