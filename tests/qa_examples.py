@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import fields
@@ -342,6 +343,25 @@ import pyqtgraph
 print(pyqtgraph.Qt.QT_LIB)
 """
 
+INTERRUPTED_IN_QT = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from PyQt5.QtCore import QTimer
+from PyQt5.QtWidgets import QApplication, QWidget
+import deeprx_common.one_line_errors
+
+class Window(QWidget):
+    def showEvent(self, event):
+        signal.raise_signal(signal.SIGINT)
+
+application = QApplication([])
+window = Window()
+window.show()
+QTimer.singleShot(1000, application.quit)
+application.exec_()
+print("went on")
+"""
+
 # What each shows once it runs: a window of this title, or this text; None: it ends by itself
 SHOWS = {
     "loopback": "DeepRx loopback",
@@ -426,6 +446,14 @@ class TestCompanion:
         assert ran.returncode == 1
         last = ran.stderr.splitlines()[-1]
         assert last.startswith("replay_gui.py: error: block source: recording.sigmf-meta: ")
+        assert "Traceback" not in ran.stderr
+
+    def test_ctrl_c_while_qt_calls_a_block_ends_the_flowgraph(self):
+        ran = subprocess.run(
+            [sys.executable, "-c", INTERRUPTED_IN_QT],
+            env=environment(), capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert (ran.returncode, ran.stdout) == (-signal.SIGINT, "")
         assert "Traceback" not in ran.stderr
 
     def test_display_takes_the_qt_of_gnu_radio(self, tmp_path):

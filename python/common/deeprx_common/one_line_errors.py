@@ -2,11 +2,13 @@
 """Imported by what Companion generates: a block that cannot be made ends it with one line.
 
 That is a package that is missing, a file that is not there, a value out of range, a radio that does
-not answer. Other errors keep their traceback, and so do these under `python3 -X dev`.
+not answer. Other errors keep their traceback, and so do these under `python3 -X dev`. Ctrl-C ends
+it even where Qt calls Python, and would drop the exception.
 """
 
 import os
 import re
+import signal
 import sys
 import traceback
 
@@ -34,6 +36,9 @@ def _line(error: BaseException, trace) -> str | None:
 
 
 def _hook(kind, error, trace) -> None:
+    if kind is KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGINT)
     line = _line(error, trace)
     if line is None:
         sys.__excepthook__(kind, error, trace)
