@@ -91,7 +91,6 @@ def number(low: float, high: float = MOST, unit: str = "") -> Field:
 
 
 TEXT = Field("a printable text", _is_text)
-PROSE = Field("a text", _is_prose)
 NUMBER = Field("a finite number", _is_number)
 COUNT = Field("a whole number of 0 or more", _is_count)
 INDEX = Field("a whole number from 0, below 2^64", lambda v: type(v) is int and 0 <= v < 2**64)
