@@ -5,13 +5,17 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from gnuradio.deeprx.cli import main
+from gnuradio.deeprx.recording.gnb_dump import import_gnb
 from telemetry_reports import until
 
 from deeprx_common import report
 
 DEEPRX = [sys.executable, "-m", "gnuradio.deeprx"]
+NAMED = ["--receiver", "baseline-lmmse", "--receiver", "baseline-sure", "--meter", "none"]
 LOOPBACK = [
     *DEEPRX, "loopback", "--receiver", "baseline-lmmse", "--n-prb", "6", "--modulation", "QPSK",
     "--n-rx", "1", "--meter", "none", "--slots", "50",
@@ -55,6 +59,48 @@ def test_bench_killed_leaves_its_finished_rows(tmp_path):
     ]  # fmt: skip
     kept = killed_with(tmp_path / "bench.json", command)
     assert kept["complete"] is False and len(kept["rows"]) >= 1
+
+
+def test_replay_killed_leaves_what_it_has_received(tmp_path):
+    """In the midst of gigabytes of silence behind the slots."""
+    path = tmp_path / "a.sigmf-meta"
+    slots = ["--n-prb", "6", "--modulation", "QPSK", "--n-rx", "1", "--slots", "50"]
+    assert main(["record", str(path), *slots]) == 0
+    os.truncate(path.with_suffix(".sigmf-data"), 4 * 2**30)
+    about = json.loads(path.read_text())
+    about["global"].pop("core:sha512")
+    path.write_text(json.dumps(about))
+    command = [*DEEPRX, "replay", str(path), *NAMED, "--out", str(tmp_path)]
+    kept = killed_with(tmp_path / "report.json", command)
+    report.validate(kept)
+    points = kept["points"]
+    assert [p["receiver"] for p in points] == ["baseline-lmmse", "baseline-sure"]
+    assert all(0 < p["slots"] <= 50 and p["bits"] > 0 for p in points)
+    assert kept["recording"]["name"] == path.name
+    assert [c["a"] for c in kept["comparisons"]] in (["baseline-lmmse"], ["baseline-sure"])
+
+
+def test_replay_of_pusch_killed_leaves_what_it_has_received(tmp_path):
+    golden = Path(__file__).with_name("golden")
+    files = golden / "gnb_capture.bin", golden / "gnb_capture.log"
+    path = import_gnb(*files, tmp_path / "a").paths[0]
+    about = json.loads(path.read_text())
+    about["annotations"] = [a for a in about["annotations"] for _ in range(1000)]
+    path.write_text(json.dumps(about))
+    command = [*DEEPRX, "replay", str(path), "--receiver", "gnb", "--out", str(tmp_path)]
+    kept = killed_with(tmp_path / "report.json", command)
+    report.validate(kept)
+    assert 7 < kept["pusch"][0]["pusch"] < 7000
+    assert kept["pusch"][0]["bits"] > 0 and kept["recording"]["name"] == path.name
+
+
+def test_radio_killed_leaves_what_it_has_received(tmp_path):
+    command = [*DEEPRX, "radio", "--args", "driver=software", "--slots", "100000", *NAMED]
+    kept = killed_with(tmp_path / "report.json", [*command, "--out", str(tmp_path)])
+    report.validate(kept)
+    assert len(kept["points"]) == 2
+    assert all(0 < p["slots"] < 100_000 for p in kept["points"])
+    assert kept["radio"]["samples"] > 0
 
 
 def test_a_pipe_that_closes_leaves_the_finished_points(tmp_path):

@@ -277,8 +277,12 @@ class slot_probe(gr.hier_block2):
 
     @property
     def statistics(self):
-        """The SlotStatistics behind; read it when the flowgraph stands still."""
+        """The SlotStatistics behind; read it when the flowgraph stands still, or while held()."""
         return self._statistics
+
+    def held(self):
+        """A context in which nothing is counted: what receives waits."""
+        return self._lock
 
     def slots(self):
         """Slots received so far."""

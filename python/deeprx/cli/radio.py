@@ -40,7 +40,9 @@ def configure(parser) -> None:
 
 
 def run(arguments) -> int:
-    """Send, receive, show the table, write report.json; Ctrl-C keeps what was measured."""
+    """Send, receive, show the table, write report.json, which grows meanwhile; Ctrl-C keeps what
+    was measured.
+    """
     a = arguments
     tx_args, rx_args = a.tx_args or a.args, a.rx_args or a.args
     _check(a, tx_args, rx_args)
@@ -96,19 +98,24 @@ def run(arguments) -> int:
                 session.progress.update(task, completed=receiver.slots)
                 exchange.advance()
 
-            window = session.run(receiver, advance)
+            def fields():
+                heard = heard_and_lost(radio, receiver, transmitter, marks.events)
+                heard |= {"frequency_hz": a.freq, "sample_rate": rate}
+                heard |= {"tx_gain_db": a.tx_gain, "rx_gain_db": a.rx_gain}
+                session.report["radio"] = heard
+                known = radio.conditions | receiver.synchronisation | {"seed": a.seed}
+                return [known] * len(receiver.probes)
+
+            window = session.run(receiver, advance, fields=fields)
             exchange.end()
     if exchange.failure:
         raise exchange.failure
     if exchange.error and not session.stop.is_set():
         raise ValueError(f"{radio.args}: {exchange.error}")
-    heard = session.report["radio"] = heard_and_lost(radio, receiver, transmitter, marks.events)
-    heard |= {"frequency_hz": a.freq, "sample_rate": rate}
-    heard |= {"tx_gain_db": a.tx_gain, "rx_gain_db": a.rx_gain}
     broken = receiver.recording and receiver.recording.error()
-    known = radio.conditions | receiver.synchronisation | {"seed": a.seed}
     sent = a.slots if tx_args and not broken else None
-    points = session.add_points(receiver, window, [known] * len(receiver.probes), sent)
+    points = session.add_points(receiver, window, fields(), sent)
+    heard = session.report["radio"]
     notes = [f"radio: {_heard(heard)}", *seed_hint(points, f"--seed {a.seed}")]
     if receiver.recording and not broken:
         notes.append(f"recorded: {receiver.recording.paths()[0]} (replay it with --seed {a.seed})")

@@ -84,7 +84,9 @@ def expected(recording: Recording, options) -> ExpectedSlots:
 
 
 def run(arguments) -> int:
-    """Receive, show the table, write report.json; Ctrl-C keeps what was measured."""
+    """Receive, show the table, write report.json, which grows meanwhile; Ctrl-C keeps what was
+    measured.
+    """
     a = arguments
     recording = Recording(a.recording)
     if recording.grids or recording.pusch:
@@ -105,13 +107,16 @@ def run(arguments) -> int:
             read, received = flowgraph.source.position, flowgraph.slots
             session.progress.update(task, completed=read, slots=received)
 
-        window = session.run(flowgraph, advance)
+        def fields():
+            known = slots.sent.conditions | flowgraph.synchronisation
+            known |= {"seed": slots.sent.bit_seed}
+            return [known | {"llr_quality": q.estimate()} for q in flowgraph.qualities]
+
+        session.report["recording"] = described(recording)
+        window = session.run(flowgraph, advance, fields=fields)
     if flowgraph.source.error():
         raise flowgraph.source.error()
-    session.report["recording"] = described(recording)
-    known = slots.sent.conditions | flowgraph.synchronisation | {"seed": slots.sent.bit_seed}
-    fields = [known | {"llr_quality": quality.estimate()} for quality in flowgraph.qualities]
-    points = session.add_points(flowgraph, window, fields, slots.slots)
+    points = session.add_points(flowgraph, window, fields(), slots.slots)
     seed = "the recording's deeprx:bit_seed" if a.seed is None else "--seed"
     notes = _quality(points) + seed_hint(points, f"{seed} {slots.sent.bit_seed}")
     return session.conclude(recording.path.name, notes)

@@ -17,7 +17,7 @@ from ..measure.pusch_replay import Model, PuschReplay
 from ..models.file import labels
 from ..recording.recording import Recording
 from .options import out_folder
-from .results import read_receivers
+from .results import Keeper, read_receivers
 
 
 def described(recording: Recording) -> dict:
@@ -32,7 +32,9 @@ def described(recording: Recording) -> dict:
 
 
 def replay_pusch(recording: Recording, arguments) -> int:
-    """Receive, show the table, write report.json; Ctrl-C keeps what was received."""
+    """Receive, show the table, write report.json, which grows meanwhile; Ctrl-C keeps what was
+    received.
+    """
     a = arguments
     if a.sync:
         raise ValueError(f"{recording.path}: its PUSCH have no preamble: leave out --sync")
@@ -46,19 +48,28 @@ def replay_pusch(recording: Recording, arguments) -> int:
     classical = [n for f, n in zip(files, names, strict=True) if f.classical]
     models = zip(files, names, strict=True)
     replay = PuschReplay(recording, [Model(*model, a.device, a.engine) for model in models])
-    console, folder = make_console(), out_folder(a)
-    started = time.monotonic()
+    console, where = make_console(), out_folder(a) / "report.json"
+    keeper, started = Keeper(where), time.monotonic()
     bar = progress_bar(console, "{task.completed:.0f}/{task.total:.0f} PUSCH")
     with stop_on_ctrl_c() as stop, bar as progress:
         task = progress.add_task("sha512", total=len(recording.pusch))
         recording.verify()
         progress.update(task, description=recording.path.name)
-        replay.run(stop.is_set, lambda done: progress.update(task, completed=done))
-    points, comparisons = replay.points(), replay.comparisons(classical, a.reference)
-    where = folder / "report.json"
-    measured = {"recording": described(recording), "pusch": points, "comparisons": comparisons}
-    report.write(new_report() | measured, where)
-    _show(points, comparisons, console)
+        about = new_report() | {"recording": described(recording)}
+
+        def measured():
+            compared = replay.comparisons(classical, a.reference)
+            return about | {"pusch": replay.points(), "comparisons": compared}
+
+        def advance(done):
+            progress.update(task, completed=done)
+            keeper.keep(measured)
+
+        replay.run(stop.is_set, advance)
+    received = measured()
+    report.write(received, where)
+    points = received["pusch"]
+    _show(points, received["comparisons"], console)
     if stop.is_set():
         print(
             f"deeprx: stopped after {len(replay.results[0].right)} of {len(recording.pusch)} "

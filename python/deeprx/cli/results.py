@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 from rich.console import Console
 
@@ -21,6 +22,7 @@ from ..models.file import PERFECT, ModelFile, PerfectReceiver, labels, read_mode
 from .options import open_meter, out_folder
 
 CHANCE = 0.45  # BER of bits that have nothing to do with those sent, and nearly so
+KEPT_S = 1.0  # between two copies of a report that grows
 
 
 def read_receivers(arguments, simulated: bool = False) -> list[ModelFile]:
@@ -41,9 +43,28 @@ def read_receivers(arguments, simulated: bool = False) -> list[ModelFile]:
     return models
 
 
+class Keeper:
+    """Puts a report on disk while it grows, about once a second; one that takes long to make, of
+    very many clusters, may take a twentieth of the time.
+    """
+
+    def __init__(self, path: Path):
+        self._path, self._due = path, time.monotonic() + KEPT_S
+
+    def keep(self, measured: Callable[[], dict]) -> None:
+        """Write what it gives, if it is time. Raises OSError where that cannot be kept."""
+        start = time.monotonic()
+        if start < self._due:
+            return
+        report.write(measured(), self._path)
+        end = time.monotonic()
+        self._due = end + max(KEPT_S, 19 * (end - start))
+
+
 class Session:
     """A report that grows with every flowgraph that runs, on disk, too: whatever ends the command
-    leaves the points that were finished. An error that ends it shows them.
+    leaves the points that were finished, and of one that takes long what was measured of it. An
+    error that ends it shows those that were finished.
 
     counts: what the progress bar shows of a task. Raises what open_meter() raises. Entering makes
     the folder for the results, shows the bar, and lets Ctrl-C set stop.
@@ -78,14 +99,39 @@ class Session:
                 show(self.report, self.console)
 
     def run(
-        self, flowgraph: Flowgraph, advance: Callable[[], None], every_s: float = 0.2
+        self,
+        flowgraph: Flowgraph,
+        advance: Callable[[], None],
+        every_s: float = 0.2,
+        fields: Callable[[], list[dict]] | None = None,
     ) -> energy.Window:
         """Run to the end, until it is complete or until Ctrl-C, calling advance() now and then;
-        returns what the meter counted. Raises as run_flowgraph() does.
+        returns what the meter counted. fields: gives those of add_points(): the points grow on disk
+        meanwhile. Raises as run_flowgraph() does, and OSError where they cannot be kept.
         """
         window = energy.EnergyWindow(self._meter, self._idle)
-        run_flowgraph(flowgraph, lambda: self.stop.is_set() or flowgraph.complete, advance, every_s)
+        keeper = Keeper(self._folder / "report.json")
+
+        def progress():
+            advance()
+            if fields and flowgraph.slots:
+                keeper.keep(lambda: self._so_far(flowgraph, window.read(), fields()))
+
+        def stopped():
+            return self.stop.is_set() or flowgraph.complete
+
+        run_flowgraph(flowgraph, stopped, progress, every_s)
         return window.read()
+
+    def _so_far(self, flowgraph: Flowgraph, window: energy.Window, fields: list[dict]) -> dict:
+        """The report, as if the flowgraph had been stopped now."""
+        measured = self.report | {"points": list(self.report["points"])}
+        with ExitStack() as held:
+            for probe in flowgraph.probes:
+                held.enter_context(probe.held())
+            counted = add_points(measured, flowgraph, window, fields, None, stopped=True)
+            compared = compare(counted, self._arguments.reference)
+        return measured | {"comparisons": self.report["comparisons"] + compared}
 
     def add_points(
         self, flowgraph: Flowgraph, window: energy.Window, fields, slots, where: Hashable = None
