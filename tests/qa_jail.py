@@ -453,7 +453,7 @@ LOAD, BATCHES = 1, 3  # requests until then
         (f"silent,{LOAD}", "its jail failed, and does not say why"),
         (f"escapes,{LOAD}", r"\?\[2Jfirst second\?*"),
         (f"exit,{BATCHES}", "its jail has ended with status 0"),
-        (f"nan,{BATCHES}", "nan"),
+        (f"nan,{BATCHES}", "the model gave NaN or infinite LLRs"),
         (f"parameters,{LOAD}", "1"),
     ],
 )

@@ -79,7 +79,8 @@ class TestSlotStatistics:
         counted = statistics(n_slots=2)
         for index in range(4):
             counted.add_slot(index, decisions(index))
-        assert counted.slots == 2
+            counted.add_stats({"slot_index": 10 + index, "dropped": "NaN"})
+        assert (counted.slots, counted.missed_slots, counted.dropped) == (2, 0, {})
 
     @pytest.mark.parametrize("truth_first", [True, False])
     def test_reference_may_come_early_or_late(self, truth_first):

@@ -527,10 +527,39 @@ class Constant(nn.Module):
         return torch.full((*p.shape[:3], bits), self.value)
 
 
-def test_llrs_that_are_not_finite_are_an_error():
+def test_llrs_that_are_never_finite_are_an_error():
     run = Evaluation({"broken": Constant(math.nan)}, [6.0], 4, evaluation_conditions())
     with pytest.raises(EvaluationError, match="broken: gives LLRs that are not finite at 6 dB"):
         run.run()
+
+
+class Sometimes(Constant):
+    """Not a number in slots whose first sample is negative."""
+
+    def forward(self, y, p, bits):
+        llr = super().forward(y, p, bits)
+        return llr.masked_fill((y[:, 0, 0, 0, 0] < 0)[:, None, None, None], math.nan)
+
+
+def test_slots_with_llrs_that_are_not_finite_are_dropped():
+    """By the receiver that gives them, and counted for none; the others are as without it."""
+    alone = Evaluation({}, [6.0, 9.0], 24, evaluation_conditions())
+    alone.run()
+    nets = {"broken": Sometimes(1.0)}
+    measured, counted, _ = evaluate(nets, [6.0, 9.0], 24, evaluation_conditions())
+    lost = counted.dropped["broken"]
+    assert all(0 < n < 24 for n in lost) and not counted.dropped[LS].any()
+    assert counted.slots == 24 - lost.max()
+    assert (counted.errors["broken"] >= 0).all()
+    for point, errors in enumerate(counted.errors[LS]):
+        others = iter(alone.counted().errors[LS][point])
+        assert all(n in others for n in errors)  # some of them, in their order
+    for p in measured["points"]:
+        n = lost[[6.0, 9.0].index(p["sinr_db"])] if p["receiver"] == "broken" else 0
+        assert p["slots"] == counted.slots and p["missed_slots"] == n
+        assert p.get("dropped_slots", {}) == ({report.NOT_FINITE: n} if n else {})
+    said = [f"broken dropped {n} slots at {s} dB" for n, s in zip(lost, (6, 9), strict=True)]
+    assert [line.split(",")[0] for line in summary.warnings(measured)[:2]] == said
 
 
 @pytest.mark.parametrize(

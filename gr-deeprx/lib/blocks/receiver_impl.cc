@@ -383,7 +383,7 @@ void receiver_impl::collect(const gr_vector_const_void_star& in, const gr_vector
                 forward_tags(slot, received++);
                 d_slots++;
             } else {
-                drop(slot.index, "the model gave NaN or infinite LLRs");
+                drop(slot.index, not_finite);
             }
         }
         for (int layer = 0; layer < d_slot.n_layers(); layer++)

@@ -2,12 +2,14 @@
 
 #include "engine.h"
 #include "parameters.h"
+#include "samples.h"
 #include "trusted.h"
 
 #include <gnuradio/deeprx/bare_engine.h>
 
 #include <algorithm>
 #include <chrono>
+#include <stdexcept>
 
 namespace gr::deeprx {
 
@@ -19,14 +21,15 @@ bare_engine::bare_engine(const std::string& model,
                          int max_batch,
                          const std::string& engine,
                          const std::vector<std::string>& trust)
-    : d_threads(std::make_unique<thread_claim>(threads))
+    : d_slot(std::make_unique<slot_geometry>(slot)),
+      d_threads(std::make_unique<thread_claim>(threads))
 {
-    const engine_parameters parameters{ slot_geometry(slot), n_rx,   device,          threads,
-                                        max_batch,           engine, hashes_of(trust) };
+    const engine_parameters parameters{ *d_slot,   n_rx,   device,          threads,
+                                        max_batch, engine, hashes_of(trust) };
     check_range(parameters);
     set_inference_threads(threads);
-    d_grid_floats = size_t(n_rx) * parameters.slot.n_re() * 2;
-    d_pilot_floats = size_t(parameters.slot.n_layers()) * parameters.slot.n_re() * 2;
+    d_grid_floats = size_t(n_rx) * d_slot->n_re() * 2;
+    d_pilot_floats = size_t(d_slot->n_layers()) * d_slot->n_re() * 2;
     d_engine = load_engine(model, parameters);
     d_engine->warm_up({ 1, max_batch });
 }
@@ -46,7 +49,21 @@ const float* bare_engine::infer(const float* y, const float* p, int batch)
         std::copy_n(y + slot * d_grid_floats, d_grid_floats, d_engine->grid(slot));
         std::copy_n(p + slot * d_pilot_floats, d_pilot_floats, d_engine->pilots(slot));
     }
-    return d_engine->infer(batch);
+    const float* const llrs = d_engine->infer(batch);
+    expect_finite(llrs, batch);
+    return llrs;
+}
+
+//! Of what carries data: elsewhere a model may give what it likes.
+void bare_engine::expect_finite(const float* llrs, int batch)
+{
+    d_data_llrs.resize(size_t(d_slot->n_re()) * llr_bits(*d_slot));
+    for (int slot = 0; slot < batch; slot++)
+        for (int layer = 0; layer < d_slot->n_layers(); layer++) {
+            if (!copy_llrs(*d_slot, layer, llrs, llr_stride(), 1.0f, d_data_llrs.data()))
+                throw std::runtime_error(not_finite);
+            llrs += size_t(d_slot->n_re()) * llr_stride();
+        }
 }
 
 std::vector<bare_engine::duration> bare_engine::time(int calls, int batch)

@@ -35,6 +35,9 @@ float copy_grid(const slot_geometry& slot,
 //! are zero.
 void copy_pilots(const slot_geometry& slot, uint64_t slot_index, float* pilots);
 
+//! Why a slot is dropped whose LLRs are not all finite, whatever receives it.
+constexpr const char* not_finite = "the model gave NaN or infinite LLRs";
+
 /*!
  * \brief A layer's LLRs in transmit bit order: symbol by symbol, subcarriers ascending, pilots left
  * out.

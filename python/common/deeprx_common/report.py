@@ -37,6 +37,7 @@ from .slot import SlotConfig
 from .stats import block_error_rate, error_rate, paired_difference
 
 SCHEMA = "deeprx.report/2"
+NOT_FINITE = "the model gave NaN or infinite LLRs"  # why a slot is dropped, as the block says it
 
 _SECONDS, _DECIBELS = number(0, 1e9), number(-1000, 1000)
 

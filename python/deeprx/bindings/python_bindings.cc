@@ -180,7 +180,7 @@ Input: n_rx streams of OFDM symbols (complex vectors of the FFT length, DC in th
 slot, the first with the length tag 14 on stream 0. Output: float LLRs log P(b=1)/P(b=0) in
 transmit bit order, one packet per slot; other tags move to the slot's first LLR.
 
-A slot with a wrong length tag, NaN or infinite samples is dropped, counted and reported on the
+A slot with a wrong length tag, NaN or infinite samples or LLRs is dropped, counted and reported on the
 message port stats; other slots are not disturbed. The message port model takes the path of
 another model file while running. Where the message port estimates is connected, it gives a
 dictionary per slot: slot_index, channel [layers, n_rx, symbols, subcarriers], noise (variance)
@@ -283,7 +283,8 @@ Used by one thread, the one that made it. Parameters and exceptions are the rece
              "LLRs float32 [B, n_layers, n_symbols, n_sc, >= bits] of received grids y float32 [B, "
              "n_rx, n_symbols, n_sc, 2] and their pilots p float32 [B, n_layers, n_symbols, n_sc, "
              "2].\n\n"
-             "Raises ValueError where a shape is another, RuntimeError where the model fails.")
+             "Raises ValueError where a shape is another, RuntimeError where the model fails or "
+             "gives LLRs that are not all finite: a receiver drops such slots.")
         .def("time",
              &python_engine::time,
              py::arg("calls"),

@@ -149,9 +149,11 @@ class SlotStatistics:
     def add_stats(self, stats: dict) -> None:
         """One message of the receiver's port `stats`, as a Python dict."""
         if "dropped" in stats:
-            _count(self.dropped, stats["dropped"])
             index = stats.get("slot_index")
             self._latest = max(self._latest, -1 if index is None else index)
+            if index is not None and index >= self._end:
+                return
+            count_by_name(self.dropped, stats["dropped"])
             ahead = index is not None and (self._next is None or index >= self._next)
             if ahead and len(self._dropped_ahead) < RECENT_TIMES:
                 self._dropped_ahead.add(index)
@@ -161,7 +163,7 @@ class SlotStatistics:
             self._cpu_s[0] += stats.get("cpu_ns", 0) * 1e-9
             self._cpu_s[1] += 1
             self.model = stats.get("model", self.model)
-            _count(self.slots_by_model, self.model)
+            count_by_name(self.slots_by_model, self.model)
             self.model_sha256 = stats.get("model_sha256", self.model_sha256) or None
             self.engine = stats.get("engine", self.engine)
             self._flop += stats.get("flop_per_slot", 0)
@@ -254,5 +256,6 @@ class SlotStatistics:
         )
 
 
-def _count(counter: Counter[str], name: str) -> None:
+def count_by_name(counter: Counter[str], name: str) -> None:
+    """One more of this name; of MOST_NAMES others, one more of the others."""
     counter[name if name in counter or len(counter) < MOST_NAMES else "others"] += 1

@@ -17,7 +17,7 @@ from ..measure.pusch_replay import Model, PuschReplay
 from ..models.file import labels
 from ..recording.recording import Recording
 from .options import out_folder
-from .results import Keeper, read_receivers
+from .results import Keeper, dropped, read_receivers
 
 
 def described(recording: Recording) -> dict:
@@ -151,11 +151,10 @@ def _notes(point: dict) -> list[str]:
         ("without_first", "retransmissions without their first transmission, decoded alone"),
         ("dropped", "soft buffers dropped, the oldest of more than 256 HARQ processes"),
         ("undetected", "blocks with a right CRC that are not those sent"),
-        ("not_finite", "slots whose LLRs were not finite, taken for errors"),
     ):
         if point[key]:
             notes.append(f"{point['receiver']}: {point[key]} {what}")
-    return notes + [
+    return [*notes, *dropped(point)] + [
         f"{point['receiver']}: {refused['pusch']} PUSCH refused, the first in slot "
         f"{refused['first_slot']}: {refused['reason']}"
         for refused in point["refused"]

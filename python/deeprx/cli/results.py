@@ -187,10 +187,17 @@ def show(measured: dict, console: Console) -> None:
         console.print(table)
     lines = [_compared(c) for c in measured["comparisons"]]
     lines += [f"{_where(p)}  {_synchronised(p)}" for p in points if p.get("synchronisation")]
+    lines += [f"{_where(p)}  {line}" for p in points for line in dropped(p)]
     lines += [f"{p['receiver']}: {p['engine']}" for p in points if p.get("engine")]
     lines += [f"energy: {line}" for line in report_view.energy_sources(points)]
     for line in dict.fromkeys(lines):
         console.print(line, soft_wrap=True)
+
+
+def dropped(point: dict) -> list[str]:
+    """A line for each reason why the receiver dropped slots."""
+    by_reason = point.get("dropped_slots", {})
+    return [f"{point['receiver']}: {n} slots dropped: {why}" for why, n in by_reason.items()]
 
 
 def _where(point: dict) -> str:

@@ -4,6 +4,7 @@ was there.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -15,6 +16,7 @@ from deeprx_common.printable import printable
 from deeprx_common.report import COMPARISON, Pairs, block_difference
 from deeprx_common.schema import (
     COUNT,
+    COUNTS,
     INDEX,
     LONGEST,
     RATE,
@@ -28,6 +30,7 @@ from deeprx_common.schema import (
 from deeprx_common.slot import SlotConfig, User
 from deeprx_common.stats import block_error_rate, paired_difference
 
+from ..blocks.slot_statistics import count_by_name
 from ..deeprx_python import Engine, TransportBlockDecoder, data_scrambling
 from ..models.file import ModelFile
 from ..recording.pusch import RecordedPusch, received_grid
@@ -68,7 +71,8 @@ class SlotReceiver(Protocol):
     def prepare(self, config: SlotConfig, n_rx: int, slot_index: int) -> Receive:
         """Load and allocate what a slot of one user needs, and make its pilots.
 
-        Raises RuntimeError with one line where the receiver does not take such slots.
+        Raises RuntimeError with one line where the receiver does not take such slots. What it
+        returns does so where a slot is to be dropped, as the receiver block drops it.
         """
 
 
@@ -113,20 +117,20 @@ class ReceivedPusch:
     """What a receiver made of a recording's PUSCH, in their order.
 
     right: whether the CRC was right, and the block the one that was sent, where that is known; None
-    where the receiver refused it. refused: by reason, the slot indices of these.
+    where the receiver refused or dropped it. refused: by reason, the slot indices of these.
+    dropped_slots: by reason.
     undetected: CRC right, block wrong. without_first: retransmissions of whose block there is
-    nothing before: decoded alone. dropped: soft buffers, the oldest where all are in use.
-    not_finite: slots whose LLRs are not, taken for errors. bits, bit_errors: coded, of PUSCH whose
-    block is known.
+    nothing before: decoded alone. dropped: soft buffers, the oldest where all are in use. bits,
+    bit_errors: coded, of PUSCH whose block is known.
     """
 
     receiver: str
     right: list[bool | None] = field(default_factory=list)
     refused: dict[str, list[int]] = field(default_factory=dict)
+    dropped_slots: Counter[str] = field(default_factory=Counter)
     undetected: int = 0
     without_first: int = 0
     dropped: int = 0
-    not_finite: int = 0
     bits: int = 0
     bit_errors: int = 0
     iterations: float = 0.0
@@ -135,7 +139,7 @@ class ReceivedPusch:
 
     @property
     def received(self) -> int:
-        """How many were not refused."""
+        """How many were neither refused nor dropped."""
         return len(self.right) - self.right.count(None)
 
 
@@ -167,7 +171,7 @@ class PuschReplay:
             ):
                 _receive(pusch, grid, receiver, decoder, result)
             advance(done + 1)
-        if all(None in r.right and not r.received for r in self.results):
+        if all(r.refused and not r.received and not r.dropped_slots for r in self.results):
             raise ValueError("; ".join(dict.fromkeys(w for r in self.results for w in r.refused)))
 
     def points(self) -> list[dict]:
@@ -180,9 +184,9 @@ class PuschReplay:
     def comparisons(self, classical: Collection[str], reference: str | None = None) -> list[dict]:
         """Of each receiver with one of them what a report holds, see COMPARED.
 
-        Over the PUSCH that neither refused. classical: names of receivers. reference: the one that
-        all others are compared with; None: the classical one that received most blocks, or the
-        first where none is classical.
+        Over the PUSCH that neither refused or dropped. classical: names of receivers. reference:
+        the one that all others are compared with; None: the classical one that received most
+        blocks, or the first where none is classical.
         """
         known = [r for r in self.results if r.receiver in classical]
         best = max(known or self.results[:1], key=lambda r: r.right.count(True))
@@ -210,12 +214,13 @@ def _receive(
         result.right.append(None)
         return
     start = time.perf_counter()
-    llr = receive(grid)
-    result.receive_s += time.perf_counter() - start
-    if not np.isfinite(llr).all():
-        result.not_finite += 1
-        result.right.append(False)
+    try:
+        llr = receive(grid)
+    except RuntimeError as error:
+        count_by_name(result.dropped_slots, printable(error, LONGEST))
+        result.right.append(None)
         return
+    result.receive_s += time.perf_counter() - start
     block = pusch.transport_block
     scrambling = data_scrambling(user.rnti, user.n_id, config.n_bits)
     if pusch.block is not None:
@@ -247,7 +252,7 @@ REFUSED = {
 }
 RECEIVED = {
     "receiver": TEXT.of("its name"),
-    "pusch": COUNT.of("received, transmissions each, but for those that it refused"),
+    "pusch": COUNT.of("received, transmissions each, but for those that it refused or dropped"),
     "refused": several(table(REFUSED)).of("PUSCH that it does not take, by reason"),
     "block_errors": COUNT.of("transmissions after which the block was not there"),
     "bler": RATE.or_null("block_errors over pusch; null without any"),
@@ -255,10 +260,10 @@ RECEIVED = {
     "undetected": COUNT.of("CRC right, block another than the one that was sent"),
     "without_first": COUNT.of(
         "retransmissions decoded alone: what was sent of their block before is not in the "
-        "recording, its LLRs are not finite, or its soft buffer was dropped"
+        "recording, it was dropped, or its soft buffer was"
     ),
     "dropped": COUNT.of("soft buffers of HARQ processes: where 256 are in use, the oldest"),
-    "not_finite": COUNT.of("slots whose LLRs were not, taken for errors"),
+    "dropped_slots": COUNTS.of("by the receiver, by reason"),
     "bits": COUNT.of("coded, of blocks that are known"),
     "bit_errors": COUNT.of("wrong of these before decoding"),
     "iterations": number(0).of("of the decoder, mean"),
@@ -287,7 +292,7 @@ def _point(result: ReceivedPusch, pusch: Sequence[RecordedPusch]) -> dict:
         "undetected": result.undetected,
         "without_first": result.without_first,
         "dropped": result.dropped,
-        "not_finite": result.not_finite,
+        "dropped_slots": dict(result.dropped_slots),
         "bits": result.bits,
         "bit_errors": result.bit_errors,
         "iterations": result.iterations / max(n, 1),

@@ -37,6 +37,7 @@ BATCH, LARGEST = 128, 26_624  # slots, and PRBs times antennas, of a part: of wh
 LS, SURE, GNB = CLASSICAL
 TRUE, PERFECT = "true-statistics LMMSE", "perfect CSI"
 BER_TARGETS, BLER_TARGET = (1e-2, 1e-3), 0.1
+DROPPED = -1  # errors of a slot whose LLRs are not all finite
 ANOTHER = 1 << 20  # steps on, where a batch is of another kind than is evaluated
 
 Receiver = Callable[[SlotBatch], Tensor]  # LLRs [B, L, S, K, >= bits]
@@ -103,7 +104,8 @@ class Counted:
 
     By receiver: errors int64 [P, S] wrong bits; margins int32 [P, S, bins] soft_bits.histogram;
     block_errors int64 [P, S], of nobody where slots have no transport blocks. All are of the users
-    that config has, one or all of them. Of the first one's slots, [P, S]: channel (names),
+    that config has, one or all of them. dropped int64 [P]: slots whose LLRs were not all finite,
+    which count for no receiver here. Of the first user's slots, [P, S]: channel (names),
     delay_spread_s, doppler_hz.
     """
 
@@ -113,6 +115,7 @@ class Counted:
     errors: dict[str, np.ndarray]
     margins: dict[str, np.ndarray]
     block_errors: dict[str, np.ndarray]
+    dropped: dict[str, np.ndarray]
     channel: np.ndarray
     delay_spread_s: np.ndarray
     doppler_hz: np.ndarray
@@ -254,7 +257,7 @@ class Evaluation:
         """Count all slots; on_part(slots) after each part. each: who counts them, in place of
         count().
 
-        Raises EvaluationError where a receiver's LLRs are not finite.
+        Raises EvaluationError where no slot of a part has finite LLRs of a receiver.
         """
         each = each or (lambda parts: ((part, self.count(part)) for part in parts))
         for part, counts in each(self.parts()):
@@ -309,11 +312,14 @@ class Evaluation:
                 llr[:, i, ..., : layer.config.bits_per_symbol][:, batch.data].flatten(1)
                 for i, layer in enumerate(layers)
             ]
-            if not all(llr.isfinite().all() for llr in llrs):
+            finite = torch.stack([llr.isfinite().all(1) for llr in llrs]).all(0)
+            if not finite.any():
                 raise EvaluationError(f"{name}: gives LLRs that are not finite at {sinr:g} dB")
+            llrs = [llr.where(finite[:, None], 0.0) for llr in llrs]
             of_layers = {"errors": [], "margins": [], "block_errors": []}
             for llr, sent in zip(llrs, bits, strict=True):
-                of_layers["errors"].append(((llr > 0) != sent.bool()).sum(1))
+                wrong = ((llr > 0) != sent.bool()).sum(1)
+                of_layers["errors"].append(wrong.where(finite, DROPPED))
                 of_layers["margins"].append(soft_bits.histogram(soft_bits.margins(llr, sent)))
             for block, *of_layer in zip(self._blocks, llrs, bits, drawn, strict=False):
                 of_layers["block_errors"].append(block.errors(*of_layer).long())
@@ -328,9 +334,10 @@ class Evaluation:
 
     def counted(self, layer: int | None = None) -> Counted:
         """Of one layer, or of all together. Of an interrupted run, the points that were begun, with
-        equally many slots each.
+        equally many slots each: those that no receiver dropped.
 
-        Raises NothingCounted where nothing was counted yet.
+        Raises NothingCounted where nothing was counted yet, EvaluationError where no slot of a
+        point is left.
         """
         begun = [i for i, parts in enumerate(self._parts) if parts]
         if not begun:
@@ -339,6 +346,15 @@ class Evaluation:
         joined = [{k: np.concatenate([c[k] for c in each]) for k in each[0]} for each in counted]
         slots = min(len(j["channel", ""]) for j in joined)
         arrays = {k: np.stack([j[k][:slots] for j in joined]) for k in joined[0]}
+        dropped = {n: (arrays["errors", n] == DROPPED).any(2) for n in self._receivers}
+        left = ~np.any(list(dropped.values()), 0)
+        slots = left.sum(1).min()
+        if slots == 0:
+            raise EvaluationError("no slot is left of a point: each was dropped by a receiver")
+        arrays = {
+            k: np.stack([of_point[kept][:slots] for of_point, kept in zip(a, left, strict=True)])
+            for k, a in arrays.items()
+        }
 
         low, high = self._conditions.sir_db
 
@@ -353,6 +369,7 @@ class Evaluation:
             errors=each("errors"),
             margins=each("margins"),
             block_errors=each("block_errors") if self._blocks else {},
+            dropped={name: of_each.sum(1) for name, of_each in dropped.items()},
             **{
                 what: arrays[what, ""][:, :, layer or 0]
                 for what in ("channel", "delay_spread_s", "doppler_hz")

@@ -15,6 +15,7 @@ from torch import nn
 
 from deeprx_common import report as reports
 from deeprx_common.energy import energy_per_slot
+from deeprx_common.report import NOT_FINITE
 from deeprx_common.stats import (
     error_rate,
     mean_ci95,
@@ -143,7 +144,7 @@ def _report(run: Evaluation, conditions: Conditions, shas: dict[str, str | None]
                         sinr_db=counted.sinr_db[i],
                         seed=run.seed,
                         slots=counted.slots,
-                        missed_slots=0,
+                        **_missed(int(counted.dropped[name][i])),
                         cluster_errors=errors[i],
                         cluster_bits=counted.bits(counted.slots),
                         inference_s=[],
@@ -154,6 +155,11 @@ def _report(run: Evaluation, conditions: Conditions, shas: dict[str, str | None]
                     )
                 )
     return report
+
+
+def _missed(dropped: int) -> dict:
+    """What a point has of slots that its receiver dropped."""
+    return {"missed_slots": dropped} | ({"dropped_slots": {NOT_FINITE: dropped}} if dropped else {})
 
 
 def _of_blocks(counted: Counted, name: str, i: int) -> dict:

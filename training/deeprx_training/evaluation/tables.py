@@ -182,8 +182,15 @@ def _of(user: str) -> str:
 
 
 def warnings(report: dict) -> list[str]:
-    """One line for each net whose BER is below perfect CSI's."""
-    return [
+    """One line for each net that dropped slots, or whose BER is below perfect CSI's."""
+    dropped = [
+        f"{p['receiver']} dropped {n} slots at {p['sinr_db']:g} dB, which count for no receiver: "
+        f"{why}"
+        for p in report["points"]
+        if p["layer"] == 0
+        for why, n in p.get("dropped_slots", {}).items()
+    ]
+    return dropped + [
         f"{c['a']}{_of(user_of(c))} is below perfect CSI at {c['sinr_db']:g} dB: BER difference "
         f"{c['ber_difference']:.2e} [{c['ci95'][0]:.2e}, {c['ci95'][1]:.2e}]. Knowing the channel "
         "is hard to beat: look for truth that leaks into the receiver"

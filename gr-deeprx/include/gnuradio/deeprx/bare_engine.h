@@ -12,6 +12,7 @@
 namespace gr::deeprx {
 
 class engine;
+class slot_geometry;
 class thread_claim;
 
 /*!
@@ -54,7 +55,8 @@ public:
      * \param batch slots, 1 to max_batch
      * \return LLRs, float32 [batch][n_layers][n_symbols][12 n_prb][llr_stride], valid until the
      * next call
-     * \throws std::runtime_error one line
+     * \throws std::runtime_error one line; also where a slot's LLRs are not all finite, which every
+     * receiver drops
      */
     const float* infer(const float* y, const float* p, int batch);
 
@@ -62,6 +64,10 @@ public:
     std::vector<duration> time(int calls, int batch);
 
 private:
+    void expect_finite(const float* llrs, int batch);
+
+    const std::unique_ptr<const slot_geometry> d_slot;
+    std::vector<float> d_data_llrs; // of a layer
     size_t d_grid_floats;  // of a slot
     size_t d_pilot_floats; // of a slot
     const std::unique_ptr<thread_claim> d_threads;

@@ -32,7 +32,7 @@ namespace gr::deeprx {
  * input has none.
  *
  * A slot that cannot be received (length tag of another value or in the wrong place, NaN or
- * infinite samples) is dropped, counted and reported; it disturbs no other slot. Symbols at the
+ * infinite samples or LLRs) is dropped, counted and reported; it disturbs no other slot. Symbols at the
  * end of the stream that do not fill a slot are discarded.
  *
  * Batches are greedy: as many slots as wait, at most \p max_batch, in sizes that were warmed up
