@@ -77,7 +77,22 @@ RECEIVERS_FAIL = """
 from gnuradio import deeprx
 
 receiver = deeprx.receiver
-deeprx.receiver = lambda *_, **given: receiver(**given | {"model": "one_slot.pt", "max_batch": 4})
+fails = {"model": "one_slot.pt", "max_batch": 4}
+deeprx.receiver = lambda *_, **given: receiver(**given | fails)
+"""
+# As its window does, but waits for the end
+GENERATED = """
+import os
+import sys
+from loopback_gui import loopback_gui
+from PyQt5 import Qt
+
+application = Qt.QApplication([])
+top = loopback_gui()
+top.start()
+top.wait()
+sys.stdout.flush()
+os._exit(0)
 """
 FAILURES = {
     "probe": (PROBES_FAIL + RUN, "slot_probe: ZeroDivisionError: division by"),
@@ -335,6 +350,23 @@ class TestExamples:
         line = ran.stderr.splitlines()[-1]
         assert line.startswith(f"{path.name}: error: {says}")
         assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize("fails", [PROBES_FAIL, RECEIVERS_FAIL], ids=["probe", "receiver"])
+def test_generated_flowgraph_of_a_block_that_fails_ends_with_a_line(fails, tmp_path):
+    """Though nothing in it asks how its blocks are."""
+    models.save(models.OneSlot(), tmp_path / "one_slot.pt", n_rx=[1, 2])
+    subprocess.run(
+        ["grcc", "-o", tmp_path, EXAMPLES / "loopback.grc"],
+        env=environment(), check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    ran = subprocess.run(
+        [sys.executable, "-c", fails + GENERATED],
+        env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    said = ran.stdout + ran.stderr
+    assert " ends here\n" in said and "Traceback" not in said
 
 
 WHICH_QT = """

@@ -6,6 +6,7 @@ import threading
 import numpy as np
 import pmt
 import pytest
+import receiver_models as models
 from gnuradio import blocks, deeprx, digital, gr, pdu
 from gnuradio.deeprx.blocks.guarded import SelfKeeping, raise_failure
 from gnuradio.deeprx.blocks.slot_statistics import SlotStatistics
@@ -107,6 +108,24 @@ def test_an_exception_in_a_stock_block_ends_the_flowgraph(alone):
     with pytest.raises(Failure, match="ofdm_serializer_vcc: Missing length tag") as caught:
         deeprx.run_flowgraph(top)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("fails", ["stock", "receiver"])
+def test_a_block_in_cpp_that_fails_ends_a_flowgraph_that_nobody_watches(fails, tmp_path):
+    """As of Companion, whose start() and wait() are GNU Radio's."""
+    top = endless(gr.top_block(catch_exceptions=True))
+    if fails == "stock":
+        serialiser = digital.ofdm_serializer_vcc(8, [[1, 2]], "nowhere", "", 0, "", True)
+        top.connect(blocks.null_source(64), serialiser, blocks.null_sink(8))
+        says = "ofdm_serializer_vcc: Missing length tag"
+    else:
+        model = models.save(models.OneSlot(), tmp_path / "m.pt")
+        slot = slot_of(**SLOT)
+        receiver = deeprx.receiver(model, n_rx=1, max_batch=4, trust=[model], slot=slot)
+        top.connect(blocks.null_source(8 * slot.fft_size), receiver, blocks.null_sink(4))
+        says = "test: one slot only"
+    top.start()
+    ends(top, says)
 
 
 def test_a_flowgraph_that_nothing_fails_in_runs_to_its_end():

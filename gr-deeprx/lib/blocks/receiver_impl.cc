@@ -24,7 +24,11 @@ const pmt::pmt_t stats_port = pmt::mp("stats");
 const pmt::pmt_t estimates_port = pmt::mp("estimates");
 const pmt::pmt_t model_port = pmt::mp("model");
 
+std::atomic<void (*)()> failure_watch{ nullptr };
+
 } // namespace
+
+void receiver::watch_failures(void (*failed)()) { failure_watch = failed; }
 
 receiver::sptr receiver::make(const std::string& model,
                               const slot_config& slot,
@@ -221,9 +225,13 @@ try {
 
 void receiver_impl::fail(const std::string& why)
 {
-    std::lock_guard<std::mutex> lock(d_error_mutex);
-    d_error = printable(why);
-    d_logger->error("{:s}; the receiver ends here", d_error);
+    {
+        std::lock_guard<std::mutex> lock(d_error_mutex);
+        d_error = printable(why);
+        d_logger->error("{:s}; the receiver ends here", d_error);
+    }
+    if (const auto failed = failure_watch.load())
+        failed();
 }
 
 std::string receiver_impl::error() const

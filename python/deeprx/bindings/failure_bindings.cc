@@ -14,14 +14,30 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <thread>
 
 namespace py = pybind11;
 
 namespace {
 
+//! On a thread of its own: a block that has failed may hold what Python waits for.
+void end_failed_flowgraphs()
+{
+    std::thread([] {
+        if (!Py_IsInitialized())
+            return;
+        py::gil_scoped_acquire python;
+        try {
+            py::module::import("gnuradio.deeprx.blocks.guarded").attr("end_failed_flowgraphs")();
+        } catch (py::error_already_set& error) {
+            error.discard_as_unraisable("gnuradio.deeprx");
+        }
+    }).detach();
+}
+
 /*
  * What ended the threads of C++ blocks. GNU Radio logs an exception in work() or in a handler, and
- * the flowgraph around that block waits for ever: nobody but the log is told.
+ * the flowgraph around that block waits for ever: nobody but the log is told. It is stopped here.
  */
 class thread_failures : public spdlog::sinks::base_sink<std::mutex>
 {
@@ -42,8 +58,10 @@ private:
             return;
         const std::string line(message.payload.data(), message.payload.size());
         const auto name = line.find("<block "), end = line.find(">]: ");
-        if (line.rfind("ERROR thread[", 0) == 0 && name != line.npos && end != line.npos)
-            d_failures[line.substr(name + 7, end - name - 7)] = line.substr(end + 4);
+        if (line.rfind("ERROR thread[", 0) != 0 || name == line.npos || end == line.npos)
+            return;
+        d_failures[line.substr(name + 7, end - name - 7)] = line.substr(end + 4);
+        end_failed_flowgraphs();
     }
     void flush_() override {}
 
@@ -72,6 +90,7 @@ try {
 void bind_failures(py::module& m)
 {
     block_failure(""); // from now on the log is listened to
+    gr::deeprx::receiver::watch_failures(end_failed_flowgraphs);
     m.def("block_failure",
           block_failure,
           py::arg("alias"),

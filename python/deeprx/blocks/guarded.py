@@ -136,10 +136,25 @@ def _end_flowgraph(block: gr.basic_block, error: Exception) -> None:
     block.logger.error(f"{line}; the flowgraph ends here")
     failure = Failure(line)
     failure.__cause__ = error
-    for top in (o for o in gc.get_objects() if issubclass(type(o), gr.top_block)):
+    for top in _top_blocks():
         if block.alias() in _aliases(top):
-            top.deeprx_failure = getattr(top, "deeprx_failure", failure)  # others follow from it
-            threading.Thread(target=top.stop, daemon=True).start()  # this one is to be stopped
+            _stop(top, failure)
+
+
+def end_failed_flowgraphs() -> None:
+    """Stop those in which a block written in C++ has failed; its line is in the log."""
+    for top in _top_blocks():
+        if failure := _failure(top, _aliases(top)):
+            _stop(top, failure)
+
+
+def _top_blocks() -> list[gr.top_block]:
+    return [o for o in gc.get_objects() if issubclass(type(o), gr.top_block)]
+
+
+def _stop(top: gr.top_block, failure: Failure) -> None:
+    top.deeprx_failure = getattr(top, "deeprx_failure", failure)  # others follow from it
+    threading.Thread(target=top.stop, daemon=True).start()  # a block's own is to be stopped
 
 
 def _aliases(top: gr.top_block) -> set[str]:

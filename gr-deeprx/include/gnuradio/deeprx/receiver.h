@@ -129,8 +129,12 @@ public:
     //! Slots, or runs of symbols that are no slot, dropped so far.
     virtual uint64_t dropped() const = 0;
 
-    //! Why the receiver ended before its input did, and the flowgraph with it; empty: it did not.
+    //! Why the receiver ended before its input did; empty: it did not. Blocks that nothing of it
+    //! reaches run on: who has the flowgraph stops it.
     virtual std::string error() const = 0;
+
+    //! What every receiver of the process calls, on its own thread, once its error() says why.
+    static void watch_failures(void (*failed)());
 };
 
 } // namespace gr::deeprx
