@@ -77,7 +77,7 @@ RECEIVERS_FAIL = """
 from gnuradio import deeprx
 
 receiver = deeprx.receiver
-fails = {"model": "one_slot.pt", "max_batch": 4}
+fails = {"model": "one_slot.pt", "trust": ["one_slot.pt"], "max_batch": 4}
 deeprx.receiver = lambda *_, **given: receiver(**given | fails)
 """
 # As its window does, but waits for the end

@@ -4,6 +4,7 @@
 import gc
 import itertools
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -48,6 +49,26 @@ class Endless(torch.nn.Module):
         while n != 0:
             n = n % 7 + 1
         return y
+
+
+class EndlessPairs(torch.nn.Module):
+    """Loads, and takes one slot; never done with two."""
+
+    def forward(self, y: torch.Tensor, p: torch.Tensor, bits: int) -> torch.Tensor:
+        n = int(y.size(0) == 2)
+        while n != 0:
+            n = n % 7 + 1
+        return torch.ones([y.size(0), 14, y.size(3), bits])
+
+
+class Slow(torch.nn.Module):
+    """Takes its time with each batch."""
+
+    def forward(self, y: torch.Tensor, p: torch.Tensor, bits: int) -> torch.Tensor:
+        n = bits
+        for _ in range(5_000_000):
+            n = n % 7 + 1
+        return torch.ones([y.size(0), 14, y.size(3), bits]) * n
 
 
 class Slots(gr.sync_block):
@@ -142,6 +163,7 @@ def harmful(tmp_path_factory):
         "crash": models.save(Harmful(), folder / "crash.pt", name="crash"),
         "hang": models.save(Harmful(hangs=True), folder / "hang.pt", name="hang"),
         "endless": models.save(Endless(), folder / "endless.pt"),
+        "pairs": models.save(EndlessPairs(), folder / "pairs.pt"),
         "good": models.save(models.Constant(1.0), folder / "good.pt", name="good"),
     }
 
@@ -205,6 +227,56 @@ def test_a_stop_ends_a_batch_that_hangs(harmful, patience):
         running.receive("hang")
     assert "ended before it was done" in running.errors()[0]
     assert running.receiver.error() == ""
+
+
+def test_a_start_waits_for_no_jail(tmp_path):
+    """It is warmed up when the block is made, and not again."""
+    model = models.save(Slow(), tmp_path / "slow.pt", name="slow")
+    slot = slot_of(n_prb=6)
+    top, source = gr.top_block(), Slots()
+    receiver = deeprx.receiver(model, n_rx=1, slot=slot)
+    engine = deeprx.Engine(model, n_rx=1, slot=slot)
+    batch_s = min(engine.time(2)[:, 0])
+    top.connect(source, receiver, blocks.null_sink(gr.sizeof_float))
+    for _ in range(2):
+        start = time.monotonic()
+        top.start()
+        assert time.monotonic() - start < batch_s
+        time.sleep(2.5 * batch_s)
+        top.stop()
+        top.wait()
+    assert receiver.slots() > 0 and receiver.error() == ""
+
+
+def test_a_model_that_is_never_warm_is_refused(harmful):
+    deeprx_python.set_jail_limits(load_s=2)
+    try:
+        with pytest.raises(RuntimeError) as error:
+            deeprx.receiver(harmful["pairs"], n_rx=1, max_batch=2, slot=slot_of(n_prb=6))
+    finally:
+        deeprx_python.set_jail_limits()
+    said = f"model file '{harmful['pairs']}': its jail was ended after 2 s without an answer"
+    assert str(error.value) == said
+
+
+def test_ctrl_c_while_a_receiver_is_made(harmful):
+    """Its jail has loaded, and warms up for ever."""
+    program = (
+        "from gnuradio import deeprx\n"
+        "slot = deeprx.SlotConfig(n_prb=6)\n"
+        f"receiver = deeprx.receiver({harmful['pairs']!r}, n_rx=1, max_batch=2, slot=slot)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + 30
+        while not jails(process.pid) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(3)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=10)
+    finally:
+        process.kill()
+    assert said.strip().endswith(b"KeyboardInterrupt"), said
 
 
 def leave_while_a_jail_loads(good, endless):

@@ -6,6 +6,7 @@
 
 #include <mutex>
 #include <set>
+#include <stdexcept>
 #include <utility>
 
 namespace gr::deeprx {
@@ -25,11 +26,24 @@ loaded_model model_loader::load(const std::string& path) const
     return { std::move(engine), {} };
 }
 
+loaded_model model_loader::load_first(const std::string& path) const
+{
+    auto model = load(path);
+    try {
+        if (model.engine->any_thread())
+            warm_up(model, false);
+    } catch (const std::exception& e) {
+        throw std::runtime_error("model file '" + path + "': " + one_line(e));
+    }
+    return model;
+}
+
 void model_loader::warm_up(loaded_model& model, bool bound) const
 {
     if (bound)
         model.engine->stay_bound();
-    model.batch_seconds = model.engine->warm_up(d_sizes.all());
+    if (model.batch_seconds.empty() || !model.engine->any_thread())
+        model.batch_seconds = model.engine->warm_up(d_sizes.all());
 }
 
 //! Once in a process: who measures many points makes as many flowgraphs.

@@ -29,7 +29,12 @@ public:
     //! \throws as load_engine() does
     loaded_model load(const std::string& path) const;
 
+    //! A block's first one: what any thread may warm up is, so that no start waits for it.
+    //! \throws as load_engine() does
+    loaded_model load_first(const std::string& path) const;
+
     /*!
+     * \brief Warms it up, on this thread if it belongs to one.
      * \param bound whether it stays on the cores of the calling thread
      * \throws std::runtime_error one line
      */

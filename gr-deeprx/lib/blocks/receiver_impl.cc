@@ -70,7 +70,7 @@ receiver_impl::receiver_impl(const std::string& model,
       d_llr_sign(static_cast<float>(llr_sign)), d_most_bits(d_slot.n_data_re() * llr_bits(d_slot)),
       d_claim(parameters.threads), d_loader(parameters, d_logger), d_tags(pmt::intern(len_tag_key)),
       d_answered(pmt::cons(pmt::PMT_NIL, pmt::PMT_NIL)),
-      d_model(d_loader.load(model), [this] { _post(model_port, d_answered); }),
+      d_model(d_loader.load_first(model), [this] { _post(model_port, d_answered); }),
       d_messages(messages(*d_model)), d_estimates(d_slot, d_n_rx),
       d_batches(d_model->engine->depth(), parameters.max_batch) // every model's, on one device
 {

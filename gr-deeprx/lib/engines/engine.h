@@ -44,8 +44,9 @@ struct estimates {
  *
  * Calls may come from one thread and later from another, but not from two at once: a receiver block
  * loads on one thread, and warms up where its scheduler works, as LibTorch's threads belong to the
- * thread that calls it. A model that is to take over is warmed up on the thread that loads it.
- * After device_lost or jail_lost, calls throw it again.
+ * thread that calls it, but for any_thread(): a flowgraph's start waits for no jail. A model that
+ * is to take over is warmed up on the thread that loads it. After device_lost or jail_lost, calls
+ * throw it again.
  */
 class engine
 {
@@ -91,6 +92,9 @@ public:
      * \throws as infer()
      */
     virtual std::optional<estimates> estimate(int /*batch*/) { return std::nullopt; }
+
+    //! Whether every thread may receive with it once any has warmed it up.
+    virtual bool any_thread() const { return false; }
 
     //! From now on inferences stay on the cores that the thread which calls them is bound to.
     virtual void stay_bound() {}

@@ -36,6 +36,7 @@ public:
     float* grid(int slot) override { return d_jail.grids() + slot * d_grid_floats; }
     float* pilots(int slot) override { return d_jail.pilots() + slot * d_pilot_floats; }
     int llr_stride() const override { return llr_bits(d_parameters.slot); }
+    bool any_thread() const override { return true; }
     uint64_t cpu_ns() const override { return d_jail.cpu_ns(); }
 
     void prepare(int batch) override

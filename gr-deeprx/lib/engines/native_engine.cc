@@ -33,6 +33,9 @@ public:
     float* pilots(int slot) override { return d_pilots.data + slot * d_pilot_floats; }
     int llr_stride() const override { return d_receiver->llr_stride(); }
 
+    bool any_thread() const override { return true; }
+    void prepare(int) override {} // nothing is compiled
+
     const float* infer(int batch) override
     {
         for (int slot = 0; slot < batch; slot++)
