@@ -146,7 +146,7 @@ def _good(name: str, block, told) -> tuple[object, Callable[[], bool]]:
     if name == "slot_probe.blocks":
         good = dictionary(slot_index=2**40, crc_ok=False)
         decided = block.statistics.block_clusters
-        return pmt.cons(good, pmt.cdr(SCALARS["PDU"])), lambda: 2**40 // 100 in decided
+        return pmt.cons(good, pmt.cdr(SCALARS["PDU"])), lambda: 2**40 // 100 in decided.clusters
     if name == "tb_source.pdus":
         n_bytes = LINK_SLOT.transport_block_size() // 8
         good = pmt.cons(dictionary(), pmt.init_u8vector(n_bytes, [1] * n_bytes))

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+import tracemalloc
 
 import numpy as np
 import pmt
@@ -12,6 +13,7 @@ import pytest
 import zmq
 from gnuradio import blocks, gr
 from gnuradio.deeprx import slot_probe
+from gnuradio.deeprx.blocks.cluster_counts import ClusterCounts
 from gnuradio.deeprx.blocks.slot_energy import SlotEnergy
 from gnuradio.deeprx.blocks.slot_probe import in_flight_slots
 from gnuradio.deeprx.blocks.slot_statistics import SlotStatistics
@@ -36,6 +38,12 @@ def statistics(cluster_slots=10, **options):
     return SlotStatistics(CONFIG, cluster_slots, lambda k: CONFIG.bits(SEED, k), **options)
 
 
+def by_cluster(counts):
+    """{cluster: [errors, bits]}"""
+    rows = zip(counts.clusters, counts.counts, counts.of, strict=True)
+    return {int(cluster): [int(n), int(of)] for cluster, n, of in rows}
+
+
 def point(counted):
     return counted.point(
         slot_probe(slot=slot_of(**SLOT)).report()["points"][0]["energy_per_slot_j"]
@@ -48,9 +56,32 @@ class TestSlotStatistics:
         for index, errors in ((0, 3), (1, 4), (2, 0), (3, 5)):
             counted.add_slot(index, decisions(index, errors))
         n = CONFIG.n_bits
-        assert counted.clusters == {0: [7, 2 * n], 1: [5, 2 * n]}
+        assert by_cluster(counted.clusters) == {0: [7, 2 * n], 1: [5, 2 * n]}
         made = point(counted)
         assert (made["bit_errors"], made["bits"], made["clusters"]) == (12, 4 * n, 2)
+
+    def test_clusters_may_come_in_any_order(self):
+        counted = ClusterCounts()
+        for cluster in (5, 2**60, 2, 5, 0, 2**60, 3):
+            counted.add(cluster, 1, 10)
+        once, twice = [1, 10], [2, 20]
+        assert by_cluster(counted) == {0: once, 2: once, 3: once, 5: twice, 2**60: twice}
+        assert list(by_cluster(counted)) == sorted(by_cluster(counted))
+
+    def test_a_cluster_takes_few_bytes(self):
+        """A receiver that runs for months has very many."""
+        counted = SlotStatistics(CONFIG, 1, lambda k: bits)
+        bits = CONFIG.bits(SEED, 0)
+        counted.add_slot(0, bits)
+        tracemalloc.start()
+        try:
+            before, _ = tracemalloc.get_traced_memory()
+            for index in range(1, 20_001):
+                counted.add_slot(index, bits)
+            after, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert after - before < 40 * 20_000
 
     def test_gaps_in_the_index_are_missed_slots(self):
         counted = statistics()
@@ -58,7 +89,8 @@ class TestSlotStatistics:
             counted.add_slot(index, decisions(index))
         assert counted.slots == 5
         assert counted.missed_slots == 2 + 3
-        assert counted.clusters[0] == [0, 3 * CONFIG.n_bits]  # later slots keep their own bits
+        # later slots keep their own bits
+        assert by_cluster(counted.clusters)[0] == [0, 3 * CONFIG.n_bits]
 
     def test_transmitter_that_starts_again_misses_nothing(self):
         counted = statistics()
@@ -89,7 +121,7 @@ class TestSlotStatistics:
         for side in sides if truth_first else sides[::-1]:
             for index in range(3):
                 side(index, decisions(index, 2 if side == counted.add_slot else 0))
-        assert counted.clusters == {0: [6, 3 * CONFIG.n_bits]}
+        assert by_cluster(counted.clusters) == {0: [6, 3 * CONFIG.n_bits]}
 
     def test_reference_that_never_comes_does_not_fill_the_memory(self, monkeypatch):
         monkeypatch.setattr("gnuradio.deeprx.blocks.slot_statistics.PENDING_SLOTS", 4)
@@ -98,7 +130,7 @@ class TestSlotStatistics:
             counted.add_slot(index, decisions(index))
         for index in range(10):
             counted.add_reference(index, CONFIG.bits(SEED, index))
-        assert counted.clusters[0][1] == 4 * CONFIG.n_bits
+        assert by_cluster(counted.clusters)[0][1] == 4 * CONFIG.n_bits
 
     def test_times_come_from_the_receiver(self):
         counted = statistics()

@@ -201,8 +201,8 @@ def point(
         "sinr_db": sinr_db(snr_db, sir_db),
         "total_snr_db": _total_snr_db(snr_db, fields.get("layers")),
         "clusters": len(cluster_bits),
-        "bits": int(sum(cluster_bits)),
-        "bit_errors": int(sum(cluster_errors)),
+        "bits": int(np.sum(cluster_bits)),
+        "bit_errors": int(np.sum(cluster_errors)),
         "inference_s_per_slot": summarise_s(inference_s),
     } | fields
     if len(cluster_bits):

@@ -10,6 +10,8 @@ from deeprx_common import report
 from deeprx_common.checks import check_whole
 from deeprx_common.slot import SlotConfig
 
+from .cluster_counts import ClusterCounts
+
 PENDING_SLOTS = 4096  # slots of one side that wait for the other: 8 MiB of 16QAM at 26 PRB
 MOST_MISSED = 2**62  # an index may jump by more
 MOST_NAMES = 100  # of models, and of reasons; others are counted together
@@ -55,7 +57,7 @@ class SlotStatistics:
         self._inference_s: deque[float] = deque(maxlen=RECENT_TIMES)
         self._cpu_s: list[float] = [0.0, 0]  # sum, slots
         self.inference_total_s = 0.0
-        self.clusters: dict[int, list[int]] = {}  # cluster: [errors, bits]
+        self.clusters = ClusterCounts()  # errors of bits
         self.slots = 0
         self.dropped: Counter[str] = Counter()
         self.slots_by_model: Counter[str] = Counter()
@@ -66,8 +68,8 @@ class SlotStatistics:
         self._queue_slots: int | None = None
         self._sent = sent
         self.most_transmissions = most_transmissions
-        self.block_clusters: dict[int, list[int]] = {}  # cluster: [errors, blocks]
-        self.delivery_clusters: dict[int, list[int]] = {}  # cluster: [blocks, transmissions]
+        self.block_clusters = ClusterCounts()  # errors of blocks
+        self.delivery_clusters = ClusterCounts()  # blocks of transmissions
         self._unfinished: dict[tuple[int, int], None] = {}  # processes, the newest last
         self.delivered_bits = 0
         self.decoder_cpu_s = 0.0
@@ -108,9 +110,8 @@ class SlotStatistics:
             waiting.popitem(last=False)
 
     def _compare(self, slot_index: int, decisions: np.ndarray, bits: np.ndarray) -> None:
-        cluster = self.clusters.setdefault(slot_index // self._cluster_slots, [0, 0])
-        cluster[0] += int(np.count_nonzero(decisions != bits))
-        cluster[1] += len(bits)
+        errors = int(np.count_nonzero(decisions != bits))
+        self.clusters.add(slot_index // self._cluster_slots, errors, len(bits))
 
     def add_block(self, about: dict, block: bytes) -> None:
         """One message of tb_decoder's port `blocks`, see messages.BLOCKS, and the block's bytes."""
@@ -124,9 +125,7 @@ class SlotStatistics:
         unfinished = process in self._unfinished
         self._unfinished.pop(process, None)
         if new_data:
-            cluster = self.block_clusters.setdefault(index // self._cluster_slots, [0, 0])
-            cluster[0] += not good
-            cluster[1] += 1
+            self.block_clusters.add(index // self._cluster_slots, not good, 1)
             counted["failed"] += unfinished
         else:
             counted["retransmissions"] += 1
@@ -138,9 +137,7 @@ class SlotStatistics:
         if delivered:
             counted["delivered"] += 1
             self.delivered_bits += 8 * len(block)
-        cluster = self.delivery_clusters.setdefault(index // self._cluster_slots, [0, 0])
-        cluster[0] += delivered
-        cluster[1] += 1
+        self.delivery_clusters.add(index // self._cluster_slots, delivered, 1)
         if "iterations" in about:
             counted["slots"] += 1
             self._iterations += about["iterations"]
@@ -196,7 +193,6 @@ class SlotStatistics:
         """The point's keys of transport blocks, where there were any."""
         if not self.block_clusters:
             return {}
-        errors, blocks = zip(*self.block_clusters.values(), strict=True)
         counted, n = self._decoded, self._decoded["slots"]
         harq = None
         if self.most_transmissions > 1:
@@ -205,8 +201,8 @@ class SlotStatistics:
             harq["transmissions"] = self.most_transmissions
         air_s = (self.slots + self.missed_slots) * self._config.slot_s
         return {
-            "cluster_block_errors": errors,
-            "cluster_blocks": blocks,
+            "cluster_block_errors": self.block_clusters.counts,
+            "cluster_blocks": self.block_clusters.of,
             "harq": harq,
             "goodput_bit_per_s": self.delivered_bits / air_s if air_s else None,
             "decoder": {
@@ -221,7 +217,6 @@ class SlotStatistics:
         energy: energy_per_slot_j. bit_energy: energy_per_delivered_bit_j. fields: what is known of
         the operating point, and overrides.
         """
-        errors, bits = zip(*self.clusters.values(), strict=True) if self.clusters else ((), ())
         total, count = self._cpu_s
         counted = {
             "receiver": self.model or "unknown",
@@ -249,8 +244,8 @@ class SlotStatistics:
         if self.dropped:
             counted["dropped_slots"] = dict(self.dropped)
         return report.point(
-            cluster_errors=errors,
-            cluster_bits=bits,
+            cluster_errors=self.clusters.counts,
+            cluster_bits=self.clusters.of,
             inference_s=list(self._inference_s),
             **counted | self._blocks() | fields,
         )

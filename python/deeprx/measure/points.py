@@ -4,10 +4,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from gnuradio import gr
 
 from deeprx_common import energy, report
 
+from ..blocks.cluster_counts import ClusterCounts
 from ..blocks.slot_statistics import SlotStatistics
 from ..models.file import PerfectReceiver, labels
 from .flowgraph import Flowgraph
@@ -115,10 +117,10 @@ def _comparison(a: Counted, b: Counted) -> dict | None:
     return report.comparison(a.point, b.point, bits, blocks)
 
 
-def _paired(a: dict, b: dict) -> report.Pairs | None:
-    """Of {cluster: [count, of how many]}, where both have a cluster of one size; None: nowhere."""
-    shared = [(*a[k], *b[k]) for k in b if k in a and a[k][1] == b[k][1]]
-    if not shared:
+def _paired(a: ClusterCounts, b: ClusterCounts) -> report.Pairs | None:
+    """Where both have a cluster of one size; None: nowhere."""
+    _, at, at_b = np.intersect1d(a.clusters, b.clusters, assume_unique=True, return_indices=True)
+    same = a.of[at] == b.of[at_b]
+    if not same.any():
         return None
-    counts, of, others, _ = zip(*shared, strict=True)
-    return counts, others, of
+    return a.counts[at][same], b.counts[at_b][same], a.of[at][same]
