@@ -97,11 +97,11 @@ def keys(kind: type) -> list[dict]:
 
 
 if __name__ == "__main__":
-    found = {
+    key_tables = {
         page: {
             name: [" ".join(inspect.getdoc(kind).partition("\n\n")[0].split()), keys(kind)]
             for name, kind in tables.items()
         }
         for page, tables in PAGES.items()
     }
-    json.dump(found, sys.stdout)
+    json.dump(key_tables, sys.stdout)

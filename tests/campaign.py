@@ -32,7 +32,7 @@ from gnuradio.deeprx.recording.gnb_dump import import_gnb
 from hostile import archives as hostile_archives
 from hostile import files
 from hostile.serve import Gone, Victim
-from telemetry_reports import made
+from telemetry_reports import report_of
 
 from deeprx_common.revision import git_revision
 
@@ -277,7 +277,7 @@ FIELDS = {
     "sequence": 0,
     "time_s": 1.0,
 }
-REPORT = json.dumps(made(slots_by_model={"a": 3}, engine="e") | {"telemetry": FIELDS})
+REPORT = json.dumps(report_of(slots_by_model={"a": 3}, engine="e") | {"telemetry": FIELDS})
 
 
 def telemetry(draw, folder):

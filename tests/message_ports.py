@@ -21,7 +21,7 @@ from gnuradio.deeprx.telemetry.pubsub import SCHEMA, parse
 from gnuradio.deeprx.telemetry.source import Source
 from rich.console import Console
 from slots import slot_of
-from telemetry_reports import made
+from telemetry_reports import report_of
 
 from deeprx_common.slot import SlotConfig, User
 
@@ -177,11 +177,11 @@ def _loaded(told) -> list[str]:
 
 
 def dictionary(**fields):
-    made = pmt.make_dict()
+    entries = pmt.make_dict()
     for key, value in fields.items():
         value = value if isinstance(value, pmt.pmt_base) else pmt.to_pmt(value)
-        made = pmt.dict_add(made, pmt.intern(key), value)
-    return made
+        entries = pmt.dict_add(entries, pmt.intern(key), value)
+    return entries
 
 
 def nested(levels: int):
@@ -254,10 +254,10 @@ def monitored(data: bytes, source: Source | None = None) -> str:
 def telemetry(point: object = None, **changes) -> dict:
     """A good message; point: in place of its point, or of some of its keys."""
     fields = {"schema": SCHEMA, "source": "s", "run": "r", "sequence": 0, "time_s": 1.0} | changes
-    found = made(slots_by_model={"a": 3}, dropped_slots={"NaN": 1}) | {"telemetry": fields}
+    sent = report_of(slots_by_model={"a": 3}, dropped_slots={"NaN": 1}) | {"telemetry": fields}
     if isinstance(point, dict):
-        point = found["points"][0] | point
-    return found if point is None else found | {"points": [point]}
+        point = sent["points"][0] | point
+    return sent if point is None else sent | {"points": [point]}
 
 
 BAD = [

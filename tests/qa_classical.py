@@ -119,9 +119,9 @@ def gnb_receiver(y: np.ndarray, slot: SlotConfig) -> tuple[list, np.ndarray, np.
                 : len(h[layer])
             ]
             carriers = np.arange(slot.n_sc)
-            own = carriers[first[layer] :: 2]
-            line = np.interp(carriers, own, h[layer].real) + 1j * np.interp(
-                carriers, own, h[layer].imag
+            pilot_carriers = carriers[first[layer] :: 2]
+            line = np.interp(carriers, pilot_carriers, h[layer].real) + 1j * np.interp(
+                carriers, pilot_carriers, h[layer].imag
             )
             channel[layer, antenna] = line * np.exp(1j * step * symbols)[:, None]
         explained = turn * h[:, None] * at

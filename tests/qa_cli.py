@@ -112,9 +112,9 @@ def test_a_file_that_is_exchanged_after_it_was_read_is_not_measured(tmp_path, mo
     shutil.copy(model_path("baseline-lmmse"), path)
 
     def exchange(name, *more):
-        found = read_model_file(name, *more)
+        file = read_model_file(name, *more)
         shutil.copy(model_path("baseline-sure"), path)
-        return found
+        return file
 
     monkeypatch.setattr(results_module, "read_model_file", exchange)
     small = ["--slots", "5", "--sinr", "9", "--n-prb", "6", "--meter", "none"]

@@ -46,9 +46,9 @@ def test_llrs_are_those_that_were_kept(modulation, model):
     other = "native" in file.metadata["engines"]
     other |= any(record.endswith(".xml") for record in file.archive.records)
     for engine in ("torchscript", "auto") if other else ("torchscript",):
-        found = llrs(model, modulation, y, p, engine)
-        assert np.sqrt(np.mean((found - expected) ** 2)) <= allowed * size
-        np.testing.assert_array_equal((found > 0)[decided], (expected > 0)[decided])
+        computed = llrs(model, modulation, y, p, engine)
+        assert np.sqrt(np.mean((computed - expected) ** 2)) <= allowed * size
+        np.testing.assert_array_equal((computed > 0)[decided], (expected > 0)[decided])
 
 
 @pytest.mark.parametrize(
@@ -102,9 +102,9 @@ def test_the_net_for_every_pusch_takes_it(n_rx, slot):
     y, p, d = received_slots(slot, n_rx, 2)
     engine = deeprx.Engine(PUSCH, slot=slot, n_rx=n_rx, max_batch=2)
     expected = eager(torch.jit.load(PUSCH), slot, y, p, d)
-    found = engine.infer(y, p).reshape(2, slot.n_layers, slot.n_symbols, slot.n_sc, -1)
+    computed = engine.infer(y, p).reshape(2, slot.n_layers, slot.n_symbols, slot.n_sc, -1)
     for layer, llr in enumerate(expected):
-        mine = found[:, layer][:, slot.data_mask, : llr.shape[-1]]
+        mine = computed[:, layer][:, slot.data_mask, : llr.shape[-1]]
         assert np.sqrt(np.mean((mine - llr) ** 2)) <= 1e-4 * np.sqrt(np.mean(llr**2))
 
 
@@ -208,10 +208,10 @@ def eager(module, slot, y, p, d):
 
 
 def assert_layers(engine, slot, y, p, expected):
-    found = engine.infer(y, p)
-    assert found.shape[:4] == (len(y), slot.n_layers, slot.n_symbols, slot.n_sc)
+    computed = engine.infer(y, p)
+    assert computed.shape[:4] == (len(y), slot.n_layers, slot.n_symbols, slot.n_sc)
     for layer, llr in enumerate(expected):
-        mine = found[:, layer][:, slot.data_mask, : llr.shape[-1]]
+        mine = computed[:, layer][:, slot.data_mask, : llr.shape[-1]]
         np.testing.assert_allclose(mine, llr, rtol=1e-4, atol=1e-4 * np.abs(llr).max())
 
 

@@ -327,8 +327,8 @@ class TestNvml:
             uuid[:] = [device.value] * 16
             return 0
 
-        def device_of(found, ordinal):
-            found._obj.value = 9 - ordinal
+        def device_of(structure, ordinal):
+            structure._obj.value = 9 - ordinal
             return 0 if ordinal < 2 else 101
 
         cuda = SimpleNamespace(

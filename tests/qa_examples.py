@@ -54,10 +54,10 @@ def enough(top):
         top.set_snr_db(3.0)  # a new operating point, at run time
     return len(points) == 4
 
-def found(top):
+def shown(top):
     return [top.display.widget.findChild(Qt.QTableWidget).rowCount(), top.points(slots=25)]
 
-watch(sys.argv[1], enough, found, seconds=30)
+watch(sys.argv[1], enough, shown, seconds=30)
 """
 
 # Runs an example in which something fails.
@@ -146,9 +146,9 @@ class TestBlocks:
     @pytest.mark.parametrize("key", BLOCKS)
     def test_every_parameter_reaches_the_block(self, key):
         templates = BLOCKS[key]["templates"]
-        made = templates.get("make") or templates["var_make"]
+        template = templates.get("make") or templates["var_make"]
         for parameter in BLOCKS[key]["parameters"]:
-            assert re.search(rf"\b{parameter['id']}\b", made)
+            assert re.search(rf"\b{parameter['id']}\b", template)
 
     @pytest.mark.parametrize(
         ("key", "parameters"),

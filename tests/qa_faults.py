@@ -168,11 +168,11 @@ def test_a_command_ends_with_the_line_and_a_status(method, monkeypatch, tmp_path
 
 
 def stats(**fields):
-    made = pmt.make_dict()
+    entries = pmt.make_dict()
     for key, value in ({"slot_index": 1, "inference_ns": 1000} | fields).items():
         value = value if isinstance(value, pmt.pmt_base) else pmt.to_pmt(value)
-        made = pmt.dict_add(made, pmt.intern(key), value)
-    return made
+        entries = pmt.dict_add(entries, pmt.intern(key), value)
+    return entries
 
 
 BAD = {

@@ -14,7 +14,7 @@ from hostile.serve import Victim
 
 TESTS = Path(__file__).resolve().parent
 BUILD = TESTS.parent / "build" / "fuzz"
-FOUND = sorted((TESTS / "fuzz" / "found").glob("*/*"))
+FINDINGS = sorted((TESTS / "fuzz" / "found").glob("*/*"))
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +25,10 @@ def victim(tmp_path_factory):
     victim.end()
 
 
-@pytest.mark.parametrize("found", FOUND, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_what_was_once_found(found, victim):
-    way = found.parent.name
-    sent = found.read_text() if way == "monitor" else found
+@pytest.mark.parametrize("finding", FINDINGS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_what_was_once_found(finding, victim):
+    way = finding.parent.name
+    sent = finding.read_text() if way == "monitor" else finding
     answer = victim.ask(way, sent, 60)
     assert answer["verdict"] in ("accepted", "refused"), answer
     assert answer["said"].isprintable() and len(answer["said"]) < 1000

@@ -181,9 +181,9 @@ def test_llrs_are_the_same_to_the_bit(engine, tmp_path):
     jailed = deeprx.Engine(path, engine=engine, **SIZE)
     y, p = slots(2)
     for batch in (1, 2, 1):
-        found = [e.infer(y[:batch], p[:batch]) for e in (here, jailed)]
-        assert found[1].shape == (batch, 1, 14, 72, 4)
-        assert (found[0][..., :4] == found[1]).all()
+        computed = [e.infer(y[:batch], p[:batch]) for e in (here, jailed)]
+        assert computed[1].shape == (batch, 1, 14, 72, 4)
+        assert (computed[0][..., :4] == computed[1]).all()
 
 
 def test_its_cpu_time_counts(stranger):
@@ -306,13 +306,13 @@ def test_behind_the_filter_nothing_is_opened_or_connected(tmp_path):
     lines = log.read_text().splitlines()
     (shut,) = [i for i, line in enumerate(lines) if "FLAG_TSYNC|" in line and " = 0" in line]
     jail = lines[shut].split()[0]
-    own = {jail}
+    thread_ids = {jail}
     for line in lines:
         started = re.search(r"clone3?\b.*= (\d+)$", line)
-        if started and line.split()[0] in own:
-            own.add(started[1])
-    assert len(own) > 1  # threads
-    behind = [line for line in lines[shut + 1 :] if line.split()[0] in own]
+        if started and line.split()[0] in thread_ids:
+            thread_ids.add(started[1])
+    assert len(thread_ids) > 1  # threads
+    behind = [line for line in lines[shut + 1 :] if line.split()[0] in thread_ids]
     asked = [line for line in behind if line.split()[1].split("(")[0] in calls.split(",")]
     assert not asked
 

@@ -161,13 +161,13 @@ def test_a_full_disk_keeps_what_was_there_and_shows_the_rest(tmp_path):
 APPEND = """
 import resource, sys
 from gnuradio.deeprx.telemetry.report_log import ReportLog
-from telemetry_reports import made
+from telemetry_reports import report_of
 
 log = ReportLog(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
 try:
     while True:
-        log.append(made())
+        log.append(report_of())
 except OSError as error:
     print(error.strerror)
 """

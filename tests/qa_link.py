@@ -1142,7 +1142,7 @@ def wait_for(condition, seconds=20):
 
 def udp() -> socket.socket:
     """A socket on a free port of this machine."""
-    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    made.bind(("127.0.0.1", 0))
-    made.settimeout(20)
-    return made
+    bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    bound.bind(("127.0.0.1", 0))
+    bound.settimeout(20)
+    return bound

@@ -69,14 +69,14 @@ def test_block_gives_the_llrs_of_pytorch(path, modulation):
     config = slot_of(modulation=modulation)
     metadata = read_model_file(path).metadata
     symbols = received(config, 2, 3, 25.0)
-    found = run(config, str(path), symbols).slots(config)
+    computed = run(config, str(path), symbols).slots(config)
     expected = eager_llrs(config, LayerOf(torch.jit.load(str(path))), symbols)
-    assert found.shape == expected.shape == (3, config.n_bits)
-    error = np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2))
+    assert computed.shape == expected.shape == (3, config.n_bits)
+    error = np.sqrt(np.mean((computed - expected) ** 2) / np.mean(expected**2))
     assert error <= TOLERANCE[metadata["precision"]]
     if modulation != "256QAM":  # at 25 dB these come through
         bits = np.stack([config.bits(1, i) for i in range(3)])
-        assert np.mean((found > 0) != bits) < 0.05
+        assert np.mean((computed > 0) != bits) < 0.05
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda p: p.stem)

@@ -24,7 +24,7 @@ from gnuradio.deeprx.telemetry.prometheus import Metrics
 from gnuradio.deeprx.telemetry.pubsub import SCHEMA, Message, Publisher, parse
 from gnuradio.deeprx.telemetry.source import STALE_S, Source
 from prometheus_client.parser import text_string_to_metric_families
-from telemetry_reports import free_port, made, until
+from telemetry_reports import free_port, report_of, until
 
 from deeprx_common import report
 
@@ -42,7 +42,7 @@ def publishing(port, every_s=0.05, stranger=None, **fields):
         slots = 400
         while not stop.wait(every_s):
             slots += 10
-            report = made(slots=slots, errors=10 * slots, **fields)
+            report = report_of(slots=slots, errors=10 * slots, **fields)
             publisher.publish(report)
             if stranger:
                 report["points"][0]["receiver"] = stranger
@@ -90,8 +90,8 @@ class TestOnce:
         with publishing(ports[0]), publishing(ports[1], receiver="baseline-sure"):
             assert main(["monitor", *connect, "--once", "--json"]) == 0
         reports = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-        for found in reports:
-            report.validate(found)
+        for printed in reports:
+            report.validate(printed)
         assert [r["points"][0]["receiver"] for r in reports] == ["deeprx-student", "baseline-sure"]
         assert [r["telemetry"]["address"][-5:] for r in reports] == [f"{p:05}"[-5:] for p in ports]
 
@@ -230,20 +230,20 @@ def test_prometheus():
         monitor("--connect", str(port), "--json", "--prometheus", str(metrics)) as process,
     ):
         point = json.loads(process.stdout.readline())["points"][0]
-        found = scrape(metrics)
+        metric = scrape(metrics)
         name = "deeprx-student"
-        assert found["deeprx_up",] == 1
-        assert found["deeprx_dropped_messages_total",] == 0
-        assert found["deeprx_missed_slots_total", name] == 3
-        assert found["deeprx_slots_total", name] >= point["slots"]
-        assert found["deeprx_bits_total", name] >= point["bits"]
+        assert metric["deeprx_up",] == 1
+        assert metric["deeprx_dropped_messages_total",] == 0
+        assert metric["deeprx_missed_slots_total", name] == 3
+        assert metric["deeprx_slots_total", name] >= point["slots"]
+        assert metric["deeprx_bits_total", name] >= point["bits"]
         low, rate, high = (
-            found["deeprx_bit_error_ratio", name, v] for v in ("lower", "rate", "upper")
+            metric["deeprx_bit_error_ratio", name, v] for v in ("lower", "rate", "upper")
         )
         assert low <= rate <= high
-        assert found["deeprx_inference_seconds", "0.5", name] == pytest.approx(0.007)
-        assert found["deeprx_queue_slots", name] == 2
-        assert found["deeprx_energy_joules_per_slot", "modelled", name] == 0.0578
+        assert metric["deeprx_inference_seconds", "0.5", name] == pytest.approx(0.007)
+        assert metric["deeprx_queue_slots", name] == 2
+        assert metric["deeprx_energy_joules_per_slot", "modelled", name] == 0.0578
         second = subprocess.run(
             [*COMMAND, "--prometheus", str(metrics)], capture_output=True, text=True, timeout=20
         )
@@ -255,7 +255,7 @@ def test_prometheus():
 class TestSource:
     @staticmethod
     def message(sequence, run="a", time_s=0.0, **fields):
-        return Message(made(**fields), "s", run, sequence, time_s)
+        return Message(report_of(**fields), "s", run, sequence, time_s)
 
     def test_rates_are_of_what_came_since_the_last_message(self):
         source = Source("x")
@@ -312,7 +312,7 @@ def places(value, path=()):
 def test_no_message_ends_the_monitor():
     """Each place of a message with each odd value, and pairs of such: refused, or shown."""
     fields = {"schema": SCHEMA, "source": "roof", "run": "r", "sequence": 0, "time_s": 1.0}
-    good = made(slots_by_model={"a": 3}, engine="e") | {"telemetry": fields}
+    good = report_of(slots_by_model={"a": 3}, engine="e") | {"telemetry": fields}
     draw, refused, shown = random.Random(1), 0, 0
     trials = [[(path, odd)] for path in places(good) for odd in ODD]
     trials += [trial + draw.choice(trials) for trial in draw.sample(trials, 400)]
@@ -326,13 +326,13 @@ def test_no_message_ends_the_monitor():
                     at = at[step]
                 at[key] = odd
         try:
-            found = parse(json.dumps(message).encode())
+            parsed = parse(json.dumps(message).encode())
         except ValueError as error:
             assert "\n" not in str(error)
             refused += 1
             continue
         source = Source("tcp://127.0.0.1:5599")
-        for message in (parse(json.dumps(good).encode()), found, found):
+        for message in (parse(json.dumps(good).encode()), parsed, parsed):
             source.take(message, 1.0)
             assert "\n" not in monitor_command._line(source)
             monitor_command._panel(source, 80)

@@ -64,9 +64,9 @@ def test_is_evaluated_by_the_training_command_line(folder):
     )
     with open(folder / "evaluation/results.csv") as file:
         rows = [r for r in csv.DictReader(file) if r["metric"] == "ber" and r["by"] in ("", "all")]
-    found = {(r["receiver"], float(r["sinr_db"])): float(r["value"]) for r in rows}
-    assert found["my_receiver", 12.0] < found["my_receiver", 6.0] < 0.2
-    assert found["perfect CSI", 12.0] < found["my_receiver", 12.0]
+    values = {(r["receiver"], float(r["sinr_db"])): float(r["value"]) for r in rows}
+    assert values["my_receiver", 12.0] < values["my_receiver", 6.0] < 0.2
+    assert values["perfect CSI", 12.0] < values["my_receiver", 12.0]
 
 
 @NEEDED

@@ -57,8 +57,8 @@ class TestSlotStatistics:
             counted.add_slot(index, decisions(index, errors))
         n = CONFIG.n_bits
         assert by_cluster(counted.clusters) == {0: [7, 2 * n], 1: [5, 2 * n]}
-        made = point(counted)
-        assert (made["bit_errors"], made["bits"], made["clusters"]) == (12, 4 * n, 2)
+        totals = point(counted)
+        assert (totals["bit_errors"], totals["bits"], totals["clusters"]) == (12, 4 * n, 2)
 
     def test_clusters_may_come_in_any_order(self):
         counted = ClusterCounts()
@@ -139,12 +139,12 @@ class TestSlotStatistics:
             counted.add_stats(message | {"model_sha256": "ab"})
         counted.add_stats({"model_loaded": "other"})
         counted.add_slot(0, decisions(0))
-        made = point(counted)
-        assert made["inference_s_per_slot"]["mean"] == pytest.approx(50.5e-6)
-        assert made["inference_s_per_slot"]["p50"] == pytest.approx(50.5e-6)
-        assert made["inference_s_per_slot"]["p99"] == pytest.approx(99e-6, abs=1e-6)
-        assert made["cpu_s_per_slot"] == pytest.approx(2e-6)
-        assert (made["receiver"], made["model_sha256"]) == ("net", "ab")
+        times = point(counted)
+        assert times["inference_s_per_slot"]["mean"] == pytest.approx(50.5e-6)
+        assert times["inference_s_per_slot"]["p50"] == pytest.approx(50.5e-6)
+        assert times["inference_s_per_slot"]["p99"] == pytest.approx(99e-6, abs=1e-6)
+        assert times["cpu_s_per_slot"] == pytest.approx(2e-6)
+        assert (times["receiver"], times["model_sha256"]) == ("net", "ab")
 
     def test_cluster_needs_slots(self):
         with pytest.raises(ValueError, match="cluster_slots must be at least 1, got 0"):
@@ -152,7 +152,7 @@ class TestSlotStatistics:
 
 
 def tags(indices, length=CONFIG.n_bits, with_index=True):
-    made = []
+    tags_ = []
     for k, index in enumerate(indices):
         values = {"packet_len": pmt.from_long(length)}
         if with_index:
@@ -160,8 +160,8 @@ def tags(indices, length=CONFIG.n_bits, with_index=True):
         for key, value in values.items():
             tag = gr.tag_t()
             tag.offset, tag.key, tag.value = k * length, pmt.intern(key), value
-            made.append(tag)
-    return made
+            tags_.append(tag)
+    return tags_
 
 
 def llr_source(indices, errors=0, sign=1, **tag_options):
@@ -193,18 +193,18 @@ def run_probe(source, reference=None, connect=None, **options):
 
 class TestSlotProbe:
     def test_counts_against_the_seed(self):
-        made = run_probe(llr_source(range(20), errors=3)).report()
-        report.validate(made)
-        (found,) = made["points"]
-        assert (found["slots"], found["bit_errors"]) == (20, 60)
-        assert (found["bits"], found["clusters"]) == (20 * CONFIG.n_bits, 5)
-        assert (found["modulation"], found["n_prb"], found["seed"]) == ("QPSK", 6, SEED)
+        whole = run_probe(llr_source(range(20), errors=3)).report()
+        report.validate(whole)
+        (totals,) = whole["points"]
+        assert (totals["slots"], totals["bit_errors"]) == (20, 60)
+        assert (totals["bits"], totals["clusters"]) == (20 * CONFIG.n_bits, 5)
+        assert (totals["modulation"], totals["n_prb"], totals["seed"]) == ("QPSK", 6, SEED)
 
     def test_counts_against_the_reference_input_where_slots_are_missing(self):
         probe = run_probe(llr_source([0, 1, 4, 5], errors=2), bit_source(range(8)), seed=99)
-        (found,) = probe.report()["points"]
-        assert (found["slots"], found["missed_slots"], found["bit_errors"]) == (4, 2, 8)
-        assert found["seed"] is None
+        (totals,) = probe.report()["points"]
+        assert (totals["slots"], totals["missed_slots"], totals["bit_errors"]) == (4, 2, 8)
+        assert totals["seed"] is None
 
     def test_flipped_llrs(self):
         probe = run_probe(llr_source(range(3), errors=1, sign=-1), llr_sign=-1)
@@ -238,9 +238,9 @@ class TestSlotProbe:
             time.sleep(0.01)
         top.stop()
         top.wait()
-        (found,) = probe.report()["points"]
-        assert found["receiver"] == "net"
-        assert found["inference_s_per_slot"]["p50"] == pytest.approx(5e-6)
+        (totals,) = probe.report()["points"]
+        assert totals["receiver"] == "net"
+        assert totals["inference_s_per_slot"]["p50"] == pytest.approx(5e-6)
 
     def test_publishes_every_so_many_slots(self):
         sink = blocks.message_debug()
@@ -252,14 +252,14 @@ class TestSlotProbe:
         deadline = time.monotonic() + 5
         while sink.num_messages() < 2 and time.monotonic() < deadline:
             time.sleep(0.01)
-        made = json.loads(pmt.symbol_to_string(sink.get_message(1)))
-        report.validate(made)
-        assert made["points"][0]["slots"] == 8
-        assert made["points"][0]["snr_db"] == 9.0
+        final = json.loads(pmt.symbol_to_string(sink.get_message(1)))
+        report.validate(final)
+        assert final["points"][0]["slots"] == 8
+        assert final["points"][0]["snr_db"] == 9.0
 
     def test_long_reports_are_made_less_often(self, monkeypatch):
-        made = slot_probe.report
-        monkeypatch.setattr(slot_probe, "report", lambda self: time.sleep(0.1) or made(self))
+        make_report = slot_probe.report
+        monkeypatch.setattr(slot_probe, "report", lambda self: time.sleep(0.1) or make_report(self))
         counts = []
         publish = slot_probe._publish
         monkeypatch.setattr(
@@ -298,8 +298,8 @@ class TestSlotProbe:
             every_slots=4,
             zmq_address=str(port),
         )
-        found = [until(subscription.receive).point["slots"] for _ in range(3)]
-        assert found == [4, 8, 10]
+        published = [until(subscription.receive).point["slots"] for _ in range(3)]
+        assert published == [4, 8, 10]
 
     def test_energy_is_modelled_from_cpu_time_whatever_flop_the_model_has(self):
         def connect(top, probe):
@@ -345,8 +345,8 @@ class TestSlotProbe:
     def test_flop_are_what_the_receiver_says_of_its_model(self):
         probe = slot_probe(slot=slot_of(**SLOT))
         probe._on_stats({"slot_index": 0, "inference_ns": 1, "flop_per_slot": 10**9})
-        made = probe.report()["points"][0]
-        assert made["flop_per_slot"] == 10**9
+        totals = probe.report()["points"][0]
+        assert totals["flop_per_slot"] == 10**9
 
     def test_new_conditions_begin_a_new_point_without_the_slots_on_their_way(self):
         probe = slot_probe(conditions={"snr_db": 3.0}, seed=SEED, slot=slot_of(**SLOT))
@@ -360,9 +360,9 @@ class TestSlotProbe:
             probe._on_slot(index, decisions(index, errors=5))
         for index in range(10 + late, 20 + late):
             probe._on_slot(index, decisions(index))
-        made = probe.report()["points"][0]
-        assert (made["snr_db"], made["slots"], made["bit_errors"]) == (9.0, 10, 0)
-        assert made["missed_slots"] == 0
+        totals = probe.report()["points"][0]
+        assert (totals["snr_db"], totals["slots"], totals["bit_errors"]) == (9.0, 10, 0)
+        assert totals["missed_slots"] == 0
 
     @pytest.mark.parametrize(
         ("options", "says"),
@@ -415,10 +415,10 @@ class TestSlotEnergy:
         counted, account = statistics(), SlotEnergy("cuda:7", 100, Joules(), idle_w=4.0)
         self.serve(counted, account, 0, 10)
         time.sleep(0.05)
-        found = account.per_slot(counted)
-        assert found["measured"] >= 10.0 * 0.045 / 10
-        assert found["attributed"] is None
-        assert found["net"] == pytest.approx(0.6 * found["measured"], rel=0.1)
+        joules = account.per_slot(counted)
+        assert joules["measured"] >= 10.0 * 0.045 / 10
+        assert joules["attributed"] is None
+        assert joules["net"] == pytest.approx(0.6 * joules["measured"], rel=0.1)
 
     @pytest.mark.timing
     def test_receivers_on_one_gpu_share_its_joules(self):
@@ -464,9 +464,9 @@ class TestSlotEnergy:
         account.per_slot(counted)
         self.serve(counted, account, 1000, 5)
         time.sleep(0.05)
-        found = account.per_slot(counted)
-        assert found["measured"] >= 10.0 * 0.045 / 5
-        assert found["invalid"] is None
+        joules = account.per_slot(counted)
+        assert joules["measured"] >= 10.0 * 0.045 / 5
+        assert joules["invalid"] is None
 
     def test_no_slots_yet_is_no_number_and_no_fault(self):
         counted, account = statistics(), SlotEnergy("cuda:5", 100, Joules(), 4.0)
@@ -558,9 +558,9 @@ def test_display_shows_counted_and_modelled_energy_and_their_source_in_a_small_w
         "counted": energy.energy_per_slot(window),
         "not": energy.energy_per_slot(source="none: no RAPL counter under /sys"),
     }.items():
-        made = report.new()
-        made["points"].append(statistics().point(used, receiver=name))
-        lines.append(json.dumps(made))
+        final = report.new()
+        final["points"].append(statistics().point(used, receiver=name))
+        lines.append(json.dumps(final))
     early = report.new()  # by time, before the first slot: no row
     early["points"].append(statistics().point(used))
     lines.insert(0, json.dumps(early))

@@ -528,10 +528,10 @@ WATCH = """
 import sys
 from companion import watch
 
-def found(top):
+def received(top):
     return [top.front_end.statistics(), top.points(slots=1)]
 
-watch(sys.argv[1], lambda top: len(top.points(slots=20)) == 2, found)
+watch(sys.argv[1], lambda top: len(top.points(slots=20)) == 2, received)
 """
 
 

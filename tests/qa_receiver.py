@@ -223,19 +223,19 @@ def test_tags_move_to_the_first_llr_of_their_slot(model):
         tag(14 + 5, "length_of_something_else", 3),
     ]
     flowgraph = run(config, model[0], random_symbols(config, 2, 3), tags, len_tag_key="length")
-    found = {(t.offset, str(t.key)): pmt.to_python(t.value) for t in flowgraph.sink.tags}
+    values = {(t.offset, str(t.key)): pmt.to_python(t.value) for t in flowgraph.sink.tags}
     n = config.n_bits
     expected = {(i * n, "length"): n for i in range(3)}
     expected |= {(i * n, "slot_index"): 2**40 + i for i in range(3)}
     expected |= {(n, "freq_offset"): 0.25, (n, "length_of_something_else"): 3}
-    assert found == expected
+    assert values == expected
 
 
 def test_slots_without_index_are_counted(model):
     config = deeprx.SlotConfig()
     flowgraph = run(config, model[0], random_symbols(config, 2, 3))
-    found = [pmt.to_uint64(t.value) for t in flowgraph.sink.tags if str(t.key) == "slot_index"]
-    assert found == [0, 1, 2]
+    indices = [pmt.to_uint64(t.value) for t in flowgraph.sink.tags if str(t.key) == "slot_index"]
+    assert indices == [0, 1, 2]
 
 
 def test_equal_tags_of_several_inputs_become_one(model):
@@ -845,12 +845,12 @@ def test_worker_threads_count_as_cpu_time(model):
 
 def cores_of_threads():
     """Cores that each thread of this process may run on."""
-    found = []
+    cores = []
     for path in Path("/proc/self/task").glob("*/status"):
         with contextlib.suppress(FileNotFoundError):  # it may have ended
             lines = dict(line.split(":", 1) for line in path.read_text().splitlines())
-            found.append(lines["Cpus_allowed_list"].strip())
-    return found
+            cores.append(lines["Cpus_allowed_list"].strip())
+    return cores
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")

@@ -67,9 +67,9 @@ def test_errors_are_the_loopbacks_and_a_receiver_that_starts_again_finds_the_slo
             table, errors = receiver.communicate()
         assert (receiver.returncode, errors) == (0, "")
         reported = [until(subscription.receive).point for subscription in subscriptions]
-        for found, expected in zip(reported, loopback_points(slots=20), strict=True):
+        for received, expected in zip(reported, loopback_points(slots=20), strict=True):
             for key in ("receiver", "slots", "missed_slots", "bits", "bit_errors", "ber_ci95"):
-                assert found[key] == expected[key]
+                assert received[key] == expected[key]
             assert f" {expected['bit_errors']} " in table
         assert [p["bit_errors"] > 0 for p in reported] == [True, True]
 
@@ -107,11 +107,11 @@ def test_companion_flowgraphs_work_together(tmp_path):
         for number, port in ports.items():
             text = text.replace(f"tcp://127.0.0.1:{number}", f"tcp://127.0.0.1:{port}")
         (tmp_path / name).write_text(text)
-    made = subprocess.run(
+    compiled = subprocess.run(
         ["grcc", "-o", ".", *names],
         env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
-    assert made.returncode == 0, made.stdout + made.stderr
+    assert compiled.returncode == 0, compiled.stdout + compiled.stderr
     with (
         running("remote_transmitter.py", cwd=tmp_path),
         running("remote_channel.py", cwd=tmp_path),

@@ -62,9 +62,9 @@ def make_block_point(**fields):
 
 
 def make_report(*points):
-    made = report.new(gnuradio="3.10")
-    made["points"] += points
-    return made
+    written = report.new(gnuradio="3.10")
+    written["points"] += points
+    return written
 
 
 def rendered(points):
@@ -95,10 +95,10 @@ def test_sinr_adds_noise_and_interference():
 
 
 def test_written_report_reads_back_the_same(tmp_path):
-    made = make_report(make_point())
-    report.write(made, tmp_path / "new" / "report.json")
-    assert report.read(tmp_path / "new" / "report.json") == made
-    assert made["host"]["cores"] >= 1
+    written = make_report(make_point())
+    report.write(written, tmp_path / "new" / "report.json")
+    assert report.read(tmp_path / "new" / "report.json") == written
+    assert written["host"]["cores"] >= 1
 
 
 def test_point_of_a_live_radio_may_not_know_its_channel(tmp_path):
@@ -226,22 +226,22 @@ def test_points_of_two_users_say_which_and_the_total_snr():
 
 def test_comparison_is_paired():
     a, b = make_point(), make_point(receiver="baseline")
-    made = report.comparison(a, b, ([10, 30, 20] * 2, [20, 40, 30] * 2, [1000] * 6))
-    assert made["ber_difference"] == pytest.approx(-0.01)
-    assert made["ci95"][1] < 0
-    assert (made["a"], made["b"], made["clusters"]) == ("net", "baseline", 6)
+    paired = report.comparison(a, b, ([10, 30, 20] * 2, [20, 40, 30] * 2, [1000] * 6))
+    assert paired["ber_difference"] == pytest.approx(-0.01)
+    assert paired["ci95"][1] < 0
+    assert (paired["a"], paired["b"], paired["clusters"]) == ("net", "baseline", 6)
 
 
 def test_comparison_of_blocks_is_paired():
     a, b = make_block_point(), make_block_point(receiver="baseline")
     bits = [10, 30, 20], [20, 40, 30], [1000] * 3
-    made = report.comparison(a, b, bits, blocks=([1, 0, 2], [2, 1, 4], [10] * 3))
-    assert made["bler_difference"] == pytest.approx(-4 / 30)
-    assert made["bler_ci95"][0] < made["bler_difference"] < made["bler_ci95"][1]
-    assert "goodput_ci95" not in made
-    validated = make_report(a, b) | {"comparisons": [made]}
+    paired = report.comparison(a, b, bits, blocks=([1, 0, 2], [2, 1, 4], [10] * 3))
+    assert paired["bler_difference"] == pytest.approx(-4 / 30)
+    assert paired["bler_ci95"][0] < paired["bler_difference"] < paired["bler_ci95"][1]
+    assert "goodput_ci95" not in paired
+    validated = make_report(a, b) | {"comparisons": [paired]}
     report.validate(validated)
-    made["bler_ci95"].reverse()
+    paired["bler_ci95"].reverse()
     with pytest.raises(ValueError, match=r"comparisons\[0\]: 'bler_ci95' must be two numbers"):
         report.validate(validated)
 
@@ -251,12 +251,12 @@ def test_comparison_of_deliveries_is_in_bits_of_air_time():
     slot = SlotConfig(users=(User(mcs=14),))
     a, b = (make_block_point(receiver=r, slot=slot.as_dict(), layer=0) for r in ("net", "other"))
     bits = [10, 30, 20], [20, 40, 30], [1000] * 3
-    made = report.comparison(a, b, bits, deliveries=([9, 9, 10], [8, 9, 9], [10] * 3))
-    more = made["goodput_difference_bit_per_s"]
+    paired = report.comparison(a, b, bits, deliveries=([9, 9, 10], [8, 9, 9], [10] * 3))
+    more = paired["goodput_difference_bit_per_s"]
     assert more == pytest.approx(2 * slot.transport_block_size() / 30e-3)
-    assert made["goodput_ci95"][0] < more < made["goodput_ci95"][1]
-    assert "bler_difference" not in made
-    report.validate(make_report(a, b) | {"comparisons": [made]})
+    assert paired["goodput_ci95"][0] < more < paired["goodput_ci95"][1]
+    assert "bler_difference" not in paired
+    report.validate(make_report(a, b) | {"comparisons": [paired]})
 
 
 def test_results_that_are_equal_in_every_cluster_say_so_without_an_interval():
@@ -264,15 +264,15 @@ def test_results_that_are_equal_in_every_cluster_say_so_without_an_interval():
     slot = SlotConfig(users=(User(mcs=14),))
     a, b = (make_block_point(receiver=r, slot=slot.as_dict(), layer=0) for r in ("net", "other"))
     bits, same = ([10, 30] * 5, [20, 40] * 5, [1000] * 10), ([5, 2] * 5, [5, 2] * 5, [5] * 10)
-    made = report.comparison(a, b, bits, same, same)
-    assert (made["bler_ci95"], made["goodput_ci95"]) == (None, None)
-    assert (made["bler_difference"], made["goodput_difference_bit_per_s"]) == (0, 0)
-    assert made["ci95"][1] < 0
+    paired = report.comparison(a, b, bits, same, same)
+    assert (paired["bler_ci95"], paired["goodput_ci95"]) == (None, None)
+    assert (paired["bler_difference"], paired["goodput_difference_bit_per_s"]) == (0, 0)
+    assert paired["ci95"][1] < 0
     assert report.comparison(a, b, same)["ci95"] is None
-    report.validate(make_report(a, b) | {"comparisons": [made]})
-    assert report_view.difference(0.0, made["bler_ci95"], 10) == "equal in all 10 clusters"
+    report.validate(make_report(a, b) | {"comparisons": [paired]})
+    assert report_view.difference(0.0, paired["bler_ci95"], 10) == "equal in all 10 clusters"
     console = Console(file=io.StringIO(), width=200)
-    compared = [made, report.comparison(a, b, same)]
+    compared = [paired, report.comparison(a, b, same)]
     results.show(make_report(a, b) | {"comparisons": compared}, console)
     said = console.file.getvalue()
     assert "other, BLER equal in all 10 clusters, goodput equal in all 10 clusters, BER -" in said
@@ -282,8 +282,8 @@ def test_results_that_are_equal_in_every_cluster_say_so_without_an_interval():
 
 def test_too_few_clusters_to_tell_say_so():
     a, b = make_point(), make_point(receiver="baseline")
-    made = report.comparison(a, b, ([10] * 3, [20] * 3, [1000] * 3))
-    told = report_view.difference(made["ber_difference"], made["ci95"], made["clusters"])
+    paired = report.comparison(a, b, ([10] * 3, [20] * 3, [1000] * 3))
+    told = report_view.difference(paired["ber_difference"], paired["ci95"], paired["clusters"])
     assert told == "too few clusters to tell, -1.00e-02"
 
 

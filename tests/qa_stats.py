@@ -132,9 +132,9 @@ def delivered(gain, seed, link, clusters=60, slots=5, processes=8, transmissions
     """Blocks that a link with retransmissions delivers, by cluster: energy adds up until it is
     enough. seed: of the fading; link: of what its blocks need.
     """
-    rng, own = np.random.default_rng(seed), np.random.default_rng((seed, link))
+    rng, rng_of_link = np.random.default_rng(seed), np.random.default_rng((seed, link))
     fading = rng.gamma(2.0, 0.5, (clusters, 1)) * rng.uniform(0.9, 1.3, (clusters, slots))
-    threshold = np.exp(0.1 * own.standard_normal(fading.shape))
+    threshold = np.exp(0.1 * rng_of_link.standard_normal(fading.shape))
     energy, sent = np.zeros(processes), np.zeros(processes, int)
     counted = np.zeros(clusters, int)
     for k, (power, enough) in enumerate(zip(fading.ravel(), threshold.ravel(), strict=True)):

@@ -216,11 +216,11 @@ def test_companion_flowgraph_swaps_down_on_a_good_channel(tmp_path):
     text = (EXAMPLES / "switching.grc").read_text()
     text = text.replace("tcp://127.0.0.1:5599", f"tcp://127.0.0.1:{free_port()}")
     (tmp_path / "switching.grc").write_text(text)
-    made = subprocess.run(
+    compiled = subprocess.run(
         ["grcc", "-o", ".", "switching.grc"],
         env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
-    assert made.returncode == 0, made.stdout + made.stderr
+    assert compiled.returncode == 0, compiled.stdout + compiled.stderr
     ran = subprocess.run(
         [sys.executable, "-c", WATCH, "switching_gui"],
         env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=60,

@@ -51,12 +51,12 @@ class Decoded:
 
     @property
     def all(self) -> list[dict]:
-        found = []
+        blocks_ = []
         for k in range(self._messages.num_messages()):
             message = self._messages.get_message(k)
             block = bytes(pmt.u8vector_elements(pmt.cdr(message)))
-            found.append(pmt.to_python(pmt.car(message)) | {"block": block})
-        return found
+            blocks_.append(pmt.to_python(pmt.car(message)) | {"block": block})
+        return blocks_
 
     def wait(self, count: int) -> list[dict]:
         """Those of slots that came, once there are so many."""

@@ -19,7 +19,7 @@ from gnuradio.deeprx.telemetry.pubsub import (
     endpoint,
     make_keys,
 )
-from telemetry_reports import free_port, made
+from telemetry_reports import free_port, report_of
 
 from deeprx_common import report
 
@@ -34,7 +34,7 @@ def receive(subscription, seconds=5.0):
 def publish_until_received(publisher, subscription, seconds=5.0):
     """A subscriber hears nothing of what was sent before it had joined."""
     return telemetry_reports.until(
-        lambda: publisher.publish(made()) or receive(subscription, 0.05), seconds
+        lambda: publisher.publish(report_of()) or receive(subscription, 0.05), seconds
     )
 
 
@@ -56,7 +56,7 @@ def test_message_is_a_report_with_schema_source_and_sequence(subscribe):
     publisher = Publisher(port, source="roof")
     subscription = subscribe(port)
     first = publish_until_received(publisher, subscription)
-    publisher.publish(made(slots=7))
+    publisher.publish(report_of(slots=7))
     message = receive(subscription)
     report.validate(message.report)
     assert message.report["telemetry"]["schema"] == SCHEMA == "deeprx.telemetry/1"
@@ -106,7 +106,7 @@ class TestKeys:
         friend, stranger, plain = (subscribe(str(port), k) for k in (keys, others, None))
         assert publish_until_received(publisher, friend)
         for _ in range(20):
-            publisher.publish(made())
+            publisher.publish(report_of())
         assert receive(friend)
         assert receive(stranger, 0.5) is None
         assert receive(plain, 0.1) is None
@@ -166,10 +166,10 @@ def test_slow_subscriber_holds_nobody_up_and_knows_what_it_missed(subscribe):
     text = "x" * 20_000  # more in all than the kernel holds for a connection
     started = time.monotonic()
     for _ in range(2000):
-        publisher.publish(made(padding=text))
+        publisher.publish(report_of(padding=text))
     assert time.monotonic() - started < 20
     received = [m for m in iter(lambda: receive(subscription, 0.5), None)]
-    publisher.publish(made())
+    publisher.publish(report_of())
     last = receive(subscription)
     assert len(received) < 2000
     assert len(received) >= QUEUE
@@ -179,10 +179,10 @@ def test_slow_subscriber_holds_nobody_up_and_knows_what_it_missed(subscribe):
 
 def telemetry(point=None, **changes):
     fields = {"schema": SCHEMA, "source": "s", "run": "r", "sequence": 0, "time_s": 1.0} | changes
-    found = made() | {"telemetry": fields}
+    sent = report_of() | {"telemetry": fields}
     if isinstance(point, dict):
-        point = found["points"][0] | point
-    return json.dumps(found if point is None else found | {"points": [point]}).encode()
+        point = sent["points"][0] | point
+    return json.dumps(sent if point is None else sent | {"points": [point]}).encode()
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def telemetry(point=None, **changes):
         (b"[" * 100_000, "expected JSON"),
         (telemetry(sequence=float("nan")), "expected JSON"),
         (b"[]", "expected schema"),
-        (json.dumps(made()).encode(), "expected schema 'deeprx.telemetry/1', found None"),
+        (json.dumps(report_of()).encode(), "expected schema 'deeprx.telemetry/1', found None"),
         (telemetry(schema="deeprx.telemetry/9"), "found 'deeprx.telemetry/9'"),
         (telemetry(run=7), "telemetry: 'run' must be a printable text, got 7"),
         (telemetry().replace(b'"slots": 400', b'"slots": "many"'), "'slots' must be a whole"),

@@ -139,14 +139,14 @@ def edit_code(path: str, old: str, new: str):
     """Replace text in the TorchScript sources of a model file, as an attacker could."""
     with zipfile.ZipFile(path) as archive:
         records = {name: archive.read(name) for name in archive.namelist()}
-    found = 0
+    n_places = 0
     with zipfile.ZipFile(path, "w") as archive:
         for name, data in records.items():
             if "/code/" in name and name.endswith(".py"):
-                found += data.count(old.encode())
+                n_places += data.count(old.encode())
                 data = data.replace(old.encode(), new.encode())
             archive.writestr(name, data)
-    assert found, f"{old!r} is not in the code of {path}"
+    assert n_places, f"{old!r} is not in the code of {path}"
 
 
 class ConvNet(nn.Module):

@@ -9,7 +9,7 @@ import zmq
 from deeprx_common import report
 
 
-def made(slots=400, errors=40_000, **fields) -> dict:
+def report_of(slots=400, errors=40_000, **fields) -> dict:
     """A report of one point, as slot_probe makes it, without hardware."""
     energy = dict.fromkeys(("measured", "attributed", "net", "bound"))
     energy |= {"source": "none", "modelled": 0.0578, "model": "CPU time x 4 W"}

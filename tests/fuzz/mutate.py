@@ -234,11 +234,11 @@ def message(draw: random.Random, depth: int = 0):
     if kind == 8:
         return pmt.init_f32vector(2, [math.nan, 1.0])
     if kind < 12:
-        made = pmt.make_dict()
+        dictionary = pmt.make_dict()
         for _ in range(draw.randrange(6)):
             key = pmt.intern(draw.choice(KEYS)) if draw.random() < 0.9 else message(draw, depth + 2)
-            made = pmt.dict_add(made, key, message(draw, depth + 2))
-        return made
+            dictionary = pmt.dict_add(dictionary, key, message(draw, depth + 2))
+        return dictionary
     if kind == 12:
         return pmt.cons(message(draw, depth + 1), message(draw, depth + 1))
     if kind == 13:

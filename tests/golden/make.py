@@ -37,9 +37,9 @@ def record(name: str) -> None:
 def keep_bits(name: str) -> None:
     """Per model: whether each LLR is positive, and whether it is away from zero, packed."""
     models = [deeprx.model_path(f"{model}.pt") for model in MODELS]
-    slots, found = replayed(HERE / f"{name}.sigmf-meta", *models)
+    slots, outputs = replayed(HERE / f"{name}.sigmf-meta", *models)
     kept = {"slots": slots}
-    for model, llrs in zip(MODELS, found, strict=True):
+    for model, llrs in zip(MODELS, outputs, strict=True):
         kept[f"{model} bits"] = np.packbits(llrs > 0, axis=1)
         kept[f"{model} sure"] = np.packbits(np.abs(llrs) > SURE, axis=1)
     np.savez_compressed(HERE / f"{name}.npz", **kept)

@@ -31,14 +31,14 @@ N_RX = 2
 def llrs(model, modulation: str, y, p, engine: str) -> np.ndarray:
     """Of the data REs that are kept, float32 [slots, n, bits]."""
     config = SLOTS[modulation]
-    found = deeprx.Engine(
+    outputs = deeprx.Engine(
         model,
         slot=config,
         n_rx=N_RX,
         max_batch=len(y),
         engine=engine,
     ).infer(y, p)
-    data = found.reshape(-1, *found.shape[-3:])[:, config.data_mask, : config.bits_per_symbol]
+    data = outputs.reshape(-1, *outputs.shape[-3:])[:, config.data_mask, : config.bits_per_symbol]
     return data[:, :: EVERY[modulation]]
 
 

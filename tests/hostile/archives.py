@@ -75,10 +75,10 @@ def storage(key="0", kind="Float", elements=4) -> bytes:
 
 
 def tensor(of=None, offset=0, size=(4,), stride=(1,), quantizer=b"") -> bytes:
-    made = "_rebuild_qtensor" if quantizer else "_rebuild_tensor_v2"
+    rebuild = "_rebuild_qtensor" if quantizer else "_rebuild_tensor_v2"
     rest = b"\x89" + name("collections.OrderedDict") + b")R"
     arguments = (storage() if of is None else of) + number(offset) + numbers(size) + numbers(stride)
-    return name(f"torch._utils.{made}") + b"(" + arguments + quantizer + rest + b"tR"
+    return name(f"torch._utils.{rebuild}") + b"(" + arguments + quantizer + rest + b"tR"
 
 
 def attributes(**of: bytes) -> bytes:

@@ -221,8 +221,8 @@ def graph(llrs, *changes: tuple[str, str]):
             openvino.save_model(model, file, compress_to_fp16=False)
             xml, weights = file.read_text(), file.with_suffix(".bin").read_bytes()
         for pattern, text in changes:
-            xml, found = re.subn(pattern, text, xml)
-            assert found, f"{pattern} is not in the IR"
+            xml, n_places = re.subn(pattern, text, xml)
+            assert n_places, f"{pattern} is not in the IR"
         carried = {"openvino/bits4.xml": xml.encode(), "openvino/bits4.bin": weights}
         models.save(Zeros(), path, carried)
 

@@ -45,8 +45,8 @@ def engine(path):
         llrs = [loaded.infer(y[:1], p[:1]), loaded.infer(y, p), loaded.infer(y[1:], p[1:])]
     except (RuntimeError, ValueError) as error:
         raise Refused(str(error)) from None
-    for found in llrs:
-        text = found.astype(np.uint8).tobytes() + found.tobytes()
+    for of_slot in llrs:
+        text = of_slot.astype(np.uint8).tobytes() + of_slot.tobytes()
         assert SECRET not in text, "LLRs show this process's memory"
     return loaded.description
 

@@ -512,8 +512,8 @@ def test_interferers_have_pilots_of_their_own(monkeypatch):
     assert {(b.config.dmrs, b.config.cdm_groups, b.config.modulation) for b in drawn} == {
         ((2, 11), 1, "QPSK")
     }
-    own = [b.drawn.interferer for b in drawn]
-    assert {(2,), (2, 11)} == {i.dmrs for i in own} and {1, 2} == {i.cdm_groups for i in own}
+    others = [b.drawn.interferer for b in drawn]
+    assert {(2,), (2, 11)} == {i.dmrs for i in others} and {1, 2} == {i.cdm_groups for i in others}
     errors = run.counted().errors
     assert 0 < errors[PERFECT].sum() < errors[SURE].sum() < errors[LS].sum()
 

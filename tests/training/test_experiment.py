@@ -620,10 +620,10 @@ def check_study(out, monkeypatch):
     errors = [rates[name, 27.0]["bit_errors"] for name in ("eighth-T1", "eighth-scratch")]
     at = next(p for p in pair["points"] if p["sinr_db"] == 27.0)
     assert pair["scratch"] == "eighth-scratch" and at["ratio"] == errors[0] / errors[1]
-    taught = stored["payback"][0]
+    payback = stored["payback"][0]
     forward = stored["training"][0]["phases"]["teacher"]["flop"]
-    assert taught["teacher_forward_flop"] == pytest.approx(forward / 2)
-    assert taught["joules"] == "modelled" and taught["teacher_training_flop"] == 0
+    assert payback["teacher_forward_flop"] == pytest.approx(forward / 2)
+    assert payback["joules"] == "modelled" and payback["teacher_training_flop"] == 0
     (step,) = stored["energy"]
     point = step["points"][0]
     assert sum(point["parts"].values()) == pytest.approx(1)
@@ -632,12 +632,12 @@ def check_study(out, monkeypatch):
     )
     folder = root / "results/case_study"
     for name in study_page.PARTS:
-        made = study_page.part(
+        page = study_page.part(
             folder, name, "minute", **({"by": "size"} if name == "gains" else {})
         )
-        assert made.startswith("Not yet" if name == "speed" else "*Not") == (
+        assert page.startswith("Not yet" if name == "speed" else "*Not") == (
             name in ("gains", "ablation", "speed")
-        ), (name, made)
+        ), (name, page)
     table = study_page.part(folder, "curves", "minute")
     assert "| eighth, taught at T = 4 " in table and "| teacher, models/deeprx-teacher.pt " in table
     assert f"{scratch['ber'][-1]:.3g}" in table and table.endswith(stored["date"])

@@ -96,14 +96,14 @@ class Printing(nn.Module):
 
 def test_a_module_becomes_a_model_file_in_one_call(tmp_path):
     path = tmp_path / "mine.pt"
-    made = save_receiver(Mine(), path, n_rx=[1, 2], modulations=["QPSK", "16QAM"], dmrs=[[2]])
+    info = save_receiver(Mine(), path, n_rx=[1, 2], modulations=["QPSK", "16QAM"], dmrs=[[2]])
     with zipfile.ZipFile(path) as archive:
         (record,) = (n for n in archive.namelist() if n.endswith("extra/deeprx.json"))
-        assert json.loads(archive.read(record)) == made
-    assert (made["name"], made["n_rx"], made["dmrs"], made["bits"]) == ("mine", [1, 2], [[2]], 4)
-    assert made["params"] == 1 and made["modulations"] == ["QPSK", "16QAM"]
-    assert made["scs_khz"] is None  # any
-    assert made["trained"] is None and made["limits"] == []
+        assert json.loads(archive.read(record)) == info
+    assert (info["name"], info["n_rx"], info["dmrs"], info["bits"]) == ("mine", [1, 2], [[2]], 4)
+    assert info["params"] == 1 and info["modulations"] == ["QPSK", "16QAM"]
+    assert info["scs_khz"] is None  # any
+    assert info["trained"] is None and info["limits"] == []
     y, p = example(2, 6)
     assert torch.equal(LayerOf(torch.jit.load(path))(y, p, 2), Mine()(y, p, 2))
 

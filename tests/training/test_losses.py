@@ -97,9 +97,9 @@ def test_error_weight():
     llr[:, :, 0, 1:] = -99.0
     llr[:, 0, ..., 1] = -99.0
     llr[1, :, 0, 0] = math.log(3)
-    found = error_weight(llr, bits, data, [1, 2])
+    weight = error_weight(llr, bits, data, [1, 2])
     expected = [1 / (math.log(x) + 0.03) for x in (2, 4 / 3)]
-    assert found.tolist() == pytest.approx(expected, rel=1e-5)
+    assert weight.tolist() == pytest.approx(expected, rel=1e-5)
 
 
 def test_weight_scales_slots():

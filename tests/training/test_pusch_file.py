@@ -80,8 +80,8 @@ def test_without_a_recipe_it_takes_every_slot(net, exported):
     y, p, d = map(torch.from_numpy, received_slots(slot, 4, 2))
     with torch.no_grad():
         expected = net(y, p, d, [2, 6])
-        found = torch.jit.load(path)(y, p, d, [2, 6])
-    assert (found - expected).norm() < 1e-5 * expected.norm()
+        computed = torch.jit.load(path)(y, p, d, [2, 6])
+    assert (computed - expected).norm() < 1e-5 * expected.norm()
 
 
 def test_with_a_recipe_it_takes_the_slots_that_are_drawn(checkpoint, tmp_path):

@@ -20,11 +20,11 @@ MODELS = Path(__file__).parents[2] / "models"
 @pytest.mark.parametrize("path", sorted(MODELS.glob("*.pt")), ids=lambda path: path.stem)
 def test_weights_are_those_of_the_program(path):
     archive = read_model_file(path)
-    found = weights.of_program(archive)
+    tensors = weights.of_program(archive)
     expected = torch.jit.load(str(path)).state_dict()
-    assert expected.keys() <= found.keys()
+    assert expected.keys() <= tensors.keys()
     for key, tensor in expected.items():
-        assert tensor.dtype == found[key].dtype and torch.equal(tensor, found[key])
+        assert tensor.dtype == tensors[key].dtype and torch.equal(tensor, tensors[key])
     carried = weights.read(archive)
     if path.stem.startswith("baseline"):  # no net
         assert carried is None

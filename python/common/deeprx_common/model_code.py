@@ -30,27 +30,27 @@ def check_code(source: bytes) -> None:
         token = _TOKEN.match(text, at)
         if not token:
             _refuse(f"the character {text[at]}, or a string without an end or of several lines,")
-        at, kind, found = token.end(), token.lastgroup, token.group().decode("latin-1")
+        at, kind, word = token.end(), token.lastgroup, token.group().decode("latin-1")
         if kind == "newline":
-            if len(found) - 1 > LIMITS["code_indent"]:
+            if len(word) - 1 > LIMITS["code_indent"]:
                 _refuse(f"an indentation of more than {LIMITS['code_indent']}")
             if len(closing) == 1:
                 depth, operators[0] = 0, 0
-        elif found == "elif" and kind == "word":
+        elif word == "elif" and kind == "word":
             _refuse("elif")
         elif kind == "close":
-            if closing[-1] != found:
+            if closing[-1] != word:
                 _refuse("a bracket without its other")
             depth -= operators.pop()
             closing.pop()
         elif kind == "reset":
             depth, operators[-1] = depth - operators[-1], 0
-        elif kind in ("open", "operator") or (kind == "word" and found in _DEEPER):
+        elif kind in ("open", "operator") or (kind == "word" and word in _DEEPER):
             depth, operators[-1] = depth + 1, operators[-1] + 1
             if depth > LIMITS["code_depth"]:
                 _refuse(f"an expression nested more than {LIMITS['code_depth']} levels deep")
             if kind == "open":
-                closing.append(_CLOSING[found])
+                closing.append(_CLOSING[word])
                 operators.append(0)
     if len(closing) != 1:
         _refuse("a bracket without its other")

@@ -95,11 +95,11 @@ def read(data: bytes, record_size: Callable[[str], int | None]) -> Value:
 
 def tensors(module: Value) -> dict[str, Tensor]:
     """All tensors of a module's pickle by their dotted names."""
-    found, to_do = {}, [("", module)]
+    by_name, to_do = {}, [("", module)]
     while to_do:
         name, value = to_do.pop()
         if isinstance(value.item, Tensor):
-            found[name] = value.item
+            by_name[name] = value.item
         elif isinstance(value.item, Object) and value.item.state:
             state = value.item.state.item
             if isinstance(state, Pairs):
@@ -108,7 +108,7 @@ def tensors(module: Value) -> dict[str, Tensor]:
                     if isinstance(key.item, bytes):
                         inner = key.item.decode("utf-8", "replace")
                         to_do.append((f"{name}.{inner}" if name else inner, part))
-    return found
+    return by_name
 
 
 class _Pickle:

@@ -132,8 +132,8 @@ class SlotCache:
         self.channels = self.slots / "channels"
         self.llrs = self.slots / f"teacher-{teacher_sha256[:16]}"
         try:
-            for made in (self.channels, self.llrs):
-                made.mkdir(parents=True, exist_ok=True)
+            for part in (self.channels, self.llrs):
+                part.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise TrainingError(f"{folder}: cannot hold a cache: {error.strerror}") from None
 

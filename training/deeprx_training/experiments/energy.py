@@ -197,8 +197,8 @@ class _Step:
             forms: dict[str, Callable[[], nn.Module]] = {"": lambda net=net: net}
             if isinstance(net, DeepRx):
                 forms = {"separable": forms[""], "dense": lambda net=net: dense_form(net)}
-            for form, made in forms.items():
-                formed = to_precision(made().eval(), self.step.precision).to(self.device)
+            for form, make_form in forms.items():
+                formed = to_precision(make_form().eval(), self.step.precision).to(self.device)
                 formed = channels_last(formed)
                 for batch in self.step.batches:
                     new = {

@@ -220,7 +220,7 @@ def _paybacks(
         run = runs[facts["group"]]
         teachers = runs.get(trained.get(facts["teacher"], ""))
         cost = (sum(p["flop"] for p in teachers["phases"].values()), 0) if teachers else (0.0, 0)
-        (own,) = (p for p in payback(run, cost) if p.student == facts["receiver"])
+        (price,) = (p for p in payback(run, cost) if p.student == facts["receiver"])
         rival = min(equal, key=lambda c: c.facts["flop_per_slot"], default=None)
         saved = rival and rival.facts["flop_per_slot"] - facts["flop_per_slot"]
         passes_j, kind = _teaching_j(run)
@@ -232,8 +232,8 @@ def _paybacks(
             {
                 "student": name_of(facts),
                 "rival": rival and name_of(rival.facts),
-                "teacher_forward_flop": own.teacher_forward_flop,
-                "teacher_training_flop": own.teacher_training_flop,
+                "teacher_forward_flop": price.teacher_forward_flop,
+                "teacher_training_flop": price.teacher_training_flop,
                 "saved_flop_per_slot": saved,
                 "teacher_forward_j": passes_j,
                 "joules": kind,

@@ -116,7 +116,7 @@ class Members:
                 bits,
                 batch.data,
                 orders,
-                member.weights(taught=teacher_llr is not None),
+                member.weights(with_teacher=teacher_llr is not None),
                 None if teacher_llr is None else teacher_llr.repeat(times, 1, 1, 1, 1),
                 weight,
                 member.temperature,

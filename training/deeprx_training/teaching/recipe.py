@@ -47,9 +47,9 @@ class Member:
         """Its losses that ask a teacher."""
         return [name for name, weight in self.loss.items() if weight and name in TAUGHT]
 
-    def weights(self, taught: bool) -> dict[str, float]:
+    def weights(self, with_teacher: bool) -> dict[str, float]:
         """Of its losses, while its teacher is asked or later."""
-        if taught or not self.lessons:
+        if with_teacher or not self.lessons:
             return self.loss
         return {"bce": 1.0, "channel": self.loss.get("channel", 0.0)}
 
