@@ -688,11 +688,11 @@ def test_a_bug_can_be_traced(monkeypatch, capsys, bug, says, status):
         ),
         (
             ["loopback", "--receiver", "MODEL", "--delay-spread", "100"],
-            "--delay-spread must be 0 to",
+            "--delay-spread must be 0 to 1e-05 s, got 100",
         ),
         (
             ["loopback", "--receiver", "MODEL", "--sinr", "nan"],
-            "--sinr must be -50 to 100, got nan",
+            "--sinr must be -50 to 100 dB, got nan",
         ),
         (["loopback", "--receiver", "MODEL", "--out", "/proc"], "/proc: "),
         (["loopback", "--receiver", "MODEL", "--sir", "5"], "rules out an SINR of 6 dB"),

@@ -577,7 +577,7 @@ def test_slots_with_llrs_that_are_not_finite_are_dropped():
         ("--code-rate 1/2", "unrecognized arguments: --code-rate 1/2"),
         ("--slots 1", "--slots: expected 2 or more"),
         ("--sinr low", "--sinr: expected numbers"),
-        ("--doppler=-5,5", "--doppler: expected one or two numbers from 0 to 10000"),
+        ("--doppler=-5,5", "--doppler: expected one or two numbers from 0 to 10000 Hz"),
         ("--delay-spread 1,2,3", "--delay-spread: expected one or two numbers"),
         ("--channel TDL-X", "TDL-X"),
         ("--slot gnb", "deeprx-student: takes scs_khz of 15, found 30"),

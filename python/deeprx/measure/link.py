@@ -54,11 +54,11 @@ class Link:
             ("--slots", self.slots, 1),
             ("--burst", self.burst, 1),
             ("--n-rx", self.n_rx, 1, 4, "antennas"),
-            ("--sinr", self.sinr_db, *limits.SNR_DB),
-            ("--sir", 0.0 if self.sir_db is None else self.sir_db, *limits.SNR_DB),
-            ("--delay-spread", self.delay_spread_s, *limits.DELAY_SPREAD_S),
-            ("--doppler", self.doppler_hz, *limits.DOPPLER_HZ),
-            ("--cfo", self.cfo_hz, -1_000_000, 1_000_000),
+            ("--sinr", self.sinr_db, *limits.SNR_DB, "dB"),
+            ("--sir", 0.0 if self.sir_db is None else self.sir_db, *limits.SNR_DB, "dB"),
+            ("--delay-spread", self.delay_spread_s, *limits.DELAY_SPREAD_S, "s"),
+            ("--doppler", self.doppler_hz, *limits.DOPPLER_HZ, "Hz"),
+            ("--cfo", self.cfo_hz, -1_000_000, 1_000_000, "Hz"),
             ("--harq", self.transmissions, 1, MOST_TRANSMISSIONS),
         ):
             check_range(option, value, *limits_of)

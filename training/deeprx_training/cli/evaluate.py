@@ -215,11 +215,13 @@ def configure(parser) -> None:
     add_address(parser)
 
 
-def _range(option: str, numbers: list[float], low: float, high: float) -> tuple[float, float]:
+def _range(
+    option: str, numbers: list[float], low: float, high: float, unit: str
+) -> tuple[float, float]:
     if len(numbers) > 2 or not all(low <= n <= high for n in numbers):
         given = ",".join(f"{n:g}" for n in numbers)
         raise ValueError(
-            f"{option}: expected one or two numbers from {low:g} to {high:g}, found {given}"
+            f"{option}: expected one or two numbers from {low:g} to {high:g} {unit}, found {given}"
         )
     return min(numbers), max(numbers)
 
@@ -367,8 +369,8 @@ def _under_one(arguments) -> int:
         channels=tuple(a.channel),
         n_rx=a.n_rx,
         **of_slot(slot),
-        delay_spread_s=_range("--delay-spread", a.delay_spread, *limits.DELAY_SPREAD_S),
-        doppler_hz=_range("--doppler", a.doppler, *limits.DOPPLER_HZ),
+        delay_spread_s=_range("--delay-spread", a.delay_spread, *limits.DELAY_SPREAD_S, "s"),
+        doppler_hz=_range("--doppler", a.doppler, *limits.DOPPLER_HZ, "Hz"),
     )
     if a.sir is not None:
         conditions = replace(conditions, **interferers(slot, a.sir))
