@@ -60,6 +60,11 @@ def _with_blocks(points: Sequence[Mapping]) -> bool:
     return any(p.get("blocks") for p in points)
 
 
+def number(value: float | None, form: str, scale: float = 1) -> str:
+    """value times scale, as str.format() has it; a dash where it is not known."""
+    return "–" if value is None else form.format(value * scale)
+
+
 def _milli(value: float | None) -> str:
     if value is None:
         return "-"

@@ -159,26 +159,24 @@ def _cells(point: dict) -> list[str]:
     used = point["energy_per_slot_j"]
     counted = [(used[kind], kind) for kind in ("measured", "attributed") if used[kind] is not None]
     energy = (
-        "{} {}".format(_number(counted[0][0], "{:.3g}", 1e3), counted[0][1]) if counted else "–"
+        "{} {}".format(report_view.number(counted[0][0], "{:.3g}", 1e3), counted[0][1])
+        if counted
+        else "–"
     )
     interval = "–"
     if point["ber"] is not None:
         interval = "{:.1e} … {:.1e}".format(*point["ber_ci95"])
     return [
         point["receiver"],
-        _number(point["sinr_db"], "{:.1f}"),
-        _number(point["ber"], "{:.2e}"),
+        report_view.number(point["sinr_db"], "{:.1f}"),
+        report_view.number(point["ber"], "{:.2e}"),
         interval,
-        _number(point.get("bler"), "{:.2e}"),
-        _number(point.get("goodput_bit_per_s"), "{:.2f}", 1e-6),
+        report_view.number(point.get("bler"), "{:.2e}"),
+        report_view.number(point.get("goodput_bit_per_s"), "{:.2f}", 1e-6),
         str(point["slots"]),
         str(point["missed_slots"]),
-        "{} ({})".format(*(_number(times[k], "{:.2f}", 1e3) for k in ("p50", "p99"))),
-        _number(point["cpu_s_per_slot"], "{:.2f}", 1e3),
+        "{} ({})".format(*(report_view.number(times[k], "{:.2f}", 1e3) for k in ("p50", "p99"))),
+        report_view.number(point["cpu_s_per_slot"], "{:.2f}", 1e3),
         energy,
-        _number(used["modelled"], "{:.3g}", 1e3),
+        report_view.number(used["modelled"], "{:.3g}", 1e3),
     ]
-
-
-def _number(value: float | None, form: str, scale: float = 1) -> str:
-    return "–" if value is None else form.format(value * scale)

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deeprx_common import report
+from deeprx_common.report_view import number
 from deeprx_common.terminal import make_console
 
 from ..telemetry.pubsub import Subscription
@@ -148,10 +149,6 @@ def _plain(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text[:160])
 
 
-def _number(value: float | None, form: str, scale: float = 1) -> str:
-    return "–" if value is None else form.format(value * scale)
-
-
 def _fields(source: Source) -> dict[str, str]:
     """What is shown of a source, by its label."""
     point = source.message.point
@@ -160,20 +157,20 @@ def _fields(source: Source) -> dict[str, str]:
     if kind == "modelled":
         kind += f": {point['energy_per_slot_j']['model']}"
     interval = "" if point["ber"] is None else "  {:.1e} … {:.1e}".format(*point["ber_ci95"])
-    slots = f"{point['slots']}, {_number(source.slots_per_s[-1], '{:.0f}')}/s"
+    slots = f"{point['slots']}, {number(source.slots_per_s[-1], '{:.0f}')}/s"
     fields = {
         "receiver": _plain(point["receiver"]),
-        "BER": _number(point["ber"], "{:.2e}") + interval,
+        "BER": number(point["ber"], "{:.2e}") + interval,
         "slots": f"{slots}, {point['missed_slots']} missed",
-        "inference": f"{_number(times['p50'], '{:.2f}', 1e3)} ms, "
-        f"p99 {_number(times['p99'], '{:.2f}', 1e3)} ms, "
-        f"queue {_number(point.get('queue_slots'), '{}')}",
-        "energy": _plain(_number(joules, "{:.3g} mJ/slot, ", 1e3) + kind),
+        "inference": f"{number(times['p50'], '{:.2f}', 1e3)} ms, "
+        f"p99 {number(times['p99'], '{:.2f}', 1e3)} ms, "
+        f"queue {number(point.get('queue_slots'), '{}')}",
+        "energy": _plain(number(joules, "{:.3g} mJ/slot, ", 1e3) + kind),
     }
     if point.get("bler") is not None:
         fields["blocks"] = (
             "BLER {:.2e}  {:.1e} … {:.1e}, ".format(point["bler"], *point["bler_ci95"])
-            + _number(point["goodput_bit_per_s"], "{:.2f}", 1e-6)
+            + number(point["goodput_bit_per_s"], "{:.2f}", 1e-6)
             + " Mbit/s"
         )
     if point["sinr_db"] is not None:
