@@ -49,6 +49,53 @@ def saved(path, weights=WEIGHTS, **metadata):
     return models.save(models.Layers(), path, carried, **(TAKES | metadata))
 
 
+SMALLEST = {
+    "pilot_channels": 1, "pilot_blocks": 0, "learned": 1, "channels": 1, "blocks": 0,
+    "rounds": 0, "basis": 1, "filters": 1, "interference_channels": 1,
+}  # fmt: skip
+LARGEST = {
+    "pilot_channels": 256, "pilot_blocks": 8, "learned": 16, "basis": 12, "filters": 64,
+    "interference_channels": 256,
+}  # fmt: skip
+
+
+def weights_of(n):
+    """Random ones of a PuschRx with these numbers."""
+    shapes = {"more_windows": [2, 6 * n["learned"], 6, 7]}
+
+    def net(name, inputs, channels, outputs, blocks, height):
+        last = 3 + blocks
+        convolutions = {"0": (channels, inputs, 1, 1), str(last): (outputs, channels, 1, 1)}
+        for block in range(2, 2 + blocks):
+            for part in ("inner", "outer"):
+                convolutions[f"{block}.{part}"] = channels, channels, height, 3
+        for at, shape in convolutions.items():
+            shapes[f"{name}.net.{at}.weight"] = shape
+            shapes[f"{name}.net.{at}.bias"] = shape[:1]
+
+    gates = 7 * (5 + n["learned"])
+    net("pilot_net", 37, n["pilot_channels"], gates, n["pilot_blocks"], 1)
+    for r in range(n["rounds"]):
+        outputs = n["basis"] + 2 * n["filters"] + 1
+        net(f"rounds.{r}.net", 32, n["channels"], outputs, n["blocks"], 3)
+        shapes[f"rounds.{r}.into.weight"] = n["basis"], 12, 1, 1
+        shapes[f"rounds.{r}.over_frequency.weight"] = n["filters"], n["basis"], 1, 5
+        shapes[f"rounds.{r}.over_time.weight"] = n["filters"], 1, 13, 1
+        shapes[f"rounds.{r}.back.weight"] = 12, 2 * n["filters"], 1, 1
+        net(f"interference.{r}.net", 19, n["interference_channels"], 5, 1, 1)
+    rng = np.random.default_rng(1)
+    fixed = {name: WEIGHTS[name] for name in ("dmrs_lists", "modes", "windows")}
+    return fixed | {
+        name: ("F32", list(shape), rng.normal(0, 0.02, shape).astype(np.float32).tobytes())
+        for name, shape in shapes.items()
+    }
+
+
+def saved_net(path, **numbers):
+    numbers = SMALLEST | numbers
+    return saved(path, weights_of(numbers), net=numbers | {"net": "PuschRx"})
+
+
 def slot_of(number):
     """The slot of that number, its y, p and LLRs of data, from PyTorch."""
     about = ABOUT["slots"][number]
@@ -161,6 +208,44 @@ def test_wrong_weights_are_one_line(weights, net, words, tmp_path):
     with pytest.raises(RuntimeError) as error:
         deeprx.Engine(path, slot=slot_of(0)[0])
     assert_one_line(error, path, words)
+
+
+@pytest.mark.parametrize(
+    ("channels", "blocks", "rounds", "product"),
+    [
+        (64, 8, 4, None),
+        (128, 1, 8, None),
+        (65, 8, 4, 135200),
+        (64, 7, 5, 143360),
+        (128, 3, 3, 147456),
+    ],
+)
+def test_a_net_keeps_no_core_for_ever(channels, blocks, rounds, product, tmp_path):
+    slot, y, p, _ = slot_of(1)
+    sizes = {"channels": channels, "blocks": blocks, "rounds": rounds}
+    path = saved_net(tmp_path / "m.pt", **sizes)
+    if product is None:
+        engine = deeprx.Engine(path, slot=slot, n_rx=1)
+        assert engine.description.startswith("native") and len(engine.infer(y, p)) == 1
+        return
+    with pytest.raises(RuntimeError) as error:
+        deeprx.Engine(path, slot=slot, n_rx=1)
+    said = '"channels" squared times "blocks" times "rounds" of its net must be at most 131072'
+    assert_one_line(error, path, f"{said}, is {product}")
+
+
+@pytest.mark.timing
+def test_the_largest_net_takes_seconds_a_slot(tmp_path):
+    """Of two users on 273 PRB and four antennas."""
+    users = [deeprx.User("256QAM", port=port) for port in (0, 1)]
+    slot = deeprx.SlotConfig(n_prb=273, scs_khz=30, dmrs=(2, 5, 8, 11), users=users)
+    for sizes in ((64, 8, 4), (128, 1, 8)):
+        numbers = dict(zip(("channels", "blocks", "rounds"), sizes, strict=True))
+        path = saved_net(tmp_path / "m.pt", **LARGEST | numbers)
+        engine = deeprx.Engine(path, slot=slot, n_rx=4)
+        seconds = min(engine.time(3)[:, 1])
+        print(f"{numbers}: {seconds:.2f} s of CPU time a slot, {engine.description}")
+        assert seconds < 10
 
 
 def test_slots_that_the_file_does_not_take_are_refused(tmp_path):

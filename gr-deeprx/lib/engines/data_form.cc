@@ -19,8 +19,11 @@ using nlohmann::json;
 
 constexpr const char* weights_name = "weights.safetensors";
 
-//! An argument of PuschRx. A stranger's net must not keep a core for ever: no number may be so
-//! large that a slot would take more than seconds.
+// A stranger's net must not keep a core for ever: a slot of 273 PRB with two users is to take about
+// a second at most. Nearly all of it goes into the rounds' blocks, by this product.
+constexpr int64_t most_work = int64_t{ 64 } * 64 * 32; // channels^2 blocks rounds
+
+//! An argument of PuschRx.
 int number(const json& net, const char* key, int least, int most)
 {
     const auto entry = net.find(key);
@@ -33,15 +36,21 @@ int number(const json& net, const char* key, int least, int most)
 
 pusch_numbers numbers_of(const json& net)
 {
-    return { number(net, "pilot_channels", 1, 256),
-             number(net, "pilot_blocks", 0, 8),
-             number(net, "learned", 1, 16),
-             number(net, "channels", 1, 128),
-             number(net, "blocks", 0, 8),
-             number(net, "rounds", 0, 8),
-             number(net, "basis", 1, 12),
-             number(net, "filters", 1, 64),
-             number(net, "interference_channels", 1, 256) };
+    const pusch_numbers n{ number(net, "pilot_channels", 1, 256),
+                           number(net, "pilot_blocks", 0, 8),
+                           number(net, "learned", 1, 16),
+                           number(net, "channels", 1, 128),
+                           number(net, "blocks", 0, 8),
+                           number(net, "rounds", 0, 8),
+                           number(net, "basis", 1, 12),
+                           number(net, "filters", 1, 64),
+                           number(net, "interference_channels", 1, 256) };
+    const int64_t work = int64_t{ n.channels } * n.channels * n.blocks * n.rounds;
+    if (work > most_work)
+        throw std::runtime_error("deeprx.json: \"channels\" squared times \"blocks\" times "
+                                 "\"rounds\" of its net must be at most " +
+                                 std::to_string(most_work) + ", is " + std::to_string(work));
+    return n;
 }
 
 tensors floats_of(std::string_view file)
