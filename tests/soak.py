@@ -19,6 +19,7 @@ import threading
 import time
 from pathlib import Path
 from statistics import median
+from typing import ClassVar
 
 import numpy as np
 import pmt
@@ -134,6 +135,24 @@ def resident() -> int:
     return 1024 * int(fields[fields.index("RssAnon:") + 1])
 
 
+class _Mallinfo(ctypes.Structure):
+    """glibc's struct mallinfo2."""
+
+    _fields_: ClassVar = [
+        (name, ctypes.c_size_t)
+        for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks",
+                     "uordblks", "fordblks", "keepcost")
+    ]  # fmt: skip
+
+
+def allocated() -> int:
+    """Bytes that malloc() has given out: without the pages that are kept for what lies beside."""
+    libc = ctypes.CDLL(None)
+    libc.mallinfo2.restype = _Mallinfo
+    info = libc.mallinfo2()
+    return info.uordblks + info.hblkhd
+
+
 def read_slowly(address: str, ended: threading.Event, counted: list) -> None:
     """A subscriber that takes one message every READ_S seconds."""
     with zmq.Context() as context, context.socket(zmq.SUB) as messages:
@@ -165,7 +184,7 @@ def soak(n_slots: int) -> dict:
     ended, read = threading.Event(), []
     subscriber = threading.Thread(target=read_slowly, args=(address, ended, read))
     subscriber.start()
-    memory = []  # (slots sent, bytes)
+    memory, in_use = [], []  # (slots sent, bytes)
     restarts = requests = 0
     next_swap = told = time.monotonic()
 
@@ -200,6 +219,7 @@ def soak(n_slots: int) -> dict:
                 top.stop()
                 top.wait()
                 memory.append((source.sent, resident()))
+                in_use.append((source.sent, allocated()))
                 restarts += 1
                 listener.run_starts(source.sent)
                 source.waits = False
@@ -219,9 +239,9 @@ def soak(n_slots: int) -> dict:
     listener.end(source.sent)
     point = probe.report()["points"][0]
 
-    def quarter(number):
+    def quarter(sizes, number):
         low, high = (number - 1) * n_slots / 4, number * n_slots / 4
-        return median([size for sent, size in memory if low <= sent < high] or [0])
+        return median([size for sent, size in sizes if low <= sent < high] or [0])
 
     return {
         "sent": source.sent,
@@ -233,7 +253,8 @@ def soak(n_slots: int) -> dict:
         "swaps": listener.swaps,
         "restarts": restarts,
         "messages read by the subscriber": len(read),
-        "memory_bytes": [quarter(number) for number in (1, 2, 3, 4)],
+        "memory_bytes": [quarter(memory, number) for number in (1, 2, 3, 4)],
+        "allocated_bytes": [quarter(in_use, number) for number in (1, 2, 3, 4)],
     }
 
 
@@ -270,10 +291,11 @@ def main() -> int:
         print(f"./dev soak: error: {failure}", file=sys.stderr)
         return 3
     for name, count in counts.items():
-        if name != "memory_bytes":
+        if not name.endswith("_bytes"):
             print(f"{name:32} {count:>10,}")
-    quarters = ", ".join(f"{size / 2**20:.1f}" for size in counts["memory_bytes"])
-    print(f"median memory of each quarter    {quarters} MiB")
+    for what in ("memory", "allocated"):
+        quarters = ", ".join(f"{size / 2**20:.1f}" for size in counts[f"{what}_bytes"])
+        print(f"{f'median {what} of each quarter':32} {quarters} MiB")
     print(f"seconds                          {time.monotonic() - began:,.0f}")
     wrong = faults(counts)
     for line in wrong:
