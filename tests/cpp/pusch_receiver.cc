@@ -56,9 +56,16 @@ const nlohmann::json& about()
 pusch_numbers numbers()
 {
     const auto& n = about()["net"];
-    return { n["pilot_channels"], n["pilot_blocks"], n["learned"],
-             n["channels"],       n["blocks"],       n["rounds"],
-             n["basis"],          n["filters"],      n["interference_channels"] };
+    return { n["pilot_channels"],
+             n["pilot_blocks"],
+             n["learned"],
+             n["channels"],
+             n["blocks"],
+             n["rounds"],
+             n["basis"],
+             n["filters"],
+             n["interference_channels"],
+             n["reliability_channels"] };
 }
 
 tensors weights()

@@ -18,7 +18,7 @@ from deeprx_training.data.conditions import Conditions
 from deeprx_training.receivers.build import build, described
 
 NET = {"net": "PuschRx", "pilot_channels": 7, "learned": 2, "channels": 7, "basis": 5, "filters": 3}
-NET |= {"interference_channels": 5}
+NET |= {"interference_channels": 5, "reliability_channels": 6}
 DMRS = [(2,), (2, 7), (2, 9), (2, 11), (2, 7, 11), (2, 5, 8, 11)]
 TWO = {2: 1.0}
 SLOTS = [

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from deeprx_training.receivers.pusch import levels
 from deeprx_training.teaching.losses import (
     attention,
     bce,
@@ -17,6 +18,7 @@ from deeprx_training.teaching.losses import (
     objective,
     sinr_weight,
     skew_kl,
+    symbol_likelihood,
 )
 
 DATA = torch.tensor([[True, False], [True, True]])  # [S, K]: one pilot
@@ -123,6 +125,33 @@ def test_channel_error():
     wrong = right + torch.tensor([[1.0, 0], [0, 2]]).view(right.shape)  # (1 + 4) / 2 antennas
     expected = math.log(1 + 2.5) / 2  # mean of two exits
     assert float(channel_error([right, wrong], h, whitener, turn)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("orders", [(2,), (4, 8)])
+def test_symbol_likelihood(orders):
+    """Is least where the SINR is that of the noise, and doubt the share of symbols that lie
+    somewhere else.
+    """
+    torch.manual_seed(5)
+    bits = torch.randint(2, (8, len(orders), 14, 48, max(orders)))
+    data = torch.ones(14, 48, dtype=bool)
+    data[2] = False
+    g, sent = torch.full((8, len(orders), 14, 48), 200.0), []
+    for i, m in enumerate(orders):
+        axes = bits[:, i, ..., :m].unflatten(-1, (m // 2, 2)).movedim(-1, 1)
+        code = (axes * 2 ** torch.arange(m // 2 - 1, -1, -1)).sum(-1)
+        sent.append(levels(m)[0][code])
+    sent = torch.stack(sent, 1)
+    x = sent + torch.randn_like(sent) / (2 * g[:, :, None]).sqrt()
+
+    def loss(x, factor, doubt):
+        q = torch.full_like(g, doubt)
+        return float(symbol_likelihood([(x, factor * g, q)], bits, data, orders))
+
+    assert loss(x, 1.0, 1e-9) < min(loss(x, 0.9, 1e-9), loss(x, 1.1, 1e-9), loss(x, 1.0, 1e-2))
+    lost = torch.rand_like(x) < 0.1
+    strayed = torch.where(lost, x.roll(7, -1), x)  # to another's place
+    assert loss(strayed, 1.0, 0.03) < min(loss(strayed, 1.0, 1e-3), loss(strayed, 1.0, 0.4))
 
 
 def test_layers_have_bits_of_their_own():

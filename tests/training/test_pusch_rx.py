@@ -12,6 +12,7 @@ from deeprx_training.export.checks import ExportError
 from deeprx_training.export.export import export
 from deeprx_training.receivers.build import build
 from deeprx_training.receivers.flop import flop_per_slot
+from deeprx_training.receivers.pusch import HINTS, SLOT_NUMBERS, Reliability, levels, llrs
 from deeprx_training.receivers.references import classical
 
 FOUR = {"channels": ("TDL-B",), "n_prb": 4, "n_rx": 4, "standard": True}
@@ -91,13 +92,62 @@ def test_every_slot_has_llrs_of_its_own(net, slots):
 
 def test_training_it_returns_every_exit(net, slots):
     y, p, d, bits = slots[0]
-    exits, channels, whitener, turn = net.exits(y, p, d, bits, True)
-    assert len(exits) == len(channels) == 3 and whitener.shape == (3, 8, 8)
+    exits, channels, believed, whitener, turn = net.exits(y, p, d, bits, True)
+    assert len(exits) == len(channels) == len(believed) == 3 and whitener.shape == (3, 8, 8)
     assert channels[0].shape == (3, len(bits), 4, 2, *d.shape)
     assert turn.shape == (3, len(bits), 2, 1, d.shape[1])
     assert torch.equal(exits[-1], net(y, p, d, bits))
     assert net.train()(y, p, d, bits).shape[0] == 9
     net.eval()
+
+
+def test_a_decision_does_not_confirm_itself(net):
+    """What symbols say about the channel leaves out, on a PRB's average, what each says about its
+    own.
+    """
+    torch.manual_seed(2)
+    correction, s, n = net.rounds[0], 5, 3
+    seen = torch.randn(1, correction.net.net[0].in_channels, s, n)
+    at = torch.zeros(1, 1, 12, s, n)
+
+    def own(j: int, symbol: int, prb: int) -> float:
+        """How much of an innovation of 1 comes back to where it is."""
+        at.zero_()[0, 0, j, symbol, prb] = 1
+        with torch.no_grad():
+            return float(correction(at, seen)[0][0, 0, j, symbol, prb])
+
+    for symbol, prb in [(0, 0), (3, 1), (4, 2)]:
+        each = torch.tensor([own(j, symbol, prb) for j in range(12)])
+        assert abs(each.mean()) < 1e-6 < each.abs().max()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("bits", [2, 4, 6, 8])
+@pytest.mark.parametrize("wrong", [0.7, 1.5])
+def test_symbols_show_an_sinr_that_is_wrong(bits, wrong):
+    """As it begins, a net of reliability puts right where decisions are right."""
+    torch.manual_seed(3)
+    level, _ = levels(bits)
+    sent = level[torch.randint(len(level), (4, 1, 2, 14, 48))]
+    sinr = torch.full((4, 1, 14, 48), 10 ** ((6 + 3 * bits) / 10))
+    x = sent + torch.randn_like(sent) / (2 * sinr[:, :, None]).sqrt()
+    net, d = Reliability(4), torch.ones(14, 48, dtype=bool)
+    given = torch.zeros(4, HINTS, 14, 4), d, torch.zeros(4, 3 + SLOT_NUMBERS, 14, 4), [bits]
+    factor, doubt = net(x, wrong * sinr, *given)
+    assert factor.exp().mean() == pytest.approx(1 / wrong, rel=0.05)
+    llr = llrs(x, wrong * sinr * factor.exp(), [bits], doubt)
+    assert llr.abs().max() <= -doubt.min().log() + 1
+
+
+@torch.no_grad()
+def test_doubt_bounds_llrs_and_changes_no_decision():
+    torch.manual_seed(4)
+    x, sinr = torch.randn(2, 1, 2, 3, 12), torch.full((2, 1, 3, 12), 100.0)
+    none, some = torch.full_like(sinr, 1e-12), torch.full_like(sinr, 0.01)
+    for bits in ([2], [4], [6], [8]):
+        sure, unsure = llrs(x, sinr, bits, none), llrs(x, sinr, bits, some)
+        assert torch.equal(sure > 0, unsure > 0)
+        assert unsure.abs().max() < -torch.tensor(0.01).log() + 0.1 < sure.abs().max()
 
 
 def _bit_errors(receiver, batches):
@@ -150,7 +200,7 @@ def test_flop_are_of_every_round():
     counts = [flop_per_slot(build({"net": "PuschRx", "rounds": n}), n_rx=2) for n in range(3)]
     res = 26 * 12 * 14
     per_pilot = 2 * 24  # of two antennas
-    expected = res * (38 + 8 + 24 + 12 + 48) + 26 * 12 * per_pilot
+    expected = res * (38 + 8 + 24 + 12 + 56) + 26 * 12 * per_pilot
     assert counts[1]["other"] - counts[0]["other"] == expected
     none, one, two = (count["matmul"] for count in counts)
     assert one - none == two - one > 0

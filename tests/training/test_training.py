@@ -411,7 +411,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
         (lambda t: t.replace("temperature", "loss = { kl = 1.0 }\ntemperature"), "names none"),
         (
             lambda t: t.replace("temperature", "loss = { channel = 1.0 }\ntemperature"),
-            "loss.channel: expected a net that shows its channel estimates, found a HybridRx",
+            "loss.channel: expected a net that shows its estimates, found a HybridRx",
         ),
         (lambda t: t[: t.index("[[members]]")], "members is missing"),
         (lambda t: "optimizer = 'sgd'\n" + t, "expected 'adamw' or 'lamb', found 'sgd'"),

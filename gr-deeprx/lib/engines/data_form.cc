@@ -44,7 +44,8 @@ pusch_numbers numbers_of(const json& net)
                            number(net, "rounds", 0, 8),
                            number(net, "basis", 1, 12),
                            number(net, "filters", 1, 64),
-                           number(net, "interference_channels", 1, 256) };
+                           number(net, "interference_channels", 1, 256),
+                           number(net, "reliability_channels", 1, 64) };
     const int64_t work = int64_t{ n.channels } * n.channels * n.blocks * n.rounds;
     if (work > most_work)
         throw std::runtime_error("deeprx.json: \"channels\" squared times \"blocks\" times "

@@ -112,7 +112,8 @@ struct round_job {
     int basis;
     float* inner; // planes [n_layers][n_rx][2][basis]: the innovation in its basis
     int inner_pitch;
-    float* seen; // planes [n_layers][n_seen]
+    float* innovation; // planes [n_layers][n_rx][2][12]
+    float* seen;       // planes [n_layers][n_seen]
     int seen_pitch;
     float* covariance; // planes [n_rx n_rx]: sums over a PRB of what is left
     float sums[2][3];  // of the first three of them before the logarithm, over all positions
@@ -153,9 +154,40 @@ struct time_job {
     int from_pitch, steer_pitch, to_pitch;
 };
 
-struct llr_job {
+//! Symbols, and how noisy they show themselves.
+struct symbols_job {
     grid_view grid;
-    const float* scale[2]; // planes of logarithms; null: 0
+    const int32_t* data; // as round_job's
+    const uint8_t* all_data;
+    const int32_t* mask;
+    float* x;        // planes [n_layers][2][12]
+    float* log_sinr; // planes [n_layers][12]
+    float* noise;    // planes [n_layers]: what symbols show, a mean over a PRB
+    int pitch;       // of these
+    float* level[2]; // of each layer planes [2]: mean of log_sinr over a PRB, and its deviation
+    int level_pitch;
+};
+
+//! of = log(max((of + little) * inverse, little)) - whole
+struct excess_job {
+    float* of;
+    const float* inverse; // of what is expected, with little
+    float whole;
+    const int32_t* mask;
+    int n;
+};
+
+struct llr_job {
+    int n_layers, n, bits[2];
+    const float* x; // as symbols_job's
+    const float* log_sinr;
+    int pitch;
+    float whole[2]; // excess of noise over the slot
+    const float*
+        excess[2]; // of each layer planes [4]: over a symbol, a PRB, near; symbols_job's level
+    int excess_pitch;
+    const float* judged[2]; // of each layer planes [7]: weights of the four; factor, slope, doubt
+    int judged_pitch;
     int n_symbols, n_prb, stride;
     float* llr; // [n_layers][n_symbols][12 n_prb][llr_stride]
     int llr_stride;
@@ -185,6 +217,8 @@ struct pusch_kernel {
     void (*interference)(const interference_job& job);
     void (*whitener)(const whitener_job& job);
     void (*time)(const time_job& job);
+    void (*symbols)(const symbols_job& job);
+    void (*excess)(const excess_job& job);
     void (*llrs)(const llr_job& job);
     //! planes [count] of rows: to = row + column; rows may be null
     void (*spread)(const float* rows,
@@ -197,6 +231,8 @@ struct pusch_kernel {
                    int pitch);
     //! planes [count]: to *= by
     void (*steer)(float* to, int pitch, const float* by, int by_pitch, int count, int n);
+    //! planes [count]: to -= by of
+    void (*subtract)(float* to, const float* of, int pitch, const float* by, int count, int n);
     //! 0.5 log(x + 0.01), in place
     void (*half_log)(float* x, int n);
 };

@@ -465,36 +465,53 @@ constexpr float level_of(int n_bits, int bits)
     return level * spacings[n_bits];
 }
 
-//! Exact LLRs of an axis, up to a limit.
+//! exp(-|x - level|^2 sinr) of each level, over that of the nearest, whose exponent is `least`.
 template <int n_bits>
-inline void demap(vec x, vec sinr, vec (&llr)[n_bits])
+inline void likelihoods(vec x, vec sinr, vec (&likely)[1 << n_bits], vec (&square)[1 << n_bits])
 {
-    constexpr float limit = 50.0f, least = 1.92874985e-22f; // exp(-limit)
-    if constexpr (n_bits == 1) {
-        llr[0] = clamped(-4.0f * spacings[1] * sinr * x, all(limit));
-        return;
-    }
     constexpr int n_levels = 1 << n_bits;
-    vec likely[n_levels];
 #pragma GCC unroll 16
     for (int i = 0; i < n_levels; i++) {
-        const float level = level_of(n_bits, i);
-        likely[i] = sinr * (2.0f * level * x - level * level);
+        const vec off = x - level_of(n_bits, i);
+        square[i] = sinr * off * off;
     }
-    vec most = likely[0];
+    vec least = square[0];
 #pragma GCC unroll 16
     for (int i = 1; i < n_levels; i++)
-        most = larger(most, likely[i]);
+        least = smaller(least, square[i]);
 #pragma GCC unroll 16
     for (int i = 0; i < n_levels; i++)
-        likely[i] = exponential(likely[i] - most);
+        likely[i] = exponential(least - square[i]);
+}
+
+//! E[|x - s|^2] sinr of an axis, over the levels s that may have been sent.
+template <int n_bits>
+inline vec second_moment(vec x, vec sinr)
+{
+    vec likely[1 << n_bits], square[1 << n_bits], sum{}, all_of_them{};
+    likelihoods<n_bits>(x, sinr, likely, square);
+#pragma GCC unroll 16
+    for (int i = 0; i < 1 << n_bits; i++) {
+        sum += likely[i] * square[i];
+        all_of_them += likely[i];
+    }
+    return sum / all_of_them;
+}
+
+//! Exact LLRs of an axis that says nothing of its bits with the probability `doubt`.
+template <int n_bits>
+inline void demap(vec x, vec sinr, vec doubt, vec (&llr)[n_bits])
+{
+    vec likely[1 << n_bits], square[1 << n_bits];
+    likelihoods<n_bits>(x, sinr, likely, square);
 #pragma GCC unroll 4
     for (int bit = 0; bit < n_bits; bit++) {
         vec one{}, zero{};
 #pragma GCC unroll 16
-        for (int i = 0; i < n_levels; i++)
+        for (int i = 0; i < 1 << n_bits; i++)
             (i >> (n_bits - 1 - bit) & 1 ? one : zero) += likely[i];
-        llr[bit] = logarithm(larger(one, all(least)) / larger(zero, all(least)));
+        const vec nothing = doubt * (one + zero);
+        llr[bit] = logarithm((one + nothing) / (zero + nothing));
     }
 }
 
@@ -584,6 +601,9 @@ inline void round_of(round_job& job)
                     const pair of = times_conj(rest, sent[l]);
                     innovation[l][2 * r][j] = of.re;
                     innovation[l][2 * r + 1][j] = of.im;
+                    float* to = job.innovation + ((l * n_parts + 2 * r) * prb + j) * grid.pitch + p;
+                    store(to, of.re);
+                    store(to + im, of.im);
                     total[l][2 * r] += of.re;
                     total[l][2 * r + 1] += of.im;
                 }
@@ -831,88 +851,162 @@ void time(const time_job& job)
 // ---- What comes out
 
 template <int n_bits>
-inline void write_llrs(const llr_job& job, int l, int p, const pair* x, const vec* sinr)
+inline vec noise_of(const pair* x, const vec* sinr, const ivec* data, bool all_data)
 {
-    alignas(64) float llr[2 * n_bits * prb][lanes];
+    vec noise{};
     for (int j = 0; j < prb; j++) {
-        vec axis[2][n_bits];
-        demap<n_bits>(x[j].re, sinr[j], axis[0]);
-        demap<n_bits>(x[j].im, sinr[j], axis[1]);
-        for (int i = 0; i < 2 * n_bits; i++)
-            store(llr[j * 2 * n_bits + i], axis[i % 2][i / 2]);
+        const vec of =
+            second_moment<n_bits>(x[j].re, sinr[j]) + second_moment<n_bits>(x[j].im, sinr[j]);
+        noise += all_data ? of : masked(of, data[j]);
     }
-    int s = p / job.stride, n = p % job.stride;
-    for (int i = 0; i < lanes && s < job.n_symbols; i++) {
-        if (n < job.n_prb) {
-            float* to =
-                job.llr + (long(l * job.n_symbols + s) * job.n_prb + n) * prb * job.llr_stride;
-            if (job.llr_stride == 2 * n_bits)
-                for (int q = 0; q < 2 * n_bits * prb; q++)
-                    to[q] = llr[q][i];
-            else
-                for (int j = 0; j < prb; j++)
-                    for (int b = 0; b < job.llr_stride; b++)
-                        to[j * job.llr_stride + b] =
-                            b < 2 * n_bits ? llr[j * 2 * n_bits + b][i] : 0.0f;
-        }
-        if (++n == job.stride) {
-            n = 0;
-            s++;
-        }
+    return noise * (1.0f / prb);
+}
+
+inline vec noise_of(int bits, const pair* x, const vec* sinr, const ivec* data, bool all_data)
+{
+    switch (bits) {
+    case 2:
+        return noise_of<1>(x, sinr, data, all_data);
+    case 4:
+        return noise_of<2>(x, sinr, data, all_data);
+    case 6:
+        return noise_of<3>(x, sinr, data, all_data);
+    default:
+        return noise_of<4>(x, sinr, data, all_data);
     }
 }
 
 template <int n_layers, int n_rx>
-inline void llrs_of(const llr_job& job)
+inline void symbols_of(const symbols_job& job)
 {
     const grid_view& grid = job.grid;
     for (int p = 0; p < grid.n; p += lanes) {
         pair x[n_layers][prb];
-        vec sinr[n_layers][prb];
-        vec scale[n_layers];
+        vec sinr[n_layers][prb], level[n_layers]{}, square[n_layers]{};
+        ivec data[prb];
         const whitener_at<n_rx> white(grid, p);
-        for (int l = 0; l < n_layers; l++)
-            scale[l] = job.scale[l] ? exponential(load(job.scale[l] + p)) : all(1.0f);
+        const bool all_data = job.all_data[p / most_lanes];
         for (int j = 0; j < prb; j++) {
             const auto found = combine<n_layers>(grid, white, j, p);
+            if (!all_data)
+                data[j] = load(job.data + j * grid.pitch + p);
             for (int l = 0; l < n_layers; l++) {
                 x[l][j] = found.x[l];
-                sinr[l][j] = found.sinr[l] * scale[l];
+                sinr[l][j] = found.sinr[l];
+                const vec log = logarithm(found.sinr[l]);
+                level[l] += log;
+                square[l] += log * log;
+                float* to = job.x + (l * 2 * prb + j) * job.pitch + p;
+                store(to, found.x[l].re);
+                store(to + prb * job.pitch, found.x[l].im);
+                store(job.log_sinr + (l * prb + j) * job.pitch + p, log);
             }
         }
-        for (int l = 0; l < n_layers; l++)
-            switch (grid.bits[l]) {
-            case 2:
-                write_llrs<1>(job, l, p, x[l], sinr[l]);
-                break;
-            case 4:
-                write_llrs<2>(job, l, p, x[l], sinr[l]);
-                break;
-            case 6:
-                write_llrs<3>(job, l, p, x[l], sinr[l]);
-                break;
-            default:
-                write_llrs<4>(job, l, p, x[l], sinr[l]);
-            }
+        const ivec mask = load(job.mask + p);
+        for (int l = 0; l < n_layers; l++) {
+            const vec mean = level[l] * (1.0f / prb);
+            const vec variance = square[l] * (1.0f / prb) - mean * mean;
+            store(job.level[l] + p, masked(mean, mask));
+            store(job.level[l] + job.level_pitch + p, masked(root(larger(variance, vec{})), mask));
+            store(job.noise + l * job.pitch + p,
+                  masked(noise_of(grid.bits[l], x[l], sinr[l], data, all_data), mask));
+        }
     }
 }
 
 template <int n_layers>
-inline void llrs_of(const llr_job& job)
+inline void symbols_of(const symbols_job& job)
 {
     switch (job.grid.n_rx) {
     case 1:
-        return llrs_of<n_layers, 1>(job);
+        return symbols_of<n_layers, 1>(job);
     case 2:
-        return llrs_of<n_layers, 2>(job);
+        return symbols_of<n_layers, 2>(job);
     case 3:
-        return llrs_of<n_layers, 3>(job);
+        return symbols_of<n_layers, 3>(job);
     default:
-        return llrs_of<n_layers, 4>(job);
+        return symbols_of<n_layers, 4>(job);
     }
 }
 
-void llrs(const llr_job& job) { job.grid.n_layers == 1 ? llrs_of<1>(job) : llrs_of<2>(job); }
+void symbols(const symbols_job& job)
+{
+    job.grid.n_layers == 1 ? symbols_of<1>(job) : symbols_of<2>(job);
+}
+
+constexpr float little = 0.02f;
+
+void excess(const excess_job& job)
+{
+    for (int p = 0; p < job.n; p += lanes) {
+        const vec ratio = (load(job.of + p) + little) * load(job.inverse + p);
+        store(job.of + p,
+              masked(logarithm(larger(ratio, all(little))) - job.whole, load(job.mask + p)));
+    }
+}
+
+template <int n_bits>
+inline void llrs_of(const llr_job& job, int l)
+{
+    for (int p = 0; p < job.n; p += lanes) {
+        const float* const excess = job.excess[l] + p;
+        const float* const judged = job.judged[l] + p;
+        const auto weight = [&](int i) { return load(judged + i * job.judged_pitch); };
+        const vec level = load(excess + 3 * job.excess_pitch), slope = weight(5);
+        vec factor = weight(0) * job.whole[l] + weight(4);
+        for (int i = 0; i < 3; i++)
+            factor += weight(1 + i) * load(excess + i * job.excess_pitch);
+        const vec doubt = exponential(smaller(larger(weight(6), all(-50.0f)), all(-0.7f)));
+        alignas(64) float llr[2 * n_bits * prb][lanes];
+        for (int j = 0; j < prb; j++) {
+            const vec log = load(job.log_sinr + (l * prb + j) * job.pitch + p);
+            const vec sinr = exponential(log + factor + slope * (log - level));
+            const float* x = job.x + (l * 2 * prb + j) * job.pitch + p;
+            vec axis[2][n_bits];
+            demap<n_bits>(load(x), sinr, doubt, axis[0]);
+            demap<n_bits>(load(x + prb * job.pitch), sinr, doubt, axis[1]);
+            for (int i = 0; i < 2 * n_bits; i++)
+                store(llr[j * 2 * n_bits + i], axis[i % 2][i / 2]);
+        }
+        int s = p / job.stride, n = p % job.stride;
+        for (int i = 0; i < lanes && s < job.n_symbols; i++) {
+            if (n < job.n_prb) {
+                float* to =
+                    job.llr + (long(l * job.n_symbols + s) * job.n_prb + n) * prb * job.llr_stride;
+                if (job.llr_stride == 2 * n_bits)
+                    for (int q = 0; q < 2 * n_bits * prb; q++)
+                        to[q] = llr[q][i];
+                else
+                    for (int j = 0; j < prb; j++)
+                        for (int b = 0; b < job.llr_stride; b++)
+                            to[j * job.llr_stride + b] =
+                                b < 2 * n_bits ? llr[j * 2 * n_bits + b][i] : 0.0f;
+            }
+            if (++n == job.stride) {
+                n = 0;
+                s++;
+            }
+        }
+    }
+}
+
+void llrs(const llr_job& job)
+{
+    for (int l = 0; l < job.n_layers; l++)
+        switch (job.bits[l]) {
+        case 2:
+            llrs_of<1>(job, l);
+            break;
+        case 4:
+            llrs_of<2>(job, l);
+            break;
+        case 6:
+            llrs_of<3>(job, l);
+            break;
+        default:
+            llrs_of<4>(job, l);
+        }
+}
 
 // ---- Elementwise
 
@@ -940,6 +1034,13 @@ void steer(float* to, int pitch, const float* by, int by_pitch, int count, int n
             store(to + p, load(to + p) * load(by + p));
 }
 
+void subtract(float* to, const float* of, int pitch, const float* by, int count, int n)
+{
+    for (int i = 0; i < count; i++, to += pitch, of += pitch)
+        for (int p = 0; p < n; p += lanes)
+            store(to + p, load(to + p) - load(by + p) * load(of + p));
+}
+
 void half_log(float* x, int n)
 {
     for (int i = 0; i < n; i += lanes)
@@ -951,5 +1052,5 @@ void half_log(float* x, int n)
 #define PUSCH_KERNEL(name)                                                                         \
     {                                                                                              \
         name, sum, front, look, leftover, mix, unexplained, round, interference, whitener, time,   \
-            llrs, spread, steer, half_log                                                          \
+            symbols, excess, llrs, spread, steer, subtract, half_log                               \
     }

@@ -128,6 +128,27 @@ layer layer::first_outputs(int n) const
     return part;
 }
 
+layer pusch_net::correction::own() const
+{
+    const int n_filters = over_frequency.outputs, basis = into.outputs;
+    layer l{ 2 * n_filters, basis, 1, 1, {}, std::vector<float>(2 * n_filters) };
+    for (int o = 0; o < 2 * n_filters; o++) {
+        const int f = o % n_filters;
+        const float time =
+            o < n_filters ? 1.0f : over_time.weights[f * over_time.height + over_time.height / 2];
+        for (int i = 0; i < basis; i++) {
+            double through = 0.0;
+            for (int j = 0; j < into.inputs; j++)
+                through += double(back.weight(j, o)) * into.weight(i, j);
+            const int middle = over_frequency.width / 2;
+            const float here =
+                over_frequency.weights[(f * basis + i) * over_frequency.width + middle];
+            l.weights.push_back(through / into.inputs * here * time);
+        }
+    }
+    return l;
+}
+
 pusch_net make_pusch_net(const pusch_numbers& n, tensors weights)
 {
     state all(std::move(weights));
@@ -172,7 +193,7 @@ pusch_net make_pusch_net(const pusch_numbers& n, tensors weights)
         round.net = all.take_net(name + ".net",
                                  net.n_round_features,
                                  n.channels,
-                                 n.basis + 2 * n.filters + 1,
+                                 n.basis + 2 * n.filters + net.n_hints,
                                  n.blocks,
                                  3);
         round.into = all.take_layer(name + ".into", { n.basis, 12, 1, 1 }, false);
@@ -188,6 +209,8 @@ pusch_net make_pusch_net(const pusch_numbers& n, tensors weights)
                                           1);
         net.rounds.push_back(std::move(round));
     }
+    net.reliability = all.take_net(
+        "reliability.net", net.n_reliability_features, n.reliability_channels, net.n_judged, 2, 3);
     all.expect_empty();
     return net;
 }

@@ -38,7 +38,7 @@ struct residual_net {
 //! Arguments of deeprx_training.receivers.pusch.PuschRx.
 struct pusch_numbers {
     int pilot_channels, pilot_blocks, learned, channels, blocks, rounds, basis, filters,
-        interference_channels;
+        interference_channels, reliability_channels;
 };
 
 /*!
@@ -55,8 +55,13 @@ struct pusch_net {
     static constexpr int n_plain = n_fits * n_windows;
     static constexpr int n_pilot_features = 2 * (n_windows + 1);
     static constexpr int n_powers = 7;
-    static constexpr int n_round_features =
-        n_powers + 2 + 2 + 1 + n_slot_numbers + n_pilot_features;
+    static constexpr int n_known = 3 + n_slot_numbers;
+    static constexpr int n_round_features = n_powers + 2 + n_known + n_pilot_features;
+    static constexpr int n_hints = 4;
+    static constexpr int n_shown = 4;
+    static constexpr int n_levels = 4;
+    static constexpr int n_reliability_features = n_hints + n_shown + n_levels + n_known;
+    static constexpr int n_judged = n_shown + 3; // weights of what is shown; factor, slope, doubt
 
     static constexpr int n_averaged = 4; // covariances: over 1, 3, 9 PRBs and over all
     static constexpr int averaged[]{ 1, 3, 9 };
@@ -66,6 +71,10 @@ struct pusch_net {
         residual_net net;
         layer into, over_frequency, over_time, back;
         residual_net interference;
+
+        //! Of what of an innovation comes back to its own subcarrier, on a PRB's average: weights
+        //! of products of what steers numbers before the filters and behind.
+        layer own() const;
     };
 
     pusch_numbers numbers;
@@ -75,6 +84,7 @@ struct pusch_net {
     layer learned[2];                           // of real and imaginary parts, of both
     residual_net pilot_net;
     std::vector<correction> rounds;
+    residual_net reliability;
 
     int n_bank() const { return n_windows + numbers.learned; }
 };

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 
@@ -90,8 +91,16 @@ layer half_of(layer windows, int odd)
 }
 
 // what a round sees, in the order of the first layer's inputs
-constexpr int n_seen_mean = 4, n_energy = 7, n_used = 9, n_away = 10, n_order = 11, n_slot = 12,
-              n_about = n_slot + pusch_net::n_slot_numbers;
+constexpr int n_seen_mean = 4, n_energy = 7, n_known = 9, n_about = n_known + pusch_net::n_known;
+constexpr int n_hints = pusch_net::n_hints, n_judge_sees = n_hints + 5; // in planes
+constexpr float little = 0.02f;
+
+layer ones(int inputs, int height, int width)
+{
+    return {
+        1, inputs, height, width, std::vector<float>(inputs * height * width, 1.0f), { 0.0f }
+    };
+}
 
 } // namespace
 
@@ -121,6 +130,7 @@ pusch_receiver::pusch_receiver(const pilot_layout& layout,
                                const pusch_net& net,
                                const pusch_kernel& kernel)
     : d_kernel(kernel), d_n(layout, n_rx), d_numbers(net.numbers), d_bank_size(net.n_bank()),
+      d_n_steered(net.numbers.basis + 2 * net.numbers.filters + n_judge_sees),
       d_paired(layout.paired()), d_boost(layout.cdm_groups), d_dmrs(layout.dmrs), d_odd{},
       d_llr_stride(*std::max_element(d_n.bits, d_n.bits + d_n.layers)), d_prb_mask(1, d_n.prb),
       d_turn(24, d_n.prb), d_z(d_n.layers * n_rx * d_n.dmrs * 12, d_n.prb, window_reach),
@@ -142,14 +152,24 @@ pusch_receiver::pusch_receiver(const pilot_layout& layout,
       d_apart(d_n.layers == 2 ? 24 : 0, d_n.positions, 1),
       d_known(24 * d_n.layers, d_n.positions, 1), d_seen(n_seen * d_n.layers, d_n.positions),
       d_inner(net.numbers.basis * d_n.parts * d_n.layers, d_n.positions, frequency_reach),
-      d_first(net.numbers.channels, d_n.positions),
+      d_innovation(24 * n_rx * d_n.layers, d_n.positions, 1),
+      d_first(std::max(net.numbers.channels, net.numbers.reliability_channels), d_n.positions),
       d_a(net.numbers.channels, d_n.positions, d_n.stride + 1),
       d_b(net.numbers.channels, d_n.positions, d_n.stride + 1),
-      d_steer((net.numbers.basis + 2 * net.numbers.filters + 1) * d_n.layers, d_n.positions),
+      d_steer(d_n_steered * d_n.layers, d_n.positions),
       d_filtered(net.numbers.filters, d_n.positions, time_reach),
-      d_gated(2 * net.numbers.filters, d_n.positions), d_left_sums(n_rx * n_rx, d_n.positions, 1),
-      d_interference(n_rx * n_rx, d_n.positions, 1), d_whitened(false),
+      d_gated(2 * net.numbers.filters, d_n.positions), d_own_weight(1, d_n.positions),
+      d_left_sums(n_rx * n_rx, d_n.positions, 1), d_interference(n_rx * n_rx, d_n.positions, 1),
+      d_x(24 * d_n.layers, d_n.positions, d_n.stride + 1),
+      d_log_sinr(12 * d_n.layers, d_n.positions, d_n.stride + 1),
+      d_noise(d_n.layers, d_n.positions, d_n.stride + 1),
+      d_judge_a(net.numbers.reliability_channels, d_n.positions, d_n.stride + 1),
+      d_judge_b(net.numbers.reliability_channels, d_n.positions, d_n.stride + 1),
+      d_judged(net.n_judged * d_n.layers, d_n.positions), d_share_of_9(1, d_n.positions),
+      d_data_of_9(1, d_n.positions), d_nothing(1, d_n.stride), d_whitened(false),
       d_all_data(whole_vectors(d_n.positions) / most_lanes, 1),
+      d_sum(ones(2 * net.numbers.filters, 1, 1), d_gated.pitch(), 0),
+      d_sum_of_9(ones(1, 3, 3), d_noise.pitch(), d_n.stride),
       d_rows(d_n.layers * n_rx * d_n.dmrs * 2 * d_n.pilots), d_differences(n_rx * 2 * d_n.pilots),
       d_limit(0.0), d_step{}, d_white{}, d_colour{}, d_white_float{}
 {
@@ -160,6 +180,7 @@ pusch_receiver::pusch_receiver(const pilot_layout& layout,
         part.resize(d_n.pilots);
     for (size_t i = 0; i < net.rounds.size(); i++)
         d_rounds.push_back(stage_of(net.rounds[i], i + 1 == net.rounds.size()));
+    lay_out_reliability(net.reliability);
     std::vector<float> used(net.n_symbols);
     for (const int symbol : d_dmrs)
         used[symbol] = 1.0f;
@@ -266,21 +287,20 @@ pusch_receiver::round_stage pusch_receiver::stage_of(const pusch_net::correction
     const layer& first = round.net.first;
     auto columns = range(n_about, pusch_net::n_pilot_features);
     columns.insert(columns.end(), { n_seen_mean, n_seen_mean + 1, n_seen_mean + 2 });
-    const auto slot = slot_numbers();
-    const auto bias = bias_with(first, n_slot, slot);
     constexpr int n_left = pusch_net::n_interference_features;
     layer left = round.interference.first.of_inputs(range(0, n_left));
-    left.bias = bias_with(round.interference.first, n_left, slot);
-    const int steered = d_numbers.basis + 2 * d_numbers.filters; // and the LLRs' scale, at the end
+    left.bias = bias_with(round.interference.first, n_left, slot_numbers());
+    const int steered = d_numbers.basis + 2 * d_numbers.filters; // and hints, at the end
     round_stage stage{
         plane_sum(first.of_inputs({ 0, 1, 2, 3, n_energy, n_energy + 1 }), d_seen.pitch(), 0),
         plane_sum(first.of_inputs(columns), d_about.pitch(), 0),
         {},
-        body(round.net, last ? steered + 1 : steered, d_a.pitch(), d_n.stride),
+        body(round.net, last ? steered + n_hints : steered, d_a.pitch(), d_n.stride),
         {},
         plane_sum(round.over_frequency, d_inner.pitch(), 0),
         round.over_time.weights,
         plane_sum(round.back, d_gated.pitch(), 0),
+        plane_sum(round.own(), d_steer.pitch(), 0),
         plane_sum(left, d_left.pitch(), 0),
         body(round.interference, round.interference.last.outputs, d_left_a.pitch(), 0),
     };
@@ -288,17 +308,64 @@ pusch_receiver::round_stage pusch_receiver::stage_of(const pusch_net::correction
         for (int o = 0; o < d_numbers.basis; o++)
             stage.into.push_back(round.into.weight(o, j));
     for (int l = 0; l < d_n.layers; l++)
-        for (int o = 0; o < first.outputs; o++)
-            for (int s = 0; s < d_n.symbols; s++) {
-                int away = d_n.symbols;
-                for (const int symbol : d_dmrs)
-                    away = std::min(away, std::abs(symbol - s));
-                const float used = away == 0 ? 1.0f : 0.0f;
-                stage.rows[l].push_back(bias[o] + first.weight(o, n_order) * d_n.bits[l] / 8.0f +
-                                        first.weight(o, n_used) * used +
-                                        first.weight(o, n_away) * 0.15f * away);
-            }
+        stage.rows[l] = rows_of(first, n_known, l);
     return stage;
+}
+
+//! What a first layer's inputs from `known` on, known of symbols and slot, come to: [outputs]
+//! [symbols], with the bias.
+std::vector<float> pusch_receiver::rows_of(const layer& first, int known, int layer) const
+{
+    std::vector<float> rows;
+    const auto bias = bias_with(first, known + 3, slot_numbers());
+    for (int o = 0; o < first.outputs; o++)
+        for (int s = 0; s < d_n.symbols; s++) {
+            int away = d_n.symbols;
+            for (const int symbol : d_dmrs)
+                away = std::min(away, std::abs(symbol - s));
+            rows.push_back(bias[o] + first.weight(o, known) * (away == 0 ? 1.0f : 0.0f) +
+                           first.weight(o, known + 1) * 0.15f * away +
+                           first.weight(o, known + 2) * d_n.bits[layer] / 8.0f);
+        }
+    return rows;
+}
+
+void pusch_receiver::lay_out_reliability(const residual_net& net)
+{
+    // inputs: hints; of the noise the whole, a symbol's, a PRB's, near; half the level, its
+    // spread, half its mean, its distance from that
+    constexpr int whole = n_hints, level = whole + pusch_net::n_shown;
+    layer seen =
+        net.first.of_inputs({ 0, 1, 2, 3, whole + 1, whole + 2, whole + 3, level, level + 1 });
+    seen.bias.assign(net.first.outputs, 0.0f);
+    for (int o = 0; o < net.first.outputs; o++) {
+        const auto weight = [&](int i) { return net.first.weight(o, i); };
+        seen.weights[o * n_judge_sees + n_hints + 3] = 0.5f * weight(level) + weight(level + 3);
+        d_judge_whole.push_back(weight(whole));
+        d_judge_mean.push_back(0.5f * weight(level + 2) - weight(level + 3));
+    }
+    d_judge_seen = std::make_unique<plane_sum>(seen, d_steer.pitch(), 0);
+    d_judge = std::make_unique<body>(net, pusch_net::n_judged, d_judge_a.pitch(), d_n.stride);
+    for (int l = 0; l < d_n.layers; l++)
+        d_judge_rows[l] = rows_of(net.first, level + pusch_net::n_levels, l);
+    d_rows_now.resize(net.first.outputs * d_n.symbols);
+    for (int s = 0; s < d_n.symbols; s++) {
+        int n = 0;
+        for (int j = 0; j < 12; j++)
+            n += bits_of(d_data, j)[s * d_n.stride] != 0;
+        d_data_share.push_back(n / 12.0f);
+    }
+    for (int s = 0; s < d_n.symbols; s++) {
+        const int from = std::max(s - 1, 0), to = std::min(s + 1, d_n.symbols - 1);
+        float share = 0.0f;
+        for (int q = from; q <= to; q++)
+            share += d_data_share[q] / (to - from + 1);
+        for (int n = 0; n < d_n.prb; n++) {
+            const int wide = std::min(n + 1, d_n.prb - 1) - std::max(n - 1, 0) + 1;
+            d_share_of_9[0][s * d_n.stride + n] = 1.0f / (wide * (to - from + 1));
+            d_data_of_9[0][s * d_n.stride + n] = 1.0f / (share + little);
+        }
+    }
 }
 
 grid_view pusch_receiver::grid(const planes& channel) const
@@ -327,11 +394,7 @@ void pusch_receiver::receive(const float* grid_of_slot, const float* pilots, flo
         correct(stage);
         guard();
     }
-    llr_job job{ grid(d_h), {}, d_n.symbols, d_n.prb, d_n.stride, llr, d_llr_stride };
-    const int n_steer = d_numbers.basis + 2 * d_numbers.filters + 1;
-    for (int l = 0; l < d_n.layers && !d_rounds.empty(); l++)
-        job.scale[l] = d_steer[(l + 1) * n_steer - 1];
-    d_kernel.llrs(job);
+    judge(llr);
 }
 
 void pusch_receiver::estimate(const float* grid_of_slot, const float* pilots)
@@ -727,6 +790,7 @@ void pusch_receiver::correct(const round_stage& stage)
                    basis,
                    d_inner[0],
                    d_inner.pitch(),
+                   d_innovation[0],
                    d_seen[0],
                    d_seen.pitch(),
                    d_left_sums[0],
@@ -754,8 +818,13 @@ void pusch_receiver::correct(const round_stage& stage)
         first.more_pitch = d_first.pitch();
         first.relu = true;
         d_kernel.sum(first);
-        const int steer = l * (basis + 2 * n_filters + 1);
+        const int steer = l * d_n_steered;
         run(stage.net, d_a, d_b, d_steer, steer, n, mask);
+        auto own = stage.own.job(d_steer[steer], d_gated[0], d_gated.pitch(), n, mask);
+        own.scale = d_steer[steer + basis];
+        own.scale_pitch = d_steer.pitch();
+        d_kernel.sum(own);
+        d_kernel.sum(d_sum.job(d_gated[0], d_own_weight[0], d_own_weight.pitch(), n, mask));
         for (int c = 0; c < d_n.parts; c++) {
             float* const inner = d_inner[(l * d_n.parts + c) * basis];
             d_kernel.steer(inner, d_inner.pitch(), d_steer[steer], d_steer.pitch(), basis, n);
@@ -777,6 +846,8 @@ void pusch_receiver::correct(const round_stage& stage)
             back.more = h;
             back.more_pitch = d_h.pitch();
             d_kernel.sum(back);
+            const float* const of = d_innovation[(l * d_n.parts + c) * 12];
+            d_kernel.subtract(h, of, d_h.pitch(), d_own_weight[0], 12, n);
         }
     }
 }
@@ -819,6 +890,97 @@ void pusch_receiver::whiten_interference(const round_stage& stage)
                     d_interference[0],
                     d_interference.pitch());
     d_whitened = true;
+}
+
+//! How noisy the last symbols are, and their LLRs.
+void pusch_receiver::judge(float* llr)
+{
+    const int n = d_n.positions, n_prb = d_n.prb, pitch = d_steer.pitch();
+    const int32_t* const mask = bits_of(d_mask);
+    const auto excess_of = [](float noise, float data) {
+        return std::log(std::max((noise + little) / (data + little), little));
+    };
+    llr_job llrs{ d_n.layers,
+                  n,
+                  { d_n.bits[0], d_n.bits[1] },
+                  d_x[0],
+                  d_log_sinr[0],
+                  d_x.pitch(),
+                  {},
+                  {},
+                  pitch,
+                  {},
+                  d_judged.pitch(),
+                  d_n.symbols,
+                  n_prb,
+                  d_n.stride,
+                  llr,
+                  d_llr_stride };
+    symbols_job symbols{ grid(d_h),     bits_of(d_data), d_all_data.data(), mask, d_x[0],
+                         d_log_sinr[0], d_noise[0],      d_x.pitch(),       {},   pitch };
+    const auto seen = [&](int layer, int i) {
+        return d_steer[(layer + 1) * d_n_steered - n_judge_sees + i];
+    };
+    for (int l = 0; l < d_n.layers; l++)
+        symbols.level[l] = seen(l, n_hints + 3);
+    d_kernel.symbols(symbols);
+
+    const float all_data =
+        std::accumulate(d_data_share.begin(), d_data_share.end(), 0.0f) / d_n.symbols;
+    for (int l = 0; l < d_n.layers; l++) {
+        const float *const noise = d_noise[l], *const level = seen(l, n_hints + 3);
+        float *const of_symbols = seen(l, n_hints), *const of_prbs = seen(l, n_hints + 1),
+                     *const near = seen(l, n_hints + 2);
+        float of_slot = 0.0f, mean = 0.0f;
+        for (int p = 0; p < n; p++) {
+            of_slot += noise[p];
+            mean += level[p];
+        }
+        mean /= d_n.symbols * n_prb;
+        const float whole = excess_of(of_slot / (d_n.symbols * n_prb), all_data);
+        for (int s = 0; s < d_n.symbols; s++) {
+            const int row = s * d_n.stride;
+            const float sum = std::accumulate(noise + row, noise + row + n_prb, 0.0f);
+            std::fill_n(of_symbols + row, n_prb, excess_of(sum / n_prb, d_data_share[s]) - whole);
+        }
+        for (int k = 0; k < n_prb; k++) {
+            float sum = 0.0f;
+            for (int s = 0; s < d_n.symbols; s++)
+                sum += noise[s * d_n.stride + k];
+            of_prbs[k] = excess_of(sum / d_n.symbols, all_data) - whole;
+        }
+        for (int s = 1; s < d_n.symbols; s++)
+            std::copy_n(of_prbs, n_prb, of_prbs + s * d_n.stride);
+        auto around = d_sum_of_9.job(noise, near, pitch, n, mask);
+        around.scale = d_share_of_9[0];
+        d_kernel.sum(around);
+        d_kernel.excess({ near, d_data_of_9[0], whole, mask, n });
+
+        const int channels = d_numbers.reliability_channels;
+        for (int o = 0; o < channels; o++)
+            for (int s = 0; s < d_n.symbols; s++)
+                d_rows_now[o * d_n.symbols + s] = d_judge_rows[l][o * d_n.symbols + s] +
+                                                  d_judge_whole[o] * whole + d_judge_mean[o] * mean;
+        d_kernel.spread(d_rows_now.data(),
+                        d_nothing[0],
+                        0,
+                        channels,
+                        d_n.symbols,
+                        d_n.stride,
+                        d_first[0],
+                        d_first.pitch());
+        auto first = d_judge_seen->job(seen(l, 0), d_judge_a[0], d_judge_a.pitch(), n, mask);
+        first.more = d_first[0];
+        first.more_pitch = d_first.pitch();
+        first.relu = true;
+        d_kernel.sum(first);
+        const int judged = l * pusch_net::n_judged;
+        run(*d_judge, d_judge_a, d_judge_b, d_judged, judged, n, mask);
+        llrs.whole[l] = whole;
+        llrs.excess[l] = of_symbols;
+        llrs.judged[l] = d_judged[judged];
+    }
+    d_kernel.llrs(llrs);
 }
 
 void pusch_receiver::copy_channel(float* to) const

@@ -71,6 +71,7 @@ private:
         plane_sum over_frequency;
         std::vector<float> taps; // over time
         plane_sum back;
+        plane_sum own;
         plane_sum interference_seen;
         body interference;
     };
@@ -100,6 +101,9 @@ private:
     double unexplained(const planes& channel) const;
     void guard();
     void whiten_interference(const round_stage& stage);
+    void lay_out_reliability(const residual_net& net);
+    void judge(float* llr);
+    std::vector<float> rows_of(const layer& first, int known, int layer) const;
     void mix(int layer,
              const float* gates,
              int mode,
@@ -113,6 +117,7 @@ private:
     const sizes d_n;
     const pusch_numbers d_numbers;
     const int d_bank_size; // windows
+    const int d_n_steered; // planes of a layer: what steers, hints, what the judge sees beside them
     const bool d_paired;
     const float d_boost; // power of a pilot
     const std::vector<int> d_dmrs;
@@ -133,11 +138,19 @@ private:
     float d_own[pusch_net::n_windows]; // mean weight of a pilot in its own estimate
 
     // of PRBs of symbols
-    planes d_mask, d_data, d_y, d_h, d_plain, d_apart, d_known, d_seen, d_inner, d_first, d_a, d_b,
-        d_steer, d_filtered, d_gated, d_left_sums, d_interference;
+    planes d_mask, d_data, d_y, d_h, d_plain, d_apart, d_known, d_seen, d_inner, d_innovation,
+        d_first, d_a, d_b, d_steer, d_filtered, d_gated, d_own_weight, d_left_sums, d_interference,
+        d_x, d_log_sinr, d_noise, d_judge_a, d_judge_b, d_judged, d_share_of_9, d_data_of_9,
+        d_nothing;
     bool d_whitened; // whether the last is of this slot
     std::vector<uint8_t> d_all_data;
     std::vector<round_stage> d_rounds;
+    plane_sum d_sum, d_sum_of_9;
+    std::unique_ptr<plane_sum> d_judge_seen;
+    std::unique_ptr<body> d_judge;
+    std::vector<float> d_judge_rows[most_layers], d_rows_now; // [channels][symbols]
+    std::vector<float> d_judge_whole, d_judge_mean;           // weights of what is a slot's
+    std::vector<float> d_data_share;                          // of each symbol's REs
 
     // of the last slot
     std::vector<float> d_rows;        // pilots of least squares, [layers][n_rx][dmrs][2][pilots]

@@ -30,6 +30,7 @@ _ARGUMENTS = {
     "width": number(0, 8, above=True),
     "channels": whole(1, 2048),
     "interference_channels": whole(1, 2048),
+    "reliability_channels": whole(1, 2048),
     "pilot_channels": whole(1, 2048),
     "blocks": whole(0, 64),
     "pilot_blocks": whole(0, 64),

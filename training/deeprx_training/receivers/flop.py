@@ -64,16 +64,16 @@ def pusch_flop(net: PuschRx, n_rx: int, re: int, pilots: int, bits: int) -> int:
     for each window its edges 2 and how far off it and its mean over time are 18; each time that the
     channel is held against the pilots 24. Per antenna and RE: interpolating two channels over
     frequency 16. Per RE, at the end and in each round: combining 12 per antenna, normalising and
-    turning 14; the end: 10 per level of both axes for how likely it is, 4 per bit for its LLR; a
-    round: 8 per bit for decisions and the soft symbol, 12 for turning it and what it missed, 20 per
-    antenna for the innovation and its powers, 4 per antenna for steering and what is added to the
-    channel.
+    turning 14; the end: 22 per level of both axes for how likely it is, once for the noise that
+    symbols show and once for LLRs, 6 per bit for its LLR, 8 for the SINR; a round: 8 per bit for
+    decisions and the soft symbol, 12 for turning it and what it missed, 28 per antenna for the
+    innovation and its powers, steering, what is added to the channel and what is taken out of it.
     """
     combined = 12 * n_rx + 14
     return (
         pilots * n_rx * (38 + 20 * len(WIDTHS) + 24 * (1 + len(net.rounds)))
-        + re * (16 * n_rx + combined + 10 * 2 ** (bits // 2) + 4 * bits)
-        + re * len(net.rounds) * (combined + 8 * bits + 12 + 24 * n_rx)
+        + re * (16 * n_rx + combined + 22 * 2 ** (bits // 2) + 6 * bits + 8)
+        + re * len(net.rounds) * (combined + 8 * bits + 12 + 28 * n_rx)
     )
 
 

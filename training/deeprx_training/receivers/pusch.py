@@ -28,11 +28,11 @@ DOPPLERS = (0.004, 0.012, 0.03, 0.07)  # turns a symbol of the fastest path, of 
 PLAIN = 3  # modes that know of no Doppler
 MOST_DMRS = 4
 REACH = 3  # PRBs that a window reaches to both sides
-LLR_LIMIT = 50.0
 AVERAGED = (1, 3, 9)  # PRBs over which the covariance of interference is averaged
 SLOT_NUMBERS = 8
+HINTS = 4  # of a round's net to the one that judges its LLRs
 PILOT_FEATURES = 2 * (len(WIDTHS) + 1)
-ROUND_FEATURES = 7 + 2 + 2 + 1 + SLOT_NUMBERS + PILOT_FEATURES
+ROUND_FEATURES = 7 + 2 + 3 + SLOT_NUMBERS + PILOT_FEATURES
 
 
 def windows() -> Tensor:
@@ -132,13 +132,16 @@ class Correction(nn.Module):
     In each PRB of each symbol the innovation's 12 subcarriers are `basis` numbers; filters over
     frequency, and those followed by filters over all symbols, make 2 `filters` numbers of them,
     which are 12 subcarriers of the channel's correction again. A net weights the numbers on both
-    sides of the filters and scales the round's LLRs.
+    sides of the filters, and says HINTS more of what it saw.
+
+    What a symbol says about its own channel is taken out again: a decision would confirm itself,
+    and its LLRs would be believed too much; pilots would confirm any channel to the guard.
     """
 
     def __init__(self, c_in: int, channels: int, blocks: int, basis: int, filters: int):
         super().__init__()
-        self.basis, self.filters = basis, filters
-        start = torch.cat([torch.ones(basis + 2 * filters), torch.zeros(1)])
+        self.basis, self.filters, self.hints = basis, filters, HINTS
+        start = torch.cat([torch.ones(basis + 2 * filters), torch.zeros(HINTS)])
         self.net = Net(c_in, channels, start, blocks, (3, 3))
         self.into = nn.Conv2d(12, basis, 1, bias=False)
         self.over_frequency = nn.Conv2d(basis, filters, (1, 5), padding=(0, 2), bias=False)
@@ -153,15 +156,26 @@ class Correction(nn.Module):
 
     def forward(self, innovation: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
         """innovation [B, C, 12, S, N], of which each of C is filtered alike; seen [B, c_in, S, N].
-        Returns the correction, like innovation, and the logarithm of the LLRs' scale [B, 1, S, N].
+        Returns the correction, like innovation, and the hints [B, HINTS, S, N].
         """
         b, c, _, s, n = innovation.shape
         steer = self.net(seen)
+        before, behind = steer[:, : self.basis], steer[:, self.basis : -self.hints]
         x = self.into(innovation.flatten(0, 1)).view(b, c, self.basis, s, n)
-        x = self.over_frequency((x * steer[:, None, : self.basis]).flatten(0, 1))
+        x = self.over_frequency((x * before[:, None]).flatten(0, 1))
         x = torch.cat([x, self.over_time(x)], 1).view(b, c, 2 * self.filters, s, n)
-        x = self.back((x * steer[:, None, self.basis : -1]).flatten(0, 1))
-        return x.view(b, c, 12, s, n), steer[:, -1:]
+        x = self.back((x * behind[:, None]).flatten(0, 1)).view(b, c, 12, s, n)
+        own = torch.einsum("rb,nbsk->nrsk", self.own(), before) * behind
+        return x - own.sum(1)[:, None, None] * innovation, steer[:, -self.hints :]
+
+    def own(self) -> Tensor:
+        """How much of its own innovation comes back to a subcarrier, in a PRB's mean, of each
+        number before the filters through each behind: [2 filters, basis].
+        """
+        into, back = self.into.weight[:, :, 0, 0], self.back.weight[:, :, 0, 0]
+        frequency = self.over_frequency.weight[:, :, 0, 2]
+        time = self.over_time.weight[:, :, 6, 0] * frequency
+        return (into @ back).mT * torch.cat([frequency, time]) / 12
 
 
 class Interference(nn.Module):
@@ -205,12 +219,56 @@ class Interference(nn.Module):
         return whitening(mixed[:, :, 0] + weights[:, 0, :, None, None] * eye, mixed[:, :, 1])
 
 
+class Reliability(nn.Module):
+    """How noisy symbols are, beyond what their SINR says, and how far they may say nothing at all.
+
+    What symbols show of their noise is E[|x - s|^2] SINR, 1 where the SINR is right, for s sent as
+    likely as x says: the expectation step for a Gaussian mixture. A net weights its logarithms over
+    the slot, over a symbol, over a PRB and near a PRB of a symbol.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        start = torch.tensor([-1.0, -0.5, -0.5, -0.2, 0.0, 0.0, -5.0])
+        self.net = Net(HINTS + 4 + 4 + 3 + SLOT_NUMBERS, channels, start, 2, (3, 3))
+
+    def forward(
+        self, x: Tensor, sinr: Tensor, hints: Tensor, d: Tensor, about: Tensor, bits: list[int]
+    ) -> tuple[Tensor, Tensor]:
+        """x [B, L, 2, S, K] of this SINR [B, L, S, K]; hints [B L, HINTS, S, N]; d [S, K] marks
+        data; about [B L, 3 + SLOT_NUMBERS, S, N] is known of symbols, modulation and slot.
+
+        Returns the logarithm of a factor on the SINR, and the probability that a symbol says
+        nothing of its bits: both [B, L, S, K].
+        """
+        layers = sinr.size(1)
+        data = d.to(x.dtype)[None, None]
+        noise, n = prbs(second_moment(x, sinr, bits) * data), prbs(data)
+        whole = excess(noise.mean((1, 2), keepdim=True), n.mean((1, 2), keepdim=True))
+        symbol = excess(noise.mean(2, keepdim=True), n.mean(2, keepdim=True)) - whole
+        prb = excess(noise.mean(1, keepdim=True), n.mean(1, keepdim=True)) - whole
+        near = excess(mean_of_9(noise), mean_of_9(n)) - whole
+        shown = torch.stack([v.expand_as(noise) for v in [whole, symbol, prb, near]], 1)
+        log = sinr.log()
+        level = prbs(log)
+        spread = (prbs(log.square()) - level.square()).clamp(min=0.0).sqrt()
+        mean = level.mean((1, 2), keepdim=True)
+        levels = torch.stack([0.5 * level, spread, 0.5 * mean.expand_as(level), level - mean], 1)
+        out = self.net(torch.cat([hints, shown, levels, about], 1))
+        factor = (out[:, :4] * shown).sum(1) + out[:, 4]
+        steeper = log - to_subcarriers(level, layers)
+        factor = to_subcarriers(factor, layers) + steeper * to_subcarriers(out[:, 5], layers)
+        doubt = out[:, 6].clamp(-50.0, -0.7).exp()
+        return factor, to_subcarriers(doubt, layers)
+
+
 class PuschRx(nn.Module):
     """The model contract's forward for any PUSCH of one or two layers with DMRS of type 1.
 
     pilot_channels and pilot_blocks of the net that steers how pilots are smoothed, which can take
-    `learned` windows, too; channels, blocks, basis and filters of each of the rounds, and
-    interference_channels of the net that says how much interference is in it.
+    `learned` windows, too; channels, blocks, basis and filters of each of the rounds,
+    interference_channels of the net that says how much interference is in it, and
+    reliability_channels of the one that says how noisy an exit's symbols are.
 
     While training, it returns the LLRs of every exit, one after another along B.
     """
@@ -226,9 +284,10 @@ class PuschRx(nn.Module):
         basis: int = 6,
         filters: int = 16,
         interference_channels: int = 16,
+        reliability_channels: int = 16,
     ):
         super().__init__()
-        self.learned, self.plain = learned, PLAIN
+        self.learned, self.plain, self.hints = learned, PLAIN, HINTS
         lists = sorted({dmrs for n in range(4, N_SYMBOLS + 1) for dmrs in legal_dmrs(n)})
         places = torch.zeros(len(lists), N_SYMBOLS)
         for i, dmrs in enumerate(lists):
@@ -253,47 +312,54 @@ class PuschRx(nn.Module):
         self.interference = nn.ModuleList(
             Interference(interference_channels, 1) for _ in range(rounds)
         )
+        self.reliability = Reliability(reliability_channels)
 
     def forward(self, y: Tensor, p: Tensor, d: Tensor, bits: list[int]) -> Tensor:
         return torch.cat(self.exits(y, p, d, bits, self.training)[0])
 
     def exits(
         self, y: Tensor, p: Tensor, d: Tensor, bits: list[int], every: bool
-    ) -> tuple[list[Tensor], list[Tensor], Tensor, Tensor]:
+    ) -> tuple[list[Tensor], list[Tensor], list[tuple[Tensor, Tensor, Tensor]], Tensor, Tensor]:
         """LLRs after the pilots and each round, or only the last round's; and with them the
         channels [B, L, R, 2, S, K] that they come of, as the nets see them: times the whitener
-        [B, 2 R, 2 R] of what is received, and turned back by the layers' turns [B, L, 2, 1, K].
+        [B, 2 R, 2 R] of what is received, and turned back by the layers' turns [B, L, 2, 1, K]; and
+        symbols [B, L, 2, S, K], their SINR and their doubt [B, L, S, K] as they are believed.
         """
         y = y.movedim(-1, 2).contiguous()
         p = p.movedim(-1, 2).contiguous()
         y, h, plain, white, turn, slot, about = self.begin(y, p)
         if not self.training:
             h = supported(y, h, plain, p, turn)
+        known = self.known(p, bits, slot, d.size(0), d.size(1) // 12)
         llr: list[Tensor] = []
         channels: list[Tensor] = []
-        scale = torch.zeros_like(y[:, :1, 0])
+        believed: list[tuple[Tensor, Tensor, Tensor]] = []
+        hints = torch.zeros_like(known[:, :1]).expand(-1, self.hints, -1, -1)
         x, sinr = combine(y, h, turn)
         for correction, interference in zip(self.rounds, self.interference):  # noqa: B905
-            if every:
-                llr.append(llrs(x, sinr * scale.exp(), bits))
-                channels.append(h)
             # each exit is taught what it can do itself
+            if every:
+                factor, doubt = self.reliability(x.detach(), sinr.detach(), hints, d, known, bits)
+                llr.append(llrs(x, sinr * factor.exp(), bits, doubt))
+                channels.append(h)
+                believed.append((x.detach(), sinr.detach() * factor.exp(), doubt))
             x, sinr, h = x.detach(), sinr.detach(), h.detach()
             sent = self.decided(x, sinr, p, d, bits)
             turned = times(sent, turn, -3)
             rest = y - times(h, turned[:, :, None], -3).sum(1)
             innovation = innovation_of(rest, turned)
-            seen = self.seen(rest, innovation, x, sent, sinr, p, d, bits, slot, about)
-            change, scale = correction(innovation, seen)
+            seen = self.seen(rest, innovation, x, sent, sinr, d, known, about)
+            change, hints = correction(innovation, seen)
             h = h + change.permute(0, 1, 3, 4, 2).reshape(h.shape)
             if not self.training:
                 h = supported(y, h, plain, p, turn)
-            scale = scale.repeat_interleave(12, -1).view(h.size(0), h.size(1), h.size(4), h.size(5))
             both = whitened(interference(rest, slot), torch.cat([y[:, None], h], 1))
             x, sinr = combine(both[:, 0], both[:, 1:], turn)
-        llr.append(llrs(x, sinr * scale.exp(), bits))
+        factor, doubt = self.reliability(x.detach(), sinr.detach(), hints, d, known, bits)
+        llr.append(llrs(x, sinr * factor.exp(), bits, doubt))
         channels.append(h)
-        return llr, channels, white, turn
+        believed.append((x.detach(), sinr.detach() * factor.exp(), doubt))
+        return llr, channels, believed, white, turn
 
     @torch.jit.export
     def estimate(self, y: Tensor, p: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
@@ -430,6 +496,23 @@ class PuschRx(nn.Module):
             soft.append(soft_symbol(x[:, i], sinr[:, i : i + 1], m))
         return torch.where(d, torch.stack(soft, 1), p)
 
+    def known(self, p: Tensor, bits: list[int], slot: Tensor, s: int, n: int) -> Tensor:
+        """What is known of symbols and slot before it is received, [B L, 3 + SLOT_NUMBERS, S, N]:
+        which symbols have pilots, how far away they are, each layer's modulation, slot's numbers.
+        """
+        b = p.size(0) * p.size(1)
+        used = (p[0].square().sum((0, 1, 3)) > 0).to(p.dtype)
+        place = torch.arange(s, device=p.device, dtype=p.dtype)
+        away = (place[:, None] - place).abs() + 100 * (1 - used)
+        symbols = torch.stack([used, 0.15 * away.amin(1)])[None, :, :, None]
+        order = torch.tensor([m / 8.0 for m in bits], device=p.device).repeat(p.size(0))
+        parts = [
+            symbols.expand(b, -1, -1, n),
+            order[:, None, None, None].expand(-1, 1, s, n),
+            slot[None, :, None, None].expand(b, -1, s, n),
+        ]
+        return torch.cat(parts, 1)
+
     def seen(
         self,
         rest: Tensor,
@@ -437,10 +520,8 @@ class PuschRx(nn.Module):
         x: Tensor,
         sent: Tensor,
         sinr: Tensor,
-        p: Tensor,
         d: Tensor,
-        bits: list[int],
-        slot: Tensor,
+        known: Tensor,
         about: Tensor,
     ) -> Tensor:
         """What a round's net sees, [B L, C, S, N], of what decided symbols `sent` leave of what was
@@ -457,20 +538,8 @@ class PuschRx(nn.Module):
         logs = 0.5 * (torch.cat([powers, mean], 1) + 0.01).log()
         both = energy.view(b, layers, s, n)
         other = (both.sum(1, keepdim=True) - both).view(b * layers, s, n)
-        used = (p[0].square().sum((0, 1, 3)) > 0).to(x.dtype)
-        place = torch.arange(s, device=x.device, dtype=x.dtype)
-        away = (place[:, None] - place).abs() + 100 * (1 - used)
-        symbols = torch.stack([used, 0.15 * away.amin(1)])[None, :, :, None]
-        order = torch.tensor([m / 8.0 for m in bits], device=x.device).repeat(b)
-        seen = [
-            logs,
-            torch.stack([energy, other], 1),
-            symbols.expand(b * layers, -1, -1, n),
-            order[:, None, None, None].expand(-1, 1, s, n),
-            slot[None, :, None, None].expand(b * layers, -1, s, n),
-            about[:, :, None].expand(-1, -1, s, -1),
-        ]
-        return torch.cat(seen, 1)
+        energies = torch.stack([energy, other], 1)
+        return torch.cat([logs, energies, known, about[:, :, None].expand(-1, -1, s, -1)], 1)
 
 
 def innovation_of(rest: Tensor, turned: Tensor) -> Tensor:
@@ -494,6 +563,32 @@ def whitened(white: Tensor, z: Tensor) -> Tensor:
 def phases(angle: Tensor) -> Tensor:
     """exp(j angle) of [B, L, K] as [B, L, 2, 1, K]."""
     return torch.stack([angle.cos(), angle.sin()], 2)[:, :, :, None]
+
+
+def excess(noise: Tensor, data: Tensor) -> Tensor:
+    """The logarithm of noise over its expectation, each over the same REs."""
+    return ((noise + 0.02) / (data + 0.02)).clamp(min=0.02).log()
+
+
+def mean_of_9(x: Tensor) -> Tensor:
+    """Means over a PRB of a symbol and its neighbours, [.., S, N]."""
+    return F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+
+
+def second_moment(x: Tensor, sinr: Tensor, bits: list[int]) -> Tensor:
+    """E[|x - s|^2] SINR of symbols x [B, L, 2, S, K], over what s may have been: [B, L, S, K]."""
+    out: list[Tensor] = []
+    for i, m in enumerate(bits):
+        level = levels(m)[0].to(x.device)
+        square = (x[:, i, ..., None] - level).square() * sinr[:, i, None, :, :, None]
+        likely = (square.amin(-1, keepdim=True) - square).exp()
+        out.append(((likely * square).sum(-1) / likely.sum(-1)).sum(1))
+    return torch.stack(out, 1)
+
+
+def to_subcarriers(x: Tensor, layers: int) -> Tensor:
+    """Of each PRB's 12, [B L, S, N] to [B, L, S, K]."""
+    return x.repeat_interleave(12, 2).unflatten(0, (-1, layers))
 
 
 def prbs(x: Tensor) -> Tensor:
@@ -633,9 +728,9 @@ def levels(bits: int) -> tuple[Tensor, Tensor]:
     return level * level_spacing(bits), one.float()
 
 
-def llrs(x: Tensor, sinr: Tensor, bits: list[int], limit: float = LLR_LIMIT) -> Tensor:
-    """Of symbols [B, L, 2, S, K] and their SINR [B, L, S, K]: exact LLRs, up to a limit, [B, L, S,
-    K, max(bits)].
+def llrs(x: Tensor, sinr: Tensor, bits: list[int], doubt: Tensor) -> Tensor:
+    """Exact LLRs of symbols [B, L, 2, S, K] of this SINR, which say nothing of an axis with the
+    probability doubt, both [B, L, S, K]: [B, L, S, K, max(bits)].
     """
     out: list[Tensor] = []
     for i, m in enumerate(bits):
@@ -645,7 +740,7 @@ def llrs(x: Tensor, sinr: Tensor, bits: list[int], limit: float = LLR_LIMIT) -> 
         likely = (level * (2 * axis - level)) * sinr[:, i, :, :, None, None]
         likely = (likely - likely.amax(-1, keepdim=True).detach()).exp()
         p1, p0 = likely @ one, likely @ (1 - one)  # [B, S, K, 2, m / 2]
-        least = math.exp(-limit)
-        llr = p1.clamp(min=least).log() - p0.clamp(min=least).log()
+        nothing = (p1 + p0) * doubt[:, i, :, :, None, None]
+        llr = (p1 + nothing).log() - (p0 + nothing).log()
         out.append(F.pad(llr.mT.flatten(3), (0, max(bits) - m)))
     return torch.stack(out, 1)

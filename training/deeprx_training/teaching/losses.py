@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..receivers.pusch import times_conj
+from ..receivers.pusch import levels, times_conj
 
 
 def _mean(per_bit: Tensor, data: Tensor, weight: Tensor | None) -> Tensor:
@@ -110,6 +110,35 @@ def channel_error(estimates: Sequence[Tensor], h: Tensor, whitener: Tensor, turn
     return torch.log1p(torch.stack(errors)).mean()
 
 
+def symbol_likelihood(
+    believed: Sequence[tuple[Tensor, Tensor, Tensor]],
+    bits: Tensor,
+    data: Tensor,
+    orders: Sequence[int],
+) -> Tensor:
+    """Minus the logarithm of the likelihood of symbols given those sent, in nats per axis, up to
+    what the receiver does not decide: a mean over exits, layers and data REs.
+
+    believed: of each exit symbols x [B, L, 2, S, K], their SINR g and doubt q [B, L, S, K], as
+    PuschRx.exits() returns them. An axis of x is Gaussian of variance 1 / (2 g) about the level
+    sent, or with the odds q about any level. The bits' cross-entropy shows an SINR that is wrong
+    in the few bits alone that are near a threshold; this in every symbol.
+    """
+    total = []
+    for x, sinr, doubt in believed:
+        for i, m in enumerate(orders):
+            level, _ = levels(m)
+            weight = 2 ** torch.arange(m // 2 - 1, -1, -1, device=bits.device)
+            axes = bits[:, i, ..., :m].unflatten(-1, (m // 2, 2)).movedim(-1, 1)
+            sent = level.to(x.device)[(axes * weight).sum(-1)]
+            g, q = sinr[:, i, None], doubt[:, i, None]
+            one = (-(x[:, i] - sent).square() * g).exp()
+            each = (-(x[:, i, ..., None] - level.to(x.device)).square() * g[..., None]).exp()
+            mixed = (one + q * each.sum(-1)).clamp(min=1e-30).log() - (q * len(level)).log1p()
+            total.append(-(mixed + 0.5 * g.log())[..., data].mean())
+    return torch.stack(total).mean()
+
+
 def sinr_weight(sinr_db: Tensor) -> Tensor:
     """log2(1 + SINR), scaled to mean 1: high-SINR slots have few errors left to learn from, and
     all of the floor.
@@ -131,8 +160,9 @@ def error_weight(llr: Tensor, bits: Tensor, data: Tensor, orders: Sequence[int])
     return 1 / (torch.stack(layers).mean(0) + 0.03)
 
 
-LOSSES = ("bce", "kl", "skew_kl", "mse", "hint", "channel")
+LOSSES = ("bce", "kl", "skew_kl", "mse", "hint", "channel", "symbols")
 TAUGHT = ("kl", "skew_kl", "mse", "hint")  # by a teacher
+SHOWN = ("channel", "symbols")  # what nets like PuschRx show of each exit
 
 
 def objective(
@@ -146,13 +176,14 @@ def objective(
     temperature: float = 1.0,
     features: tuple[Tensor, Tensor] | None = None,
     channel: tuple[Sequence[Tensor], Tensor, Tensor, Tensor] | None = None,
+    believed: Sequence[tuple[Tensor, Tensor, Tensor]] = (),
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Sum of the parts of LOSSES that have a weight; returns (total, {name: unweighted part}).
 
     llr [B, L, S, K, >= b] and bits [B, L, S, K, b] of all layers, orders: bits per symbol of each;
     what is made of LLRs is the mean over layers. teacher: its LLRs, for kl, skew_kl and mse.
     features: (student's, teacher's) last hidden layer, for hint. channel: channel_error()'s
-    arguments.
+    arguments. believed: symbol_likelihood()'s.
     """
 
     def over_layers(loss, target: Tensor, **options) -> Tensor:
@@ -176,5 +207,7 @@ def objective(
         parts["hint"] = hint(*features)
     if channel is not None and weights.get("channel"):
         parts["channel"] = channel_error(*channel)
+    if believed and weights.get("symbols"):
+        parts["symbols"] = symbol_likelihood(believed, bits[: len(believed[0][0])], data, orders)
     total = sum(weights[name] * part for name, part in parts.items())
     return total, {name: part.detach() for name, part in parts.items()}

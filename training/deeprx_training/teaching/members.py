@@ -46,7 +46,7 @@ class Members:
             optimizer = _optimizer_of(net, recipe, ledger.gpu)
             self.precision[member.name] = kind
             net, self.optimizers[member.name] = fabric.setup(of_contract(net), optimizer)
-            if member.loss.get("channel"):
+            if member.shown:
                 net.mark_forward_method("exits")
             self.nets[member.name] = net
 
@@ -95,9 +95,9 @@ class Members:
             group["lr"] = rate
         with self.ledger.phase("forward", size):
             given = (batch.y, batch.p, batch.data, orders)
-            channel = None
-            if member.loss.get("channel"):
-                exits, channels, whitener, turn = net.exits(*given, True)
+            channel, believed = None, ()
+            if member.shown:
+                exits, channels, believed, whitener, turn = net.exits(*given, True)
                 llr, channel = torch.cat(exits), (channels, batch.h, whitener, turn)
             else:
                 llr = net(*given)
@@ -122,6 +122,7 @@ class Members:
                 member.temperature,
                 features,
                 channel,
+                believed,
             )
         with self.ledger.phase("backward", size):
             optimizer.zero_grad(set_to_none=True)

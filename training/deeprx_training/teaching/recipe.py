@@ -19,7 +19,7 @@ from ..receivers.contract import knows_layers
 from ..receivers.norms import kind_norms
 from ..reference import Reference
 from ..values import Text, check, number, parse_toml, several, table_of, weights, whole
-from .losses import LOSSES, TAUGHT
+from .losses import LOSSES, SHOWN, TAUGHT
 
 
 @table_of
@@ -31,7 +31,8 @@ class Member:
     net: net = "HybridRx" or another of receivers.build.NETS, or "module:Class" of your own, and
         that class's arguments.
     loss: weights of its losses: bce on the bits; kl, skew_kl, mse and hint on the teacher's LLRs;
-        channel, of nets like PuschRx that show their estimates, on the true channel.
+        of nets like PuschRx that show their estimates, channel on the true channel and symbols on
+        the noise that those sent show in those received.
     temperature: of kl and skew_kl, by which LLRs are divided.
     start: checkpoint or model file whose weights it goes on from, sought like Recipe.teacher.
     """
@@ -47,11 +48,16 @@ class Member:
         """Its losses that ask a teacher."""
         return [name for name, weight in self.loss.items() if weight and name in TAUGHT]
 
+    @property
+    def shown(self) -> list[str]:
+        """Its losses that are on what the net shows of itself."""
+        return [name for name, weight in self.loss.items() if weight and name in SHOWN]
+
     def weights(self, with_teacher: bool) -> dict[str, float]:
         """Of its losses, while its teacher is asked or later."""
         if with_teacher or not self.lessons:
             return self.loss
-        return {"bce": 1.0, "channel": self.loss.get("channel", 0.0)}
+        return {"bce": 1.0} | {name: self.loss[name] for name in self.shown}
 
 
 @table_of
@@ -232,9 +238,9 @@ def _check(recipe: Recipe, folder: Path) -> None:
             check_takes(net, data)
         except ValueError as error:
             raise ValueError(f"data.{error}: {m.name} takes no others") from None
-        if m.loss.get("channel") and not hasattr(net, "exits"):
+        if m.shown and not hasattr(net, "exits"):
             raise ValueError(
-                f"members {m.name}: loss.channel: expected a net that shows its channel estimates, "
+                f"members {m.name}: loss.{m.shown[0]}: expected a net that shows its estimates, "
                 f"found a {type(net).__name__}"
             )
         if recipe.settle and not kind_norms(net):
