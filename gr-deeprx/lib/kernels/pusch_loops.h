@@ -5,95 +5,14 @@
 #pragma once
 
 #include "pusch_kernel.h"
+#include "sum_loops.h"
 #include "vectors.h"
 
 namespace gr::deeprx { namespace {
 
 constexpr int prb = 12;
-constexpr int tile_outputs = 6; // of a sum
-constexpr int tile_vectors = LANES == 16 ? 4 : 2;
 
-// ---- Sums of planes: convolutions
-
-template <int n_outputs, int n_vectors>
-inline void sum_tile_at(const sum_job& job, const sum_tile& tile, int first, int p)
-{
-    vec sum[n_outputs][n_vectors];
-    const float* weights = tile.weights;
-#pragma GCC unroll 8
-    for (int o = 0; o < n_outputs; o++)
-#pragma GCC unroll 8
-        for (int v = 0; v < n_vectors; v++)
-            sum[o][v] = all(weights[o]);
-    const float* const from = job.from + p;
-    for (int term = 0; term < tile.n_terms; term++) {
-        const float* x = from + tile.offsets[term];
-        weights += n_outputs;
-        vec in[n_vectors];
-#pragma GCC unroll 8
-        for (int v = 0; v < n_vectors; v++)
-            in[v] = load(x + v * lanes);
-#pragma GCC unroll 8
-        for (int o = 0; o < n_outputs; o++) {
-            const vec weight = all(weights[o]);
-#pragma GCC unroll 8
-            for (int v = 0; v < n_vectors; v++)
-                sum[o][v] += weight * in[v];
-        }
-    }
-#pragma GCC unroll 8
-    for (int o = 0; o < n_outputs; o++)
-#pragma GCC unroll 8
-        for (int v = 0; v < n_vectors; v++) {
-            const int at = p + v * lanes;
-            vec x = sum[o][v];
-            if (job.scale)
-                x *= load(job.scale + (first + o) * job.scale_pitch + at);
-            if (job.more)
-                x += load(job.more + (first + o) * job.more_pitch + at);
-            if (job.relu)
-                x = larger(x, vec{});
-            store(job.to + (first + o) * job.pitch + at, masked(x, load(job.mask + at)));
-        }
-}
-
-template <int n_vectors>
-inline void sum_at(const sum_job& job, int p)
-{
-    int first = 0;
-    for (int t = 0; t < job.n_tiles; t++) {
-        const sum_tile& tile = job.tiles[t];
-        switch (tile.n_outputs) {
-        case 1:
-            sum_tile_at<1, n_vectors>(job, tile, first, p);
-            break;
-        case 2:
-            sum_tile_at<2, n_vectors>(job, tile, first, p);
-            break;
-        case 3:
-            sum_tile_at<3, n_vectors>(job, tile, first, p);
-            break;
-        case 4:
-            sum_tile_at<4, n_vectors>(job, tile, first, p);
-            break;
-        case 5:
-            sum_tile_at<5, n_vectors>(job, tile, first, p);
-            break;
-        default:
-            sum_tile_at<tile_outputs, n_vectors>(job, tile, first, p);
-        }
-        first += tile.n_outputs;
-    }
-}
-
-void sum(const sum_job& job)
-{
-    int p = 0;
-    for (; p + tile_vectors * lanes <= job.n; p += tile_vectors * lanes)
-        sum_at<tile_vectors>(job, p);
-    for (; p < job.n; p += lanes)
-        sum_at<1>(job, p);
-}
+void sum(const sum_job& job) { sum_all<plain_sums>(job); }
 
 // ---- What goes in
 
