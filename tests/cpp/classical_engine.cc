@@ -15,7 +15,7 @@ BOOST_AUTO_TEST_SUITE(classical_engine_suite)
 
 namespace {
 
-engine_parameters two_users()
+engine_parameters two_users(int threads = 1)
 {
     slot_config slot;
     slot.n_prb = 8;
@@ -23,18 +23,20 @@ engine_parameters two_users()
     slot.users[0].modulation = "QPSK";
     slot.users[1].modulation = "64QAM";
     slot.users[1].port = 1;
-    return { slot_geometry(slot), 2, "cpu", 1, 3, "auto" };
+    return { slot_geometry(slot), 2, "cpu", threads, 3, "auto" };
 }
 
 } // namespace
 
 BOOST_DATA_TEST_CASE(llrs_are_the_receivers,
                      boost::unit_test::data::make(classical_names()) *
-                         boost::unit_test::data::make({ false, true }),
+                         boost::unit_test::data::make({ false, true }) *
+                         boost::unit_test::data::make({ 1, 2, 8 }),
                      name,
-                     shared)
+                     shared,
+                     threads)
 {
-    engine_parameters p = two_users();
+    engine_parameters p = two_users(threads);
     const size_t re = p.slot.n_re();
     std::vector<float> grids(3 * 2 * re * 2), pilots(3 * 2 * re * 2), llrs(3 * 2 * re * 6);
     if (shared) {
@@ -62,10 +64,12 @@ BOOST_DATA_TEST_CASE(llrs_are_the_receivers,
 }
 
 BOOST_DATA_TEST_CASE(estimates_are_the_receivers,
-                     boost::unit_test::data::make(classical_names()),
-                     name)
+                     boost::unit_test::data::make(classical_names()) *
+                         boost::unit_test::data::make({ 1, 2 }),
+                     name,
+                     threads)
 {
-    const engine_parameters p = two_users();
+    const engine_parameters p = two_users(threads);
     const auto engine = load_engine(name, p);
     engine->infer(3);
     const auto given = engine->estimate(3);

@@ -37,8 +37,11 @@ try {
                                  p.engine + '"');
     return make_native_engine(
         info_of(name),
-        std::make_unique<classical_receiver>(layout_of(p.slot), p.n_rx, classical_kind(name)),
-        classical_receiver::best().instructions,
+        [&] {
+            return std::make_unique<classical_receiver>(
+                layout_of(p.slot), p.n_rx, classical_kind(name));
+        },
+        std::string("float32, ") + classical_receiver::best().instructions,
         p);
 } catch (const std::exception& e) {
     throw std::runtime_error("receiver '" + name + "': " + e.what());

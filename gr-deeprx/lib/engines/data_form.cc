@@ -74,8 +74,8 @@ tensors floats_of(std::string_view file)
 
 std::string data_form_obstacle(const model_archive& archive, const engine_parameters& p)
 {
-    if (p.device != "cpu" || p.threads != 1)
-        return "takes device=\"cpu\" and threads=1";
+    if (p.device != "cpu")
+        return "takes device=\"cpu\"";
     if (!archive.extra_file(weights_name))
         return std::string("the file holds no ") + weights_name;
     const json about = json::parse(archive.deeprx_json());
@@ -93,10 +93,11 @@ std::unique_ptr<engine> make_data_form_engine(const model_archive& archive,
     const auto info = stated_info(archive, p.slot, p.n_rx, /*on_cuda=*/false);
     const auto net = make_pusch_net(numbers_of(json::parse(archive.deeprx_json()).at("net")),
                                     floats_of(*archive.extra_file(weights_name)));
-    return make_native_engine(info,
-                              std::make_unique<pusch_receiver>(layout_of(p.slot), p.n_rx, net),
-                              pusch_receiver::best().instructions,
-                              p);
+    return make_native_engine(
+        info,
+        [&] { return std::make_unique<pusch_receiver>(layout_of(p.slot), p.n_rx, net); },
+        std::string("float32, ") + pusch_receiver::best().instructions,
+        p);
 }
 
 } // namespace gr::deeprx

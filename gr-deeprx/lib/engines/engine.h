@@ -99,7 +99,8 @@ public:
     //! From now on inferences stay on the cores that the thread which calls them is bound to.
     virtual void stay_bound() {}
 
-    //! CPU time in nanoseconds that other processes have used for it so far: a jail's.
+    //! CPU time in nanoseconds that a jail, or threads of its own, have used for it so far:
+    //! what inference_cpu_ns() does not count.
     virtual uint64_t cpu_ns() const { return 0; }
 
     //! What loads the same bytes into another jail, also when this engine is gone; empty: it runs

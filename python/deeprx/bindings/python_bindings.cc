@@ -188,12 +188,13 @@ dictionary per slot: slot_index, channel [layers, n_rx, symbols, subcarriers], n
 
 model: path of the model file, or the name of one that ships ("deeprx-student"). slot: a SlotConfig; None: the one with
 its defaults. Each of its users has an output. n_rx: 1 to 4. device: "cpu", "cuda" or "cuda:<n>". threads: CPU
-threads of one inference, the same in all receivers of a process. max_batch: most slots in one
+threads of one inference, the same in all receivers of a process; native receives the slots of a
+batch on so many, each slot on one. max_batch: most slots in one
 inference (greedy: never waits for more). max_latency_ms: batches measured to take longer are not
 formed; 0: no bound. len_tag_key: key of the length tag. llr_sign: 1, or -1 for
 log P(b=0)/P(b=1). engine: what computes: "native", "torchscript", "openvino", or "auto": native
-where the model file is of a net that it knows; else OpenVINO where the file carries it for this
-modulation and the library was built with it; both on the CPU with one thread.
+where the model file is of a net that it knows; else, with one thread, OpenVINO where the file
+carries it for this modulation and the library was built with it; both on the CPU.
 
 Raises ValueError where a parameter is out of range or another receiver in the process has another
 number of threads, RuntimeError where the model file is missing, damaged, hostile or made for other

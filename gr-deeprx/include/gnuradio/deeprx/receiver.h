@@ -82,9 +82,9 @@ public:
      * \param n_rx antennas = input streams, 1 to 4
      * \param device "cpu", "cuda" or "cuda:<n>"; a missing GPU is an error, one that fails for good
      * ends the flowgraph. On a GPU, two batches are under way at once
-     * \param threads CPU threads of one inference. LibTorch has one number for the process: all
-     * receivers in it must agree. They run on the cores of set_processor_affinity(), given before
-     * the flowgraph starts
+     * \param threads CPU threads of one inference; native receives the slots of a batch on so many,
+     * each slot on one. LibTorch has one number for the process: all receivers in it must agree.
+     * They run on the cores of set_processor_affinity(), given before the flowgraph starts
      * \param max_batch most slots in one inference; the input queue holds at least twice as many,
      * on a GPU four times
      * \param max_latency_ms bound in milliseconds on a batch's computation: batches that were
@@ -92,8 +92,8 @@ public:
      * \param len_tag_key key of the length tag, in and out
      * \param llr_sign 1, or -1 for log P(b=0)/P(b=1)
      * \param engine what computes: "native", "torchscript", "openvino", or "auto": native where the
-     * model file is of a net that it knows; else OpenVINO where the file carries it for this
-     * modulation and the library was built with it; both on the CPU with one thread
+     * model file is of a net that it knows; else, with one thread, OpenVINO where the file carries
+     * it for this modulation and the library was built with it; both on the CPU
      * \param trust files that may run in this process, by what they hold now, or their SHA-256,
      * beside those that this build of gr-deeprx installs; any other model runs in a jail. Fixed for
      * the block's life
