@@ -169,6 +169,21 @@ def test_a_receiver_and_a_decoder_are_one_contender(tmp_path, models_alone, caps
     assert said in capsys.readouterr().out
 
 
+@pytest.mark.timing
+def test_threads_share_a_batch(tmp_path, models_alone):
+    took = {}
+    for threads in ("1", "2"):
+        command = ["bench", "--receiver", "sure-lmmse", "--threads", threads, "--seconds", "0.8"]
+        names = ["--contender", "block", "--contender", "engine"]
+        assert main([*command, *names, "--out", str(tmp_path)]) == 0
+        rows = json.loads((tmp_path / "bench.json").read_text())["rows"]
+        took[threads] = {row["contender"]: row["cpu_s"] for row in rows}
+        (block,) = (row for row in rows if row["contender"] == "block")
+        assert (block["work_above_engine_s"] is None) == (threads == "2")  # half of it is elsewhere
+    for name in ("block", "engine"):  # CPU time of a slot, wherever it was received
+        assert 0.7 < took["2"][name] / took["1"][name] < 1.5
+
+
 def test_what_does_not_decode_is_no_receiver_of_blocks(tiny, tmp_path, capsys, models_alone):
     command = ["bench", "--receiver", tiny, "--trust", tiny, "--seconds", "0.2"]
     assert main([*command, "--contender", "decoded", "--out", str(tmp_path)]) == 1

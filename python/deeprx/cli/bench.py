@@ -96,6 +96,7 @@ def run(arguments) -> int:
         cores=bench_cores(a.threads),
         device=a.device,
         threads=a.threads,
+        batch=a.threads,
     )
     a.out = out_folder(a)
     make, conclude, name, schema = {

@@ -151,10 +151,11 @@ def _panels(points: Sequence[Point]) -> dict[tuple[str, str], list[Point]]:
 def show_scale(points: Sequence[Point], console: Console) -> None:
     for (device, axis), panel in _panels(points).items():
         first = panel[0]
+        batch = "as threads" if axis == "threads" else first.max_batch
         fixed = {
             "PRB": f"{first.n_prb} PRB",
             "antennas": f"{first.n_rx} RX",
-            "slots of a batch at most": "batch 1",
+            "slots of a batch at most": f"batch {batch}",
             "threads": f"{first.threads} thread",
         }
         clock = "CPU" if device == "cpu" else "wall"

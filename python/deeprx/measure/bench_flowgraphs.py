@@ -132,7 +132,7 @@ class BlockFlowgraph(Flowgraph):
     watched = False
 
     def __init__(self, job: Job):
-        self.receiver = make_receiver(job)
+        self.receiver, self._batch = make_receiver(job), job.batch
         super().__init__(job, [self.receiver], gr.sizeof_float, job.config.n_bits)
         self._stats, self._sampled = blocks.message_debug(), []
         link = (self.receiver, "stats"), (self._stats, "store")
@@ -157,7 +157,7 @@ class BlockFlowgraph(Flowgraph):
     def _wait(self, until):
         while not self.watched and time.perf_counter() < until:
             time.sleep(SAMPLING_S)
-            self._sampled.append(1e-9 * self.receiver.pc_work_time())
+            self._sampled.append(1e-9 * self.receiver.pc_work_time() / self._batch)
         super()._wait(until)
 
 

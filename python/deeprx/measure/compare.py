@@ -45,10 +45,10 @@ class Row:
     cpu_s over that of "torchscript" in the same round: median and quartiles. llr_difference:
     RMS against "torchscript", over its RMS. above_engine_s: of a block, cpu_s above that of
     "engine" in the same round: median, and its 95 % interval over rounds. work_above_engine_s: of
-    "block", calls of work() above calls of "engine", likewise, the fastest tenth of each: what else
-    runs on the machine makes calls longer, never shorter. work_overhead_s: of "watched-block" on
-    a CPU, what work() takes besides the inference in it, up to its message: median and quartiles
-    over calls. On a GPU cpu_s gives way to call_s's median.
+    "block" on one thread, calls of work() above calls of "engine", likewise, the fastest tenth of
+    each: what else runs on the machine makes calls longer, never shorter. work_overhead_s: of
+    "watched-block" on a CPU, what work() takes besides the inference in it, up to its message:
+    median and quartiles over calls. On a GPU cpu_s gives way to call_s's median.
     """
 
     receiver: str
@@ -239,7 +239,7 @@ class Comparison(Measurement):
                 row = replace(row, against=median_quartiles([a / b for a, b in pairs]))
             if name.endswith("block") and (engine := group.turns.get("engine")):
                 row = replace(row, above_engine_s=_above(per_slot(turns), per_slot(engine)))
-                if name == "block":
+                if name == "block" and self._base.threads == 1:  # whose thread does all of it
                     above = _above(quickest(turns), quickest(engine))
                     row = replace(row, work_above_engine_s=above)
             if kit:

@@ -127,6 +127,8 @@ class Scale(Measurement):
 def _changed(job: Job, field: str, value: int) -> Job:
     if field == "n_prb":
         return replace(job, slot=job.config.with_n_prb(value).as_dict())
+    if field == "threads":  # each has a slot of a batch
+        return replace(job, threads=value, batch=value)
     return replace(job, **{field: value})
 
 
