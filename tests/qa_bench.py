@@ -17,10 +17,17 @@ from gnuradio.deeprx.cli import bench, main
 from gnuradio.deeprx.deeprx_python import ldpc_instructions
 from gnuradio.deeprx.measure import avx2, compare, scale
 from gnuradio.deeprx.measure.compare import Row, measured
-from gnuradio.deeprx.measure.contenders import ContenderError, Group, bench_cores, make_kit
+from gnuradio.deeprx.measure.contenders import (
+    AS_DATA,
+    ContenderError,
+    Group,
+    bench_cores,
+    make_kit,
+)
 from gnuradio.deeprx.measure.job import Job, Turn, traced
 from gnuradio.deeprx.measure.scale import Memory
 from gnuradio.deeprx.models.file import read_model_file
+from qa_native import saved
 from receiver_models import ConvNet, WritesFileOnLoading, save
 from torch import nn
 
@@ -182,6 +189,19 @@ def test_threads_share_a_batch(tmp_path, models_alone):
         assert (block["work_above_engine_s"] is None) == (threads == "2")  # half of it is elsewhere
     for name in ("block", "engine"):  # CPU time of a slot, wherever it was received
         assert 0.7 < took["2"][name] / took["1"][name] < 1.5
+
+
+def test_weights_that_run_as_data_have_no_jail(tmp_path, capsys, models_alone):
+    path = saved(tmp_path / "m.pt")
+    command = ["bench", "--receiver", path, "--trust", path, "--contender", "jailed-engine"]
+    assert main([*command, "--seconds", "0.2", "--out", str(tmp_path)]) == 0
+    (row,) = (
+        row
+        for row in json.loads((tmp_path / "bench.json").read_text())["rows"]
+        if row["contender"] == "jailed-engine"
+    )
+    assert row["why"] == AS_DATA and row["cpu_s"] is None
+    assert AS_DATA in " ".join(capsys.readouterr().out.split())
 
 
 def test_what_does_not_decode_is_no_receiver_of_blocks(tiny, tmp_path, capsys, models_alone):

@@ -43,6 +43,7 @@ OURS = ("block", "watched-block", "decoded", "engine", "jailed-engine")  # take 
 NO_FILE = ("block", "watched-block", "decoded", "engine")  # take a receiver without one
 CPU_ONLY = ("onnxruntime", "openvino")
 UNBOUND = ("torch-compile", "onnxruntime")  # take every instruction that they find
+AS_DATA = "its weights run as data, and no jail is needed"
 
 
 class ContenderError(RuntimeError):
@@ -239,7 +240,7 @@ class Kit:
         if contender == "jailed-engine":
             if job.device != "cpu":
                 raise ContenderError(f"there is no jail on {job.device}")
-            return replace(job, model=str(self._untrusted(job)))
+            return replace(job, model=str(self._jailed(job)))
         if contender in CPU_ONLY:
             if job.device != "cpu":
                 raise ContenderError(f"measured on a CPU only, not on {job.device}")
@@ -250,10 +251,15 @@ class Kit:
             return replace(job, model=str(self._openvino(job)))
         return job
 
-    def _untrusted(self, job: Job) -> Path:
+    def _jailed(self, job: Job) -> Path:
         """The same model in a file that nobody has trusted."""
         path = self.folder / "untrusted.pt"
         path.write_bytes(self.model.archive.rewritten())
+        try:
+            if not Engine(path, **job.received).description.endswith(", jailed"):
+                raise ContenderError(AS_DATA)
+        except RuntimeError as error:
+            raise ContenderError(str(error)) from None
         return path
 
     def _openvino(self, job: Job) -> Path:
