@@ -193,7 +193,8 @@ MODULES = {
     "int8": receiver_models.Int8Net,
 }
 SLOW = ("_endless", "_memory", "deep_", "long_")  # as they are, they take a minute or a gigabyte
-BASES = [*MODULES, "net_ir", "data", *(n for n in files.FILES if not any(s in n for s in SLOW))]
+AS_DATA = ("data", "halved")
+BASES = [*MODULES, "net_ir", *AS_DATA, *(n for n in files.FILES if not any(s in n for s in SLOW))]
 _bases = {}
 
 
@@ -206,6 +207,8 @@ def _base(name, folder):
             return _bases[name]
         if name == "data":
             qa_native.saved(path)
+        elif name == "halved":
+            qa_native.saved(path, qa_native.IN_BFLOAT16, precision="bfloat16")
         elif name == "net_ir":
             net = receiver_models.ConvNet(2, 4)
             receiver_models.save(net, path, receiver_models.ir_of(net))
@@ -313,10 +316,11 @@ def _seeds():
                 ):
                     if entry.endswith(end):
                         yield target, data
-        data = _base("data", folder)
-        files.write(folder / "file", data)
-        yield "data_form", (folder / "file").read_bytes()
-        yield "weights", next(held for name, held in data.items() if name.endswith("safetensors"))
+        for base in AS_DATA:
+            data = _base(base, folder)
+            files.write(folder / "file", data)
+            yield "data_form", (folder / "file").read_bytes()
+            yield "weights", next(v for name, v in data.items() if name.endswith("safetensors"))
     for make in (hostile_archives.GOOD | hostile_archives.BAD).values():
         if len(file := make()) < MAX_LEN.get("archive", 16384):
             yield "archive", file

@@ -3,6 +3,8 @@
 
 import json
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +129,71 @@ def test_llrs_are_those_of_the_weights(number, engine, tmp_path):
     assert np.linalg.norm(llr - expected) < 1e-5 * np.linalg.norm(expected)
 
 
+def halved(name, tensor):
+    """A weight of the nets of symbols in bfloat16, to the nearest; another as it is."""
+    _, shape, values = tensor
+    if ".net.net." not in name or name.startswith("interference"):
+        return tensor
+    bits = np.frombuffer(values, np.uint32)
+    return "BF16", shape, ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16).tobytes()
+
+
+IN_BFLOAT16 = {name: halved(name, tensor) for name, tensor in WEIGHTS.items()}
+DIFFER = """
+import sys
+import numpy as np
+import qa_native as native
+from gnuradio.deeprx.measure.avx2 import stay_with_avx2
+if "avx2" in sys.argv:
+    stay_with_avx2()
+from gnuradio import deeprx
+path, found = sys.argv[1], []
+for number in range(len(native.ABOUT["slots"])):
+    slot, y, p, expected = native.slot_of(number)
+    engine = deeprx.Engine(path, slot=slot, n_rx=y.shape[1])
+    llr = engine.infer(y, p)[0][:, slot.data_mask]
+    found.append(np.linalg.norm(llr - expected) / np.linalg.norm(expected))
+print(engine.description)
+print(*found)
+"""
+
+
+@pytest.mark.parametrize("limit", ["", "avx2"])
+def test_a_file_in_bfloat16_is_computed_in_it_where_the_processor_can(limit, tmp_path):
+    flags = Path("/proc/cpuinfo").read_text()
+    if limit and " avx2 " not in flags:
+        pytest.skip("needs a processor with AVX2")
+    path = saved(tmp_path / "m.pt", IN_BFLOAT16, precision="bfloat16")
+    ran = subprocess.run(
+        [sys.executable, "-c", DIFFER, path, limit],
+        cwd=Path(__file__).parent, capture_output=True, text=True,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    description, found = ran.stdout.splitlines()
+    if " avx512_bf16 " in flags and not limit:
+        assert description == "native, bfloat16, AVX-512 BF16"
+    else:
+        assert description.startswith("native, float32, ")
+    assert 1e-5 < max(map(float, found.split())) < 0.05
+
+
+def doubled(tensor):
+    """The same numbers in float32."""
+    dtype, shape, values = tensor
+    if dtype == "F32":
+        return tensor
+    return "F32", shape, (np.frombuffer(values, np.uint16).astype(np.uint32) << 16).tobytes()
+
+
+def test_numbers_in_bfloat16_are_what_they_are_in_float32(tmp_path):
+    slot, y, p, _ = slot_of(0)
+    llr = []
+    for weights in (IN_BFLOAT16, {name: doubled(t) for name, t in IN_BFLOAT16.items()}):
+        path = saved(tmp_path / "m.pt", weights)
+        llr.append(deeprx.Engine(path, slot=slot, n_rx=y.shape[1]).infer(y, p).copy())
+    np.testing.assert_array_equal(*llr)
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_block_gives_the_engines_llrs_in_order(threads, tmp_path):
     path = saved(tmp_path / "m.pt")
@@ -181,7 +248,7 @@ def test_another_receiver_than_the_trusted_program_is_refused(tmp_path):
         (None, {}, {}, ["the file holds no weights.safetensors"]),
         (WEIGHTS, {"net": None}, {}, ["the file is of no net that it knows: PuschRx"]),
         (WEIGHTS, {"net": {"net": "RealtimeRx"}}, {}, ["the file is of no net that it knows"]),
-        (WEIGHTS, {"precision": "bfloat16"}, {}, ["computes in float32"]),
+        (WEIGHTS, {"precision": "int8"}, {}, ["computes in float32 and bfloat16"]),
     ],
 )
 def test_what_cannot_run_as_data_runs_as_the_program(
@@ -211,7 +278,7 @@ def changed(name, **parts):
         (WEIGHTS | {"more": WEIGHTS[BACK]}, {}, "hold more, which it does not know"),
         (changed(BACK, shape=[6, 12, 1, 1]), {}, f"{BACK} must be [12, 6, 1, 1], is [6, 12, 1, 1]"),
         (changed(BACK, values=WEIGHTS[BACK][2][:-4]), {}, f'has other bytes of "{BACK}"'),
-        (changed(BACK, dtype="I32"), {}, f"{BACK} must be F32, is I32"),
+        (changed(BACK, dtype="I32"), {}, f"{BACK} must be F32 or BF16, is I32"),
         (WEIGHTS, {"basis": 13}, '"basis" of its net must be a whole number from 1 to 12'),
         (WEIGHTS, {"rounds": "2"}, '"rounds" of its net must be a whole number'),
         (WEIGHTS, {"rounds": 1}, "which it does not know"),

@@ -13,6 +13,7 @@
 #include <fstream>
 #include <iterator>
 #include <ostream>
+#include <random>
 
 using namespace gr::deeprx;
 
@@ -160,16 +161,112 @@ BOOST_DATA_TEST_CASE(llrs_and_estimates_are_pytorchs,
 BOOST_AUTO_TEST_CASE(a_slot_of_nothing_leaves_nothing_behind)
 {
     const slot s(0);
-    pusch_receiver receiver(s.layout, s.n_rx, make_pusch_net(numbers(), weights()));
-    const auto& expected = s.values("llr");
-    std::vector<float> llr(expected.size()), grid(s.values("y").size(), NAN);
-    receiver.receive(grid.data(), s.values("p").data(), llr.data());
-    receiver.receive(s.values("y").data(), s.values("p").data(), llr.data());
-    BOOST_TEST(apart(data_llrs(s.layout, llr), data_llrs(s.layout, expected)) < 1e-5);
-    std::fill(grid.begin(), grid.end(), 0.0f);
-    receiver.receive(grid.data(), s.values("p").data(), llr.data());
-    receiver.receive(s.values("y").data(), s.values("p").data(), llr.data());
-    BOOST_TEST(apart(data_llrs(s.layout, llr), data_llrs(s.layout, expected)) < 1e-5);
+    const auto net = make_pusch_net(numbers(), weights());
+    std::vector<const pair_kernel*> all{ nullptr };
+    if (pusch_pairs())
+        all.push_back(pusch_pairs());
+    for (const pair_kernel* pairs : all) {
+        pusch_receiver receiver(s.layout, s.n_rx, net, pusch_receiver::best(), pairs);
+        std::vector<float> llr(s.values("llr").size()), expected = llr;
+        receiver.receive(s.values("y").data(), s.values("p").data(), expected.data());
+        for (const float nothing : { NAN, 0.0f }) {
+            const std::vector<float> grid(s.values("y").size(), nothing);
+            receiver.receive(grid.data(), s.values("p").data(), llr.data());
+            receiver.receive(s.values("y").data(), s.values("p").data(), llr.data());
+            BOOST_TEST(data_llrs(s.layout, llr) == data_llrs(s.layout, expected));
+        }
+    }
+}
+
+const auto has_pairs = [](boost::unit_test::test_unit_id) {
+    return boost::test_tools::assertion_result(pusch_pairs() != nullptr);
+};
+
+BOOST_AUTO_TEST_CASE(sums_of_pairs_are_those_of_bfloat16,
+                     *boost::unit_test::precondition(has_pairs))
+{
+    const auto rounded = [](float x) { // to the nearest in bfloat16
+        uint32_t bits;
+        std::memcpy(&bits, &x, sizeof(bits));
+        bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
+        std::memcpy(&x, &bits, sizeof(bits));
+        return x;
+    };
+    std::minstd_rand random(1);
+    std::normal_distribution<float> normal;
+    constexpr int n = 150, stride = 10, reach = stride + 1; // rows with an end that is masked
+    for (const int inputs : { 1, 4, 7 })
+        for (const int outputs : { 1, 2, 7, 12, 13 }) {
+            layer l{ outputs, inputs, 3, 3, {}, {} };
+            for (int i = 0; i < outputs * inputs * 9; i++)
+                l.weights.push_back(i % 5 ? normal(random) : 0.0f);
+            for (int o = 0; o < outputs; o++)
+                l.bias.push_back(normal(random));
+            const int n_pairs = (outputs + 1) / 2;
+            planes plain(inputs, n, reach), pairs((inputs + 1) / 2, n, reach), more(outputs, n),
+                more_pairs(n_pairs, n), mask(1, n), sums(outputs, n), packed(n_pairs, n);
+            for (int p = 0; p < n; p++) {
+                if (p % stride < stride - 1)
+                    reinterpret_cast<int32_t*>(mask[0])[p] = -1;
+                for (int i = 0; i < inputs; i++)
+                    plain[i][p] = p % stride < stride - 1 ? normal(random) : 0.0f;
+                for (int o = 0; o < outputs; o++)
+                    more[o][p] = normal(random);
+            }
+            const auto& kernel = *pusch_pairs();
+            kernel.pack(plain[0], plain.pitch(), inputs, n, pairs[0], pairs.pitch());
+            kernel.pack(more[0], more.pitch(), outputs, n, more_pairs[0], more_pairs.pitch());
+            const plane_sum sum(l, pairs.pitch(), stride, true);
+            const auto* all = reinterpret_cast<const int32_t*>(mask[0]);
+            kernel.sum(sum.job(pairs[0], sums[0], sums.pitch(), n, all));
+            auto job = sum.job(pairs[0], packed[0], packed.pitch(), n, all);
+            job.more = more_pairs[0];
+            job.more_pitch = more_pairs.pitch();
+            job.relu = true;
+            kernel.sum_to_pairs(job);
+            double worst = 0.0, worst_packed = 0.0;
+            for (int o = 0; o < outputs; o++)
+                for (int p = 0; p < n; p++) {
+                    double expected = l.bias[o];
+                    for (int i = 0; i < inputs; i++)
+                        for (int at = 0; at < 9; at++)
+                            expected += double(rounded(l.weights[(o * inputs + i) * 9 + at])) *
+                                        rounded(plain[i][p + (at / 3 - 1) * stride + at % 3 - 1]);
+                    const bool there = p % stride < stride - 1;
+                    worst = std::max(worst, std::abs(sums[o][p] - (there ? expected : 0.0)));
+                    expected = there ? std::max(expected + rounded(more[o][p]), 0.0) : 0.0;
+                    uint32_t pair;
+                    std::memcpy(&pair, &packed[o / 2][p], sizeof(pair));
+                    pair = o % 2 ? pair & 0xffff0000 : pair << 16;
+                    float found;
+                    std::memcpy(&found, &pair, sizeof(pair));
+                    worst_packed =
+                        std::max(worst_packed, std::abs(found - expected) / (0.1 + expected));
+                }
+            BOOST_TEST(worst < 1e-4);
+            BOOST_TEST(worst_packed < 1.0 / 256);
+            if (outputs % 2) { // beside it, nothing
+                uint32_t pair;
+                std::memcpy(&pair, &packed[n_pairs - 1][0], sizeof(pair));
+                BOOST_TEST(pair >> 16 == 0u);
+            }
+        }
+}
+
+BOOST_AUTO_TEST_CASE(llrs_in_bfloat16_are_nearly_pytorchs,
+                     *boost::unit_test::precondition(has_pairs))
+{
+    const auto net = make_pusch_net(numbers(), weights());
+    for (int number = 0; number < 5; number++) {
+        const slot s(number);
+        pusch_receiver receiver(s.layout, s.n_rx, net, pusch_receiver::best(), pusch_pairs());
+        const auto& expected = s.values("llr");
+        std::vector<float> llr(expected.size(), NAN);
+        receiver.receive(s.values("y").data(), s.values("p").data(), llr.data());
+        const double off = apart(data_llrs(s.layout, llr), data_llrs(s.layout, expected));
+        BOOST_TEST(off < 0.05);
+        BOOST_TEST(off > 1e-6); // they are not float32's
+    }
 }
 
 BOOST_AUTO_TEST_CASE(weights_of_another_net_are_refused)

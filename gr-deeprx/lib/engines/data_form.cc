@@ -58,14 +58,21 @@ tensors floats_of(std::string_view file)
 {
     tensors all;
     for (const auto& [name, stored] : read_weights(file)) {
-        if (stored.dtype != "F32")
-            throw std::runtime_error(std::string(weights_name) + ": " + name + " must be F32, is " +
-                                     stored.dtype);
+        const bool half = stored.dtype == "BF16"; // the upper half of a float
+        if (stored.dtype != "F32" && !half)
+            throw std::runtime_error(std::string(weights_name) + ": " + name +
+                                     " must be F32 or BF16, is " + stored.dtype);
         tensor& t = all[name];
         for (const int64_t n : stored.shape)
             t.shape.push_back(static_cast<int>(n)); // at most model_rules' tensor_elements
-        t.values.resize(stored.bytes.size() / sizeof(float));
-        std::memcpy(t.values.data(), stored.bytes.data(), t.values.size() * sizeof(float));
+        const size_t size = half ? sizeof(uint16_t) : sizeof(float);
+        t.values.resize(stored.bytes.size() / size);
+        for (size_t i = 0; i < t.values.size(); i++) {
+            uint32_t bits = 0;
+            std::memcpy(&bits, stored.bytes.data() + i * size, size);
+            bits <<= half ? 16 : 0;
+            std::memcpy(&t.values[i], &bits, sizeof(bits));
+        }
     }
     return all;
 }
@@ -82,8 +89,9 @@ std::string data_form_obstacle(const model_archive& archive, const engine_parame
     const json net = about.value("net", json());
     if (!net.is_object() || net.value("net", json()) != "PuschRx")
         return "the file is of no net that it knows: PuschRx";
-    if (about.value("precision", json("float32")) != "float32")
-        return "computes in float32, and the file's precision is another";
+    const json precision = about.value("precision", json("float32"));
+    if (precision != "float32" && precision != "bfloat16")
+        return "computes in float32 and bfloat16, and the file's precision is another";
     return "";
 }
 
@@ -93,10 +101,15 @@ std::unique_ptr<engine> make_data_form_engine(const model_archive& archive,
     const auto info = stated_info(archive, p.slot, p.n_rx, /*on_cuda=*/false);
     const auto net = make_pusch_net(numbers_of(json::parse(archive.deeprx_json()).at("net")),
                                     floats_of(*archive.extra_file(weights_name)));
+    const auto& kernel = pusch_receiver::best();
+    const auto* const pairs = info.precision == "bfloat16" ? pusch_pairs() : nullptr;
     return make_native_engine(
         info,
-        [&] { return std::make_unique<pusch_receiver>(layout_of(p.slot), p.n_rx, net); },
-        std::string("float32, ") + pusch_receiver::best().instructions,
+        [&] {
+            return std::make_unique<pusch_receiver>(layout_of(p.slot), p.n_rx, net, kernel, pairs);
+        },
+        pairs ? std::string("bfloat16, ") + pairs->instructions
+              : std::string("float32, ") + kernel.instructions,
         p);
 }
 

@@ -3,31 +3,59 @@
 #include "plane_sum.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace gr::deeprx {
 
-plane_sum::plane_sum(const layer& l, int pitch, int stride)
+namespace {
+
+//! The upper half of a float, rounded to the nearest, in its lower half.
+uint32_t bfloat16(float x)
+{
+    uint32_t bits;
+    std::memcpy(&bits, &x, sizeof(bits));
+    return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}
+
+float pair(float low, float high)
+{
+    const uint32_t bits = bfloat16(high) << 16 | bfloat16(low);
+    float both;
+    std::memcpy(&both, &bits, sizeof(both));
+    return both;
+}
+
+} // namespace
+
+plane_sum::plane_sum(const layer& l, int pitch, int stride, bool of_pairs)
 {
     constexpr int most_outputs = 6; // of a tile; all have about as many
+    const int together = of_pairs ? 2 : 1;
     const int n_tiles = (l.outputs + most_outputs - 1) / most_outputs;
+    const int n_groups = (l.outputs + together - 1) / together;
     const int area = l.height * l.width;
     for (int tile = 0; tile < n_tiles; tile++) {
-        const int first = l.outputs * tile / n_tiles;
-        const int n = l.outputs * (tile + 1) / n_tiles - first;
+        const int first = n_groups * tile / n_tiles * together;
+        const int n = std::min(n_groups * (tile + 1) / n_tiles * together, l.outputs) - first;
         std::vector<int> offsets;
         std::vector<float> weights(n, 0.0f);
         if (!l.bias.empty())
             std::copy_n(l.bias.begin() + first, n, weights.begin());
-        for (int in = 0; in < l.inputs; in++)
+        for (int in = 0; in < l.inputs; in += together)
             for (int at = 0; at < area; at++) {
                 std::vector<float> of_term;
-                for (int o = first; o < first + n; o++)
-                    of_term.push_back(l.weights[(o * l.inputs + in) * area + at]);
-                if (std::all_of(of_term.begin(), of_term.end(), [](float w) { return w == 0.0f; }))
+                bool none = true;
+                for (int o = first; o < first + n; o++) {
+                    const float* weight = &l.weights[(o * l.inputs + in) * area + at];
+                    const float next = of_pairs && in + 1 < l.inputs ? weight[area] : 0.0f;
+                    of_term.push_back(of_pairs ? pair(*weight, next) : *weight);
+                    none = none && *weight == 0.0f && next == 0.0f;
+                }
+                if (none)
                     continue;
                 weights.insert(weights.end(), of_term.begin(), of_term.end());
                 const int row = at / l.width - l.height / 2, column = at % l.width - l.width / 2;
-                offsets.push_back(in * pitch + row * stride + column);
+                offsets.push_back(in / together * pitch + row * stride + column);
             }
         d_offsets.push_back(std::move(offsets));
         d_weights.push_back(std::move(weights));

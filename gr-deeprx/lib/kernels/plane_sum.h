@@ -10,13 +10,13 @@
 
 namespace gr::deeprx {
 
-//! A convolution of planes, laid out for kernels at construction: terms whose weights are 0 are
-//! left out.
+//! A convolution of planes, or of pairs of them, laid out for kernels at construction: terms whose
+//! weights are 0 are left out.
 class plane_sum
 {
 public:
     //! \param pitch of the planes that it takes \param stride of their rows
-    plane_sum(const layer& l, int pitch, int stride);
+    plane_sum(const layer& l, int pitch, int stride, bool of_pairs = false);
     plane_sum(const plane_sum&) = delete;
     plane_sum(plane_sum&&) = default;
 

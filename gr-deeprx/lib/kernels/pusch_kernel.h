@@ -18,7 +18,7 @@ constexpr int most_lanes = 16; // of any kernel's vectors, and what position 0 i
 struct sum_tile {
     int n_outputs, n_terms;
     const int* offsets;   // [n_terms], of what is added, from a position of the first plane
-    const float* weights; // [1 + n_terms][n_outputs], the biases first
+    const float* weights; // [1 + n_terms][n_outputs], the biases first; of pairs, pairs behind them
 };
 
 //! to = mask & act(scale sum + more), each a plane an output.
@@ -235,6 +235,22 @@ struct pusch_kernel {
     void (*subtract)(float* to, const float* of, int pitch, const float* by, int count, int n);
     //! 0.5 log(x + 0.01), in place
     void (*half_log)(float* x, int n);
+};
+
+/*!
+ * \brief Sums of products in bfloat16, added up in float32, for a processor that has them.
+ *
+ * Two planes are one of pairs: each position's 32 bits are the first one's number, in the lower
+ * half, and the next one's. An odd one is with zeros.
+ */
+struct pair_kernel {
+    const char* instructions;
+    //! planes [count] to pairs of them
+    void (*pack)(const float* from, int pitch, int count, int n, float* to, int to_pitch);
+    //! of pairs, to planes
+    void (*sum)(const sum_job& job);
+    //! of pairs and, in `more`, pairs, to pairs; `scale` is not for them, and tiles begin with one
+    void (*sum_to_pairs)(const sum_job& job);
 };
 
 } // namespace gr::deeprx

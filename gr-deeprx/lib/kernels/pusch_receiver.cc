@@ -14,6 +14,7 @@ namespace gr::deeprx {
 
 #if defined(__x86_64__)
 extern const pusch_kernel pusch_avx512, pusch_avx2;
+extern const pair_kernel pairs_avx512;
 #endif
 extern const pusch_kernel pusch_any;
 
@@ -30,6 +31,16 @@ std::vector<const pusch_kernel*> pusch_kernels()
 #endif
     kernels.push_back(&pusch_any);
     return kernels;
+}
+
+const pair_kernel* pusch_pairs()
+{
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl") && !avx2_only())
+        return &pairs_avx512;
+#endif
+    return nullptr;
 }
 
 const pusch_kernel& pusch_receiver::best()
@@ -57,6 +68,9 @@ void phases(double first, double step, int n, float* re, float* im)
                   phase.real() * turn.imag() + phase.imag() * turn.real() };
     }
 }
+
+//! Planes that hold the pairs of so many, twice.
+int even(int count) { return count + count % 2; }
 
 int32_t* bits_of(const planes& mask, int plane = 0)
 {
@@ -118,18 +132,23 @@ pusch_receiver::sizes::sizes(const pilot_layout& layout, int n_rx)
         bits[l] = layout.layers[l].bits;
 }
 
-pusch_receiver::body::body(const residual_net& net, int outputs, int pitch, int stride)
-    : last(net.last.first_outputs(outputs), pitch, stride)
+pusch_receiver::body::body(
+    const residual_net& net, int outputs, int pitch, int stride, bool in_pairs)
+    : of_pairs(in_pairs), channels(net.first.outputs),
+      last(net.last.first_outputs(outputs), pitch, stride, of_pairs)
 {
     for (const auto& [inner, outer] : net.blocks)
-        blocks.emplace_back(plane_sum(inner, pitch, stride), plane_sum(outer, pitch, stride));
+        blocks.emplace_back(plane_sum(inner, pitch, stride, of_pairs),
+                            plane_sum(outer, pitch, stride, of_pairs));
 }
 
 pusch_receiver::pusch_receiver(const pilot_layout& layout,
                                int n_rx,
                                const pusch_net& net,
-                               const pusch_kernel& kernel)
-    : d_kernel(kernel), d_n(layout, n_rx), d_numbers(net.numbers), d_bank_size(net.n_bank()),
+                               const pusch_kernel& kernel,
+                               const pair_kernel* pairs)
+    : d_kernel(kernel), d_pairs(pairs), d_n(layout, n_rx), d_numbers(net.numbers),
+      d_bank_size(net.n_bank()),
       d_n_steered(net.numbers.basis + 2 * net.numbers.filters + n_judge_sees),
       d_paired(layout.paired()), d_boost(layout.cdm_groups), d_dmrs(layout.dmrs), d_odd{},
       d_llr_stride(*std::max_element(d_n.bits, d_n.bits + d_n.layers)), d_prb_mask(1, d_n.prb),
@@ -155,7 +174,7 @@ pusch_receiver::pusch_receiver(const pilot_layout& layout,
       d_innovation(24 * n_rx * d_n.layers, d_n.positions, 1),
       d_first(std::max(net.numbers.channels, net.numbers.reliability_channels), d_n.positions),
       d_a(net.numbers.channels, d_n.positions, d_n.stride + 1),
-      d_b(net.numbers.channels, d_n.positions, d_n.stride + 1),
+      d_b(even(net.numbers.channels), d_n.positions, d_n.stride + 1),
       d_steer(d_n_steered * d_n.layers, d_n.positions),
       d_filtered(net.numbers.filters, d_n.positions, time_reach),
       d_gated(2 * net.numbers.filters, d_n.positions), d_own_weight(1, d_n.positions),
@@ -164,7 +183,7 @@ pusch_receiver::pusch_receiver(const pilot_layout& layout,
       d_log_sinr(12 * d_n.layers, d_n.positions, d_n.stride + 1),
       d_noise(d_n.layers, d_n.positions, d_n.stride + 1),
       d_judge_a(net.numbers.reliability_channels, d_n.positions, d_n.stride + 1),
-      d_judge_b(net.numbers.reliability_channels, d_n.positions, d_n.stride + 1),
+      d_judge_b(even(net.numbers.reliability_channels), d_n.positions, d_n.stride + 1),
       d_judged(net.n_judged * d_n.layers, d_n.positions), d_share_of_9(1, d_n.positions),
       d_data_of_9(1, d_n.positions), d_nothing(1, d_n.stride), d_whitened(false),
       d_all_data(whole_vectors(d_n.positions) / most_lanes, 1),
@@ -295,7 +314,7 @@ pusch_receiver::round_stage pusch_receiver::stage_of(const pusch_net::correction
         plane_sum(first.of_inputs({ 0, 1, 2, 3, n_energy, n_energy + 1 }), d_seen.pitch(), 0),
         plane_sum(first.of_inputs(columns), d_about.pitch(), 0),
         {},
-        body(round.net, last ? steered + n_hints : steered, d_a.pitch(), d_n.stride),
+        body(round.net, last ? steered + n_hints : steered, d_a.pitch(), d_n.stride, d_pairs),
         {},
         plane_sum(round.over_frequency, d_inner.pitch(), 0),
         round.over_time.weights,
@@ -345,7 +364,8 @@ void pusch_receiver::lay_out_reliability(const residual_net& net)
         d_judge_mean.push_back(0.5f * weight(level + 2) - weight(level + 3));
     }
     d_judge_seen = std::make_unique<plane_sum>(seen, d_steer.pitch(), 0);
-    d_judge = std::make_unique<body>(net, pusch_net::n_judged, d_judge_a.pitch(), d_n.stride);
+    d_judge =
+        std::make_unique<body>(net, pusch_net::n_judged, d_judge_a.pitch(), d_n.stride, d_pairs);
     for (int l = 0; l < d_n.layers; l++)
         d_judge_rows[l] = rows_of(net.first, level + pusch_net::n_levels, l);
     d_rows_now.resize(net.first.outputs * d_n.symbols);
@@ -678,6 +698,8 @@ void pusch_receiver::run(const body& net,
                          int n,
                          const int32_t* mask) const
 {
+    if (net.of_pairs)
+        return run_pairs(net, a, b, out[out_first], out.pitch(), n, mask);
     for (const auto& [inner, outer] : net.blocks) {
         auto job = inner.job(a[0], b[0], b.pitch(), n, mask);
         job.relu = true;
@@ -689,6 +711,30 @@ void pusch_receiver::run(const body& net,
         d_kernel.sum(job);
     }
     d_kernel.sum(net.last.job(a[0], out[out_first], out.pitch(), n, mask));
+}
+
+//! As run(): b, whose pitch is a's, holds what is computed, and beside it what a block computes.
+void pusch_receiver::run_pairs(const body& net,
+                               const planes& a,
+                               const planes& b,
+                               float* out,
+                               int out_pitch,
+                               int n,
+                               const int32_t* mask) const
+{
+    float *const x = b[0], *const within = b[even(net.channels) / 2];
+    d_pairs->pack(a[0], a.pitch(), net.channels, n, x, b.pitch());
+    for (const auto& [inner, outer] : net.blocks) {
+        auto job = inner.job(x, within, b.pitch(), n, mask);
+        job.relu = true;
+        d_pairs->sum_to_pairs(job);
+        job = outer.job(within, x, b.pitch(), n, mask);
+        job.more = x;
+        job.more_pitch = b.pitch();
+        job.relu = &outer == &net.blocks.back().second; // the last layer's
+        d_pairs->sum_to_pairs(job);
+    }
+    d_pairs->sum(net.last.job(x, out, out_pitch, n, mask));
 }
 
 //! The channel that a layer's pilots show: as the net has it, and as one window alone.

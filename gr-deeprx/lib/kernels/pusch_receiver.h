@@ -19,8 +19,12 @@ namespace gr::deeprx {
 //! Kernels that this program has and this processor runs, best first.
 std::vector<const pusch_kernel*> pusch_kernels();
 
+//! That for bfloat16; null: this program or this processor has none.
+const pair_kernel* pusch_pairs();
+
 /*!
- * \brief PuschRx (training/deeprx_training/receivers/pusch.py) for slots of one kind, in float32.
+ * \brief PuschRx (training/deeprx_training/receivers/pusch.py) for slots of one kind, in float32,
+ * or with the nets of positions in bfloat16.
  *
  * Everything is computed on planes of positions, a PRB of a symbol each: real and imaginary parts
  * of a PRB's 12 subcarriers are 24 planes, as are a convolution's channels. So grids become planes
@@ -33,13 +37,15 @@ public:
 
     /*!
      * \param n_rx antennas, 1 to 4
+     * \param pairs what computes these nets beyond their first layers; null: the kernel, in float32
      * \throws std::invalid_argument if it cannot receive such slots
      * \throws std::runtime_error if this net cannot
      */
     pusch_receiver(const pilot_layout& layout,
                    int n_rx,
                    const pusch_net& net,
-                   const pusch_kernel& kernel = best());
+                   const pusch_kernel& kernel = best(),
+                   const pair_kernel* pairs = nullptr);
 
     int llr_stride() const override { return d_llr_stride; }
     void receive(const float* grid, const float* pilots, float* llr) override;
@@ -58,7 +64,9 @@ private:
     };
     //! A net's layers, without what comes from inputs that have their own way in.
     struct body {
-        body(const residual_net& net, int outputs, int pitch, int stride);
+        body(const residual_net& net, int outputs, int pitch, int stride, bool in_pairs = false);
+        bool of_pairs;
+        int channels;
         std::vector<std::pair<plane_sum, plane_sum>> blocks;
         plane_sum last;
     };
@@ -97,6 +105,13 @@ private:
              int out_first,
              int n,
              const int32_t* mask) const;
+    void run_pairs(const body& net,
+                   const planes& a,
+                   const planes& b,
+                   float* out,
+                   int out_pitch,
+                   int n,
+                   const int32_t* mask) const;
     void correct(const round_stage& stage);
     double unexplained(const planes& channel) const;
     void guard();
@@ -114,6 +129,7 @@ private:
     grid_view grid(const planes& channel) const;
 
     const pusch_kernel& d_kernel;
+    const pair_kernel* const d_pairs;
     const sizes d_n;
     const pusch_numbers d_numbers;
     const int d_bank_size; // windows

@@ -42,14 +42,16 @@ LICENCE = "GPL-3.0-or-later"
 
 def to_precision(net: nn.Module, precision: str) -> nn.Module:
     """Convolutions in bfloat16, float16 or, of a net that quantise() made, int8 if asked;
-    normalisation and the classical arithmetic stay float32.
+    normalisation and the classical arithmetic stay float32, and so does of a PuschRx all but
+    nets_of_symbols().
     """
     if precision == "int8":
         return to_integer(net)
     if precision in ("bfloat16", "float16"):
-        for module in net.modules():
-            if isinstance(module, nn.Conv2d):
-                module.to(getattr(torch, precision))
+        for part in net.nets_of_symbols() if isinstance(net, PuschRx) else [net]:
+            for module in part.modules():
+                if isinstance(module, nn.Conv2d):
+                    module.to(getattr(torch, precision))
     return net
 
 
@@ -127,7 +129,7 @@ def export(
     # OpenVINO makes integers of what rounds in float32
     traced = net if precision == "int8" else executed
     all_bits = sorted(MODULATIONS[m] for m in modulations)
-    native = type(net) is PuschRx and described and precision == "float32"
+    native = type(net) is PuschRx and described and precision in ("float32", "bfloat16")
     carried = {}
     if openvino and whole and not native:
         print(f"{path}: TorchScript only: OpenVINO IRs are made of receivers of one layer")

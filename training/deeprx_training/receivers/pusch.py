@@ -314,6 +314,12 @@ class PuschRx(nn.Module):
         )
         self.reliability = Reliability(reliability_channels)
 
+    def nets_of_symbols(self) -> list[nn.Module]:
+        """Those that run in each PRB of each symbol, which take most of a slot's time. They can be
+        in bfloat16: the pilots' net cannot, as 256-QAM hears its errors.
+        """
+        return [*(correction.net for correction in self.rounds), self.reliability.net]
+
     def forward(self, y: Tensor, p: Tensor, d: Tensor, bits: list[int]) -> Tensor:
         return torch.cat(self.exits(y, p, d, bits, self.training)[0])
 
