@@ -153,6 +153,7 @@ for number in range(len(native.ABOUT["slots"])):
     engine = deeprx.Engine(path, slot=slot, n_rx=y.shape[1])
     llr = engine.infer(y, p)[0][:, slot.data_mask]
     found.append(np.linalg.norm(llr - expected) / np.linalg.norm(expected))
+deeprx.receiver(model=path, slot=slot, n_rx=y.shape[1])
 print(engine.description)
 print(*found)
 """
@@ -169,7 +170,8 @@ def test_a_file_in_bfloat16_is_computed_in_it_where_the_processor_can(limit, tmp
         cwd=Path(__file__).parent, capture_output=True, text=True,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
-    description, found = ran.stdout.splitlines()
+    *said, description, found = ran.stdout.splitlines()
+    assert "native" in "".join(said) and ":warning:" not in ran.stdout + ran.stderr
     if " avx512_bf16 " in flags and not limit:
         assert description == "native, bfloat16, AVX-512 BF16"
     else:

@@ -58,6 +58,8 @@ void model_loader::say_once(const model_info& info, const std::string& engine) c
     if (!said.insert(line).second)
         return;
     d_logger->info("{:s}", line);
+    if (engine.rfind("native", 0) == 0) // in float32 there, as fast as a file in float32
+        return;
     const auto instructions = cpu_instructions_for(info.precision);
     if (d_parameters.device == "cpu" && !instructions.native)
         d_logger->warn("{:s} is made for {:s}, and this processor has no instructions for that: "
