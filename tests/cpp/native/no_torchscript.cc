@@ -53,7 +53,7 @@ BOOST_DATA_TEST_CASE(
     auto p = parameters();
     p.threads = threads;
     const auto engine = load_engine(model, p);
-    BOOST_TEST(engine->description().find("native, float32") == 0u);
+    BOOST_TEST(engine->description().find("native, ") == 0u);
     engine->warm_up({ 1, 2 });
     const float* llr = engine->infer(2);
     const size_t n = 2 * parameters().slot.n_re() * engine->llr_stride();
