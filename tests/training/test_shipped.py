@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import shipped_counts
 
 from deeprx_common.stats import paired_difference
 from deeprx_training.evaluation.curves import Curve, gain
@@ -87,3 +88,18 @@ def test_better_than_the_classical_receiver_in_rarer_kinds_of_slots(modulation, 
     for name in names:
         errors, classical = counted.errors[name][0], counted.errors[SURE][0]
         assert paired_difference(errors, classical, [counted.config.n_bits] * 64).ci95[1] < 0, name
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(MODELS.glob("*.pt"))])
+def test_error_counts_on_named_conditions(name):
+    """As shipped_counts.py wrote them; another processor rounds otherwise, and turns a few bits."""
+    expected = json.loads(shipped_counts.COUNTS.read_text())[name]
+    assert list(expected) == [condition.name for condition in shipped_counts.named()]
+    assert sum(count is not None for count in expected.values()) >= 5
+    for condition in shipped_counts.named():
+        found = shipped_counts.errors(MODELS / f"{name}.pt", condition)
+        count = expected[condition.name]
+        if count is None:
+            assert found is None, condition.name
+        else:
+            assert abs(found - count) <= max(3, 0.005 * count), condition.name
