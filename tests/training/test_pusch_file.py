@@ -176,7 +176,8 @@ def test_the_native_engine_gives_the_nets_llrs_of_every_kind_of_slot(net, export
             p=batch.p.numpy(),
             llr=llr[:, :, batch.data].numpy(),
             bits=batch.bits[:, :, batch.data].numpy(),
-            is_bit=np.arange(max(bits)) < np.array(bits)[None, :, None, None]
+            is_bit=np.arange(max(bits))
+            < np.array(bits)[None, :, None, None]
             + np.zeros_like(llr[:, :, batch.data].numpy(), bool),
         )
         kinds |= {("layers", config.n_layers), ("antennas", batch.y.size(1)), *zip(bits)}

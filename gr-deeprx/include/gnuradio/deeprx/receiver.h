@@ -32,8 +32,8 @@ namespace gr::deeprx {
  * input has none.
  *
  * A slot that cannot be received (length tag of another value or in the wrong place, NaN or
- * infinite samples or LLRs) is dropped, counted and reported; it disturbs no other slot. Symbols at the
- * end of the stream that do not fill a slot are discarded.
+ * infinite samples or LLRs) is dropped, counted and reported; it disturbs no other slot. Symbols at
+ * the end of the stream that do not fill a slot are discarded.
  *
  * Batches are greedy: as many slots as wait, at most \p max_batch, in sizes that were warmed up
  * (the powers of two and max_batch); the block never waits for more.
