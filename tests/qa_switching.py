@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pmt
 import pytest
 import receiver_models as models
 from companion import environment
@@ -198,6 +199,20 @@ def test_model_that_cannot_be_loaded_leaves_the_receiver_running(tmp_path):
     point = probe.report()["points"][0]
     assert (point["slots"], point["missed_slots"]) == (n_slots, 0)
     assert set(point["slots_by_model"]) == {"baseline-lmmse", "baseline-sure"}
+
+
+def test_errors_of_other_requests_are_not_its_own():
+    controller = deeprx.receiver_controller(["baseline-sure.pt", "deeprx-student.pt"])
+    policy, path = controller._policy, deeprx.model_path("deeprx-student.pt")
+    controller._asked = 1
+    for others in (
+        "a message to the port model must be the path of a model file (symbol), got 7",
+        "model file '/nowhere.pt': no such file",
+    ):
+        controller._handle(pmt.to_pmt({"model_error": others}))
+        assert controller._asked == 1 and policy._usable == [0, 1]
+    controller._handle(pmt.to_pmt({"model_error": f"model file '{path}': takes n_rx of [4]"}))
+    assert controller._asked is None and policy._usable == [0]
 
 
 # Runs the generated flowgraph without a screen: swaps down as the SNR rises.

@@ -10,6 +10,7 @@ from gnuradio import gr
 from scipy.special import expit
 
 from deeprx_common.checks import check_whole
+from deeprx_common.printable import printable
 
 from ..models.file import read_model_file
 from .guarded import SelfKeeping
@@ -150,10 +151,14 @@ class receiver_controller(SelfKeeping, gr.sync_block):
                 stats.get("model_sha256") or stats.get("model")
             )
             self._pair(stats["slot_index"])
-        elif "model_error" in stats and self._asked is not None:
+        elif self._asked is not None and self._is_of_it(stats.get("model_error", "")):
             self.logger.warn(f"does without {self._names[self._asked]}: {stats['model_error']}")
             self._policy.give_up(self._asked)
             self._asked = None
+
+    def _is_of_it(self, error: str) -> bool:
+        """Whether it is the model that was asked for here: others send to the receiver, too."""
+        return f"model file '{printable(self._paths[self._asked])[:100]}" in error
 
     def _pair(self, index: int) -> None:
         """LLRs and stats of a slot may come in either order."""
