@@ -68,8 +68,8 @@ private:
 
     const std::unique_ptr<const slot_geometry> d_slot;
     std::vector<float> d_data_llrs; // of a layer
-    size_t d_grid_floats;  // of a slot
-    size_t d_pilot_floats; // of a slot
+    size_t d_grid_floats;           // of a slot
+    size_t d_pilot_floats;          // of a slot
     const std::unique_ptr<thread_claim> d_threads;
     std::unique_ptr<engine> d_engine;
 };
