@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 from gnuradio.deeprx.cli import main
-from gnuradio.deeprx.cli.loopback import _flowgraph
+from gnuradio.deeprx.cli.loopback import flowgraph_of
 from gnuradio.deeprx.measure.link import Link
 from gnuradio.deeprx.models.file import read_model_file
 from scipy import special
@@ -26,7 +26,7 @@ def of_users(config, sinr_db, slots, receiver="sure-lmmse", **link):
         "cfo_hz": 0.0, "burst": 1, "preamble": False, "seed": 1,
     }  # fmt: skip
     asked = Link(config=config, sinr_db=sinr_db, slots=slots, **values | link)
-    flowgraph = _flowgraph([read_model_file(receiver)], asked, "cpu", "auto")
+    flowgraph = flowgraph_of([read_model_file(receiver)], asked, "cpu", "auto")
     flowgraph.run()
     points = [probe.report()["points"][0] for probe in flowgraph.probes]
     assert [p["slots"] for p in points] == [slots] * config.n_layers
