@@ -200,12 +200,12 @@ class _Counts:
         for k, name in enumerate(labels(self._models)):
             errors = np.zeros(slots, np.int64)
             for probe in flowgraph.probes[k * users : (k + 1) * users]:
-                clusters = probe.statistics.block_clusters
-                if len(clusters) < slots:
+                blocks = probe.statistics.block_clusters
+                if not np.array_equal(blocks.clusters, np.arange(slots)):
                     raise Failure(
-                        f"{name}: expected {slots} slots at {sinr_db:g} dB, found {len(clusters)}"
+                        f"{name}: expected {slots} slots at {sinr_db:g} dB, found {len(blocks)}"
                     )
-                errors += [clusters[i][0] for i in range(slots)]
+                errors += blocks.counts
             counted[name] = errors
         return counted
 
