@@ -11,6 +11,7 @@
 
 #include <spdlog/sinks/base_sink.h>
 
+#include <condition_variable>
 #include <map>
 #include <mutex>
 #include <string>
@@ -20,20 +21,55 @@ namespace py = pybind11;
 
 namespace {
 
-//! On a thread of its own: a block that has failed may hold what Python waits for.
-void end_failed_flowgraphs()
+//! Tells Python, on threads of their own, as a block that has failed may hold what Python waits
+//! for; none of them may be under way when the interpreter ends.
+class failure_teller
 {
-    std::thread([] {
-        if (!Py_IsInitialized())
+public:
+    void tell()
+    {
+        std::lock_guard<std::mutex> lock(d_mutex);
+        if (d_closed)
             return;
-        py::gil_scoped_acquire python;
-        try {
-            py::module::import("gnuradio.deeprx.blocks.guarded").attr("end_failed_flowgraphs")();
-        } catch (py::error_already_set& error) {
-            error.discard_as_unraisable("gnuradio.deeprx");
-        }
-    }).detach();
+        d_under_way++;
+        std::thread([this] {
+            {
+                py::gil_scoped_acquire python;
+                try {
+                    py::module::import("gnuradio.deeprx.blocks.guarded")
+                        .attr("end_failed_flowgraphs")();
+                } catch (py::error_already_set& error) {
+                    error.discard_as_unraisable("gnuradio.deeprx");
+                }
+            }
+            std::lock_guard<std::mutex> done(d_mutex);
+            d_under_way--;
+            d_changed.notify_all();
+        }).detach();
+    }
+
+    void close()
+    {
+        py::gil_scoped_release others;
+        std::unique_lock<std::mutex> lock(d_mutex);
+        d_closed = true;
+        d_changed.wait(lock, [this] { return d_under_way == 0; });
+    }
+
+private:
+    std::mutex d_mutex;
+    std::condition_variable d_changed;
+    int d_under_way = 0;
+    bool d_closed = false;
+};
+
+failure_teller& teller()
+{
+    static auto* const only = new failure_teller; // blocks may fail as long as the process lives
+    return *only;
 }
+
+void end_failed_flowgraphs() { teller().tell(); }
 
 /*
  * What ended the threads of C++ blocks. GNU Radio logs an exception in work() or in a handler, and
@@ -91,6 +127,7 @@ void bind_failures(py::module& m)
 {
     block_failure(""); // from now on the log is listened to
     gr::deeprx::receiver::watch_failures(end_failed_flowgraphs);
+    py::module::import("atexit").attr("register")(py::cpp_function([] { teller().close(); }));
     m.def("block_failure",
           block_failure,
           py::arg("alias"),
