@@ -54,10 +54,11 @@ def saved(path, weights=WEIGHTS, **metadata):
 SMALLEST = {
     "pilot_channels": 1, "pilot_blocks": 0, "learned": 1, "channels": 1, "blocks": 0,
     "rounds": 0, "basis": 1, "filters": 1, "interference_channels": 1,
+    "reliability_channels": 1,
 }  # fmt: skip
 LARGEST = {
     "pilot_channels": 256, "pilot_blocks": 8, "learned": 16, "basis": 12, "filters": 64,
-    "interference_channels": 256,
+    "interference_channels": 256, "reliability_channels": 64,
 }  # fmt: skip
 
 
@@ -78,13 +79,14 @@ def weights_of(n):
     gates = 7 * (5 + n["learned"])
     net("pilot_net", 37, n["pilot_channels"], gates, n["pilot_blocks"], 1)
     for r in range(n["rounds"]):
-        outputs = n["basis"] + 2 * n["filters"] + 1
+        outputs = n["basis"] + 2 * n["filters"] + 4
         net(f"rounds.{r}.net", 32, n["channels"], outputs, n["blocks"], 3)
         shapes[f"rounds.{r}.into.weight"] = n["basis"], 12, 1, 1
         shapes[f"rounds.{r}.over_frequency.weight"] = n["filters"], n["basis"], 1, 5
         shapes[f"rounds.{r}.over_time.weight"] = n["filters"], 1, 13, 1
         shapes[f"rounds.{r}.back.weight"] = 12, 2 * n["filters"], 1, 1
         net(f"interference.{r}.net", 19, n["interference_channels"], 5, 1, 1)
+    net("reliability.net", 23, n["reliability_channels"], 7, 2, 3)
     rng = np.random.default_rng(1)
     fixed = {name: WEIGHTS[name] for name in ("dmrs_lists", "modes", "windows")}
     return fixed | {

@@ -158,7 +158,7 @@ teacher = ["{tmp_path}/t.ckpt"]
         (lambda t: t.replace("steps = [300]", "steps = []"), "steps: expected a list of values"),
         (lambda t: t.replace("steps = [300]", '"members.tiny.net.x" = [1]'), "unknown key 'x'"),
         (lambda t: t.replace('"members.*.loss"', '"members.big.loss"'), "members are tiny"),
-        (lambda t: t.replace("kl = 0.7", "lk = 0.7"), "or 'channel', found 'lk'"),
+        (lambda t: t.replace("kl = 0.7", "lk = 0.7"), "or 'symbols', found 'lk'"),
         (lambda t: t.replace('"bad"]', '"gone.ckpt"]'), "teacher 'gone.ckpt' is neither"),
         (lambda t: t.replace('["good", "bad"]', '["good"]'), "no group learns from [teachers.bad]"),
         (lambda t: t.replace("slots = 4", "slots = 1"), "slots: expected 2 or more, found 1"),
