@@ -87,8 +87,9 @@ class Slots(gr.sync_block):
 
     def work(self, input_items, output_items):
         time.sleep(0.002)
-        output_items[0][:14] = self.trigger if self.harm > 0 else self.noise
-        self.harm -= self.harm > 0
+        harmful = self.harm > 0  # a test may set it in between
+        output_items[0][:14] = self.trigger if harmful else self.noise
+        self.harm -= harmful
         key, length = pmt.intern("packet_len"), pmt.from_long(14)
         self.add_item_tag(0, self.nitems_written(0), key, length)
         self.sent += 1
