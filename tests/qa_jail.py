@@ -501,11 +501,8 @@ def test_a_forked_process_does_not_end_its_parents_jail(stranger):
     assert engine.infer(*slots(1)).shape == (1, 1, 14, 72, 4)
 
 
-def test_ctrl_c_while_a_jail_loads(tmp_path):
-    file = tmp_path / "hostile.pt"
-    FILES["load_endless"](str(file), tmp_path / "written")
-    slot = "deeprx.SlotConfig(n_prb=6)"
-    program = f"from gnuradio import deeprx\ndeeprx.Engine({str(file)!r}, slot={slot})"
+def interrupted(program):
+    """A process that runs a program, after Ctrl-C three seconds into a jail's life; its stderr."""
     process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)
     try:
         deadline = time.monotonic() + 30
@@ -516,5 +513,14 @@ def test_ctrl_c_while_a_jail_loads(tmp_path):
         _, said = process.communicate(timeout=10)
     finally:
         process.kill()
+    return process, said
+
+
+def test_ctrl_c_while_a_jail_loads(tmp_path):
+    file = tmp_path / "hostile.pt"
+    FILES["load_endless"](str(file), tmp_path / "written")
+    slot = "deeprx.SlotConfig(n_prb=6)"
+    program = f"from gnuradio import deeprx\ndeeprx.Engine({str(file)!r}, slot={slot})"
+    process, said = interrupted(program)
     assert said.strip().endswith(b"KeyboardInterrupt"), said
     assert process.returncode == -signal.SIGINT

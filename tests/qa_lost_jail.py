@@ -4,7 +4,6 @@
 import gc
 import itertools
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ import receiver_models as models
 import torch
 from gnuradio import blocks, deeprx, gr
 from gnuradio.deeprx import deeprx_python
-from qa_jail import jails
+from qa_jail import interrupted, jails
 from slots import slot_of
 
 CONFIG = deeprx.SlotConfig(n_prb=6)
@@ -267,16 +266,7 @@ def test_ctrl_c_while_a_receiver_is_made(harmful):
         "slot = deeprx.SlotConfig(n_prb=6)\n"
         f"receiver = deeprx.receiver({harmful['pairs']!r}, n_rx=1, max_batch=2, slot=slot)\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)
-    try:
-        deadline = time.monotonic() + 30
-        while not jails(process.pid) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(3)
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=10)
-    finally:
-        process.kill()
+    _, said = interrupted(program)
     assert said.strip().endswith(b"KeyboardInterrupt"), said
 
 
