@@ -9,7 +9,7 @@ from deeprx_common.modulation import MODULATIONS, constellation
 from deeprx_common.slot import N_SYMBOLS, SlotConfig
 
 from .guarded import SelfKeeping
-from .slot_stream import add_slot_tags, slot_config, slot_starts
+from .slot_stream import add_slot_tags, slot_starts
 from .tdl import TdlFading
 
 _INSTANTS = 3  # of an FFT window, over which the channel is averaged
@@ -104,7 +104,7 @@ class perfect_receiver(SelfKeeping, gr.basic_block):
     """
 
     def __init__(self, receiver: PerfectCsi, n_rx: int):
-        config = self.config = slot_config(receiver.config)
+        config = self.config = receiver.config
         users = config.n_layers
         super().__init__(
             "Perfect CSI", [(np.complex64, config.fft_size)] * n_rx, [np.float32] * users

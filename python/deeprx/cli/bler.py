@@ -7,7 +7,7 @@ import json
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from operator import itemgetter
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from deeprx_common.commands import Failure
 from deeprx_common.figure import curve_style, figure
 from deeprx_common.files import replacing
 from deeprx_common.options import list_of
+from deeprx_common.revision import git_revision
 from deeprx_common.terminal import make_console, progress_bar, table
 
 from ..blocks.guarded import run_flowgraph
@@ -73,29 +74,18 @@ def configure(parser) -> None:
     add_options(parser, "seed", "trust", "device", "engine", "out")
 
 
-@dataclass(frozen=True)
-class _Row:
-    """A receiver over a link."""
-
-    link: Link
-    receiver: str
-    search: Search
-
-    def cells(self, reference: str) -> dict:
-        link, user = self.link, self.link.config.users[0]
-        crossing = self.search.crossing(self.receiver)
-        apart = None
-        if self.receiver != reference:
-            apart = self.search.behind(self.receiver, reference)
-        behind, ends = apart or (None, (None, None))
-        values = (
-            link.channel, link.delay_spread_s * 1e9, link.doppler_hz, link.n_rx,
-            link.config.n_layers, link.config.n_prb, link.config.scs_khz,
-            " ".join(map(str, link.config.dmrs)), link.config.cdm_groups, user.modulation, user.mcs,
-            user.mcs_table, self.receiver, self.search.target, crossing.sinr_db, *crossing.ci95,
-            reference, behind, *ends, crossing.slots, crossing.errors,
-        )  # fmt: skip
-        return dict(zip(_COLUMNS, values, strict=True))
+def _row(link: Link, receiver: str, search: Search, reference: str) -> dict:
+    """What was found of a receiver over a link."""
+    user, crossing = link.config.users[0], search.crossing(receiver)
+    apart = search.behind(receiver, reference) if receiver != reference else None
+    behind, ends = apart or (None, (None, None))
+    values = (
+        link.channel, link.delay_spread_s * 1e9, link.doppler_hz, link.n_rx, link.config.n_layers,
+        link.config.n_prb, link.config.scs_khz, " ".join(map(str, link.config.dmrs)),
+        link.config.cdm_groups, user.modulation, user.mcs, user.mcs_table, receiver, search.target,
+        crossing.sinr_db, *crossing.ci95, reference, behind, *ends, crossing.slots, crossing.errors,
+    )  # fmt: skip
+    return dict(zip(_COLUMNS, values, strict=True))
 
 
 def run(arguments) -> int:
@@ -126,7 +116,7 @@ def run(arguments) -> int:
                     search.add(sinr_db, counted)
             if stop.is_set():
                 break
-            rows += [_Row(link, name, search).cells(reference) for name in names]
+            rows += [_row(link, name, search, reference) for name in names]
             _write(rows, folder, a.seed)
             bar.advance(task)
             done += 1
@@ -172,7 +162,8 @@ class _Counts:
         self._link, self._models, self._arguments = link, models, arguments
         known = asdict(replace(link, sinr_db=0.0)) | {"config": link.config.as_dict()}
         files = [(model.name, model.sha256) for model in models]
-        text = json.dumps([known, files, arguments.engine, arguments.device, __version__])
+        code = __version__, git_revision()
+        text = json.dumps([known, files, arguments.engine, arguments.device, code])
         self._folder = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def get(self, sinr_db: float, first: int, slots: int, stop) -> dict[str, np.ndarray] | None:
