@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 import receiver_models as models
 from gnuradio import deeprx
+from gnuradio.deeprx.models.file import read_model_file
 from qa_receiver import assert_one_line, random_symbols, run, who_allocates
+
+from deeprx_common.examples import received_slots
 
 GOLDEN = Path(__file__).parent / "golden"
 ABOUT = json.loads((GOLDEN / "pusch_rx.json").read_text())
@@ -149,6 +152,7 @@ from gnuradio.deeprx.measure.avx2 import stay_with_avx2
 if "avx2" in sys.argv:
     stay_with_avx2()
 from gnuradio import deeprx
+from gnuradio.deeprx.models.file import read_model_file
 path, found = sys.argv[1], []
 for number in range(len(native.ABOUT["slots"])):
     slot, y, p, expected = native.slot_of(number)
@@ -214,6 +218,41 @@ def test_the_block_gives_the_engines_llrs_in_order(threads, tmp_path):
     stats = [m for m in flowgraph.stats() if "engine" in m]
     assert all(m["engine"].startswith("native") for m in stats)
     assert max(m["batch"] for m in stats) > 1
+
+
+def test_stages_are_all_of_a_slot():
+    """Sums are the convolutions that the shipped file says it has, up to rows' ends, which the
+    lanes reach over, and to what is known of a slot before.
+    """
+    slot = deeprx.SlotConfig()
+    engine = deeprx.Engine("deeprx-pusch", slot=slot)
+    grid, pilots, _ = received_slots(slot, 2, 1)
+    llr = engine.infer(grid, pilots).copy()
+    rounds = [engine.time_stages(4) for _ in range(9)]
+    assert (engine.infer(grid, pilots) == llr).all()
+    names = [stage["name"] for stage in rounds[0]]
+    assert len({(s["name"], s["precision"]) for s in rounds[0]}) == len(names)
+    assert {"pilots", "windows: sum", "round: round", "reliability: llrs"} <= set(names)
+    sums = sum(s["flop"] for s in rounds[0] if s["name"].rpartition(": ")[2].startswith("sum"))
+    matmul = read_model_file("deeprx-pusch").metadata["flop_per_slot"]["matmul"]
+    assert sums == pytest.approx(matmul, rel=0.15)
+    took_s = np.median([sum(stage["seconds"] for stage in stages) for stages in rounds])
+    assert took_s == pytest.approx(np.median(engine.time(36)[:, 0]), rel=0.5)
+    with pytest.raises(ValueError, match="calls must be 1 or more, got 0"):
+        engine.time_stages(0)
+
+
+@pytest.mark.parametrize("name", ["ls-lmmse", "sure-lmmse", "gnb"])
+def test_classical_receivers_have_stages(name):
+    stages = {s["name"]: s for s in deeprx.Engine(name).time_stages(2)}
+    assert {"estimate: pilots", "equalise and demap"} <= set(stages)
+    assert all(s["seconds"] >= 0 and s["bytes"] >= 0 for s in stages.values())
+    assert stages["equalise and demap"]["flop"] > 0
+    assert ("estimate: pilots: windows" in stages) == (name == "sure-lmmse")
+
+
+def test_another_engine_has_no_stages():
+    assert deeprx.Engine("baseline-lmmse").time_stages(1) == []
 
 
 def test_threads_that_share_a_batch_count_as_cpu_time(tmp_path):

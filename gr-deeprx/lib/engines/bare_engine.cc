@@ -81,4 +81,18 @@ std::vector<bare_engine::duration> bare_engine::time(int calls, int batch)
     return took;
 }
 
+std::vector<bare_engine::stage> bare_engine::time_stages(int calls)
+{
+    expect_same_process();
+    std::vector<stage> stages;
+    for (const auto& s : d_engine->time_stages(calls))
+        stages.push_back({ s.name,
+                           s.bfloat16 ? "bfloat16" : "float32",
+                           double(s.calls) / calls,
+                           s.flop / calls,
+                           s.bytes / calls,
+                           s.seconds / calls });
+    return stages;
+}
+
 } // namespace gr::deeprx

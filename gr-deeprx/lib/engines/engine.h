@@ -4,6 +4,7 @@
 
 #include "model_info.h"
 #include "slot_geometry.h"
+#include "stage_clock.h"
 
 #include <atomic>
 #include <cstdint>
@@ -92,6 +93,10 @@ public:
      * \throws as infer()
      */
     virtual std::optional<estimates> estimate(int /*batch*/) { return std::nullopt; }
+
+    //! Receives the first slot \p calls times. \return what its stages took, of all calls; none:
+    //! it knows of no stages \throws as infer()
+    virtual std::vector<stage_clock::stage> time_stages(int /*calls*/) { return {}; }
 
     //! Whether every thread may receive with it once any has warmed it up.
     virtual bool any_thread() const { return false; }

@@ -61,6 +61,16 @@ public:
         return estimates{ d_channels.data(), d_noise.data() };
     }
 
+    std::vector<stage_clock::stage> time_stages(int calls) override
+    {
+        stage_clock clock;
+        d_receivers[0]->set_clock(&clock);
+        for (int i = 0; i < calls; i++)
+            d_receivers[0]->receive(grid(0), pilots(0), d_llrs.data);
+        d_receivers[0]->set_clock(nullptr);
+        return clock.stages();
+    }
+
 private:
     //! Memory that was given, or its own.
     struct floats {

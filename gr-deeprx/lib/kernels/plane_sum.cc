@@ -28,6 +28,7 @@ float pair(float low, float high)
 } // namespace
 
 plane_sum::plane_sum(const layer& l, int pitch, int stride, bool of_pairs)
+    : d_inputs(of_pairs ? (l.inputs + 1) / 2 : l.inputs)
 {
     constexpr int most_outputs = 6; // of a tile; all have about as many
     const int together = of_pairs ? 2 : 1;
@@ -73,6 +74,7 @@ sum_job plane_sum::job(const float* from, float* to, int to_pitch, int n, const 
     job.n_tiles = static_cast<int>(d_tiles.size());
     job.n = n;
     job.from = from;
+    job.n_from = d_inputs;
     job.to = to;
     job.pitch = to_pitch;
     job.mask = mask;

@@ -24,6 +24,7 @@ public:
     sum_job job(const float* from, float* to, int to_pitch, int n, const int32_t* mask) const;
 
 private:
+    int d_inputs; // planes
     std::vector<std::vector<int>> d_offsets;
     std::vector<std::vector<float>> d_weights;
     std::vector<sum_tile> d_tiles;

@@ -26,6 +26,7 @@ struct sum_job {
     const sum_tile* tiles;
     int n_tiles, n; // positions
     const float* from;
+    int n_from; // planes
     float* to;
     int pitch;
     const float* scale; // null: 1

@@ -147,8 +147,7 @@ pusch_receiver::pusch_receiver(const pilot_layout& layout,
                                const pusch_net& net,
                                const pusch_kernel& kernel,
                                const pair_kernel* pairs)
-    : d_kernel(kernel), d_pairs(pairs), d_n(layout, n_rx), d_numbers(net.numbers),
-      d_bank_size(net.n_bank()),
+    : d_kernel(kernel, pairs), d_n(layout, n_rx), d_numbers(net.numbers), d_bank_size(net.n_bank()),
       d_n_steered(net.numbers.basis + 2 * net.numbers.filters + n_judge_sees),
       d_paired(layout.paired()), d_boost(layout.cdm_groups), d_dmrs(layout.dmrs), d_odd{},
       d_llr_stride(*std::max_element(d_n.bits, d_n.bits + d_n.layers)), d_prb_mask(1, d_n.prb),
@@ -314,7 +313,11 @@ pusch_receiver::round_stage pusch_receiver::stage_of(const pusch_net::correction
         plane_sum(first.of_inputs({ 0, 1, 2, 3, n_energy, n_energy + 1 }), d_seen.pitch(), 0),
         plane_sum(first.of_inputs(columns), d_about.pitch(), 0),
         {},
-        body(round.net, last ? steered + n_hints : steered, d_a.pitch(), d_n.stride, d_pairs),
+        body(round.net,
+             last ? steered + n_hints : steered,
+             d_a.pitch(),
+             d_n.stride,
+             d_kernel.in_pairs()),
         {},
         plane_sum(round.over_frequency, d_inner.pitch(), 0),
         round.over_time.weights,
@@ -364,8 +367,8 @@ void pusch_receiver::lay_out_reliability(const residual_net& net)
         d_judge_mean.push_back(0.5f * weight(level + 2) - weight(level + 3));
     }
     d_judge_seen = std::make_unique<plane_sum>(seen, d_steer.pitch(), 0);
-    d_judge =
-        std::make_unique<body>(net, pusch_net::n_judged, d_judge_a.pitch(), d_n.stride, d_pairs);
+    d_judge = std::make_unique<body>(
+        net, pusch_net::n_judged, d_judge_a.pitch(), d_n.stride, d_kernel.in_pairs());
     for (int l = 0; l < d_n.layers; l++)
         d_judge_rows[l] = rows_of(net.first, level + pusch_net::n_levels, l);
     d_rows_now.resize(net.first.outputs * d_n.symbols);
@@ -405,23 +408,33 @@ void pusch_receiver::receive(const float* grid_of_slot, const float* pilots, flo
 {
     estimate(grid_of_slot, pilots);
     d_whitened = false;
-    know(pilots);
-    const double n =
-        d_n.antennas * d_n.dmrs * d_n.pilots * (d_odd[0] == d_odd[d_n.layers - 1] ? 1 : 2);
-    d_limit = std::max(unexplained(d_plain), n) * 1.25 + 3 * std::sqrt(n);
-    guard();
+    {
+        const auto stage = d_kernel.stage("guard");
+        know(pilots);
+        const double n =
+            d_n.antennas * d_n.dmrs * d_n.pilots * (d_odd[0] == d_odd[d_n.layers - 1] ? 1 : 2);
+        d_limit = std::max(unexplained(d_plain), n) * 1.25 + 3 * std::sqrt(n);
+        guard();
+    }
     for (const auto& stage : d_rounds) {
+        const auto timed = d_kernel.stage("round");
         correct(stage);
         guard();
     }
+    const auto stage = d_kernel.stage("reliability");
     judge(llr);
 }
 
 void pusch_receiver::estimate(const float* grid_of_slot, const float* pilots)
 {
-    least_squares(grid_of_slot, pilots);
-    turn_back();
-    whiten();
+    {
+        const auto stage = d_kernel.stage("pilots", [this] {
+            return cost_of_pilots(d_n.layers, d_n.antennas, d_n.dmrs * d_n.pilots);
+        });
+        least_squares(grid_of_slot, pilots);
+        turn_back();
+        whiten();
+    }
     const int n_sc = 12 * d_n.prb;
     front_job job{ d_n.antennas, d_n.prb,        {},      d_white_float,
                    d_turn[0],    d_turn.pitch(), nullptr, d_y.pitch() };
@@ -435,6 +448,7 @@ void pusch_receiver::estimate(const float* grid_of_slot, const float* pilots)
         smooth(l);
     int plain = 0;
     for (int l = 0; l < d_n.layers; l++) {
+        const auto stage = d_kernel.stage("gates");
         if (l == 0 || !d_paired)
             plain = best_window(l);
         see_pilots(l);
@@ -579,6 +593,8 @@ void pusch_receiver::whiten()
 //! A layer's pilots, whitened, under each window.
 void pusch_receiver::smooth(int layer)
 {
+    const auto stage = d_kernel.stage(
+        "windows", [this] { return cost_of_whitening(d_n.antennas, d_n.dmrs * d_n.pilots); });
     const int n_rx = d_n.antennas, n_dmrs = d_n.dmrs, n = d_n.pilots;
     for (int r = 0; r < n_rx; r++)
         for (int d = 0; d < n_dmrs; d++) {
@@ -698,6 +714,7 @@ void pusch_receiver::run(const body& net,
                          int n,
                          const int32_t* mask) const
 {
+    const auto stage = d_kernel.stage("net");
     if (net.of_pairs)
         return run_pairs(net, a, b, out[out_first], out.pitch(), n, mask);
     for (const auto& [inner, outer] : net.blocks) {
@@ -723,18 +740,18 @@ void pusch_receiver::run_pairs(const body& net,
                                const int32_t* mask) const
 {
     float *const x = b[0], *const within = b[even(net.channels) / 2];
-    d_pairs->pack(a[0], a.pitch(), net.channels, n, x, b.pitch());
+    d_kernel.pack(a[0], a.pitch(), net.channels, n, x, b.pitch());
     for (const auto& [inner, outer] : net.blocks) {
         auto job = inner.job(x, within, b.pitch(), n, mask);
         job.relu = true;
-        d_pairs->sum_to_pairs(job);
+        d_kernel.sum_to_pairs(job);
         job = outer.job(within, x, b.pitch(), n, mask);
         job.more = x;
         job.more_pitch = b.pitch();
         job.relu = &outer == &net.blocks.back().second; // the last layer's
-        d_pairs->sum_to_pairs(job);
+        d_kernel.sum_to_pairs(job);
     }
-    d_pairs->sum(net.last.job(x, out, out_pitch, n, mask));
+    d_kernel.sum_pairs(net.last.job(x, out, out_pitch, n, mask));
 }
 
 //! The channel that a layer's pilots show: as the net has it, and as one window alone.
@@ -901,6 +918,7 @@ void pusch_receiver::correct(const round_stage& stage)
 //! Each PRB's noise and interference, from now on.
 void pusch_receiver::whiten_interference(const round_stage& stage)
 {
+    const auto timed = d_kernel.stage("noise");
     const int n_rx = d_n.antennas, n = d_n.prb;
     const int32_t* const mask = bits_of(d_prb_mask);
     d_kernel.interference({ n_rx,

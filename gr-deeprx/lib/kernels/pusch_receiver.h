@@ -7,6 +7,7 @@
 #include "planes.h"
 #include "pusch_kernel.h"
 #include "pusch_net.h"
+#include "pusch_stages.h"
 #include "slot_receiver.h"
 
 #include <complex>
@@ -52,6 +53,7 @@ public:
     void estimate(const float* grid, const float* pilots) override;
     void copy_channel(float* to) const override;
     void copy_noise(float* to) const override;
+    void set_clock(stage_clock* clock) override { d_kernel.set_clock(clock); }
 
 private:
     using matrix = std::complex<double>[most_antennas][most_antennas];
@@ -128,8 +130,7 @@ private:
              const planes& to);
     grid_view grid(const planes& channel) const;
 
-    const pusch_kernel& d_kernel;
-    const pair_kernel* const d_pairs;
+    pusch_stages d_kernel;
     const sizes d_n;
     const pusch_numbers d_numbers;
     const int d_bank_size; // windows

@@ -4,6 +4,7 @@
 
 #include "equaliser_kernel.h"
 #include "slot_geometry.h"
+#include "stage_clock.h"
 
 #include <array>
 #include <complex>
@@ -92,6 +93,7 @@ public:
     virtual void update(const float* grid, const float* pilots) = 0;
 
     channel_estimate estimate;
+    stage_clock* clock = nullptr; // null: nobody times its stages
 };
 
 } // namespace gr::deeprx

@@ -3,6 +3,7 @@
 #include "classical_receiver.h"
 
 #include "avx2_only.h"
+#include "classical_costs.h"
 #include "gnb_estimator.h"
 #include "smoothing_estimator.h"
 
@@ -165,6 +166,8 @@ void classical_receiver::receive(const float* grid, const float* pilots, float* 
                 d_job.after[layer][antenna] = channel.plane(layer, antenna, after);
             }
         }
+        const stage_clock::scope stage(
+            d_estimator->clock, "equalise and demap", [this] { return cost_of(d_job); });
         d_kernel.equalise(d_job);
         if (dmrs) // on the first group's subcarriers, the even ones
             for (int layer = 0; layer < d_job.n_layers; layer++)

@@ -42,10 +42,12 @@ public:
     void receive(const float* grid, const float* pilots, float* llr) override;
     void estimate(const float* grid, const float* pilots) override
     {
+        const stage_clock::scope stage(d_estimator->clock, "estimate");
         d_estimator->update(grid, pilots);
     }
     void copy_channel(float* to) const override;
     void copy_noise(float* to) const override;
+    void set_clock(stage_clock* clock) override { d_estimator->clock = clock; }
 
 private:
     void invert_covariance();

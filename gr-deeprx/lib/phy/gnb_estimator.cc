@@ -2,6 +2,8 @@
 
 #include "gnb_estimator.h"
 
+#include "classical_costs.h"
+
 #include <algorithm>
 #include <cmath>
 
@@ -71,10 +73,17 @@ void gnb_estimator::update(const float* grid, const float* pilots)
 {
     estimate.covariance = {};
     for (int antenna = 0; antenna < d_n_rx; antenna++) {
+        const stage_clock::scope stage(
+            clock, "pilots", [this] { return cost_of_pilots(d_layout, 1); });
         match(grid, pilots, antenna);
         average(antenna);
-        for (int layer = 0; layer < d_layout.n_layers(); layer++)
-            low_pass(layer, antenna);
+        {
+            const stage_clock::scope filter(clock, "low pass", [this] {
+                return cost_of_low_pass(d_layout, static_cast<int>(d_taps.size()));
+            });
+            for (int layer = 0; layer < d_layout.n_layers(); layer++)
+                low_pass(layer, antenna);
+        }
         estimate.covariance[antenna][antenna] = noise(antenna);
     }
 }

@@ -4,6 +4,8 @@
 
 namespace gr::deeprx {
 
+class stage_clock;
+
 //! Receives slots of one kind, on the thread that calls it. All memory is allocated at
 //! construction.
 class slot_receiver
@@ -29,6 +31,9 @@ public:
     virtual void copy_channel(float* to) const = 0;
     //! Of that slot: power of noise and interference in a data RE of each antenna, [n_rx].
     virtual void copy_noise(float* to) const = 0;
+
+    //! \param clock told of the stages of each slot from now on; null: nobody is
+    virtual void set_clock(stage_clock* clock) = 0;
 };
 
 } // namespace gr::deeprx

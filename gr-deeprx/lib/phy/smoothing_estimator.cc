@@ -2,6 +2,8 @@
 
 #include "smoothing_estimator.h"
 
+#include "classical_costs.h"
+
 #include <algorithm>
 #include <cmath>
 #include <complex>
@@ -130,18 +132,34 @@ void smoothing_estimator::smooth(const window& w, const float* from, float* to) 
 
 void smoothing_estimator::update(const float* grid, const float* pilots)
 {
+    const stage_clock::scope stage(
+        clock, "pilots", [this] { return cost_of_pilots(d_layout, d_n_rx); });
     match(grid, pilots);
     take_out_delay();
     estimate_noise();
     if (d_sure) {
+        const stage_clock::scope smoothing(clock, "windows", [this] { return cost_of_windows(); });
         if (d_layout.paired())
             smooth_best(0, 2);
         else
             for (int layer = 0; layer < d_layout.n_layers(); layer++)
                 smooth_best(layer, 1);
     }
+    const stage_clock::scope between(
+        clock, "between", [this] { return cost_of_planes(d_layout, d_n_rx, d_n_times); });
     for (int layer = 0; layer < d_layout.n_layers(); layer++)
         between_pilots(layer);
+}
+
+stage_cost smoothing_estimator::cost_of_windows() const
+{
+    double taps = 0.0; // all windows, and then the best
+    for (const window& w : d_windows)
+        taps += w.taps.size();
+    taps += taps / d_windows.size();
+    const double n = 2.0 * d_layout.n_layers() * d_n_rx * d_n_times * d_n_pilots;
+    const double fits = d_windows.size() * d_fits.size() * (2.0 * d_n_times + 3);
+    return { n * (2 * taps + fits), n * sizeof(float) * 2 * (d_windows.size() + 1) };
 }
 
 //! Received pilots over sent ones.

@@ -44,6 +44,7 @@ private:
         std::vector<float> weights;
         float trace; // as a window's
     };
+    stage_cost cost_of_windows() const;
     window make_window(int width) const;
     fit make_fit(int degree) const;
     void smooth(const window& w, const float* from, float* to) const;

@@ -110,6 +110,26 @@ public:
         return py::array_t<double>({ py::ssize_t(calls), py::ssize_t(2) }, &took.data()->wall);
     }
 
+    py::list time_stages(int calls)
+    {
+        if (calls < 1)
+            throw std::invalid_argument("calls must be 1 or more, got " + std::to_string(calls));
+        std::vector<stage> stages;
+        {
+            py::gil_scoped_release release;
+            stages = bare_engine::time_stages(calls);
+        }
+        py::list all;
+        for (const stage& s : stages)
+            all.append(py::dict(py::arg("name") = s.name,
+                                py::arg("precision") = s.precision,
+                                py::arg("calls") = s.calls,
+                                py::arg("flop") = s.flop,
+                                py::arg("bytes") = s.bytes,
+                                py::arg("seconds") = s.seconds));
+        return all;
+    }
+
 private:
     python_engine(const py::object& model,
                   const slot_config& slot,
@@ -291,7 +311,15 @@ Used by one thread, the one that made it. Parameters and exceptions are the rece
              py::arg("calls"),
              py::arg("batch") = 1,
              "Seconds of so many calls on a batch of what infer() saw last (noise before that): "
-             "float64 [calls, 2], wall time and CPU time, worker threads included.");
+             "float64 [calls, 2], wall time and CPU time, worker threads included.")
+        .def("time_stages",
+             &python_engine::time_stages,
+             py::arg("calls"),
+             "What the stages of a slot take, over so many calls on one of what infer() saw last: "
+             "dicts of name (\"round: sum\" is within \"round\"), precision, and of a slot calls, "
+             "flop, bytes and seconds (wall time, without that of the stages in it). FLOP, and "
+             "bytes "
+             "that come in and go out, are counted from shapes. Empty: the engine is not native.");
 
     m.def(
         "check_model",

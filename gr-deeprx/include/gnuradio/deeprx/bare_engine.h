@@ -29,6 +29,14 @@ public:
         double cpu;
     };
 
+    //! A part of a slot: means of a slot. FLOP, and bytes that come in and go out, are counted from
+    //! shapes; seconds are without those of the stages in it.
+    struct stage {
+        std::string name; // with that of what it is in: "round: sum"
+        std::string precision;
+        double calls, flop, bytes, seconds;
+    };
+
     //! Parameters and exceptions are those of receiver::make().
     bare_engine(const std::string& model,
                 const slot_config& slot,
@@ -62,6 +70,10 @@ public:
 
     //! Receives \p batch slots of what the input buffers hold, \p calls times.
     std::vector<duration> time(int calls, int batch);
+
+    //! Receives one slot of them \p calls times, and times its stages; none: the engine knows of
+    //! none, as it is not native.
+    std::vector<stage> time_stages(int calls);
 
 private:
     void expect_finite(const float* llrs, int batch);
