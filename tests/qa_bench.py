@@ -15,7 +15,7 @@ import pytest
 import torch
 from gnuradio.deeprx.cli import bench, main
 from gnuradio.deeprx.deeprx_python import ldpc_instructions
-from gnuradio.deeprx.measure import avx2, compare, scale
+from gnuradio.deeprx.measure import avx2, compare, roofline, scale
 from gnuradio.deeprx.measure.compare import Row, measured
 from gnuradio.deeprx.measure.contenders import (
     AS_DATA,
@@ -484,6 +484,34 @@ def test_other_sizes(tiny, tmp_path, monkeypatch, capsys):
     assert refused["cpu_s"] is None and "n_rx" in refused["why"] and refused["why"] in text
 
 
+def test_stages_beside_a_roofline(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(compare, "PRECISIONS", ("float32",))
+    monkeypatch.setattr(roofline, "COPIES", (2**17, 2**20))
+    asked = ["bench", "roofline", "--receiver", "ls-lmmse", "--seconds", "0.2"]
+    assert main([*asked, "--out", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    results = json.loads((tmp_path / "roofline.json").read_text())
+    assert (results["schema"], results["complete"]) == ("deeprx.bench-roofline/1", True)
+    assert (tmp_path / "roofline.png").exists()
+    assert [row["contender"] for row in results["rows"]] == ["equaliser", "engine"]
+    stages = {stage["name"]: stage for stage in results["stages"]["ls-lmmse"]}
+    assert "estimate: pilots" in stages
+    demap = stages["equalise and demap"]
+    assert demap["flop_s"] == pytest.approx(demap["flop"] / results["gemm_flop_per_s"]["float32"])
+    rates = results["copy_s_per_byte"]
+    assert list(rates) == [str(2**18), str(2**21)]
+    assert demap["bytes_s"] == pytest.approx(demap["bytes"] * rates[str(2**18)])
+    assert "times the roofline" in text and "equalise and demap" in text
+
+
+def test_only_native_has_stages(tiny, tmp_path, monkeypatch, capsys, models_alone):
+    monkeypatch.setattr(roofline, "COPIES", ())
+    monkeypatch.setattr(roofline, "CONTENDERS", ("engine",))
+    asked = ["bench", "roofline", "--receiver", tiny, "--trust", tiny, "--seconds", "0.2"]
+    assert main([*asked, "--out", str(tmp_path)]) == 1
+    assert "tiny: it runs as TorchScript" in capsys.readouterr().err
+
+
 def test_shipped_models_that_do_not_fit_are_left_out(tiny, tmp_path):
     one_antenna = save(ConvNet(n_rx=1), tmp_path / "one.pt", name="one", n_rx=[1])
     models = [read_model_file(path, [hash_of(path)]) for path in (one_antenna, tiny)]
@@ -618,6 +646,8 @@ def test_hostile_models_are_refused_before_they_run(tmp_path, capsys):
         (["--receiver", "nowhere.pt"], "nowhere.pt: no such model file; those that ship: "),
         (["--device", "tpu"], "device must be"),
         (["scale", "--contender", "block"], "--contender is not for deeprx bench scale"),
+        (["roofline", "--contender", "engine"], "roofline, which runs other engines"),
+        (["roofline", "--threads", "2"], "--threads 1, got cpu and 2"),
         (["memory", "--slots", "0"], "--slots must be at least 1, got 0"),
         (["memory", "--receiver", "a.pt", "--receiver", "b.pt"], "takes one --receiver, got 2"),
     ],

@@ -23,14 +23,24 @@ from ..measure.avx2 import stay_with_avx2
 from ..measure.compare import Comparison
 from ..measure.contenders import AS_DATA, CONTENDERS, NO_FILE, OURS, bench_cores
 from ..measure.job import Job
+from ..measure.roofline import Roofline
 from ..measure.scale import SETTLING, Memory, Scale
 from ..models.file import read_model_file
-from .bench_view import plot, plot_scale, show, show_scale, show_sharing
+from .bench_view import (
+    plot,
+    plot_scale,
+    plot_stages,
+    show,
+    show_scale,
+    show_sharing,
+    show_stages,
+)
 from .options import SLOT, Unset, add_options, out_folder
 
 SCHEMA = "deeprx.bench/2"
 SCALE_SCHEMA = "deeprx.bench-scale/1"
 MEMORY_SCHEMA = "deeprx.bench-memory/1"
+ROOFLINE_SCHEMA = "deeprx.bench-roofline/1"
 LEAK = 16.0  # bytes a slot, above which memory is not flat: a message is larger
 
 DESCRIPTION = """\
@@ -43,6 +53,9 @@ deeprx bench           every receiver by every contender: our block in a running
 deeprx bench scale     the block at other sizes: PRBs, antennas, batches, threads, queue; on a GPU,
                        too, where there is one
 deeprx bench memory    whether memory stays flat while the block receives slot after slot
+deeprx bench roofline  the stages of the native engine: time, FLOP, bytes, and how near each comes
+                       to what matrix products and copies reach on this core in the same run;
+                       beside them the other engines on the same net, and GNU Radio's equaliser
 """
 
 
@@ -53,8 +66,13 @@ def configure(parser) -> None:
     )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
-    add("what", nargs="?", choices=("scale", "memory"), help="(receivers by contenders)")
-    shown = "all that ship; scale: a baseline and the smallest student; memory: a baseline"
+    add(
+        "what", nargs="?", choices=("scale", "memory", "roofline"), help="(receivers by contenders)"
+    )
+    shown = (
+        "all that ship; scale: a baseline and the smallest student; memory: a baseline; roofline: "
+        "all that are native"
+    )
     add_options(parser, receiver=Unset(shown), trust=[])
     add(
         "--contender",
@@ -81,7 +99,13 @@ def run(arguments) -> int:
     if a.avx2:
         stay_with_avx2()
     if a.contender and a.what:
-        raise ValueError(f"--contender is not for deeprx bench {a.what}, which runs the block")
+        runs = "other engines" if a.what == "roofline" else "the block"
+        raise ValueError(f"--contender is not for deeprx bench {a.what}, which runs {runs}")
+    if a.what == "roofline" and (a.device != "cpu" or a.threads != 1):
+        raise ValueError(
+            "deeprx bench roofline takes --device cpu and --threads 1, got "
+            f"{a.device} and {a.threads}"
+        )
     n_prb = {"n_prb": 6} if a.what == "memory" and a.slot == SLOTS["default"] else {}
     slot = changed_slot(a.slot, n_prb | given_slot(a))
     if slot.n_layers > 1:
@@ -103,6 +127,7 @@ def run(arguments) -> int:
         None: (_comparison, _conclude_comparison, "bench", SCHEMA),
         "scale": (_scale, _conclude_scale, "scale", SCALE_SCHEMA),
         "memory": (_memory, _conclude_memory, "memory", MEMORY_SCHEMA),
+        "roofline": (_roofline, _conclude_roofline, "roofline", ROOFLINE_SCHEMA),
     }[a.what]
     measurement, console, stopped = make(a, base), make_console(), False
     file, kept = a.out / f"{name}.json", None
@@ -150,6 +175,26 @@ def _conclude_comparison(comparison, arguments, base, console, picture: Path) ->
     for row in failed:
         print(f"deeprx: error: {row.receiver}: {row.contender}: {row.why}", file=sys.stderr)
     return int(bool(failed))
+
+
+def _roofline(arguments, base: Job) -> Roofline:
+    """By default of what the native engine runs."""
+    a = arguments
+    models = [
+        read_model_file(path, a.trust) for path in a.receiver or [*shipped_models(), *CLASSICAL]
+    ]
+    if not a.receiver:
+        models = [m for m in models if not m.archive or "native" in m.metadata.get("engines", [])]
+    return Roofline(models, base, a.seconds, skip=not a.receiver)
+
+
+def _conclude_roofline(roofline, arguments, base, console, picture: Path) -> int:
+    show(roofline, base, console)
+    show_stages(roofline, console)
+    plot_stages(roofline, picture)
+    for label, why in roofline.missing.items():
+        print(f"deeprx: error: {label}: {why}", file=sys.stderr)
+    return int(bool(roofline.missing))
 
 
 def _scale(arguments, base: Job) -> Scale:

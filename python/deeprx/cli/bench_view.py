@@ -14,8 +14,10 @@ from deeprx_common.terminal import interval, number, table
 from ..measure.compare import PRECISIONS, REFERENCE, VECTORS, Comparison, Row, fastest
 from ..measure.contenders import CONTENDERS
 from ..measure.job import Job
+from ..measure.roofline import Roofline, Stage
 from ..measure.scale import Point
 
+SMALL = 0.01  # of a slot's time: stages below it are shown together
 SHARED = 0.05  # of the wall time without the core, above which the run says so
 
 
@@ -139,6 +141,100 @@ def plot(rows: Sequence[Row], path: Path) -> None:
             axis.invert_yaxis()
             axis.set_title(f"{receiver}, {group[0].precision}", loc="left")
         axes[-1].set_xlabel("CPU time a slot, ms (dotted: the slot's own 1 ms)")
+
+
+def show_stages(roofline: Roofline, console: Console) -> None:
+    """A table of the native engine's stages for each receiver."""
+    for label, stages in roofline.stages.items():
+        total_s = sum(stage.seconds for stage in stages)
+        large, small = _by_size(stages)
+        counted = [stage for stage in stages if stage.roofline_s is not None]
+        console.print(
+            table(
+                f"{label}: stages of a slot",
+                large,
+                [
+                    ("\nstage", lambda s: s.name),
+                    ("\nprecision", lambda s: s.precision),
+                    ("held at\nmost by", lambda s: s.bound),
+                    ("\nµs", lambda s: number(s.seconds, 1e6)),
+                    ("of the\nslot", lambda s, t=total_s: f"{s.seconds / t:.0%}"),
+                    ("\nkFLOP", lambda s: number(s.flop, 1e-3)),
+                    ("\nkB", lambda s: number(s.bytes, 1e-3)),
+                    ("\nGFLOP/s", lambda s: number(s.flop / s.seconds, 1e-9)),
+                    ("\nGB/s", lambda s: number(s.bytes / s.seconds, 1e-9)),
+                    ("roofline\nµs", lambda s: number(s.roofline_s, 1e6)),
+                    ("times\nroofline", _times),
+                ],
+                left=3,
+            )
+        )
+        small_s = sum(stage.seconds for stage in small)
+        roofline_s = sum(stage.roofline_s for stage in counted)
+        compute = sum(s.seconds for s in counted if s.bound == "compute") / total_s
+        memory = sum(s.seconds for s in counted if s.bound == "memory") / total_s
+        took_s = roofline.engine_s(label) or total_s
+        console.print(
+            f"{len(small)} more stages: {number(small_s, 1e6)} µs. In all {number(total_s, 1e6)} "
+            f"µs; without a clock {number(took_s, 1e6)} µs, {took_s / roofline_s:.2f} times the "
+            f"roofline, {number(roofline_s, 1e6)} µs. Held at most by compute {compute:.0%}, by "
+            f"memory {memory:.0%}, neither counted {1 - compute - memory:.0%}",
+            soft_wrap=True,
+        )
+        console.print()
+    rates = ", ".join(
+        f"{1e-9 / rate:.0f} of {moved / 2**20:.3g} MiB"
+        for moved, rate in sorted(roofline.copy_s_per_byte.items())
+    )
+    console.print(f"copies, GB/s read and written: {rates}", soft_wrap=True)
+
+
+def _by_size(stages: Sequence[Stage]) -> tuple[list[Stage], list[Stage]]:
+    limit_s = SMALL * sum(stage.seconds for stage in stages)
+    return (
+        [stage for stage in stages if stage.seconds >= limit_s],
+        [stage for stage in stages if stage.seconds < limit_s],
+    )
+
+
+def _times(stage: Stage) -> str:
+    return number(stage.seconds / stage.roofline_s) if stage.roofline_s else "-"
+
+
+def plot_stages(roofline: Roofline, path: Path) -> None:
+    """For each receiver its stages with their rooflines, and beside them what runs the same net."""
+    from matplotlib.patches import Patch
+
+    if not roofline.stages:
+        return
+    colours = {"compute": "C0", "memory": "C1", "-": "0.6"}
+    panels = 2 * len(roofline.stages)
+    with figure(path, panels, columns=2, size=(6.0, 3.0), legend=None) as axes:
+        pairs = zip(axes[::2], axes[1::2], strict=True)
+        for (left, right), (label, stages) in zip(pairs, roofline.stages.items(), strict=True):
+            shown, _ = _by_size(stages)
+            micro = [1e6 * stage.seconds for stage in shown]
+            left.barh(range(len(shown)), micro, color=[colours[s.bound] for s in shown])
+            left.set_yticks(range(len(shown)), [s.name for s in shown], fontsize="x-small")
+            roofs = [1e6 * (s.roofline_s or 0.0) for s in shown]
+            left.scatter(roofs, range(len(shown)), s=60, color="k", marker="|")
+            left.invert_yaxis()
+            left.set_title(f"{label}: stages, µs (stroke: roofline)", loc="left")
+            rows = [r for r in roofline.rows if r.receiver == label or r.contender == "equaliser"]
+            rows = [row for row in rows if row.cpu_s is not None]
+            bars = right.barh(
+                [r.contender for r in rows], [1e3 * r.cpu_s for r in rows], color="C2"
+            )
+            right.bar_label(bars, [number(r.cpu_s, 1e3) for r in rows], padding=3)
+            right.margins(x=0.15)
+            right.invert_yaxis()
+            right.set_title("CPU time of a slot, ms", loc="left")
+        kinds = [("compute", "compute"), ("memory", "memory"), ("-", "neither counted")]
+        axes[0].legend(
+            handles=[Patch(color=colours[kind], label=name) for kind, name in kinds],
+            fontsize="x-small",
+            loc="lower right",
+        )
 
 
 def _panels(points: Sequence[Point]) -> dict[tuple[str, str], list[Point]]:

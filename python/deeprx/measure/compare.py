@@ -178,11 +178,23 @@ class Comparison(Measurement):
     @property
     def steps(self) -> int:
         """Of run(): starts and turns."""
-        machine = len(self._precisions) + 1 + len(self._vectors)
-        return (machine + len(self._kits) * len(self._names)) * (1 + self.rounds)
+        return (len(self._machine()) + len(self._kits) * len(self._names)) * (1 + self.rounds)
 
     def run(self) -> Iterator[str]:
         """Measures; says what comes next."""
+        base = self._base
+        yield from self._group("machine", self._machine())
+        for label, kit in self._kits.items():
+            names = self._contenders(kit)
+            jobs = {name: lambda name=name, kit=kit: kit.job(name, base) for name in names}
+            yield from self._group(label, jobs, kit)
+
+    def _contenders(self, kit: Kit) -> list[str]:
+        """Who receives with it."""
+        return self._names
+
+    def _machine(self) -> dict[str, Callable[[], Job]]:
+        """What is measured of the machine itself."""
         base = self._base
         machine = {
             p: lambda p=p: replace(base, contender="gemm", precision=p) for p in self._precisions
@@ -190,11 +202,9 @@ class Comparison(Measurement):
         stock = replace(base, contender="equaliser", n_rx=1, device="cpu", batch=1)
         decoder = replace(base, contender="ldpc", device="cpu")
         machine |= {"equaliser": lambda: stock}
-        machine |= {f"ldpc {i}": lambda i=i: replace(decoder, precision=i) for i in self._vectors}
-        yield from self._group("machine", machine)
-        for label, kit in self._kits.items():
-            jobs = {name: lambda name=name, kit=kit: kit.job(name, base) for name in self._names}
-            yield from self._group(label, jobs, kit)
+        return machine | {
+            f"ldpc {i}": lambda i=i: replace(decoder, precision=i) for i in self._vectors
+        }
 
     def _group(
         self, label: str, jobs: Mapping[str, Callable[[], Job]], kit: Kit | None = None

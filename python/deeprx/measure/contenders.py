@@ -40,7 +40,7 @@ CONTENDERS = {
     "openvino": "the OpenVINO IR that the file carries, or else the ONNX, through its Python API",
 }
 OURS = ("block", "watched-block", "decoded", "engine", "jailed-engine")  # take every model file
-NO_FILE = ("block", "watched-block", "decoded", "engine")  # take a receiver without one
+NO_FILE = ("block", "watched-block", "decoded", "engine", "stages")  # take a receiver without one
 CPU_ONLY = ("onnxruntime", "openvino")
 UNBOUND = ("torch-compile", "onnxruntime")  # take every instruction that they find
 AS_DATA = "its weights run as data, and no jail is needed"

@@ -62,7 +62,7 @@ class Turn:
     busy_s: CPU time of the process. receiver_s: CPU time of what receives, worker threads included.
     calls_s: of each inference, per slot: CPU time on a CPU, wall time on a GPU. work_overhead_s:
     CPU time of the watched block's calls without their inference. queued: mean slots that waited
-    behind a batch; batch: mean slots of one.
+    behind a batch; batch: mean slots of one. stages: as Engine.time_stages() gives them.
     """
 
     slots: int
@@ -73,6 +73,7 @@ class Turn:
     work_overhead_s: list[float] = field(default_factory=list)
     queued: float = 0.0
     batch: float = 1.0
+    stages: list[dict] = field(default_factory=list)
 
 
 def load_model(job: Job):

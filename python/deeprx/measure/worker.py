@@ -136,6 +136,27 @@ class Engine(Calls):
         return calls_s
 
 
+class Stages(Engine):
+    """The same, its stages timed: what timing takes is not in their times, but in the turn's."""
+
+    def load(self, job: Job) -> None:
+        super().load(job)
+        if not self.engine.time_stages(1):
+            raise RuntimeError(f"it runs as {self.description}, and only native has stages")
+
+    def turn(self, seconds: float) -> Turn:
+        start, end, rounds = time.perf_counter(), time.perf_counter() + seconds, []
+        while not rounds or time.perf_counter() < end:
+            rounds.append(self.engine.time_stages(4))
+        rounds = rounds[int(WARM_UP * len(rounds)) :]
+        medians = [
+            {**of[0], "seconds": float(np.median([stage["seconds"] for stage in of]))}
+            for of in zip(*rounds, strict=True)
+        ]
+        elapsed = time.perf_counter() - start
+        return Turn(4 * len(rounds), elapsed, elapsed, elapsed, [], stages=medians)
+
+
 class OnnxRuntime(Calls):
     def load(self, job: Job) -> None:
         import onnxruntime
@@ -216,6 +237,24 @@ class Gemm(Calls):
         self.receive()
 
 
+class Copy(Calls):
+    """A copy of so many bytes, within caches or memory. job.precision: how many."""
+
+    def __init__(self, job: Job):
+        import torch
+
+        from deeprx_common.energy.benchmarks import memory_copy
+
+        torch.set_num_threads(1)
+        work = memory_copy(job.device, int(job.precision))
+        self.batch, self._batch = 1, ()
+        self._clock = cost_clock(job.device)
+        self.receive = work.run
+        self.flop = work.bytes
+        self.description = f"PyTorch {torch.__version__}"
+        self.receive()
+
+
 class Ldpc(Calls):
     """Decoding of one code block, LDPC_ITERATIONS of it: K = 8448 at rate 1/2. job.precision: the
     instructions.
@@ -242,7 +281,9 @@ def contender(job: Job):
         "jailed-engine": Engine,
         "onnxruntime": OnnxRuntime,
         "openvino": OpenVino,
+        "stages": Stages,
         "gemm": Gemm,
+        "copy": Copy,
         "ldpc": Ldpc,
     }
     if job.contender in direct:

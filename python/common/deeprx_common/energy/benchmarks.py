@@ -49,6 +49,13 @@ def matrix_product(device: str, dtype: str) -> Work:
     return Work("gemm", dtype, 2.0 * n**3, 3 * a.nbytes, lambda: multiply(a, b, out=c))
 
 
+def memory_copy(device: str, size: int) -> Work:
+    """Of so many bytes, each read and written."""
+    source = torch.empty(size // 4, device=device).fill_(1.0)
+    target = torch.empty_like(source)
+    return Work("copy", "float32", 0.0, 2.0 * size, lambda: target.copy_(source))
+
+
 def _works(device: str) -> list[Work]:
     """Sizes are a slot's on a CPU, and fill a GPU."""
     on_gpu = device != "cpu"
@@ -84,11 +91,7 @@ def _works(device: str) -> list[Work]:
         Work("reduction", "float32", e.numel(), 1.25 * e.nbytes,
               lambda: e.view(-1, 4).sum(1)),
     ]  # fmt: skip
-    for size in copies:
-        source = torch.empty(size // 4, device=device).fill_(1.0)
-        target = torch.empty_like(source)
-        copy = partial(target.copy_, source)
-        works.append(Work("copy", "float32", 0.0, 2.0 * size, copy))
+    works += [memory_copy(device, size) for size in copies]
     for kind, calls in (("call", _calls(device)), ("view", _views(device))):
         works.append(
             Work(kind, "float32", 0.0, 0.0, lambda c=calls: [one() for one in c], len(calls))
