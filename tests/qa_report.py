@@ -209,6 +209,14 @@ def test_plot_is_a_picture_even_without_errors(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["ber.png"]
 
 
+@pytest.mark.filterwarnings("error")
+def test_picture_takes_any_names(tmp_path):
+    """As a recording's channel and a model file have them."""
+    point = make_point(channel="$\\frac{$ \u6f22", receiver="$^{$ \u5b57")
+    report_view.plot([point], tmp_path / "ber.png")
+    assert plt.imread(tmp_path / "ber.png").size
+
+
 def test_points_of_two_users_say_which_and_the_total_snr():
     points = [make_point(layers=2, layer=layer) for layer in (0, 1)]
     report.validate(make_report(*points))

@@ -17,7 +17,7 @@ NUMBERS = (
 )  # fmt: skip
 TEXTS = (
     "", " ", "a" * 5000, "\x1b[2J", "x\ny", "\x00", "é\u202e", "NaN", "../../etc/passwd",
-    "/dev/zero", "nan", "1e999", "null", "16QAM", "TDL-A", "cuda", "\ud800",
+    "/dev/zero", "nan", "1e999", "null", "16QAM", "TDL-A", "cuda", "$\\frac{$ \u6f22", "\ud800",
 )  # fmt: skip
 
 

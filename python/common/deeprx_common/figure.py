@@ -2,6 +2,7 @@
 """Pictures of error rates. matplotlib is loaded when one is drawn."""
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -24,13 +25,15 @@ def figure(
     """So many axes, at most columns in a row, written to path as a picture when the body ends;
     where it raises nothing is written.
 
-    size: of a panel, inches. one_scale: panels share their vertical axis. legend: its font size;
-    None: there is none.
+    Titles and legends may be a stranger's: in these "$" is a letter as any other, and one that the
+    font lacks is a box. size: of a panel, inches. one_scale: panels share their vertical axis.
+    legend: its font size; None: there is none.
     """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.text import Text
 
     rows = -(-panels // columns)
     columns = -(-panels // rows)
@@ -46,11 +49,15 @@ def figure(
         for axis in shown:
             axis.grid(True, which="both", alpha=0.3)
             axis.title.set_fontsize("small")
+            texts = [part for part in axis.get_children() if isinstance(part, Text)]
             if legend and axis.get_legend_handles_labels()[0]:
-                axis.legend(fontsize=legend)
+                texts += axis.legend(fontsize=legend).get_texts()
+            for text in texts:
+                text.set_parse_math(False)
         if title:
-            picture.suptitle(title, fontsize="small")
-        with replacing(path) as temporary:
+            picture.suptitle(title, fontsize="small", parse_math=False)
+        with replacing(path) as temporary, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph")
             picture.savefig(temporary, dpi=120)
     finally:
         pyplot.close(picture)
