@@ -71,13 +71,15 @@ def octets(draw: random.Random, data: bytes) -> bytes:
     return bytes(data)
 
 
-def _places(node):
+def _places(tree):
     """(container, key) of everything in nested JSON."""
-    items = node.items() if isinstance(node, dict) else enumerate(node)
-    for key, part in list(items):
-        yield node, key
-        if isinstance(part, dict | list):
-            yield from _places(part)
+    nodes, places = [tree], []
+    for node in nodes:
+        for key, part in node.items() if isinstance(node, dict) else enumerate(node):
+            places.append((node, key))
+            if isinstance(part, dict | list):
+                nodes.append(part)
+    return places
 
 
 def json_text(draw: random.Random, text: str) -> str:
@@ -89,7 +91,7 @@ def json_text(draw: random.Random, text: str) -> str:
     if draw.random() < 0.1 or not isinstance(tree, dict | list):
         return octets(draw, text.encode("utf-8", "surrogatepass")).decode("latin-1")
     for _ in range(draw.choice((1, 1, 1, 2, 3, 8))):
-        places = list(_places(tree))
+        places = _places(tree)
         if not places:
             break
         node, key = draw.choice(places)
