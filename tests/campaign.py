@@ -10,7 +10,6 @@ refusal, a refusal of more than a line, a file written.
 
 import argparse
 import functools
-import itertools
 import json
 import os
 import random
@@ -49,12 +48,20 @@ HANG_S = 90  # a jail's time for a load, and some
 
 
 class Part:
-    """One way in: a count of what went there, and of what was found."""
+    """One way in: a count of what went there, and of what was found.
 
-    def __init__(self, name: str, share: float):
-        self.name, self.share = name, share
+    goal: inputs of a whole campaign; None: as much time as others have.
+    """
+
+    turn_s = 30  # it has a corpus to read first
+
+    def __init__(self, name: str, goal: int | None = None):
+        self.name, self.goal = name, goal
         self.known: set[str] = set()  # kinds of findings: each is kept once
         self.counts = dict.fromkeys(("inputs", "refused", "findings"), 0) | {"seconds": 0.0}
+
+    def done(self) -> float:
+        return self.counts["inputs"] / self.goal if self.goal else self.counts["seconds"]
 
     def report(self, input_: bytes | None, why: str) -> None:
         self.counts["findings"] += 1
@@ -131,8 +138,10 @@ class Storm(Part):
 class Inputs(Part):
     """Inputs made here, taken by a victim. make: of (draw, folder) -> [(way, path or text)]."""
 
-    def __init__(self, name, share, make, scratch: Path, at_end=()):
-        super().__init__(name, share)
+    turn_s = 5
+
+    def __init__(self, name, goal, make, scratch: Path, at_end=()):
+        super().__init__(name, goal)
         self.make, self.at_end = make, at_end
         self.folder = scratch / name
         self.written = self.folder / "written"
@@ -183,7 +192,7 @@ def model_files(draw, folder):
     """One file that is valid or attacks, changed."""
     path = folder / "changed.pt"
     path.write_bytes(mutate.archive(draw, _base(draw.choice(BASES), folder)))
-    return [("info", path), ("engine", path)]
+    return [("info", path), ("many_engines", path)]
 
 
 MODULES = {
@@ -327,15 +336,13 @@ def _seeds():
 
 
 def lane(parts: list[Part], seconds: float, stopped: threading.Event) -> None:
-    """The parts in turns, until time is up."""
+    """Turns of the parts until time is up: each once, then who is furthest from its goal."""
     end = time.monotonic() + seconds
-    turn = min(seconds / 2, 60)
-    for part in itertools.cycle(parts):
-        left = end - time.monotonic()
-        if left < 0.5 or stopped.is_set():
-            return
+    waiting = list(parts)
+    while (left := end - time.monotonic()) >= 0.5 and not stopped.is_set():
+        part = waiting.pop() if waiting else min(parts, key=Part.done)
         began = time.monotonic()
-        part.run(min(left, turn * part.share), stopped)
+        part.run(min(left, part.turn_s, seconds / 2 / len(parts)), stopped)
         part.counts["seconds"] += time.monotonic() - began
 
 
@@ -358,14 +365,15 @@ def save(parts: list[Part]) -> None:
 
 
 def show(parts: list[Part]) -> None:
-    print(f"{git_revision():16}{'inputs':>12}{'refused':>12}{'findings':>10}{'a second':>10}")
+    """What was reached at this revision, in all runs."""
+    row = "{:16}{:>12}{:>8}{:>12}{:>10}{:>10}".format
+    print(row(git_revision(), "inputs", "of", "refused", "findings", "a second"))
     for part in parts:
         counts = part.counts
         refused = f"{counts['refused']:,}" if isinstance(part, Inputs) else ""
-        pace = counts["inputs"] / max(counts["seconds"], 1e-9)
-        print(
-            f"{part.name:16}{counts['inputs']:12,}{refused:>12}{counts['findings']:10}{pace:10,.0f}"
-        )
+        goal = f"{part.goal:,}" if part.goal else ""
+        pace = f"{counts['inputs'] / max(counts['seconds'], 1e-9):,.0f}"
+        print(row(part.name, f"{counts['inputs']:,}", goal, refused, counts["findings"], pace))
 
 
 def main() -> int:
@@ -376,19 +384,19 @@ def main() -> int:
     os.environ["QT_QPA_PLATFORM"] = "offscreen"
     scratch = Path(tempfile.mkdtemp(prefix="deeprx-fuzz-"))
     parsers = [
-        Parser(path.stem, 1 / 7)
+        Parser(path.stem)
         for path in sorted(TARGETS.glob("*.cc"))
         if (BUILD / path.stem).exists()
     ]
     if STORM.exists():
-        parsers.append(Storm("swap_storm", 1 / 4))
+        parsers.append(Storm("swap_storm"))
     inputs = [
-        Inputs("model_files", 1, model_files, scratch),
-        Inputs("archives", 0.15, archives, scratch),
-        Inputs("metadata", 0.5, metadata, scratch),
-        Inputs("gnb_logs", 0.15, gnb_logs, scratch),
-        Inputs("telemetry", 0.1, telemetry, scratch),
-        Inputs("ports", 0.1, ports, scratch, [("ports", "wait")]),
+        Inputs("model_files", 10_000, model_files, scratch),
+        Inputs("archives", 10_000, archives, scratch),
+        Inputs("metadata", 10_000, metadata, scratch),
+        Inputs("gnb_logs", 1_000, gnb_logs, scratch),
+        Inputs("telemetry", 10_000, telemetry, scratch),
+        Inputs("ports", 10_000, ports, scratch, [("ports", "wait")]),
     ]
     parts = [*parsers, *inputs]
     load(parts)

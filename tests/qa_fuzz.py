@@ -4,12 +4,15 @@
 import random
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
+import campaign
 import pytest
 import soak
 from fuzz import mutate
-from hostile import archives
+from hostile import archives, files
 from hostile.serve import Victim
 
 TESTS = Path(__file__).resolve().parent
@@ -44,6 +47,56 @@ def test_both_readers_of_the_archive_judge_alike(victim, tmp_path):
         verdicts.append(answer["verdict"])
         assert verdicts[-1] in ("accepted", "refused"), answer
     assert 30 < verdicts.count("accepted") < 270
+
+
+class Counted(campaign.Part):
+    def __init__(self, name, goal, inputs_a_turn):
+        super().__init__(name, goal)
+        self.turn_s, self.inputs_a_turn, self.turns = 0.01, inputs_a_turn, 0
+
+    def run(self, seconds, stopped):
+        time.sleep(seconds)
+        self.counts["inputs"] += self.inputs_a_turn
+        self.turns += 1
+
+
+def test_counts_of_a_revision_go_on_towards_the_goals(monkeypatch, tmp_path):
+    monkeypatch.setattr(campaign, "BUILD", tmp_path)
+    monkeypatch.setattr(campaign, "git_revision", lambda: "one")
+
+    def parts():
+        return [Counted("fast", 100, 10), Counted("slow", 100, 1), Counted("reached", 1, 1)]
+
+    before = parts()
+    campaign.load(before)
+    campaign.lane(before, 0.7, threading.Event())
+    campaign.save(before)
+    fast, slow, reached = before
+    assert reached.turns == 1 and 0 < fast.turns < slow.turns / 5
+    after = parts()
+    campaign.load(after)
+    assert [part.counts for part in after] == [part.counts for part in before]
+    campaign.lane(after, 0.7, threading.Event())
+    assert all(part.turns for part in after)
+    assert after[1].counts["inputs"] == slow.counts["inputs"] + after[1].turns
+    monkeypatch.setattr(campaign, "git_revision", lambda: "two")
+    other = parts()
+    campaign.load(other)
+    assert not any(part.counts["inputs"] for part in other)
+
+
+def test_a_jail_that_judged_others_refuses_what_one_of_its_own_does(victim, tmp_path):
+    draw = random.Random(1)
+    verdicts = []
+    for k in range(40):
+        ((_, path), _) = campaign.model_files(draw, tmp_path)
+        if k % 8 == 0:  # as it was
+            path.unlink()
+            files.write(path, campaign._base("net_ir" if k % 16 else "echo", tmp_path))
+        shared, alone = (victim.ask(way, path, 60) for way in ("many_engines", "engine"))
+        assert shared["verdict"] == alone["verdict"] in ("accepted", "refused"), (shared, alone)
+        verdicts.append(shared["verdict"])
+    assert 5 <= verdicts.count("accepted") < 40
 
 
 def test_a_minute_of_the_campaign_finds_nothing():
