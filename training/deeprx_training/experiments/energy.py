@@ -36,6 +36,7 @@ from deeprx_common.host import host, versions
 from deeprx_common.timing import in_turns
 
 from ..export.export import to_precision
+from ..receivers.contract import of_one_layer
 from ..receivers.flop import example
 from ..receivers.nets import DeepRx, count_parameters, dense_form
 from ..reference import Reference
@@ -199,7 +200,7 @@ class _Step:
                 forms = {"separable": forms[""], "dense": lambda net=net: dense_form(net)}
             for form, make_form in forms.items():
                 formed = to_precision(make_form().eval(), self.step.precision).to(self.device)
-                formed = channels_last(formed)
+                formed = of_one_layer(channels_last(formed))
                 for batch in self.step.batches:
                     new = {
                         "receiver": name,
