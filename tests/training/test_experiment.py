@@ -245,6 +245,10 @@ seed = 4
 data.n_prb = 6
 [scale.lost]
 groups = ["c"]
+[scale.alone]
+groups = ["a"]
+[scale.alone.teachers.u]
+steps = 7
 [scale.wrong]
 groups = ["a"]
 stpes = 3
@@ -262,9 +266,23 @@ def test_a_scale_is_the_experiment_in_another_size(tmp_path):
     assert [e.slots for e in experiment.examinations] == [8]
     recipes = [tomllib.loads(g.recipe) for g in experiment.groups]
     assert [(r["seed"], r["steps"]) for r in recipes] == [(3, 5), (4, 5)]
-    for scale, says in [("lost", "scale lost: groups: no group 'c'"), ("wrong", "'stpes'")]:
+    for scale, says in [
+        ("lost", "scale lost: groups: no group 'c'"),
+        ("alone", "scale alone: teachers: no teacher 'u'"),
+        ("wrong", "'stpes'"),
+    ]:
         with pytest.raises(ExperimentError, match=says):
             load(path, Path("out"), scale)
+
+
+def test_a_scale_sizes_the_teachers_that_are_trained(tmp_path):
+    teachers = '[teachers.large]\nrecipe = "r.toml"\nseed = 9\n'
+    teachers += "[scale.small.teachers.large]\nsteps = 7\n"
+    text = SCALES.replace("[scale.lost]", teachers + "[scale.lost]")
+    text = text.replace('[scale.small]\n', '[scale.small]\nteacher = "large"\n')
+    teacher, *_ = load(write(tmp_path, text), Path("out"), "small").groups
+    recipe = tomllib.loads(teacher.recipe)
+    assert teacher.label == "large" and (recipe["steps"], recipe["seed"]) == (7, 9)
 
 
 MINE = """

@@ -15,7 +15,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -111,12 +111,13 @@ class Scale:
     groups: names of the [[group]]s that are trained, in this order.
     slots: of every examination, instead of its own.
     energy: names of the [[energy]] steps that follow.
+    teachers: changes of the file's [teachers], by their names.
     """
 
     groups: several(Text)
     slots: whole(2) | None = None
     energy: tuple[Text, ...] = ()
-    changes: dict[str, Any] = field(default_factory=dict)
+    teachers: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @table_of
@@ -259,7 +260,7 @@ class _Expansion:
         if name not in file.scale:
             raise ValueError(f"--scale: expected one of the file's ({known}), found {name!r}")
         where, table = f"scale {name}", dict(file.scale[name])
-        changes = {k: table.pop(k) for k in set(table) - {"groups", "slots", "energy"}}
+        changes = {k: table.pop(k) for k in set(table) - {f.name for f in fields(Scale)}}
         try:
             scale = check(Scale, table)
         except ValueError as error:
@@ -270,12 +271,15 @@ class _Expansion:
         steps = {step.name: step for step in file.energy}
         if unknown := set(scale.energy) - set(steps):
             raise ValueError(f"{where}: energy: no step {min(unknown)!r}")
+        if unknown := set(scale.teachers) - set(file.teachers):
+            raise ValueError(f"{where}: teachers: no teacher {min(unknown)!r}")
         self.file = replace(
             file,
             recipe=_changed(self._recipe(file.recipe), dict(_flat(changes)), where),
             group=tuple(groups[g] for g in scale.groups),
             examination=tuple(replace(e, slots=scale.slots or e.slots) for e in file.examination),
             energy=tuple(steps[name] for name in scale.energy),
+            teachers={k: t | scale.teachers.get(k, {}) for k, t in file.teachers.items()},
         )
 
     def _recipe(self, recipe: str | dict) -> dict:

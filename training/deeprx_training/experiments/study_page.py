@@ -22,6 +22,7 @@ COMMANDS = {
     "minute": f"{EXPERIMENT} minute --out runs/case_study_minute",
     "cores": f"{EXPERIMENT} cores --cache runs/cache --out runs/case_study",
     "gpu": f"{EXPERIMENT} gpu {QUEUE}",
+    "gpu-hours": f"{EXPERIMENT} gpu-hours {QUEUE}",
     "speed": "./dev train speed --threads 1 --out results/case_study",
 }
 STUDENTS = ("eighth", "quarter", "half")
