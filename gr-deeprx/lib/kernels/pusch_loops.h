@@ -23,9 +23,17 @@ void front(const front_job& job)
         alignas(64) float grid[4][2 * prb][lanes];
         for (int r = 0; r < job.n_rx; r++) {
             const float* from = job.received[r] + 2 * prb * n;
-            for (int i = 0; i < lanes; i++)
-                for (int q = 0; q < 2 * prb; q++)
-                    grid[r][q][i] = i < left ? from[2 * prb * i + q] : 0.0f;
+            for (int q = 0; q < 2 * prb; q += lanes) {
+                const int first = q + lanes <= 2 * prb ? q : 2 * prb - lanes;
+                vec rows[lanes];
+#pragma GCC unroll 16
+                for (int i = 0; i < lanes; i++)
+                    rows[i] = i < left ? load(from + 2 * prb * i + first) : vec{};
+                transpose(rows);
+#pragma GCC unroll 16
+                for (int i = 0; i < lanes; i++)
+                    store(grid[r][first + i], rows[i]);
+            }
         }
         for (int j = 0; j < prb; j++) {
             const vec cos = load(job.turn + j * job.turn_pitch + n);
@@ -39,8 +47,8 @@ void front(const front_job& job)
                     im += w_re * y_im + w_im * y_re;
                 }
                 float* to = job.to + (r * 2 * prb + j) * job.pitch + n;
-                store_some(to, re * cos - im * sin, left);
-                store_some(to + prb * job.pitch, re * sin + im * cos, left);
+                store(to, re * cos - im * sin); // beyond the symbol, the next one's to write
+                store(to + prb * job.pitch, re * sin + im * cos);
             }
         }
     }
@@ -148,36 +156,45 @@ inline void fill_between(const mix_job& job, float* to)
 
 void mix(const mix_job& job)
 {
-    constexpr int most_terms = 4 * 8;
+    constexpr int n_pilots = 6, most_terms = 4 * 8;
     for (int r = 0; r < job.n_rx; r++)
         for (int part = 0; part < 2; part++) {
             float* const to = job.to + (r * 2 + part) * prb * job.pitch;
-            for (int n = 0; n < job.n_prb; n += lanes)
-                for (int i = 0; i < 6; i++) {
-                    vec steered[most_terms];
-                    for (int d = 0; d < job.n_dmrs; d++) {
-                        const float* bank =
-                            job.bank +
-                            (((r * job.n_dmrs + d) * 2 + part) * job.n_bank + i) * job.bank_pitch +
-                            n;
-                        const float* gate = job.gates + n;
-                        for (int m = 0; m < job.n_modes; m++) {
-                            vec sum{};
-                            for (int w = 0; w < job.n_windows; w++, gate += job.gates_pitch)
-                                sum += load(bank + 6 * w * job.bank_pitch) * load(gate);
-                            steered[m * job.n_dmrs + d] = sum;
+            // from the last: beyond a row lies the next one's first vector
+            for (int n = (job.n_prb - 1) / lanes * lanes; n >= 0; n -= lanes) {
+                vec steered[most_terms][n_pilots];
+                for (int d = 0; d < job.n_dmrs; d++) {
+                    const int row = (r * job.n_dmrs + d) * 2 + part;
+                    const float* gate = job.gates + n;
+                    for (int m = 0; m < job.n_modes; m++) {
+                        const float* bank = job.bank + row * job.n_bank * job.bank_pitch + n;
+                        vec sum[n_pilots]{};
+                        for (int w = 0; w < job.n_windows; w++, gate += job.gates_pitch) {
+                            const vec by = load(gate);
+#pragma GCC unroll 6
+                            for (int i = 0; i < n_pilots; i++, bank += job.bank_pitch)
+                                sum[i] += load(bank) * by;
                         }
-                    }
-                    float* row = to + (2 * i + job.first) * job.pitch + n;
-                    for (int s = 0; s < job.n_symbols; s++, row += job.stride) {
-                        vec h{};
-                        for (int m = 0; m < job.n_modes; m++)
-                            for (int d = 0; d < job.n_dmrs; d++)
-                                h += job.modes[(m * job.n_symbols + s) * job.n_dmrs + d] *
-                                     steered[m * job.n_dmrs + d];
-                        store_some(row, h, job.n_prb - n);
+#pragma GCC unroll 6
+                        for (int i = 0; i < n_pilots; i++)
+                            steered[m * job.n_dmrs + d][i] = sum[i];
                     }
                 }
+                float* row = to + job.first * job.pitch + n;
+                for (int s = 0; s < job.n_symbols; s++, row += job.stride) {
+                    vec h[n_pilots]{};
+                    for (int m = 0; m < job.n_modes; m++)
+                        for (int d = 0; d < job.n_dmrs; d++) {
+                            const float mode = job.modes[(m * job.n_symbols + s) * job.n_dmrs + d];
+#pragma GCC unroll 6
+                            for (int i = 0; i < n_pilots; i++)
+                                h[i] += mode * steered[m * job.n_dmrs + d][i];
+                        }
+#pragma GCC unroll 6
+                    for (int i = 0; i < n_pilots; i++)
+                        store(row + 2 * i * job.pitch, h[i]);
+                }
+            }
             fill_between(job, to);
         }
 }
@@ -864,6 +881,24 @@ void excess(const excess_job& job)
     }
 }
 
+//! Each lane's numbers one after another to where it has a place.
+template <int n>
+inline void store_rows(const float (&of)[n][lanes], float* const (&to)[lanes])
+{
+    for (int q = 0; q < n; q += lanes) {
+        const int first = q + lanes <= n ? q : n - lanes;
+        vec rows[lanes];
+#pragma GCC unroll 16
+        for (int i = 0; i < lanes; i++)
+            rows[i] = load(of[first + i]);
+        transpose(rows);
+#pragma GCC unroll 16
+        for (int i = 0; i < lanes; i++)
+            if (to[i])
+                store(to[i] + first, rows[i]);
+    }
+}
+
 template <int n_bits>
 inline void llrs_of(const llr_job& job, int l)
 {
@@ -887,25 +922,25 @@ inline void llrs_of(const llr_job& job, int l)
             for (int i = 0; i < 2 * n_bits; i++)
                 store(llr[j * 2 * n_bits + i], axis[i % 2][i / 2]);
         }
+        float* to[lanes]; // of each position that is a PRB
         int s = p / job.stride, n = p % job.stride;
-        for (int i = 0; i < lanes && s < job.n_symbols; i++) {
-            if (n < job.n_prb) {
-                float* to =
-                    job.llr + (long(l * job.n_symbols + s) * job.n_prb + n) * prb * job.llr_stride;
-                if (job.llr_stride == 2 * n_bits)
-                    for (int q = 0; q < 2 * n_bits * prb; q++)
-                        to[q] = llr[q][i];
-                else
-                    for (int j = 0; j < prb; j++)
-                        for (int b = 0; b < job.llr_stride; b++)
-                            to[j * job.llr_stride + b] =
-                                b < 2 * n_bits ? llr[j * 2 * n_bits + b][i] : 0.0f;
-            }
+        for (int i = 0; i < lanes; i++) {
+            const long at = long(l * job.n_symbols + s) * job.n_prb + n;
+            to[i] =
+                s < job.n_symbols && n < job.n_prb ? job.llr + at * prb * job.llr_stride : nullptr;
             if (++n == job.stride) {
                 n = 0;
                 s++;
             }
         }
+        if (job.llr_stride == 2 * n_bits)
+            store_rows<2 * n_bits * prb>(llr, to);
+        else
+            for (int i = 0; i < lanes; i++)
+                for (int j = 0; to[i] && j < prb; j++)
+                    for (int b = 0; b < job.llr_stride; b++)
+                        to[i][j * job.llr_stride + b] =
+                            b < 2 * n_bits ? llr[j * 2 * n_bits + b][i] : 0.0f;
     }
 }
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
 #if defined(__AVX512F__)
 #define LANES 16
@@ -26,14 +27,6 @@ typedef int32_t loose_ivec __attribute__((vector_size(4 * LANES), aligned(4), ma
 inline vec load(const float* from) { return *reinterpret_cast<const loose_vec*>(from); }
 inline ivec load(const int32_t* from) { return *reinterpret_cast<const loose_ivec*>(from); }
 inline void store(float* to, vec v) { *reinterpret_cast<loose_vec*>(to) = v; }
-//! The first n, or all.
-inline void store_some(float* to, vec v, int n)
-{
-    if (n >= lanes)
-        return store(to, v);
-    for (int i = 0; i < n; i++)
-        to[i] = v[i];
-}
 inline vec all(float x) { return x - vec{}; }
 inline vec larger(vec a, vec b) { return a > b ? a : b; }
 inline vec smaller(vec a, vec b) { return a < b ? a : b; }
@@ -62,15 +55,17 @@ inline float sum(vec v)
 //! exp(x) to 2e-7 of its value, for x between -87 and 87, and as at these limits beyond.
 inline vec exponential(vec x)
 {
+    constexpr float to_whole = 12582912.0f; // 1.5 * 2^23: what is added to it is rounded
     const vec t = clamped(x * 1.44269504f, all(125.0f));
-    const ivec whole = __builtin_convertvector(t + chosen(t < 0.0f, all(-0.5f), all(0.5f)), ivec);
-    const vec f = (t - __builtin_convertvector(whole, vec)) * 0.693147181f;
-    const vec power =
-        1.0f +
-        f * (1.0f +
-             f * (0.5f + f * (1.66666667e-1f +
-                              f * (4.16666667e-2f + f * (8.33333333e-3f + f * 1.38888889e-3f)))));
-    return power * bits_of((whole + 127) << 23);
+    const vec rounded = t + to_whole, f = t - (rounded - to_whole);
+    vec power = all(1.54035304e-4f); // 2^f
+    power = power * f + 1.33335581e-3f;
+    power = power * f + 9.61812911e-3f;
+    power = power * f + 5.55041087e-2f;
+    power = power * f + 2.40226507e-1f;
+    power = power * f + 6.93147181e-1f;
+    power = power * f + 1.0f;
+    return bits_of(reinterpret_cast<ivec>(power) + (reinterpret_cast<ivec>(rounded) << 23));
 }
 
 //! ln(x), x positive and normal, to 2e-7 of max(1, |ln(x)|): Cephes' logf.
@@ -90,6 +85,27 @@ inline vec logarithm(vec x)
     p = p * m - 2.4999993993e-1f;
     p = p * m + 3.3333331174e-1f;
     return m + (z * (m * p) - 0.5f * z) + exponent * 0.693147181f;
+}
+
+template <int half, int... lane>
+inline void exchange(vec (&rows)[lanes], std::integer_sequence<int, lane...> all_lanes)
+{
+#pragma GCC unroll 16
+    for (int i = 0; i < lanes; i++)
+        if (!(i & half)) {
+            const vec a = rows[i], b = rows[i + half];
+            rows[i] = __builtin_shufflevector(a, b, (lane & half ? lanes + lane - half : lane)...);
+            rows[i + half] =
+                __builtin_shufflevector(a, b, (lane & half ? lanes + lane : lane + half)...);
+        }
+    if constexpr (half > 1)
+        exchange<half / 2>(rows, all_lanes);
+}
+
+//! rows[i][j] and rows[j][i] change places.
+inline void transpose(vec (&rows)[lanes])
+{
+    exchange<lanes / 2>(rows, std::make_integer_sequence<int, lanes>());
 }
 
 }} // namespace gr::deeprx
