@@ -228,7 +228,7 @@ def test_stages_are_all_of_a_slot():
     engine = deeprx.Engine("deeprx-pusch", slot=slot)
     grid, pilots, _ = received_slots(slot, 2, 1)
     llr = engine.infer(grid, pilots).copy()
-    rounds = [engine.time_stages(1) for _ in range(100)]
+    rounds = [engine.time_stages(1) for _ in range(2)]
     assert (engine.infer(grid, pilots) == llr).all()
     names = [stage["name"] for stage in rounds[0]]
     assert len({(s["name"], s["precision"]) for s in rounds[0]}) == len(names)
@@ -236,10 +236,18 @@ def test_stages_are_all_of_a_slot():
     sums = sum(s["flop"] for s in rounds[0] if s["name"].rpartition(": ")[2].startswith("sum"))
     matmul = read_model_file("deeprx-pusch").metadata["flop_per_slot"]["matmul"]
     assert sums == pytest.approx(matmul, rel=0.15)
-    took_s = min(sum(stage["seconds"] for stage in stages) for stages in rounds)
-    assert took_s == pytest.approx(min(engine.time(100)[:, 0]), rel=0.3)
     with pytest.raises(ValueError, match="calls must be 1 or more, got 0"):
         engine.time_stages(0)
+
+
+@pytest.mark.timing
+@pytest.mark.parametrize("name", ["deeprx-pusch", "sure-lmmse"])
+def test_stages_take_what_a_slot_takes(name):
+    engine, stages_s, slot_s = deeprx.Engine(name), [], []
+    for _ in range(100):
+        stages_s.append(sum(stage["seconds"] for stage in engine.time_stages(4)))
+        slot_s.append(engine.time(4)[:, 0].mean())
+    assert min(stages_s) == pytest.approx(min(slot_s), rel=0.1)
 
 
 @pytest.mark.parametrize("name", ["ls-lmmse", "sure-lmmse", "gnb"])
