@@ -3,6 +3,7 @@
 #include "pusch_receiver.h"
 
 #include "avx2_only.h"
+#include "side_by_side.h"
 
 #include <algorithm>
 #include <cmath>
@@ -485,13 +486,10 @@ void pusch_receiver::turn_back()
         double drift_re = 0.0, drift_im = 0.0;
         for (int row = 0; row < n_rows; row++) {
             const float *re = rows + row * 2 * n, *im = re + n;
-            float sum_re = 0.0f, sum_im = 0.0f;
-            for (int i = 0; i + apart < n; i++) {
-                sum_re += re[i + apart] * re[i] + im[i + apart] * im[i];
-                sum_im += im[i + apart] * re[i] - re[i + apart] * im[i];
-            }
-            drift_re += sum_re;
-            drift_im += sum_im;
+            drift_re += sum_side_by_side(
+                n - apart, [=](int i) { return re[i + apart] * re[i] + im[i + apart] * im[i]; });
+            drift_im += sum_side_by_side(
+                n - apart, [=](int i) { return im[i + apart] * re[i] - re[i + apart] * im[i]; });
         }
         d_step[l] = std::atan2(drift_im, drift_re) / (2 * apart);
         float *cos = d_phases[0].data(), *sin = d_phases[1].data();
@@ -532,22 +530,18 @@ void pusch_receiver::whiten()
                 for (int part = 0; part < 2; part++) {
                     const float* z = &d_rows[(size_t((l * n_rx + r) * n_dmrs + d) * 2 + part) * n];
                     float* e = &d_differences[(r * 2 + part) * n];
-                    float power = 0.0f;
-                    for (int i = 0; i < n; i++)
-                        power += z[i] * z[i];
-                    level += power;
+                    level += sum_side_by_side(n, [=](int i) { return z[i] * z[i]; });
                     for (int i = 0; i < n_differences; i++)
                         e[i] = z[i] - 2 * z[i + apart] + z[i + 2 * apart];
                 }
             for (int r = 0; r < n_rx; r++)
                 for (int q = 0; q <= r; q++) {
                     const float *a = &d_differences[2 * r * n], *b = &d_differences[2 * q * n];
-                    float re = 0.0f, im = 0.0f;
-                    for (int i = 0; i < n_differences; i++) {
-                        re += a[i] * b[i] + a[n + i] * b[n + i];
-                        im += a[n + i] * b[i] - a[i] * b[n + i];
-                    }
-                    cov[r][q] += std::complex<double>(re, im);
+                    cov[r][q] += std::complex<double>(
+                        sum_side_by_side(n_differences,
+                                         [=](int i) { return a[i] * b[i] + a[n + i] * b[n + i]; }),
+                        sum_side_by_side(n_differences,
+                                         [=](int i) { return a[n + i] * b[i] - a[i] * b[n + i]; }));
                 }
         }
     const int n_samples = n_layers * n_dmrs * n_differences;

@@ -99,9 +99,13 @@ template <typename sums>
 inline void sum_all(const sum_job& job)
 {
     int p = 0;
-    for (; p + tile_vectors * lanes <= job.n; p += tile_vectors * lanes)
+    for (; p + (tile_vectors - 1) * lanes < job.n; p += tile_vectors * lanes)
         sum_at<sums, tile_vectors>(job, p);
-    for (; p < job.n; p += lanes)
+    if (tile_vectors > 2 && p + lanes < job.n) {
+        sum_at<sums, 2>(job, p);
+        p += 2 * lanes;
+    }
+    if (p < job.n)
         sum_at<sums, 1>(job, p);
 }
 

@@ -3,6 +3,7 @@
 #include "smoothing_estimator.h"
 
 #include "classical_costs.h"
+#include "side_by_side.h"
 
 #include <algorithm>
 #include <cmath>
@@ -48,7 +49,7 @@ smoothing_estimator::smoothing_estimator(const pilot_layout& layout,
       d_n_pilots(layout.n_pilots()), d_margin(sure ? std::end(widths)[-1] / 2 : 0),
       d_row(d_n_pilots + 2 * d_margin), d_rows(layout.n_layers() * n_rx * d_n_times * 2 * d_row),
       d_smooth(layout.n_layers() * d_n_times * d_n_pilots), d_fitted(d_n_pilots),
-      d_turns(layout.n_layers() * 2 * layout.n_subcarriers)
+      d_differences(2 * n_rx * d_n_pilots), d_turns(layout.n_layers() * 2 * layout.n_subcarriers)
 {
     for (const int width : widths)
         if (sure && (width > 1 || !layout.paired())) // one pilot cannot tell two users apart
@@ -191,10 +192,12 @@ void smoothing_estimator::take_out_delay()
         double sum_re = 0.0, sum_im = 0.0;
         for (int row = row_of(layer, 0, 0); row < row_of(layer + 1, 0, 0); row++) {
             const float *re = pilots_of(row, 0), *im = pilots_of(row, 1);
-            for (int i = 0; i + apart < d_n_pilots; i++) {
-                sum_re += re[i + apart] * re[i] + im[i + apart] * im[i];
-                sum_im += im[i + apart] * re[i] - re[i + apart] * im[i];
-            }
+            sum_re += sum_side_by_side(d_n_pilots - apart, [=](int i) {
+                return re[i + apart] * re[i] + im[i + apart] * im[i];
+            });
+            sum_im += sum_side_by_side(d_n_pilots - apart, [=](int i) {
+                return im[i + apart] * re[i] - re[i + apart] * im[i];
+            });
         }
         const double step = std::atan2(sum_im, sum_re) / (2 * apart);
         const int n_sc = d_layout.n_subcarriers;
@@ -229,23 +232,25 @@ void smoothing_estimator::estimate_noise()
     auto& covariance = estimate.covariance;
     covariance = {};
     double power = 0.0;
-    float differences[most_antennas][2];
     for (int layer = 0; layer < n_layers; layer++)
-        for (int time = 0; time < d_n_times; time++)
-            for (int i = 0; i < n; i++) {
-                for (int r = 0; r < d_n_rx; r++)
-                    for (int part = 0; part < 2; part++) {
-                        const float* z = pilots_of(row_of(layer, r, time), part) + i;
-                        differences[r][part] = z[0] - 2 * z[apart] + z[2 * apart];
-                        power += z[0] * z[0];
-                    }
-                for (int r = 0; r < d_n_rx; r++)
-                    for (int q = 0; q <= r; q++) {
-                        const auto [a, b] = differences[r];
-                        const auto [c, d] = differences[q];
-                        covariance[r][q] += std::complex<double>(a * c + b * d, b * c - a * d);
-                    }
-            }
+        for (int time = 0; time < d_n_times; time++) {
+            for (int r = 0; r < d_n_rx; r++)
+                for (int part = 0; part < 2; part++) {
+                    const float* z = pilots_of(row_of(layer, r, time), part);
+                    float* to = &d_differences[(2 * r + part) * d_n_pilots];
+                    for (int i = 0; i < n; i++)
+                        to[i] = z[i] - 2 * z[i + apart] + z[i + 2 * apart];
+                    power += sum_side_by_side(n, [=](int i) { return z[i] * z[i]; });
+                }
+            for (int r = 0; r < d_n_rx; r++)
+                for (int q = 0; q <= r; q++) {
+                    const float *a = &d_differences[2 * r * d_n_pilots], *b = a + d_n_pilots;
+                    const float *c = &d_differences[2 * q * d_n_pilots], *d = c + d_n_pilots;
+                    covariance[r][q] += std::complex<double>(
+                        sum_side_by_side(n, [=](int i) { return a[i] * c[i] + b[i] * d[i]; }),
+                        sum_side_by_side(n, [=](int i) { return b[i] * c[i] - a[i] * d[i]; }));
+                }
+        }
     const int samples = n_layers * d_n_times * n;
     for (int r = 0; r < d_n_rx; r++)
         for (int q = 0; q <= r; q++) {

@@ -74,11 +74,12 @@ private:
     const int d_row;
     std::vector<window> d_windows;
     std::vector<fit> d_fits;
-    std::vector<float> d_rows;   // [layers][antennas][times][2][d_row]
-    std::vector<float> d_smooth; // [layers][times][d_n_pilots]
-    std::vector<float> d_fitted; // [d_n_pilots]
-    std::vector<double> d_risks; // [windows][fits]
-    std::vector<float> d_turns;  // [layers][2][n_subcarriers]
+    std::vector<float> d_rows;        // [layers][antennas][times][2][d_row]
+    std::vector<float> d_smooth;      // [layers][times][d_n_pilots]
+    std::vector<float> d_fitted;      // [d_n_pilots]
+    std::vector<float> d_differences; // of a DMRS symbol's pilots, [antennas][2][d_n_pilots]
+    std::vector<double> d_risks;      // [windows][fits]
+    std::vector<float> d_turns;       // [layers][2][n_subcarriers]
 };
 
 } // namespace gr::deeprx
