@@ -313,8 +313,10 @@ void smoothing_estimator::smooth_best(int first_layer, int n_layers)
                     for (int time = 0; time < d_n_times; time++) {
                         const float* z = pilots_of(row_of(first_layer, antenna, time), part);
                         apply(d_fits[f], rows, time);
-                        for (int i = 0; i < d_n_pilots; i++)
-                            residual += (z[i] - d_fitted[i]) * (z[i] - d_fitted[i]);
+                        residual += sum_side_by_side(d_n_pilots, [this, z](int i) {
+                            const float left = z[i] - d_fitted[i];
+                            return left * left;
+                        });
                     }
                     d_risks[w * d_fits.size() + f] += residual / (d_n_times * d_n_pilots);
                 }
