@@ -227,6 +227,11 @@ def test_stages_are_all_of_a_slot():
     slot = deeprx.SlotConfig()
     engine = deeprx.Engine("deeprx-pusch", slot=slot)
     grid, pilots, _ = received_slots(slot, 2, 1)
+    engine.infer(grid, pilots)
+    calm = {stage["name"]: stage["calls"] for stage in engine.time_stages(1)}
+    assert calm["round"] == 1  # noise alone is left
+    noise = np.random.default_rng(1).normal(0, 1, grid[..., :60, :].shape)
+    grid[..., :60, :] += noise  # in five PRBs
     llr = engine.infer(grid, pilots).copy()
     rounds = [engine.time_stages(1) for _ in range(2)]
     assert (engine.infer(grid, pilots) == llr).all()

@@ -34,6 +34,7 @@ SLOTS = [
     },
     {"n_prb": 2, "n_rx": 2, "dmrs": {(2, 7): 1.0}, "n_symbols": {9: 1.0}, "users": TWO}
     | {"cdm_groups": TWO},
+    {"n_prb": 12, "n_rx": 1, "dmrs": {(2, 11): 1.0}, "modulations": {"QPSK": 1.0}},  # one round
 ]  # fmt: skip
 
 torch.manual_seed(1)

@@ -12,7 +12,18 @@ from deeprx_training.export.checks import ExportError
 from deeprx_training.export.export import export
 from deeprx_training.receivers.build import build
 from deeprx_training.receivers.flop import flop_per_slot
-from deeprx_training.receivers.pusch import HINTS, SLOT_NUMBERS, Reliability, levels, llrs
+from deeprx_training.receivers.pusch import (
+    HINTS,
+    SLOT_NUMBERS,
+    Reliability,
+    decision_error,
+    is_calm,
+    levels,
+    llrs,
+    shrunk,
+    soft_symbol,
+    trust,
+)
 from deeprx_training.receivers.references import classical
 
 FOUR = {"channels": ("TDL-B",), "n_prb": 4, "n_rx": 4, "standard": True}
@@ -201,11 +212,73 @@ def test_flop_are_of_every_round():
     res = 26 * 12 * 14
     per_pilot = 2 * 24  # of two antennas
     expected = res * (38 + 8 + 24 + 12 + 56) + 26 * 12 * per_pilot
-    assert counts[1]["other"] - counts[0]["other"] == expected
+    whether_calm = res * (88 + 8)
+    assert counts[1]["other"] - counts[0]["other"] == expected + whether_calm
+    assert counts[2]["other"] - counts[1]["other"] == expected
     none, one, two = (count["matmul"] for count in counts)
-    assert one - none == two - one > 0
+    whether_calm = res * 2 * (2 * 4 * 2**2)  # two covariances
+    assert one - none - whether_calm == two - one > 0
 
 
 def test_a_file_of_it_needs_slots(net, tmp_path):
     with pytest.raises(ExportError, match="expected slots that show what a PuschRx takes"):
         export(net, tmp_path / "m.pt", "m", "student", [2])
+
+
+def noisy(bits, sinr_db, slots=64, n_prb=26, factor=1.0):
+    """x of a layer of this SINR, what was sent, and the SINR that is believed: factor times it."""
+    level, _ = levels(bits)
+    sent = level[torch.randint(len(level), (slots, 1, 2, 14, 12 * n_prb))]
+    sinr = torch.full((slots, 1, 14, 12 * n_prb), 10 ** (sinr_db / 10))
+    return sent + torch.randn_like(sent) / (2 * sinr[:, :, None]).sqrt(), sent, factor * sinr
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("bits", "sinr_db"), [(2, -4), (2, 6), (4, 8), (6, 16), (8, 24)])
+def test_how_wrong_decisions_are_is_known(bits, sinr_db):
+    torch.manual_seed(5)
+    x, sent, sinr = noisy(bits, sinr_db)
+    decided = soft_symbol(x[:, 0], sinr, bits)[:, None]
+    expected = decision_error(decided, x, sinr, [bits]).mean()
+    assert (decided - sent).square().sum(2).mean() == pytest.approx(float(expected), rel=0.03)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("n_rx", "spread", "calm"), [(2, 0.0, 0.95), (1, 0.0, 0.95), (2, 0.7, 0)])
+def test_a_slot_is_calm_where_noise_alone_is_left(n_rx, spread, calm):
+    """Decisions that are wrong do not stir it, another noise in each PRB does."""
+    torch.manual_seed(6)
+    x, sent, sinr = noisy(4, 6)
+    h = sinr[:, :, None, None] ** 0.5 * torch.tensor([1.0, 0.0])[:, None, None]  # [B, 1, 1, 2, ..]
+    noise = (x - sent)[:, :, None] * h[:, :, :, :1]
+    decided = soft_symbol(x[:, 0], sinr, 4)[:, None]
+    rest = noise + (sent - decided)[:, :, None] * h[:, :, :, :1]
+    rest = torch.cat([rest[:, 0], torch.randn(64, n_rx - 1, 2, 14, 312) / 2**0.5], 1)
+    rest *= (spread * torch.randn(64, 1, 1, 1, 26)).exp().repeat_interleave(12, 4)
+    h = torch.cat([h, torch.zeros(64, 1, n_rx - 1, 2, 14, 312)], 2)
+    shares = is_calm(rest, h, decision_error(decided, x, sinr, [4])).float().mean()
+    assert shares >= calm if calm else shares == 0
+
+
+@torch.no_grad()
+def test_what_few_symbols_show_by_chance_is_left_out():
+    torch.manual_seed(7)
+    data = torch.ones(1, 14, 26)
+    chance = 0.1 * torch.randn(50, 14, 26)
+    assert shrunk(chance, data).std((1, 2)).max() < 0.01
+    torch.testing.assert_close(shrunk(chance, data).mean((1, 2)), chance.mean((1, 2)))
+    there = chance + torch.randn(50, 1, 26)
+    assert (shrunk(there, data).std((1, 2)) / there.std((1, 2))).min() > 1.2
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("bits", "sinr_db", "least", "most"), [(4, 18, 1.15, 1.5), (2, -6, 1.0, 1.05)]
+)
+def test_an_sinr_that_is_too_low_makes_llrs_larger_where_symbols_show_it(
+    bits, sinr_db, least, most
+):
+    torch.manual_seed(8)
+    x, _, sinr = noisy(bits, sinr_db, factor=0.8)
+    factor = trust(x, sinr, torch.ones(14, 312, dtype=bool), [bits])
+    assert least < factor.min() and factor.max() < most

@@ -117,6 +117,7 @@ struct round_job {
     float* seen;       // planes [n_layers][n_seen]
     int seen_pitch;
     float* covariance; // planes [n_rx n_rx]: sums over a PRB of what is left
+    float* noise;      // as covariance, and what decisions' errors are expected to add; or null
     float sums[2][3];  // of the first three of them before the logarithm, over all positions
 };
 constexpr int n_seen = 6; // coherent, left, SINR, missed; energy, and that of the other layer
@@ -180,18 +181,21 @@ struct excess_job {
 
 struct llr_job {
     int n_layers, n, bits[2];
+    const int32_t* data; // as round_job's
+    int data_pitch;
+    const uint8_t* all_data;
+    const int32_t* mask;
     const float* x; // as symbols_job's
     const float* log_sinr;
     int pitch;
-    float whole[2]; // excess of noise over the slot
-    const float*
-        excess[2]; // of each layer planes [4]: over a symbol, a PRB, near; symbols_job's level
-    int excess_pitch;
-    const float* judged[2]; // of each layer planes [7]: weights of the four; factor, slope, doubt
+    const float* factor[2]; // of each layer's SINR, its logarithm
+    const float* level[2];  // symbols_job's
+    const float* judged[2]; // of each layer planes [2]: slope, doubt
     int judged_pitch;
     int n_symbols, n_prb, stride;
     float* llr; // [n_layers][n_symbols][12 n_prb][llr_stride]
     int llr_stride;
+    float noise[2], sinr[2]; // over data: what symbols of this SINR show, and it; sums
 };
 
 //! The loops that take a net's time, as compiled for one processor.
@@ -220,7 +224,7 @@ struct pusch_kernel {
     void (*time)(const time_job& job);
     void (*symbols)(const symbols_job& job);
     void (*excess)(const excess_job& job);
-    void (*llrs)(const llr_job& job);
+    void (*llrs)(llr_job& job);
     //! planes [count] of rows: to = row + column; rows may be null
     void (*spread)(const float* rows,
                    const float* columns,

@@ -434,9 +434,50 @@ inline vec second_moment(vec x, vec sinr)
     return sum / all_of_them;
 }
 
-//! Exact LLRs of an axis that says nothing of its bits with the probability `doubt`.
+//! E[|sent - s|^2] of a decision on a symbol's axis, over the four levels about x.
 template <int n_bits>
-inline void demap(vec x, vec sinr, vec doubt, vec (&llr)[n_bits])
+inline vec decision_error(vec sent, vec x, vec sinr)
+{
+    constexpr int n_levels = n_bits == 1 ? 2 : 4;
+    constexpr float spacing = spacings[n_bits], most = n_bits < 3 ? 0 : (1 << (n_bits - 1)) - 2;
+    const vec middle = (2 * spacing) * nearest_whole(clamped(x * (0.5f / spacing), all(most)));
+    vec square[n_levels], least, sum{}, all_of_them{};
+    x -= middle;
+    sent -= middle;
+#pragma GCC unroll 4
+    for (int i = 0; i < n_levels; i++) {
+        const vec off = x - spacing * (2 * i + 1 - n_levels);
+        square[i] = sinr * off * off;
+        least = i == 0 ? square[i] : smaller(least, square[i]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < n_levels; i++) {
+        const vec off = sent - spacing * (2 * i + 1 - n_levels);
+        const vec likely = exponential(least - square[i]);
+        sum += likely * off * off;
+        all_of_them += likely;
+    }
+    return sum / all_of_them;
+}
+
+inline vec decision_error(int bits, pair sent, pair x, vec sinr)
+{
+    switch (bits) {
+    case 2:
+        return decision_error<1>(sent.re, x.re, sinr) + decision_error<1>(sent.im, x.im, sinr);
+    case 4:
+        return decision_error<2>(sent.re, x.re, sinr) + decision_error<2>(sent.im, x.im, sinr);
+    case 6:
+        return decision_error<3>(sent.re, x.re, sinr) + decision_error<3>(sent.im, x.im, sinr);
+    default:
+        return decision_error<4>(sent.re, x.re, sinr) + decision_error<4>(sent.im, x.im, sinr);
+    }
+}
+
+//! Exact LLRs of an axis that says nothing of its bits with the probability `doubt`; and its
+//! second_moment().
+template <int n_bits>
+inline vec demap(vec x, vec sinr, vec doubt, vec (&llr)[n_bits])
 {
     vec likely[1 << n_bits], square[1 << n_bits];
     likelihoods<n_bits>(x, sinr, likely, square);
@@ -449,6 +490,13 @@ inline void demap(vec x, vec sinr, vec doubt, vec (&llr)[n_bits])
         const vec nothing = doubt * (one + zero);
         llr[bit] = logarithm((one + nothing) / (zero + nothing));
     }
+    vec moment{}, all_of_them{};
+#pragma GCC unroll 16
+    for (int i = 0; i < 1 << n_bits; i++) {
+        moment += likely[i] * square[i];
+        all_of_them += likely[i];
+    }
+    return moment / all_of_them;
 }
 
 inline vec half_log_of(vec x) { return 0.5f * logarithm(x + 0.01f); }
@@ -482,6 +530,37 @@ inline void project_all(const vec* innovation, const round_job& job, float* to, 
     for (; o < job.basis; o++)
         project<1>(
             innovation, job.into + o, job.basis, to + o * job.inner_pitch, job.inner_pitch, mask);
+}
+
+//! job.noise of positions whose covariance is there.
+template <int n_layers, int n_rx>
+[[gnu::noinline]] static void add_errors(const round_job& job, int p)
+{
+    const grid_view& grid = job.grid;
+    const int im = prb * grid.pitch;
+    const whitener_at<n_rx> white(grid, p);
+    vec errors[n_rx * n_rx]{};
+    for (int j = 0; j < prb; j++) {
+        const auto found = combine<n_layers>(grid, white, j, p);
+        const ivec data = load(job.data + j * grid.pitch + p);
+        for (int l = 0; l < n_layers; l++) {
+            const pair x = found.x[l], sent = soft_symbol(grid.bits[l], x, found.sinr[l]);
+            const vec error = masked(decision_error(grid.bits[l], sent, x, found.sinr[l]), data);
+            pair h[n_rx];
+            for (int r = 0; r < n_rx; r++) {
+                h[r] = pair_at(grid.h + ((l * n_rx + r) * 2 * prb + j) * grid.pitch + p, im);
+                errors[r * r + 2 * r] += power(h[r]) * error;
+                for (int q = 0; q < r; q++) {
+                    const pair of = times_conj(h[r], h[q]);
+                    errors[r * r + 2 * q] += of.re * error;
+                    errors[r * r + 2 * q + 1] += of.im * error;
+                }
+            }
+        }
+    }
+    for (int i = 0; i < n_rx * n_rx; i++)
+        store(job.noise + i * grid.pitch + p,
+              load(job.covariance + i * grid.pitch + p) + errors[i]);
 }
 
 template <int n_layers, int n_rx>
@@ -548,6 +627,8 @@ inline void round_of(round_job& job)
         const ivec mask = load(job.mask + p);
         for (int i = 0; i < n_rx * n_rx; i++)
             store(job.covariance + i * grid.pitch + p, covariance[i]);
+        if (job.noise)
+            add_errors<n_layers, n_rx>(job, p);
         for (int r = 0; r < n_rx; r++)
             left += covariance[r * r + 2 * r];
         left *= 1.0f / (prb * n_rx);
@@ -900,25 +981,27 @@ inline void store_rows(const float (&of)[n][lanes], float* const (&to)[lanes])
 }
 
 template <int n_bits>
-inline void llrs_of(const llr_job& job, int l)
+inline void llrs_of(llr_job& job, int l)
 {
+    vec noise{}, all_sinr{};
     for (int p = 0; p < job.n; p += lanes) {
-        const float* const excess = job.excess[l] + p;
         const float* const judged = job.judged[l] + p;
-        const auto weight = [&](int i) { return load(judged + i * job.judged_pitch); };
-        const vec level = load(excess + 3 * job.excess_pitch), slope = weight(5);
-        vec factor = weight(0) * job.whole[l] + weight(4);
-        for (int i = 0; i < 3; i++)
-            factor += weight(1 + i) * load(excess + i * job.excess_pitch);
-        const vec doubt = exponential(smaller(larger(weight(6), all(-50.0f)), all(-0.7f)));
+        const vec factor = load(job.factor[l] + p), level = load(job.level[l] + p);
+        const vec slope = load(judged), said = load(judged + job.judged_pitch);
+        const vec doubt = exponential(smaller(larger(said, all(-50.0f)), all(-0.7f)));
+        const ivec mask = load(job.mask + p);
+        const bool all_data = job.all_data[p / most_lanes];
         alignas(64) float llr[2 * n_bits * prb][lanes];
         for (int j = 0; j < prb; j++) {
             const vec log = load(job.log_sinr + (l * prb + j) * job.pitch + p);
             const vec sinr = exponential(log + factor + slope * (log - level));
             const float* x = job.x + (l * 2 * prb + j) * job.pitch + p;
             vec axis[2][n_bits];
-            demap<n_bits>(load(x), sinr, doubt, axis[0]);
-            demap<n_bits>(load(x + prb * job.pitch), sinr, doubt, axis[1]);
+            const vec moment = demap<n_bits>(load(x), sinr, doubt, axis[0]) +
+                               demap<n_bits>(load(x + prb * job.pitch), sinr, doubt, axis[1]);
+            const ivec data = all_data ? mask : load(job.data + j * job.data_pitch + p);
+            noise += masked(moment, data);
+            all_sinr += masked(sinr, data);
             for (int i = 0; i < 2 * n_bits; i++)
                 store(llr[j * 2 * n_bits + i], axis[i % 2][i / 2]);
         }
@@ -942,9 +1025,11 @@ inline void llrs_of(const llr_job& job, int l)
                         to[i][j * job.llr_stride + b] =
                             b < 2 * n_bits ? llr[j * 2 * n_bits + b][i] : 0.0f;
     }
+    job.noise[l] = sum(noise);
+    job.sinr[l] = sum(all_sinr);
 }
 
-void llrs(const llr_job& job)
+void llrs(llr_job& job)
 {
     for (int l = 0; l < job.n_layers; l++)
         switch (job.bits[l]) {

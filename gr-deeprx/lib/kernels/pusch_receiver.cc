@@ -110,6 +110,10 @@ constexpr int n_seen_mean = 4, n_energy = 7, n_known = 9, n_about = n_known + pu
 constexpr int n_hints = pusch_net::n_hints, n_judge_sees = n_hints + 5; // in planes
 constexpr float little = 0.02f;
 
+constexpr float local = 1.3f;     // of what is said of a PRB of a symbol, how much is right
+constexpr float sure_of = 400.0f; // data REs
+constexpr float spacings[]{ 0.0f, 0.70710678f, 0.31622777f, 0.15430335f, 0.07669650f };
+
 layer ones(int inputs, int height, int width)
 {
     return {
@@ -178,14 +182,15 @@ pusch_receiver::pusch_receiver(const pilot_layout& layout,
       d_steer(d_n_steered * d_n.layers, d_n.positions),
       d_filtered(net.numbers.filters, d_n.positions, time_reach),
       d_gated(2 * net.numbers.filters, d_n.positions), d_own_weight(1, d_n.positions),
-      d_left_sums(n_rx * n_rx, d_n.positions, 1), d_interference(n_rx * n_rx, d_n.positions, 1),
+      d_left_sums(n_rx * n_rx, d_n.positions, 1), d_noise_sums(n_rx * n_rx, d_n.positions, 1),
+      d_interference(n_rx * n_rx, d_n.positions, 1),
       d_x(24 * d_n.layers, d_n.positions, d_n.stride + 1),
       d_log_sinr(12 * d_n.layers, d_n.positions, d_n.stride + 1),
       d_noise(d_n.layers, d_n.positions, d_n.stride + 1),
       d_judge_a(net.numbers.reliability_channels, d_n.positions, d_n.stride + 1),
       d_judge_b(even(net.numbers.reliability_channels), d_n.positions, d_n.stride + 1),
       d_judged(net.n_judged * d_n.layers, d_n.positions), d_share_of_9(1, d_n.positions),
-      d_data_of_9(1, d_n.positions), d_nothing(1, d_n.stride), d_whitened(false),
+      d_data_of_9(1, d_n.positions), d_nothing(1, d_n.stride), d_whitened(false), d_calm(false),
       d_all_data(whole_vectors(d_n.positions) / most_lanes, 1),
       d_sum(ones(2 * net.numbers.filters, 1, 1), d_gated.pitch(), 0),
       d_sum_of_9(ones(1, 3, 3), d_noise.pitch(), d_n.stride),
@@ -198,7 +203,7 @@ pusch_receiver::pusch_receiver(const pilot_layout& layout,
     for (auto& part : d_phases)
         part.resize(d_n.pilots);
     for (size_t i = 0; i < net.rounds.size(); i++)
-        d_rounds.push_back(stage_of(net.rounds[i], i + 1 == net.rounds.size()));
+        d_rounds.push_back(stage_of(net.rounds[i]));
     lay_out_reliability(net.reliability);
     std::vector<float> used(net.n_symbols);
     for (const int symbol : d_dmrs)
@@ -300,8 +305,7 @@ void pusch_receiver::lay_out_pilot_net(const residual_net& net)
                     net.first.weight(o, n_edges + 1) / (d_n.prb - n);
 }
 
-pusch_receiver::round_stage pusch_receiver::stage_of(const pusch_net::correction& round,
-                                                     bool last) const
+pusch_receiver::round_stage pusch_receiver::stage_of(const pusch_net::correction& round) const
 {
     const layer& first = round.net.first;
     auto columns = range(n_about, pusch_net::n_pilot_features);
@@ -314,11 +318,7 @@ pusch_receiver::round_stage pusch_receiver::stage_of(const pusch_net::correction
         plane_sum(first.of_inputs({ 0, 1, 2, 3, n_energy, n_energy + 1 }), d_seen.pitch(), 0),
         plane_sum(first.of_inputs(columns), d_about.pitch(), 0),
         {},
-        body(round.net,
-             last ? steered + n_hints : steered,
-             d_a.pitch(),
-             d_n.stride,
-             d_kernel.in_pairs()),
+        body(round.net, steered + n_hints, d_a.pitch(), d_n.stride, d_kernel.in_pairs()),
         {},
         plane_sum(round.over_frequency, d_inner.pitch(), 0),
         round.over_time.weights,
@@ -408,7 +408,7 @@ grid_view pusch_receiver::grid(const planes& channel) const
 void pusch_receiver::receive(const float* grid_of_slot, const float* pilots, float* llr)
 {
     estimate(grid_of_slot, pilots);
-    d_whitened = false;
+    d_whitened = d_calm = false;
     {
         const auto stage = d_kernel.stage("guard");
         know(pilots);
@@ -421,6 +421,8 @@ void pusch_receiver::receive(const float* grid_of_slot, const float* pilots, flo
         const auto timed = d_kernel.stage("round");
         correct(stage);
         guard();
+        if (d_calm)
+            break;
     }
     const auto stage = d_kernel.stage("reliability");
     judge(llr);
@@ -851,9 +853,12 @@ void pusch_receiver::correct(const round_stage& stage)
                    d_seen[0],
                    d_seen.pitch(),
                    d_left_sums[0],
+                   &stage == &d_rounds.front() ? d_noise_sums[0] : nullptr,
                    {} };
     d_kernel.round(job);
-    whiten_interference(stage);
+    d_calm = job.noise && is_calm();
+    if (!d_calm)
+        whiten_interference(stage);
     for (int l = 0; l < d_n.layers; l++) {
         const int about = l * (n_features + 3);
         for (int i = 0; i < 3; i++) {
@@ -909,6 +914,30 @@ void pusch_receiver::correct(const round_stage& stage)
     }
 }
 
+//! Whether noise alone explains what decided symbols leave: no interference, and nothing of the
+//! channel that another round would find. Noise alone lets covariances of PRBs vary by their
+//! trace's square over the REs behind them.
+bool pusch_receiver::is_calm()
+{
+    const int n_rx = d_n.antennas, n = d_n.prb;
+    double varies = 0.0, trace = 0.0;
+    for (int r = 0, i = 0; r < n_rx; r++)
+        for (; i < (r + 1) * (r + 1); i++) {
+            float* const of_prb = d_covariances[i];
+            std::copy_n(d_noise_sums[i], n, of_prb);
+            for (int s = 1; s < d_n.symbols; s++)
+                for (int k = 0; k < n; k++)
+                    of_prb[k] += d_noise_sums[i][s * d_n.stride + k];
+            const double mean = std::accumulate(of_prb, of_prb + n, 0.0) / n;
+            const bool diagonal = i == (r + 1) * (r + 1) - 1;
+            for (int k = 0; k < n; k++)
+                varies += (diagonal ? 1 : 2) * (of_prb[k] - mean) * (of_prb[k] - mean);
+            trace += diagonal ? mean : 0.0;
+        }
+    varies /= std::max(n - 1, 1);
+    return varies < (1 + 1.0 / n_rx - 5.0 / n) * trace * trace / (12 * d_n.symbols);
+}
+
 //! Each PRB's noise and interference, from now on.
 void pusch_receiver::whiten_interference(const round_stage& stage)
 {
@@ -961,19 +990,24 @@ void pusch_receiver::judge(float* llr)
     llr_job llrs{ d_n.layers,
                   n,
                   { d_n.bits[0], d_n.bits[1] },
+                  bits_of(d_data),
+                  d_data.pitch(),
+                  d_all_data.data(),
+                  mask,
                   d_x[0],
                   d_log_sinr[0],
                   d_x.pitch(),
                   {},
                   {},
-                  pitch,
                   {},
                   d_judged.pitch(),
                   d_n.symbols,
                   n_prb,
                   d_n.stride,
                   llr,
-                  d_llr_stride };
+                  d_llr_stride,
+                  {},
+                  {} };
     symbols_job symbols{ grid(d_h),     bits_of(d_data), d_all_data.data(), mask, d_x[0],
                          d_log_sinr[0], d_noise[0],      d_x.pitch(),       {},   pitch };
     const auto seen = [&](int layer, int i) {
@@ -1034,11 +1068,56 @@ void pusch_receiver::judge(float* llr)
         d_kernel.sum(first);
         const int judged = l * pusch_net::n_judged;
         run(*d_judge, d_judge_a, d_judge_b, d_judged, judged, n, mask);
-        llrs.whole[l] = whole;
-        llrs.excess[l] = of_symbols;
-        llrs.judged[l] = d_judged[judged];
+        shrink(d_judged[judged], whole, of_symbols);
+        llrs.factor[l] = of_symbols;
+        llrs.level[l] = level;
+        llrs.judged[l] = d_judged[judged + 5];
     }
     d_kernel.llrs(llrs);
+
+    // one more expectation step, of symbols whose SINR lets decisions be more than guesses
+    const float n_data = 12 * n_prb * d_n.symbols * all_data;
+    for (int l = 0; l < d_n.layers; l++) {
+        const float spacing = spacings[d_n.bits[l] / 2];
+        const float decided = std::pow(llrs.sinr[l] / n_data * spacing * spacing / 0.75f, 4.0f);
+        const float power = 1.5f * n_data / (n_data + sure_of) * decided / (1 + decided);
+        const float trust = std::pow(std::max(llrs.noise[l] / n_data, little), -power);
+        const size_t size = size_t(d_n.symbols) * 12 * n_prb * d_llr_stride;
+        for (float *to = llr + l * size, *end = to + size; to < end; to++)
+            *to *= trust;
+    }
+}
+
+//! The logarithm of a factor on a layer's SINR, of what symbols show: its mean over data, and as
+//! much of what differs from it as is not explained by what few REs show by chance of a symbol, of
+//! a PRB and of nine PRBs of symbols. In excess's first plane.
+void pusch_receiver::shrink(const float* judged, float whole, float* excess) const
+{
+    const int pitch = d_judged.pitch(), n_prb = d_n.prb;
+    for (int p = 0; p < d_n.positions; p++) {
+        float factor = judged[p] * whole + judged[4 * pitch + p];
+        for (int i = 0; i < 3; i++)
+            factor += judged[(1 + i) * pitch + p] * excess[i * d_steer.pitch() + p];
+        excess[p] = factor;
+    }
+    float mean = 0.0f, variance = 0.0f, all_data = 0.0f;
+    for (int s = 0; s < d_n.symbols; s++) {
+        const float* const row = excess + s * d_n.stride;
+        mean += d_data_share[s] * std::accumulate(row, row + n_prb, 0.0f);
+        all_data += d_data_share[s];
+    }
+    mean /= all_data * n_prb;
+    for (int s = 0; s < d_n.symbols; s++)
+        for (int k = 0; k < n_prb; k++) {
+            const float apart = excess[s * d_n.stride + k] - mean;
+            variance += d_data_share[s] * apart * apart;
+        }
+    variance /= all_data * n_prb;
+    const float chance =
+        (1.0f / d_n.symbols + 1.0f / n_prb + 1.0f / 9) * d_n.symbols / (12 * all_data);
+    const float keep = local * std::max(1 - chance / std::max(variance, 1e-9f), 0.0f);
+    for (int p = 0; p < d_n.positions; p++)
+        excess[p] = mean + keep * (excess[p] - mean);
 }
 
 void pusch_receiver::copy_channel(float* to) const

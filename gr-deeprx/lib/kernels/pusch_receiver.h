@@ -86,7 +86,7 @@ private:
         body interference;
     };
 
-    round_stage stage_of(const pusch_net::correction& round, bool last) const;
+    round_stage stage_of(const pusch_net::correction& round) const;
     void lay_out_slot(const pilot_layout& layout);
     void lay_out_windows(const pusch_net& net);
     void lay_out_pilot_net(const residual_net& net);
@@ -115,11 +115,13 @@ private:
                    int n,
                    const int32_t* mask) const;
     void correct(const round_stage& stage);
+    bool is_calm();
     double unexplained(const planes& channel) const;
     void guard();
     void whiten_interference(const round_stage& stage);
     void lay_out_reliability(const residual_net& net);
     void judge(float* llr);
+    void shrink(const float* judged, float whole, float* excess) const;
     std::vector<float> rows_of(const layer& first, int known, int layer) const;
     void mix(int layer,
              const float* gates,
@@ -156,10 +158,11 @@ private:
 
     // of PRBs of symbols
     planes d_mask, d_data, d_y, d_h, d_plain, d_apart, d_known, d_seen, d_inner, d_innovation,
-        d_first, d_a, d_b, d_steer, d_filtered, d_gated, d_own_weight, d_left_sums, d_interference,
-        d_x, d_log_sinr, d_noise, d_judge_a, d_judge_b, d_judged, d_share_of_9, d_data_of_9,
-        d_nothing;
-    bool d_whitened; // whether the last is of this slot
+        d_first, d_a, d_b, d_steer, d_filtered, d_gated, d_own_weight, d_left_sums, d_noise_sums,
+        d_interference, d_x, d_log_sinr, d_noise, d_judge_a, d_judge_b, d_judged, d_share_of_9,
+        d_data_of_9, d_nothing;
+    bool d_whitened; // whether d_interference is of this slot
+    bool d_calm;     // whether one round is enough for it
     std::vector<uint8_t> d_all_data;
     std::vector<round_stage> d_rounds;
     plane_sum d_sum, d_sum_of_9;

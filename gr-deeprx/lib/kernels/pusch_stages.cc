@@ -113,10 +113,14 @@ stage_cost cost_of(const round_job& job)
     const double soft = 8 * all_bits(job.grid.bits, job.grid.n_layers) + 12 * n_layers;
     const double left = to_sum * n_layers * n_rx + 4 * n_rx + 4 * n_rx * (n_rx - 1);
     const double seen = n_rx * n_layers * (product + 2 + 4 * job.basis);
-    return floats(job.grid.n * (prb * (combining(job.grid) + soft + left + seen) +
+    double errors = 0.0;
+    for (int l = 0; job.noise && l < n_layers; l++)
+        errors += 2 * std::min(1 << job.grid.bits[l] / 2, 4) * (exponential + 9) + 2 * n_rx +
+                  4 * n_rx * n_rx;
+    return floats(job.grid.n * (prb * (combining(job.grid) + soft + left + seen + errors) +
                                 4 * n_layers * (logarithm + 2)),
                   job.grid.n * (planes_of(job.grid) + 2 * n_rx * n_layers * (prb + job.basis) +
-                                n_seen * n_layers + n_rx * n_rx));
+                                n_seen * n_layers + (job.noise ? 2 : 1) * n_rx * n_rx));
 }
 
 stage_cost cost_of(const interference_job& job)
@@ -158,11 +162,11 @@ stage_cost cost_of(const llr_job& job)
     double flop = 0.0;
     for (int l = 0; l < job.n_layers; l++) {
         const int bits = job.bits[l];
-        const double of_bit = (1 << bits / 2) + 5 + logarithm;
-        flop += exponential + 4 + 2 * likelihoods(bits) + bits * of_bit;
+        const double levels = 1 << bits / 2, of_bit = levels + 5 + logarithm;
+        flop += exponential + 4 + 2 * (likelihoods(bits) + 3 * levels) + bits * of_bit + 2;
     }
     return floats(job.n * prb * flop,
-                  job.n * (job.n_layers * (3 * prb + 11) + prb * job.n_layers * job.llr_stride));
+                  job.n * (job.n_layers * (3 * prb + 4) + prb * job.n_layers * job.llr_stride));
 }
 
 } // namespace gr::deeprx

@@ -88,7 +88,7 @@ public:
     void time(const time_job& job) const { run("time", d_kernel.time, job); }
     void symbols(const symbols_job& job) const { run("symbols", d_kernel.symbols, job); }
     void excess(const excess_job& job) const { run("excess", d_kernel.excess, job); }
-    void llrs(const llr_job& job) const { run("llrs", d_kernel.llrs, job); }
+    void llrs(llr_job& job) const { run("llrs", d_kernel.llrs, job); }
     void spread(const float* rows,
                 const float* columns,
                 int columns_pitch,

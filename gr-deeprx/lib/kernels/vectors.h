@@ -52,10 +52,13 @@ inline float sum(vec v)
     return s;
 }
 
+constexpr float to_whole = 12582912.0f; // 1.5 * 2^23: what is added to it is rounded
+
+inline vec nearest_whole(vec x) { return x + to_whole - to_whole; }
+
 //! exp(x) to 2e-7 of its value, for x between -87 and 87, and as at these limits beyond.
 inline vec exponential(vec x)
 {
-    constexpr float to_whole = 12582912.0f; // 1.5 * 2^23: what is added to it is rounded
     const vec t = clamped(x * 1.44269504f, all(125.0f));
     const vec rounded = t + to_whole, f = t - (rounded - to_whole);
     vec power = all(1.54035304e-4f); // 2^f

@@ -65,15 +65,19 @@ def pusch_flop(net: PuschRx, n_rx: int, re: int, pilots: int, bits: int) -> int:
     channel is held against the pilots 24. Per antenna and RE: interpolating two channels over
     frequency 16. Per RE, at the end and in each round: combining 12 per antenna, normalising and
     turning 14; the end: 22 per level of both axes for how likely it is, once for the noise that
-    symbols show and once for LLRs, 6 per bit for its LLR, 8 for the SINR; a round: 8 per bit for
-    decisions and the soft symbol, 12 for turning it and what it missed, 28 per antenna for the
-    innovation and its powers, steering, what is added to the channel and what is taken out of it.
+    symbols show and once for LLRs, 6 for the noise that they show then, 7 per bit for its LLR, 9
+    for the SINR; a round: 8 per bit for decisions and the soft symbol, 12 for turning it and what
+    it missed, 28 per antenna for the innovation and its powers, steering, what is added to the
+    channel and what is taken out of it; the first: 22 per level of both axes, of at most four, for
+    how wrong decisions may be, and 4 per antenna for the noise that this comes to.
     """
     combined = 12 * n_rx + 14
+    levels, n_rounds = 2 ** (bits // 2), len(net.rounds)
     return (
-        pilots * n_rx * (38 + 20 * len(WIDTHS) + 24 * (1 + len(net.rounds)))
-        + re * (16 * n_rx + combined + 22 * 2 ** (bits // 2) + 6 * bits + 8)
-        + re * len(net.rounds) * (combined + 8 * bits + 12 + 28 * n_rx)
+        pilots * n_rx * (38 + 20 * len(WIDTHS) + 24 * (1 + n_rounds))
+        + re * (16 * n_rx + combined + 28 * levels + 7 * bits + 9)
+        + re * n_rounds * (combined + 8 * bits + 12 + 28 * n_rx)
+        + re * min(n_rounds, 1) * (22 * min(levels, 4) + 4 * n_rx)
     )
 
 

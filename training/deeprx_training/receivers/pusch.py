@@ -196,12 +196,8 @@ class Interference(nn.Module):
         """rest [B, R, 2, S, K] of a received slot of unit noise power, slot as PuschRx.begin() has
         it. Returns what makes each PRB white, [B, N, 2 R, 2 R].
         """
-        b, r, s, k = rest.size(0), rest.size(1), rest.size(3), rest.size(4)
-        n = k // 12
-        e = rest.view(b, r, 2, s, n, 12).permute(0, 4, 2, 1, 3, 5).reshape(b, n, 2, r, -1)
-        re, im = e[:, :, 0], e[:, :, 1]
-        covariance = torch.stack([re @ re.mT + im @ im.mT, im @ re.mT - re @ im.mT], 2) / (12 * s)
-        covariance = covariance.reshape(b, n, -1).mT  # [B, 2 R R, N]
+        b, r, n = rest.size(0), rest.size(1), rest.size(4) // 12
+        covariance = covariances(rest).flatten(2).mT  # [B, 2 R R, N]
         means = [
             torch.avg_pool1d(covariance, w, 1, w // 2, count_include_pad=False)
             for w in self.averaged
@@ -257,7 +253,8 @@ class Reliability(nn.Module):
         out = self.net(torch.cat([hints, shown, levels, about], 1))
         factor = (out[:, :4] * shown).sum(1) + out[:, 4]
         steeper = log - to_subcarriers(level, layers)
-        factor = to_subcarriers(factor, layers) + steeper * to_subcarriers(out[:, 5], layers)
+        factor = to_subcarriers(shrunk(factor, n), layers)
+        factor = factor + steeper * to_subcarriers(out[:, 5], layers)
         doubt = out[:, 6].clamp(-50.0, -0.7).exp()
         return factor, to_subcarriers(doubt, layers)
 
@@ -342,30 +339,53 @@ class PuschRx(nn.Module):
         believed: list[tuple[Tensor, Tensor, Tensor]] = []
         hints = torch.zeros_like(known[:, :1]).expand(-1, self.hints, -1, -1)
         x, sinr = combine(y, h, turn)
+        first, calm = True, torch.zeros(len(y), dtype=torch.bool, device=y.device)
         for correction, interference in zip(self.rounds, self.interference):  # noqa: B905
             # each exit is taught what it can do itself
             if every:
-                factor, doubt = self.reliability(x.detach(), sinr.detach(), hints, d, known, bits)
-                llr.append(llrs(x, sinr * factor.exp(), bits, doubt))
                 channels.append(h)
-                believed.append((x.detach(), sinr.detach() * factor.exp(), doubt))
+                llr.append(self.judge(x, sinr, hints, d, known, bits, believed))
             x, sinr, h = x.detach(), sinr.detach(), h.detach()
             sent = self.decided(x, sinr, p, d, bits)
             turned = times(sent, turn, -3)
             rest = y - times(h, turned[:, :, None], -3).sum(1)
             innovation = innovation_of(rest, turned)
             seen = self.seen(rest, innovation, x, sent, sinr, d, known, about)
-            change, hints = correction(innovation, seen)
-            h = h + change.permute(0, 1, 3, 4, 2).reshape(h.shape)
+            change, said = correction(innovation, seen)
+            corrected = h + change.permute(0, 1, 3, 4, 2).reshape(h.shape)
             if not self.training:
-                h = supported(y, h, plain, p, turn)
-            both = whitened(interference(rest, slot), torch.cat([y[:, None], h], 1))
-            x, sinr = combine(both[:, 0], both[:, 1:], turn)
-        factor, doubt = self.reliability(x.detach(), sinr.detach(), hints, d, known, bits)
-        llr.append(llrs(x, sinr * factor.exp(), bits, doubt))
+                corrected = supported(y, corrected, plain, p, turn)
+            before = calm
+            if first:
+                calm = is_calm(rest, h, decision_error(sent, x, sinr, bits) * d)
+            first = False
+            apart = interference(rest, slot)
+            eye = torch.eye(apart.size(-1), device=y.device, dtype=y.dtype)
+            apart = torch.where(calm[:, None, None, None], eye, apart)
+            both = whitened(apart, torch.cat([y[:, None], corrected], 1))
+            combined, shown = combine(both[:, 0], both[:, 1:], turn)
+            x, sinr = kept(before, x, combined), kept(before, sinr, shown)
+            h = kept(before, h, corrected)
+            hints = kept(before.repeat_interleave(p.size(1)), hints, said)
         channels.append(h)
-        believed.append((x.detach(), sinr.detach() * factor.exp(), doubt))
+        llr.append(self.judge(x, sinr, hints, d, known, bits, believed))
         return llr, channels, believed, white, turn
+
+    def judge(
+        self,
+        x: Tensor,
+        sinr: Tensor,
+        hints: Tensor,
+        d: Tensor,
+        known: Tensor,
+        bits: list[int],
+        believed: list[tuple[Tensor, Tensor, Tensor]],
+    ) -> Tensor:
+        """An exit's LLRs; what they come of is appended to `believed`."""
+        factor, doubt = self.reliability(x.detach(), sinr.detach(), hints, d, known, bits)
+        believed.append((x.detach(), sinr.detach() * factor.exp(), doubt))
+        judged = sinr * factor.exp()
+        return llrs(x, judged, bits, doubt) * trust(x, judged, d, bits)[:, :, None, None, None]
 
     @torch.jit.export
     def estimate(self, y: Tensor, p: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
@@ -590,6 +610,86 @@ def second_moment(x: Tensor, sinr: Tensor, bits: list[int]) -> Tensor:
         likely = (square.amin(-1, keepdim=True) - square).exp()
         out.append(((likely * square).sum(-1) / likely.sum(-1)).sum(1))
     return torch.stack(out, 1)
+
+
+def decision_error(sent: Tensor, x: Tensor, sinr: Tensor, bits: list[int]) -> Tensor:
+    """E[|sent - s|^2] of decisions from symbols x, both [B, L, 2, S, K], over what s may have been:
+    the four levels of an axis about x. [B, L, S, K].
+    """
+    out: list[Tensor] = []
+    for i, m in enumerate(bits):
+        spacing = level_spacing(m)
+        n = 1 << (m // 2)
+        middle = (x[:, i] / (2 * spacing)).clamp(min(2 - n // 2, 0), max(n // 2 - 2, 0)).round()
+        near = torch.arange(1 - min(n, 4), 4, 2, device=x.device)[: min(n, 4)]
+        level = (2 * middle[..., None] + near) * spacing
+        square = (x[:, i, ..., None] - level).square() * sinr[:, i, None, :, :, None]
+        likely = (square.amin(-1, keepdim=True) - square).exp()
+        off = (sent[:, i, ..., None] - level).square()
+        out.append(((likely * off).sum(-1) / likely.sum(-1)).sum(1))
+    return torch.stack(out, 1)
+
+
+def shrunk(factor: Tensor, data: Tensor, share: float = 1.3) -> Tensor:
+    """Factors [B L, S, N] of PRBs of symbols: their mean over the slot's data [1, S, N], and as
+    much of what differs from it as is not explained by what few REs show by chance of a symbol, of
+    a PRB and of nine PRBs of symbols (James, Stein 1961), times share: nets say too little.
+    """
+    weight = data / data.sum()
+    mean = (factor * weight).sum((1, 2), keepdim=True)
+    apart = factor - mean
+    variance = (apart.square() * weight).sum((1, 2), keepdim=True)
+    chance = (1 / data.size(1) + 1 / data.size(2) + 1 / 9) / (12 * data.mean())
+    return mean + share * (1 - chance / variance.clamp(min=1e-9)).clamp(min=0.0) * apart
+
+
+def trust(
+    x: Tensor, sinr: Tensor, d: Tensor, bits: list[int], few: float = 400.0, low: float = 0.75
+) -> Tensor:
+    """A factor on a layer's LLRs, [B, L]: what its symbols, x of this SINR, still show of their
+    noise, one more expectation step. Few symbols show little; and what symbols of a low SINR times
+    the levels' squared spacing are guessed to be agrees with any noise.
+    """
+    data = d.to(x.dtype)
+    n = data.sum()
+    moment = (second_moment(x, sinr, bits) * data).sum((2, 3)) / n
+    spacing = torch.tensor([level_spacing(m) for m in bits], device=x.device, dtype=x.dtype)
+    decided = ((sinr * data).sum((2, 3)) / n * spacing.square() / low) ** 4
+    power = 1.5 * n / (n + few) * decided / (1 + decided)
+    return (moment.clamp(min=0.02).log() * -power).exp().detach()
+
+
+def covariances(e: Tensor) -> Tensor:
+    """Of each PRB of e [B, R, 2, S, K]: [B, N, 2, R, R]."""
+    b, r, s, n = e.size(0), e.size(1), e.size(3), e.size(4) // 12
+    e = e.view(b, r, 2, s, n, 12).permute(0, 4, 2, 1, 3, 5).reshape(b, n, 2, r, -1)
+    re, im = e[:, :, 0], e[:, :, 1]
+    return torch.stack([re @ re.mT + im @ im.mT, im @ re.mT - re @ im.mT], 2) / (12 * s)
+
+
+def is_calm(rest: Tensor, h: Tensor, unsure: Tensor) -> Tensor:
+    """Whether noise alone explains what a slot's decided symbols leave, bool [B]: no interference,
+    and nothing of the channel that another round would find. rest [B, R, 2, S, K], what the channel
+    h [B, L, R, 2, S, K] leaves; unsure [B, L, S, K], the squared errors expected of decisions.
+
+    Noise alone lets covariances of PRBs vary by their trace's square over the REs behind them
+    (Wishart). How far from that a slot may be is the less the more numbers show it, and the fewer
+    PRBs.
+    """
+    r, s, n = rest.size(1), rest.size(3), rest.size(4) // 12
+    covariance = covariances(rest)
+    for i in range(h.size(1)):
+        error = h[:, i] * unsure[:, i, None, None].sqrt()
+        covariance = covariance + covariances(error)
+    mean = covariance.mean(1, keepdim=True)
+    varies = (covariance - mean).square().sum((1, 2, 3, 4)) / max(n - 1, 1)
+    chance = mean[:, 0, 0].diagonal(dim1=1, dim2=2).sum(1).square() / (12 * s)
+    return varies < (1 + 1 / r - 5 / n) * chance
+
+
+def kept(which: Tensor, old: Tensor, new: Tensor) -> Tensor:
+    """What was there of some [B] of a batch, the new of others."""
+    return torch.where(which.view([-1] + [1] * (new.dim() - 1)), old, new)
 
 
 def to_subcarriers(x: Tensor, layers: int) -> Tensor:
