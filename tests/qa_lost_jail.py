@@ -193,6 +193,25 @@ def test_a_fresh_jail_receives_on(harm, harmful, little_patience):
     assert indices == list(range(len(indices)))
 
 
+def test_the_engine_alone_gets_fresh_jails_too(harmful):
+    """Three, at most one a second: a replay goes on with the next slot."""
+    engine = deeprx.Engine(harmful["crash"], slot=slot_of(n_prb=6), n_rx=1)
+    p = np.zeros((1, 1, 14, 72, 2), np.float32)
+    noise = np.random.default_rng(1).normal(size=(1, 1, 14, 72, 2)).astype(np.float32)
+    trigger = np.zeros_like(noise)
+    trigger[..., 0, 0, 0] = 1
+    started = []
+    for _ in range(4):
+        assert (engine.infer(noise, p) == 1).all()
+        started.append(time.monotonic())
+        with pytest.raises(RuntimeError, match="its jail has ended"):
+            engine.infer(trigger, p)
+    assert min(np.diff(started[1:])) > 0.5
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="crash: refused, since it has lost its jail and 3"):
+            engine.infer(noise, p)
+
+
 def test_a_lost_jail_survives_a_restart(harmful):
     with Running(harmful["crash"]) as running:
         running.source.harm = 1

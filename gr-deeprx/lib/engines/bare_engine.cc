@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <chrono>
 #include <stdexcept>
+#include <thread>
 
 namespace gr::deeprx {
 
@@ -31,7 +32,8 @@ bare_engine::bare_engine(const std::string& model,
     d_grid_floats = size_t(n_rx) * d_slot->n_re() * 2;
     d_pilot_floats = size_t(d_slot->n_layers()) * d_slot->n_re() * 2;
     d_engine = load_engine(model, parameters);
-    d_engine->warm_up({ 1, max_batch });
+    d_batches = { 1, max_batch };
+    d_engine->warm_up(d_batches);
 }
 
 bare_engine::~bare_engine() = default;
@@ -45,13 +47,35 @@ int bare_engine::llr_stride() const { return d_engine->llr_stride(); }
 const float* bare_engine::infer(const float* y, const float* p, int batch)
 {
     expect_same_process();
+    if (d_jail_lost)
+        renew();
     for (int slot = 0; slot < batch; slot++) {
         std::copy_n(y + slot * d_grid_floats, d_grid_floats, d_engine->grid(slot));
         std::copy_n(p + slot * d_pilot_floats, d_pilot_floats, d_engine->pilots(slot));
     }
-    const float* const llrs = d_engine->infer(batch);
+    const float* llrs = nullptr;
+    try {
+        llrs = d_engine->infer(batch);
+    } catch (const jail_lost&) {
+        d_jail_lost = true;
+        throw;
+    }
     expect_finite(llrs, batch);
     return llrs;
+}
+
+//! As model_swap does, but that slots wait here.
+void bare_engine::renew()
+{
+    if (d_fresh_jails == most_fresh_jails)
+        throw std::runtime_error(refusal(d_engine->info()));
+    if (d_fresh_jails++ > 0)
+        std::this_thread::sleep_until(d_fresh_jail + least_between_fresh_jails);
+    d_fresh_jail = std::chrono::steady_clock::now();
+    auto fresh = d_engine->renewal()();
+    fresh->warm_up(d_batches);
+    d_engine = std::move(fresh);
+    d_jail_lost = false;
 }
 
 //! Of what carries data: elsewhere a model may give what it likes.

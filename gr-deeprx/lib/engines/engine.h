@@ -7,6 +7,7 @@
 #include "stage_clock.h"
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <exception>
 #include <functional>
@@ -146,6 +147,12 @@ struct jail_limits {
     double batch_s = 5.0;                  // for a batch, and 50 times what one takes, but
     double most_batch_s = 30.0;            // no more than this
 };
+
+//! How often a file that loses its jail gets a fresh one.
+constexpr int most_fresh_jails = 3;
+constexpr auto least_between_fresh_jails = std::chrono::seconds(1);
+//! The line of one that has had these.
+std::string refusal(const model_info& info);
 
 //! Those of the engines that this process makes from now on.
 jail_limits& usual_jail_limits();

@@ -12,9 +12,6 @@ namespace gr::deeprx {
 
 namespace {
 
-constexpr int most_fresh_jails = 3;
-constexpr auto least_between_fresh_jails = std::chrono::seconds(1);
-
 struct result {
     model_swap::event what = model_swap::event::failed;
     std::shared_ptr<loaded_model> model;
@@ -28,12 +25,6 @@ struct request {
     model_swap::loader load;
     uint64_t at_slot;
 };
-
-std::string refusal(const model_info& info)
-{
-    return info.name + ": refused, since it has lost its jail and " +
-           std::to_string(most_fresh_jails) + " fresh ones";
-}
 
 //! \return result with a model or an error
 result load_now(const model_swap::loader& load)

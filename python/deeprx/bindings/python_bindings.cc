@@ -305,7 +305,8 @@ Used by one thread, the one that made it. Parameters and exceptions are the rece
              "n_rx, n_symbols, n_sc, 2] and their pilots p float32 [B, n_layers, n_symbols, n_sc, "
              "2].\n\n"
              "Raises ValueError where a shape is another, RuntimeError where the model fails or "
-             "gives LLRs that are not all finite: a receiver drops such slots.")
+             "gives LLRs that are not all finite: a receiver drops such slots. Where its jail was "
+             "lost, the next call starts a fresh one, three times in all and once a second.")
         .def("time",
              &python_engine::time,
              py::arg("calls"),

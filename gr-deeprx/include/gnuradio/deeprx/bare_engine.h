@@ -5,6 +5,7 @@
 #include <gnuradio/deeprx/api.h>
 #include <gnuradio/deeprx/slot_config.h>
 
+#include <chrono>
 #include <memory>
 #include <string>
 #include <vector>
@@ -64,7 +65,8 @@ public:
      * \return LLRs, float32 [batch][n_layers][n_symbols][12 n_prb][llr_stride], valid until the
      * next call
      * \throws std::runtime_error one line; also where a slot's LLRs are not all finite, which every
-     * receiver drops
+     * receiver drops, and where its jail was lost: the next call has a fresh one, as often as a
+     * receiver's file gets one
      */
     const float* infer(const float* y, const float* p, int batch);
 
@@ -77,6 +79,7 @@ public:
 
 private:
     void expect_finite(const float* llrs, int batch);
+    void renew();
 
     const std::unique_ptr<const slot_geometry> d_slot;
     std::vector<float> d_data_llrs; // of a layer
@@ -84,6 +87,10 @@ private:
     size_t d_pilot_floats;          // of a slot
     const std::unique_ptr<thread_claim> d_threads;
     std::unique_ptr<engine> d_engine;
+    std::vector<int> d_batches; // to warm it up with
+    bool d_jail_lost = false;
+    int d_fresh_jails = 0;
+    std::chrono::steady_clock::time_point d_fresh_jail; // when the last one was asked for
 };
 
 } // namespace gr::deeprx
