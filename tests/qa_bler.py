@@ -4,12 +4,14 @@
 import csv
 import json
 import os
+import re
 import signal
 import time
 
 import numpy as np
 import pmt
 import pytest
+import receiver_models as models
 from gnuradio import blocks, deeprx, gr
 from gnuradio.deeprx.blocks.slot_statistics import SlotStatistics
 from gnuradio.deeprx.blocks.transport import seeded_bits
@@ -17,6 +19,7 @@ from gnuradio.deeprx.cli import bler, main
 from gnuradio.deeprx.measure.bler_search import Search
 from gnuradio.deeprx.measure.link import Link
 from qa_messages import MESSAGES
+from qa_not_finite import Broken
 
 from deeprx_common import energy, report
 from deeprx_common.slot import SlotConfig, User
@@ -323,6 +326,24 @@ class TestCommand:
         assert main(command) == 0
         again = {p: p.stat().st_mtime_ns for p in (tmp_path / "counted").rglob("*.npz")}
         assert kept == again and self.rows(tmp_path) == [ls, perfect]
+
+    def test_blocks_of_dropped_slots_are_lost(self, tmp_path, capsys):
+        """Of a receiver that drops half of the slots, at any SINR."""
+        broken = models.save(Broken(float("nan")), tmp_path / "broken.pt", name="broken")
+        command = [*self.COMMAND[:-4], "--receiver", str(broken), "--receiver", "perfect-csi"]
+        command += ["--out", str(tmp_path)]
+        for _ in range(2):
+            assert main(command) == 0
+            said = capsys.readouterr().out
+            (dropped,) = re.findall(
+                r"^broken: dropped (\d+) slots, whose blocks count as lost$", said, re.M
+            )
+            lost, perfect = self.rows(tmp_path)
+            assert lost["sinr_db"] == "inf" and perfect["sinr_db"] != "inf"
+            assert int(dropped) > 50
+        (counted,) = (tmp_path / "counted").rglob("+32-0-200.npz")
+        lost, drops = np.load(counted)["broken"]
+        assert 60 < drops.sum() < 140 and (lost >= drops).all()
 
     def test_ctrl_c_keeps_what_was_counted(self, tmp_path, capsys, monkeypatch):
         whole = bler._Counts.get

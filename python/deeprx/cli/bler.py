@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from operator import itemgetter
@@ -100,7 +101,7 @@ def run(arguments) -> int:
     for link in links:  # who does not take these slots says so before any is sent
         flowgraph_of(models, link, a.device, a.engine)
     folder, console = out_folder(a), make_console()
-    rows, done = [], 0
+    rows, done, dropped = [], 0, Counter()
     with stop_on_ctrl_c() as stop, progress_bar(console, "{task.completed} of {task.total}") as bar:
         task = bar.add_task("", total=len(links))
         for link in links:
@@ -113,7 +114,8 @@ def run(arguments) -> int:
                 bar.update(task, description=where)
                 counted = counts.get(sinr_db, first, slots, stop)
                 if counted is not None:
-                    search.add(sinr_db, counted)
+                    search.add(sinr_db, {name: lost for name, (lost, _) in counted.items()})
+                    dropped.update({name: drops.sum() for name, (_, drops) in counted.items()})
             if stop.is_set():
                 break
             rows += [_row(link, name, search, reference) for name in names]
@@ -125,6 +127,8 @@ def run(arguments) -> int:
     if rows:
         heads = [(head, itemgetter(k)) for k, head in enumerate(_heads(rows))]
         console.print(table(_title(rows[0]), map(_text, rows), heads, left=5))
+    for name, slots in (+dropped).items():
+        print(f"{name}: dropped {slots} slots, whose blocks count as lost")
     files = ", ".join(str(folder / f"bler.{kind}") for kind in ("md", "csv", "png"))
     if done < len(links):
         kept = f"{done} of {len(links)} links: {files}" if rows else "no link was counted whole"
@@ -156,7 +160,7 @@ def _name(link: Link) -> str:
 
 
 class _Counts:
-    """Block errors of each slot over one link, kept in a folder: what was counted once is read."""
+    """What receivers lose over one link, kept in a folder: what was counted once is read."""
 
     def __init__(self, folder: Path, link: Link, models: Sequence[ModelFile], arguments):
         self._link, self._models, self._arguments = link, models, arguments
@@ -167,7 +171,9 @@ class _Counts:
         self._folder = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def get(self, sinr_db: float, first: int, slots: int, stop) -> dict[str, np.ndarray] | None:
-        """Of slots first to first + slots; None where Ctrl-C came before they had all passed."""
+        """Of slots first to first + slots, int64 [2, slots] of each receiver: blocks that it lost,
+        and whether it dropped the slot. None where Ctrl-C came before they had all passed.
+        """
         file = self._folder / f"{sinr_db:+g}-{first}-{slots}.npz"
         if file.exists():
             with np.load(file) as stored:
@@ -189,15 +195,21 @@ class _Counts:
             return None
         counted = {}
         for k, name in enumerate(labels(self._models)):
-            errors = np.zeros(slots, np.int64)
+            lost, drops = np.zeros((2, slots), np.int64)
             for probe in flowgraph.probes[k * users : (k + 1) * users]:
                 blocks = probe.statistics.block_clusters
-                if not np.array_equal(blocks.clusters, np.arange(slots)):
+                received = blocks.clusters.astype(int)
+                dropped = probe.statistics.dropped.total()
+                if len(received) + dropped != slots:
                     raise Failure(
-                        f"{name}: expected {slots} slots at {sinr_db:g} dB, found {len(blocks)}"
+                        f"{name}: expected {slots} slots at {sinr_db:g} dB, found {len(received)} "
+                        f"and {dropped} dropped"
                     )
-                errors += blocks.counts
-            counted[name] = errors
+                drops[:] = 1
+                drops[received] = 0
+                lost += drops
+                lost[received] += blocks.counts
+            counted[name] = np.stack([lost, drops])
         return counted
 
 
