@@ -15,7 +15,7 @@ import pytest
 import torch
 from gnuradio.deeprx.cli import bench, main
 from gnuradio.deeprx.deeprx_python import ldpc_instructions
-from gnuradio.deeprx.measure import avx2, compare, roofline, scale
+from gnuradio.deeprx.measure import avx2, compare, contenders, roofline, scale
 from gnuradio.deeprx.measure.compare import Row, measured
 from gnuradio.deeprx.measure.contenders import (
     AS_DATA,
@@ -252,6 +252,14 @@ def test_a_receiver_that_cannot_be_exported_says_why(tmp_path):
         assert "\n" not in str(error.value)
     with pytest.raises(ContenderError, match="CPU only"):
         checked.job("onnxruntime", job(device="cuda"))
+
+
+def test_an_exporter_that_crashes_is_told(tiny, tmp_path, monkeypatch):
+    (tmp_path / "to_onnx.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    monkeypatch.setattr(contenders, "HERE", tmp_path)
+    monkeypatch.setattr(contenders, "find_spec", lambda name: name)
+    with pytest.raises(ContenderError, match="ONNX: the exporter ended with SIGSEGV"):
+        kit(tiny, tmp_path).job("onnxruntime", job())
 
 
 def test_traced_operators_do_what_the_file_does(tiny):

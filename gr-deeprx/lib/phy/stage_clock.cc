@@ -52,7 +52,8 @@ std::vector<stage_clock::stage> stage_clock::stages() const
         std::string name = n.name;
         for (int i = n.within; i >= 0; i = d_nodes[i].within)
             name = std::string(d_nodes[i].name) + ": " + name;
-        all.push_back({ std::move(name), n.bfloat16, n.calls, n.flop, n.bytes, std::max(n.seconds, 0.0) });
+        all.push_back(
+            { std::move(name), n.bfloat16, n.calls, n.flop, n.bytes, std::max(n.seconds, 0.0) });
     }
     return all;
 }

@@ -282,7 +282,9 @@ class Kit:
         if not log.exists():
             command = [sys.executable, str(HERE / "to_onnx.py"), json.dumps(asdict(job)), str(out)]
             with log.open("w") as text:
-                subprocess.run(command, stdout=text, stderr=text)
+                code = subprocess.run(command, stdout=text, stderr=text).returncode
+                if code < 0:
+                    print(f"the exporter ended with {signal.Signals(-code).name}", file=text)
         if not out.exists():
             raise ContenderError(f"ONNX: {_cause(log.read_text())}")
         return out
