@@ -15,6 +15,7 @@ import numpy as np
 import pmt
 import pytest
 import receiver_models as models
+import yaml
 from gnuradio import blocks, deeprx, gr
 from gnuradio.deeprx import deeprx_python
 from gnuradio.deeprx.cli import main
@@ -147,9 +148,8 @@ def test_a_file_is_opened_once(jailed, stranger, tmp_path):
     assert log.read_text().count(f'"{stranger}"') == 1
 
 
-def test_trust_is_what_a_file_held_when_the_block_was_made(stranger, tmp_path):
-    receiver = deeprx.receiver("baseline-lmmse", trust=[stranger], slot=slot_of(n_prb=6))
-    shutil.copy(models.save(models.Echo(), tmp_path / "other.pt"), stranger)
+def loaded(receiver, ask) -> dict:
+    """What a receiver that runs says of the model that it was asked for."""
     top, answers = gr.top_block(), blocks.message_debug()
     size = receiver.input_signature().sizeof_stream_item(0)
     for antenna in range(2):
@@ -159,7 +159,7 @@ def test_trust_is_what_a_file_held_when_the_block_was_made(stranger, tmp_path):
     top.msg_connect((receiver, "stats"), (answers, "store"))
     top.start()
     try:
-        receiver.set_model(stranger)
+        ask()
         deadline, loaded = time.monotonic() + 30, []
         while not loaded and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -168,7 +168,27 @@ def test_trust_is_what_a_file_held_when_the_block_was_made(stranger, tmp_path):
     finally:
         top.stop()
         top.wait()
-    assert loaded[0]["engine"].endswith(", jailed")
+    return loaded[0]
+
+
+def test_trust_is_what_a_file_held_when_the_block_was_made(stranger, tmp_path):
+    receiver = deeprx.receiver("baseline-lmmse", trust=[stranger], slot=slot_of(n_prb=6))
+    shutil.copy(models.save(models.Echo(), tmp_path / "other.pt"), stranger)
+    answer = loaded(receiver, lambda: receiver.set_model(stranger))
+    assert answer["engine"].endswith(", jailed")
+
+
+def test_no_message_adds_to_what_is_trusted(stranger):
+    receiver = deeprx.receiver("baseline-lmmse", slot=slot_of(n_prb=6))
+    request = pmt.to_pmt({"path": stranger, "trust": [stranger, hash_of(stranger)]})
+    answer = loaded(receiver, lambda: receiver._post(pmt.intern("model"), request))
+    assert answer["engine"].endswith(", jailed")
+
+
+def test_no_callback_of_companion_adds_to_what_is_trusted():
+    block = TESTS.parent / "grc" / "deeprx_receiver.block.yml"
+    callbacks = yaml.safe_load(block.read_text())["templates"]["callbacks"]
+    assert callbacks and not any("trust" in callback for callback in callbacks)
 
 
 @pytest.mark.parametrize("engine", ["torchscript", "openvino"])
