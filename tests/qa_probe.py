@@ -545,8 +545,36 @@ cells = [
     [table.item(r, c).text() for c in range(table.columnCount())] for r in range(table.rowCount())
 ]
 scrolls = [bar.maximum() for bar in (window.verticalScrollBar(), window.horizontalScrollBar())]
-print(json.dumps([cells, widget.findChild(QtWidgets.QLabel).text(), scrolls]))
+legend = [label.item.toPlainText() for _, label in widget._plot.plotItem.legend.items]
+print(json.dumps([cells, widget.findChild(QtWidgets.QLabel).text(), scrolls, legend]))
 """
+
+
+def displayed(lines):
+    shown = subprocess.run(
+        [sys.executable, "-c", DISPLAY],
+        input="\n".join(lines),
+        env=os.environ | {"QT_QPA_PLATFORM": "offscreen"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return json.loads(shown.stdout)
+
+
+def test_display_takes_the_name_of_a_model_for_text(tmp_path):
+    """Not for HTML, which would have it open files."""
+    os.mkfifo(tmp_path / "fifo")
+    name = f'<img src="{tmp_path}/fifo"> <b>a</b>'
+    final = report.new()
+    counted = statistics()
+    for k in (0, 10):
+        counted.add_slot(k, 1 - CONFIG.bits(SEED, k))
+    used = energy.energy_per_slot(source="none")
+    final["points"].append(counted.point(used, receiver=name, snr_db=9.0, sinr_db=9.0))
+    cells, _, _, legend = displayed([json.dumps(final)])
+    assert [row[0] for row in cells] == [name] == legend
 
 
 def test_display_shows_counted_and_modelled_energy_and_their_source_in_a_small_window():
@@ -566,16 +594,7 @@ def test_display_shows_counted_and_modelled_energy_and_their_source_in_a_small_w
     lines.insert(0, json.dumps(early))
     early["points"][0]["slots"] = 3  # slots that came before the message which names the receiver
     lines.insert(0, json.dumps(early))
-    shown = subprocess.run(
-        [sys.executable, "-c", DISPLAY],
-        input="\n".join(lines),
-        env=os.environ | {"QT_QPA_PLATFORM": "offscreen"},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    cells, source, scrolls = json.loads(shown.stdout)
+    cells, source, scrolls, _ = displayed(lines)
     assert scrolls == [0, 0]
     assert [row[0] for row in cells] == ["counted", "not"]
     assert [row[-2:] for row in cells] == [["2.5 attributed", "80"], ["–", "–"]]

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """report_display: what slot probes report, as a Qt widget. Apart from the package: it needs Qt."""
 
+import html
+
 import numpy as np
 import pmt
 from gnuradio import gr
@@ -134,7 +136,8 @@ class _Widget(QtWidgets.QWidget):
                 _, high = _arrays(counted, lambda p: p["ber_ci95"][1])
                 # pyqtgraph 0.13 cannot draw a line through one point
                 pen = pyqtgraph.mkPen(colour, width=2) if len(counted) > 1 else None
-                self._plot.plot(sinr, ber, name=name, pen=pen, **style)
+                shown_name = html.escape(name)  # a legend is HTML, which may name files to show
+                self._plot.plot(sinr, ber, name=shown_name, pen=pen, **style)
                 bars = {"top": high - ber, "bottom": ber - low, "beam": 0.2, "pen": colour}
                 self._plot.addItem(pyqtgraph.ErrorBarItem(x=sinr, y=ber, **bars))
             if without := [p for p in curve if not p["bit_errors"]]:  # only a bound is known
