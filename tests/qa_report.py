@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import io
 import json
+import os
+from argparse import ArgumentTypeError
 
 import pytest
 from gnuradio.deeprx.cli import results
@@ -10,6 +12,7 @@ from scipy.stats import binomtest
 
 from deeprx_common import energy, report, report_view
 from deeprx_common.slot import SlotConfig, User
+from deeprx_common.slot_file import slot_of
 
 
 def make_point(**fields):
@@ -165,6 +168,13 @@ def test_other_files_are_refused_by_name(tmp_path, text, says):
     assert str(path) in str(raised.value)
     with pytest.raises(ValueError, match="No such file"):
         report.read(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("read", [report.read, slot_of], ids=["report", "slot"])
+def test_a_pipe_is_no_file_to_wait_for(read, tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises((ValueError, ArgumentTypeError), match=r"fifo.*expected a regular file"):
+        read(str(tmp_path / "fifo"))
 
 
 def test_table_shows_points_by_channel_and_sinr():

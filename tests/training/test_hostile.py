@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Training loads no stranger's program: one line, nothing written."""
 
+import os
 from pathlib import Path
 
 import pytest
 from hostile.files import FILES
 from hostile.serve import Victim
+
+from deeprx_training.evaluation import named
+from deeprx_training.experiments import file as experiments
+from deeprx_training.teaching import recipe as recipes
 
 # Each with a word of its reason: the archive's reader refuses some before anybody asks for trust
 REASONS = {
@@ -41,3 +46,17 @@ def test_one_line_nothing_written_and_alive(name, reason, victim, tmp_path):
     assert reason in answer["said"]
     assert "Traceback" not in victim.log.read_text()
     assert not list((tmp_path / "written").iterdir())
+
+
+LOADS = {
+    "recipe": recipes.load,
+    "conditions": named.load,
+    "experiment": lambda path: experiments.load(path, path.parent),
+}
+
+
+@pytest.mark.parametrize("load", LOADS.values(), ids=LOADS)
+def test_a_pipe_is_no_file_to_wait_for(load, tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises((OSError, ValueError), match="expected a regular file"):
+        load(tmp_path / "fifo")

@@ -38,6 +38,12 @@ def open_regular(path: str | os.PathLike) -> BinaryIO:
     raise OSError(errno.EINVAL, "expected a regular file, found a pipe or device", str(path))
 
 
+def read_regular(path: str | os.PathLike) -> bytes:
+    """All of what open_regular() opens. Raises OSError."""
+    with open_regular(path) as file:
+        return file.read()
+
+
 class replacing:
     """A temporary name beside path, renamed to path when the body succeeds, removed when not.
 

@@ -8,11 +8,10 @@ one. Reports of version 1, whose points know nothing of transport blocks, are re
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
-from .files import write_json
+from .files import read_regular, write_json
 from .host import host, versions
 from .schema import (
     COUNT,
@@ -302,7 +301,7 @@ def write(report: Mapping, path: str | os.PathLike) -> None:
 def read(path: str | os.PathLike) -> dict:
     """Read and validate a report. Raises ValueError with one line that names the file."""
     try:
-        report = parse_json(Path(path).read_text())
+        report = parse_json(read_regular(path))
         validate(report)
     except OSError as error:
         raise ValueError(f"cannot read report {path}: {error.strerror}") from error

@@ -3,9 +3,9 @@
 
 import argparse
 from dataclasses import replace
-from pathlib import Path
 
 from .checks import check_range
+from .files import read_regular
 from .schema import parse_json
 from .slot import SLOTS, SlotConfig
 
@@ -15,7 +15,7 @@ def slot_of(text: str) -> SlotConfig:
     if (name := text.strip().lower()) in SLOTS:
         return SLOTS[name]
     try:
-        values = parse_json(Path(text).read_bytes())
+        values = parse_json(read_regular(text))
     except OSError as error:
         expected = f"expected {', '.join(SLOTS)} or a JSON file, found {text!r}"
         raise argparse.ArgumentTypeError(f"{expected}: {error.strerror}") from None

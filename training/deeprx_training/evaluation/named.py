@@ -10,6 +10,7 @@ from typing import Any, Literal
 from sionna.phy.channel.tr38901 import CDL, TDL
 
 from deeprx_common import limits
+from deeprx_common.files import read_regular
 from deeprx_common.modulation import MODULATIONS
 from deeprx_common.report import sinr_db
 from deeprx_common.slot import SlotConfig
@@ -106,7 +107,7 @@ class _File:
 def load(path: str | Path, only: list[str] | None = None) -> list[Named]:
     """A file's conditions, or only some, in its order. Raises ValueError with one line."""
     try:
-        file = check(_File, parse_toml(Path(path).read_text()))
+        file = check(_File, parse_toml(read_regular(path).decode()))
     except UnicodeDecodeError:
         raise ValueError(f"{path}: expected a TOML file") from None
     except ValueError as error:

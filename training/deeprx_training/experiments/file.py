@@ -23,6 +23,7 @@ import tomli_w
 
 from deeprx_common import limits
 from deeprx_common import mcs as schemes
+from deeprx_common.files import read_regular
 from deeprx_common.modulation import MODULATIONS
 
 from ..reference import Reference
@@ -219,7 +220,7 @@ def load(path: str | Path, out: str | Path, scale: str = "") -> Experiment:
 class _Expansion:
     def __init__(self, path: Path, out: Path):
         self.path, self.out = path, out
-        self.file: File = check(File, parse_toml(path.read_text()))
+        self.file: File = check(File, parse_toml(read_regular(path).decode()))
         self.teachers: dict[str, Group] = {}
 
     def experiment(self, scale: str) -> Experiment:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from deeprx_common.files import read_regular
+
 from ..data import seeds
 from ..data.channels import TRAINING_CHANNELS
 from ..data.conditions import Conditions
@@ -156,7 +158,7 @@ def load(path: str | Path) -> Recipe:
     """Read and check a recipe; RecipeError is one line that names the file and the key."""
     path = Path(path)
     try:
-        text = path.read_text()
+        text = read_regular(path).decode()
     except OSError as error:
         raise RecipeError(f"{path}: cannot read the recipe: {error.strerror}") from None
     except UnicodeDecodeError as error:
