@@ -384,9 +384,7 @@ def main() -> int:
     os.environ["QT_QPA_PLATFORM"] = "offscreen"
     scratch = Path(tempfile.mkdtemp(prefix="deeprx-fuzz-"))
     parsers = [
-        Parser(path.stem)
-        for path in sorted(TARGETS.glob("*.cc"))
-        if (BUILD / path.stem).exists()
+        Parser(path.stem) for path in sorted(TARGETS.glob("*.cc")) if (BUILD / path.stem).exists()
     ]
     if STORM.exists():
         parsers.append(Storm("swap_storm"))

@@ -279,7 +279,7 @@ def test_a_scale_sizes_the_teachers_that_are_trained(tmp_path):
     teachers = '[teachers.large]\nrecipe = "r.toml"\nseed = 9\n'
     teachers += "[scale.small.teachers.large]\nsteps = 7\n"
     text = SCALES.replace("[scale.lost]", teachers + "[scale.lost]")
-    text = text.replace('[scale.small]\n', '[scale.small]\nteacher = "large"\n')
+    text = text.replace("[scale.small]\n", '[scale.small]\nteacher = "large"\n')
     teacher, *_ = load(write(tmp_path, text), Path("out"), "small").groups
     recipe = tomllib.loads(teacher.recipe)
     assert teacher.label == "large" and (recipe["steps"], recipe["seed"]) == (7, 9)
