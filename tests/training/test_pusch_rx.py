@@ -282,3 +282,11 @@ def test_an_sinr_that_is_too_low_makes_llrs_larger_where_symbols_show_it(
     x, _, sinr = noisy(bits, sinr_db, factor=0.8)
     factor = trust(x, sinr, torch.ones(14, 312, dtype=bool), [bits])
     assert least < factor.min() and factor.max() < most
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("sinr", [0.0, 1e12, 1e20])
+def test_an_sinr_beyond_all_numbers_makes_llrs_neither_nan_nor_none(sinr):
+    x = levels(4)[0][torch.randint(4, (2, 1, 2, 14, 12))]
+    factor = trust(x, torch.full((2, 1, 14, 12), sinr), torch.ones(14, 12, dtype=bool), [4])
+    assert factor.isfinite().all() and (factor > 0).all()

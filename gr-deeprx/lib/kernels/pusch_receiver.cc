@@ -1079,8 +1079,8 @@ void pusch_receiver::judge(float* llr)
     const float n_data = 12 * n_prb * d_n.symbols * all_data;
     for (int l = 0; l < d_n.layers; l++) {
         const float spacing = spacings[d_n.bits[l] / 2];
-        const float decided = std::pow(llrs.sinr[l] / n_data * spacing * spacing / 0.75f, 4.0f);
-        const float power = 1.5f * n_data / (n_data + sure_of) * decided / (1 + decided);
+        const float guessed = std::pow(0.75f / (llrs.sinr[l] / n_data * spacing * spacing), 4.0f);
+        const float power = 1.5f * n_data / (n_data + sure_of) / (1 + guessed);
         const float trust = std::pow(std::max(llrs.noise[l] / n_data, little), -power);
         const size_t size = size_t(d_n.symbols) * 12 * n_prb * d_llr_stride;
         for (float *to = llr + l * size, *end = to + size; to < end; to++)

@@ -385,7 +385,10 @@ class PuschRx(nn.Module):
         factor, doubt = self.reliability(x.detach(), sinr.detach(), hints, d, known, bits)
         believed.append((x.detach(), sinr.detach() * factor.exp(), doubt))
         judged = sinr * factor.exp()
-        return llrs(x, judged, bits, doubt) * trust(x, judged, d, bits)[:, :, None, None, None]
+        llr = llrs(x, judged, bits, doubt)
+        if self.training:  # who learns factors must see what they do
+            return llr
+        return llr * trust(x, judged, d, bits)[:, :, None, None, None]
 
     @torch.jit.export
     def estimate(self, y: Tensor, p: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
@@ -654,9 +657,9 @@ def trust(
     n = data.sum()
     moment = (second_moment(x, sinr, bits) * data).sum((2, 3)) / n
     spacing = torch.tensor([level_spacing(m) for m in bits], device=x.device, dtype=x.dtype)
-    decided = ((sinr * data).sum((2, 3)) / n * spacing.square() / low) ** 4
-    power = 1.5 * n / (n + few) * decided / (1 + decided)
-    return (moment.clamp(min=0.02).log() * -power).exp().detach()
+    guessed = (low / ((sinr * data).sum((2, 3)) / n * spacing.square())) ** 4
+    power = 1.5 * n / (n + few) / (1 + guessed)
+    return (moment.clamp(min=0.02).log() * -power).exp()
 
 
 def covariances(e: Tensor) -> Tensor:
