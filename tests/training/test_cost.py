@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from deeprx_training.cli import main
+from deeprx_training.experiments import study
 from deeprx_training.teaching.cost import inference_flop, payback, teacher_cost
 
 ROOT = Path(__file__).parents[2]
@@ -72,3 +73,13 @@ def test_a_bad_record_gets_one_line(tmp_path, capsys, content, says):
     assert main(["cost", str(tmp_path)]) == 2
     message = capsys.readouterr().err
     assert says in message and message.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "joules", "expected"),
+    [(0.0, 9.0, (None, "cached")), (2.0, 9.0, (4.5, "measured")), (2.0, None, (3.0, "modelled"))],
+)
+def test_teachers_passes_out_of_a_cache_have_no_joules(seconds, joules, expected):
+    phase = {"s": seconds, "joules": joules, "modelled_j": 6.0}
+    run = {"phases": {"teacher": phase}, "energy_j": {"kind": "measured"}, "students": ["a", "b"]}
+    assert study._teaching_j(run) == expected

@@ -253,10 +253,14 @@ def _floor(curve: Curve) -> float:
     return float(np.mean(those)) if those else np.nan
 
 
-def _teaching_j(run: dict) -> tuple[float, str]:
-    """Joules of the teacher's passes for one student of a run, and of which kind they are."""
+def _teaching_j(run: dict) -> tuple[float | None, str]:
+    """Joules of the teacher's passes for one student of a run, and of which kind they are; None
+    where its LLRs came from a cache.
+    """
     phase, energy = run["phases"]["teacher"], run["energy_j"]
     students = max(1, len(run["students"]))
+    if not phase["s"]:
+        return None, "cached"
     if phase["joules"] is not None:
         return phase["joules"] / students, energy["kind"]
     return phase["modelled_j"] / students, "modelled"

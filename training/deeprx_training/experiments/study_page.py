@@ -286,11 +286,11 @@ def _payback(results: dict) -> str | None:
                 p["student"],
                 p["rival"] or "none here",
                 f"{passes / 1e12:.3g}",
-                f"{joules:.0f} ({p['joules']})",
+                p["joules"] if joules is None else f"{joules:.0f} ({p['joules']})",
                 f"{saved / 1e6:.3g}" if saved is not None else "-",
                 _slots(passes, saved),
                 _slots(passes + training, saved) if training else "-",
-                _slots(joules, saved_j) if saved_j is not None else "not yet measured",
+                "not yet measured" if None in (joules, saved_j) else _slots(joules, saved_j),
             ]
         )
     head = ["student", "as good from scratch", "teacher's passes, TFLOP", "joules"]
