@@ -2,6 +2,7 @@
 """Python's reader of model files, and that all that reads them agrees."""
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -60,13 +61,17 @@ def test_what_is_no_regular_file_is_never_opened(tmp_path, kind, says):
         read_model_file(path)
 
 
-def test_only_the_file_size_and_64_mib_are_needed(tmp_path):
-    """For the verdict on a file of 200 MB with as many values and as much code as there may be."""
+@pytest.mark.parametrize("code", [b"a = 1\n" * 1_300_000, b"a = '%b'" % (b"a" * 8_000_000)])
+def test_only_the_file_size_and_64_mib_are_needed(code, tmp_path):
+    """For the verdict on a file of 200 MB with as many values and as much code as there may be, and
+    with a long text.
+    """
     values = b"\x80\x02(" + b"N" * 199_990 + b"t."
     large = archives.zipped(
         archives.records()
         | {"data/1": bytes(200_000_000), "constants.pkl": values}
-        | {"code/__torch__/b.py": b"a = 1\n" * 1_300_000}
+        | {"code/__torch__/b.py": code}
+        | {"extra/deeprx.json": json.dumps(archives.METADATA | {"x": "a" * 1_000_000}).encode()}
     )
     (tmp_path / "large.pt").write_bytes(large)
     program = (
@@ -78,3 +83,19 @@ def test_only_the_file_size_and_64_mib_are_needed(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert int(done.stdout) * 1024 < len(large) + (64 << 20), done
+
+
+@pytest.mark.parametrize(
+    ("metadata", "says"),
+    [
+        (b'"' + b'\\"' * 500_000, "deeprx.json is not JSON"),
+        (b"{" + b",".join(b'"%d":0' % k for k in [*range(90_000), 89_999]) + b"}", "twice"),
+    ],
+)
+def test_the_verdict_on_long_metadata_takes_no_minutes(metadata, says, tmp_path):
+    file = archives.zipped(archives.records() | {"extra/deeprx.json": metadata})
+    (tmp_path / "long.pt").write_bytes(file)
+    program = "import sys; from deeprx_common.model_archive import *; read_model_file(sys.argv[1])"
+    command = [sys.executable, "-c", program, str(tmp_path / "long.pt")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert says in done.stderr.splitlines()[-1]

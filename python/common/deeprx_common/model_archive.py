@@ -16,6 +16,7 @@ from .model_code import check_code
 from .model_errors import ModelFileError
 from .model_ir import check_ir
 from .model_rules import LIMITS
+from .schema import first_twice
 from .shipped import no_such_model
 
 __all__ = ["ModelArchive", "ModelFileError", "read_model_file"]
@@ -168,7 +169,7 @@ def read_json(data: bytes | memoryview) -> dict:
         raise ModelFileError(f"deeprx.json is longer than {LIMITS['json_bytes']} bytes")
     data = bytes(data)
     deepest = depth = 0
-    for bracket in re.findall(rb'"(?:[^"\\]|\\.)*"|[][{}]', data, re.DOTALL):
+    for bracket in re.findall(rb'"(?:[^"\\]|\\.)*+"?|[][{}]', data, re.DOTALL):
         if len(bracket) == 1:
             depth += 1 if bracket in b"[{" else -1
             deepest = max(deepest, depth)
@@ -195,7 +196,7 @@ def read_json(data: bytes | memoryview) -> dict:
 def _object(pairs: list) -> dict:
     values = dict(pairs)
     if len(values) != len(pairs):
-        twice = next(k for i, (k, _) in enumerate(pairs) if k in dict(pairs[:i]))
+        twice = first_twice(key for key, _ in pairs)
         raise ModelFileError(f"deeprx.json has {_harmless(twice)} twice")
     return values
 

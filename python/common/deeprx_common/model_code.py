@@ -10,7 +10,7 @@ _DEEPER = {"and", "or", "not", "if", "else", "in", "is", "lambda"}
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 _TOKEN = re.compile(
     rb"""(?P<newline>\n\ *)|(?P<space>\ +)|(?P<word>[A-Za-z0-9_]+)|(?P<open>[(\[{])
-    |(?P<close>[)\]}])|(?P<string>'(?!'')(?:[^'\\\n]|\\.)*'|"(?!"")(?:[^"\\\n]|\\.)*")|(?P<reset>[,:])
+    |(?P<close>[)\]}])|(?P<string>'(?!'')(?:[^'\\\n]|\\.)*+'|"(?!"")(?:[^"\\\n]|\\.)*+")|(?P<reset>[,:])
     |(?P<operator>[-+*/%@&|^~<>=!.])""",
     re.VERBOSE | re.DOTALL,
 )

@@ -7,7 +7,7 @@ declared and under others.
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 MOST = 1e18  # of a number that is no whole one: more is a mistake, and hundreds of digits to show
@@ -196,11 +196,16 @@ def parse_json(text: str | bytes, real: Callable[[str], object] = float):
         raise ValueError("nested too deeply") from None
 
 
+def first_twice(keys: Iterable[str]) -> str:
+    """The first of them that came before."""
+    seen = set()
+    return next(key for key in keys if key in seen or seen.add(key))
+
+
 def _object(pairs: list[tuple[str, object]]) -> dict:
     values = dict(pairs)
     if len(values) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        twice = first_twice(key for key, _ in pairs)
         raise ValueError(f"expected each key once, found {twice!r:.80} twice")
     return values
 
