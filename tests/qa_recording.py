@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """SigMF recordings: what is written is valid and whole whatever ends it, what is read is exact."""
 
+import io
 import json
 import os
 import resource
@@ -786,6 +787,46 @@ class TestBadInput:
         (tmp_path / "b.tar").rename(tmp_path / "b.sigmf")
         self.replay(tmp_path / "b.sigmf", "expected one recording in the archive", capfd)
         self.replay(tmp_path / "c.sigmf.gz", "unpack the archive first", capfd)
+
+    @pytest.mark.parametrize(
+        "pax",
+        [b"30 GNU.sparse.map=a,b,c,d,e,f\n", b"99999999999999999999 a=b\n", b"19 size=-100000000\n"],
+    )
+    def test_archives_whose_headers_make_no_sense(self, tmp_path, capfd, pax):
+        write(tmp_path / "a", noise(2, 2000), archive=True)
+        header = tarfile.TarInfo("pax")
+        header.type, header.size = tarfile.XHDTYPE, len(pax)
+        good = (tmp_path / "a.sigmf").read_bytes()
+        (tmp_path / "b.sigmf").write_bytes(header.tobuf() + pax.ljust(512, b"\0") + good)
+        self.replay(tmp_path / "b.sigmf", "b.sigmf: ", capfd)
+
+    def test_an_archive_of_names_without_end(self, tmp_path, capfd):
+        name = tarfile.TarInfo("././@LongLink")
+        name.type, name.size = tarfile.GNUTYPE_LONGNAME, 1
+        (tmp_path / "a.sigmf").write_bytes((name.tobuf() + b"a".ljust(512, b"\0")) * 3000)
+        self.replay(tmp_path / "a.sigmf", "expected a SigMF archive (tar)", capfd)
+
+    def test_an_archive_with_holes(self, tmp_path, capfd):
+        """Whose metadata would take a terabyte."""
+        write(tmp_path / "a", noise(2, 2000), archive=True)
+        with tarfile.open(tmp_path / "a.sigmf") as archive:
+            (data,) = [m for m in archive if m.name.endswith(".sigmf-data")]
+            samples = archive.extractfile(data).read()
+        hole = tarfile.TarInfo("b/b.sigmf-meta")
+        hole.pax_headers = {"GNU.sparse.map": "0,1", "GNU.sparse.size": str(1 << 40)}
+        hole.size = 1
+        with tarfile.open(tmp_path / "b.sigmf", "w", format=tarfile.PAX_FORMAT) as archive:
+            archive.addfile(hole, io.BytesIO(b"{"))
+            archive.addfile(data, io.BytesIO(samples))
+        self.replay(tmp_path / "b.sigmf", "expected files without holes", capfd)
+
+    def test_what_is_no_file(self, tmp_path, capfd):
+        for end in ("sigmf", "sigmf-meta", "sigmf-collection"):
+            os.mkfifo(tmp_path / f"pipe.{end}")
+            self.replay(tmp_path / f"pipe.{end}", "expected a regular file", capfd)
+        with (tmp_path / "b.sigmf-meta").open("wb") as file:
+            file.truncate(1 << 40)
+        self.replay(tmp_path / "b.sigmf-meta", "File too large", capfd)
 
     def test_archives_of_a_mac(self, tmp_path):
         """tar keeps a file's attributes beside it, in ._NAME."""

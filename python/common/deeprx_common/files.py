@@ -9,6 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
+MOST_BYTES = 1 << 30  # of a file that is read whole
+
 
 def writable_folder(path: str | os.PathLike) -> None:
     """Make a folder for results, before the work that they take.
@@ -39,9 +41,11 @@ def open_regular(path: str | os.PathLike) -> BinaryIO:
 
 
 def read_regular(path: str | os.PathLike) -> bytes:
-    """All of what open_regular() opens. Raises OSError."""
+    """All of what open_regular() opens. Raises OSError, also for more than MOST_BYTES."""
     with open_regular(path) as file:
-        return file.read()
+        if os.fstat(file.fileno()).st_size > MOST_BYTES:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+        return file.read(MOST_BYTES)
 
 
 class replacing:

@@ -16,7 +16,7 @@ import numpy as np
 from jsonschema.exceptions import ValidationError
 
 from deeprx_common.checks import check_one_of
-from deeprx_common.files import open_regular
+from deeprx_common.files import MOST_BYTES, open_regular, read_regular
 from deeprx_common.limits import DELAY_SPREAD_S, DOPPLER_HZ, SNR_DB
 from deeprx_common.printable import printable
 from deeprx_common.schema import (
@@ -363,20 +363,25 @@ def _open(path: Path) -> list[_Stream]:
 def _open_archive(path: Path) -> _Stream:
     """Metadata of an archive, and the place of the data within it."""
     try:
-        with tarfile.open(path, "r:") as archive:
+        with open_regular(path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
             files = [m for m in archive if m.isfile() and not _is_apple_double(m.name)]
             metas = [f for f in files if f.name.endswith(".sigmf-meta")]
             datas = [f for f in files if f.name.endswith(".sigmf-data")]
-            if len(metas) != 1 or len(datas) != 1:
-                raise ValueError(
-                    f"{path}: expected one recording in the archive, found {len(metas)} "
-                    f".sigmf-meta and {len(datas)} .sigmf-data files"
-                )
-            text = archive.extractfile(metas[0]).read().decode(errors="replace")
+            texts = [archive.extractfile(m).read(MOST_BYTES) for m in metas[:1] if not m.issparse()]
     except OSError as error:
         raise ValueError(f"{path}: cannot read the archive: {error.strerror}") from None
-    except tarfile.TarError as error:
-        raise ValueError(f"{path}: expected a SigMF archive (tar): {error}") from None
+    # tarfile has more to say of headers that make no sense
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
+        why = printable(error, 160)
+        raise ValueError(f"{path}: expected a SigMF archive (tar): {why}") from None
+    if len(metas) != 1 or len(datas) != 1:
+        raise ValueError(
+            f"{path}: expected one recording in the archive, found {len(metas)} .sigmf-meta and "
+            f"{len(datas)} .sigmf-data files"
+        )
+    if metas[0].issparse() or datas[0].issparse():
+        raise ValueError(f"{path}: expected files without holes in the archive: unpack it first")
+    text = texts[0].decode(errors="replace")
     (data,) = datas
     return _Stream(path, _metadata(text, path), path, data.offset_data, data.size)
 
@@ -408,8 +413,7 @@ def _open_collection(path: Path) -> list[_Stream]:
 
 def _text(path: Path) -> str:
     try:
-        with open_regular(path) as file:
-            return file.read().decode()
+        return read_regular(path).decode()
     except OSError as error:
         raise ValueError(f"{path}: cannot read the metadata: {error.strerror}") from None
     except UnicodeDecodeError:
