@@ -527,6 +527,7 @@ class TestReading:
         [
             ({"core:datetime": "2026-01-01T00:00:00.001041667Z"}, True),
             ({"core:datetime": "2026-01-01T00:00:00.001Z"}, True),
+            ({"core:datetime": "2026-01-01T00:00:00.001"}, True),
             ({"core:datetime": "2026-01-01T00:00:00.001141667Z"}, False),
             ({"core:datetime": "2026-01-01T00:00:00.001041667Z", "core:frequency": 2e9}, False),
             ({"core:global_index": 2000}, True),
@@ -636,6 +637,9 @@ class TestBadInput:
             ("global", {"core:datatype": "rf32_le"}, "complex (IQ) samples, found 'rf32_le'"),
             ("global", {"core:datatype": "cf16_le"}, "not valid SigMF: 'cf16_le' does not match"),
             ("global", {"core:sample_rate": None}, "not valid SigMF"),
+            ("global", {"core:sample_rate": 1e-320}, "not a whole number of slots"),
+            ("global", {"core:sample_rate": 1e-300}, "not a whole number of slots"),
+            ("global", {"core:dataset": "."}, "a.sigmf-meta: expected its samples in "),
             ("global", {"core:num_channels": 0}, "not valid SigMF"),
             ("global", {"core:metadata_only": True}, "expected a recording, found metadata only"),
             ("global", {"core:sample_rate": float("inf")}, "finite numbers, found Infinity"),

@@ -8,7 +8,7 @@ import math
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import accumulate
 from pathlib import Path
 
@@ -332,7 +332,9 @@ def _time(text: str | None) -> tuple[datetime, float] | None:
     """A core:datetime and the value of its last digit in seconds, None where it is none."""
     try:
         digits = text.rstrip("Z").partition(".")[2][:6]
-        return datetime.fromisoformat(text), max(10.0 ** -len(digits), 1e-6)
+        time = datetime.fromisoformat(text)
+        time = time if time.tzinfo else time.replace(tzinfo=UTC)
+        return time, max(10.0 ** -len(digits), 1e-6)
     except (AttributeError, ValueError):
         return None
 
@@ -354,7 +356,7 @@ def _open(path: Path) -> list[_Stream]:
     if metadata["global"].get("core:metadata_only"):
         raise ValueError(f"{meta}: expected a recording, found metadata only")
     if "core:dataset" in metadata["global"]:
-        data = path.with_name(Path(metadata["global"]["core:dataset"]).name)  # never elsewhere
+        data = path.parent / Path(metadata["global"]["core:dataset"]).name  # never elsewhere
     if not data.is_file():
         raise ValueError(f"{meta}: expected its samples in {data}, found no such file")
     return [_Stream(meta, metadata, data, 0, data.stat().st_size)]
@@ -533,7 +535,7 @@ def _run(annotation: Mapping, origin: int, sample_rate: float, version: int) -> 
     count = annotation["core:sample_count"]
     scale, frame = sample_rate / config.sample_rate, config.slots_per_frame
     period = scale * sent.n_samples(0, frame) / frame
-    n_slots = round(count / period)
+    n_slots = round(min(count / period, 1 << 64)) if period else 0  # of a rate that is next to 0
     whole = 1 <= n_slots < 1 << 64
     if not whole or abs(count - scale * sent.n_samples(first_slot, n_slots)) > 1:
         raise ValueError(f"{count} samples are not a whole number of slots of {period:g} samples")
