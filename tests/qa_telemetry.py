@@ -7,17 +7,20 @@ import subprocess
 import sys
 import time
 
+import message_ports as ports
 import pytest
 import telemetry_reports
 import zmq
 from gnuradio.deeprx.cli import main
 from gnuradio.deeprx.telemetry.pubsub import (
+    MAX_BYTES,
     QUEUE,
     SCHEMA,
     Publisher,
     Subscription,
     endpoint,
     make_keys,
+    parse,
 )
 from telemetry_reports import free_port, report_of
 
@@ -221,3 +224,33 @@ def test_nonsense_is_counted_and_the_next_message_read(subscribe, data, says):
     stranger.send(telemetry())
     assert telemetry_reports.until(lambda: receive(subscription, 0.05))
     stranger.close()
+
+
+def test_a_message_without_end_is_counted_and_the_next_one_read(subscribe):
+    """ZeroMQ would end the connection for good."""
+    with zmq.Context() as context, context.socket(zmq.PUB) as socket:
+        socket.linger = 0
+        subscription = subscribe(str(socket.bind_to_random_port("tcp://127.0.0.1")))
+
+        def hears(what, heard):
+            def try_it():
+                subscription.stay_connected()
+                socket.send(what)
+                time.sleep(0.1)
+                return heard()
+
+            return telemetry_reports.until(try_it, 10)
+
+        good = json.dumps(ports.telemetry()).encode()
+        assert hears(good, subscription.receive)
+        assert hears(b" " * (MAX_BYTES + 1), lambda: subscription.unreadable)
+        assert subscription.complaint.endswith("found a longer one")
+        assert hears(good, subscription.receive)
+
+
+def test_a_key_twice_among_very_many_is_found_at_once():
+    keys = b",".join(b'"%d":0' % k for k in [*range(80_000), 79_999])
+    start = time.monotonic()
+    with pytest.raises(ValueError, match="'79999' twice"):
+        parse(b"{" + keys + b"}")
+    assert time.monotonic() - start < 20

@@ -79,7 +79,7 @@ def _receive(sources, poller, wait_s: float):
     ready = dict(poller.poll(wait_s * 1e3))
     for subscription, source in sources.items():
         if subscription.socket not in ready:
-            continue
+            subscription.stay_connected()
         while message := subscription.receive():
             source.dropped = subscription.dropped
             source.take(message, time.monotonic())
@@ -91,7 +91,7 @@ def _once(arguments, sources, poller) -> int:
     end = time.monotonic() + arguments.timeout
     silent = list(sources.values())
     while silent and (left := end - time.monotonic()) > 0:
-        for _ in _receive(sources, poller, left):
+        for _ in _receive(sources, poller, min(left, WAIT_S)):
             silent = [source for source in silent if source.message is None]
     console = make_console()
     for source in sources.values():

@@ -19,11 +19,13 @@ import threading
 import time
 import uuid
 import weakref
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import zmq
 from zmq.auth import Authenticator, create_certificates, load_certificate
+from zmq.utils.monitor import recv_monitor_message
 
 from deeprx_common import report, schema
 
@@ -218,10 +220,13 @@ class Subscription:
         self.unreadable = 0
         self.complaint = ""  # about the last unreadable one
         self._last: Message | None = None
+        self._ended = False  # the connection, when stay_connected() looked last
         self.socket = (context or zmq.Context.instance()).socket(zmq.SUB)
         self.socket.linger = 0
         self.socket.rcvhwm = QUEUE
         self.socket.maxmsgsize = MAX_BYTES
+        events = zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED
+        self._events = self.socket.get_monitor_socket(events)
         try:
             if keys:
                 self.socket.curve_publickey, self.socket.curve_secretkey = _key(
@@ -239,6 +244,21 @@ class Subscription:
         except ValueError:
             self.socket.close()
             raise
+
+    def stay_connected(self) -> None:
+        """To be called now and then, while nothing comes: ZeroMQ ends a connection that brought a
+        message of more than MAX_BYTES, and does not try again.
+        """
+        before, ended = self._ended, self._ended
+        while self._events.poll(0):
+            ended = recv_monitor_message(self._events)["event"] == zmq.EVENT_DISCONNECTED
+        self._ended = ended and not before
+        if ended and before:
+            self.unreadable += 1
+            self.complaint = f"expected messages of at most {MAX_BYTES} bytes, found a longer one"
+            with suppress(zmq.ZMQError):
+                self.socket.disconnect(self.address)
+            self.socket.connect(self.address)
 
     def receive(self) -> Message | None:
         """The next message that waits; None if there is none. Unreadable ones are counted."""
