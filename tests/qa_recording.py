@@ -794,7 +794,11 @@ class TestBadInput:
 
     @pytest.mark.parametrize(
         "pax",
-        [b"30 GNU.sparse.map=a,b,c,d,e,f\n", b"99999999999999999999 a=b\n", b"19 size=-100000000\n"],
+        [
+            b"30 GNU.sparse.map=a,b,c,d,e,f\n",
+            b"99999999999999999999 a=b\n",
+            b"19 size=-100000000\n",
+        ],
     )
     def test_archives_whose_headers_make_no_sense(self, tmp_path, capfd, pax):
         write(tmp_path / "a", noise(2, 2000), archive=True)
