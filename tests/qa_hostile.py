@@ -39,7 +39,13 @@ def cases(way, holes):
 
 
 @pytest.mark.parametrize(
-    ("way", "name"), [*cases("engine", HOLES), *cases("message", HOLES), *cases("info", ())]
+    ("way", "name"),
+    [
+        *cases("engine", HOLES),
+        *cases("message", HOLES),
+        *cases("info", ()),
+        *(pytest.param("parity", name, id=f"parity-{name}") for name in sorted(KINDS)),
+    ],
 )
 def test_one_line_at_most_nothing_written_and_alive(way, name, victim, tmp_path):
     (tmp_path / "written").mkdir()
@@ -48,10 +54,25 @@ def test_one_line_at_most_nothing_written_and_alive(way, name, victim, tmp_path)
     answer = victim.ask(way, file, 30)
     assert answer["verdict"] in ("accepted", "refused"), answer
     # a running receiver drops the slots whose batch fails, and goes on with the model
-    dropped = way == "message" and name in ("inference_memory", "inference_endless")
+    dropped = way != "engine" and name in ("inference_memory", "inference_endless")
     if way != "info" and name in REFUSED and not dropped:
         assert answer["verdict"] == "refused"
     assert answer["said"].isprintable()  # one line, nothing for a terminal
     assert "Traceback" not in victim.log.read_text()
+    assert not list((tmp_path / "written").iterdir())
+    assert answer["rss"] < MEMORY
+
+
+@pytest.mark.parametrize("what", ["bench", "bench scale", "bench memory", "bench roofline"])
+@pytest.mark.parametrize("name", sorted(KINDS))
+def test_a_benchmark_which_has_no_jail_asks_for_trust(what, name, victim, tmp_path):
+    (tmp_path / "written").mkdir()
+    file = tmp_path / "hostile.pt"
+    FILES[name](str(file), tmp_path / "written" / "by_the_program")
+    answer = victim.ask(what, file, 30)
+    assert answer["verdict"] == "refused", answer
+    assert answer["said"].isprintable() and answer["said"].startswith("deeprx: error: ")
+    read = victim.ask("info", file, 30)["verdict"] == "accepted"
+    assert ("--trust" in answer["said"]) == read  # else its archive is refused before that
     assert not list((tmp_path / "written").iterdir())
     assert answer["rss"] < MEMORY

@@ -54,6 +54,7 @@ def test_receives_in_a_flowgraph_better_than_least_squares(folder):
     mine, classical = json.loads((folder / "out/report.json").read_text())["points"]
     assert (mine["receiver"], mine["slots"], mine["missed_slots"]) == ("my_receiver", 100, 0)
     assert 0.01 < mine["ber"] < 0.9 * classical["ber"]
+    assert mine["engine"].endswith(", jailed") and "jailed" not in classical["engine"]
 
 
 @NEEDED

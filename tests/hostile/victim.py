@@ -2,6 +2,7 @@
 """A process that takes what strangers send, each way that there is."""
 
 import hashlib
+import json
 import random
 import subprocess
 import tempfile
@@ -89,6 +90,24 @@ def engine(path):
 
 def info(path):
     run_command(main, ["info", path])
+
+
+def parity(path):
+    """Status 1 where its LLRs are others."""
+    y, _ = grids()
+    config = deeprx.SlotConfig(n_prb=N_PRB)
+    reference = Path(OUT, "parity.npz")
+    llr, slot = np.ones((2, config.n_bits), np.float32), json.dumps(config.as_dict())
+    np.savez(reference, y=y, llr=llr, slot=slot, allowed=1e-3)
+    run_command(main, ["parity", path, str(reference)], (0, 1))
+
+
+def bench(*what):
+    def measure(path):
+        if path != HARMLESS:  # that would be measured, which takes its time
+            run_command(main, ["bench", *what, "--receiver", path, "--out", OUT])
+
+    return measure
 
 
 class Listener(gr.basic_block):
@@ -311,6 +330,11 @@ WAYS = {
     "engine": engine,
     "many_engines": many_engines,
     "info": info,
+    "parity": parity,
+    "bench": bench(),
+    "bench scale": bench("scale"),
+    "bench memory": bench("memory"),
+    "bench roofline": bench("roofline"),
     "message": lambda path: receiver().swap(path),
     "replay": replay,
     "pusch": pusch,
