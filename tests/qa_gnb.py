@@ -10,6 +10,7 @@ sixteen grids that follow.
 import base64
 import json
 import os
+import shutil
 import signal
 import tracemalloc
 from dataclasses import replace
@@ -1037,6 +1038,24 @@ class TestReplay:
         assert [point["receiver"] for point in measured] == receivers
         for point in measured:
             assert (point["pusch"], point["block_errors"], point["bit_errors"]) == (2, 0, 0)
+
+    def test_a_file_that_is_exchanged_meanwhile_changes_nothing(self, tmp_path):
+        """It is read once, for all kinds of slots."""
+        path = shutil.copy(deeprx.model_path("deeprx-pusch"), tmp_path / "m.pt")
+        opened = Model(read_model_file(path), "m")
+        expected = Model(read_model_file("deeprx-pusch"), "m")
+        rng = np.random.default_rng(1)
+        exchange = (
+            lambda: None,
+            lambda: shutil.copy(deeprx.model_path("baseline-sure"), path),
+            lambda: path.unlink(),
+        )
+        for change, scs_khz in zip(exchange, (15, 30, 60), strict=True):
+            change()
+            config = SlotConfig(n_prb=3, scs_khz=scs_khz)
+            grid = np.ascontiguousarray(rng.standard_normal((2, 14, 36, 2))).view(complex)[..., 0]
+            llrs = [model.prepare(config, 2, 0)(grid) for model in (opened, expected)]
+            assert np.array_equal(*llrs)
 
     def test_a_model_that_refuses_some(self, imported, capfd):
         """Others receive them, and it receives one, which says of itself what was not sent."""

@@ -21,7 +21,8 @@ bare_engine::bare_engine(const std::string& model,
                          int threads,
                          int max_batch,
                          const std::string& engine,
-                         const std::vector<std::string>& trust)
+                         const std::vector<std::string>& trust,
+                         const std::optional<std::string>& bytes)
     : d_slot(std::make_unique<slot_geometry>(slot)),
       d_threads(std::make_unique<thread_claim>(threads))
 {
@@ -31,7 +32,7 @@ bare_engine::bare_engine(const std::string& model,
     set_inference_threads(threads);
     d_grid_floats = size_t(n_rx) * d_slot->n_re() * 2;
     d_pilot_floats = size_t(d_slot->n_layers()) * d_slot->n_re() * 2;
-    d_engine = load_engine(model, parameters);
+    d_engine = load_engine(model, parameters, bytes);
     d_batches = { 1, max_batch };
     d_engine->warm_up(d_batches);
 }

@@ -196,10 +196,13 @@ struct engine_parameters {
  * Everything is checked before any code
  * of the file runs: its operators against an allow-list, and its deeprx.json against the
  * parameters.
+ * \param bytes of the model file, where they were read before: it is not opened again
  * \throws std::invalid_argument device or engine is unknown
  * \throws std::runtime_error one line that names the file, what was expected and what was found
  */
-std::unique_ptr<engine> load_engine(const std::string& model, const engine_parameters& parameters);
+std::unique_ptr<engine> load_engine(const std::string& model,
+                                    const engine_parameters& parameters,
+                                    const std::optional<std::string>& bytes = std::nullopt);
 
 /*!
  * \brief Makes the checks of load_engine() on a model file's bytes, where it would run, and runs

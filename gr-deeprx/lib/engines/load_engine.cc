@@ -11,10 +11,12 @@ namespace gr::deeprx {
 
 namespace {
 
-std::unique_ptr<engine> load_file(const std::string& path, const engine_parameters& p)
+std::unique_ptr<engine> load_file(const std::string& path,
+                                  const std::optional<std::string>& bytes,
+                                  const engine_parameters& p)
 try {
     expect_device(p.device);
-    const model_archive archive(read_model_file(path));
+    const model_archive archive(bytes ? *bytes : read_model_file(path));
     const auto obstacle = data_form_obstacle(archive, p);
     if (p.engine == "native" && !obstacle.empty())
         throw std::runtime_error("engine=\"native\": " + obstacle);
@@ -33,9 +35,12 @@ try {
 
 } // namespace
 
-std::unique_ptr<engine> load_engine(const std::string& model, const engine_parameters& p)
+std::unique_ptr<engine> load_engine(const std::string& model,
+                                    const engine_parameters& p,
+                                    const std::optional<std::string>& bytes)
 {
-    return is_classical(model) ? make_classical_engine(model, p) : load_file(model, p);
+    return is_classical(model) && !bytes ? make_classical_engine(model, p)
+                                         : load_file(model, bytes, p);
 }
 
 } // namespace gr::deeprx

@@ -70,15 +70,17 @@ public:
                   const py::object& threads,
                   const py::object& max_batch,
                   const std::string& engine,
-                  const std::vector<py::object>& trust)
-        : python_engine(model,
+                  const std::vector<py::object>& trust,
+                  const std::optional<py::bytes>& data)
+        : python_engine(data ? model_path(model) : existing_model(model),
                         to_slot_config(slot),
                         to_whole("n_rx", n_rx),
                         device,
                         to_whole("threads", threads),
                         to_whole("max_batch", max_batch),
                         engine,
-                        model_paths(trust))
+                        model_paths(trust),
+                        data ? std::optional<std::string>(*data) : std::nullopt)
     {
     }
 
@@ -131,15 +133,16 @@ public:
     }
 
 private:
-    python_engine(const py::object& model,
+    python_engine(const std::string& model,
                   const slot_config& slot,
                   int n_rx,
                   const std::string& device,
                   int threads,
                   int max_batch,
                   const std::string& engine,
-                  const std::vector<std::string>& trust)
-        : bare_engine(existing_model(model), slot, n_rx, device, threads, max_batch, engine, trust),
+                  const std::vector<std::string>& trust,
+                  const std::optional<std::string>& bytes)
+        : bare_engine(model, slot, n_rx, device, threads, max_batch, engine, trust, bytes),
           d_n_rx(n_rx), d_n_layers(slot.users.size()), d_n_symbols(slot.n_symbols),
           d_n_sc(12 * slot.n_prb), d_max_batch(max_batch)
     {
@@ -275,7 +278,8 @@ parameters, or the device is not there, and in a fork() of a process that had lo
     py::class_<python_engine>(m, "Engine", R"(
 What computes inside a receiver block, without the block: to check its LLRs, to time it.
 
-Used by one thread, the one that made it. Parameters and exceptions are the receiver's.
+Used by one thread, the one that made it. Parameters and exceptions are the receiver's. data: the
+model file's bytes, where they were read before: model then only names it, and is not opened.
 )")
         .def(py::init<const py::object&,
                       const py::object&,
@@ -284,7 +288,8 @@ Used by one thread, the one that made it. Parameters and exceptions are the rece
                       const py::object&,
                       const py::object&,
                       const std::string&,
-                      const std::vector<py::object>&>(),
+                      const std::vector<py::object>&,
+                      const std::optional<py::bytes>&>(),
              py::arg("model"),
              py::arg("slot") = py::none(),
              py::arg("n_rx") = 2,
@@ -292,7 +297,8 @@ Used by one thread, the one that made it. Parameters and exceptions are the rece
              py::arg("threads") = 1,
              py::arg("max_batch") = 1,
              py::arg("engine") = "auto",
-             py::arg("trust") = py::list())
+             py::arg("trust") = py::list(),
+             py::arg("data") = py::none())
         .def_property_readonly("name", &python_engine::name, "The model's name.")
         .def_property_readonly("description",
                                &python_engine::description,

@@ -100,9 +100,8 @@ class Model:
 
     def _loaded(self, config: SlotConfig, n_rx: int) -> Engine | str:
         """Or why it does not take such slots: neither is found out for every slot."""
-        path, trust = str(self._model.path), self._model.trust
         try:
-            return Engine(path, slot=config, n_rx=n_rx, trust=trust, **self._how)
+            return self._model.engine(config, n_rx, **self._how)
         except RuntimeError as error:
             return str(error)
 

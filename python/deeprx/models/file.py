@@ -14,7 +14,7 @@ from deeprx_common.shipped import CLASSICAL, model_path
 from deeprx_common.slot import SlotConfig
 from deeprx_common.trusted import is_trusted
 
-from ..deeprx_python import check_model
+from ..deeprx_python import Engine, check_model
 
 PERFECT = "perfect-csi"
 
@@ -53,6 +53,13 @@ class ModelFile:
         if not counted or counted["n_rx"] != n_rx:
             return None
         return round((counted["matmul"] + counted["other"]) * n_prb / counted["n_prb"])
+
+    def engine(self, config: SlotConfig, n_rx: int, **how) -> Engine:
+        """What receives such slots with the bytes that were read. how: as Engine has it, whose
+        exceptions it raises.
+        """
+        data = self.archive and self.archive.data
+        return Engine(str(self.path), config, n_rx, data=data, trust=self.trust, **how)
 
     def checked(self, config: SlotConfig, n_rx: int, device: str = "cpu") -> bytes:
         """The program as LibTorch gets it, checked as the receiver block checks it before it runs.

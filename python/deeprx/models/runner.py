@@ -9,7 +9,6 @@ from collections.abc import Callable
 from deeprx_common.examples import received_slots
 from deeprx_common.slot import SlotConfig
 
-from ..deeprx_python import Engine
 from .file import ModelFile
 
 
@@ -36,15 +35,8 @@ class EngineRunner:
         self.name = model.name
         self.seconds: list[float] = []
         self.cpu_seconds: list[float] = []
-        self._engine = Engine(
-            str(model.path),
-            slot=config,
-            n_rx=n_rx,
-            device=device,
-            threads=threads,
-            max_batch=batch,
-            engine=engine,
-            trust=model.trust,
+        self._engine = model.engine(
+            config, n_rx, device=device, threads=threads, max_batch=batch, engine=engine
         )
         self.description = self._engine.description
         self._engine.infer(*received_slots(config, n_rx, batch)[:2])

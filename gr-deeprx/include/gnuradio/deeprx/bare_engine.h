@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -38,7 +39,8 @@ public:
         double calls, flop, bytes, seconds;
     };
 
-    //! Parameters and exceptions are those of receiver::make().
+    //! Parameters and exceptions are those of receiver::make(). \param bytes of the model file,
+    //! where they were read before: model then only names it.
     bare_engine(const std::string& model,
                 const slot_config& slot,
                 int n_rx,
@@ -46,7 +48,8 @@ public:
                 int threads,
                 int max_batch,
                 const std::string& engine,
-                const std::vector<std::string>& trust);
+                const std::vector<std::string>& trust,
+                const std::optional<std::string>& bytes = std::nullopt);
     ~bare_engine();
 
     //! The model's name.
