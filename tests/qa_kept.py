@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Nothing that was measured is lost: to a kill, a pipe that closes, a disk that is full."""
 
+import csv
 import json
 import os
 import subprocess
@@ -22,8 +23,8 @@ LOOPBACK = [
 ]  # fmt: skip
 
 
-def killed_with(path, command):
-    """What is at a path when the command that writes it is killed as soon as it is there."""
+def kill_when_there(path, command):
+    """Run a command until it has written a file."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
         until(lambda: path.exists() or process.poll() is not None, 60)
@@ -31,6 +32,11 @@ def killed_with(path, command):
     finally:
         process.kill()
         process.communicate()
+
+
+def killed_with(path, command):
+    """What is at a path when the command that writes it is killed as soon as it is there."""
+    kill_when_there(path, command)
     return json.loads(path.read_text())
 
 
@@ -59,6 +65,29 @@ def test_bench_killed_leaves_its_finished_rows(tmp_path):
     ]  # fmt: skip
     kept = killed_with(tmp_path / "bench.json", command)
     assert kept["complete"] is False and len(kept["rows"]) >= 1
+
+
+def test_bler_killed_leaves_its_finished_links_and_goes_on(tmp_path):
+    """Links of several MCS, each with what was counted of it."""
+    command = [
+        *DEEPRX, "bler", "--n-prb", "3", "--mcs", "7:9", "--errors", "10", "--receiver",
+        "ls-lmmse", "--out", str(tmp_path),
+    ]  # fmt: skip
+
+    def links():
+        with (tmp_path / "bler.csv").open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    def counted():
+        return {path: path.stat().st_mtime_ns for path in tmp_path.glob("counted/*/*.npz")}
+
+    kill_when_there(tmp_path / "bler.csv", command)
+    finished, points = links(), counted()
+    assert 1 <= len(finished) < 3
+    assert subprocess.run(command, stdout=subprocess.DEVNULL).returncode == 0
+    assert [link["mcs"] for link in links()] == ["7", "8", "9"]
+    assert links()[: len(finished)] == finished
+    assert counted().items() > points.items()  # nothing was counted again
 
 
 def test_replay_killed_leaves_what_it_has_received(tmp_path):
