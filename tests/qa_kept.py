@@ -2,18 +2,21 @@
 """Nothing that was measured is lost: to a kill, a pipe that closes, a disk that is full."""
 
 import csv
+import errno
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-from gnuradio.deeprx.cli import main
+from gnuradio.deeprx.cli import main, results
 from gnuradio.deeprx.recording.gnb_dump import import_gnb
 from telemetry_reports import until
 
 from deeprx_common import report
+from deeprx_common.files import write_arrays
 
 DEEPRX = [sys.executable, "-m", "gnuradio.deeprx"]
 NAMED = ["--receiver", "baseline-lmmse", "--receiver", "baseline-sure", "--meter", "none"]
@@ -218,3 +221,32 @@ def test_a_log_that_finds_no_room_holds_whole_lines(tmp_path, suffix):
             report.validate(json.loads(line))
     else:
         assert len({line.count(",") for line in text.splitlines()}) == 1
+
+
+def test_a_picture_that_finds_no_room_leaves_the_table(tmp_path, monkeypatch, capsys):
+    def full(_points, path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(results.report_view, "plot", full)
+    assert main([*LOOPBACK[3:], "--sinr", "6", "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr()
+    assert said.err == f"deeprx: error: {tmp_path}/ber.png: No space left on device\n"
+    assert "6.0 baseline-lmmse " in said.out
+
+
+def test_arrays_of_any_name_are_whole_or_not_there(tmp_path):
+    arrays = {"file": np.arange(3), "args": np.array("x"), "a:b/c.npy": np.zeros((2, 2))}
+    write_arrays(arrays, tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz") as stored:
+        assert stored.files == list(arrays)
+        assert all(np.array_equal(stored[name], arrays[name]) for name in arrays)
+    script = (
+        "import resource, numpy as np; from deeprx_common.files import write_arrays\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+        f"try: write_arrays({{'a': np.arange(1000)}}, {str(tmp_path / 'b.npz')!r})\n"
+        "except OSError as error: print(error)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert ran.stdout == f"[Errno 27] File too large: {str(tmp_path / 'b.npz')!r}\n"
+    assert ran.stderr == ""  # of what zipfile does when it is forgotten
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """SigMF recordings: what is written is valid and whole whatever ends it, what is read is exact."""
 
+import errno
 import io
 import json
 import os
@@ -873,6 +874,16 @@ class TestBadInput:
             assert says in text
             assert text.count("\n") == 1
         assert sorted(p.name for p in tmp_path.iterdir()) == ["a.sigmf-data", "a.sigmf-meta"]
+
+    def test_record_where_there_is_no_room(self, tmp_path, monkeypatch, capfd):
+        def full(*_):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "posix_fallocate", full)
+        assert main(["record", str(tmp_path / "a"), "--slots", "2", "--n-prb", "6"]) == 2
+        told = capfd.readouterr().err
+        assert told == f"deeprx: error: {tmp_path}/a: No space left on device\n"
+        assert not list(tmp_path.iterdir())
 
 
 def test_the_documented_annotation_is_the_written_one(tmp_path):

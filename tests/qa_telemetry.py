@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Publisher and Subscription over real sockets: keys, restarts, slow subscribers, nonsense."""
 
+import errno
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import pytest
 import telemetry_reports
 import zmq
 from gnuradio.deeprx.cli import main
+from gnuradio.deeprx.telemetry import pubsub
 from gnuradio.deeprx.telemetry.pubsub import (
     MAX_BYTES,
     QUEUE,
@@ -131,6 +134,17 @@ class TestKeys:
         assert all(str(path) in shown for path in folder.iterdir())
         assert main(["keys", str(folder)]) == 2
         assert capsys.readouterr().err.strip().endswith("give the name of a folder to be made")
+
+    def test_are_whole_or_not_there(self, tmp_path, monkeypatch, capsys):
+        def full(folder, name):
+            (folder / f"{name}.key").write_text("half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(pubsub, "create_certificates", full)
+        assert main(["keys", str(tmp_path / "keys")]) == 2
+        told = capsys.readouterr().err
+        assert told == f"deeprx: error: {tmp_path}/keys: No space left on device\n"
+        assert not list(tmp_path.iterdir())
 
     def test_do_not_keep_the_process_from_ending(self, tmp_path):
         keys = tmp_path / "keys"

@@ -2,12 +2,17 @@
 """Files that are whole or not there, and folders that can be written to."""
 
 import errno
+import io
 import json
 import os
 import stat
 import tempfile
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
+
+import numpy as np
 
 MOST_BYTES = 1 << 30  # of a file that is read whole
 
@@ -92,3 +97,18 @@ def write_json(value, path: str | os.PathLike) -> Path:
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
     return Path(path)
+
+
+def write_arrays(arrays: Mapping[str, np.ndarray], path: str | os.PathLike) -> None:
+    """Put arrays at path as np.load() reads them by name, whole or not at all.
+
+    np.savez() has names of its own, and zipfile has more to say of a full disk than its error.
+    Raises OSError, which names the path, where it cannot be.
+    """
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
+    with replacing(path) as temporary:
+        Path(temporary).write_bytes(data.getbuffer())

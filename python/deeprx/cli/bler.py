@@ -19,7 +19,7 @@ from deeprx_common import __version__
 from deeprx_common.checks import check_range
 from deeprx_common.commands import Failure
 from deeprx_common.figure import curve_style, figure
-from deeprx_common.files import replacing
+from deeprx_common.files import replacing, write_arrays
 from deeprx_common.options import list_of
 from deeprx_common.revision import git_revision
 from deeprx_common.terminal import make_console, progress_bar, table
@@ -180,8 +180,7 @@ class _Counts:
                 return dict(stored)
         counted = self._count(sinr_db, first, slots, stop)
         if counted is not None:
-            with replacing(file) as temporary:
-                np.savez_compressed(temporary, **counted)
+            write_arrays(counted, file)
         return counted
 
     def _count(self, sinr_db: float, first: int, slots: int, stop) -> dict[str, np.ndarray] | None:

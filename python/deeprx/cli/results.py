@@ -158,15 +158,15 @@ class Session:
         """
         points, files = self.report["points"], [self._folder / "report.json"]
         report.write(self.report, files[0])
+        show(self.report, self.console)
+        for note in notes:
+            print(note)
         picture = self._folder / "ber.png"
         if any(p["ber"] is not None and p["sinr_db"] is not None for p in points):
             files.append(picture)
             report_view.plot(points, picture)
         else:  # another run's would pass for this one's
             picture.unlink(missing_ok=True)
-        show(self.report, self.console)
-        for note in notes:
-            print(note)
         where = ", ".join(map(str, files))
         if self.stop.is_set():
             kept = f"what was measured: {where}" if points else "nothing was measured"

@@ -153,8 +153,11 @@ class RecordingWriter:
         self._keep_journals()
 
     def _reserved(self):
-        reserve = tempfile.TemporaryFile(dir=self._base.parent)  # noqa: SIM115
-        os.posix_fallocate(reserve.fileno(), 0, _RESERVE_BYTES)
+        try:
+            reserve = tempfile.TemporaryFile(dir=self._base.parent)  # noqa: SIM115
+            os.posix_fallocate(reserve.fileno(), 0, _RESERVE_BYTES)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._base)) from None
         return reserve
 
     @property

@@ -14,6 +14,7 @@ import asyncio
 import ipaddress
 import json
 import os
+import shutil
 import socket
 import threading
 import time
@@ -72,6 +73,9 @@ def make_keys(folder: str | Path) -> list[Path]:
             create_certificates(folder, name)
     except FileExistsError:
         raise ValueError(f"{folder} exists: give the name of a folder to be made") from None
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)  # what is half a key
+        raise OSError(error.errno, error.strerror, str(folder)) from None
     finally:
         os.umask(before)
     return sorted(folder.iterdir())

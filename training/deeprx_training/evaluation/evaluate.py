@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from deeprx_common import mcs as schemes
 from deeprx_common import report as reports
-from deeprx_common.files import replacing
+from deeprx_common.files import write_arrays
 from deeprx_common.modulation import MODULATIONS
 from deeprx_common.shipped import CLASSICAL
 from deeprx_common.slot import SlotConfig, User, legal_dmrs
@@ -280,8 +280,7 @@ class Evaluation:
         batch = generator.batch(size, seed, self._step(seed, first // self.batch))
         counts = self._count(batch, sinr, seed_of(self.seed, i, first))
         if file:
-            with replacing(file) as temporary:
-                np.savez_compressed(temporary, **{":".join(key): counts[key] for key in counts})
+            write_arrays({":".join(key): counts[key] for key in counts}, file)
         return counts
 
     def _step(self, seed: int, number: int) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from deeprx_common import report as reports
 from deeprx_common import report_view
 from deeprx_common.figure import curve_style, figure, rate_curve
-from deeprx_common.files import replacing
+from deeprx_common.files import replacing, write_arrays
 from deeprx_common.report import user_of
 from deeprx_common.slot import SlotConfig
 
@@ -24,16 +24,14 @@ def write(report: dict, counted: Counted, folder: Path) -> list[str]:
     """The report and all that is made of it, into a folder; returns the files' names."""
     folder.mkdir(parents=True, exist_ok=True)
     reports.write(report, folder / "report.json")
-    with replacing(folder / "errors.npz") as temporary:
-        np.savez_compressed(
-            temporary,
-            sinr_db=counted.sinr_db,
-            n_bits=counted.slot_bits,
-            channel=counted.channel,
-            delay_spread_s=counted.delay_spread_s,
-            doppler_hz=counted.doppler_hz,
-            **counted.errors,
-        )
+    slots = {
+        "sinr_db": counted.sinr_db,
+        "n_bits": counted.slot_bits,
+        "channel": counted.channel,
+        "delay_spread_s": counted.delay_spread_s,
+        "doppler_hz": counted.doppler_hz,
+    }
+    write_arrays(counted.errors | slots, folder / "errors.npz")
     with (
         replacing(folder / "results.csv") as temporary,
         open(temporary, "w", newline="") as file,

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from deeprx_common.files import replacing
+from deeprx_common.files import replacing, write_arrays
 from deeprx_common.stats import error_rate
 
 from ..evaluation.evaluate import LS, PERFECT, SURE, Counted
@@ -57,8 +57,7 @@ def write_block_errors(
         for name, slots in counted.block_errors.items()
     }
     file = f"{examination.set}-{domain}-mcs-{examination.mcs_table}-{examination.mcs}.npz"
-    with replacing(folder / file) as temporary:
-        np.savez_compressed(temporary, sinr_db=counted.sinr_db, **wrong)
+    write_arrays({"sinr_db": counted.sinr_db} | wrong, folder / file)
 
 
 def is_finished(folder: Path, experiment: Experiment, group: Group) -> bool:
@@ -107,8 +106,7 @@ def gather(experiment: Experiment, out: Path) -> None:
                 blocks.setdefault(file.name, {}).update(arrays)
     rows = rows_of(folders)
     for name, arrays in blocks.items():
-        with replacing(out / name) as temporary:
-            np.savez_compressed(temporary, **arrays)
+        write_arrays(arrays, out / name)
     if rows:
         table = _as_table(rows)
         with replacing(out / "results.parquet") as temporary:

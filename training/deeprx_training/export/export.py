@@ -8,13 +8,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
 from deeprx_common import report
 from deeprx_common.examples import received_slots
-from deeprx_common.files import replacing
+from deeprx_common.files import write_arrays
 from deeprx_common.model_archive import ModelFileError, read_model_file
 from deeprx_common.model_schema import CONTRACT, MEASURED, MODEL, TRAINED, WEIGHTS
 from deeprx_common.modulation import MODULATIONS
@@ -185,12 +184,7 @@ def export(
     write_atomically(Path(path), write)
     if parity:
         y = example[0].numpy()
-        with replacing(parity) as temporary:
-            np.savez(
-                temporary,
-                y=y,
-                llr=expected[:, 0, ..., :bits].numpy()[:, slot.data_mask].reshape(len(y), -1),
-                slot=json.dumps(slot.as_dict()),
-                allowed=PARITY[precision],
-            )
+        llr = expected[:, 0, ..., :bits].numpy()[:, slot.data_mask].reshape(len(y), -1)
+        about = {"slot": json.dumps(slot.as_dict()), "allowed": PARITY[precision]}
+        write_arrays({"y": y, "llr": llr} | about, parity)
     return metadata
