@@ -185,4 +185,11 @@ BOOST_AUTO_TEST_CASE(who_takes_a_slot_that_a_model_does_not)
     said("layers=2; ls-lmmse and sure-lmmse take this slot", 1, 2, false); // see gnb_estimator
 }
 
+BOOST_AUTO_TEST_CASE(a_name_is_short_and_printable)
+{
+    BOOST_TEST(parse_model_info(with("name", R"("a\u202eb\nc")")).name == "a?b c");
+    const std::string longest = '"' + std::string(100000, 'n') + '"';
+    BOOST_TEST(parse_model_info(with("name", longest)).name.size() == 500);
+}
+
 BOOST_AUTO_TEST_SUITE_END()

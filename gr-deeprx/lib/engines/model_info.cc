@@ -5,6 +5,7 @@
 #include "cpu_instructions.h"
 #include "json_check.h"
 #include "model_archive.h"
+#include "printable.h"
 
 #include <nlohmann/json.hpp>
 
@@ -23,6 +24,7 @@ using nlohmann::json;
 
 constexpr const char* contract = "deeprx.model/2";
 constexpr const char* old_contract = "deeprx.model/1";
+constexpr size_t longest_name = 500; // bytes: every message of a slot carries it
 
 [[noreturn]] void refuse(const std::string& key)
 {
@@ -124,7 +126,7 @@ model_info parse_model_info(const std::string& text)
             (version == old_contract ? ": `./dev train convert FILE.pt` converts the file" : ""));
 
     model_info info;
-    info.name = value<std::string>(member(metadata, "name"), "name");
+    info.name = printable(value<std::string>(member(metadata, "name"), "name"), longest_name);
     info.precision = value<std::string>(metadata.value("precision", json("float32")), "precision");
     if (info.precision != "float32" && info.precision != "bfloat16" && info.precision != "int8")
         refuse("precision");
