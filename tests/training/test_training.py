@@ -743,3 +743,48 @@ def test_members_share_first_weights_and_the_classical_part(tmp_path):
         last = json.loads((out / "log.jsonl").read_text().splitlines()[-1])
         ends[compiled] = last["tiny"]["bce"]
     assert ends[True] == pytest.approx(ends[False], rel=1e-2)
+
+
+_STATE = {"recipe_sha256": "0", "specs": {"m": '{"net": "DeepRx"}'}, "nets": {"m": {}}}
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"specs": 5}, "found other tensors"),
+        ({"specs": ["m"]}, "found other tensors"),
+        ({"specs": {"m": 5}}, "found other tensors"),
+        ({"nets": {"m": None}}, "found other tensors"),
+        ({"nets": {"m": {5: torch.zeros(1)}}}, "found other tensors"),
+        ({"recipe_sha256": 5}, "found other tensors"),
+        ({"specs": {"m": '{"net": ["DeepRx"]}'}}, "expected one of DeepRx"),
+        ({"specs": {"m": json.dumps({"net": "x" * 5000})}}, "expected one of DeepRx"),
+        ({"specs": {"m": '{"net": ".a:B"}'}}, "relative import"),
+        ({"specs": {"m": "[" * 100_000}}, "nested too deeply"),
+        ({}, "are not those of the net that it names"),
+    ],
+)
+def test_a_file_of_tensors_that_is_no_checkpoint_is_one_line(tmp_path, capsys, changed, says):
+    torch.save(_STATE | changed, tmp_path / "c.ckpt")
+    assert main(["export", str(tmp_path / "c.ckpt"), str(tmp_path / "m.pt"), "--no-openvino"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and len(error) < 1000 and says in error
+
+
+def test_a_checkpoint_that_is_a_pipe_is_not_waited_for(tmp_path, capsys):
+    os.mkfifo(tmp_path / "c.ckpt")
+    assert main(["export", str(tmp_path / "c.ckpt"), str(tmp_path / "m.pt"), "--no-openvino"]) == 2
+    assert "c.ckpt: expected a regular file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "changed", [{"step": "x"}, {"step": -1}, {"wall_s": None}, {"ledger": []}, {"optimizers": 5}]
+)
+def test_a_run_that_cannot_go_on_from_its_checkpoint_says_so(tmp_path, capsys, changed):
+    run = [recipe(tmp_path, steps=1), "--out", str(tmp_path / "a"), "--device", "cpu"]
+    assert main(run) == 0
+    path = tmp_path / "a" / "last.ckpt"
+    torch.save(torch.load(path, weights_only=True) | changed, path)
+    capsys.readouterr()
+    assert main(run) == 2
+    assert f"{path}: the weights of tiny are not those" in capsys.readouterr().err

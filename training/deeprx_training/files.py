@@ -38,7 +38,9 @@ def read_tensors(path: Path, what: str, mapped: bool = False) -> Any:
     where the file is not `what`.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        with files.open_regular(path) as file:
+            where = path if mapped else file  # a map needs the name
+            return torch.load(where, map_location="cpu", weights_only=True, mmap=mapped)
     except OSError as error:
         if error.filename:
             raise

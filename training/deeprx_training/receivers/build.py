@@ -67,8 +67,8 @@ def build(spec: dict, folders: Iterable[str | os.PathLike] = ()) -> nn.Module:
     name = arguments.pop("net", None)
     if isinstance(name, str) and ":" in name:
         return _foreign(name, arguments, folders)
-    if name not in NETS:
-        raise ValueError(f"expected one of {', '.join(NETS)} or module:Class, found {name!r}")
+    if not isinstance(name, str) or name not in NETS:
+        raise ValueError(f"expected one of {', '.join(NETS)} or module:Class, found {name!r:.80}")
     try:
         checked = check(_arguments(name), arguments)
     except ValueError as error:
@@ -102,9 +102,9 @@ def _foreign(name: str, arguments: dict, folders) -> nn.Module:
     sys.path[:0] = [os.fspath(f) for f in folders] + [os.getcwd()]
     try:
         net = getattr(importlib.import_module(module), kind, None)
-    except ImportError as error:
+    except (ImportError, TypeError, ValueError) as error:  # .module; no name at all
         raise ValueError(
-            f"{name}: {error}; modules are sought beside the recipe, in the working directory "
+            f"{name:.80}: {error}; modules are sought beside the recipe, in the working directory "
             "and on PYTHONPATH"
         ) from None
     finally:

@@ -2,7 +2,6 @@
 """Trained receivers out of checkpoints and model files."""
 
 import io
-import json
 import sys
 from collections.abc import Collection
 from pathlib import Path
@@ -12,6 +11,8 @@ from torch import nn
 
 from deeprx_common.model_archive import ModelArchive, ModelFileError, read_model_file
 from deeprx_common.model_schema import expect_contract
+from deeprx_common.printable import printable
+from deeprx_common.schema import parse_json
 from deeprx_common.shipped import shipped_names
 from deeprx_common.trusted import is_trusted
 
@@ -56,7 +57,7 @@ def load_receiver(
     if member not in specs:
         raise TrainingError(f"{path}: holds {', '.join(specs)}, not {member!r}")
     try:
-        net = build(json.loads(specs[member]))
+        net = build(parse_json(specs[member]))
     except ValueError as error:
         raise TrainingError(f"{path}: {member}: {error}") from None
     try:
@@ -85,7 +86,7 @@ def net_of(reference: str) -> dict | None:
     if named.is_model_file:
         return read_model(named.file).metadata.get("net")
     specs = read_checkpoint(named.file)["specs"]
-    spec = json.loads(specs[named.member or next(iter(specs))])
+    spec = parse_json(specs[named.member or next(iter(specs))])
     if spec.get("net") not in NETS:
         return None
     return described(spec | ({"rounds": int(named.rounds)} if named.rounds else {}))
@@ -95,16 +96,32 @@ def read_checkpoint(path: Path) -> dict:
     """A run's whole state; TrainingError where the file is none."""
     what = "a checkpoint of a training run"
     state = read_tensors(path, what)
-    if not (isinstance(state, dict) and {"specs", "nets", "recipe_sha256"} <= set(state)):
+    if not _is_checkpoint(state):
         raise TrainingError(f"{path}: expected {what}, found other tensors")
     if not state["specs"]:
         raise TrainingError(f"{path}: expected {what}, found one without a net")
     return state
 
 
+def _is_checkpoint(state) -> bool:
+    return (
+        isinstance(state, dict)
+        and isinstance(state.get("recipe_sha256"), str)
+        and _is_by_name(state.get("specs"), str)
+        and _is_by_name(state.get("nets"), dict)
+        and all(_is_by_name(net, object) for net in state["nets"].values())
+    )
+
+
+def _is_by_name(values, kind: type) -> bool:
+    return isinstance(values, dict) and all(
+        isinstance(name, str) and isinstance(value, kind) for name, value in values.items()
+    )
+
+
 def damaged(path: str | Path, member: str, error: Exception) -> str:
     """One line for weights that do not fit their net."""
-    reason = str(error).splitlines()[-1].strip()
+    reason = printable(str(error).splitlines()[-1], 300)
     return f"{path}: the weights of {member} are not those of the net that it names: {reason}"
 
 

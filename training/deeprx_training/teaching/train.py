@@ -14,6 +14,7 @@ import torch
 from lightning_fabric import Fabric
 
 from deeprx_common import report
+from deeprx_common.checks import check_range, check_whole
 from deeprx_common.energy import find_meter
 
 from ..data.channels import slots_of_every_kind
@@ -149,11 +150,13 @@ class Trainer:
             )
         try:
             self.members.load_state(state)
+            check_whole("step", state["step"], 0, self.recipe.steps)
+            check_range("wall_s", state["wall_s"], 0)
             self.step, self.wall_s = state["step"], state["wall_s"]
             self.ledger.load_state(state["ledger"])
             self.bill.load_state(state["bill"])
             self.feed.cached_llr_slots = state["cached_llr_slots"]
-        except (ValueError, KeyError, RuntimeError, TypeError) as error:
+        except (ValueError, LookupError, RuntimeError, TypeError, AttributeError) as error:
             names = ", ".join(self.members.nets)
             raise TrainingError(damaged(self.checkpoint, names, error)) from None
 
