@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What strangers send: to every message port, and to a monitor. Used, or refused in a line."""
 
+import io
 import json
+import os
 import random
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import message_ports as ports
@@ -14,6 +17,7 @@ import pytest
 from gnuradio.deeprx.blocks.guarded import MessageError
 from gnuradio.deeprx.blocks.messages import read_report
 from gnuradio.deeprx.blocks.slot_statistics import MOST_MISSED, SlotStatistics
+from gnuradio.deeprx.cli import main
 from gnuradio.deeprx.telemetry.source import Source
 from slots import slot_of
 
@@ -128,3 +132,31 @@ def test_a_display_refuses_what_is_no_report(message):
     with pytest.raises(MessageError, match="expected a report as JSON text") as caught:
         read_report(message)
     assert str(caught.value).isprintable()
+
+
+def _terabytes():
+    """Arrays whose headers say so."""
+    array, file = io.BytesIO(), io.BytesIO()
+    header = {"descr": "<f4", "fortran_order": False, "shape": (10**12,)}
+    np.lib.format.write_array_header_1_0(array, header)
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in ("y", "llr", "slot", "allowed"):
+            archive.writestr(f"{name}.npy", array.getvalue())
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "expected a regular file"),
+        (b"PK\x03\x04 no archive", "expected what"),
+        (_terabytes(), "expected what"),
+    ],
+    ids=["pipe", "damaged", "terabytes"],
+)
+def test_parity_refuses_other_files(content, says, tmp_path, capsys):
+    path = tmp_path / "slots.npz"
+    os.mkfifo(path) if content is None else path.write_bytes(content)
+    assert main(["parity", "baseline-lmmse", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"deeprx: error: {path}: {says}") and error.count("\n") == 1

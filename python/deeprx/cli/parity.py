@@ -4,11 +4,14 @@ was exported from.
 """
 
 import json
+import zipfile
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
 from gnuradio import blocks, gr
 
+from deeprx_common.files import open_regular
 from deeprx_common.slot import SlotConfig
 
 from ..blocks.guarded import run_flowgraph
@@ -54,11 +57,14 @@ def run(arguments) -> int:
 
 def _read(path: str) -> tuple[np.ndarray, np.ndarray, SlotConfig, float]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open_regular(path) as opened, np.load(opened, allow_pickle=False) as file:
             y, llr, slot, allowed = (file[key] for key in KEYS)
         config = SlotConfig.from_dict(json.loads(str(slot)))
         fits = y.dtype == np.float32 and y.shape[2:] == (config.n_symbols, config.n_sc, 2)
-    except (KeyError, ValueError, TypeError, AttributeError, EOFError):
+    except (
+        KeyError, ValueError, TypeError, AttributeError, EOFError, MemoryError,
+        zipfile.BadZipFile, zlib.error,
+    ):  # fmt: skip
         fits = False
     if not fits:
         raise ValueError(f"{path}: expected what `./dev train export --parity` writes") from None
