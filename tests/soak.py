@@ -6,7 +6,8 @@ Every slot that was sent is delivered, dropped, or was under way when the flowgr
 memory does not grow: the median of the last quarter lies within 1 % of the second quarter's. It is
 measured always in one state, as chance would move it by more than that: the flowgraph stands still
 with the first model and no other; what is free was given back; one arena, as glibc spreads the
-threads of each start over many; pages of files, which the kernel takes and brings, do not count.
+threads of each start over many; large blocks outside the heap, where what lies above one would keep
+its pages; pages of files, which the kernel takes and brings, do not count.
 """
 
 import argparse
@@ -39,6 +40,7 @@ RESTART_SLOTS, SWAP_S, READ_S, TELL_S = 20_000, 0.25, 2.0, 10.0
 MISSING = "missing.pt"
 LOSS = 0.002  # of slots lose some of their symbols
 GROWTH = 0.01
+MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
 
 
 class Source(SelfKeeping, gr.sync_block):
@@ -277,9 +279,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="./dev soak", description=__doc__)
     parser.add_argument("--slots", type=int, default=1_000_000, help="default: %(default)s")
     n_slots = parser.parse_args().slots
-    if "MALLOC_ARENA_MAX" not in os.environ:
-        os.environ["MALLOC_ARENA_MAX"] = "1"
-        os.execv(sys.executable, [sys.executable, *sys.argv])
+    if not os.environ.keys() >= MALLOC.keys():
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | MALLOC)
     print(f"revision {git_revision()}", flush=True)
     began = time.monotonic()
     try:
