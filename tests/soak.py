@@ -36,7 +36,7 @@ from deeprx_common.revision import git_revision
 SLOT = {"n_prb": 6, "modulation": "QPSK"}
 MODELS = ("deeprx-slim-0", "baseline-lmmse", "deeprx-slim-0", "baseline-sure")
 SYMBOLS = 14
-RESTART_SLOTS, SWAP_S, READ_S, TELL_S = 20_000, 0.25, 2.0, 10.0
+RESTART_SLOTS, SWAP_S, READ_S, TELL_S = 10_000, 0.25, 2.0, 10.0
 MISSING = "missing.pt"
 LOSS = 0.002  # of slots lose some of their symbols
 GROWTH = 0.01
