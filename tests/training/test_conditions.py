@@ -2,11 +2,14 @@
 """Named conditions: the file that ships, the rule, and the command that goes through them."""
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+import receiver_models
 import torch
+from torch import nn
 
 from deeprx_common.slot import User
 from deeprx_training import cli
@@ -295,6 +298,29 @@ def test_ctrl_c_leaves_a_table_of_what_was_counted(tmp_path, short, capsys, monk
     assert cli.main(command.split()) == 130
     assert "goes on from there" in capsys.readouterr().err
     assert "Stopped: a after 32 slots." in (out / "conditions.md").read_text()
+
+
+class Dropping(nn.Module):
+    """LLRs that say nothing, and are no numbers in half of the slots."""
+
+    def forward(self, y: torch.Tensor, p: torch.Tensor, bits: int) -> torch.Tensor:
+        llr = torch.zeros(y.size(0), 14, y.size(3), bits)
+        return llr.masked_fill((y[:, 0, 0, 0, 0] < 0)[:, None, None, None], float("nan"))
+
+
+def test_slots_that_a_receiver_drops_count_against_it(tmp_path, short, capsys):
+    """Its bits there are no better than guesses, its blocks are lost."""
+    path, out = tmp_path / "conditions.toml", tmp_path / "out"
+    path.write_text(TWO)
+    file = receiver_models.save(Dropping(), tmp_path / "dropping.pt")
+    command = f"evaluate {file} --trust {file} --conditions {path} --out {out} --device cpu"
+    assert cli.main([*command.split(), "--workers", "1"]) == 1
+    text = capsys.readouterr().out
+    dropped = re.search(r"dropping: .*; dropped (\d+) slots, whose bits count as guessed", text)
+    assert 20 < int(dropped[1]) < 90
+    with (out / "conditions.csv").open() as file:
+        rates = {row["judged"]: float(row["rate"]) for row in csv.DictReader(file)}
+    assert rates == {"bits": pytest.approx(0.5, abs=0.02), "blocks": 1}
 
 
 def test_a_receiver_that_does_not_take_a_condition_is_refused_there(tmp_path, short, capsys):

@@ -3,7 +3,7 @@
 
 import csv
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from deeprx_common.files import replacing
@@ -18,8 +18,9 @@ VERDICTS = "worse", "refused", "not decided", "not worse"
 @dataclass(frozen=True)
 class Outcome:
     """What there is of a condition. slots that were used; perfect: BER of perfect CSI; pairs of
-    each receiver with each reference; calibrations of each receiver. refused: why it cannot be
-    counted; stopped: before the rule had all slots that it asks for.
+    each receiver with each reference; calibrations of each receiver; dropped: slots of each that
+    dropped some. refused: why it cannot be counted; stopped: before the rule had all slots that it
+    asks for.
     """
 
     named: Named
@@ -27,6 +28,7 @@ class Outcome:
     perfect: float | None
     pairs: dict[tuple[str, str], rule.Pair]
     calibrations: dict[str, rule.Calibration]
+    dropped: dict[str, int] = field(default_factory=dict)
     refused: str = ""
     stopped: bool = False
 
@@ -122,9 +124,12 @@ def summary(outcomes: Sequence[Outcome], receiver: str) -> str:
     counted = ", ".join(f"{verdicts.count(v)} {v}" for v in VERDICTS if v in verdicts)
     _, broken = failures(outcomes, receiver)
     calibrated = sum(receiver in o.calibrations for o in outcomes)
+    dropped = sum(o.dropped.get(receiver, 0) for o in outcomes)
+    told = f"; dropped {dropped} slots, whose bits count as guessed, blocks as lost"
     return (
         f"{receiver}: {counted or 'nothing'} of {len(verdicts)} pairs of condition and reference; "
         f"LLRs break their promise in {broken} of {calibrated} conditions"
+        + (told if dropped else "")
     )
 
 

@@ -3,6 +3,7 @@
 whose parts one pool counts.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,16 @@ import numpy as np
 from deeprx_common.terminal import make_console, progress_bar
 
 from ..evaluation import never_worse as rule
-from ..evaluation.evaluate import GNB, PERFECT, SURE, Counts, EvaluationError, Part, batch_of
+from ..evaluation.evaluate import (
+    DROPPED,
+    GNB,
+    PERFECT,
+    SURE,
+    Counts,
+    EvaluationError,
+    Part,
+    batch_of,
+)
 from ..evaluation.named import Named
 from ..evaluation.outcomes import Outcome
 from .campaign import Plan, Pool, fingerprint
@@ -34,7 +44,8 @@ class Course:
     rule stops at the same one.
 
     Bits come first; as soon as a reference has too few wrong ones, all is counted anew with
-    transport blocks.
+    transport blocks. Of a slot that a receiver drops half of the bits are wrong, as guesses are,
+    and its blocks are lost.
     """
 
     def __init__(self, named: Named, receivers: Receivers, kept: Path):
@@ -50,6 +61,7 @@ class Course:
         self._submitted = self._used = 0
         self._arrived: dict[int, Counts] = {}
         self._counts: list[dict[tuple[str, str], np.ndarray]] = []
+        self._dropped: Counter[str] = Counter()
         self._promises = {name: rule.Promises() for name in self._receivers.references}
         table, index = rule.lowest_mcs(self.named.condition.modulation)
         arguments = {
@@ -93,7 +105,13 @@ class Course:
 
     def _use(self, counts: Counts) -> None:
         self._used += len(counts["errors", PERFECT])
-        errors = {key: value.sum(1) for key, value in counts.items() if "errors" in key[0]}
+        guessed = [self.named.slot.alone(i).n_bits // 2 for i in range(self.named.slot.n_layers)]
+        errors = {}
+        for (what, name), of_layers in counts.items():
+            if "errors" in what:
+                dropped = of_layers == DROPPED
+                self._dropped[name] += int(dropped.any(1).sum())
+                errors[what, name] = np.where(dropped, guessed, of_layers).sum(1)
         self._counts.append(errors)
         for name, promises in self._promises.items():
             promises.add(counts["margins", name].sum(1))
@@ -133,7 +151,8 @@ class Course:
     def _outcome(self, pairs: dict[tuple[str, str], rule.Pair], stopped: bool = False) -> Outcome:
         perfect = float(self._of("errors", PERFECT).mean()) / self._slot_bits
         promised = {name: promises.calibration() for name, promises in self._promises.items()}
-        return Outcome(self.named, self._used, perfect, pairs, promised, stopped=stopped)
+        dropped = dict(+self._dropped)
+        return Outcome(self.named, self._used, perfect, pairs, promised, dropped, stopped=stopped)
 
     def so_far(self) -> Outcome | None:
         """None where nothing is counted yet."""
