@@ -86,3 +86,46 @@ def test_a_pipe_is_no_file_to_wait_for(load, tmp_path):
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises((OSError, ValueError), match="expected a regular file"):
         load(tmp_path / "fifo")
+
+
+GRID = '[recipe]\n{}\n[[grid]]\n{}\n[[examination]]\nset = "validation"\nsinr_db = [6, 12]\n'
+MEMBERS = '[[members]]\nname = "a"\nnet = {}\n'
+
+
+@pytest.mark.parametrize(
+    ("load", "text", "says"),
+    [
+        (recipes.load, MEMBERS.format("{ net = {} }"), "found {}"),
+        (
+            recipes.load,
+            f"steps = '{'a' * 5000}'\n" + MEMBERS.format("{}"),
+            "expected a whole number, found 'aaa",
+        ),
+        (recipes.load, f"steps = {'[' * 60}{']' * 60}", "nested too deeply"),
+        (named.load, f"slots = '{'a' * 5000}'", "expected a table, found 'aaa"),
+        (
+            LOADS["experiment"],
+            GRID.format("", "")
+            + '[[group]]\nname = "g"\nmembers = [["n", "s"]]\nteacher = ["a"]\n'
+            + "[nets]\nn = {}\n[settings]\ns = {}\n",
+            "group g: teacher: expected a text, found ['a']",
+        ),
+        (
+            LOADS["experiment"],
+            GRID.format("", f"steps = {[1] * 999}\nseed = {[1] * 999}"),
+            "grid: expected at most 1000 combinations, found 998001",
+        ),
+        (
+            lambda path: experiments.load(path, path.parent, "s"),
+            GRID.format("", "") + '[[group]]\nname = ["b"]\n[scale.s]\ngroups = ["b"]\n',
+            "groups: no group 'b'",
+        ),
+    ],
+)
+def test_toml_is_refused_in_a_line(load, text, says, tmp_path):
+    """What ./dev fuzz found, but for the combinations."""
+    (tmp_path / "a.toml").write_text(text)
+    with pytest.raises(ValueError) as caught:
+        load(tmp_path / "a.toml")
+    said = str(caught.value)
+    assert says in said and said.isprintable() and len(said) < 1000

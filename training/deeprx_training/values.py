@@ -51,12 +51,23 @@ def weights(key: type) -> type:
     return Annotated[dict[key, number(0)], AfterValidator(some)]
 
 
+LINE = 900  # characters of a refusal at most: it shows what was found
+DEEPEST = 50  # tables and lists in one another: what reads them calls itself for each
+
+
 def parse_toml(text: str) -> dict:
     """Raises ValueError, tomllib.TOMLDecodeError among them."""
     try:
-        return tomllib.loads(text)
+        table = tomllib.loads(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    nested = [table]
+    for _ in range(DEEPEST):
+        parts = (p for n in nested for p in (n.values() if isinstance(n, dict) else n))
+        nested = [part for part in parts if isinstance(part, dict | list)]
+    if nested:
+        raise ValueError("nested too deeply")
+    return table
 
 
 _EXPECTED = {

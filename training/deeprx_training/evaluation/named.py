@@ -12,6 +12,7 @@ from sionna.phy.channel.tr38901 import CDL, TDL
 from deeprx_common import limits
 from deeprx_common.files import read_regular
 from deeprx_common.modulation import MODULATIONS
+from deeprx_common.printable import printable
 from deeprx_common.report import sinr_db
 from deeprx_common.slot import SlotConfig
 
@@ -19,7 +20,7 @@ from ..data import seeds
 from ..data.channels import SlotGenerator, seed_of
 from ..data.conditions import Conditions
 from ..receivers.wiener import PathStatistics
-from ..values import Text, check, number, pair, parse_toml, several, table_of, whole
+from ..values import LINE, Text, check, number, pair, parse_toml, several, table_of, whole
 from .evaluate import evaluation_conditions, of_slot
 
 _CHANNELS = seeds.EVALUATION_CHANNELS + seeds.TRAINING_CHANNELS
@@ -111,7 +112,7 @@ def load(path: str | Path, only: list[str] | None = None) -> list[Named]:
     except UnicodeDecodeError:
         raise ValueError(f"{path}: expected a TOML file") from None
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(printable(f"{path}: {error}", LINE)) from None
     conditions = file.condition
     names = [c.name for c in conditions]
     if twice := [name for name, n in Counter(names).items() if n > 1]:

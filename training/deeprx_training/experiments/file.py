@@ -11,6 +11,7 @@ seed) is for reporting what was chosen.
 
 import hashlib
 import itertools
+import math
 import re
 import tomllib
 from collections.abc import Iterator
@@ -25,10 +26,13 @@ from deeprx_common import limits
 from deeprx_common import mcs as schemes
 from deeprx_common.files import read_regular
 from deeprx_common.modulation import MODULATIONS
+from deeprx_common.printable import printable
 
 from ..reference import Reference
 from ..teaching import recipe as recipes
-from ..values import Text, check, number, parse_toml, several, table_of, whole
+from ..values import LINE, Text, check, number, parse_toml, several, table_of, whole
+
+MOST_POINTS = 1000  # of a grid: the net of each is built once before any is trained
 
 
 class ExperimentError(ValueError):
@@ -214,7 +218,8 @@ def load(path: str | Path, out: str | Path, scale: str = "") -> Experiment:
         raise ExperimentError(f"{path}: not a TOML file: {error}") from None
     except ValueError as error:
         text = str(error)
-        raise ExperimentError(text if text.startswith(f"{path}") else f"{path}: {text}") from None
+        text = text if text.startswith(f"{path}") else f"{path}: {text}"
+        raise ExperimentError(printable(text, LINE)) from None
 
 
 class _Expansion:
@@ -266,7 +271,8 @@ class _Expansion:
             scale = check(Scale, table)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
-        groups = {table.get("name"): table for table in file.group}
+        named = ((table.get("name"), table) for table in file.group)
+        groups = {label: table for label, table in named if isinstance(label, str)}
         if unknown := set(scale.groups) - set(groups):
             raise ValueError(f"{where}: groups: no group {min(unknown)!r}")
         steps = {step.name: step for step in file.energy}
@@ -382,6 +388,8 @@ class _Expansion:
     ) -> Group:
         """A group of students; without a name, a hash of what it trains ends its label."""
         called = recipe.get("teacher", "")
+        if not isinstance(called, str):
+            raise ValueError(f"{where}: teacher: expected a text, found {called!r}")
         if called not in self.teachers:
             self.teachers[called] = self._given_teacher(called)
         teacher = self.teachers[called]
@@ -413,6 +421,8 @@ def _combinations(grid: dict) -> Iterator[dict]:
     for key, values in axes.items():
         if not isinstance(values, list) or not values:
             raise ValueError(f"grid: {key}: expected a list of values to try, found {values!r}")
+    if (points := math.prod(map(len, axes.values()))) > MOST_POINTS:
+        raise ValueError(f"grid: expected at most {MOST_POINTS} combinations, found {points}")
     if axes:
         for values in itertools.product(*axes.values()):
             yield dict(zip(axes, values, strict=True))

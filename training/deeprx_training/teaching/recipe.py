@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from deeprx_common.files import read_regular
+from deeprx_common.printable import printable
 
 from ..data import seeds
 from ..data.channels import TRAINING_CHANNELS
@@ -20,7 +21,7 @@ from ..receivers.build import NETS, build, check_takes
 from ..receivers.contract import knows_layers
 from ..receivers.norms import kind_norms
 from ..reference import Reference
-from ..values import Text, check, number, parse_toml, several, table_of, weights, whole
+from ..values import LINE, Text, check, number, parse_toml, several, table_of, weights, whole
 from .losses import LOSSES, SHOWN, TAUGHT
 
 
@@ -151,7 +152,7 @@ def conditions_of(text: str) -> Conditions:
     """
     if not isinstance(text, str):
         raise ValueError(f"expected a recipe's text, found a {type(text).__name__}")
-    return check(Conditions, tomllib.loads(text).get("data", {}))
+    return check(Conditions, parse_toml(text).get("data", {}))
 
 
 def load(path: str | Path) -> Recipe:
@@ -188,7 +189,7 @@ def parse(text: str, where: str, folder: Path = Path()) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{where}: not a TOML recipe: {error}") from None
     except ValueError as error:
-        raise RecipeError(f"{where}: {error}") from None
+        raise RecipeError(printable(f"{where}: {error}", LINE)) from None
     return recipe
 
 
