@@ -4,7 +4,8 @@
 Parsers in C++ under libFuzzer; beside them, in processes that a finding may end: model files
 through info, check, load and batches; archives through their two readers, which must agree; SigMF
 metadata through replay; a gNB's log through import-gnb; telemetry through the monitor; PMTs through
-every message port and as tags. A finding is an end of the process, a hang, an exception that is no
+every message port and as tags; recipes, experiments and conditions through their readers, in the
+training environment. A finding is an end of the process, a hang, an exception that is no
 refusal, a refusal of more than a line, a file written.
 """
 
@@ -38,7 +39,8 @@ from deeprx_common.revision import git_revision
 TARGETS = Path(__file__).resolve().parent / "fuzz"
 ROOT = TARGETS.parents[1]
 GOLDEN = ROOT / "tests" / "golden"
-VICTIM = ROOT / "tests" / "hostile" / "victim.py"
+HOSTILE = ROOT / "tests" / "hostile"
+TRAINING = ROOT / ".venv-training" / "bin" / "python"
 BUILD = ROOT / "build" / "fuzz"
 STORM = ROOT / "build" / "tsan" / "tests" / "swap_storm"
 FINDINGS = BUILD / "findings"
@@ -136,19 +138,23 @@ class Storm(Part):
 
 
 class Inputs(Part):
-    """Inputs made here, taken by a victim. make: of (draw, folder) -> [(way, path or text)]."""
+    """Inputs made here, taken by a victim. make: of (draw, folder) -> [(way, path or text)].
+
+    victim: its script, and what runs it.
+    """
 
     turn_s = 5
 
-    def __init__(self, name, goal, make, scratch: Path, at_end=()):
+    def __init__(
+        self, name, goal, make, scratch: Path, at_end=(), victim=("victim.py", sys.executable)
+    ):
         super().__init__(name, goal)
         self.make, self.at_end = make, at_end
         self.folder = scratch / name
         self.written = self.folder / "written"
         self.written.mkdir(parents=True)
-        self.victim = Victim(
-            TARGETS.parent / "hostile" / "victim.py", self.folder / "said", self.written
-        )
+        script, python = victim
+        self.victim = Victim(HOSTILE / script, self.folder / "said", self.written, python)
 
     def run(self, seconds: float, stopped: threading.Event) -> None:
         end = time.monotonic() + seconds
@@ -296,6 +302,23 @@ def telemetry(draw, folder):
     return [("monitor", mutate.json_text(draw, REPORT))]
 
 
+NAMED = [ROOT / "training" / "recipes", ROOT / "models"]  # by files of TOML
+
+
+def recipes(draw, folder):
+    """Recipes, experiments and conditions that ship."""
+    for named in NAMED:
+        if not (folder / named.name).exists():
+            (folder / named.name).symlink_to(named)
+    base = draw.choice(sorted(ROOT.glob("training/*/*.toml")))
+    path = folder / "changed" / "changed.toml"
+    path.parent.mkdir(exist_ok=True)
+    text = mutate.toml_text(draw, base.read_text())
+    path.write_text(text, encoding="utf-8", errors="surrogatepass")
+    way = "conditions" if base.stem == "conditions" else base.parent.name.rstrip("s")
+    return [(way, path)]
+
+
 def ports(draw, folder):
     return [("ports", str(draw.random()))]
 
@@ -396,6 +419,9 @@ def main() -> int:
         Inputs("telemetry", 10_000, telemetry, scratch),
         Inputs("ports", 10_000, ports, scratch, [("ports", "wait")]),
     ]
+    if TRAINING.exists():  # ./dev fuzz and ./dev test see to it
+        training = "training_victim.py", str(TRAINING)
+        inputs.append(Inputs("recipes", 10_000, recipes, scratch, victim=training))
     parts = [*parsers, *inputs]
     load(parts)
     if parsers:

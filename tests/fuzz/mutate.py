@@ -6,6 +6,7 @@ import json
 import math
 import random
 import struct
+import tomllib
 import warnings
 import zipfile
 
@@ -117,6 +118,26 @@ def json_text(draw: random.Random, text: str) -> str:
     if draw.random() < 0.01:
         tree = value(draw)
     return json.dumps(tree)
+
+
+def toml_text(draw: random.Random, text: str) -> str:
+    """TOML, as json_text() has JSON."""
+    if draw.random() < 0.1:
+        return octets(draw, text.encode()).decode("latin-1")
+    changed = json_text(draw, json.dumps(tomllib.loads(text)))
+    try:
+        tree = json.loads(changed)
+        return "\n".join(f"{json.dumps(key)} = {_toml(tree[key])}" for key in tree)
+    except (ValueError, TypeError, RecursionError):  # no longer a table
+        return changed
+
+
+def _toml(value) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(value[key])}" for key in value) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return repr(value) if isinstance(value, float) else json.dumps(value)
 
 
 WORDS = (

@@ -73,11 +73,13 @@ class Gone(AssertionError):
 class Victim:
     """A process of a script that serves; another one where the last is gone.
 
-    log: file of what it prints. folder: its working directory.
+    log: file of what it prints. folder: its working directory. python: what runs it.
     """
 
-    def __init__(self, script: Path, log: Path, folder: Path | None = None):
-        self.script, self.log, self.folder = script, log, folder
+    def __init__(
+        self, script: Path, log: Path, folder: Path | None = None, python: str = sys.executable
+    ):
+        self.script, self.log, self.folder, self.python = script, log, folder, python
         self.process = None
 
     def ask(self, way: str, path, seconds: float) -> dict:
@@ -85,7 +87,7 @@ class Victim:
             tests = str(Path(__file__).resolve().parents[1])
             modules = os.pathsep.join(filter(None, (tests, os.environ.get("PYTHONPATH"))))
             self.process = subprocess.Popen(
-                [sys.executable, self.script.resolve()], cwd=self.folder, text=True,
+                [self.python, self.script.resolve()], cwd=self.folder, text=True,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log.open("w"),
                 start_new_session=True, env=os.environ | {"PYTHONPATH": modules},
             )  # fmt: skip

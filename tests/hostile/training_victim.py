@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A process that gives model files to the training command line."""
+"""A process that gives model files to the training command line, and TOML to its readers."""
 
+import re
 import tempfile
 from pathlib import Path
 
 from hostile.serve import run_command, serve
 
+from deeprx_common import commands
+from deeprx_common.options import Parser
 from deeprx_training.cli import main
+from deeprx_training.evaluation import named
+from deeprx_training.experiments import file as experiments
+from deeprx_training.teaching import recipe as recipes
 
 OUT = tempfile.mkdtemp()
 RECIPE = Path(__file__).parents[2] / "training" / "recipes" / "realtime.toml"
@@ -25,10 +31,38 @@ def quantise(path):
     run_command(main, ["quantise", path, f"{OUT}/int8.pt", "--recipe", str(RECIPE)])
 
 
+def experiment(path):
+    """At each of its scales."""
+    text = Path(path).read_text(errors="replace")
+    scales = re.findall("minute|cores|gpu", text) if "scale" in text else []
+    for scale in dict.fromkeys(scales or [""]):
+        experiments.load(path, OUT, scale)
+
+
+def read(load):
+    """What a command does that begins with it."""
+
+    def run(arguments):
+        load(arguments.path)
+        return 0
+
+    parser = Parser(prog="read")
+    parser.add_argument("path")
+    parser.set_defaults(run=run)
+
+    def read_file(path):
+        run_command(lambda arguments: commands.run_command(parser, arguments), [path])
+
+    return read_file
+
+
 WAYS = {
     "evaluate": evaluate,
     "export": export,
     "quantise": quantise,
+    "recipe": read(recipes.load),
+    "conditions": read(named.load),
+    "experiment": read(experiment),
 }
 
 if __name__ == "__main__":
