@@ -421,7 +421,7 @@ def main() -> int:
     ]
     if TRAINING.exists():  # ./dev fuzz and ./dev test see to it
         training = "training_victim.py", str(TRAINING)
-        inputs.append(Inputs("recipes", 10_000, recipes, scratch, victim=training))
+        inputs.append(Inputs("recipes", 1_000, recipes, scratch, victim=training))
     parts = [*parsers, *inputs]
     load(parts)
     if parsers:
