@@ -11,6 +11,7 @@
 #if defined(__AVX512F__)
 #define LANES 16
 #elif defined(__AVX2__)
+#include <immintrin.h>
 #define LANES 8
 #else
 #define LANES 4
@@ -28,8 +29,13 @@ inline vec load(const float* from) { return *reinterpret_cast<const loose_vec*>(
 inline ivec load(const int32_t* from) { return *reinterpret_cast<const loose_ivec*>(from); }
 inline void store(float* to, vec v) { *reinterpret_cast<loose_vec*>(to) = v; }
 inline vec all(float x) { return x - vec{}; }
+#if LANES == 8 // of what is below, GCC 12 makes two instructions, and of AVX-512's calls warnings
+inline vec larger(vec a, vec b) { return _mm256_max_ps(a, b); }
+inline vec smaller(vec a, vec b) { return _mm256_min_ps(a, b); }
+#else
 inline vec larger(vec a, vec b) { return a > b ? a : b; }
 inline vec smaller(vec a, vec b) { return a < b ? a : b; }
+#endif
 inline vec clamped(vec x, vec limit) { return larger(smaller(x, limit), -limit); }
 inline vec root(vec x)
 {
