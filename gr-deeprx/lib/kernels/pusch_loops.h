@@ -378,125 +378,157 @@ inline vec soft_level(vec x, vec sinr)
     return level * spacings[n_bits];
 }
 
-inline pair soft_symbol(int bits, pair x, vec sinr)
-{
-    switch (bits) {
-    case 2:
-        return { soft_level<1>(x.re, sinr), soft_level<1>(x.im, sinr) };
-    case 4:
-        return { soft_level<2>(x.re, sinr), soft_level<2>(x.im, sinr) };
-    case 6:
-        return { soft_level<3>(x.re, sinr), soft_level<3>(x.im, sinr) };
-    default:
-        return { soft_level<4>(x.re, sinr), soft_level<4>(x.im, sinr) };
+//! exp(-sinr |x - s|^2) of each of an axis's levels s over that of the nearest.
+template <int n>
+struct likelihoods {
+    /*!
+     * Of neighbours that is exp(4 spacing sinr (x - t)), t the threshold between them; of s to -s
+     * exp(4 sinr x s). What it adds is nothing beside 1, and spares processors numbers below the
+     * smallest normal one, which take some a hundred cycles.
+     * \param x its magnitude \param spacing half the distance of neighbours
+     */
+    [[gnu::always_inline]] likelihoods(vec x, vec sinr, float spacing)
+    {
+        const vec slope = sinr * (-4 * 1.44269504f * spacing);
+        const auto falling = [slope](vec off) {
+            return power_of_two(larger(slope * off, all(-100.0f)));
+        };
+        vec inwards[n];
+        near[0] = inwards[0] = all(1.0f);
+#pragma GCC unroll 8
+        for (int i = 1; i < n; i++) {
+            const vec off = x - 2 * i * spacing, ratio = falling(magnitude(off));
+            const ivec beyond = off > 0.0f;
+            const vec outwards = beyond ? all(1.0f) : ratio;
+            inwards[i] = beyond ? ratio : all(1.0f);
+            near[i] = i == 1 ? outwards : near[i - 1] * outwards + little;
+        }
+#pragma GCC unroll 8
+        for (int i = n - 1; i > 0; i--) {
+            if (i < n - 1)
+                inwards[i] = inwards[i] * inwards[i + 1] + little;
+            near[i - 1] = i == 1 ? inwards[i] : near[i - 1] * inwards[i] + little;
+        }
+        vec power = falling(x);
+        const vec square = power * power + little;
+#pragma GCC unroll 8
+        for (int i = 0; i < n; i++) {
+            far[i] = near[i] * power + little;
+            power = power * square + little;
+        }
     }
-}
-
-//! Of an axis of Gray QAM by its bits, the first highest.
-constexpr float level_of(int n_bits, int bits)
-{
-    float level = 0.0f;
-    for (int bit = 0; bit < n_bits; bit++) // the last first
-        level = (bits >> bit & 1 ? -1.0f : 1.0f) * (float(1 << bit) - level);
-    return level * spacings[n_bits];
-}
-
-//! exp(-|x - level|^2 sinr) of each level, over that of the nearest, whose exponent is `least`.
-template <int n_bits>
-inline void likelihoods(vec x, vec sinr, vec (&likely)[1 << n_bits], vec (&square)[1 << n_bits])
-{
-    constexpr int n_levels = 1 << n_bits;
-#pragma GCC unroll 16
-    for (int i = 0; i < n_levels; i++) {
-        const vec off = x - level_of(n_bits, i);
-        square[i] = sinr * off * off;
+    vec all_of_them() const
+    {
+        vec sum{};
+#pragma GCC unroll 8
+        for (int i = 0; i < n; i++)
+            sum += near[i] + far[i];
+        return sum;
     }
-    vec least = square[0];
-#pragma GCC unroll 16
-    for (int i = 1; i < n_levels; i++)
-        least = smaller(least, square[i]);
-#pragma GCC unroll 16
-    for (int i = 0; i < n_levels; i++)
-        likely[i] = exponential(least - square[i]);
-}
+    //! The sum of each times |x - s|^2 of any x, on the same side where it is positive.
+    vec squares(vec x, float spacing) const
+    {
+        vec sum{};
+#pragma GCC unroll 8
+        for (int i = 0; i < n; i++) {
+            const vec to_near = x - spacing * (2 * i + 1), to_far = x + spacing * (2 * i + 1);
+            sum += near[i] * to_near * to_near;
+            sum += far[i] * to_far * to_far;
+        }
+        return sum;
+    }
+
+    vec near[n], far[n]; // outwards: those on x's side, and those on the other
+
+private:
+    static constexpr float little = 0x1p-100f;
+};
 
 //! E[|x - s|^2] sinr of an axis, over the levels s that may have been sent.
 template <int n_bits>
 inline vec second_moment(vec x, vec sinr)
 {
-    vec likely[1 << n_bits], square[1 << n_bits], sum{}, all_of_them{};
-    likelihoods<n_bits>(x, sinr, likely, square);
-#pragma GCC unroll 16
-    for (int i = 0; i < 1 << n_bits; i++) {
-        sum += likely[i] * square[i];
-        all_of_them += likely[i];
-    }
-    return sum / all_of_them;
+    x = magnitude(x);
+    const likelihoods<(1 << n_bits) / 2> likely(x, sinr, spacings[n_bits]);
+    return sinr * likely.squares(x, spacings[n_bits]) / likely.all_of_them();
 }
 
 //! E[|sent - s|^2] of a decision on a symbol's axis, over the four levels about x.
 template <int n_bits>
 inline vec decision_error(vec sent, vec x, vec sinr)
 {
-    constexpr int n_levels = n_bits == 1 ? 2 : 4;
     constexpr float spacing = spacings[n_bits], most = n_bits < 3 ? 0 : (1 << (n_bits - 1)) - 2;
     const vec middle = (2 * spacing) * nearest_whole(clamped(x * (0.5f / spacing), all(most)));
-    vec square[n_levels], least, sum{}, all_of_them{};
     x -= middle;
-    sent -= middle;
-#pragma GCC unroll 4
-    for (int i = 0; i < n_levels; i++) {
-        const vec off = x - spacing * (2 * i + 1 - n_levels);
-        square[i] = sinr * off * off;
-        least = i == 0 ? square[i] : smaller(least, square[i]);
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < n_levels; i++) {
-        const vec off = sent - spacing * (2 * i + 1 - n_levels);
-        const vec likely = exponential(least - square[i]);
-        sum += likely * off * off;
-        all_of_them += likely;
-    }
-    return sum / all_of_them;
+    sent = flipped(sent - middle, x);
+    const likelihoods<n_bits == 1 ? 1 : 2> likely(magnitude(x), sinr, spacing);
+    return likely.squares(sent, spacing) / likely.all_of_them();
 }
 
-inline vec decision_error(int bits, pair sent, pair x, vec sinr)
+//! What was probably sent in a PRB, and where asked for how far that is off, by decision_error().
+template <int n_bits>
+inline void decide(const pair* x, const vec* sinr, pair* sent, vec* error)
+{
+    for (int j = 0; j < prb; j++)
+        sent[j] = { soft_level<n_bits>(x[j].re, sinr[j]), soft_level<n_bits>(x[j].im, sinr[j]) };
+    for (int j = 0; j < prb && error; j++)
+        error[j] = decision_error<n_bits>(sent[j].re, x[j].re, sinr[j]) +
+                   decision_error<n_bits>(sent[j].im, x[j].im, sinr[j]);
+}
+
+inline void decide(int bits, const pair* x, const vec* sinr, pair* sent, vec* error)
 {
     switch (bits) {
     case 2:
-        return decision_error<1>(sent.re, x.re, sinr) + decision_error<1>(sent.im, x.im, sinr);
+        return decide<1>(x, sinr, sent, error);
     case 4:
-        return decision_error<2>(sent.re, x.re, sinr) + decision_error<2>(sent.im, x.im, sinr);
+        return decide<2>(x, sinr, sent, error);
     case 6:
-        return decision_error<3>(sent.re, x.re, sinr) + decision_error<3>(sent.im, x.im, sinr);
+        return decide<3>(x, sinr, sent, error);
     default:
-        return decision_error<4>(sent.re, x.re, sinr) + decision_error<4>(sent.im, x.im, sinr);
+        return decide<4>(x, sinr, sent, error);
     }
 }
 
-//! Exact LLRs of an axis that says nothing of its bits with the probability `doubt`; and its
-//! second_moment().
-template <int n_bits>
-inline vec demap(vec x, vec sinr, vec doubt, vec (&llr)[n_bits])
+//! A bit behind the first, which is the side, of an axis's level, by its place from 0 outwards.
+constexpr bool bit_of(int n_bits, int level, int bit)
 {
-    vec likely[1 << n_bits], square[1 << n_bits];
-    likelihoods<n_bits>(x, sinr, likely, square);
+    int side = 2 * level + 1; // as decisions() has it
+    for (int i = 1; i <= bit; i++)
+        side = (side < 0 ? -side : side) - (1 << (n_bits - i));
+    return side > 0;
+}
+
+//! What exact LLRs are the logarithms of, of an axis that says nothing of its bits with the
+//! probability `doubt`; and its second_moment().
+template <int n_bits>
+inline vec demap(vec x, vec sinr, vec doubt, vec (&odds)[n_bits])
+{
+    constexpr int n = (1 << n_bits) / 2;
+    const ivec left = x < 0.0f;
+    x = magnitude(x);
+    const likelihoods<n> likely(x, sinr, spacings[n_bits]);
+    const vec all_of_them = likely.all_of_them(), nothing = doubt * all_of_them;
+    const auto odds_of = [nothing](vec one, vec zero) {
+        return (one + nothing) / (zero + nothing);
+    };
+    vec near{}, far{}, both[n];
+#pragma GCC unroll 8
+    for (int i = 0; i < n; i++) {
+        near += likely.near[i];
+        far += likely.far[i];
+        both[i] = likely.near[i] + likely.far[i];
+    }
+    odds[0] = odds_of(left ? near : far, left ? far : near);
 #pragma GCC unroll 4
-    for (int bit = 0; bit < n_bits; bit++) {
+    for (int bit = 1; bit < n_bits; bit++) {
         vec one{}, zero{};
-#pragma GCC unroll 16
-        for (int i = 0; i < 1 << n_bits; i++)
-            (i >> (n_bits - 1 - bit) & 1 ? one : zero) += likely[i];
-        const vec nothing = doubt * (one + zero);
-        llr[bit] = logarithm((one + nothing) / (zero + nothing));
+#pragma GCC unroll 8
+        for (int i = 0; i < n; i++)
+            (bit_of(n_bits, i, bit) ? one : zero) += both[i];
+        odds[bit] = odds_of(one, zero);
     }
-    vec moment{}, all_of_them{};
-#pragma GCC unroll 16
-    for (int i = 0; i < 1 << n_bits; i++) {
-        moment += likely[i] * square[i];
-        all_of_them += likely[i];
-    }
-    return moment / all_of_them;
+    return sinr * likely.squares(x, spacings[n_bits]) / all_of_them;
 }
 
 inline vec half_log_of(vec x) { return 0.5f * logarithm(x + 0.01f); }
@@ -532,35 +564,33 @@ inline void project_all(const vec* innovation, const round_job& job, float* to, 
             innovation, job.into + o, job.basis, to + o * job.inner_pitch, job.inner_pitch, mask);
 }
 
-//! job.noise of positions whose covariance is there.
+//! job.noise of positions: their covariance, and what their decisions' errors add.
 template <int n_layers, int n_rx>
-[[gnu::noinline]] static void add_errors(const round_job& job, int p)
+inline void
+add_errors(const round_job& job, int p, const vec (&covariance)[n_rx * n_rx], const vec* error)
 {
     const grid_view& grid = job.grid;
     const int im = prb * grid.pitch;
-    const whitener_at<n_rx> white(grid, p);
-    vec errors[n_rx * n_rx]{};
-    for (int j = 0; j < prb; j++) {
-        const auto found = combine<n_layers>(grid, white, j, p);
-        const ivec data = load(job.data + j * grid.pitch + p);
-        for (int l = 0; l < n_layers; l++) {
-            const pair x = found.x[l], sent = soft_symbol(grid.bits[l], x, found.sinr[l]);
-            const vec error = masked(decision_error(grid.bits[l], sent, x, found.sinr[l]), data);
+    vec sum[n_rx * n_rx];
+    for (int i = 0; i < n_rx * n_rx; i++)
+        sum[i] = covariance[i];
+    for (int l = 0; l < n_layers; l++)
+        for (int j = 0; j < prb; j++, error++) {
             pair h[n_rx];
+#pragma GCC unroll 4
             for (int r = 0; r < n_rx; r++) {
                 h[r] = pair_at(grid.h + ((l * n_rx + r) * 2 * prb + j) * grid.pitch + p, im);
-                errors[r * r + 2 * r] += power(h[r]) * error;
+                sum[r * r + 2 * r] += power(h[r]) * *error;
+#pragma GCC unroll 4
                 for (int q = 0; q < r; q++) {
                     const pair of = times_conj(h[r], h[q]);
-                    errors[r * r + 2 * q] += of.re * error;
-                    errors[r * r + 2 * q + 1] += of.im * error;
+                    sum[r * r + 2 * q] += of.re * *error;
+                    sum[r * r + 2 * q + 1] += of.im * *error;
                 }
             }
         }
-    }
     for (int i = 0; i < n_rx * n_rx; i++)
-        store(job.noise + i * grid.pitch + p,
-              load(job.covariance + i * grid.pitch + p) + errors[i]);
+        store(job.noise + i * grid.pitch + p, sum[i]);
 }
 
 template <int n_layers, int n_rx>
@@ -571,6 +601,8 @@ inline void round_of(round_job& job)
     const int im = prb * grid.pitch;
     vec sums[n_layers][3]{};
     for (int p = 0; p < grid.n; p += lanes) {
+        pair x[n_layers][prb], decided[n_layers][prb];
+        vec of_symbols[n_layers][prb], error[n_layers][prb];
         vec innovation[n_layers][n_parts][prb], total[n_layers][n_parts]{};
         vec missed[n_layers]{}, energy[n_layers]{}, sinr[n_layers]{}, left{};
         const whitener_at<n_rx> white(grid, p);
@@ -578,18 +610,27 @@ inline void round_of(round_job& job)
         const bool all_data = job.all_data[p / most_lanes];
         for (int j = 0; j < prb; j++) {
             const auto found = combine<n_layers>(grid, white, j, p);
+            for (int l = 0; l < n_layers; l++) {
+                x[l][j] = found.x[l];
+                of_symbols[l][j] = found.sinr[l];
+            }
+        }
+        for (int l = 0; l < n_layers; l++)
+            decide(grid.bits[l], x[l], of_symbols[l], decided[l], job.noise ? error[l] : nullptr);
+        for (int j = 0; j < prb; j++) {
             pair sent[n_layers];
             for (int l = 0; l < n_layers; l++) {
-                const pair x = found.x[l];
-                sent[l] = soft_symbol(grid.bits[l], x, found.sinr[l]);
-                sinr[l] += found.sinr[l];
-                vec off = power({ x.re - sent[l].re, x.im - sent[l].im }) * found.sinr[l];
+                sent[l] = decided[l][j];
+                sinr[l] += of_symbols[l][j];
+                vec off =
+                    power({ x[l][j].re - sent[l].re, x[l][j].im - sent[l].im }) * of_symbols[l][j];
                 if (!all_data) {
                     const ivec data = load(job.data + j * grid.pitch + p);
                     const pair known = pair_at(job.known + (l * 2 * prb + j) * grid.pitch + p, im);
                     sent[l] = { chosen(data, sent[l].re, known.re),
                                 chosen(data, sent[l].im, known.im) };
                     off = masked(off, data);
+                    error[l][j] = masked(error[l][j], data);
                 }
                 missed[l] += off;
                 energy[l] += power(sent[l]);
@@ -628,7 +669,7 @@ inline void round_of(round_job& job)
         for (int i = 0; i < n_rx * n_rx; i++)
             store(job.covariance + i * grid.pitch + p, covariance[i]);
         if (job.noise)
-            add_errors<n_layers, n_rx>(job, p);
+            add_errors<n_layers, n_rx>(job, p, covariance, error[0]);
         for (int r = 0; r < n_rx; r++)
             left += covariance[r * r + 2 * r];
         left *= 1.0f / (prb * n_rx);
@@ -992,19 +1033,25 @@ inline void llrs_of(llr_job& job, int l)
         const ivec mask = load(job.mask + p);
         const bool all_data = job.all_data[p / most_lanes];
         alignas(64) float llr[2 * n_bits * prb][lanes];
+        // one after the other, for a processor waits for results within them
+        vec sinr[prb];
         for (int j = 0; j < prb; j++) {
             const vec log = load(job.log_sinr + (l * prb + j) * job.pitch + p);
-            const vec sinr = exponential(log + factor + slope * (log - level));
+            sinr[j] = exponential(log + factor + slope * (log - level));
+        }
+        for (int j = 0; j < prb; j++) {
             const float* x = job.x + (l * 2 * prb + j) * job.pitch + p;
             vec axis[2][n_bits];
-            const vec moment = demap<n_bits>(load(x), sinr, doubt, axis[0]) +
-                               demap<n_bits>(load(x + prb * job.pitch), sinr, doubt, axis[1]);
+            const vec moment = demap<n_bits>(load(x), sinr[j], doubt, axis[0]) +
+                               demap<n_bits>(load(x + prb * job.pitch), sinr[j], doubt, axis[1]);
             const ivec data = all_data ? mask : load(job.data + j * job.data_pitch + p);
             noise += masked(moment, data);
-            all_sinr += masked(sinr, data);
+            all_sinr += masked(sinr[j], data);
             for (int i = 0; i < 2 * n_bits; i++)
                 store(llr[j * 2 * n_bits + i], axis[i % 2][i / 2]);
         }
+        for (auto& of : llr)
+            store(of, logarithm(load(of)));
         float* to[lanes]; // of each position that is a PRB
         int s = p / job.stride, n = p % job.stride;
         for (int i = 0; i < lanes; i++) {

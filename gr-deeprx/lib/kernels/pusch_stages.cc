@@ -28,8 +28,12 @@ double planes_of(const grid_view& grid)
            (grid.white ? grid.n_rx * grid.n_rx : 0.0);
 }
 
-//! Of an axis.
-double likelihoods(int bits) { return (1 << bits / 2) * (5 + exponential); }
+//! Of an axis: an exponential for two levels, products, and a mean of squares.
+double second_moment(int levels)
+{
+    const double n = levels / 2;
+    return n * (exponential + 4) + (n - 1) * 8 + levels * 5 + 2;
+}
 
 double all_bits(const int (&bits)[2], int n_layers)
 {
@@ -115,7 +119,7 @@ stage_cost cost_of(const round_job& job)
     const double seen = n_rx * n_layers * (product + 2 + 4 * job.basis);
     double errors = 0.0;
     for (int l = 0; job.noise && l < n_layers; l++)
-        errors += 2 * std::min(1 << job.grid.bits[l] / 2, 4) * (exponential + 9) + 2 * n_rx +
+        errors += 2 * (second_moment(std::min(1 << job.grid.bits[l] / 2, 4)) + 10) + 2 * n_rx +
                   4 * n_rx * n_rx;
     return floats(job.grid.n * (prb * (combining(job.grid) + soft + left + seen + errors) +
                                 4 * n_layers * (logarithm + 2)),
@@ -150,7 +154,7 @@ stage_cost cost_of(const symbols_job& job)
     const int n_layers = job.grid.n_layers;
     double noise = 0.0;
     for (int l = 0; l < n_layers; l++)
-        noise += 2 * (likelihoods(job.grid.bits[l]) + 3 * (1 << job.grid.bits[l] / 2));
+        noise += 2 * second_moment(1 << job.grid.bits[l] / 2);
     return floats(job.grid.n * prb * (combining(job.grid) + n_layers * (logarithm + 5) + noise),
                   job.grid.n * (planes_of(job.grid) + n_layers * (3 * prb + 3)));
 }
@@ -162,8 +166,8 @@ stage_cost cost_of(const llr_job& job)
     double flop = 0.0;
     for (int l = 0; l < job.n_layers; l++) {
         const int bits = job.bits[l];
-        const double levels = 1 << bits / 2, of_bit = levels + 5 + logarithm;
-        flop += exponential + 4 + 2 * (likelihoods(bits) + 3 * levels) + bits * of_bit + 2;
+        const double levels = 1 << bits / 2, of_bit = levels + 4 + logarithm;
+        flop += exponential + 4 + 2 * second_moment(levels) + bits * of_bit + 2;
     }
     return floats(job.n * prb * flop,
                   job.n * (job.n_layers * (3 * prb + 4) + prb * job.n_layers * job.llr_stride));

@@ -44,6 +44,11 @@ inline vec root(vec x)
     return x;
 }
 inline vec bits_of(ivec i) { return reinterpret_cast<vec>(i); }
+//! x, or -x where the other is negative.
+inline vec flipped(vec x, vec by)
+{
+    return bits_of(reinterpret_cast<ivec>(x) ^ (reinterpret_cast<ivec>(by) & ~0x7fffffff));
+}
 inline vec magnitude(vec x) { return bits_of(reinterpret_cast<ivec>(x) & 0x7fffffff); }
 inline vec masked(vec x, ivec mask) { return bits_of(reinterpret_cast<ivec>(x) & mask); }
 inline vec chosen(ivec mask, vec a, vec b)
@@ -62,11 +67,10 @@ constexpr float to_whole = 12582912.0f; // 1.5 * 2^23: what is added to it is ro
 
 inline vec nearest_whole(vec x) { return x + to_whole - to_whole; }
 
-//! exp(x) to 2e-7 of its value, for x between -87 and 87, and as at these limits beyond.
-inline vec exponential(vec x)
+//! 2^x to 2e-7 of its value, for x between -125 and 125.
+[[gnu::always_inline]] inline vec power_of_two(vec x)
 {
-    const vec t = clamped(x * 1.44269504f, all(125.0f));
-    const vec rounded = t + to_whole, f = t - (rounded - to_whole);
+    const vec rounded = x + to_whole, f = x - (rounded - to_whole);
     vec power = all(1.54035304e-4f); // 2^f
     power = power * f + 1.33335581e-3f;
     power = power * f + 9.61812911e-3f;
@@ -76,6 +80,9 @@ inline vec exponential(vec x)
     power = power * f + 1.0f;
     return bits_of(reinterpret_cast<ivec>(power) + (reinterpret_cast<ivec>(rounded) << 23));
 }
+
+//! exp(x) to 2e-7 of its value, for x between -87 and 87, and as at these limits beyond.
+inline vec exponential(vec x) { return power_of_two(clamped(x * 1.44269504f, all(125.0f))); }
 
 //! ln(x), x positive and normal, to 2e-7 of max(1, |ln(x)|): Cephes' logf.
 inline vec logarithm(vec x)
