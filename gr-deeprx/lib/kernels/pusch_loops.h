@@ -899,6 +899,8 @@ void time(const time_job& job)
     const int n = job.n_symbols * job.stride;
     for (int f = 0; f < job.n_filters; f++) {
         int p = 0;
+        for (; p + 8 * lanes <= n; p += 8 * lanes)
+            filter_at<8>(job, f, p, n);
         for (; p + 4 * lanes <= n; p += 4 * lanes)
             filter_at<4>(job, f, p, n);
         for (; p < n; p += lanes)
