@@ -270,6 +270,23 @@ def test_traced_operators_do_what_the_file_does(tiny):
         assert torch.allclose(llrs, receiver(y[2:], p[2:], d, [4]), atol=1e-6)
 
 
+class Decides(nn.Module):
+    """As TorchScript does: decides by values, and makes tensors of numbers."""
+
+    def forward(self, y: torch.Tensor, p: torch.Tensor, bits: list[int]) -> torch.Tensor:
+        llrs = y.square().sum([1, 4])[:, None, :, :, None].repeat(1, 1, 1, 1, bits[0])
+        scale = torch.tensor([1.0 / m for m in bits])
+        return llrs * scale if bool(llrs.max() > 0) else llrs
+
+
+def test_a_traced_program_decides_as_it_does_for_its_slots(tmp_path):
+    y, p, d = map(torch.from_numpy, received_slots(job().config, 2, 1))
+    path = save(Decides(), tmp_path / "decides.pt")
+    with torch.no_grad():
+        llrs = traced(job(model=path))(y, p)
+        assert torch.equal(llrs, torch.jit.load(path)(y, p, d, [4]))
+
+
 def test_interval_of_a_median():
     """Order statistics of the binomial distribution: of 20 values the 6th and the 15th."""
     assert compare.median_interval([3.0, 1.0, 2.0]) == (1.0, 2.0, 3.0)

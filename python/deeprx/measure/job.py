@@ -95,6 +95,23 @@ def traced(job: Job, convolutions=None):
     """
     import torch
     from torch.fx.experimental.proxy_tensor import make_fx
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    empty, item = torch.ops.aten.empty.memory_format, torch.ops.aten._local_scalar_dense.default
+    made = []
+
+    class Made(TorchDispatchMode):
+        """TorchScript's torch.tensor() fills what aten.empty gives unseen by the tracer."""
+
+        def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+            out = operator(*args, **(kwargs or {}))
+            if operator is empty:
+                made.append(out)
+            return out
+
+    def receive(y, p):
+        with Made():
+            return receiver(y, p, d, [job.config.bits_per_symbol])
 
     y, p, d = (
         torch.from_numpy(a).to(job.device) for a in received_slots(job.config, job.n_rx, job.batch)
@@ -105,5 +122,15 @@ def traced(job: Job, convolutions=None):
             part.to(convolutions)
     receiver = torch.jit.freeze(receiver)
     with torch.no_grad():
-        bits = [job.config.bits_per_symbol]
-        return make_fx(lambda y, p: receiver(y, p, d, bits))(y, p)
+        # what the program decides by is as these slots have it
+        module = make_fx(receive, _error_on_data_dependent_ops=False)(y, p)
+    for node in module.graph.find_nodes(op="call_function", target=item):
+        module.graph.erase_node(node)
+    empties = module.graph.find_nodes(op="call_function", target=empty)
+    for i, (node, tensor) in enumerate(zip(empties, made, strict=True)):
+        module.register_buffer(f"made_{i}", tensor.detach().clone())
+        with module.graph.inserting_before(node):
+            node.replace_all_uses_with(module.graph.get_attr(f"made_{i}"))
+        module.graph.erase_node(node)
+    module.recompile()
+    return module

@@ -20,6 +20,15 @@ def exportable(module: torch.fx.GraphModule) -> torch.fx.GraphModule:
     for node in module.graph.nodes:
         if node.target is aten._unsafe_view.default:
             node.target = aten.reshape.default
+        elif node.target is aten.avg_pool2d.default and len(node.meta["tensor_meta"].shape) == 3:
+            with module.graph.inserting_before(node):  # ONNX has no image without a batch
+                batch = module.graph.call_function(aten.unsqueeze.default, (node.args[0], 0))
+            node.args = (batch, *node.args[1:])
+            with module.graph.inserting_after(node):
+                image = module.graph.call_function(aten.squeeze.dim, (node, 0))
+            node.replace_all_uses_with(image, lambda user, image=image: user is not image)
+        elif node.target is aten._softmax.default:
+            node.target, node.args = aten.softmax.int, node.args[:2]
         elif node.target is aten._to_copy.default:
             dtype = node.kwargs.get("dtype")
             node.target = aten.to.dtype if dtype else aten.clone.default
@@ -37,7 +46,7 @@ def main(text: str, out: str) -> None:
         out,
         input_names=["y", "p"],
         output_names=["llr"],
-        opset_version=17,
+        opset_version=18,  # the first with operators on bits
         dynamo=False,  # the other exporter fails on more files
     )
 
