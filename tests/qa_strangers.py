@@ -21,7 +21,8 @@ from gnuradio.deeprx.cli import main
 from gnuradio.deeprx.telemetry.source import Source
 from slots import slot_of
 
-from deeprx_common import report
+from deeprx_common import files, report
+from deeprx_common.files import write_arrays
 
 
 @pytest.mark.parametrize("name", ports.PORTS)
@@ -145,14 +146,33 @@ def _terabytes():
     return file.getvalue()
 
 
+def _slots(**changed):
+    """What an export writes, but for this."""
+    file = io.BytesIO()
+    slot = slot_of(n_prb=6)
+    arrays = {
+        "y": np.zeros((1, 2, 14, 72, 2), np.float32),
+        "llr": np.zeros((1, slot.n_bits), np.float32),
+        "slot": np.array(json.dumps(slot.as_dict())),
+        "allowed": np.array(1e-5),
+    }
+    np.savez(file, **arrays | changed)
+    return file.getvalue()
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
         (None, "expected a regular file"),
         (b"PK\x03\x04 no archive", "expected what"),
         (_terabytes(), "expected what"),
+        (_slots(y=np.zeros((0, 2, 14, 72, 2), np.float32)), "expected what"),
+        (_slots(llr=np.array(["a"])), "expected what"),
+        (_slots(slot=np.array("[" * 50_000)), "expected what"),
+        (_slots(allowed=np.zeros(2)), "expected what"),
+        (_slots(allowed=np.array("a")), "expected what"),
     ],
-    ids=["pipe", "damaged", "terabytes"],
+    ids=["pipe", "damaged", "terabytes", "none", "texts", "deep", "two limits", "no limit"],
 )
 def test_parity_refuses_other_files(content, says, tmp_path, capsys):
     path = tmp_path / "slots.npz"
@@ -160,3 +180,13 @@ def test_parity_refuses_other_files(content, says, tmp_path, capsys):
     assert main(["parity", "baseline-lmmse", str(path)]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"deeprx: error: {path}: {says}") and error.count("\n") == 1
+
+
+def test_parity_reads_no_gigabytes(tmp_path, capsys, monkeypatch):
+    """However few bytes they are compressed to."""
+    path = tmp_path / "slots.npz"
+    write_arrays(dict.fromkeys(("y", "llr", "slot", "allowed"), np.zeros(100_000)), path)
+    assert path.stat().st_size < 1_000_000
+    monkeypatch.setattr(files, "MOST_BYTES", 1_000_000)
+    assert main(["parity", "baseline-lmmse", str(path)]) == 2
+    assert capsys.readouterr().err == f"deeprx: error: {path}: File too large\n"

@@ -6,15 +6,18 @@ import io
 import json
 import os
 import stat
+import struct
 import tempfile
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
 MOST_BYTES = 1 << 30  # of a file that is read whole
+COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 def writable_folder(path: str | os.PathLike) -> None:
@@ -45,12 +48,12 @@ def open_regular(path: str | os.PathLike) -> BinaryIO:
     raise OSError(errno.EINVAL, "expected a regular file, found a pipe or device", str(path))
 
 
-def read_regular(path: str | os.PathLike) -> bytes:
-    """All of what open_regular() opens. Raises OSError, also for more than MOST_BYTES."""
+def read_regular(path: str | os.PathLike, most: int = MOST_BYTES) -> bytes:
+    """All of what open_regular() opens. Raises OSError, also for more than so many bytes."""
     with open_regular(path) as file:
-        if os.fstat(file.fileno()).st_size > MOST_BYTES:
+        if os.fstat(file.fileno()).st_size > most:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
-        return file.read(MOST_BYTES)
+        return file.read(most)
 
 
 class replacing:
@@ -97,6 +100,31 @@ def write_json(value, path: str | os.PathLike) -> Path:
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
     return Path(path)
+
+
+def read_arrays(path: str | os.PathLike, names: Iterable[str]) -> list[np.ndarray]:
+    """The arrays of these names that write_arrays() put at path.
+
+    Raises OSError, also for more than MOST_BYTES, which compressed ones may be; ValueError where
+    the file holds something else.
+    """
+    try:
+        with open_regular(path) as opened, zipfile.ZipFile(opened) as archive:
+            records = [archive.getinfo(f"{name}.npy") for name in names]
+            if any(record.compress_type not in COMPRESSIONS for record in records):
+                raise ValueError("expected arrays that are stored or deflated")
+            if sum(record.file_size for record in records) > MOST_BYTES:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+            arrays = []
+            for record in records:
+                with archive.open(record) as file:
+                    arrays.append(np.lib.format.read_array(file, allow_pickle=False))
+            return arrays
+    except (
+        KeyError, EOFError, ArithmeticError, MemoryError, RuntimeError, struct.error,
+        zipfile.BadZipFile, zlib.error,
+    ):  # fmt: skip
+        raise ValueError("expected arrays by name") from None
 
 
 def write_arrays(arrays: Mapping[str, np.ndarray], path: str | os.PathLike) -> None:

@@ -3,15 +3,13 @@
 was exported from.
 """
 
-import json
-import zipfile
-import zlib
 from collections.abc import Sequence
 
 import numpy as np
 from gnuradio import blocks, gr
 
-from deeprx_common.files import open_regular
+from deeprx_common.files import read_arrays
+from deeprx_common.schema import parse_json
 from deeprx_common.slot import SlotConfig
 
 from ..blocks.guarded import run_flowgraph
@@ -57,18 +55,16 @@ def run(arguments) -> int:
 
 def _read(path: str) -> tuple[np.ndarray, np.ndarray, SlotConfig, float]:
     try:
-        with open_regular(path) as opened, np.load(opened, allow_pickle=False) as file:
-            y, llr, slot, allowed = (file[key] for key in KEYS)
-        config = SlotConfig.from_dict(json.loads(str(slot)))
-        fits = y.dtype == np.float32 and y.shape[2:] == (config.n_symbols, config.n_sc, 2)
-    except (
-        KeyError, ValueError, TypeError, AttributeError, EOFError, MemoryError,
-        zipfile.BadZipFile, zlib.error,
-    ):  # fmt: skip
+        y, llr, slot, allowed = read_arrays(path, KEYS)
+        config = SlotConfig.from_dict(parse_json(str(slot)))
+        fits = y.shape[2:] == (config.n_symbols, config.n_sc, 2) and y.size > 0
+        fits &= y.dtype == np.float32 == llr.dtype and allowed.shape == ()
+        allowed = float(allowed)
+    except (ValueError, TypeError):
         fits = False
     if not fits:
         raise ValueError(f"{path}: expected what `./dev train export --parity` writes") from None
-    return y, llr, config, float(allowed)
+    return y, llr, config, allowed
 
 
 def block_llrs(
