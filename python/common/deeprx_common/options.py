@@ -10,6 +10,8 @@ import math
 import re
 from collections.abc import Callable, Iterable
 
+from .printable import printable
+
 
 class Parser(argparse.ArgumentParser):
     """Says a mistake in one line, takes a list that begins with a negative number for a value, and
@@ -27,7 +29,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message):
-        self.exit(2, f"{self.prog}: error: {message} ({self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: error: {printable(message, 4000)} ({self.prog} --help)\n")
 
 
 def one_of(names: Iterable[str]) -> Callable[[str], str]:

@@ -266,7 +266,7 @@ class SlotConfig:
         if self.dmrs not in legal:
             raise ValueError(
                 f"dmrs of {self.n_symbols} symbols must be one of "
-                f"{', '.join(map(str, map(list, legal)))}, got {list(self.dmrs)}"
+                f"{', '.join(map(str, map(list, legal)))}, got {list(self.dmrs)!r:.80}"
             )
         check_one_of("cdm_groups", self.cdm_groups, (1, 2))
 

@@ -9,13 +9,15 @@ from .files import read_regular
 from .schema import parse_json
 from .slot import SLOTS, SlotConfig
 
+MOST_BYTES = 1 << 20  # of a slot's file
+
 
 def slot_of(text: str) -> SlotConfig:
     """An argparse type: one of SLOTS by name, or a JSON file that SlotConfig.from_dict() takes."""
     if (name := text.strip().lower()) in SLOTS:
         return SLOTS[name]
     try:
-        values = parse_json(read_regular(text))
+        values = parse_json(read_regular(text, MOST_BYTES))
     except OSError as error:
         expected = f"expected {', '.join(SLOTS)} or a JSON file, found {text!r}"
         raise argparse.ArgumentTypeError(f"{expected}: {error.strerror}") from None
