@@ -13,7 +13,14 @@ import torch
 
 from deeprx_training import cli
 from deeprx_training.data.conditions import Conditions
-from deeprx_training.export.describe import MEASURED, content_sha256, describe, read, trained_on
+from deeprx_training.export.describe import (
+    MEASURED,
+    content_sha256,
+    describe,
+    read,
+    rewrite,
+    trained_on,
+)
 from deeprx_training.files import TrainingError
 
 ROOT = Path(__file__).parents[2]
@@ -126,6 +133,29 @@ def test_results_go_into_the_file_that_they_are_of(tmp_path):
     with pytest.raises(TrainingError, match=r"ber\.json: measured of another deeprx-slim-1"):
         describe(other, tmp_path)
     assert Path(other).read_bytes() == good
+
+
+@pytest.mark.parametrize(
+    ("about", "says"),
+    [
+        ({"training": ["recipe"]}, "'training' must be a dictionary"),
+        ({"training": None}, "'training' must be a dictionary"),
+        ({"training": {"recipe": 4}}, "expected a recipe's text, found a int"),
+        ({"training": {"recipe": "= 4"}}, "Invalid statement"),
+        ({"training": {"recipe": "[data]\nsnr_db = 4"}}, "snr_db"),
+        ({"training": {"recipe": "data = 4"}}, "expected a table"),
+        ({"name": []}, "'name' must be"),
+        ({"dmrs": 2}, "'dmrs' must be"),
+    ],
+)
+def test_what_a_file_says_of_itself_may_be_anything(tmp_path, capsys, about, says):
+    path = shutil.copy(SMALL, tmp_path / "m.pt")
+    rewrite(path, read(path) | about)
+    before = path.read_bytes()
+    assert cli.main(["describe", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert f"{path}: " in error and says in error and error.count("\n") == 1
+    assert "--debug" not in error and path.read_bytes() == before
 
 
 @pytest.mark.parametrize("data", [b"no archive", None])

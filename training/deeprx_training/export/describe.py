@@ -130,15 +130,19 @@ def describe(path: str | Path, results: str | Path | None = None) -> dict:
     metadata = {"engines": ["torchscript"], "trained": None, "limits": [], "scs_khz": None}
     metadata |= read(path)
     metadata = {key: metadata[key] for key in (*MODEL, *metadata) if key in metadata}
-    if text := (metadata.get("training") or {}).get("recipe"):
-        conditions = recipes.conditions_of(text)
-        metadata["trained"] = trained_on(conditions)
-        metadata["scs_khz"] = trained_slots(conditions)["scs_khz"]
-        metadata["training"]["recipe_sha256"] = recipes.content_sha256(text)
-    if results:
-        metadata["ber"] = measured(path, metadata, Path(results) / "ber.json", MEASURED)
-        metadata["limits"] = measured(path, metadata, Path(results) / "limits.json", LIMIT)
-    check(metadata, MODEL, f"{path}: deeprx.json")
+    try:
+        check(metadata, MODEL, "deeprx.json")
+        if text := metadata.get("training", {}).get("recipe"):
+            conditions = recipes.conditions_of(text)
+            metadata["trained"] = trained_on(conditions)
+            metadata["scs_khz"] = trained_slots(conditions)["scs_khz"]
+            metadata["training"]["recipe_sha256"] = recipes.content_sha256(text)
+        if results:
+            metadata["ber"] = measured(path, metadata, Path(results) / "ber.json", MEASURED)
+            metadata["limits"] = measured(path, metadata, Path(results) / "limits.json", LIMIT)
+        check(metadata, MODEL, "deeprx.json")
+    except ValueError as error:
+        raise TrainingError(f"{path}: {error}") from None
     rewrite(path, metadata)
     return metadata
 
