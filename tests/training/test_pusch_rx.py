@@ -20,6 +20,7 @@ from deeprx_training.receivers.pusch import (
     is_calm,
     levels,
     llrs,
+    second_moment,
     shrunk,
     soft_symbol,
     trust,
@@ -273,7 +274,7 @@ def test_what_few_symbols_show_by_chance_is_left_out():
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    ("bits", "sinr_db", "least", "most"), [(4, 18, 1.15, 1.5), (2, -6, 1.0, 1.05)]
+    ("bits", "sinr_db", "least", "most"), [(4, 18, 1.15, 1.5), (2, -6, 0.98, 1.05)]
 )
 def test_an_sinr_that_is_too_low_makes_llrs_larger_where_symbols_show_it(
     bits, sinr_db, least, most
@@ -282,6 +283,26 @@ def test_an_sinr_that_is_too_low_makes_llrs_larger_where_symbols_show_it(
     x, _, sinr = noisy(bits, sinr_db, factor=0.8)
     factor = trust(x, sinr, torch.ones(14, 312, dtype=bool), [bits])
     assert least < factor.min() and factor.max() < most
+
+
+@torch.no_grad()
+def test_symbols_that_the_channels_error_shrinks_do_not_seem_less_noisy():
+    """x of 0.92 s and noise is worth the SINR 0.92 over the noise's power, and shows less noise."""
+    torch.manual_seed(9)
+    x, sent, sinr = noisy(2, 3.0)
+    x, data = x - 0.08 * sent, torch.ones(14, 312, dtype=bool)
+    assert (second_moment(x, 0.92 * sinr, [2]).mean() - 1).abs() > 0.05
+    assert (trust(x, 0.92 * sinr, data, [2]).mean() - 1).abs() < 0.02
+
+
+@torch.no_grad()
+def test_two_users_symbols_show_a_third_of_it():
+    torch.manual_seed(10)
+    x, _, sinr = noisy(6, 20.0, factor=0.8)
+    data = torch.ones(14, 312, dtype=bool)
+    one = trust(x, sinr, data, [6])
+    two = trust(x.expand(-1, 2, -1, -1, -1), sinr.expand(-1, 2, -1, -1), data, [6, 6])
+    torch.testing.assert_close(two, (one ** (1 / 3)).expand(-1, 2))
 
 
 @torch.no_grad()

@@ -195,7 +195,8 @@ struct llr_job {
     int n_symbols, n_prb, stride;
     float* llr; // [n_layers][n_symbols][12 n_prb][llr_stride]
     int llr_stride;
-    float noise[2], sinr[2]; // over data: what symbols of this SINR show, and it; sums
+    // sums over data: what symbols of this SINR show, x E[s] and E[|s|^2] times it, and it
+    float noise[2], along[2], energy[2], sinr[2];
 };
 
 //! The loops that take a net's time, as compiled for one processor.

@@ -499,10 +499,16 @@ constexpr bool bit_of(int n_bits, int level, int bit)
     return side > 0;
 }
 
+//! Of an axis, over the levels s that may have been sent, times its SINR: E[|x - s|^2], x E[s] and
+//! E[s^2].
+struct moments {
+    vec noise, along, energy;
+};
+
 //! What exact LLRs are the logarithms of, of an axis that says nothing of its bits with the
-//! probability `doubt`; and its second_moment().
+//! probability `doubt`; and moments.
 template <int n_bits>
-inline vec demap(vec x, vec sinr, vec doubt, vec (&odds)[n_bits])
+inline moments demap(vec x, vec sinr, vec doubt, vec (&odds)[n_bits])
 {
     constexpr int n = (1 << n_bits) / 2;
     const ivec left = x < 0.0f;
@@ -528,7 +534,15 @@ inline vec demap(vec x, vec sinr, vec doubt, vec (&odds)[n_bits])
             (bit_of(n_bits, i, bit) ? one : zero) += both[i];
         odds[bit] = odds_of(one, zero);
     }
-    return sinr * likely.squares(x, spacings[n_bits]) / all_of_them;
+    vec mean{}, energy{};
+#pragma GCC unroll 8
+    for (int i = 0; i < n; i++) {
+        const float level = spacings[n_bits] * (2 * i + 1);
+        mean += (likely.near[i] - likely.far[i]) * level;
+        energy += both[i] * (level * level);
+    }
+    sinr /= all_of_them;
+    return { sinr * likely.squares(x, spacings[n_bits]), x * mean * sinr, energy * sinr };
 }
 
 inline vec half_log_of(vec x) { return 0.5f * logarithm(x + 0.01f); }
@@ -1026,7 +1040,7 @@ inline void store_rows(const float (&of)[n][lanes], float* const (&to)[lanes])
 template <int n_bits>
 inline void llrs_of(llr_job& job, int l)
 {
-    vec noise{}, all_sinr{};
+    vec noise{}, along{}, energy{}, all_sinr{};
     for (int p = 0; p < job.n; p += lanes) {
         const float* const judged = job.judged[l] + p;
         const vec factor = load(job.factor[l] + p), level = load(job.level[l] + p);
@@ -1044,10 +1058,12 @@ inline void llrs_of(llr_job& job, int l)
         for (int j = 0; j < prb; j++) {
             const float* x = job.x + (l * 2 * prb + j) * job.pitch + p;
             vec axis[2][n_bits];
-            const vec moment = demap<n_bits>(load(x), sinr[j], doubt, axis[0]) +
-                               demap<n_bits>(load(x + prb * job.pitch), sinr[j], doubt, axis[1]);
+            const moments re = demap<n_bits>(load(x), sinr[j], doubt, axis[0]),
+                          im = demap<n_bits>(load(x + prb * job.pitch), sinr[j], doubt, axis[1]);
             const ivec data = all_data ? mask : load(job.data + j * job.data_pitch + p);
-            noise += masked(moment, data);
+            noise += masked(re.noise + im.noise, data);
+            along += masked(re.along + im.along, data);
+            energy += masked(re.energy + im.energy, data);
             all_sinr += masked(sinr[j], data);
             for (int i = 0; i < 2 * n_bits; i++)
                 store(llr[j * 2 * n_bits + i], axis[i % 2][i / 2]);
@@ -1075,6 +1091,8 @@ inline void llrs_of(llr_job& job, int l)
                             b < 2 * n_bits ? llr[j * 2 * n_bits + b][i] : 0.0f;
     }
     job.noise[l] = sum(noise);
+    job.along[l] = sum(along);
+    job.energy[l] = sum(energy);
     job.sinr[l] = sum(all_sinr);
 }
 

@@ -1007,6 +1007,8 @@ void pusch_receiver::judge(float* llr)
                   llr,
                   d_llr_stride,
                   {},
+                  {},
+                  {},
                   {} };
     symbols_job symbols{ grid(d_h),     bits_of(d_data), d_all_data.data(), mask, d_x[0],
                          d_log_sinr[0], d_noise[0],      d_x.pitch(),       {},   pitch };
@@ -1075,13 +1077,19 @@ void pusch_receiver::judge(float* llr)
     }
     d_kernel.llrs(llrs);
 
-    // one more expectation step, of symbols whose SINR lets decisions be more than guesses
+    // one more expectation step; at a low SINR errors of the channel shrink symbols, which show
+    // less noise than they have
     const float n_data = 12 * n_prb * d_n.symbols * all_data;
+    const float power = (d_n.layers == 1 ? 1.5f : 0.5f) * n_data / (n_data + sure_of);
     for (int l = 0; l < d_n.layers; l++) {
         const float spacing = spacings[d_n.bits[l] / 2];
-        const float guessed = std::pow(0.75f / (llrs.sinr[l] / n_data * spacing * spacing), 4.0f);
-        const float power = 1.5f * n_data / (n_data + sure_of) / (1 + guessed);
-        const float trust = std::pow(std::max(llrs.noise[l] / n_data, little), -power);
+        const float level = llrs.sinr[l] / n_data * spacing * spacing;
+        const float share = 1 / (1 + std::pow(level / 1.3f, 8.0f));
+        const float least = 1e-9f * n_data;
+        const float scale = (llrs.along[l] + least) / (llrs.energy[l] + least);
+        const float trust = std::pow(std::pow(std::max(scale, little), share) /
+                                         std::max(llrs.noise[l] / n_data, little),
+                                     power);
         const size_t size = size_t(d_n.symbols) * 12 * n_prb * d_llr_stride;
         for (float *to = llr + l * size, *end = to + size; to < end; to++)
             *to *= trust;

@@ -167,7 +167,8 @@ stage_cost cost_of(const llr_job& job)
     for (int l = 0; l < job.n_layers; l++) {
         const int bits = job.bits[l];
         const double levels = 1 << bits / 2, of_bit = levels + 4 + logarithm;
-        flop += exponential + 4 + 2 * second_moment(levels) + bits * of_bit + 2;
+        flop +=
+            exponential + 4 + 2 * (second_moment(levels) + 3.5 * levels + 4) + bits * of_bit + 6;
     }
     return floats(job.n * prb * flop,
                   job.n * (job.n_layers * (3 * prb + 4) + prb * job.n_layers * job.llr_stride));

@@ -608,11 +608,18 @@ def second_moment(x: Tensor, sinr: Tensor, bits: list[int]) -> Tensor:
     """E[|x - s|^2] SINR of symbols x [B, L, 2, S, K], over what s may have been: [B, L, S, K]."""
     out: list[Tensor] = []
     for i, m in enumerate(bits):
-        level = levels(m)[0].to(x.device)
-        square = (x[:, i, ..., None] - level).square() * sinr[:, i, None, :, :, None]
-        likely = (square.amin(-1, keepdim=True) - square).exp()
+        _, square, likely = likelihoods(x[:, i], sinr[:, i], m)
         out.append(((likely * square).sum(-1) / likely.sum(-1)).sum(1))
     return torch.stack(out, 1)
+
+
+def likelihoods(x: Tensor, sinr: Tensor, bits: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Levels s of an axis [N]; |x - s|^2 SINR of symbols x [B, 2, S, K] and how likely each is, the
+    nearest 1: [B, 2, S, K, N].
+    """
+    level = levels(bits)[0].to(x.device)
+    square = (x[..., None] - level).square() * sinr[:, None, :, :, None]
+    return level, square, (square.amin(-1, keepdim=True) - square).exp()
 
 
 def decision_error(sent: Tensor, x: Tensor, sinr: Tensor, bits: list[int]) -> Tensor:
@@ -647,19 +654,30 @@ def shrunk(factor: Tensor, data: Tensor, share: float = 1.3) -> Tensor:
 
 
 def trust(
-    x: Tensor, sinr: Tensor, d: Tensor, bits: list[int], few: float = 400.0, low: float = 0.75
+    x: Tensor, sinr: Tensor, d: Tensor, bits: list[int], few: float = 400.0, low: float = 1.3
 ) -> Tensor:
     """A factor on a layer's LLRs, [B, L]: what its symbols, x of this SINR, still show of their
-    noise, one more expectation step. Few symbols show little; and what symbols of a low SINR times
-    the levels' squared spacing are guessed to be agrees with any noise.
+    noise, one more expectation step. Few symbols show little, and those of two users less.
+
+    Where the SINR times the levels' squared spacing is low, errors of the channel shrink symbols
+    towards 0. These show less noise than they have, by as much as x E[s] is less than E[|s|^2].
     """
     data = d.to(x.dtype)
     n = data.sum()
-    moment = (second_moment(x, sinr, bits) * data).sum((2, 3)) / n
-    spacing = torch.tensor([level_spacing(m) for m in bits], device=x.device, dtype=x.dtype)
-    guessed = (low / ((sinr * data).sum((2, 3)) / n * spacing.square())) ** 4
-    power = 1.5 * n / (n + few) / (1 + guessed)
-    return (moment.clamp(min=0.02).log() * -power).exp()
+    power = (1.5 if len(bits) == 1 else 0.5) * n / (n + few)
+    out: list[Tensor] = []
+    for i, m in enumerate(bits):
+        level, square, likely = likelihoods(x[:, i], sinr[:, i], m)
+        likely = likely / likely.sum(-1, keepdim=True)
+        noise = (likely * square).sum(-1).sum(1)
+        weight = sinr[:, i] * data
+        along = ((x[:, i] * (likely * level).sum(-1)).sum(1) * weight).sum((1, 2)) / n
+        energy = ((likely * level.square()).sum(-1).sum(1) * weight).sum((1, 2)) / n
+        scale = (along + 1e-9) / (energy + 1e-9)
+        share = 1 / (1 + (weight.sum((1, 2)) / n * level_spacing(m) ** 2 / low) ** 8)
+        shown = ((noise * data).sum((1, 2)) / n).clamp(min=0.02).log()
+        out.append((power * (share * scale.clamp(min=0.02).log() - shown)).exp())
+    return torch.stack(out, 1)
 
 
 def covariances(e: Tensor) -> Tensor:
