@@ -14,11 +14,13 @@ import zmq
 from gnuradio import blocks, gr
 from gnuradio.deeprx import slot_probe
 from gnuradio.deeprx.blocks.cluster_counts import ClusterCounts
+from gnuradio.deeprx.blocks.messages import read_report
 from gnuradio.deeprx.blocks.slot_energy import SlotEnergy
 from gnuradio.deeprx.blocks.slot_probe import in_flight_slots
 from gnuradio.deeprx.blocks.slot_statistics import SlotStatistics
 from gnuradio.deeprx.telemetry.pubsub import Subscription
 from slots import slot_of
+from soak import allocated
 from telemetry_reports import acquaintance, free_port, until
 
 from deeprx_common import energy, report
@@ -252,10 +254,17 @@ class TestSlotProbe:
         deadline = time.monotonic() + 5
         while sink.num_messages() < 2 and time.monotonic() < deadline:
             time.sleep(0.01)
-        final = json.loads(pmt.symbol_to_string(sink.get_message(1)))
-        report.validate(final)
+        final = read_report(sink.get_message(1))
         assert final["points"][0]["slots"] == 8
         assert final["points"][0]["snr_db"] == 9.0
+
+    def test_reports_leave_no_memory_behind(self):
+        """GNU Radio keeps each symbol for ever."""
+        probe = slot_probe(seed=SEED, meter="none", slot=slot_of(**SLOT))
+        before = allocated()
+        for number in range(50):
+            probe._llrs.publish(f"{number:01000000d}")
+        assert allocated() - before < 10_000_000
 
     def test_long_reports_are_made_less_often(self, monkeypatch):
         make_report = slot_probe.report

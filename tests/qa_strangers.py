@@ -117,17 +117,22 @@ def test_times_that_hardly_differ_are_no_rate():
     assert list(source.slots_per_s) == [None, None, None]
 
 
+def _pdu(data):
+    return pmt.cons(pmt.make_dict(), pmt.init_u8vector(len(data), list(data)))
+
+
 @pytest.mark.parametrize(
     "message",
     [
         pmt.PMT_NIL,
-        pmt.intern("{"),
-        pmt.intern(b"\xff"),
-        pmt.intern("[" * 100_000),
-        pmt.intern(json.dumps(ports.telemetry({"receiver": "\x1b[2J"}))),
+        pmt.intern("{}"),
+        _pdu(b"{"),
+        _pdu(b"\xff"),
+        _pdu(b"[" * 100_000),
+        _pdu(json.dumps(ports.telemetry({"receiver": "\x1b[2J"})).encode()),
         ports.nested(50_000),
     ],
-    ids=["nil", "half", "no UTF-8", "deep", "escape", "nested"],
+    ids=["nil", "symbol", "half", "no UTF-8", "deep", "escape", "nested"],
 )
 def test_a_display_refuses_what_is_no_report(message):
     with pytest.raises(MessageError, match="expected a report as JSON text") as caught:

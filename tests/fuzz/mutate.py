@@ -266,8 +266,9 @@ def message(draw: random.Random, depth: int = 0):
         return pmt.cons(message(draw, depth + 1), message(draw, depth + 1))
     if kind == 13:
         return pmt.make_tuple(*(message(draw, depth + 1) for _ in range(draw.randrange(4))))
-    if kind == 14:  # a block, of some of the sizes that there are
+    if kind == 14:  # a block, of some of the sizes that there are, or a report
         data = draw.randbytes(draw.choice((0, 1, 100, 3842)))
+        data = draw.choice((data, data, b"[" * 3000, b'{"points": [{}]}'))
         return pmt.cons(message(draw, depth + 1), pmt.init_u8vector(len(data), list(data)))
     vector = pmt.make_vector(draw.randrange(4), pmt.PMT_NIL)
     for at in range(pmt.length(vector)):

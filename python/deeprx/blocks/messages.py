@@ -121,13 +121,9 @@ def _checked(message, fields: Mapping[str, Field], where: str) -> dict:
 
 
 def read_report(message) -> dict:
-    """A message of slot_probe's port `report`, a symbol that holds JSON: the report. Raises
-    MessageError.
-    """
-    if not pmt.is_symbol(message):
-        raise MessageError(f"expected a report as JSON text, found {shown(message)}")
+    """A message of slot_probe's port `report`, a PDU of JSON: the report. Raises MessageError."""
     try:
-        sent = parse_json(_text(message))
+        sent = parse_json(read_pdu(message).decode())
         report.validate(sent)
     except ValueError as error:
         raise MessageError(f"expected a report as JSON text: {error}") from None

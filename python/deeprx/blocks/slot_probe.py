@@ -82,7 +82,10 @@ class _llr_sink(_slot_sink):
         return True
 
     def publish(self, text):
-        self.message_port_pub(pmt.intern("report"), pmt.intern(text))
+        # No symbol: GNU Radio keeps each for ever
+        data = text.encode()
+        message = pmt.cons(pmt.make_dict(), pmt.init_u8vector(len(data), list(data)))
+        self.message_port_pub(pmt.intern("report"), message)
 
 
 class slot_probe(gr.hier_block2):
