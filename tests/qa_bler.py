@@ -2,7 +2,6 @@
 """What slot_probe and deeprx loopback tell of transport blocks."""
 
 import csv
-import json
 import os
 import re
 import signal
