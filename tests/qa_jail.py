@@ -258,6 +258,7 @@ def test_it_waits_without_cpu_time(stranger):
         ("remainder_by_0", "its jail has ended: Floating point exception"),
         ("load_endless", "its jail was ended after 2 s without an answer"),
         ("first_batch_endless", "its jail was ended after 2 s without an answer"),
+        ("warm_up_endless", "its jail was ended after 2 s without an answer"),
         ("load_memory", "memory"),
     ],
 )

@@ -6,7 +6,6 @@
 
 #include <mutex>
 #include <set>
-#include <stdexcept>
 #include <utility>
 
 namespace gr::deeprx {
@@ -18,7 +17,7 @@ model_loader::model_loader(const engine_parameters& parameters, gr::logger_ptr l
     d_parameters.cancelled = d_cancelled;
 }
 
-loaded_model model_loader::load(const std::string& path) const
+loaded_model model_loader::open(const std::string& path) const
 {
     set_inference_threads(d_parameters.threads);
     auto engine = load_engine(path, d_parameters);
@@ -26,15 +25,18 @@ loaded_model model_loader::load(const std::string& path) const
     return { std::move(engine), {} };
 }
 
+loaded_model model_loader::load(const std::string& path, bool bound) const
+{
+    auto model = open(path);
+    naming_file(path, [&] { warm_up(model, bound); });
+    return model;
+}
+
 loaded_model model_loader::load_first(const std::string& path) const
 {
-    auto model = load(path);
-    try {
-        if (model.engine->any_thread())
-            warm_up(model, false);
-    } catch (const std::exception& e) {
-        throw std::runtime_error("model file '" + path + "': " + one_line(e));
-    }
+    auto model = open(path);
+    if (model.engine->any_thread())
+        naming_file(path, [&] { warm_up(model, false); });
     return model;
 }
 

@@ -26,8 +26,10 @@ public:
     //! Ends what waits for a jail, that of copies, too.
     void cancel() const { *d_cancelled = true; }
 
+    //! Loads and warms up.
+    //! \param bound as warm_up() takes it
     //! \throws as load_engine() does
-    loaded_model load(const std::string& path) const;
+    loaded_model load(const std::string& path, bool bound) const;
 
     //! A block's first one: what any thread may warm up is, so that no start waits for it.
     //! \throws as load_engine() does
@@ -41,6 +43,7 @@ public:
     void warm_up(loaded_model& model, bool bound) const;
 
 private:
+    loaded_model open(const std::string& path) const;
     void say_once(const model_info& info, const std::string& engine) const;
 
     std::shared_ptr<std::atomic<bool>> d_cancelled;

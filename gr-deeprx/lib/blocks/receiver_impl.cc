@@ -159,9 +159,7 @@ try {
     d_model.load(
         "model file '" + printable(request->path, 200) + "'",
         [loader = d_loader, path = request->path, bound = d_bound] {
-            loaded_model model = loader.load(path);
-            loader.warm_up(model, bound);
-            return model;
+            return loader.load(path, bound);
         },
         request->at_slot);
 } catch (const std::exception& e) { // from here it would end the thread, and nothing else

@@ -34,7 +34,7 @@ bare_engine::bare_engine(const std::string& model,
     d_pilot_floats = size_t(d_slot->n_layers()) * d_slot->n_re() * 2;
     d_engine = load_engine(model, parameters, bytes);
     d_batches = { 1, max_batch };
-    d_engine->warm_up(d_batches);
+    naming_file(model, [this] { d_engine->warm_up(d_batches); });
 }
 
 bare_engine::~bare_engine() = default;

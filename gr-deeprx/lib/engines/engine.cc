@@ -63,6 +63,13 @@ std::string one_line(const std::exception& e)
     return printable(text.substr(0, text.find('\n')));
 }
 
+void naming_file(const std::string& path, const std::function<void()>& act)
+try {
+    act();
+} catch (const std::exception& e) {
+    throw std::runtime_error("model file '" + path + "': " + one_line(e));
+}
+
 void write_noise(const engine_parameters& p, float* grids, float* pilots)
 {
     std::minstd_rand bits;

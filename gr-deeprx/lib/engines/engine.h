@@ -218,6 +218,12 @@ std::string torchscript_version();
 std::string one_line(const std::exception& e);
 
 /*!
+ * \brief Calls what a model file may make fail.
+ * \throws std::runtime_error one line that names the file
+ */
+void naming_file(const std::string& path, const std::function<void()>& act);
+
+/*!
  * \brief Something to warm up with in buffers of max_batch slots: noise, and the pilots of slot 0.
  * \param grids float32 [max_batch][n_rx][n_symbols][n_subcarriers][2]
  * \param pilots float32 [max_batch][n_layers][n_symbols][n_subcarriers][2]
