@@ -2,6 +2,7 @@
 
 #include "json_check.h"
 #include "model_rules.h"
+#include "printable.h"
 
 #include <nlohmann/json.hpp>
 
@@ -15,19 +16,6 @@ namespace gr::deeprx {
 namespace {
 
 using nlohmann::json;
-
-//! What makes a terminal do something, C1 in UTF-8 (0xc2 0x80 to 0x9f) included
-bool has_controls(const std::string& text)
-{
-    for (size_t i = 0; i < text.size(); i++) {
-        const auto c = static_cast<unsigned char>(text[i]);
-        const bool c1 =
-            c == 0xc2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0xa0;
-        if ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7f || c1)
-            return true;
-    }
-    return false;
-}
 
 class checker : public nlohmann::json_sax<json>
 {
@@ -71,8 +59,8 @@ public:
 private:
     void check_text(const std::string& text) const
     {
-        if (has_controls(text))
-            refuse("has control characters in a text");
+        if (!has_printable_lines(text))
+            refuse("has unprintable characters in a text");
     }
     bool enter()
     {

@@ -9,7 +9,7 @@ namespace gr::deeprx {
 
 /*!
  * \brief Refuses JSON of a model file that two readers could take for two: what is not an object of
- * JSON in UTF-8, has a key twice, numbers beyond double, control characters in its texts, or is
+ * JSON in UTF-8, has a key twice, numbers beyond double, unprintable characters in its texts, or is
  * nested too deep.
  * \param what it is, as the exception's text begins
  * \throws std::runtime_error one line

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include "printable.h"
+#include "model_rules.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -34,13 +35,14 @@ size_t length_at(const std::string& text, size_t i, uint32_t& character)
 
 bool is_space(uint32_t c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
-//! Control and format characters, line separators.
-bool is_obeyed(uint32_t c)
+//! Control and format characters, spaces but one, separators, what Unicode leaves to others.
+bool is_unprintable(uint32_t c)
 {
-    return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0xad || c == 0x61c ||
-           (c >= 0x200b && c <= 0x200f) || (c >= 0x2028 && c <= 0x202e) ||
-           (c >= 0x2060 && c <= 0x206f) || c == 0xfeff || (c >= 0xfff9 && c <= 0xfffb) ||
-           (c >= 0xe0000 && c <= 0xe0fff);
+    const auto& ranges = rules().unprintable;
+    return (c < ' ' || c > '~') &&
+           std::any_of(ranges.begin(), ranges.end(), [c](const auto& range) {
+               return c >= range.first && c <= range.second;
+           });
 }
 
 } // namespace
@@ -63,12 +65,25 @@ std::string printable(const std::string& text, size_t most)
         space = false;
         if (line.size() + 3 <= most)
             last = line.size();
-        line += length && !is_obeyed(character) ? text.substr(i, length) : "?";
+        line += length && !is_unprintable(character) ? text.substr(i, length) : "?";
         i += std::max<size_t>(length, 1);
     }
     if (line.size() <= most)
         return line;
     return line.substr(0, last) + "...";
+}
+
+bool has_printable_lines(const std::string& text)
+{
+    for (size_t i = 0; i < text.size();) {
+        uint32_t character = 0;
+        const size_t length = length_at(text, i, character);
+        const bool is_line = character == '\n' || character == '\t';
+        if (length == 0 || (!is_line && is_unprintable(character)))
+            return false;
+        i += length;
+    }
+    return true;
 }
 
 } // namespace gr::deeprx

@@ -15,7 +15,7 @@ from . import model_pickle, zip_archive
 from .model_code import check_code
 from .model_errors import ModelFileError
 from .model_ir import check_ir
-from .model_rules import LIMITS
+from .model_rules import LIMITS, RULES
 from .schema import first_twice
 from .shipped import no_such_model
 
@@ -23,7 +23,11 @@ __all__ = ["ModelArchive", "ModelFileError", "read_model_file"]
 
 _PLAIN = {"version", "byteorder", "constants.pkl", "data.pkl"}
 _STORAGE = re.compile(r"(data|constants)/[0-9]+\Z")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_UNPRINTABLE = re.compile(
+    "(?![\n\t])["
+    + "".join(rf"\U{first:08x}-\U{last:08x}" for first, last in RULES["unprintable"])
+    + "]"
+)
 
 
 class ModelArchive:
@@ -220,8 +224,8 @@ def _harmless(text: str) -> str:
 
 def _check_texts(value) -> None:
     if isinstance(value, str):
-        if _CONTROL.search(value):
-            raise ModelFileError("deeprx.json has control characters in a text")
+        if _UNPRINTABLE.search(value):
+            raise ModelFileError("deeprx.json has unprintable characters in a text")
     elif isinstance(value, dict):
         for key, item in value.items():
             _check_texts(key)
