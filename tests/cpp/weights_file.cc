@@ -100,7 +100,8 @@ BOOST_AUTO_TEST_CASE(other_json_is_refused)
     check_refused(file_of("{\"a\": {\"shape\": [], \"data_offsets\": [0, 4]}}", 4), "has no dtype");
     const auto a = entry("a", "1", "0, 4");
     check_refused(file_of('{' + a + ", " + a + '}', 4), "has \"a\" twice");
-    check_refused(file_of('{' + entry("\\u001b[2J", "1", "0, 4") + '}', 4), "unprintable characters");
+    check_refused(file_of('{' + entry("\\u001b[2J", "1", "0, 4") + '}', 4),
+                  "unprintable characters");
 }
 
 BOOST_AUTO_TEST_SUITE_END()
