@@ -19,12 +19,14 @@ thread_queue::device the_device;
 
 } // namespace
 
-std::unique_ptr<engine> load_engine(const std::string& path, const engine_parameters& p)
+std::unique_ptr<engine> load_engine(const std::string& path,
+                                    const engine_parameters& p,
+                                    const std::optional<std::string>& bytes)
 {
     expect_same_process();
     expect_device(p.device);
     try {
-        const model_archive archive(read_model_file(path));
+        const model_archive archive(bytes ? *bytes : read_model_file(path));
         const auto checked = make_torchscript_engine(archive, p);
         const auto& mask = p.slot.data_mask();
         const at::Tensor data =
