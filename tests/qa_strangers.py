@@ -15,7 +15,7 @@ import numpy as np
 import pmt
 import pytest
 from gnuradio.deeprx.blocks.guarded import MessageError
-from gnuradio.deeprx.blocks.messages import read_report
+from gnuradio.deeprx.blocks.messages import pdu, read_report
 from gnuradio.deeprx.blocks.slot_statistics import MOST_MISSED, SlotStatistics
 from gnuradio.deeprx.cli import main
 from gnuradio.deeprx.telemetry.source import Source
@@ -117,19 +117,15 @@ def test_times_that_hardly_differ_are_no_rate():
     assert list(source.slots_per_s) == [None, None, None]
 
 
-def _pdu(data):
-    return pmt.cons(pmt.make_dict(), pmt.init_u8vector(len(data), list(data)))
-
-
 @pytest.mark.parametrize(
     "message",
     [
         pmt.PMT_NIL,
         pmt.intern("{}"),
-        _pdu(b"{"),
-        _pdu(b"\xff"),
-        _pdu(b"[" * 100_000),
-        _pdu(json.dumps(ports.telemetry({"receiver": "\x1b[2J"})).encode()),
+        pdu(b"{"),
+        pdu(b"\xff"),
+        pdu(b"[" * 100_000),
+        pdu(json.dumps(ports.telemetry({"receiver": "\x1b[2J"})).encode()),
         ports.nested(50_000),
     ],
     ids=["nil", "symbol", "half", "no UTF-8", "deep", "escape", "nested"],

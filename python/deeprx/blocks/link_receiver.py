@@ -10,7 +10,7 @@ from deeprx_common.slot import SlotConfig
 
 from .framing import MOST_AHEAD, Frame, Reassembler
 from .guarded import MessageError, SelfKeeping
-from .messages import read_block
+from .messages import pdu, read_block
 from .slot_stream import slot_config
 
 STATUS_SLOTS = 100  # between two messages of status
@@ -64,8 +64,7 @@ class link_receiver(SelfKeeping, gr.basic_block):
                 messages = self._reassembler.add(frame)
             due = self._slots % STATUS_SLOTS == 0 or lost < self._reassembler.lost_blocks
         for text in messages:
-            pdu = pmt.cons(pmt.make_dict(), pmt.init_u8vector(len(text), list(text)))
-            self.message_port_pub(pmt.intern("pdus"), pdu)
+            self.message_port_pub(pmt.intern("pdus"), pdu(text))
         self.message_port_pub(pmt.intern("acks"), _ack(slot_index, crc_ok, "dropped" not in given))
         if due:
             self.message_port_pub(pmt.intern("status"), pmt.to_pmt(self.statistics()))

@@ -14,7 +14,7 @@ from deeprx_common.slot import SlotConfig
 from .framing import Segmenter
 from .guarded import MessageError, SelfKeeping
 from .harq import HarqSender, Transmission
-from .messages import read_ack, read_pdu
+from .messages import pdu, read_ack, read_pdu
 from .slot_stream import slot_config
 
 MOST_QUEUED = 1 << 26  # bytes of messages that wait
@@ -179,7 +179,7 @@ def _pdu(sent: Transmission):
         ("new_data", pmt.from_bool(sent.new_data)),
     ):
         meta = pmt.dict_add(meta, pmt.intern(key), value)
-    return pmt.cons(meta, pmt.init_u8vector(len(sent.block), list(sent.block)))
+    return pdu(sent.block, meta)
 
 
 class _byte_sink(SelfKeeping, gr.sync_block):

@@ -103,6 +103,12 @@ def read_block(message) -> tuple[dict, bytes]:
     return _checked(pmt.car(message), BLOCKS, "blocks"), block
 
 
+def pdu(data: bytes, about=None):
+    """A PDU of bytes. about: a dictionary (PMT); None: an empty one."""
+    about = pmt.make_dict() if about is None else about
+    return pmt.cons(about, pmt.init_u8vector(len(data), list(data)))
+
+
 def read_pdu(message) -> bytes:
     """A PDU's bytes. Raises MessageError where it is none of bytes."""
     if not pmt.is_pair(message) or not pmt.is_u8vector(pmt.cdr(message)):

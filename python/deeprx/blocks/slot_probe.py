@@ -15,7 +15,7 @@ from deeprx_common.checks import check_range, check_whole
 
 from ..telemetry.report_log import ReportLog
 from .guarded import Guarded
-from .messages import read_block, read_stats
+from .messages import pdu, read_block, read_stats
 from .slot_energy import SlotEnergy
 from .slot_statistics import SlotStatistics
 from .slot_stream import LENGTH_KEY, PacketReader, slot_config
@@ -83,9 +83,7 @@ class _llr_sink(_slot_sink):
 
     def publish(self, text):
         # No symbol: GNU Radio keeps each for ever
-        data = text.encode()
-        message = pmt.cons(pmt.make_dict(), pmt.init_u8vector(len(data), list(data)))
-        self.message_port_pub(pmt.intern("report"), message)
+        self.message_port_pub(pmt.intern("report"), pdu(text.encode()))
 
 
 class slot_probe(gr.hier_block2):
