@@ -21,7 +21,7 @@ from gnuradio.deeprx.blocks.slot_statistics import SlotStatistics
 from gnuradio.deeprx.telemetry.pubsub import Subscription
 from slots import slot_of
 from soak import allocated
-from telemetry_reports import acquaintance, free_port, until
+from telemetry_reports import free_port, until, wait_for_publisher
 
 from deeprx_common import energy, report
 
@@ -300,15 +300,15 @@ class TestSlotProbe:
     def test_the_last_report_goes_out_when_the_flowgraph_stops(self):
         port = free_port()
         subscription = Subscription(str(port))
-        wait = acquaintance(subscription)
         run_probe(
             llr_source(range(10)),
-            connect=lambda top, probe: wait(),
+            connect=lambda top, probe: wait_for_publisher(subscription),
             every_slots=4,
             zmq_address=str(port),
         )
         published = [until(subscription.receive).point["slots"] for _ in range(3)]
         assert published == [4, 8, 10]
+        subscription.close()
 
     def test_energy_is_modelled_from_cpu_time_whatever_flop_the_model_has(self):
         def connect(top, probe):

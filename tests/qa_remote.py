@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from companion import environment
 from gnuradio.deeprx.telemetry.pubsub import Subscription
-from telemetry_reports import acquaintance, free_port, until
+from telemetry_reports import free_port, until, wait_for_publisher
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
@@ -52,13 +52,12 @@ def loopback_points(slots):
 def test_errors_are_the_loopbacks_and_a_receiver_that_starts_again_finds_the_slots(links):
     port = free_port()
     subscriptions = [Subscription(str(port + k)) for k in range(2)]
-    waits = [acquaintance(subscription) for subscription in subscriptions]
     arguments = ["receiver", "--slots=20", f"--telemetry={port}", *links]
     with ExitStack() as stack:
         others = [stack.enter_context(running(EXAMPLES / "remote.py", "channel", *links))]
         with running(EXAMPLES / "remote.py", *arguments) as receiver:
-            for wait in waits:
-                wait()
+            for subscription in subscriptions:
+                wait_for_publisher(subscription)
             others.append(
                 stack.enter_context(running(EXAMPLES / "remote.py", "transmitter", *links))
             )
@@ -88,7 +87,7 @@ def test_errors_are_the_loopbacks_and_a_receiver_that_starts_again_finds_the_slo
             table, errors = receiver.communicate(timeout=60)
         assert (receiver.returncode, errors) == (0, "")
         for subscription in subscriptions:
-            subscription.socket.close()
+            subscription.close()
 
 
 # Runs a generated flowgraph with a screen that is not there, until its display was told something.

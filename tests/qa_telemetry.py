@@ -54,7 +54,7 @@ def subscribe():
 
     yield make
     for subscription in subscriptions:
-        subscription.socket.close()
+        subscription.close()
 
 
 def test_message_is_a_report_with_schema_source_and_sequence(subscribe):
@@ -238,6 +238,19 @@ def test_nonsense_is_counted_and_the_next_message_read(subscribe, data, says):
     stranger.send(telemetry())
     assert telemetry_reports.until(lambda: receive(subscription, 0.05))
     stranger.close()
+
+
+def test_connections_that_end_hold_up_no_later_ones():
+    """ZeroMQ's one thread for all of them waits for ever for who reads a connection's events."""
+    for _ in range(100):
+        stranger = zmq.Context.instance().socket(zmq.PUB)
+        stranger.linger = 0
+        subscription = Subscription(str(stranger.bind_to_random_port("tcp://127.0.0.1")))
+        telemetry_reports.until(
+            lambda heard=subscription, to=stranger: to.send(telemetry()) or receive(heard, 0.05)
+        )
+        stranger.close()
+        subscription.close()
 
 
 def test_a_message_without_end_is_counted_and_the_next_one_read(subscribe):

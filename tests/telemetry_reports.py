@@ -4,8 +4,6 @@
 import socket
 import time
 
-import zmq
-
 from deeprx_common import report
 
 
@@ -44,16 +42,10 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
-def acquaintance(subscription):
-    """A function that waits until the subscription's publisher, not there yet, knows of it."""
-    events = subscription.socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
-
-    def wait():
-        assert events.poll(60_000), "no publisher within 60 s"
-        subscription.socket.disable_monitor()
-        time.sleep(0.2)  # the handshake has ended on this side only
-
-    return wait
+def wait_for_publisher(subscription):
+    """Until the subscription's publisher, not there yet, knows of it."""
+    until(lambda: subscription.stay_connected() or subscription.connected, 60)
+    time.sleep(0.2)  # the handshake has ended on this side only
 
 
 def until(condition, seconds=10.0):

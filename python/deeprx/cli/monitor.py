@@ -71,6 +71,8 @@ def run(arguments) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     finally:
+        for subscription in sources:
+            subscription.close()
         context.destroy(linger=0)
 
 

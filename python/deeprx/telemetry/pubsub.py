@@ -215,7 +215,8 @@ class Subscription:
     address: as Publisher's. keys: folder of make_keys(), where the publisher has keys. context: of
     ZeroMQ, shared by all that are polled together.
 
-    `socket` is for a poller. Raises ValueError with one line: address of no use, keys missing.
+    `socket` is for a poller. To be closed by close(). Raises ValueError with one line: address of
+    no use, keys missing.
     """
 
     def __init__(self, address: str, keys: str | Path | None = None, context=None):
@@ -224,13 +225,12 @@ class Subscription:
         self.unreadable = 0
         self.complaint = ""  # about the last unreadable one
         self._last: Message | None = None
-        self._ended = False  # the connection, when stay_connected() looked last
+        self._event = None  # of the connection, the last that stay_connected() saw
         self.socket = (context or zmq.Context.instance()).socket(zmq.SUB)
         self.socket.linger = 0
         self.socket.rcvhwm = QUEUE
         self.socket.maxmsgsize = MAX_BYTES
-        events = zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED
-        self._events = self.socket.get_monitor_socket(events)
+        self._events = self._monitor()
         try:
             if keys:
                 self.socket.curve_publickey, self.socket.curve_secretkey = _key(
@@ -240,24 +240,50 @@ class Subscription:
             self.socket.subscribe("")
             self.socket.connect(self.address)
         except zmq.ZMQError as error:
-            self.socket.close()
+            self.close()
             raise ValueError(
                 f"cannot connect to {self.address!r}: {error}; expected tcp://host:port or a port "
                 "number"
             ) from None
         except ValueError:
-            self.socket.close()
+            self.close()
             raise
+
+    def _monitor(self):
+        """ZeroMQ's events of the connection. Its thread holds up every connection of the process
+        until an event is taken: there is always room for one, and a name of its own, which no
+        socket that is just being closed still has.
+        """
+        address = f"inproc://connection-{uuid.uuid4()}"
+        self.socket.monitor(
+            address,
+            zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED,
+        )
+        events = self.socket.context.socket(zmq.PAIR)
+        events.rcvhwm = 0
+        events.linger = 0
+        events.connect(address)
+        return events
+
+    def close(self) -> None:
+        self.socket.disable_monitor()
+        self._events.close()
+        self.socket.close()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the publisher was there when stay_connected() looked last."""
+        return self._event == zmq.EVENT_HANDSHAKE_SUCCEEDED
 
     def stay_connected(self) -> None:
         """To be called now and then, while nothing comes: ZeroMQ ends a connection that brought a
         message of more than MAX_BYTES, and does not try again.
         """
-        before, ended = self._ended, self._ended
+        before = self._event
         while self._events.poll(0):
-            ended = recv_monitor_message(self._events)["event"] == zmq.EVENT_DISCONNECTED
-        self._ended = ended and not before
-        if ended and before:
+            self._event = recv_monitor_message(self._events)["event"]
+        if before == self._event == zmq.EVENT_DISCONNECTED:
+            self._event = None
             self.unreadable += 1
             self.complaint = f"expected messages of at most {MAX_BYTES} bytes, found a longer one"
             with suppress(zmq.ZMQError):
