@@ -119,7 +119,7 @@ class Storm(Part):
     """Models swapped every 12 ms under ThreadSanitizer, with starts, stops and destruction."""
 
     def run(self, seconds: float, stopped: threading.Event) -> None:
-        models = [ROOT / "models" / f"{name}.pt" for name in ("baseline-lmmse", "baseline-sure")]
+        models = [ROOT / "models" / f"{name}.pt" for name in ("baseline-lmmse", "deeprx-pusch")]
         storm = [STORM, str(max(2, round(seconds))), *models, models[0], "missing.pt"]
         command = ["setarch", "-R", *storm]  # ThreadSanitizer needs its usual addresses
         options = f"suppressions={TARGETS / 'tsan.supp'} exitcode=0 history_size=4"

@@ -76,12 +76,14 @@ int main(int argc, char** argv)
     }
     const std::vector<std::string> models(argv + 2, argv + argc);
     const auto end = clock_type::now() + std::chrono::seconds(std::atoi(argv[1]));
+    gr::deeprx::slot_config slot;
+    slot.n_prb = 6;
     size_t swaps = 0, starts = 0;
     uint64_t slots = 0;
     int loaded = 0;
     while (clock_type::now() < end) { // a receiver is made and destroyed, too, while it loads
         auto top = gr::make_top_block("storm");
-        auto receiver = gr::deeprx::receiver::make(models[0], 6);
+        auto receiver = gr::deeprx::receiver::make(models[0], slot);
         auto first = gnuradio::make_block_sptr<source>();
         auto second = gnuradio::make_block_sptr<source>();
         auto last = gnuradio::make_block_sptr<sink>();
@@ -107,4 +109,5 @@ int main(int argc, char** argv)
                 loaded,
                 starts,
                 static_cast<unsigned long long>(slots));
+    return loaded > 0 && slots > 0 ? 0 : 1;
 }
