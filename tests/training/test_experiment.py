@@ -648,6 +648,10 @@ def check_study(out, monkeypatch):
     assert point["estimates"]["flop"]["error_s"] == pytest.approx(
         point["estimates"]["flop"]["seconds"] / point["seconds"] - 1
     )
+    (out / step["step"]["name"]).rename(out / "energy-of-elsewhere")
+    assert main(["study", "--scale", "minute", "--out", str(out)]) == 0
+    again = json.loads((root / "results/case_study/minute.json").read_text())
+    assert (again["energy"], again["missing_energy"]) == ([step], [])
     folder = root / "results/case_study"
     for name in study_page.PARTS:
         page = study_page.part(

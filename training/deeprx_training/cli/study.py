@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """./dev train study"""
 
+import json
 import sys
 
 from .options import add_out, add_scale
@@ -10,8 +11,9 @@ def configure(parser) -> None:
     parser.description = (
         "Writes what the case study's experiment has found so far into "
         "results/case_study/SCALE.json: error rates and gains with their intervals, training by "
-        "phase, energy steps, payback. What is not finished is named in it. Then `./dev results "
-        "--write` puts it into the documentation's page."
+        "phase, energy steps, payback. What is not finished is named in it. Energy steps that it "
+        "has of another machine and DIR has not measured stay, with their date. Then `./dev "
+        "results --write` puts it into the documentation's page."
     )
     add_scale(parser, required=True)
     add_out(parser)
@@ -27,10 +29,11 @@ def run(arguments) -> int:
     a = arguments
     experiment = load(ROOT / "training/experiments/deeprx.toml", a.out, a.scale)
     command = ["./dev", "train", "study", "--scale", a.scale, "--out", str(a.out)]
-    study = summarise(experiment, a.out, a.scale, command)
-    folder = ROOT / "results/case_study"
-    folder.mkdir(parents=True, exist_ok=True)
-    print(f"{write_json(study, folder / f'{a.scale}.json')}: written")
+    file = ROOT / "results/case_study" / f"{a.scale}.json"
+    stored = json.loads(file.read_text()) if file.exists() else None
+    study = summarise(experiment, a.out, a.scale, command, stored)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    print(f"{write_json(study, file)}: written")
     if missing := study["missing"] + study["missing_energy"]:
         print(f"not there yet: {', '.join(missing)}", file=sys.stderr)
     return 0

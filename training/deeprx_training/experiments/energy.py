@@ -63,11 +63,15 @@ class _Point:
 
 
 def is_measured(energy: Energy, out: Path) -> bool:
-    step, known = energy.step, _read(out / energy.step.name / FILE)
-    if known.get("step") != json.loads(json.dumps(asdict(step))):
-        return False
-    windows = [len(point["windows"]) for point in known["points"]]
-    return bool(windows) and min(windows) >= step.rounds
+    return measured_rounds(energy, out) >= energy.step.rounds
+
+
+def measured_rounds(energy: Energy, out: Path) -> int:
+    """How often each point of the step was measured at least."""
+    known = _read(out / energy.step.name / FILE)
+    if known.get("step") != json.loads(json.dumps(asdict(energy.step))):
+        return 0
+    return min((len(point["windows"]) for point in known["points"]), default=0)
 
 
 def measure_step(

@@ -16,7 +16,7 @@ from deeprx_common.stats import mean_ci95, paired_ratio
 from ..evaluation.curves import Curve, curves, gain, scores_of, scratch_of, seed_pairs
 from ..files import TrainingError
 from ..teaching.cost import payback, read_run
-from .energy import FILE, is_measured
+from .energy import FILE, measured_rounds
 from .file import Experiment, Group
 from .table import rows_of
 
@@ -25,8 +25,14 @@ LEVELS = (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1)  # BERs at which gains are l
 FLOOR_DB = 18.0  # from here on BER is called a floor
 
 
-def summarise(experiment: Experiment, out: Path, scale: str, command: list[str]) -> dict:
-    """Everything that the page quotes. Raises TrainingError where no group was counted yet."""
+def summarise(
+    experiment: Experiment, out: Path, scale: str, command: list[str], stored: dict | None = None
+) -> dict:
+    """Everything that the page quotes. stored: of this scale before, of which energy steps are kept
+    that out has not measured: each has its machine and its date.
+
+    Raises TrainingError where no group was counted yet.
+    """
     counted = [g for g in experiment.groups if (out / g.name / "result.parquet").exists()]
     if not counted:
         raise TrainingError(f"{out}: no group was trained and counted yet")
@@ -38,7 +44,8 @@ def summarise(experiment: Experiment, out: Path, scale: str, command: list[str])
     for kind in kinds:
         of_kind = [r for r in rows if (r["set"], r["domain"], r["modulation"]) == kind]
         sets["-".join(kind)] = _set(curves(of_kind, scores))
-    energy = [_energy(out / e.step.name / FILE) for e in experiment.energy if is_measured(e, out)]
+    energy = _energy_steps(experiment, out, stored)
+    known = {e["step"]["name"] for e in energy}
     training = [_training(name, run) for name, run in runs.items()]
     return {
         "schema": SCHEMA,
@@ -47,7 +54,7 @@ def summarise(experiment: Experiment, out: Path, scale: str, command: list[str])
         "git": git_revision(),
         "scale": scale,
         "missing": [g.name for g in experiment.groups if g not in counted],
-        "missing_energy": [e.step.name for e in experiment.energy if not is_measured(e, out)],
+        "missing_energy": [e.step.name for e in experiment.energy if e.step.name not in known],
         "sets": sets,
         "training": training,
         "energy": energy,
@@ -148,15 +155,35 @@ def _training(name: str, run: dict) -> dict:
     return {"group": name, "cpu": run["host"]["cpu"]} | {key: run[key] for key in keys}
 
 
+def _energy_steps(experiment: Experiment, out: Path, stored: dict | None) -> list[dict]:
+    """In the experiment's order, those of which every point was measured at least once."""
+    before = {e["step"]["name"]: e for e in stored["energy"]} if stored else {}
+    steps = []
+    for energy in experiment.energy:
+        name, file = energy.step.name, out / energy.step.name / FILE
+        if measured_rounds(energy, out):
+            steps.append(_energy(file))
+        elif name in before:
+            steps.append({"date": stored["date"]} | before[name])
+    return steps
+
+
 def _energy(file: Path) -> dict:
     """What a step measured, with the estimates and what each misses."""
     record = json.loads(file.read_text())
     machine = record["machine"]
     kept = ("step", "host", "versions", "device", "threads", "source", "scope", "kind", "price")
-    return {key: record[key] for key in (*kept, "idle_w")} | {
-        "machine": {k: v for k, v in machine.items() if k not in ("host", "versions", "schema")},
-        "points": [_point(point, record["kind"]) for point in record["points"]],
-    }
+    day = date.fromtimestamp(file.stat().st_mtime).isoformat()
+    return (
+        {"date": day}
+        | {key: record[key] for key in (*kept, "idle_w")}
+        | {
+            "machine": {
+                k: v for k, v in machine.items() if k not in ("host", "versions", "schema")
+            },
+            "points": [_point(point, record["kind"]) for point in record["points"]],
+        }
+    )
 
 
 def _point(point: dict, kind: str) -> dict:
@@ -212,7 +239,8 @@ def _paybacks(
     some = curves([r for r in rows if (r["set"], r["domain"]) == ("evaluation", "frequency")])
     alone = [c for c in some if c.facts["kind"] == "scratch"]
     trained = {g.label: g.name for g in groups if g.recipe and g.label}
-    joules = _joules(energy)
+    nets = {_net(c.facts) for c in some if c.facts["kind"] in ("distilled", "scratch")}
+    of_devices = _joules(energy, nets)
     paybacks = []
     for curve in (c for c in some if c.facts["kind"] == "distilled"):
         facts = curve.facts
@@ -223,11 +251,14 @@ def _paybacks(
         (price,) = (p for p in payback(run, cost) if p.student == facts["receiver"])
         rival = min(equal, key=lambda c: c.facts["flop_per_slot"], default=None)
         saved = rival and rival.facts["flop_per_slot"] - facts["flop_per_slot"]
-        passes_j, kind = _teaching_j(run)
+        joules = sorted(of_devices, key=lambda device: device != run["device"])
+        joules = [of_devices[device] for device in joules]
+        passes_j, kind = _teaching_j(run, teachers, joules)
         saved_j = None
         if rival:
-            both = [joules.get(f["receiver"]) for f in (rival.facts, facts)]
-            saved_j = both[0] - both[1] if None not in both else None
+            nets = [_net(f) for f in (rival.facts, facts)]
+            both = next((j for j in joules if all(net in j for net in nets)), None)
+            saved_j = both and both[nets[0]] - both[nets[1]]
         paybacks.append(
             {
                 "student": name_of(facts),
@@ -237,10 +268,16 @@ def _paybacks(
                 "saved_flop_per_slot": saved,
                 "teacher_forward_j": passes_j,
                 "joules": kind,
+                "teacher_training_j": teachers and teachers["energy_j"]["joules"],
                 "saved_j_per_slot": saved_j,
             }
         )
     return paybacks
+
+
+def _net(facts: dict) -> str:
+    """A member's net, whatever its teaching."""
+    return facts["receiver"].rpartition("-")[0]
 
 
 def _floor(curve: Curve) -> float:
@@ -253,26 +290,36 @@ def _floor(curve: Curve) -> float:
     return float(np.mean(those)) if those else np.nan
 
 
-def _teaching_j(run: dict) -> tuple[float | None, str]:
-    """Joules of the teacher's passes for one student of a run, and of which kind they are; None
-    where its LLRs came from a cache.
+def _teaching_j(
+    run: dict, teachers: dict | None, of_devices: list[dict[str, float]]
+) -> tuple[float | None, str]:
+    """Joules of the teacher's passes for one student of a run, and of which kind they are. Where
+    they are not measured there: draws times what a slot of the teacher takes in an energy step.
     """
     phase, energy = run["phases"]["teacher"], run["energy_j"]
     students = max(1, len(run["students"]))
+    if phase["joules"]:
+        return phase["joules"] / students, energy["kind"]
+    for name in teachers["members"] if teachers else ():
+        for joules in of_devices:
+            if name in joules:
+                return run["slots"] * joules[name] / students, "measured per slot"
     if not phase["s"]:
         return None, "cached"
-    if phase["joules"] is not None:
-        return phase["joules"] / students, energy["kind"]
     return phase["modelled_j"] / students, "modelled"
 
 
-def _joules(energy: list[dict]) -> dict[str, float]:
-    """Joules a slot of receivers by their members' names, each at its best."""
-    best: dict[str, float] = {}
-    for point in (p for step in energy for p in step["points"]):
-        if point["joules"] is not None:
-            best[point["receiver"]] = min(point["joules"], best.get(point["receiver"], np.inf))
-    return best
+def _joules(energy: list[dict], students: set[str]) -> dict[str, dict[str, float]]:
+    """Joules a slot of receivers, each at its best, by device; of students by their net."""
+    devices: dict[str, dict[str, float]] = {}
+    for step in energy:
+        best = devices.setdefault(step["device"], {})
+        for point in step["points"]:
+            net = _net(point)
+            name = net if net in students else point["receiver"]
+            if point["joules"] is not None:
+                best[name] = min(point["joules"], best.get(name, np.inf))
+    return devices
 
 
 def _finite(value: float | None) -> float | None:

@@ -192,7 +192,10 @@ def _energy(results: dict) -> str | None:
         source = step["source"]
         if step["kind"] == "none":
             source += ": no joules; what the estimates miss is said of the time"
-        where = f"{step['device']}, {step['step']['precision']}, energy {step['kind']}: {source}."
+        where = (
+            f"{step['device']}, {step['step']['precision']}, energy {step['kind']}: {source}, "
+            f"{step['date']}."
+        )
         tables.append(f"{where}\n\n{markdown_table(head, lines)}")
     return "\n\n".join(tables) or None
 
@@ -281,6 +284,7 @@ def _payback(results: dict) -> str | None:
         saved = p["saved_flop_per_slot"]
         passes, training = p["teacher_forward_flop"], p["teacher_training_flop"]
         joules, saved_j = p["teacher_forward_j"], p["saved_j_per_slot"]
+        training_j = p.get("teacher_training_j")  # results stored before it was counted have none
         lines.append(
             [
                 p["student"],
@@ -291,11 +295,12 @@ def _payback(results: dict) -> str | None:
                 _slots(passes, saved),
                 _slots(passes + training, saved) if training else "-",
                 "not yet measured" if None in (joules, saved_j) else _slots(joules, saved_j),
+                "-" if None in (joules, training_j) else _slots(joules + training_j, saved_j),
             ]
         )
     head = ["student", "as good from scratch", "teacher's passes, TFLOP", "joules"]
     head += ["MFLOP saved a slot", "paid back after slots, by FLOP", "with the teacher's training"]
-    return markdown_table([*head, "by joules"], lines) if lines else None
+    return markdown_table([*head, "by joules", "with its training"], lines) if lines else None
 
 
 def _slots(spent: float, saved: float | None) -> str:
