@@ -23,6 +23,7 @@ import tempfile
 import threading
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import qa_native
@@ -428,16 +429,18 @@ def main() -> int:
         seed_corpora()
     stopped = threading.Event()
     seconds = 60 * arguments.minutes
+    began, told, status = time.monotonic(), 0.0, 0
+    pool = ThreadPoolExecutor()
     lanes = [
-        threading.Thread(target=lane, args=(those, seconds, stopped))
+        pool.submit(lane, those, seconds, stopped)
         for those in (parsers, inputs[:1], inputs[1:])
         if those
     ]
-    began, told, status = time.monotonic(), 0.0, 0
-    for thread in lanes:
-        thread.start()
     try:
-        while any(thread.is_alive() for thread in lanes):
+        while not all(one.done() for one in lanes):
+            for one in lanes:
+                if one.done():
+                    one.result()  # raises what went wrong here, in the campaign itself
             time.sleep(0.5)
             passed = time.monotonic() - began
             if sys.stdout.isatty() or passed - told > 30:
@@ -453,13 +456,15 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\nstopped: the next call goes on from here")
         status = 130
-    stopped.set()
-    for thread in lanes:
-        thread.join()
-    for part in inputs:
-        part.close()
-    shutil.rmtree(scratch, ignore_errors=True)
-    save(parts)
+    finally:
+        stopped.set()
+        pool.shutdown()
+        for part in inputs:
+            part.close()
+        shutil.rmtree(scratch, ignore_errors=True)
+        save(parts)
+    for one in lanes:
+        one.result()
     print()
     show(parts)
     return status or int(any(part.counts["findings"] for part in parts))

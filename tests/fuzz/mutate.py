@@ -123,7 +123,7 @@ def json_text(draw: random.Random, text: str) -> str:
 def toml_text(draw: random.Random, text: str) -> str:
     """TOML, as json_text() has JSON."""
     if draw.random() < 0.1:
-        return octets(draw, text.encode()).decode("latin-1")
+        return octets(draw, text.encode(errors="surrogatepass")).decode("latin-1")
     changed = json_text(draw, json.dumps(tomllib.loads(text)))
     try:
         tree = json.loads(changed)
@@ -203,7 +203,7 @@ def archive(draw: random.Random, entries: dict[str, bytes]) -> bytes:
         elif kind < 0.7:
             items.append((name.upper() if draw.random() < 0.5 else name, data))
         elif kind < 0.8:
-            items[at] = octets(draw, name.encode()).decode("latin-1"), data
+            items[at] = octets(draw, name.encode(errors="surrogatepass")).decode("latin-1"), data
         elif kind < 0.9:
             items[at] = name, draw.choice(items)[1]
         else:
