@@ -133,6 +133,10 @@ def test_results_go_into_the_file_that_they_are_of(tmp_path):
     with pytest.raises(TrainingError, match=r"ber\.json: measured of another deeprx-slim-1"):
         describe(other, tmp_path)
     assert Path(other).read_bytes() == good
+    for text, says in (("[1]", "what ./dev results writes"), ("ber", "expected JSON")):
+        (tmp_path / "ber.json").write_text(text)
+        with pytest.raises(TrainingError, match=rf"ber\.json: .*{says}"):
+            describe(path, tmp_path)
 
 
 @pytest.mark.parametrize(

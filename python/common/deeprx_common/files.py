@@ -53,7 +53,7 @@ def read_regular(path: str | os.PathLike, most: int = MOST_BYTES) -> bytes:
     with open_regular(path) as file:
         if os.fstat(file.fileno()).st_size > most:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
-        return file.read(most)
+        return file.read(most) or b""  # None of a kernel's file that has nothing to say yet
 
 
 class replacing:

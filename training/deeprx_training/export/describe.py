@@ -155,8 +155,15 @@ def measured(
         results = json.loads(file.read_text())
     except OSError as error:
         raise TrainingError(f"{file}: {error.strerror}; ./dev results writes it") from None
+    except ValueError:
+        raise TrainingError(f"{file}: expected JSON; ./dev results writes it") from None
     name = metadata["name"]
-    if results["models"].get(name) != content_sha256(path):
+    try:
+        measured_of = results["models"].get(name)
+        points = [p for table in results["tables"].values() for p in table["points"]]
+        rows = [{k: p[k] for k in keys} for p in points if p["receiver"] == name]
+    except (LookupError, TypeError, AttributeError):
+        raise TrainingError(f"{file}: expected what ./dev results writes") from None
+    if measured_of != content_sha256(path):
         raise TrainingError(f"{file}: measured of another {name} than {path}; run ./dev results")
-    points = (p for table in results["tables"].values() for p in table["points"])
-    return [{k: p[k] for k in keys} for p in points if p["receiver"] == name]
+    return rows
