@@ -324,6 +324,12 @@ def test_a_damaged_model_file_is_refused(tmp_path, capsys):
         assert "damaged.pt: is damaged: " in error and error.count("\n") == 1
 
 
+def test_a_name_without_end_leaves_room_for_what_is_wrong_with_it(capsys):
+    assert main(["info", "a" * 5000]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert len(line) < 1000 and line.endswith(": File name too long")
+
+
 def test_doctor_says_what_runs_how_fast_and_what_is_wrong(tmp_path, capsys):
     fast, classical = (model_path(f"{m}.pt") for m in ("deeprx-slim-0", "baseline-lmmse"))
     assert main(["doctor", fast, classical]) == 0

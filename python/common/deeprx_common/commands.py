@@ -113,7 +113,7 @@ def _is_told(error: Exception) -> bool:
 
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}"
+        return f"{printable(error.filename, 800)}: {error.strerror}"
     if isinstance(error, ImportError):
         return packages.advice(error)
     return str(error)
