@@ -411,6 +411,7 @@ BAD = {
     "json-list": lambda: model(json=b"[]"),
     "json-number": lambda: model(json=b"1"),
     "json-behind": lambda: model(json=b"{} {}"),
+    "json-zeros-behind": lambda: model(json=json.dumps(METADATA).encode() + b"\0\0"),
     "json-deep": lambda: model(json=b"[" * 10**6),
     "json-just-too-deep": lambda: raw_json("[" * 32 + "]" * 32),
     "json-long": lambda: raw_json('"' + "x" * (1 << 20) + '"'),

@@ -88,6 +88,8 @@ void check_json(std::string_view text, const std::string& what)
         rules_of_json.refuse("is longer than " + std::to_string(rules().json_bytes) + " bytes");
     if (text.substr(0, 3) == "\xef\xbb\xbf")
         rules_of_json.refuse("is not JSON: it begins with a byte order mark");
+    if (text.find('\0') != text.npos) // which the parser takes for the end
+        rules_of_json.refuse("is not JSON: it holds a byte of zero");
     const auto first = text.find_first_not_of(" \t\r\n");
     json::sax_parse(text.begin(), text.end(), &rules_of_json);
     if (text[first] != '{')
