@@ -82,4 +82,12 @@ def test_a_bad_record_gets_one_line(tmp_path, capsys, content, says):
 def test_teachers_passes_out_of_a_cache_have_no_joules(seconds, joules, expected):
     phase = {"s": seconds, "joules": joules, "modelled_j": 6.0}
     run = {"phases": {"teacher": phase}, "energy_j": {"kind": "measured"}, "students": ["a", "b"]}
-    assert study._teaching_j(run) == expected
+    assert study._teaching_j(run, None, []) == expected
+
+
+def test_teachers_passes_without_joules_cost_what_a_slot_of_it_took_elsewhere():
+    phase = {"s": 2.0, "joules": None, "modelled_j": 6.0}
+    run = {"phases": {"teacher": phase}, "energy_j": {}, "students": ["a", "b"], "slots": 100}
+    devices = [{"other": 9.0}, {"deeprx": 0.5}, {"deeprx": 7.0}]
+    told = study._teaching_j(run, {"members": {"deeprx": {}}}, devices)
+    assert told == (25.0, "measured per slot")

@@ -298,7 +298,7 @@ def _teaching_j(
     """
     phase, energy = run["phases"]["teacher"], run["energy_j"]
     students = max(1, len(run["students"]))
-    if phase["joules"]:
+    if phase["s"] and phase["joules"] is not None:
         return phase["joules"] / students, energy["kind"]
     for name in teachers["members"] if teachers else ():
         for joules in of_devices:
