@@ -302,11 +302,8 @@ def _import_slot(received, place, logged, index, done: Imported, begun) -> list[
                 raise Unsupported(
                     "beyond the end of the dump" if place else "of slots that were not dumped"
                 )
-            samples = allocation(received, recorded.config)
-            if not np.isfinite(samples).all():
+            if not np.isfinite(allocation(received, recorded.config)).all():
                 raise Unsupported("with values that are not finite")
-            if not samples.any():
-                raise Unsupported("of zeros alone")
         except Unsupported as error:
             done.skipped.add(str(error), one.line)
             _pass_over(one, begun)
