@@ -103,7 +103,7 @@ def test_a_minute_of_the_campaign_finds_nothing():
     if (BUILD / "CMakeCache.txt").exists():  # ./dev fuzz was here
         subprocess.run(["cmake", "--build", BUILD], capture_output=True, check=True)
     ran = subprocess.run(
-        [sys.executable, TESTS / "campaign.py", "--minutes", "0.75"],
+        [sys.executable, TESTS / "campaign.py", "--minutes", "1"],
         capture_output=True,
         text=True,
         timeout=240,
