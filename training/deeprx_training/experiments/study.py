@@ -173,17 +173,12 @@ def _energy(file: Path) -> dict:
     record = json.loads(file.read_text())
     machine = record["machine"]
     kept = ("step", "host", "versions", "device", "threads", "source", "scope", "kind", "price")
-    day = date.fromtimestamp(file.stat().st_mtime).isoformat()
-    return (
-        {"date": day}
-        | {key: record[key] for key in (*kept, "idle_w")}
-        | {
-            "machine": {
-                k: v for k, v in machine.items() if k not in ("host", "versions", "schema")
-            },
-            "points": [_point(point, record["kind"]) for point in record["points"]],
-        }
-    )
+    return {
+        "date": date.fromtimestamp(file.stat().st_mtime).isoformat(),
+        **{key: record[key] for key in (*kept, "idle_w")},
+        "machine": {k: v for k, v in machine.items() if k not in ("host", "versions", "schema")},
+        "points": [_point(point, record["kind"]) for point in record["points"]],
+    }
 
 
 def _point(point: dict, kind: str) -> dict:
@@ -251,8 +246,8 @@ def _paybacks(
         (price,) = (p for p in payback(run, cost) if p.student == facts["receiver"])
         rival = min(equal, key=lambda c: c.facts["flop_per_slot"], default=None)
         saved = rival and rival.facts["flop_per_slot"] - facts["flop_per_slot"]
-        joules = sorted(of_devices, key=lambda device: device != run["device"])
-        joules = [of_devices[device] for device in joules]
+        devices = sorted(of_devices, key=lambda device: device != run["device"])
+        joules = [of_devices[device] for device in devices]
         passes_j, kind = _teaching_j(run, teachers, joules)
         saved_j = None
         if rival:
