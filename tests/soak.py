@@ -5,9 +5,10 @@ subscriber that reads slowly.
 Every slot that was sent is delivered, dropped, or was under way when the flowgraph was stopped; and
 memory does not grow: the median of the last quarter lies within 1 % of the second quarter's. It is
 measured always in one state, as chance would move it by more than that: the flowgraph stands still
-with the first model and no other; what is free was given back; one arena, as glibc spreads the
-threads of each start over many; large blocks outside the heap, where what lies above one would keep
-its pages; pages of files, which the kernel takes and brings, do not count.
+with the first model and no other, loaded after the second, as the holes that it fills are those of
+the one before it; what is free was given back; one arena, as glibc spreads the threads of each
+start over many; large blocks outside the heap, where what lies above one would keep its pages;
+pages of files, which the kernel takes and brings, do not count.
 """
 
 import argparse
@@ -212,7 +213,7 @@ def soak(n_slots: int) -> dict:
             if source.sent // RESTART_SLOTS > restarts:
                 source.waits = True
                 # The file that is missing stands behind the end of the model that was replaced
-                for path in (paths[0], MISSING):
+                for path in (paths[1], paths[0], MISSING):
                     swap(path)
                     wait_until(lambda: listener.answers == requests)
                     wait_until(lambda answered=source.sent: listener.last > answered)
