@@ -47,7 +47,6 @@ STORM = ROOT / "build" / "tsan" / "tests" / "swap_storm"
 FINDINGS = BUILD / "findings"
 MAX_LEN = {"data_form": 131072}  # a whole net
 LINE = 1000  # characters of a refusal, at most
-RENEWED = 1000  # inputs: GNU Radio never gives back the buffers of some hierarchical blocks
 HANG_S = 90  # a jail's time for a load, and some
 
 
@@ -164,8 +163,6 @@ class Inputs(Part):
             draw = random.Random(f"{self.name} {self.counts['inputs']}")
             verdicts = [self._ask(*request) for request in self.make(draw, self.folder)]
             self.counts["inputs"] += 1
-            if self.counts["inputs"] % RENEWED == 0:
-                self.victim.end()
             self.counts["refused"] += "refused" in verdicts
         for request in self.at_end:
             self._ask(*request)

@@ -2,7 +2,9 @@
 """slot_source and slot_transmitter: tags, the grid on the air, packets of a wrong length."""
 
 import gc
+import os
 import time
+from pathlib import Path
 
 import numpy as np
 import pmt
@@ -10,9 +12,10 @@ import pytest
 from gnuradio import blocks, deeprx, gr
 from gnuradio.deeprx import deeprx_python
 from gnuradio.deeprx.blocks.preamble import preamble_samples
+from gnuradio.deeprx.deeprx_python import in_flowgraph
 from slots import slot_of
 
-from deeprx_common.slot import SlotConfig
+from deeprx_common.slot import SlotConfig, User
 
 CONFIGURATIONS = [
     {},
@@ -198,6 +201,39 @@ def test_a_block_that_nobody_names_starts_again():
             time.sleep(0.001)
         top.stop()
         top.wait()
+
+
+HIERARCHICAL = [
+    name
+    for name in dir(deeprx)
+    if isinstance(kind := getattr(deeprx, name), type) and issubclass(kind, gr.hier_block2)
+]
+
+
+@pytest.mark.parametrize("name", HIERARCHICAL)
+def test_a_hierarchical_block_does_not_hold_itself(name):
+    """As it would after msg_connect() of itself: it and its buffers would stay for ever."""
+    arguments = {"link_transmitter": {"slot": SlotConfig(users=(User(mcs=9),))}}
+    block = getattr(deeprx, name)(**arguments.get(name, {}))
+    assert not in_flowgraph(block.to_basic_block())
+
+
+def shared_memory():
+    """Pieces that this process made: GNU Radio's buffers. A machine has 4096."""
+    pieces = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]
+    return sum(piece.split()[4] == str(os.getpid()) for piece in pieces)
+
+
+def test_buffers_go_with_their_flowgraph():
+    held = []
+    for _ in range(3):
+        front_end, top = deeprx.sync_front_end(n_rx=1), gr.top_block()
+        top.connect(blocks.null_source(8), blocks.head(8, 1), front_end, blocks.null_sink(8 * 512))
+        top.run()
+        del front_end, top
+        gc.collect()
+        held.append(shared_memory())
+    assert held[2] <= held[0]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@
 #include <gnuradio/deeprx/symbol_ifft.h>
 #include <gnuradio/deeprx/unitary_fft.h>
 
+#include <gnuradio/hier_block2.h>
+
 #include <stdexcept>
 #include <string>
 
@@ -34,6 +36,41 @@ complex_array transformed(unitary_fft& fft, const complex_array& symbols)
     for (py::ssize_t at = 0; at < symbols.size(); at += fft.size())
         fft(symbols.data() + at, result.mutable_data() + at);
     return result;
+}
+
+/*
+ * A hierarchical block's graph must not own that block, as it does after GNU Radio's own
+ * msg_connect(): neither the block nor its buffers would ever go.
+ */
+struct hierarchical_port {
+    hierarchical_port(const py::object& block, const py::object& inner_block)
+        : outer(as<gr::hier_block2>(block)), unowned(gr::basic_block_sptr(), outer.get()),
+          inner(as<gr::basic_block>(inner_block))
+    {
+    }
+
+    template <typename T>
+    static std::shared_ptr<T> as(const py::object& block)
+    {
+        return block.attr("to_basic_block")().cast<std::shared_ptr<T>>();
+    }
+
+    const gr::hier_block2_sptr outer;
+    const gr::basic_block_sptr unowned, inner;
+};
+
+void message_port_in(const py::object& block, const std::string& port, const py::object& inner)
+{
+    const hierarchical_port of(block, inner);
+    of.outer->message_port_register_hier_in(pmt::mp(port));
+    of.outer->msg_connect(of.unowned, port, of.inner, port);
+}
+
+void message_port_out(const py::object& block, const std::string& port, const py::object& inner)
+{
+    const hierarchical_port of(block, inner);
+    of.outer->message_port_register_hier_out(pmt::mp(port));
+    of.outer->msg_connect(of.inner, port, of.unowned, port);
 }
 
 } // namespace
@@ -86,4 +123,17 @@ symbols of another size.
         [](const gr::basic_block_sptr& block) { return block.use_count() > 2; },
         py::arg("block"),
         "Whether a flowgraph, or another part of one, holds a block.");
+
+    m.def("message_port_in",
+          message_port_in,
+          py::arg("block"),
+          py::arg("port"),
+          py::arg("inner"),
+          "Let a hierarchical block have an input of messages, which goes to inner's.");
+    m.def("message_port_out",
+          message_port_out,
+          py::arg("block"),
+          py::arg("port"),
+          py::arg("inner"),
+          "Let a hierarchical block have an output of messages, which comes from inner's.");
 }

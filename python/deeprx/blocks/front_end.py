@@ -6,7 +6,7 @@ from gnuradio import gr
 from deeprx_common.checks import check_whole
 from deeprx_common.slot import N_SYMBOLS, SlotConfig
 
-from ..deeprx_python import slot_cutter, unitary_fft
+from ..deeprx_python import message_port_out, slot_cutter, unitary_fft
 from .guarded import SelfKeeping
 from .slot_stream import add_slot_tags, check_first_slot, slot_config
 from .synchroniser import Synchroniser
@@ -162,9 +162,8 @@ class sync_front_end(_front_end):
 
     def __init__(self, n_rx: int = 2, first_slot: int = 0, slot=None):
         super().__init__("Synchronised front end", n_rx, first_slot, slot)
-        self.message_port_register_hier_out("sync")
         self._cut_by(_slot_synchroniser(self.config, n_rx, first_slot))
-        self.msg_connect(self._cutter, "sync", self, "sync")
+        message_port_out(self, "sync", self._cutter)
 
     def statistics(self) -> dict:
         """Counters of the Synchroniser so far, and its present cfo_hz."""

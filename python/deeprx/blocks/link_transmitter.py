@@ -11,6 +11,7 @@ from gnuradio import gr
 from deeprx_common.checks import check_above
 from deeprx_common.slot import SlotConfig
 
+from ..deeprx_python import message_port_in, message_port_out
 from .framing import Segmenter
 from .guarded import MessageError, SelfKeeping
 from .harq import HarqSender, Transmission
@@ -244,11 +245,9 @@ class link_transmitter(gr.hier_block2):
         segmenter = Segmenter(block_bytes, session)
         self._sender = _link_sender(segmenter, transmissions, timeout_s)
         for port in ("pdus", "acks"):
-            self.message_port_register_hier_in(port)
-            self.msg_connect((self, port), (self._sender, port))
+            message_port_in(self, port, self._sender)
         for port in ("blocks", "status"):
-            self.message_port_register_hier_out(port)
-            self.msg_connect((self._sender, port), (self, port))
+            message_port_out(self, port, self._sender)
         if bytes_input:
             self._bytes = _byte_sink(self._sender)
             self.connect(self, self._bytes)

@@ -13,6 +13,7 @@ from gnuradio import gr
 from deeprx_common import report
 from deeprx_common.checks import check_range, check_whole
 
+from ..deeprx_python import message_port_in, message_port_out
 from ..telemetry.report_log import ReportLog
 from .guarded import Guarded
 from .messages import pdu, read_block, read_stats
@@ -205,10 +206,8 @@ class slot_probe(gr.hier_block2):
             )
             self.connect((self, 1), self._truth)
         for port in ("stats", "blocks"):
-            self.message_port_register_hier_in(port)
-            self.msg_connect((self, port), (self._llrs, port))
-        self.message_port_register_hier_out("report")
-        self.msg_connect((self._llrs, "report"), (self, "report"))
+            message_port_in(self, port, self._llrs)
+        message_port_out(self, "report", self._llrs)
 
     def _on_slot(self, slot_index, decisions):
         with self._lock:
