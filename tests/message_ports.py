@@ -5,15 +5,18 @@ a message: for tests and campaigns.
 
 import io
 import json
+import os
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 
 import pmt
 from gnuradio import blocks, deeprx, gr
+from gnuradio import pdu as pdus
 from gnuradio.deeprx.blocks.guarded import raise_failure
-from gnuradio.deeprx.blocks.messages import read_stats
+from gnuradio.deeprx.blocks.messages import pdu, read_block, read_stats
 from gnuradio.deeprx.cli import monitor
 from gnuradio.deeprx.radio.uhd import timed_burst
 from gnuradio.deeprx.telemetry.prometheus import Metrics
@@ -49,6 +52,18 @@ def _alone(block):
     return block, block
 
 
+def _display():
+    """Needs Qt, which others here do not."""
+    from gnuradio.deeprx.blocks.report_display import report_display
+    from PyQt5 import QtWidgets
+
+    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+    qt = QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
+    display = report_display()
+    display.qt = qt
+    return display, display
+
+
 def _link_transmitter():
     """Of which slot 0 is under way."""
     transmitter = deeprx.link_transmitter(LINK_SLOT)
@@ -62,7 +77,6 @@ PORTS: dict[str, Callable] = {
     "receiver_controller.stats": lambda: _alone(
         deeprx.receiver_controller(["baseline-lmmse.pt", "baseline-sure.pt"])
     ),
-    "slot_probe.system": _probe,
     "timed_burst.async_msgs": lambda: _alone(timed_burst(0, _Clock())),
     "slot_probe.blocks": _probe,
     "tb_source.pdus": lambda: _alone(deeprx.tb_source(LINK_SLOT, seed=None)),
@@ -70,7 +84,19 @@ PORTS: dict[str, Callable] = {
     "link_transmitter.pdus": _link_transmitter,
     "link_transmitter.acks": _link_transmitter,
     "link_receiver.blocks": lambda: _alone(deeprx.link_receiver(LINK_SLOT)),
+    "link_receiver.system": lambda: _alone(deeprx.link_receiver(LINK_SLOT)),
+    "report_display.report": _display,
     "receiver.model": lambda: _alone(deeprx.receiver("baseline-lmmse", slot=slot_of(**SLOT))),
+}
+
+
+# What a block says on other ports
+TELLS = {
+    "link_receiver.blocks": ["status", "acks"],
+    "link_transmitter.acks": ["status"],
+    "link_transmitter.pdus": ["status"],
+    "receiver.model": ["stats"],
+    "tb_decoder.grants": ["blocks"],
 }
 
 
@@ -79,14 +105,18 @@ def post(name: str, handler, message) -> None:
     handler._post(pmt.intern(name.partition(".")[2]), message)
 
 
-def connect(top, block) -> None:
-    """With zeros on all inputs of a block, and nobody behind its output."""
+def connect(top, name: str, block, source=None) -> None:
+    """With a source, or zeros, on all inputs of a block, and nobody behind its output."""
     signature = block.input_signature()
+    if not signature.max_streams() + block.output_signature().max_streams():
+        silent = pdus.pdu_set(pmt.PMT_NIL, pmt.PMT_NIL)
+        top.msg_connect(silent, "pdus", block, name.partition(".")[2])
     for port in range(signature.min_streams()):
         size = signature.sizeof_stream_item(0)
         throttle = blocks.throttle(size, 1e3)
         throttle.set_max_noutput_items(100)  # for whose time it sleeps, whoever stops
-        top.connect(blocks.null_source(size), throttle, (block, port))
+        zeros = blocks.null_source(size), throttle
+        top.connect(*([source] if source else zeros), (block, port))
     if block.output_signature().min_streams():
         top.connect(block, blocks.null_sink(block.output_signature().sizeof_stream_item(0)))
 
@@ -96,15 +126,15 @@ def storm(name: str) -> None:
     "done" where the block has taken that.
     """
     block, handler = PORTS[name]()
+    of_block = name.partition(".")[0]
+    here = {*pmt.to_python(handler.to_basic_block().message_ports_in())} - {"system"}
+    assert {f"{of_block}.{port}" for port in here} <= {*PORTS}
     top = gr.top_block()
-    connect(top, block)
+    sender = pdus.pdu_to_tagged_stream(gr.types.float_t) if name == "tb_decoder.grants" else None
+    connect(top, name, block, sender)
     told = blocks.message_debug()
-    if name == "receiver.model":
-        top.msg_connect(block, "stats", told, "store")
-    if name.startswith("link_"):
-        top.msg_connect(block, "status", told, "store")
-    if name == "link_receiver.blocks":
-        top.msg_connect(block, "acks", told, "store")
+    for port in TELLS.get(name, ()):
+        top.msg_connect(block, port, told, "store")
     top.start()
     for k, (_, message) in enumerate(messages()):
         post(name, handler, message)
@@ -114,6 +144,10 @@ def storm(name: str) -> None:
     post(name, handler, good)
     _handled(name, handler)
     raise_failure(top)
+    if sender:
+        n_bits = LINK_SLOT.n_bits
+        slot = pmt.cons(dictionary(slot_index=2**40), pmt.init_f32vector(n_bits, [0.0] * n_bits))
+        sender._post(pmt.intern("pdus"), slot)
     deadline = time.monotonic() + 60
     while not taken():
         assert time.monotonic() < deadline, "the good message is not taken"
@@ -137,8 +171,10 @@ def _good(name: str, block, told) -> tuple[object, Callable[[], bool]]:
         return good, lambda: block.report()["points"][0]["receiver"] == "good"
     if name == "receiver_controller.stats":
         return dictionary(slot_index=2**40, inference_ns=1), lambda: 2**40 in block._models
-    if name == "slot_probe.system":
-        return dictionary(), lambda: True
+    if name == "link_receiver.system":  # a neighbour has ended: so does a block without streams
+        ended = threading.Event()
+        block.stop = lambda: ended.set() or True
+        return pmt.cons(pmt.intern("done"), pmt.from_long(1)), ended.is_set
     if name == "timed_burst.async_msgs":
         codes = dictionary(event_code=pmt.list1(pmt.intern("good")))
         event = pmt.cons(pmt.intern("uhd_async_msg"), codes)
@@ -152,7 +188,10 @@ def _good(name: str, block, told) -> tuple[object, Callable[[], bool]]:
         good = pmt.cons(dictionary(), pmt.init_u8vector(n_bytes, [1] * n_bytes))
         return good, lambda: block.nitems_written(0) == n_bytes
     if name == "tb_decoder.grants":
-        return dictionary(slot_index=2**40, rv=0), lambda: True
+        return dictionary(slot_index=2**40, rv=2), lambda: (2**40, 2) in _decoded(told)
+    if name == "report_display.report":
+        good = pdu(json.dumps(report_of(receiver="good")).encode())
+        return good, lambda: block.qt.processEvents() or "good" in block.widget._latest
     if name == "link_transmitter.pdus":
         queued = block.statistics()["queued_bytes"]
         return SCALARS["PDU"], lambda: block.statistics()["queued_bytes"] > queued
@@ -162,18 +201,26 @@ def _good(name: str, block, told) -> tuple[object, Callable[[], bool]]:
     if name == "link_receiver.blocks":
         good = dictionary(slot_index=2**40, crc_ok=False)
         taken = dictionary(slot_index=pmt.from_uint64(2**40), ack=False, received=True)
-        return pmt.cons(good, pmt.cdr(SCALARS["PDU"])), lambda: _told(told, taken)
+        return pmt.cons(good, pmt.cdr(SCALARS["PDU"])), lambda: any(
+            pmt.equal(taken, heard) for heard in _heard(told)
+        )
     return pmt.intern(deeprx.model_path("baseline-sure")), lambda: "baseline-sure" in _loaded(told)
 
 
-def _told(told, message) -> bool:
-    return any(pmt.equal(told.get_message(k), message) for k in range(told.num_messages()))
+def _heard(told) -> list:
+    return [told.get_message(k) for k in range(told.num_messages())]
 
 
 def _loaded(told) -> list[str]:
     """Models that a receiver's stats say to have been loaded."""
-    heard = [read_stats(told.get_message(k)) for k in range(told.num_messages())]
+    heard = map(read_stats, _heard(told))
     return [stats["model_loaded"] for stats in heard if "model_loaded" in stats]
+
+
+def _decoded(told) -> list[tuple[int, int]]:
+    """Slots that a decoder had LLRs of, and their redundancy versions."""
+    heard = [about for about, _ in map(read_block, _heard(told))]
+    return [(about["slot_index"], about["rv"]) for about in heard if "dropped" not in about]
 
 
 def dictionary(**fields):
@@ -225,8 +272,10 @@ _GOOD = {"slot_index": 1, "inference_ns": 1000}
 
 
 def messages() -> Iterator[tuple[str, object]]:
-    """Each scalar alone, and under each key of a message that would be good without."""
+    """Each scalar alone, and under each key of a message that would be good without; reports."""
     yield from SCALARS.items()
+    for k in range(100):
+        yield f"report {k}", pdu(mutated(random.Random(k), report_of()))
     for key in _KEYS:
         for name, value in SCALARS.items():
             yield f"{key}: {name}", dictionary(**_GOOD | {key: value})

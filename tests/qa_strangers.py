@@ -14,6 +14,7 @@ import message_ports as ports
 import numpy as np
 import pmt
 import pytest
+import yaml
 from gnuradio.deeprx.blocks.guarded import MessageError
 from gnuradio.deeprx.blocks.messages import pdu, read_report
 from gnuradio.deeprx.blocks.slot_statistics import MOST_MISSED, SlotStatistics
@@ -40,6 +41,15 @@ def test_a_port_takes_or_refuses_whatever_is_sent(name):
     told = "message ignored", " is refused: "  # in Python, in C++
     ignored = [line for line in said.splitlines() if any(words in line for words in told)]
     assert name == "receiver.model" or 1 <= len(ignored) <= 20  # a line, no flood
+
+
+def test_every_message_port_in_companion_is_stormed():
+    shown = set()
+    for path in (Path(__file__).parents[1] / "grc").glob("*.block.yml"):
+        block = yaml.safe_load(path.read_text())
+        takes = [port["id"] for port in block.get("inputs", []) if port["domain"] == "message"]
+        shown |= {f"{block['id'].removeprefix('deeprx_')}.{port}" for port in takes}
+    assert len(shown) > 5 and shown <= {*ports.PORTS}
 
 
 def test_a_slot_index_that_jumps_is_counted_within_the_report():

@@ -247,22 +247,17 @@ class Ports:
     """Flowgraphs with every block that has a message port, and with some that read tags."""
 
     def __init__(self):
-        from gnuradio.deeprx.blocks.report_display import report_display
         from message_ports import PORTS, connect
-        from PyQt5 import QtWidgets
 
-        self.qt = QtWidgets.QApplication([])
         self.running = Receiver()
         config = deeprx.SlotConfig(n_prb=N_PRB, users=(deeprx.User("QPSK"),))
         top = self.top = gr.top_block()
-        display = report_display()
-        top.msg_connect(blocks.message_strobe(pmt.PMT_NIL, 10**6), "strobe", display, "report")
         self.listeners = []
-        self.ports = [(display, "report"), (self.running.receiver, "model")]
+        self.ports = [(self.running.receiver, "model")]
         for name, make in PORTS.items():
             if name != "receiver.model":
                 block, handler = make()
-                connect(top, block)
+                connect(top, name, block)
                 if name.startswith("link_"):
                     self.listeners.append(Listener())
                     top.msg_connect(block, "status", self.listeners[-1], "in")
@@ -286,6 +281,7 @@ class Ports:
         """The message that the text stands for, to each port, and as a tag on each input."""
         from fuzz import mutate
         from gnuradio.deeprx.blocks.guarded import raise_failure
+        from PyQt5 import QtWidgets
 
         message = mutate.message(random.Random(text))
         for block, port in self.ports:
@@ -296,7 +292,7 @@ class Ports:
         for top in (self.top, self.running.top):
             raise_failure(top)
         self.running._alive()
-        self.qt.processEvents()
+        QtWidgets.QApplication.processEvents()
 
     def wait(self):
         """Until all of it has been handled; the flowgraphs go on after that."""
