@@ -96,7 +96,7 @@ class slot_probe(gr.hier_block2):
     way, early or late; without it the bits are those that slot_source makes of (seed, slot_index),
     or where the user has a code rate those that tb_encoder makes of tb_source's block. Message
     ports in `stats`: the receiver's, `blocks`: tb_decoder's, which has its LLRs pass first. Message
-    port out `report`: a symbol holding a report of one point as JSON text; the same goes over ZMQ
+    port out `report`: a PDU of bytes, a report of one point as JSON; the same goes over ZMQ
     PUB, see telemetry.
 
     Parameters:
