@@ -574,7 +574,7 @@ class TestCapture:
     def test_what_cannot_be_imported_is_counted(self, tmp_path, capsys):
         """Nothing is lost in silence; the slots beside are there."""
         text, grids = "", []
-        for frame in range(6):
+        for frame in range(7):
             config = self.slot(9)
             parameters = gnb_logs.fields(config)
             if frame in (1, 2):
@@ -585,12 +585,13 @@ class TestCapture:
             if frame != 4:
                 text += gnb_logs.rx_symbol(f"{frame}.9", 17136 * len(grids), 17136)
                 grids.append(gnb_logs.dumped(config, np.ones((14, 120))))
-        grids[-1][1, 3, 7] = np.nan
+        grids[-2][1, 3, 7] = np.nan
+        grids[-1][:] = 0.0  # as a sparse file has
         dump, log = self.capture(tmp_path, text, grids)
         assert main(["import-gnb", str(dump), str(log), str(tmp_path / "a")]) == 0
-        said = capsys.readouterr().out
+        said, warned = capsys.readouterr()
         for reason in (
-            "1 PUSCH, 1 of them with their transport block",
+            "2 PUSCH, 2 of them with their transport block",
             "2 with UCI",
             "1 with bg=1, where TS 38.212 has 2",
             "1 of slots that were not dumped",
@@ -598,7 +599,8 @@ class TestCapture:
             "grids without a PUSCH: 4",
         ):
             assert reason in said
-        assert len(Recording(tmp_path / "a.sigmf-meta").pusch) == 1
+        assert "dump.bin: 1 of 2 PUSCH hold only zeros" in warned
+        assert len(Recording(tmp_path / "a.sigmf-meta").pusch) == 2
 
 
 class TestMistakes:

@@ -52,6 +52,12 @@ def run(arguments) -> int:
             "--scs says another",
             file=sys.stderr,
         )
+    if done.zeros:
+        print(
+            f"deeprx: {a.dump}: {done.zeros} of {done.pusch} PUSCH hold only zeros, as where a "
+            "part of the dump is missing",
+            file=sys.stderr,
+        )
     if done.missing:
         print(
             f"deeprx: {a.dump}: ends {done.missing} values of 8 bytes before its log does; what "

@@ -32,10 +32,10 @@ class Imported:
 
     pusch: imported; blocks: of them with their block. skipped: others, by reason. lines: that are
     damaged or contradict others of the log, by reason. unknown: PUSCH imported without the block
-    that the gNB received. empty_grids: without a PUSCH that was
-    imported. n_rx: antennas. scs_assumed: no slot of the log is beyond 9, so that it may be of a
-    larger spacing, too. missing: complex floats that the log speaks of beyond the end of the dump.
-    paths: what was written.
+    that the gNB received. zeros: PUSCH imported whose grid holds nothing else, as a hole in a file
+    does. empty_grids: without a PUSCH that was imported. n_rx: antennas. scs_assumed: no slot of
+    the log is beyond 9, so that it may be of a larger spacing, too. missing: complex floats that
+    the log speaks of beyond the end of the dump. paths: what was written.
     """
 
     n_rx: int
@@ -48,6 +48,7 @@ class Imported:
     skipped: PassedOver = field(default_factory=PassedOver)
     lines: PassedOver = field(default_factory=PassedOver)
     unknown: PassedOver = field(default_factory=PassedOver)
+    zeros: int = 0
     empty_grids: int = 0
     missing: int = 0
 
@@ -302,7 +303,8 @@ def _import_slot(received, place, logged, index, done: Imported, begun) -> list[
                 raise Unsupported(
                     "beyond the end of the dump" if place else "of slots that were not dumped"
                 )
-            if not np.isfinite(allocation(received, recorded.config)).all():
+            values = allocation(received, recorded.config)
+            if not np.isfinite(values).all():
                 raise Unsupported("with values that are not finite")
         except Unsupported as error:
             done.skipped.add(str(error), one.line)
@@ -312,6 +314,7 @@ def _import_slot(received, place, logged, index, done: Imported, begun) -> list[
             missing = not one.new_data and process not in begun
             pusch.append(replace(recorded, earlier_missing=missing))
             begun.add(process)
+            done.zeros += not values.any()
             if recorded.crc_ok and recorded.block is None:
                 done.unknown.add("whose block is not there whole (hex_max_size: -1)", one.line)
     done.pusch += len(pusch)
