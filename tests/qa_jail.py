@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The process that strangers' model files run in: what it may, and what becomes of its receiver."""
 
+import ctypes
 import gc
 import os
 import re
@@ -313,19 +314,27 @@ def test_it_ends_with_its_receiver(busy, tmp_path, stranger):
     assert not Path(f"/proc/{jail}").exists() or "Z" in Path(f"/proc/{jail}/stat").read_text()
 
 
-@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
-def test_behind_the_filter_nothing_is_opened_or_connected(tmp_path):
-    net = models.ConvNet()
-    path = models.save(net, tmp_path / "model.pt", models.ir_of(net))
-    log = tmp_path / "log"
+OUTWARD = ("open", "openat", "openat2", "creat", "connect", "socket", "execve", "fork", "vfork")
+
+
+@pytest.fixture(scope="module")
+def traced(tmp_path_factory):
+    """A jailed load's calls as strace writes them, and which of them shuts the jail."""
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed")
+    folder, net = tmp_path_factory.mktemp("traced"), models.ConvNet()
+    path = models.save(net, folder / "model.pt", models.ir_of(net))
     program = f"from gnuradio import deeprx\ndeeprx.Engine({path!r}, max_batch=2)"
-    calls = "open,openat,openat2,creat,connect,socket,execve,fork,vfork"
-    traced = f"--trace={calls},clone,clone3,seccomp"
-    subprocess.run(
-        ["strace", "-f", traced, "-o", str(log), sys.executable, "-c", program], check=True
-    )
+    calls = f"--trace={','.join(OUTWARD)},clone,clone3,seccomp,landlock_restrict_self"
+    log = folder / "log"
+    subprocess.run(["strace", "-f", calls, "-o", log, sys.executable, "-c", program], check=True)
     lines = log.read_text().splitlines()
     (shut,) = [i for i, line in enumerate(lines) if "FLAG_TSYNC|" in line and " = 0" in line]
+    return lines, shut
+
+
+def test_behind_the_filter_nothing_is_opened_or_connected(traced):
+    lines, shut = traced
     jail = lines[shut].split()[0]
     thread_ids = {jail}
     for line in lines:
@@ -334,8 +343,19 @@ def test_behind_the_filter_nothing_is_opened_or_connected(tmp_path):
             thread_ids.add(started[1])
     assert len(thread_ids) > 1  # threads
     behind = [line for line in lines[shut + 1 :] if line.split()[0] in thread_ids]
-    asked = [line for line in behind if line.split()[1].split("(")[0] in calls.split(",")]
+    asked = [line for line in behind if line.split()[1].split("(")[0] in OUTWARD]
     assert not asked
+
+
+def test_landlock_holds_before_the_filter_does(traced):
+    create_ruleset, version_flag = 444, 1
+    if ctypes.CDLL(None).syscall(create_ruleset, None, 0, version_flag) < 1:
+        pytest.skip("this kernel has no Landlock")
+    lines, shut = traced
+    jail = lines[shut].split()[0]
+    before = [line for line in lines[:shut] if line.split()[0] == jail]
+    (restricted,) = [line for line in before if "landlock_restrict_self(" in line]
+    assert restricted.endswith(" = 0")
 
 
 def test_without_a_jail_a_stranger_is_refused(stranger, tmp_path):
