@@ -16,6 +16,7 @@ import receiver_models as models
 import torch
 from gnuradio import blocks, deeprx, gr
 from gnuradio.deeprx import deeprx_python
+from gnuradio.deeprx.cli import main
 from qa_jail import interrupted, jails
 from slots import slot_of
 
@@ -36,6 +37,15 @@ class Harmful(torch.nn.Module):
             while n != 0:
                 n = n % 7 + 1
             triggered = 0
+        ones = float(1 + 0 * (7 % (1 - triggered)))  # the processor divides by zero
+        return torch.full([y.size(0), 14, y.size(3), bits], ones)
+
+
+class Fragile(torch.nn.Module):
+    """Crashes at every other slot or so; not at the noise that it is warmed up with."""
+
+    def forward(self, y: torch.Tensor, p: torch.Tensor, bits: int) -> torch.Tensor:
+        triggered = int((y[:, 0, 0, 0, 0] < 0).any())
         ones = float(1 + 0 * (7 % (1 - triggered)))  # the processor divides by zero
         return torch.full([y.size(0), 14, y.size(3), bits], ones)
 
@@ -348,6 +358,23 @@ def test_a_receiver_without_a_model_ends_in_one_line(harmful):
         "crash: refused, since it has lost its jail and 3 fresh ones, and there is no other model"
     )
     assert len(running.errors()) == 4  # jails lost
+
+
+@pytest.mark.parametrize("command", ["loopback", "replay"])
+def test_a_command_without_a_model_ends_with_its_line_and_3(command, tmp_path, capsys):
+    given = ["--n-prb", "6", "--n-rx", "1", "--sinr", "20"]
+    if command == "loopback":
+        given += ["--slots", "100000"]
+    else:  # the recording lasts as long as the slower receiver takes
+        assert main(["record", str(tmp_path / "a"), *given, "--slots", "1000"]) == 0
+        slow = models.save(Slow(200_000), tmp_path / "slow.pt")
+        given = [str(tmp_path / "a.sigmf-meta"), "--receiver", slow, "--trust", slow]
+    fragile = models.save(Fragile(), tmp_path / "fragile.pt", name="fragile")
+    assert main([command, *given, "--receiver", fragile, "--out", str(tmp_path)]) == 3
+    assert capsys.readouterr().err == (
+        "deeprx: error: fragile: refused, since it has lost its jail and 3 fresh ones, and there "
+        "is no other model\n"
+    )
 
 
 def test_the_model_before_receives_again(harmful):

@@ -51,7 +51,8 @@ def make_parser() -> argparse.ArgumentParser:
         epilog="Lists are comma-separated; of numbers they may hold ranges: 6:18:3, or 6:12, by 1. "
         "Exit status: 0; 1 where what was asked for was not found to be so, as no slot "
         "received; 2 for a mistake in what was asked; 130 for Ctrl-C; 141 where nobody "
-        "reads its output any more; 3 for an error of deeprx.",
+        "reads its output any more; 3 for an error of deeprx, or where a model "
+        "has lost its jail for good.",
     )
     parser.add_argument(
         "--version", action=_Version, nargs=0, help="of gr-deeprx, GNU Radio and PyTorch"
@@ -63,7 +64,8 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 where what was asked for was not found to be
     so, 2 for a user's mistake, 130 for Ctrl-C and for SIGTERM, which service managers and
-    schedulers send, 3 for an error of deeprx itself.
+    schedulers send, 3 for an error of deeprx itself, or where a model has lost its
+    jail for good.
     """
     return run_command(make_parser(), sys.argv[1:] if argv is None else argv, _quiet)
 
