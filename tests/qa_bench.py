@@ -19,14 +19,19 @@ from gnuradio.deeprx.measure import avx2, compare, contenders, roofline, scale
 from gnuradio.deeprx.measure.compare import Row, measured
 from gnuradio.deeprx.measure.contenders import (
     AS_DATA,
+    JAILED,
+    NO_JAIL,
+    ONE_CORE,
     ContenderError,
     Group,
+    Worker,
     bench_cores,
     make_kit,
 )
 from gnuradio.deeprx.measure.job import Job, Turn, traced
 from gnuradio.deeprx.measure.scale import Memory
 from gnuradio.deeprx.models.file import read_model_file
+from qa_jail import jails
 from qa_native import saved
 from receiver_models import ConvNet, WritesFileOnLoading, save
 from torch import nn
@@ -191,17 +196,67 @@ def test_threads_share_a_batch(tmp_path, models_alone):
         assert 0.7 < took["2"][name] / took["1"][name] < 1.5
 
 
+def other_cores():
+    return sorted(os.sched_getaffinity(0) - set(bench_cores(1)))
+
+
+@pytest.mark.parametrize("contender", JAILED)
+def test_a_jailed_contender_runs_in_a_jail_on_its_core(contender, tiny, tmp_path):
+    """Whose CPU time is the contender's; the kernel says where it was spent."""
+    cores = {"jailed-engine": bench_cores(1), "jailed-apart": other_cores()[-1:]}[contender]
+    if not cores:
+        pytest.skip(ONE_CORE)
+    with Worker(kit(tiny, tmp_path).job(contender, job())) as worker:
+        (jail,) = jails(worker._process.pid)
+        assert os.sched_getaffinity(worker._process.pid) == set(bench_cores(1))
+        for thread in os.listdir(f"/proc/{jail}/task"):
+            assert os.sched_getaffinity(int(thread)) == set(cores)
+        clock = ~jail << 3 | 2  # clock_getcpuclockid(3)
+        before = time.clock_gettime(clock)
+        turn = worker.turn(0.4)
+        used = time.clock_gettime(clock) - before
+    assert 0.5 * turn.receiver_s < used < 5 * turn.receiver_s
+
+
+def test_what_a_jail_costs_is_told(tiny, tmp_path, capsys, models_alone):
+    names = ["engine", "jailed-engine", *(["jailed-apart"] if other_cores() else [])]
+    rows = {r["contender"]: r for r in benched(tiny, tmp_path, names)["rows"]}
+    text = capsys.readouterr().out
+    assert not rows["engine"]["description"].endswith(", jailed")
+    for name in names[1:]:
+        assert rows[name]["description"].endswith(", jailed")
+        assert 0 < rows[name]["call_latency_s"]["p50"] <= rows[name]["call_latency_s"]["p99"]
+        for what, key in (("CPU", "above_engine_s"), ("latency", "latency_above_engine_s")):
+            low, middle, high = rows[name][key]
+            assert low <= middle <= high
+            assert f"{what} {1e6 * middle:+.0f} µs [{1e6 * low:+.0f}, {1e6 * high:+.0f}]" in text
+
+
+def left_out(path, contender, out) -> str:
+    """Why; it was asked for, and is no failure."""
+    command = ["bench", "--receiver", path, "--trust", path, "--contender", contender]
+    assert main([*command, "--seconds", "0.2", "--out", str(out)]) == 0
+    rows = json.loads((out / "bench.json").read_text())["rows"]
+    (row,) = (row for row in rows if row["contender"] == contender)
+    assert row["cpu_s"] is None
+    return row["why"]
+
+
 def test_weights_that_run_as_data_have_no_jail(tmp_path, capsys, models_alone):
-    path = saved(tmp_path / "m.pt")
-    command = ["bench", "--receiver", path, "--trust", path, "--contender", "jailed-engine"]
-    assert main([*command, "--seconds", "0.2", "--out", str(tmp_path)]) == 0
-    (row,) = (
-        row
-        for row in json.loads((tmp_path / "bench.json").read_text())["rows"]
-        if row["contender"] == "jailed-engine"
-    )
-    assert row["why"] == AS_DATA and row["cpu_s"] is None
+    assert left_out(saved(tmp_path / "m.pt"), "jailed-engine", tmp_path) == AS_DATA
     assert AS_DATA in " ".join(capsys.readouterr().out.split())
+
+
+def test_on_one_core_no_jail_is_apart(tiny, tmp_path, monkeypatch, models_alone):
+    cores = set(bench_cores(1))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: cores)
+    assert left_out(tiny, "jailed-apart", tmp_path) == ONE_CORE
+
+
+@pytest.mark.parametrize("contender", JAILED)
+def test_a_gpu_has_no_jail(contender, tiny, tmp_path):
+    with pytest.raises(ContenderError, match=NO_JAIL):
+        kit(tiny, tmp_path).job(contender, job(device="cuda"))
 
 
 def test_what_does_not_decode_is_no_receiver_of_blocks(tiny, tmp_path, capsys, models_alone):
@@ -636,7 +691,8 @@ def test_memory_that_grows_is_told(tmp_path, monkeypatch, capsys):
 
 
 def test_a_shared_core_is_told(tiny, tmp_path, monkeypatch, capsys):
-    times = {"cpu_s": 1e-3, "cpu_s_quartiles": [1e-3, 1e-3], "call_s": {"p50": 1e-3, "p99": 1e-3}}
+    calls = dict.fromkeys(("call_s", "call_latency_s"), {"p50": 1e-3, "p99": 1e-3})
+    times = {"cpu_s": 1e-3, "cpu_s_quartiles": [1e-3, 1e-3]} | calls
     row = Row("a", "torchscript", "0" * 64, precision="float32", busy=0.6, peak_bytes=1, **times)
 
     def run(self):

@@ -21,7 +21,7 @@ from deeprx_common.terminal import make_console, steps
 
 from ..measure.avx2 import stay_with_avx2
 from ..measure.compare import Comparison
-from ..measure.contenders import AS_DATA, CONTENDERS, NO_FILE, OURS, bench_cores
+from ..measure.contenders import CONTENDERS, LEFT_OUT, NO_FILE, OURS, bench_cores
 from ..measure.job import Job
 from ..measure.roofline import Roofline
 from ..measure.scale import SETTLING, Memory, Scale
@@ -169,7 +169,7 @@ def _conclude_comparison(comparison, arguments, base, console, picture: Path) ->
         row
         for row in comparison.rows
         if arguments.receiver
-        and row.why not in (None, AS_DATA)
+        and row.why not in (None, *LEFT_OUT)
         and row.contender in (NO_FILE if row.receiver in CLASSICAL else OURS)
     ]
     for row in failed:

@@ -12,7 +12,7 @@ from deeprx_common.shipped import CLASSICAL
 from deeprx_common.terminal import interval, number, table
 
 from ..measure.compare import PRECISIONS, REFERENCE, VECTORS, Comparison, Row, fastest
-from ..measure.contenders import CONTENDERS
+from ..measure.contenders import CONTENDERS, JAILED
 from ..measure.job import Job
 from ..measure.roofline import Roofline, Stage
 from ..measure.scale import Point
@@ -44,6 +44,8 @@ def show(
                 ("\nquartiles", lambda r: interval(r.cpu_s_quartiles, 1e3)),
                 (f"{clock} ms a\ncall: p50", lambda r: number(r.call_s["p50"], 1e3)),
                 ("\np99", lambda r: number(r.call_s["p99"], 1e3)),
+                ("latency\nms: p50", lambda r: number(r.call_latency_s["p50"], 1e3)),
+                ("\np99", lambda r: number(r.call_latency_s["p99"], 1e3)),
                 ("\nslots/s", lambda r: number(r.slots_per_s)),
                 ("real-time\nfactor", lambda r: number(r.real_time)),
                 ("\nGFLOP/s", lambda r: number(r.flop_per_s, 1e-9)),
@@ -58,7 +60,7 @@ def show(
         if shown.row_count:
             console.print(shown)
         for row in group:
-            if row.contender in ("block", "watched-block") and row.description:
+            if row.contender in ("block", "watched-block", *JAILED) and row.description:
                 console.print(f"{row.contender}: {row.description}{_above(row)}")
             if row.contender == "decoded" and row.cpu_s is not None:
                 others = [f"; {v}: not measured" for v in VECTORS if v != comparison.instructions]
@@ -81,7 +83,8 @@ def show(
             clock = f", {decoder['clock']}" if decoder["clock"] else ""
         console.print(f"LDPC decoder, K = 8448, rate 1/2: {took} ({vectors}{clock})")
     if base.device == "cpu" and base.threads == 1:
-        show_sharing([row.busy for row in rows if row.busy], console)
+        kept_busy = [row.busy for row in rows if row.busy and row.contender != "jailed-apart"]
+        show_sharing(kept_busy, console)
 
 
 def show_sharing(busy: Sequence[float], console: Console) -> None:
@@ -90,7 +93,7 @@ def show_sharing(busy: Sequence[float], console: Console) -> None:
     if lost > SHARED:
         console.print(
             f"the core was shared: up to {lost:.0%} of the wall time went to others. CPU times and "
-            "ratios stand, slots/s do not: run again on a quiet machine",
+            "ratios stand, slots/s and latencies do not: run again on a quiet machine",
             soft_wrap=True,
         )
 
@@ -104,7 +107,11 @@ def _against(row: Row) -> str:
 
 
 def _above(row: Row) -> str:
-    parts = {"work()": row.work_above_engine_s, "with the scheduler": row.above_engine_s}
+    parts = {
+        "work()": row.work_above_engine_s,
+        "CPU" if row.contender in JAILED else "with the scheduler": row.above_engine_s,
+        "latency": row.latency_above_engine_s,
+    }
     told = [
         f"{what} {1e6 * s.median:+.0f} µs [{1e6 * s.low:+.0f}, {1e6 * s.high:+.0f}]"
         for what, s in parts.items()

@@ -14,7 +14,7 @@ from deeprx_common.report import summarise_s
 
 from ..deeprx_python import instructions, ldpc_instructions
 from ..models.file import ModelFile, labels
-from .contenders import OURS, Group, Kit, Measurement, Worker
+from .contenders import JAILED, OURS, Group, Kit, Measurement, Worker
 from .job import Job, Turn
 
 TURN_S = 0.2
@@ -37,14 +37,16 @@ class Row:
 
     why: what was not measured, or ended early. description: library and precision. startup_s: from
     the start of its process until it has received a slot. call_s: of a slot, CPU time on a CPU and
-    wall time on a GPU: mean, p50, p99. cpu_s: CPU time a slot of what receives, worker threads
-    included: median over rounds, and quartiles. slots_per_s, busy: medians over rounds; busy is the
-    process's CPU time over wall time. real_time: what a slot lasts over cpu_s. flop_per_s: the
-    file's FLOP over cpu_s; of_peak: over the rate of a matrix product in the same arithmetic.
-    precision: what ran; "by conversion" where the processor lacks its instructions. against:
-    cpu_s over that of "torchscript" in the same round: median and quartiles. llr_difference:
-    RMS against "torchscript", over its RMS. above_engine_s: of a block, cpu_s above that of
-    "engine" in the same round: median, and its 95 % interval over rounds. work_above_engine_s: of
+    wall time on a GPU: mean, p50, p99. call_latency_s: wall time of a call, likewise; nulls in a
+    flowgraph. cpu_s: CPU time a slot of what receives, worker threads included: median over rounds,
+    and quartiles. slots_per_s, busy: medians over rounds; busy is the process's CPU time over wall
+    time. real_time: what a slot lasts over cpu_s. flop_per_s: the file's FLOP over cpu_s; of_peak:
+    over the rate of a matrix product in the same arithmetic. precision: what ran; "by conversion"
+    where the processor lacks its instructions. against: cpu_s over that of "torchscript" in the
+    same round: median and quartiles. llr_difference: RMS against "torchscript", over its RMS.
+    above_engine_s: of a block, cpu_s above that of "engine" in the same round: median, and its 95 %
+    interval over rounds; of a jailed engine, CPU time of the median call above that of "engine",
+    and latency_above_engine_s its wall time above that one's, likewise. work_above_engine_s: of
     "block" on one thread, calls of work() above calls of "engine", likewise, the fastest tenth of
     each: what else runs on the machine makes calls longer, never shorter. work_overhead_s: of
     "watched-block" on a CPU, what work() takes besides the inference in it, up to its message:
@@ -62,6 +64,7 @@ class Row:
     startup_s: float | None = None
     peak_bytes: int | None = None
     call_s: dict | None = None
+    call_latency_s: dict | None = None
     cpu_s: float | None = None
     cpu_s_quartiles: list[float] | None = None
     slots_per_s: float | None = None
@@ -72,6 +75,7 @@ class Row:
     against: Interval | None = None
     llr_difference: float | None = None
     above_engine_s: Interval | None = None
+    latency_above_engine_s: Interval | None = None
     work_above_engine_s: Interval | None = None
     work_overhead_s: Interval | None = None
 
@@ -94,6 +98,15 @@ def summary(turns: Sequence[Turn]) -> dict:
 def quickest(turns: Sequence[Turn]) -> list[float]:
     """Seconds of a call in each turn: as long as a tenth of them takes at most."""
     return [float(np.quantile(turn.calls_s, 0.1)) for turn in turns]
+
+
+def _jail_costs(turns: Sequence[Turn], engine: Sequence[Turn]) -> dict:
+    """What the median call takes above that of the engine without a jail."""
+    cpu_s, latency_s = (
+        [[statistics.median(getattr(turn, times)) for turn in of] for of in (turns, engine)]
+        for times in ("calls_s", "latencies_s")
+    )
+    return {"above_engine_s": _above(*cpu_s), "latency_above_engine_s": _above(*latency_s)}
 
 
 def _above(values: Sequence[float], others: Sequence[float]) -> Interval:
@@ -247,7 +260,10 @@ class Comparison(Measurement):
             if reference := group.turns.get(REFERENCE):
                 pairs = zip(per_slot(turns), per_slot(reference), strict=False)
                 row = replace(row, against=median_quartiles([a / b for a, b in pairs]))
-            if name.endswith("block") and (engine := group.turns.get("engine")):
+            engine = group.turns.get("engine")
+            if engine and name in JAILED:
+                row = replace(row, **_jail_costs(turns, engine))
+            if engine and name.endswith("block"):
                 row = replace(row, above_engine_s=_above(per_slot(turns), per_slot(engine)))
                 if name == "block" and self._base.threads == 1:  # whose thread does all of it
                     above = _above(quickest(turns), quickest(engine))
@@ -297,6 +313,7 @@ def measured(row: Row, worker: Worker, turns: Sequence[Turn], flop: int | None, 
     ran = precision_of(worker.description) or worker.job.precision
     converted = not native(ran, worker.job.device)
     limit = peak.get("float32" if converted else ran)
+    latencies_s = [call for turn in turns for call in turn.latencies_s]
     overhead = [call for turn in turns for call in turn.work_overhead_s] if on_cpu else []
     return replace(
         row,
@@ -305,6 +322,7 @@ def measured(row: Row, worker: Worker, turns: Sequence[Turn], flop: int | None, 
         precision=ran + (" by conversion" if converted else ""),
         rounds=len(turns),
         slots=sum(turn.slots for turn in turns),
+        call_latency_s=summarise_s(latencies_s),
         startup_s=worker.startup_s,
         peak_bytes=worker.peak_bytes,
         cpu_s_quartiles=[low, high],

@@ -33,17 +33,22 @@ CONTENDERS = {
     "decoded": "block, and a tb_decoder behind it: transport blocks at a rate of 1/2",
     "engine": "the block's engine, called without a flowgraph",
     "jailed-engine": "the same in a jail on the same core, as a file that is not trusted",
+    "jailed-apart": "the same with the jail on another core",
     "torchscript": "the frozen model file, called from Python",
     "python-block": "the frozen model file in a gr.basic_block written in Python",
     "torch-compile": "the model file's operators, compiled by torch.compile",
     "onnxruntime": "the model file's operators as ONNX, in float32",
     "openvino": "the OpenVINO IR that the file carries, or else the ONNX, through its Python API",
 }
-OURS = ("block", "watched-block", "decoded", "engine", "jailed-engine")  # take every model file
+JAILED = ("jailed-engine", "jailed-apart")
+OURS = ("block", "watched-block", "decoded", "engine", *JAILED)  # take every model file
 NO_FILE = ("block", "watched-block", "decoded", "engine", "stages")  # take a receiver without one
 CPU_ONLY = ("onnxruntime", "openvino")
 UNBOUND = ("torch-compile", "onnxruntime")  # take every instruction that they find
 AS_DATA = "its weights run as data, and no jail is needed"
+NO_JAIL = "there is no jail on a GPU"
+ONE_CORE = "there is no other core for the jail"
+LEFT_OUT = (AS_DATA, NO_JAIL, ONE_CORE)  # why a contender is missing, and nothing has failed
 
 
 class ContenderError(RuntimeError):
@@ -237,10 +242,11 @@ class Kit:
             raise ContenderError("it cannot be kept to AVX2")
         if contender == "torch-compile":
             _require_traceable(job)
-        if contender == "jailed-engine":
+        if contender in JAILED:
             if job.device != "cpu":
-                raise ContenderError(f"there is no jail on {job.device}")
-            return replace(job, model=str(self._jailed(job)))
+                raise ContenderError(NO_JAIL)
+            jail_cores = _other_cores(job) if contender == "jailed-apart" else job.cores
+            return replace(job, model=str(self._jailed(job)), jail_cores=jail_cores)
         if contender in CPU_ONLY:
             if job.device != "cpu":
                 raise ContenderError(f"measured on a CPU only, not on {job.device}")
@@ -288,6 +294,14 @@ class Kit:
         if not out.exists():
             raise ContenderError(f"ONNX: {_cause(log.read_text())}")
         return out
+
+
+def _other_cores(job: Job) -> list[int]:
+    """As many as the process has, and none of these. Raises ContenderError where there are not."""
+    others = sorted(os.sched_getaffinity(0) - set(job.cores))
+    if len(others) < len(job.cores):
+        raise ContenderError(ONE_CORE)
+    return others[-len(job.cores) :]
 
 
 def _require_traceable(job: Job) -> None:

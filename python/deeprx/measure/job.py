@@ -22,8 +22,9 @@ class Job:
     SlotConfig.as_dict() gives it, of one user.
 
     batch: slots of an inference, in the block the most of one. queued: slots that the block's input
-    holds at least; 0: as GNU Radio sizes it. cores: the process may use. llr: where the LLRs of the
-    first batch go; "": nowhere. quantized_engine: that the file needs of LibTorch.
+    holds at least; 0: as GNU Radio sizes it. cores: the process may use. jail_cores: its jail may,
+    as the file is not trusted; []: it is. llr: where the LLRs of the first batch go; "": nowhere.
+    quantized_engine: that the file needs of LibTorch.
     """
 
     contender: str
@@ -38,12 +39,12 @@ class Job:
     queued: int = 0
     llr: str = ""
     quantized_engine: str = ""
+    jail_cores: list[int] = field(default_factory=list)
 
     @property
     def trust(self) -> list[str]:
         """Files that need no jail."""
-        no_file = self.model in CLASSICAL or self.contender == "jailed-engine"
-        return [] if no_file else [self.model]
+        return [] if self.jail_cores or self.model in CLASSICAL else [self.model]
 
     @property
     def received(self) -> dict:
@@ -60,9 +61,10 @@ class Turn:
     """What a contender did in its turn.
 
     busy_s: CPU time of the process. receiver_s: CPU time of what receives, worker threads included.
-    calls_s: of each inference, per slot: CPU time on a CPU, wall time on a GPU. work_overhead_s:
-    CPU time of the watched block's calls without their inference. queued: mean slots that waited
-    behind a batch; batch: mean slots of one. stages: as Engine.time_stages() gives them.
+    calls_s: of each inference, per slot: CPU time on a CPU, wall time on a GPU. latencies_s: its
+    wall time, where it is called without a flowgraph. work_overhead_s: CPU time of the watched
+    block's calls without their inference. queued: mean slots that waited behind a batch; batch:
+    mean slots of one. stages: as Engine.time_stages() gives them.
     """
 
     slots: int
@@ -70,6 +72,7 @@ class Turn:
     busy_s: float
     receiver_s: float
     calls_s: list[float]
+    latencies_s: list[float] = field(default_factory=list)
     work_overhead_s: list[float] = field(default_factory=list)
     queued: float = 0.0
     batch: float = 1.0

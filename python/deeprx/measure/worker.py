@@ -47,16 +47,24 @@ class Calls:
         start, busy = time.perf_counter(), time.process_time()
         calls = self._calls(seconds)
         busy, elapsed = time.process_time() - busy, time.perf_counter() - start
-        return Turn(self.batch * len(calls), elapsed, busy, busy, calls, batch=self.batch)
+        latencies_s, calls_s = zip(*calls, strict=True)
+        calls_s = [call / self.batch for call in calls_s]
+        slots = self.batch * len(calls)
+        return Turn(slots, elapsed, busy, busy, calls_s, latencies_s, batch=self.batch)
 
-    def _calls(self, seconds: float) -> list[float]:
-        clock, calls_s = self._clock, []
-        end = time.perf_counter() + seconds
-        while not calls_s or time.perf_counter() < end:
-            start = clock()
-            self.receive(*self._batch)
-            calls_s.append((clock() - start) / self.batch)
-        return calls_s
+    def _calls(self, seconds: float) -> list[tuple[float, float]]:
+        """As timed(), for so long."""
+        calls, end = [], time.perf_counter() + seconds
+        while not calls or time.perf_counter() < end:
+            calls += self.timed()
+        return calls
+
+    def timed(self) -> list[tuple[float, float]]:
+        """Of a call or a few, wall time and what it costs: CPU time, on a GPU wall time, too."""
+        start, cost = time.perf_counter(), self._clock()
+        self.receive(*self._batch)
+        cost = self._clock() - cost
+        return [(time.perf_counter() - start, cost)]
 
 
 class TorchScript(Calls):
@@ -114,6 +122,7 @@ class Engine(Calls):
             max_batch=job.batch,
             trust=job.trust,
         )
+        self.jailed = bool(job.jail_cores)
         self.description = self.engine.description
 
     def receive(self, y, p):
@@ -122,18 +131,17 @@ class Engine(Calls):
     def turn(self, seconds: float) -> Turn:
         """A jail's CPU time is another process's, and counts in its calls only."""
         turn = super().turn(seconds)
-        if not self.description.endswith(", jailed"):
+        if not self.jailed:
             return turn
         used = self.batch * sum(turn.calls_s)
         return replace(turn, busy_s=used, receiver_s=used)
 
-    def _calls(self, seconds: float) -> list[float]:
+    def timed(self) -> list[tuple[float, float]]:
         """The engine times itself: no Python between calls."""
-        calls_s, column = [], 0 if self._clock is time.perf_counter else 1
-        end = time.perf_counter() + seconds
-        while not calls_s or time.perf_counter() < end:
-            calls_s += (self.engine.time(4, self.batch)[:, column] / self.batch).tolist()
-        return calls_s
+        calls = self.engine.time(4, self.batch)
+        if self._clock is time.perf_counter:
+            calls[:, 1] = calls[:, 0]
+        return calls.tolist()
 
 
 class Stages(Engine):
@@ -279,6 +287,7 @@ def contender(job: Job):
         "torch-compile": TorchCompile,
         "engine": Engine,
         "jailed-engine": Engine,
+        "jailed-apart": Engine,
         "onnxruntime": OnnxRuntime,
         "openvino": OpenVino,
         "stages": Stages,
@@ -311,7 +320,7 @@ def main() -> None:
 
     try:
         if job.contender != "torch-compile":  # that may compile on all of them
-            os.sched_setaffinity(0, job.cores)
+            os.sched_setaffinity(0, job.jail_cores or job.cores)  # a jail stays where it starts
         runs = contender(job)
         os.sched_setaffinity(0, job.cores)
         answer(description=runs.description, flop=getattr(runs, "flop", None))
