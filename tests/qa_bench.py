@@ -167,7 +167,7 @@ def test_the_smallest_net_receives_and_decodes_in_time(options, vectors, tmp_pat
 
 
 def test_a_receiver_and_a_decoder_are_one_contender(tmp_path, models_alone, capsys):
-    command = ["bench", "--receiver", "baseline-lmmse", "--seconds", "0.4", "--out", str(tmp_path)]
+    command = ["bench", "--receiver", "sure-lmmse", "--seconds", "0.4", "--out", str(tmp_path)]
     assert main([*command, "--contender", "block", "--contender", "decoded"]) == 0
     results = json.loads((tmp_path / "bench.json").read_text())
     rows = {row["contender"]: row for row in results["rows"]}
