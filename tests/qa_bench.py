@@ -691,8 +691,8 @@ def test_memory_that_grows_is_told(tmp_path, monkeypatch, capsys):
 
 
 def test_a_shared_core_is_told(tiny, tmp_path, monkeypatch, capsys):
-    calls = dict.fromkeys(("call_s", "call_latency_s"), {"p50": 1e-3, "p99": 1e-3})
-    times = {"cpu_s": 1e-3, "cpu_s_quartiles": [1e-3, 1e-3]} | calls
+    call = {"p50": 1e-3, "p99": 1e-3}
+    times = {"cpu_s": 1e-3, "cpu_s_quartiles": [1e-3] * 2, "call_s": call, "call_latency_s": call}
     row = Row("a", "torchscript", "0" * 64, precision="float32", busy=0.6, peak_bytes=1, **times)
 
     def run(self):
