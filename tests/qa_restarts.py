@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every example starts and stops again and again, and still receives after that."""
+"""Every example is stopped and started again and again, and receives after each start."""
 
 import json
+import os
 import random
 import re
 import runpy
-import shutil
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
+import zmq
 from companion import environment
 from telemetry_reports import free_port
 
@@ -22,7 +24,8 @@ GRAPHICAL = (
     "synchronised",
 )  # fmt: skip
 ENDLESS = ["--slots", "1000000"]
-ADDRESSES = ["--transmitted=ipc://transmitted", "--received=ipc://received"]
+LINKS = {"transmitted": "ipc://transmitted", "received": "ipc://received"}
+ADDRESSES = [f"--{name}={address}" for name, address in LINKS.items()]
 SENT = ["sent", "copy", "--sinr=20"]
 SCRIPTS = {
     "loopback": ENDLESS,
@@ -31,102 +34,155 @@ SCRIPTS = {
     "remote": ENDLESS,
     "remote transmitter": ADDRESSES,
     "remote channel": ADDRESSES,
+    "remote receiver": ADDRESSES,
     "send_file": SENT,
     "stock_ofdm": ENDLESS,
-    "switching": ENDLESS,
+    "switching": [*ENDLESS, "--ladder", "baseline-lmmse.pt", "baseline-sure.pt"],  # not the teacher
 }
-# Nobody sends; the recording is at its end
-SILENT = {"remote_receiver", "replay", "record_replay"}
 # What a stop leaves of a packet in GNU Radio's tagged stream blocks, the next start takes for one
 ANEW = {"stock_ofdm"}
 TIMES = [pytest.param(3, id="3"), pytest.param(100, marks=pytest.mark.slow, id="100")]
 STOP_S = 10.0
 
 
-def restart(top, times, receives=True, idle=lambda: None, receivers=()):
-    """Starts and stops; then waits for a slot of each receiver. Returns the slowest stop in s."""
+def restart(top, times, receivers, idle=lambda: None):
+    """Starts until each receiver has a slot; then stops at any moment, so many times, and starts
+    again until each has another. Returns the slowest stop in s.
+    """
     from gnuradio.deeprx.blocks.guarded import raise_failure
 
     draw, worst = random.Random(times), 0.0
+    assert receivers
 
-    def stop():
+    def run(enough):
         nonlocal worst
+        top.start()
+        end = time.monotonic() + 60
+        while not enough():
+            time.sleep(0.02)
+            idle()
+            raise_failure(top)
+            assert time.monotonic() < end, "no slot after a start"
         began = time.monotonic()
         top.stop()
         top.wait()
         worst = max(worst, time.monotonic() - began)
 
+    def receive():
+        before = [receiver.slots() for receiver in receivers]
+        run(lambda: all(r.slots() > n for r, n in zip(receivers, before, strict=True)))
+
+    receive()
     for _ in range(times):
-        top.start()
-        time.sleep(draw.uniform(0, 0.1))
-        idle()
-        raise_failure(top)
-        stop()
-    before = [receiver.slots() for receiver in receivers]
-    top.start()
-    end = time.monotonic() + 30
-    while receives and any(r.slots() == n for r, n in zip(receivers, before, strict=True)):
-        time.sleep(0.02)
-        idle()
-        raise_failure(top)
-        assert time.monotonic() < end, "no slot after the restarts"
-    stop()
+        moment = time.monotonic() + draw.uniform(0, 0.1)
+        run(lambda moment=moment: time.monotonic() > moment)
+        receive()
     return worst
 
 
 def receivers_made():
-    """A list to which every receiver is added that is made from now on."""
+    """A list to which each block is added that takes slots and is made from now on."""
     from gnuradio import deeprx
 
-    made, make = [], deeprx.receiver
+    made = []
 
-    def receiver(*given, **named):
-        made.append(make(*given, **named))
-        return made[-1]
+    def noting(make):
+        def note(*given, **named):
+            made.append(make(*given, **named))
+            return made[-1]
 
-    deeprx.receiver = receiver
+        return note
+
+    deeprx.receiver = noting(deeprx.receiver)
+    deeprx.recording_sink = noting(deeprx.recording_sink)
     return made
 
 
-def in_a_window(name, times, receives, anew):
-    """What grcc made of an example, here. anew: each start is of a flowgraph of its own."""
+class FarEnd:
+    """Who takes what an example sends."""
+
+    def __init__(self, address):
+        self._socket = zmq.Context.instance().socket(zmq.PULL)
+        self._socket.connect(address)
+        self._taken = 0
+
+    def slots(self):
+        """Messages so far, those that are still under way, too."""
+        end = time.monotonic() + 0.2
+        while time.monotonic() < end and self._socket.poll(50):
+            self._socket.recv()
+            self._taken += 1
+        return self._taken
+
+
+def beside(example, times):
+    """What an example needs beside itself to receive, begun, and who receives what it sends."""
+    if example == "replay":
+        record = runpy.run_path(EXAMPLES / "record_replay.py")["Record"]
+        record(Path("recording"), 50 * (times + 1)).run()
+    ends = {
+        "transmitter": ([], "transmitted"),
+        "channel": (["Transmitter"], "received"),
+        "receiver": (["Transmitter", "Channel"], None),
+    }
+    roles, sent = ends.get(re.sub("remote[ _]", "", example), ([], None))
+    remote = runpy.run_path(EXAMPLES / "remote.py")
+    others = [remote[role](Namespace(snr=12.0, **LINKS)) for role in roles]
+    for other in others:
+        other.start()
+    return others, [FarEnd(LINKS[sent])] if sent else []
+
+
+def in_a_window(example, module, times):
+    """What grcc made of an example, here."""
     from importlib import import_module
 
     from PyQt5 import Qt
 
     application = Qt.QApplication([])
+    _running, far = beside(example, times)
     receivers, worst = receivers_made(), []
-    for _ in range(times if anew else 1):
-        receivers.clear()
-        top = getattr(import_module(name), name)()
-        again = 0 if anew else times
-        worst.append(restart(top, again, receives, application.processEvents, receivers))
-    return max(worst)
+    for again in [0] * times if example in ANEW else [times]:
+        receivers[:] = far
+        top = getattr(import_module(module), module)()
+        worst.append(restart(top, again, receivers, application.processEvents))
+    end(worst)
 
 
-def as_a_script(path, times, arguments, receives, anew):
-    """Each flowgraph that a script runs is restarted before that, then thrown away. anew: the
-    script begins anew instead.
-    """
+def as_a_script(example, times, arguments):
+    """Each flowgraph that a script runs is restarted, then thrown away."""
     from gnuradio import deeprx
 
+    _running, far = beside(example, times)
     receivers, worst = receivers_made(), []
+    name, *role = example.split()
+    begins = [0] * times if example in ANEW else [times]
 
     def run(top, *_, **__):
-        worst.append(restart(top, 0 if anew else times, receives, receivers=receivers))
+        worst.append(restart(top, begins[0], receivers + far))
         receivers.clear()
 
     deeprx.run_flowgraph = run
-    for _ in range(times if anew else 1):
-        sys.argv = [path, *arguments]
+    for _ in begins:
+        sys.argv = [f"{name}.py", *role, *arguments]
         try:
-            runpy.run_path(path, run_name="__main__")
+            runpy.run_path(EXAMPLES / f"{name}.py", run_name="__main__")
         except SystemExit as ends:
             assert ends.code in (None, 0, "the copy differs"), ends.code
-    return max(worst)
+    end(worst)
 
 
-def check(ran):
+def end(worst):
+    """Without taking anything apart: a link waits there until what was sent is taken."""
+    print(max(worst), flush=True)
+    os._exit(0)
+
+
+def child(folder, call):
+    ran = subprocess.run(
+        [sys.executable, "-c", f"import qa_restarts; qa_restarts.{call}"],
+        env=environment(), cwd=folder, capture_output=True, text=True, timeout=800,
+    )  # fmt: skip
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "Traceback" not in ran.stderr
     assert json.loads(ran.stdout.splitlines()[-1]) < STOP_S
@@ -146,6 +202,25 @@ def soapy_device(tmp_path_factory):
     return module.parent
 
 
+def instead(example):
+    """Of what a generated flowgraph has, what a test must do without: radio, ports, an end."""
+    here = {
+        "radio_loopback_soapy": {"lime": "loopback"},
+        "record": {"n_slots=200": "n_slots=1000000"},
+        "remote_transmitter": {"tcp://127.0.0.1:5601": LINKS["transmitted"]},
+        "remote_channel": {
+            "tcp://127.0.0.1:5601": LINKS["transmitted"],
+            "tcp://127.0.0.1:5602": LINKS["received"],
+        },
+        "remote_receiver": {
+            "tcp://127.0.0.1:5602": LINKS["received"],
+            "tcp://127.0.0.1:5599": "ipc://reports",
+        },
+        "send_file": {"52018": str(free_port())},
+    }
+    return here.get(example, {})
+
+
 @pytest.mark.parametrize("times", TIMES)
 @pytest.mark.parametrize("name", GRAPHICAL)
 def test_in_companion(name, times, tmp_path, request, monkeypatch):
@@ -156,28 +231,19 @@ def test_in_companion(name, times, tmp_path, request, monkeypatch):
         ["grcc", "-o", tmp_path, EXAMPLES / f"{name}.grc"],
         env=environment(), check=True, capture_output=True, timeout=60,
     )  # fmt: skip
-    if name == "replay":
-        golden = Path(__file__).with_name("golden")
-        shutil.copy(golden / "cf32.sigmf-data", tmp_path / "recording.sigmf-data")
-        shutil.copy(golden / "cf32.sigmf-meta", tmp_path / "recording.sigmf-meta")
     script = next(tmp_path.glob("*.py"))
-    others = {"radio_loopback_soapy": ("lime", "loopback"), "send_file": ("52018", free_port())}
-    if name in others:
-        here, there = map(str, others[name])
+    for here, there in instead(name).items():
         generated = script.read_text()
         assert here in generated
         script.write_text(re.sub(rf"\b{here}\b", there, generated))
-    check(child(tmp_path, "in_a_window", script.stem, times, name not in SILENT, name in ANEW))
+    child(tmp_path, f"in_a_window({name!r}, {script.stem!r}, {times})")
 
 
 @pytest.mark.parametrize("times", TIMES)
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_script(name, times, tmp_path):
     (tmp_path / "sent").write_bytes(random.Random(1).randbytes(20_000_000))
-    example, *role = name.split()
-    arguments = [*role, *SCRIPTS[name]]
-    path, receives = str(EXAMPLES / f"{example}.py"), example not in SILENT
-    check(child(tmp_path, "as_a_script", path, times, arguments, receives, example in ANEW))
+    child(tmp_path, f"as_a_script({name!r}, {times}, {SCRIPTS[name]!r})")
 
 
 def test_every_example_is_there():
@@ -185,11 +251,3 @@ def test_every_example_is_there():
     tested = {f"{name}.grc" for name in GRAPHICAL} | {f"{n.split()[0]}.py" for n in SCRIPTS}
     others = {"my_receiver.py", "radio_loopback_uhd.grc"}
     assert tested | others == {path.name for path in EXAMPLES.glob("*.*")}
-
-
-def child(folder, kind, what, times, *more):
-    call = f"qa_restarts.{kind}{(what, times, *more)!r}"
-    return subprocess.run(
-        [sys.executable, "-c", f"import os, qa_restarts; print({call}, flush=True); os._exit(0)"],
-        env=environment(), cwd=folder, capture_output=True, text=True, timeout=60 + 6 * times,
-    )  # fmt: skip
