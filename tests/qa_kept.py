@@ -30,7 +30,7 @@ def kill_when_there(path, command):
     """Run a command until it has written a file."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
-        until(lambda: path.exists() or process.poll() is not None, 60)
+        until(lambda: path.exists() or process.poll() is not None, 180)
         assert process.poll() is None, process.stderr.read()
     finally:
         process.kill()
@@ -59,6 +59,17 @@ def test_energy_killed_leaves_its_finished_rounds(tmp_path):
     kept = killed_with(tmp_path / "report.json", command)
     report.validate(kept)
     assert [p["receiver"] for p in kept["points"]] == ["baseline-lmmse"]
+
+
+def test_calibration_killed_leaves_its_finished_benchmarks(tmp_path):
+    command = [
+        *DEEPRX, "energy", "--calibrate", "60", "--receiver", "baseline-lmmse", "--n-prb", "6",
+        "--meter", "none", "--out", str(tmp_path),
+    ]  # fmt: skip
+    kept = killed_with(tmp_path / "machine.json", command)
+    assert kept["schema"] == "deeprx.profile/1" and kept["models"] == []
+    assert 1 <= len(kept["benchmarks"]) < 5
+    assert all(b["seconds"] > 0 and b["joules"] > 0 for b in kept["benchmarks"])
 
 
 def test_bench_killed_leaves_its_finished_rows(tmp_path):

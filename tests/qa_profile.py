@@ -306,12 +306,14 @@ def test_other_commands_do_not_wait_for_torch():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_a_round_left_unfinished_does_not_count():
+def test_a_benchmark_counts_before_its_round_is_whole():
     torch.set_num_threads(1)
     meter = energy.NoMeter("test")
     benchmarks = MachineBenchmarks("cpu", 1, meter, find_power("cpu", 1, meter), 0.01)
+    assert not benchmarks.begun
     next(benchmarks.run_round())
-    assert benchmarks.rounds == 0
+    assert benchmarks.begun and benchmarks.rounds == 0
+    assert [b.kind for b in benchmarks.profile().benchmarks] == ["gemm"]
 
 
 def test_a_counter_that_gave_no_power_at_rest():
@@ -411,11 +413,22 @@ def test_ctrl_c_keeps_the_machine(tiny, tmp_path, monkeypatch, capsys):
     assert main(given) == 130
     assert str(tmp_path / "a" / "machine.json") in capsys.readouterr().err
     assert json.loads((tmp_path / "a" / "machine.json").read_text())["models"] == []
-    monkeypatch.setattr(MachineBenchmarks, "run_round", interrupt)
+    run_round = MachineBenchmarks.run_round
+
+    def interrupt_later(self):
+        yield next(run_round(self))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(MachineBenchmarks, "run_round", interrupt_later)
     given[-1] = str(tmp_path / "b")
     assert main(given) == 130
+    assert str(tmp_path / "b" / "machine.json") in capsys.readouterr().err
+    assert len(json.loads((tmp_path / "b" / "machine.json").read_text())["benchmarks"]) == 1
+    monkeypatch.setattr(MachineBenchmarks, "run_round", interrupt)
+    given[-1] = str(tmp_path / "c")
+    assert main(given) == 130
     assert "nothing was measured" in capsys.readouterr().err
-    assert not list((tmp_path / "b").iterdir())
+    assert not list((tmp_path / "c").iterdir())
 
 
 def test_trusted_models_are_checked_before_they_run(tmp_path, capsys):

@@ -23,7 +23,7 @@ from deeprx_common.terminal import interval, make_console, number, steps, table
 from ..measure.points import new_report
 from ..models.file import labels, read_model_file
 from ..models.runner import EngineRunner
-from .estimates import count, show, show_machine
+from .estimates import ModelCost, count, show, show_machine
 from .options import METERING, SLOT, Unset, add_options, open_meter, out_folder, single, slot_config
 
 _RATE = (
@@ -84,37 +84,37 @@ def run(arguments) -> int:
         attribute=a.device == "cpu",
     )
 
-    def keep():
-        points = [
-            _point(runner, a, meter, comparison, rate)
-            for runner, rate in zip(runners, rates, strict=True)
-        ]
-        report.write(new_report() | {"points": points}, folder / "report.json")
+    def measured() -> list[dict]:
+        both = zip(runners, rates, strict=True) if comparison.rounds else ()
+        return [_point(runner, a, meter, comparison, rate) for runner, rate in both]
 
-    stopped = _measure(machine, comparison, a.rounds, console, keep)
+    def keep(points: list[dict], costs: Sequence[ModelCost] = ()) -> list[Path]:
+        """The files of what was measured so far."""
+        files = []
+        if points:
+            files.append(folder / "report.json")
+            report.write(new_report() | {"points": points}, files[0])
+        if machine and machine.begun:
+            models = {"models": [cost.as_dict() for cost in costs]}
+            files.append(write_json(machine.profile().as_dict() | models, folder / "machine.json"))
+        return files
+
+    stopped = _measure(machine, comparison, a.rounds, console, lambda: keep(measured()))
     profile = machine.profile() if machine and machine.rounds else None
-    files, costs = [], []
+    points, costs = measured(), []
+    kind = report_view.strongest_kind(points)
     if profile:
         show_machine(profile, console)
-    if comparison.rounds:
-        points = [
-            _point(runner, a, meter, comparison, rate)
-            for runner, rate in zip(runners, rates, strict=True)
-        ]
-        kind = report_view.strongest_kind(points)
-        if profile:
-            both = zip(runners, points, strict=True)
-            costs = [_estimated(runner, point, profile, kind) for runner, point in both]
-        files.append(folder / "report.json")
-        report.write(new_report() | {"points": points}, files[0])
+    if profile and points:
+        both = zip(runners, points, strict=True)
+        costs = [_estimated(runner, point, profile, kind) for runner, point in both]
+    files = keep(points, costs)
+    if points:
         _show(points, runners, comparison, meter, console)
         if profile:
             show(costs, profile, kind, console)
         if report_view.frontier(points, folder / "frontier.png"):
             files.append(folder / "frontier.png")
-    if profile:
-        models = {"models": [cost.as_dict() for cost in costs]}
-        files.append(write_json(profile.as_dict() | models, folder / "machine.json"))
     where = ", ".join(map(str, files))
     if stopped:
         kept = f"what was measured: {where}" if files else "nothing was measured"
@@ -145,13 +145,14 @@ def _check(a) -> None:
 def _measure(
     machine, comparison: energy.Comparison, rounds: int, console: Console, keep: Callable[[], None]
 ) -> bool:
-    """The machine first, where there are benchmarks of it; keep() after each round. Returns whether
-    Ctrl-C ended it.
+    """The machine first, where there are benchmarks of it; keep() after each of them and after each
+    round. Returns whether Ctrl-C ended it.
     """
     try:
         with steps(console, rounds + (machine.steps if machine else 0)) as advance:
             for what in machine.run() if machine else ():
                 advance(what)
+                keep()
             for k in range(rounds):
                 advance(f"round {k + 1} of {rounds}")
                 comparison.run_round()

@@ -222,12 +222,18 @@ class MachineBenchmarks:
         torch.set_num_threads(threads)
         self._timed = [Timed(work, device, threads) for work in _works(device)]
         self._window_s = seconds / ROUNDS / len(self._timed)
-        self._rounds: list[list[_Measured]] = []
+        self._measured: dict[Timed, list[_Measured]] = {timed: [] for timed in self._timed}
         self._clocks: list[float] = []
 
     @property
     def rounds(self) -> int:
-        return len(self._rounds)
+        """Whole ones so far."""
+        return min(map(len, self._measured.values()))
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is anything to profile()."""
+        return any(self._measured.values())
 
     @property
     def steps(self) -> int:
@@ -240,10 +246,7 @@ class MachineBenchmarks:
             yield from self.run_round()
 
     def run_round(self) -> Iterator[str]:
-        """One round, a benchmark a step; says what it measured. Left unfinished, it does not
-        count.
-        """
-        measured = {}
+        """One round, a benchmark a step; says what it measured."""
         for timed in in_turns(self._timed, self.rounds):
             timed.seconds.clear()
             window = measure(self._meter, timed, self._window_s, self._power.idle)
@@ -256,16 +259,17 @@ class MachineBenchmarks:
                 joules = window.per_slot(window.joules)
             else:
                 raise OSError(f"no valid window of {self._window_s:.2g} s: {window.reason}")
-            measured[timed] = seconds, joules
+            self._measured[timed].append((seconds, joules))
             if timed.work.kind == "gemm" and (clock := self._clock_hz()):
                 self._clocks.append(clock)
             yield f"{timed.work.kind} {timed.work.dtype}"
-        self._rounds.append([measured[timed] for timed in self._timed])
 
     def profile(self) -> MachineProfile:
-        """Of the rounds so far, at least one."""
+        """Of the benchmarks so far; it predicts nothing before there was a whole round."""
         benchmarks = []
-        for timed, rounds in zip(self._timed, zip(*self._rounds, strict=True), strict=True):
+        for timed, rounds in self._measured.items():
+            if not rounds:
+                continue
             w, (seconds, joules) = timed.work, zip(*rounds, strict=True)
             spread = (min(seconds), max(seconds))
             benchmarks.append(
