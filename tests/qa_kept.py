@@ -72,13 +72,25 @@ def test_calibration_killed_leaves_its_finished_benchmarks(tmp_path):
     assert all(b["seconds"] > 0 and b["joules"] > 0 for b in kept["benchmarks"])
 
 
-def test_bench_killed_leaves_its_finished_rows(tmp_path):
+BENCH = {
+    "bench": ("rows", ["--receiver", "baseline-sure", "--contender", "engine"]),
+    "scale": ("points", []),
+    "memory": ("samples", ["--slots", "1000000"]),
+    "roofline": ("rows", []),
+}
+
+
+@pytest.mark.parametrize(
+    "what", ["bench", "scale", "memory", pytest.param("roofline", marks=pytest.mark.slow)]
+)
+def test_bench_killed_leaves_what_is_finished(what, tmp_path):
+    key, options = BENCH[what]
     command = [
-        *DEEPRX, "bench", "--receiver", "baseline-lmmse", "--receiver", "baseline-sure",
-        "--contender", "engine", "--n-prb", "6", "--seconds", "0.4", "--out", str(tmp_path),
+        *DEEPRX, "bench", *([what] if what != "bench" else []), "--receiver", "baseline-lmmse",
+        "--n-prb", "6", "--seconds", "0.4", *options, "--out", str(tmp_path),
     ]  # fmt: skip
-    kept = killed_with(tmp_path / "bench.json", command)
-    assert kept["complete"] is False and len(kept["rows"]) >= 1
+    kept = killed_with(tmp_path / f"{what}.json", command)
+    assert kept["complete"] is False and len(kept[key]) >= 1
 
 
 def test_bler_killed_leaves_its_finished_links_and_goes_on(tmp_path):
