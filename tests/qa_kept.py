@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from gnuradio.deeprx.cli import main, results
 from gnuradio.deeprx.recording.gnb_dump import import_gnb
-from telemetry_reports import until
+from killed import kill_when_there, killed_with
 
 from deeprx_common import report
 from deeprx_common.files import write_arrays
@@ -24,23 +24,6 @@ LOOPBACK = [
     *DEEPRX, "loopback", "--receiver", "baseline-lmmse", "--n-prb", "6", "--modulation", "QPSK",
     "--n-rx", "1", "--meter", "none", "--slots", "50",
 ]  # fmt: skip
-
-
-def kill_when_there(path, command):
-    """Run a command until it has written a file."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    try:
-        until(lambda: path.exists() or process.poll() is not None, 180)
-        assert process.poll() is None, process.stderr.read()
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def killed_with(path, command):
-    """What is at a path when the command that writes it is killed as soon as it is there."""
-    kill_when_there(path, command)
-    return json.loads(path.read_text())
 
 
 def test_loopback_killed_leaves_its_finished_points(tmp_path):
