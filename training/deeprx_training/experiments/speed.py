@@ -7,6 +7,7 @@ import itertools
 import math
 import statistics
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import date
 
@@ -104,10 +105,10 @@ class _Step:
         self.seconds.append(time.process_time() - start)
 
 
-def measure(rounds: int) -> dict:
-    """Steps of all paths in turns, CPU time of all threads. Each says how far its gradient is from
-    that of the same batch in float32 and the published form, as a share of it (RMS); None: not
-    finite.
+def measure(rounds: int) -> Iterator[dict]:
+    """Steps of all paths in turns, CPU time of all threads; the results after each round. Each path
+    says how far its gradient is from that of the same batch in float32 and the published form, as a
+    share of it (RMS); None: not finite.
     """
     steps = {path: _Step(path) for path in PATHS}
     plain = {path.size: step for path, step in steps.items() if path == plain_of(path)}
@@ -119,9 +120,14 @@ def measure(rounds: int) -> dict:
     for k in range(rounds + 1):
         for step in in_turns(steps.values(), k):
             step()
+        if k:  # the first round warms up
+            yield _results(steps, errors)
+
+
+def _results(steps: dict[Path, _Step], errors: dict[Path, float]) -> dict:
     rows = []
     for path, step in steps.items():
-        seconds = step.seconds[1:]  # the first one warms up
+        seconds = step.seconds[1:]
         per_element = [step.resource_elements / s for s in seconds]
         rows.append(
             asdict(path)
@@ -142,7 +148,7 @@ def measure(rounds: int) -> dict:
         "versions": versions("torch"),
         "git": git_revision(),
         "threads": threads,
-        "rounds": rounds,
+        "rounds": len(seconds),
         "rows": rows,
     }
 
