@@ -374,13 +374,13 @@ def test_workers_and_interruptions_change_no_number(tmp_path):
     text, _ = process.communicate(timeout=300)
     assert process.returncode == 130 and "of 100000 slots" in text and "Traceback" not in text
     kept = {p: p.stat().st_mtime_ns for p in stopped.glob("counted/*/*.npz")}
-    part = min(report.read(stopped / "report.json")["points"][0]["slots"], 300)
+    part = min(report.read(stopped / "report.json")["points"][0]["slots"], 140)
     for out in (stopped, fresh):
-        command = f"evaluate {options} --slots 300 --workers 1 --out {out}"
+        command = f"evaluate {options} --slots 140 --workers 1 --out {out}"
         assert cli.main(command.split()) == 0
     assert all(p.stat().st_mtime_ns == t for p, t in kept.items())
     counted, again = (np.load(out / "errors.npz") for out in (stopped, fresh))
-    assert counted[SURE].shape == (2, 300) and part >= evaluation.BATCH
+    assert counted[SURE].shape == (2, 140) and part >= evaluation.BATCH
     for name in again.files:
         np.testing.assert_array_equal(counted[name], again[name])
 
@@ -398,7 +398,7 @@ def test_points_are_kept_while_they_grow(monkeypatch):
 
 def test_evaluate_writes_everything(tmp_path, capsys):
     command = (
-        f"evaluate baseline-sure --sinr 6,9,18 --slots 24 --mcs 16 "
+        f"evaluate baseline-sure --n-prb 6 --channel TDL-A,CDL-E --sinr 6,9,24 --slots 24 --mcs 16 "
         f"--seed 3 --out {tmp_path} --device cpu"
     )
     assert cli.main(command.split()) == 0
@@ -433,8 +433,8 @@ def test_evaluate_writes_everything(tmp_path, capsys):
         assert (p["mcs"], p["blocks"], p["modulation"]) == (16, 24, "16QAM")
         exact = binomtest(p["block_errors"], 24).proportion_ci(0.95, "exact")
         assert p["bler_ci95"] == pytest.approx([exact.low, exact.high])
-        # bits of a block, TS 38.214: 26 PRB, 156 REs, 658/1024, in whole code blocks
-        assert p["goodput_bit_per_s"] == pytest.approx((1 - p["bler"]) * 10504 * 1000)
+        # bits of a block, TS 38.214: 6 PRB, 156 REs, 658/1024, quantised by 32
+        assert p["goodput_bit_per_s"] == pytest.approx((1 - p["bler"]) * 2408 * 1000)
     wrong = {p["receiver"]: p["block_errors"] for p in written["points"] if p["sinr_db"] == 9}
     compared = {c["a"]: c for c in written["comparisons"] if c["sinr_db"] == 9 and c["b"] == SURE}
     assert compared[LS]["bler_difference"] == pytest.approx((wrong[LS] - wrong[SURE]) / 24)
@@ -460,7 +460,7 @@ def test_evaluate_writes_everything(tmp_path, capsys):
     assert "inf" not in text
 
 
-def test_users_are_counted_apart_and_together():
+def test_users_are_counted_apart_and_together(monkeypatch):
     """Of two, each with an MCS of its own, on pilots that they share; LLRs of the better one do not
     hide the other's. Ports and modulations are those of the slot in every batch.
     """
@@ -468,7 +468,8 @@ def test_users_are_counted_apart_and_together():
     slot = SlotConfig(n_prb=6, dmrs=(2, 7, 11), cdm_groups=2, scs_khz=30, users=users)
     conditions = evaluation_conditions(n_rx=4, **of_slot(slot))
     names = {"joining": CLASSICAL, "ideals": (PERFECT,)}
-    run = Evaluation({}, [12.0], 140, conditions, 5, slot=slot, **names)
+    monkeypatch.setattr(evaluation, "BATCH", 32)
+    run = Evaluation({}, [10.0], 48, conditions, 5, slot=slot, **names)
     drawn, count = [], run._count
     run._count = lambda batch, *rest: drawn.append(batch.config) or count(batch, *rest)
     run.run()
@@ -476,7 +477,7 @@ def test_users_are_counted_apart_and_together():
         assert [user.port for user in config.users] == [0, 1]
         assert [user.modulation for user in config.users] == ["QPSK", "64QAM"]
     first, second, both = (run.counted(layer) for layer in (0, 1, None))
-    assert list(both.errors) == [*CLASSICAL, PERFECT] and both.errors[LS].shape == (1, 140)
+    assert list(both.errors) == [*CLASSICAL, PERFECT] and both.errors[LS].shape == (1, 48)
     assert first.config.users == users[:1] and second.config.users == users[1:]
     assert both.slot_bits == first.slot_bits + second.slot_bits == 8 * slot.n_data_re
     for name in both.errors:
@@ -627,8 +628,8 @@ def test_a_gnbs_slot_of_two_users_is_evaluated(tmp_path, capsys):
     state = {"specs": {"any": json.dumps({"net": "PuschRx", "rounds": 1})}, "recipe_sha256": ""}
     torch.save(state | {"nets": {"any": net.state_dict()}}, tmp_path / "last.ckpt")
     command = (
-        f"evaluate {tmp_path}/last.ckpt --slot gnb --n-prb 6 --users 2 --mcs 9 --n-rx 4 --slots 24 "
-        f"--sinr 6,12 --threads 1 --out {tmp_path} --device cpu"
+        f"evaluate {tmp_path}/last.ckpt --slot gnb --n-prb 6 --users 2 --mcs 9 --n-rx 4 --slots 8 "
+        f"--channel TDL-A,CDL-E --sinr 6,12 --threads 1 --out {tmp_path} --device cpu"
     )
     assert cli.main(command.split()) == 0
     said = capsys.readouterr()
@@ -641,7 +642,7 @@ def test_a_gnbs_slot_of_two_users_is_evaluated(tmp_path, capsys):
         assert [p["receiver"] for p in points] == names * 2
         wrong = {p["receiver"]: p["bit_errors"] for p in points if p["sinr_db"] == 12}
         assert wrong[PERFECT] < wrong["any"] < 1.2 * wrong[LS]
-        assert {(p["layers"], p["mcs"], p["blocks"]) for p in points} == {(2, 9, 24)}
+        assert {(p["layers"], p["mcs"], p["blocks"]) for p in points} == {(2, 9, 8)}
     slot = SlotConfig.from_dict(written["points"][0]["slot"])
     assert [user.port for user in slot.users] == [0, 2] and slot.scs_khz == 30
     with (tmp_path / "results.csv").open() as file:
