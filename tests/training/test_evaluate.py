@@ -51,6 +51,7 @@ from deeprx_training.teaching import checkpoint
 
 ROOT = Path(__file__).parents[2]
 SYMBOL_S = 1e-3 / 14
+ALIKE = "--delay-spread 1e-7 --doppler 50"  # of all slots: no table and no picture breaks them down
 
 
 def covariance(paths, slot, delay_spread, doppler, elements):
@@ -357,7 +358,9 @@ def test_workers_and_interruptions_change_no_number(tmp_path):
     counts what is missing, and the whole afresh.
     """
     (tmp_path / "slot.json").write_text(json.dumps({"n_prb": 6}))
-    options = f"ls-lmmse --slot {tmp_path}/slot.json --sinr 3,6 --channel TDL-A --device cpu"
+    options = (
+        f"ls-lmmse --slot {tmp_path}/slot.json --sinr 3,6 --channel TDL-A {ALIKE} --device cpu"
+    )
     stopped, fresh = tmp_path / "stopped", tmp_path / "fresh"
     command = f"evaluate {options} --slots 100000 --workers 2 --out {stopped}"
     process = subprocess.Popen(
@@ -398,8 +401,8 @@ def test_points_are_kept_while_they_grow(monkeypatch):
 
 def test_evaluate_writes_everything(tmp_path, capsys):
     command = (
-        f"evaluate baseline-sure --n-prb 6 --channel TDL-A,CDL-E --sinr 6,9,24 --slots 24 --mcs 16 "
-        f"--seed 3 --out {tmp_path} --device cpu"
+        f"evaluate baseline-sure --n-prb 6 --channel TDL-A,CDL-E --delay-spread 1e-7 --sinr 6,9,24 "
+        f"--slots 24 --mcs 16 --seed 3 --out {tmp_path} --device cpu"
     )
     assert cli.main(command.split()) == 0
     out = capsys.readouterr().out
@@ -613,7 +616,8 @@ def test_a_wrong_name_lists_the_right_ones(tmp_path, capsys):
 
 def test_classical_receivers_have_the_names_that_they_have_in_gnu_radio(tmp_path, capsys):
     options = (
-        f"--reference sure-lmmse --slots 2 --sinr 6 --channel TDL-A --device cpu --out {tmp_path}"
+        f"--reference sure-lmmse --slots 2 --sinr 6 --channel TDL-A {ALIKE} --device cpu "
+        f"--out {tmp_path}"
     )
     assert cli.main(f"evaluate ls-lmmse SURE-LMMSE {options}".split()) == 0
     written = report.read(tmp_path / "report.json")
@@ -629,7 +633,7 @@ def test_a_gnbs_slot_of_two_users_is_evaluated(tmp_path, capsys):
     torch.save(state | {"nets": {"any": net.state_dict()}}, tmp_path / "last.ckpt")
     command = (
         f"evaluate {tmp_path}/last.ckpt --slot gnb --n-prb 6 --users 2 --mcs 9 --n-rx 4 --slots 8 "
-        f"--channel TDL-A,CDL-E --sinr 6,12 --threads 1 --out {tmp_path} --device cpu"
+        f"--channel TDL-A,CDL-E {ALIKE} --sinr 6,12 --threads 1 --out {tmp_path} --device cpu"
     )
     assert cli.main(command.split()) == 0
     said = capsys.readouterr()
@@ -658,8 +662,8 @@ def test_a_gnbs_slot_of_two_users_is_evaluated(tmp_path, capsys):
 
 
 def test_interferers_join_at_the_sinr_that_is_asked_for(tmp_path, capsys):
-    command = f"evaluate gnb --sir 3 --sinr 0 --slots 64 --channel TDL-A --out {tmp_path}"
-    assert cli.main(f"{command} --n-prb 6 --threads 1 --device cpu".split()) == 0
+    command = f"evaluate gnb --sir 3 --sinr 0 --slots 64 --channel TDL-A {ALIKE}"
+    assert cli.main(f"{command} --n-prb 6 --threads 1 --device cpu --out {tmp_path}".split()) == 0
     points = {p["receiver"]: p for p in report.read(tmp_path / "report.json")["points"]}
     point = points[SURE]
     assert (point["sinr_db"], point["sir_db"]) == (0.0, 3.0)
@@ -675,7 +679,7 @@ def test_slots_of_a_file_are_evaluated(tmp_path, options, expected):
     slot = SlotConfig(n_prb=10, scs_khz=30, dmrs=(2,), dmrs_n_id=7, users=(User(mcs=4),))
     (tmp_path / "slot.json").write_text(json.dumps(slot.as_dict()))
     command = f"evaluate ls-lmmse --slot {tmp_path}/slot.json --out {tmp_path} --slots 2 --sinr 6"
-    assert cli.main(f"{command} --channel TDL-A --device cpu {options}".split()) == 0
+    assert cli.main(f"{command} --channel TDL-A {ALIKE} --device cpu {options}".split()) == 0
     point = report.read(tmp_path / "report.json")["points"][0]
     assert (point["modulation"], point["mcs"], point["dmrs"]) == expected
     sent = SlotConfig.from_dict(point["slot"])
@@ -713,7 +717,7 @@ def test_a_file_of_which_nothing_is_known_is_evaluated_once_it_is_trusted(tmp_pa
     path, extra = tmp_path / "mine.pt", {"deeprx.json": '{"contract": "deeprx.model/2"}'}
     torch.jit.save(torch.jit.script(OneLayer(Baseline())), str(path), _extra_files=extra)
     out = tmp_path / "out"
-    options = "--slots 2 --sinr 6 --channel TDL-A --device cpu"
+    options = f"--slots 2 --sinr 6 --channel TDL-A {ALIKE} --device cpu"
     command = ["evaluate", str(path), "--out", str(out), *options.split()]
     assert cli.main(command) == 2
     said = capsys.readouterr().err
