@@ -19,6 +19,7 @@ from deeprx_common.slot import SLOTS
 
 RATE = 7.68e6
 GNB = SLOTS["gnb"]
+SLOT = slot_of(n_prb=6)
 
 
 def defined_gains(profile, n_rx, doppler_hz, seed, link, draw, times, n_sinusoids=20):
@@ -213,15 +214,16 @@ def test_output_does_not_depend_on_block_sizes_and_is_steady_from_the_start():
 
 def faded(n_slots, most_items=100_000_000, **channel):
     """Grids [n_rx, n_slots, 14, n_sc] after transmitter, channel and aligned front end."""
-    channel = {"n_rx": 2, **channel}
+    channel = {"n_rx": 2, "slot": SLOT, **channel}
     top = gr.top_block()
-    transmitter = deeprx.slot_transmitter()
+    transmitter = deeprx.slot_transmitter(slot=SLOT)
     tdl = deeprx.tdl_channel(**channel)
-    front_end = deeprx.aligned_front_end(channel["n_rx"])
-    top.connect(deeprx.slot_source(1, 0, n_slots), transmitter, tdl)
+    front_end = deeprx.aligned_front_end(channel["n_rx"], slot=SLOT)
+    top.connect(deeprx.slot_source(1, 0, n_slots, slot=SLOT), transmitter, tdl)
     if channel.get("sir_db") is not None:
-        other = deeprx.slot_transmitter(slot=slot_of(dmrs_n_id=2))
-        top.connect(deeprx.slot_source(2, 0, n_slots, slot=slot_of(dmrs_n_id=2)), other, (tdl, 1))
+        others = slot_of(n_prb=6, dmrs_n_id=2)
+        other = deeprx.slot_transmitter(slot=others)
+        top.connect(deeprx.slot_source(2, 0, n_slots, slot=others), other, (tdl, 1))
     config = transmitter.config
     sinks = [blocks.vector_sink_c(config.fft_size) for _ in range(channel["n_rx"])]
     for antenna, sink in enumerate(sinks):
@@ -264,11 +266,13 @@ def test_users_have_the_same_power_and_fading_of_their_own():
 
     def alone(port):
         top = gr.top_block()
-        tdl = deeprx.tdl_channel(n_rx=2, snr_db=np.inf, burst_slots=1, sir_db=6, users=2)
-        head = [blocks.head(gr.sizeof_gr_complex, 150 * 7680) for _ in range(2)]
+        tdl = deeprx.tdl_channel(
+            n_rx=2, snr_db=np.inf, burst_slots=1, sir_db=6, users=2, slot=SLOT
+        )
+        head = [blocks.head(gr.sizeof_gr_complex, 150 * SLOT.n_samples()) for _ in range(2)]
         sinks = [blocks.vector_sink_c() for _ in range(2)]
         for link in range(3):
-            sent = [deeprx.slot_source(1, 0, 152), deeprx.slot_transmitter()]
+            sent = [deeprx.slot_source(1, 0, 152, slot=SLOT), deeprx.slot_transmitter(slot=SLOT)]
             scale = blocks.multiply_const_cc(float(link == port))
             top.connect(*sent, scale, (tdl, link))
         for antenna in range(2):
@@ -278,11 +282,11 @@ def test_users_have_the_same_power_and_fading_of_their_own():
         return np.array([sink.data() for sink in sinks])
 
     received = [alone(port) for port in range(3)]
-    power = np.array([(np.abs(r) ** 2).mean() for r in received]) * 512 / 312
+    power = np.array([(np.abs(r) ** 2).mean() for r in received]) * SLOT.fft_size / SLOT.n_sc
     levels = 10 * np.log10(power)
     np.testing.assert_allclose(levels, [0, 0, -6], atol=0.4)
     for a, b in ((0, 1), (0, 2), (1, 2)):
-        scale = np.sqrt(power[a] * power[b]) * 312 / 512
+        scale = np.sqrt(power[a] * power[b]) * SLOT.n_sc / SLOT.fft_size
         assert abs((received[a] * received[b].conj()).mean()) < 0.25 * scale
 
 
@@ -326,7 +330,7 @@ def test_cfo_turns_all_antennas_alike():
     still, _ = faded(2, snr_db=np.inf, doppler_hz=0.0)
     turned, _ = faded(2, snr_db=np.inf, doppler_hz=0.0, cfo_hz=100.0)
     rotation = np.angle((turned * still.conj()).sum(-1))  # [n_rx, slot, symbol]
-    slope = np.polyfit(np.arange(14) * 548 / RATE, np.unwrap(rotation[:, 0]).T, 1)[0]
+    slope = np.polyfit(np.arange(14) * 137 / SLOT.sample_rate, np.unwrap(rotation[:, 0]).T, 1)[0]
     np.testing.assert_allclose(slope / (2 * np.pi), 100, atol=1)
     np.testing.assert_allclose(rotation[0], rotation[1], atol=0.01)
 

@@ -69,8 +69,11 @@ del sys.argv[0]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 PROBES_FAIL = """
+from gnuradio import deeprx
 from gnuradio.deeprx.blocks.slot_statistics import SlotStatistics
 
+receiver = deeprx.receiver
+deeprx.receiver = lambda *_, **given: receiver(**given | {"model": "ls-lmmse"})  # soon there
 SlotStatistics.add_slot = lambda *_: 1 / 0
 """
 RECEIVERS_FAIL = """
