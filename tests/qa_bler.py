@@ -16,6 +16,7 @@ from gnuradio.deeprx.blocks.messages import read_report
 from gnuradio.deeprx.blocks.slot_statistics import SlotStatistics
 from gnuradio.deeprx.blocks.transport import seeded_bits
 from gnuradio.deeprx.cli import bler, main
+from gnuradio.deeprx.measure import bler_search
 from gnuradio.deeprx.measure.bler_search import Search
 from gnuradio.deeprx.measure.link import Link
 from qa_messages import MESSAGES
@@ -326,8 +327,10 @@ class TestCommand:
         again = {p: p.stat().st_mtime_ns for p in (tmp_path / "counted").rglob("*.npz")}
         assert kept == again and self.rows(tmp_path) == [ls, perfect]
 
-    def test_blocks_of_dropped_slots_are_lost(self, tmp_path, capsys):
+    def test_blocks_of_dropped_slots_are_lost(self, tmp_path, capsys, monkeypatch):
         """Of a receiver that drops half of the slots, at any SINR."""
+        monkeypatch.setattr(bler_search, "HIGHEST_DB", 20.0)
+        monkeypatch.setattr(bler_search, "MORE", 200)
         broken = models.save(Broken(float("nan")), tmp_path / "broken.pt", name="broken")
         command = [*self.COMMAND[:-4], "--receiver", str(broken), "--receiver", "perfect-csi"]
         command += ["--out", str(tmp_path)]
@@ -340,7 +343,7 @@ class TestCommand:
             lost, perfect = self.rows(tmp_path)
             assert lost["sinr_db"] == "inf" and perfect["sinr_db"] != "inf"
             assert int(dropped) > 50
-        (counted,) = (tmp_path / "counted").rglob("+32-0-200.npz")
+        (counted,) = (tmp_path / "counted").rglob("+20-0-200.npz")
         lost, drops = np.load(counted)["broken"]
         assert 60 < drops.sum() < 140 and (lost >= drops).all()
 

@@ -266,9 +266,7 @@ def test_users_have_the_same_power_and_fading_of_their_own():
 
     def alone(port):
         top = gr.top_block()
-        tdl = deeprx.tdl_channel(
-            n_rx=2, snr_db=np.inf, burst_slots=1, sir_db=6, users=2, slot=SLOT
-        )
+        tdl = deeprx.tdl_channel(n_rx=2, snr_db=np.inf, burst_slots=1, sir_db=6, users=2, slot=SLOT)
         head = [blocks.head(gr.sizeof_gr_complex, 150 * SLOT.n_samples()) for _ in range(2)]
         sinks = [blocks.vector_sink_c() for _ in range(2)]
         for link in range(3):
