@@ -77,7 +77,7 @@ const wrong wrongs[]{
     { ir(R"(<layer type="Add" type="Assign" version="opset1"/>)"), "other than plain tags" },
     { ir("<layer type=Add/>"), "other than plain tags" },
     { ir("<"), "other than plain tags" },
-    { ir("</layers>"), "other than plain tags" },
+    { ir("</layers>"), "a layer within another part" },
     { "<?xml x='>' version=\"1.0\"?>" + ir().substr(declaration.size()), "no XML" },
 };
 

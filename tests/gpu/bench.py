@@ -4,8 +4,8 @@
     python3 tests/gpu/bench.py --out build/gpu
 
 Builds the engine that runs inside deeprx.receiver (C++, LibTorch of the running Python; cmake, a
-compiler, nlohmann-json, pugixml, OpenSSL and Boost's headers are needed) and measures every model
-file in a process of its own, at 26 PRB, two antennas and 16QAM, with and without CUDA graphs.
+compiler, nlohmann-json, OpenSSL and Boost's headers are needed) and measures every model file in a
+process of its own, at 26 PRB, two antennas and 16QAM, with and without CUDA graphs.
 Writes gpu.json and gpu.log into the folder; what one part of it cannot do does not stop the others.
 """
 

@@ -283,6 +283,10 @@ def ir(layers: str = "", data: str | None = None) -> bytes:
     return model(xml=xml.encode())
 
 
+def attributes_of(n: int) -> str:
+    return "<a " + " ".join(f'a{i}=""' for i in range(n)) + "/>"
+
+
 GOOD = {
     "small": lambda: model(),
     "shipped": SHIPPED.read_bytes,
@@ -294,6 +298,9 @@ GOOD = {
     "dot-records": lambda: with_record(".data/serialization_id", b"1"),
     "other-extra": lambda: with_record("extra/notes.txt", b"\x00"),
     "openvino": lambda: model(xml=IR.encode()),
+    "ir-text-as-deep-as-allowed": lambda: ir("<a>" * 14 + "text" + "</a>" * 14),
+    "ir-spaces-and-quotes": lambda: ir("<a\n b='\"'\tc=\"'\" > x </a\r>"),
+    "ir-attributes": lambda: ir(attributes_of(64)),
     "openvino-layers": lambda: ir(layer() + layer("SoftMax", "<data axis='1'/>", "opset8")),
     "version-without-newline": lambda: model(version=b"10"),
     "without-byteorder": lambda: without("byteorder"),
@@ -592,6 +599,10 @@ BAD = {
     "ir-doctype": lambda: model(xml=IR.replace("<net", "<!DOCTYPE x><net").encode()),
     "ir-cdata": lambda: ir("<![CDATA[x]]>"),
     "ir-attribute-twice": lambda: ir('<layer type="Add" type="If" version="opset1"/>'),
+    "ir-many-attributes": lambda: ir(attributes_of(65)),
+    "ir-layers-of-another": lambda: model(
+        xml=IR.replace("<layers>", "<x><layers>").replace("</layers>", "</layers></x>").encode()
+    ),
     "ir-latin-1": lambda: model(xml=IR.replace("?>", "?>\xe9").encode("latin-1")),
     "ir-end-with-value": lambda: ir('<a b="1"></a b>'),
     "ir-value-without-quotes": lambda: ir("<a b=1/>"),

@@ -4,13 +4,15 @@
 #include "model_rules.h"
 #include "printable.h"
 
-#include <pugixml.hpp>
-
+#include <algorithm>
 #include <charconv>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <unordered_set>
+#include <utility>
+#include <vector>
 
 namespace gr::deeprx {
 
@@ -22,55 +24,66 @@ namespace {
                              " is not allowed in it");
 }
 
-size_t to_size(const std::string& text)
+size_t to_size(std::string_view text)
 {
     size_t value = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
     if (error != std::errc() || end != text.data() + text.size() || text.size() > 20)
-        refuse("the offset or size '" + text + "'");
+        refuse("the offset or size '" + std::string(text) + "'");
     return value;
 }
 
-std::string path(const pugi::xml_node& node)
+[[noreturn]] void refuse_xml()
 {
-    return node.parent().type() == pugi::node_element ? path(node.parent()) + '/' + node.name()
-                                                      : std::string(node.name());
+    refuse("XML other than plain tags of at most " + std::to_string(rules().xml_attributes) +
+           " attributes");
 }
 
 constexpr std::string_view declaration = "<?xml version=\"1.0\"?>";
 
+//! <name ...> opens an element, </name> closes it, <name .../> does both.
+struct tag {
+    std::string_view name;
+    std::vector<std::pair<std::string_view, std::string_view>> attributes;
+    bool opens, closes;
+
+    //! "": it has no such one.
+    std::string_view value(std::string_view attribute) const
+    {
+        for (const auto& [name, value] : attributes)
+            if (name == attribute)
+                return value;
+        return {};
+    }
+};
+
 /*
  * Of XML this alone behind OpenVINO's declaration, which parsers cannot see in two ways: tags with
- * values in quotes around text, of printable ASCII without entities, in one element.
- * deeprx_common.model_ir has the same as an expression.
+ * values in quotes around text, of printable ASCII without entities. deeprx_common.model_ir has the
+ * same as an expression.
  */
 class plain_xml
 {
 public:
     explicit plain_xml(std::string_view text) : d_left(text) {}
 
-    bool is_plain()
+    //! The next tag, behind spaces or, within an element, text; none: there is no more.
+    std::optional<tag> next(bool within)
     {
-        int depth = 0, elements = 0;
-        while (!d_left.empty()) {
-            spaces();
-            if (d_left.empty())
-                break;
-            if (take("</")) {
-                if (!name() || (spaces(), !take(">")) || --depth < 0)
-                    return false;
-            } else if (take("<")) {
-                if (!name() || !attributes() || (depth == 0 && elements++ > 0))
-                    return false;
-                const bool closed = take("/");
-                if (!take(">"))
-                    return false;
-                depth += !closed;
-            } else if (depth == 0 || !characters("<>&")) {
-                return false;
-            }
-        }
-        return depth == 0 && elements == 1;
+        while (!spaces().empty() || (within && !characters("<>&").empty()))
+            ;
+        if (d_left.empty())
+            return std::nullopt;
+        expect("<");
+        tag found{};
+        found.opens = !take("/");
+        found.name = name();
+        while (!spaces().empty() && found.opens && !d_left.empty() && d_left[0] != '/' &&
+               d_left[0] != '>')
+            add_attribute(found);
+        found.closes = !found.opens || take("/");
+        expect(">");
+        return found;
     }
 
 private:
@@ -82,105 +95,99 @@ private:
         return true;
     }
 
-    template <typename F>
-    size_t take_while(F is)
+    void expect(std::string_view token)
     {
-        size_t n = 0;
-        while (n < d_left.size() && is(d_left[n]))
-            n++;
-        d_left.remove_prefix(n);
-        return n;
+        if (!take(token))
+            refuse_xml();
     }
 
-    bool spaces()
+    template <typename F>
+    std::string_view take_while(F is)
+    {
+        const auto found =
+            d_left.substr(0, std::find_if_not(d_left.begin(), d_left.end(), is) - d_left.begin());
+        d_left.remove_prefix(found.size());
+        return found;
+    }
+
+    std::string_view spaces()
     {
         return take_while([](char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; });
     }
 
-    //! Some; of values and text.
-    bool characters(const std::string& but)
+    //! Of values and text.
+    std::string_view characters(std::string_view but)
     {
         return take_while(
-            [&](char c) { return c >= ' ' && c <= '~' && but.find(c) == std::string::npos; });
+            [&](char c) { return c >= ' ' && c <= '~' && but.find(c) == std::string_view::npos; });
     }
 
-    bool name()
+    std::string_view name()
     {
         const auto letter = [](char c) {
             return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
         };
         if (d_left.empty() || !letter(d_left[0]))
-            return false;
+            refuse_xml();
         return take_while(
             [&](char c) { return letter(c) || (c >= '0' && c <= '9') || c == '.' || c == '-'; });
     }
 
-    bool attributes()
+    void add_attribute(tag& to)
     {
-        while (spaces() && !d_left.empty() && d_left[0] != '/' && d_left[0] != '>') {
-            if (!name() || !take("="))
-                return false;
-            const std::string quote(d_left.substr(0, 1));
-            if ((quote != "\"" && quote != "'") || !take(quote))
-                return false;
-            characters("<>&" + quote);
-            if (!take(quote))
-                return false;
-        }
-        return true;
+        const auto attribute = name();
+        expect("=");
+        const bool single = take("'");
+        if (!single)
+            expect("\"");
+        const auto value = characters(single ? "<>&'" : "<>&\"");
+        expect(single ? "'" : "\"");
+        const auto& known = to.attributes;
+        if (known.size() == rules().xml_attributes ||
+            std::any_of(known.begin(), known.end(), [&](auto& k) { return k.first == attribute; }))
+            refuse_xml();
+        to.attributes.emplace_back(attribute, value);
     }
 
     std::string_view d_left;
 };
 
 //! Refuses what no plain IR has, behind which a layer could hide from one of two readers.
-class vetting : public pugi::xml_tree_walker
+void vet_element(const tag& element, const std::vector<tag>& around, size_t weights)
 {
-public:
-    explicit vetting(size_t weights) : d_weights(weights) {}
-
-private:
-    bool for_each(pugi::xml_node& node) override
-    {
-        if (static_cast<size_t>(depth()) >= rules().xml_depth)
-            refuse("XML nested more than " + std::to_string(rules().xml_depth) + " levels deep");
-        const auto type = node.type();
-        if (type != pugi::node_element)
-            return true;
-        std::unordered_set<std::string> attributes;
-        for (const auto& attribute : node.attributes())
-            if (!attributes.insert(attribute.name()).second)
-                refuse("XML other than plain tags");
-
-        const auto text = [](const pugi::xml_node& of, const char* attribute) {
-            return std::string(of.attribute(attribute).value());
-        };
-        const std::string name = node.name(), parent = node.parent().name();
-        static const std::unordered_set<std::string> of_a_layer{
-            "data", "input", "output", "rt_info"
-        };
-        if (parent == "data" || (parent == "layer" && !of_a_layer.count(name) && name != "layer"))
-            refuse("a " + name + " within a " + parent);
-        if (name == "layer") {
-            const std::string layer = text(node, "type"), opset = text(node, "version");
-            if (opset.rfind("opset", 0) != 0)
-                refuse("the layer " + layer + " of " + opset);
-            if (!rules().ir_layers.count(layer))
-                refuse("the layer " + layer);
-            if (path(node) != "net/layers/layer")
-                refuse("a layer within another part than the net's layers");
-        } else if (name == "data" && text(node.parent(), "type") == "Const") {
-            const size_t offset = to_size(text(node, "offset")), size = to_size(text(node, "size"));
-            if (offset > d_weights || size > d_weights - offset)
-                refuse("a constant outside its weights");
-            if (!rules().ir_elements.count(text(node, "element_type")))
-                refuse("a constant of type '" + text(node, "element_type") + "'");
-        }
-        return true;
+    const auto name = element.name;
+    if (around.size() >= rules().xml_depth)
+        refuse("XML nested more than " + std::to_string(rules().xml_depth) + " levels deep");
+    if (around.empty()) {
+        const auto version = element.value("version");
+        if (name != "net" || (version != "10" && version != "11"))
+            refuse("another format than that of IR 10 and 11");
+        return;
     }
-
-    const size_t d_weights;
-};
+    const auto parent = around.back().name;
+    static const std::unordered_set<std::string_view> of_a_layer{
+        "data", "input", "output", "rt_info"
+    };
+    if (parent == "data" || (parent == "layer" && !of_a_layer.count(name) && name != "layer"))
+        refuse("a " + std::string(name) + " within a " + std::string(parent));
+    if (name == "layer") {
+        const std::string layer(element.value("type")), opset(element.value("version"));
+        if (opset.rfind("opset", 0) != 0)
+            refuse("the layer " + layer + " of " + opset);
+        if (!rules().ir_layers.count(layer))
+            refuse("the layer " + layer);
+        if (around.size() != 2 || parent != "layers") // of the net, which is around all
+            refuse("a layer within another part than the net's layers");
+    } else if (name == "data" && around.back().value("type") == "Const") {
+        const size_t offset = to_size(element.value("offset"));
+        const size_t size = to_size(element.value("size"));
+        if (offset > weights || size > weights - offset)
+            refuse("a constant outside its weights");
+        const std::string type(element.value("element_type"));
+        if (!rules().ir_elements.count(type))
+            refuse("a constant of type '" + type + "'");
+    }
+}
 
 } // namespace
 
@@ -190,19 +197,24 @@ void vet_ir(std::string_view xml, size_t weights)
         refuse("an XML of " + std::to_string(xml.size()) + " bytes");
     if (xml.substr(0, declaration.size()) != declaration)
         refuse("what is no XML");
-    if (!plain_xml(xml.substr(declaration.size())).is_plain())
-        refuse("XML other than plain tags");
-    // The parser that OpenVINO has, too
-    pugi::xml_document document;
-    constexpr unsigned raw = pugi::parse_full & ~pugi::parse_escapes;
-    if (!document.load_buffer(xml.data(), xml.size(), raw, pugi::encoding_utf8))
-        refuse("XML other than plain tags");
-    const auto net = document.document_element();
-    const std::string version = net.attribute("version").value();
-    if (net.name() != std::string("net") || (version != "10" && version != "11"))
-        refuse("another format than that of IR 10 and 11");
-    vetting walker(weights);
-    document.traverse(walker);
+    plain_xml text(xml.substr(declaration.size()));
+    std::vector<tag> open;
+    bool empty = true;
+    while (auto next = text.next(!open.empty())) {
+        if (next->opens) {
+            if (open.empty() && !std::exchange(empty, false))
+                refuse_xml();
+            vet_element(*next, open, weights);
+            open.push_back(*next);
+        }
+        if (next->closes) {
+            if (open.empty() || open.back().name != next->name)
+                refuse_xml();
+            open.pop_back();
+        }
+    }
+    if (empty || !open.empty())
+        refuse_xml();
 }
 
 } // namespace gr::deeprx

@@ -21,7 +21,7 @@ struct model_rules {
     size_t code_indent, code_depth;
     size_t pickle_values, pickle_depth, pickle_expanded, type_bytes, type_depth;
     size_t tensor_dims, tensor_elements;
-    size_t json_depth, xml_depth;
+    size_t json_depth, xml_depth, xml_attributes;
     std::vector<std::pair<uint32_t, uint32_t>> unprintable; // characters, first and last of a range
     std::unordered_map<std::string, size_t> pickle_storages; // bytes of an element
     std::unordered_set<std::string> pickle_functions, pickle_schemes;
