@@ -14,7 +14,10 @@ import warnings
 import zipfile
 from pathlib import Path
 
-SHIPPED = Path(__file__).parents[2] / "models" / "baseline-lmmse.pt"
+ROOT = Path(__file__).parents[2]
+SHIPPED = ROOT / "models" / "baseline-lmmse.pt"
+RULES = ROOT / "python" / "common" / "deeprx_common" / "model_rules.json"
+LIMITS: dict[str, int] = json.loads(RULES.read_text())["limits"]
 METADATA = {
     "contract": "deeprx.model/2",
     "name": "test",
@@ -287,7 +290,31 @@ def attributes_of(n: int) -> str:
     return "<a " + " ".join(f'a{i}=""' for i in range(n)) + "/>"
 
 
+def largest() -> bytes:
+    """As large as may be in all at once, with what takes most memory."""
+    eighth = (LIMITS["code_bytes"] - len(CODE)) // 8
+    meant = json.dumps(METADATA)[:-1]
+    n_keys = (LIMITS["json_bytes"] - len(meant) - 1) // len(',"00000":{}')
+    tag = '<?xml version="1.0"?><net version="11"><layers/><a b="%s"/></net>'
+    values = range(50, LIMITS["pickle_values"])
+    pickled = b"(" + b"".join(b"}r" + struct.pack("<I", n) for n in values)
+    n_again = (LIMITS["pickle_bytes"] - len(module(v=pickled))) // 2
+    pickled += b"h\x32" * (n_again - 1) + b"t"
+    whole = records() | {
+        "code/__torch__/b.py": "a = 1\n" * (eighth // 6),
+        "code/__torch__/c.py": repr("a" * (7 * eighth - 2)),
+        "constants.pkl": constant(pickled),
+        "data.pkl": module(v=pickled),
+        "extra/deeprx.json": meant + "".join(f',"{n:05x}":{{}}' for n in range(n_keys)) + "}",
+        "extra/openvino/bits4.xml": tag % ("x" * (LIMITS["xml_bytes"] - len(tag) + 2)),
+    }
+    for n in range(LIMITS["records"] - len(whole)):
+        whole[f"extra/{'x' * 200}{n}"] = b""
+    return zipped(whole)
+
+
 GOOD = {
+    "largest": largest,
     "small": lambda: model(),
     "shipped": SHIPPED.read_bytes,
     "shipped-anew": lambda: zipped_as(SHIPPED),
@@ -354,6 +381,9 @@ BAD = {
     "fewer-records-than-listed": lambda: patched(
         patched(model(), end_of(model()) + 8, "H", 99), end_of(model()) + 10, "H", 99
     ),
+    "many-records": lambda: zipped(
+        records() | {f"extra/{n}": b"" for n in range(LIMITS["records"])}
+    ),
     "two-ends": lambda: zip64(model())[:-22] + patched(model(), end_of(model()) + 16, "I", 7)[-22:],
     "zip64-elsewhere": lambda: patched(
         zip64(model()), len(zip64(model())) - 22 - 20 + 8, "Q", 2**63
@@ -398,7 +428,7 @@ BAD = {
     "deflated-weights": lambda: zipped(records(), deflated=("data/",)),
     "deflated-json": lambda: zipped(records(), deflated=("extra/",)),
     "deflated-bomb": lambda: with_record("extra/b", bytes(1 << 22), deflated=("extra/",)),
-    "code-bomb": lambda: zipped(records() | {"code/__torch__/b.py": b"\n" * (9 << 20)}),
+    "code-bomb": lambda: zipped(records() | {"code/__torch__/b.py": b"\n" * LIMITS["code_bytes"]}),
     "code-inflates-to-more": lambda: inflated_to(1 << 20, 10),
     "code-inflates-to-less": lambda: inflated_to(10, 1 << 20),
     "torch-save": lambda: without("constants.pkl"),
@@ -421,7 +451,7 @@ BAD = {
     "json-zeros-behind": lambda: model(json=json.dumps(METADATA).encode() + b"\0\0"),
     "json-deep": lambda: model(json=b"[" * 10**6),
     "json-just-too-deep": lambda: raw_json("[" * 32 + "]" * 32),
-    "json-long": lambda: raw_json('"' + "x" * (1 << 20) + '"'),
+    "json-long": lambda: raw_json('"' + "x" * LIMITS["json_bytes"] + '"'),
     "json-twice": lambda: raw_json('1, "name": "other"'),
     "json-twice-inside": lambda: raw_json('{"a": 1, "a": 2}'),
     "json-nan": lambda: raw_json("NaN"),
@@ -453,8 +483,10 @@ BAD = {
     "pickle-of-a-number": lambda: model(constants=b"\x80\x02K\x01."),
     "data-of-a-number": lambda: model(data=b"\x80\x02K\x01."),
     "pickle-open-mark": lambda: model(constants=b"\x80\x02()."),
-    "pickle-long": lambda: model(constants=constant(text(b"x" * (1 << 20)))),
-    "pickle-many-values": lambda: model(constants=b"\x80\x02(" + b"N" * 200001 + b"t."),
+    "pickle-long": lambda: model(constants=constant(text(b"x" * LIMITS["pickle_bytes"]))),
+    "pickle-many-values": lambda: model(
+        constants=b"\x80\x02(" + b"N" * (LIMITS["pickle_values"] + 1) + b"t."
+    ),
     "pickle-deep-tuple": lambda: model(constants=constant(b")" + b"\x85" * 300000)),
     "pickle-just-too-deep": lambda: model(constants=constant(b")" + b"\x85" * 63)),
     "pickle-deep-list": lambda: model(constants=constant(b"]" * 300000 + b"a" * 299999)),
@@ -618,7 +650,7 @@ BAD = {
     ),
     "ir-version-9": lambda: model(xml=IR.replace('version="11"', 'version="9"').encode()),
     "ir-without-weights": lambda: zipped(records() | {"extra/openvino/bits2.xml": IR.encode()}),
-    "ir-long": lambda: ir(" " * (2 << 20)),
+    "ir-long": lambda: ir(" " * LIMITS["xml_bytes"]),
 }
 
 

@@ -62,7 +62,7 @@ class ModelArchive:
         self._module = self._read_pickle("data")
         for name, data in self.records.items():
             if name.startswith("code/"):
-                check_code(bytes(data))
+                check_code(data)
             if name.startswith("extra/openvino/") and name.endswith(".xml"):
                 check_ir(data, len(self.records.get(name[:-3] + "bin", b"")))
 

@@ -21,7 +21,7 @@ def _refuse(what: str):
     raise ModelFileError(f"refused, a pickle with {what} is not allowed in a model")
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Value:
     """item: what it is: a number, text (bytes), None, list, tuple, Name, Storage, Tensor, Object.
 
@@ -35,26 +35,26 @@ class Value:
     used: bool = False
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Pairs:
     """A dictionary: key, value, key, value, ..."""
 
     items: list[Value] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Name:
     text: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Unbuilt:
     """An object whose state is to come."""
 
     type: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Object:
     """type: its class, of the model's code; "": what a function made."""
 
@@ -62,7 +62,7 @@ class Object:
     type: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Storage:
     """key: of its record; kind: as "FloatStorage"; elements: that it has."""
 
@@ -71,7 +71,7 @@ class Storage:
     elements: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Tensor:
     """offset, size and stride in elements of its storage."""
 
