@@ -22,7 +22,7 @@ using namespace gr::deeprx;
 
 constexpr size_t largest = 1 << 20; // bytes of a file
 constexpr int most_files = 100;     // of a jail
-constexpr jail_limits limits{ 2ull << 30, 3.0, 1.0, 2.0 };
+constexpr jail_limits limits{ 2.0 * (1 << 30), 3.0, 1.0, 2.0 };
 
 class judge
 {

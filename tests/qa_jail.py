@@ -48,7 +48,7 @@ def jails(parent: int | None = None) -> list[int]:
 
 def status(process: int, thread: str, key: str) -> str:
     text = Path(f"/proc/{process}/task/{thread}/status").read_text()
-    return re.search(rf"^{key}:\t(\S+)", text, re.MULTILINE)[1]
+    return re.search(rf"^{key}:\s+(\S+)", text, re.MULTILINE)[1]
 
 
 def slots(batch: int):
@@ -88,6 +88,21 @@ def test_a_stranger_runs_in_a_process_without_rights(stranger):
     del engine
     gc.collect()
     assert jails() == []
+
+
+def test_limits_by_default(stranger):
+    """Those of docs/concepts/jail.md: what Python sets, and what the kernel keeps."""
+    assert (
+        "(*, memory: float = 2147483648.0, load_s: float = 60.0, batch_s: float = 5.0, "
+        "most_batch_s: float = 30.0)"
+    ) in deeprx_python.set_jail_limits.__doc__
+    engine = deeprx.Engine(stranger, **SIZE)
+    (jail,) = jails()
+    limits = Path(f"/proc/{jail}/limits").read_text()
+    data = int(re.search(r"^Max data size +(\d+)", limits, re.MULTILINE)[1])
+    held = 1024 * int(status(jail, jail, "VmData"))  # by now
+    assert 0 < data - (2 << 30) <= held
+    del engine
 
 
 def test_what_ships_and_what_is_trusted_runs_here(stranger):

@@ -262,6 +262,16 @@ def test_a_stop_ends_a_batch_that_hangs(harmful, patience):
     assert running.receiver.error() == ""
 
 
+def test_a_slow_model_may_take_fifty_times_what_it_took(tmp_path):
+    model = models.save(Slow(), tmp_path / "slow.pt", name="slow")
+    deeprx_python.set_jail_limits(batch_s=1e-3)
+    try:
+        engine = deeprx.Engine(model, n_rx=1, slot=slot_of(n_prb=6))
+        assert min(engine.time(3)[:, 0]) > 0.1  # long enough to be ended
+    finally:
+        deeprx_python.set_jail_limits()
+
+
 def test_a_start_waits_for_no_jail(tmp_path):
     """It is warmed up when the block is made, and not again."""
     model = models.save(Slow(5_000_000), tmp_path / "slow.pt", name="slow")

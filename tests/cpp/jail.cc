@@ -217,6 +217,17 @@ BOOST_AUTO_TEST_CASE(shared_memory_keeps_its_size)
     close(memory);
 }
 
+BOOST_AUTO_TEST_CASE(limits_by_default_are_those_that_the_documentation_states)
+{
+    const jail_limits limits = usual_jail_limits();
+    BOOST_TEST(limits.memory == 2147483648.0);
+    BOOST_TEST(limits.load_s == 60.0);
+    BOOST_TEST(limits.patience(0.0) == 5.0);
+    BOOST_TEST(limits.patience(0.125) == 11.25);
+    BOOST_TEST(limits.patience(0.5) == 30.0);
+    BOOST_TEST(limits.patience(100.0) == 30.0);
+}
+
 BOOST_AUTO_TEST_CASE(nothing_in_the_memory_overlaps)
 {
     jail_parameters p{};

@@ -6,6 +6,8 @@
 #include "slot_geometry.h"
 #include "stage_clock.h"
 
+#include <gnuradio/deeprx/engines.h>
+
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -138,14 +140,6 @@ class jail_lost : public std::runtime_error
 {
 public:
     using std::runtime_error::runtime_error;
-};
-
-//! What a file that is not trusted may take.
-struct jail_limits {
-    uint64_t memory = uint64_t{ 2 } << 30; // bytes, beyond what its libraries hold
-    double load_s = 60.0;                  // to load, and to compile for each size of batch
-    double batch_s = 5.0;                  // for a batch, and 50 times what one takes, but
-    double most_batch_s = 30.0;            // no more than this
 };
 
 //! How often a file that loses its jail gets a fresh one.

@@ -37,13 +37,13 @@ void check_model(const std::string& bytes,
     check_model_bytes(bytes, { slot_geometry(slot), n_rx, device, 1, 1, "auto", hashes_of(trust) });
 }
 
-void set_jail_limits(double memory, double load_s, double batch_s, double most_batch_s)
+void set_jail_limits(const jail_limits& limits)
 {
-    for (const double limit : { memory, load_s, batch_s, most_batch_s })
+    for (const double limit : { limits.memory, limits.load_s, limits.batch_s, limits.most_batch_s })
         expect(limit > 0.0 && limit < 1e15, // below what clocks and the kernel count in
                "limits of a jail must be above 0 and below 1e15",
                std::to_string(limit));
-    usual_jail_limits() = { static_cast<uint64_t>(memory), load_s, batch_s, most_batch_s };
+    usual_jail_limits() = limits;
 }
 
 void watch_jails(void (*watch)()) { jail_watch() = watch; }

@@ -142,7 +142,7 @@ jail_parameters to_jail(const engine_parameters& p, size_t file_bytes)
     to.max_batch = p.max_batch;
     p.engine.copy(to.engine, sizeof(to.engine) - 1);
     to.file_bytes = file_bytes;
-    to.memory = p.jail.memory;
+    to.memory = static_cast<uint64_t>(p.jail.memory);
     return to;
 }
 

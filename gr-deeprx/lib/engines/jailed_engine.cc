@@ -45,8 +45,7 @@ public:
         const auto start = std::chrono::steady_clock::now();
         infer(batch);
         const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-        d_patience[batch] = std::min(d_parameters.jail.most_batch_s,
-                                     d_parameters.jail.batch_s + 50.0 * took.count());
+        d_patience[batch] = d_parameters.jail.patience(took.count());
     }
 
     const float* infer(int batch) override

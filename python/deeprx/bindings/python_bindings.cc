@@ -349,14 +349,17 @@ model file's bytes, where they were read before: model then only names it, and i
         "file is damaged, hostile or made for other parameters.");
     bind_failures(m);
     bind_interruption();
+    const gr::deeprx::jail_limits usual;
     m.def(
         "set_jail_limits",
-        &gr::deeprx::set_jail_limits,
+        [](double memory, double load_s, double batch_s, double most_batch_s) {
+            gr::deeprx::set_jail_limits({ memory, load_s, batch_s, most_batch_s });
+        },
         py::kw_only(),
-        py::arg("memory") = 2.0 * (1 << 30),
-        py::arg("load_s") = 60.0,
-        py::arg("batch_s") = 5.0,
-        py::arg("most_batch_s") = 30.0,
+        py::arg("memory") = usual.memory,
+        py::arg("load_s") = usual.load_s,
+        py::arg("batch_s") = usual.batch_s,
+        py::arg("most_batch_s") = usual.most_batch_s,
         "What model files that are not trusted may take in their jails, from the next one on.\n\n"
         "memory: bytes, beyond what the inference libraries hold. load_s: seconds to load, and to "
         "compile for each size of batch. batch_s: seconds for a batch, to which comes 50 times "

@@ -5,6 +5,7 @@
 #include <gnuradio/deeprx/api.h>
 #include <gnuradio/deeprx/slot_config.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -39,15 +40,19 @@ DEEPRX_API void check_model(const std::string& bytes,
                             const std::string& device,
                             const std::vector<std::string>& trust = {});
 
-/*!
- * \brief What model files that are not trusted may take in their jails, from the next one on.
- * \param memory bytes, beyond what the inference libraries hold
- * \param load_s seconds to load, and to compile for each size of batch
- * \param batch_s seconds for a batch, to which comes 50 times what one takes
- * \param most_batch_s seconds for a batch at most
- * \throws std::invalid_argument one is not above 0
- */
-DEEPRX_API void set_jail_limits(double memory, double load_s, double batch_s, double most_batch_s);
+//! What a model file that is not trusted may take in its jail.
+struct jail_limits {
+    double memory = 2.0 * (1 << 30); //!< bytes, beyond what the inference libraries hold
+    double load_s = 60.0;            //!< seconds to load, and to compile for each size of batch
+    double batch_s = 5.0;       //!< seconds for a batch, to which comes 50 times what one takes
+    double most_batch_s = 30.0; //!< seconds for a batch at most
+
+    //! Seconds that a batch may take of which one took \p warm_s.
+    double patience(double warm_s) const { return std::min(most_batch_s, batch_s + 50.0 * warm_s); }
+};
+
+//! Those of jails from the next one on. \throws std::invalid_argument one is not above 0
+DEEPRX_API void set_jail_limits(const jail_limits& limits);
 
 //! Has this called some 20 times a second by whatever waits for a jail. What it throws ends jail
 //! and wait: a host's way to be interrupted.
