@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include "engine.h"
+#include "fresh_jails.h"
 #include "parameters.h"
 #include "samples.h"
 #include "trusted.h"
@@ -24,7 +25,8 @@ bare_engine::bare_engine(const std::string& model,
                          const std::vector<std::string>& trust,
                          const std::optional<std::string>& bytes)
     : d_slot(std::make_unique<slot_geometry>(slot)),
-      d_threads(std::make_unique<thread_claim>(threads))
+      d_threads(std::make_unique<thread_claim>(threads)),
+      d_fresh_jails(std::make_unique<fresh_jails>())
 {
     const engine_parameters parameters{ *d_slot,   n_rx,   device,          threads,
                                         max_batch, engine, hashes_of(trust) };
@@ -68,11 +70,10 @@ const float* bare_engine::infer(const float* y, const float* p, int batch)
 //! As model_swap does, but that slots wait here.
 void bare_engine::renew()
 {
-    if (d_fresh_jails == most_fresh_jails)
-        throw std::runtime_error(refusal(d_engine->info()));
-    if (d_fresh_jails++ > 0)
-        std::this_thread::sleep_until(d_fresh_jail + least_between_fresh_jails);
-    d_fresh_jail = std::chrono::steady_clock::now();
+    if (d_fresh_jails->none_left())
+        throw std::runtime_error(fresh_jails::refusal(d_engine->info()));
+    std::this_thread::sleep_until(d_fresh_jails->next());
+    d_fresh_jails->take(fresh_jails::clock::now());
     auto fresh = d_engine->renewal()();
     fresh->warm_up(d_batches);
     d_engine = std::move(fresh);

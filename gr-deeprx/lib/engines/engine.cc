@@ -80,12 +80,6 @@ void write_noise(const engine_parameters& p, float* grids, float* pilots)
         pilots = std::copy(of_slot.begin(), of_slot.end(), pilots);
 }
 
-std::string refusal(const model_info& info)
-{
-    return info.name + ": refused, since it has lost its jail and " +
-           std::to_string(most_fresh_jails) + " fresh ones";
-}
-
 void engine::prepare(int batch)
 {
     infer(batch); // the executor profiles

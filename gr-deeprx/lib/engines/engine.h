@@ -9,7 +9,6 @@
 #include <gnuradio/deeprx/engines.h>
 
 #include <atomic>
-#include <chrono>
 #include <cstdint>
 #include <exception>
 #include <functional>
@@ -141,12 +140,6 @@ class jail_lost : public std::runtime_error
 public:
     using std::runtime_error::runtime_error;
 };
-
-//! How often a file that loses its jail gets a fresh one.
-constexpr int most_fresh_jails = 3;
-constexpr auto least_between_fresh_jails = std::chrono::seconds(1);
-//! The line of one that has had these.
-std::string refusal(const model_info& info);
 
 //! Those of the engines that this process makes from now on.
 jail_limits& usual_jail_limits();

@@ -124,7 +124,7 @@ std::vector<model_swap::answer> model_swap::take_answers()
         }
         if (model && d_refused.count(model->engine->info().sha256)) {
             what = event::failed;
-            line = refusal(model->engine->info());
+            line = fresh_jails::refusal(model->engine->info());
             retire(std::move(model));
         }
         answers.push_back({ what, model, line });
@@ -154,7 +154,7 @@ void model_swap::change(uint64_t slot)
         retire(std::move(d_good));
     retire(std::move(d_renewed));
     d_lost = d_renewing = false;
-    d_fresh_jails = 0;
+    d_fresh_jails = {};
     d_file++;
 }
 
@@ -164,14 +164,13 @@ void model_swap::renew(clock::time_point now, std::function<void(loaded_model&)>
 {
     if (!d_lost || d_renewing || d_renewed)
         return;
-    if (d_fresh_jails == most_fresh_jails) {
+    if (d_fresh_jails.none_left()) {
         give_up();
         return;
     }
-    if (d_fresh_jails > 0 && now - d_fresh_jail < least_between_fresh_jails)
+    if (now < d_fresh_jails.next())
         return;
-    d_fresh_jails++;
-    d_fresh_jail = now;
+    d_fresh_jails.take(now);
     d_renewing = true;
     d_renewals.post([inbox = d_inbox,
                      file = d_file,
@@ -190,14 +189,14 @@ void model_swap::renew(clock::time_point now, std::function<void(loaded_model&)>
 void model_swap::give_up()
 {
     const auto& info = d_current->engine->info();
-    const std::string line = refusal(info);
+    const std::string line = fresh_jails::refusal(info);
     if (!d_good)
         throw std::runtime_error(line + ", and there is no other model");
     d_refused.insert(info.sha256);
     d_inbox->put(
         { event::lost, nullptr, line + "; " + d_good->engine->info().name + " receives again" });
     d_renewed = std::move(d_good);
-    d_fresh_jails = 0;
+    d_fresh_jails = {};
     d_file++;
 }
 

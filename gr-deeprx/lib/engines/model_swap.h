@@ -4,6 +4,7 @@
 
 #include "background_worker.h"
 #include "engine.h"
+#include "fresh_jails.h"
 
 #include <algorithm>
 #include <chrono>
@@ -42,7 +43,7 @@ struct loaded_model {
 class model_swap
 {
 public:
-    using clock = std::chrono::steady_clock;
+    using clock = fresh_jails::clock;
     using loader = std::function<loaded_model()>;
 
     enum class event {
@@ -113,9 +114,8 @@ private:
     std::shared_ptr<loaded_model> d_good;    // the one before a jailed one
     std::shared_ptr<loaded_model> d_renewed; // takes the lost one's place
     bool d_renewing = false;
-    int d_fresh_jails = 0; // of the current file
-    uint64_t d_file = 0;   // the current one's number
-    clock::time_point d_fresh_jail{};
+    fresh_jails d_fresh_jails;       // of the current file
+    uint64_t d_file = 0;             // the current one's number
     std::set<std::string> d_refused; // sha256
 
     const std::shared_ptr<inbox> d_inbox;

@@ -5,7 +5,6 @@
 #include <gnuradio/deeprx/api.h>
 #include <gnuradio/deeprx/slot_config.h>
 
-#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,6 +13,7 @@
 namespace gr::deeprx {
 
 class engine;
+class fresh_jails;
 class slot_geometry;
 class thread_claim;
 
@@ -92,8 +92,7 @@ private:
     std::unique_ptr<engine> d_engine;
     std::vector<int> d_batches; // to warm it up with
     bool d_jail_lost = false;
-    int d_fresh_jails = 0;
-    std::chrono::steady_clock::time_point d_fresh_jail; // when the last one was asked for
+    const std::unique_ptr<fresh_jails> d_fresh_jails;
 };
 
 } // namespace gr::deeprx
