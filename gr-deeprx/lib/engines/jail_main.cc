@@ -167,7 +167,7 @@ private:
     void answer(jail_status status, const std::string& text)
     {
         d_control.text[text.copy(d_control.text, sizeof(d_control.text) - 1)] = '\0';
-        d_control.status = status;
+        d_control.status.store(status, std::memory_order_relaxed);
         d_control.answers.fetch_add(1, std::memory_order_release);
         syscall(SYS_futex, &d_control.answers, FUTEX_WAKE, 1);
     }

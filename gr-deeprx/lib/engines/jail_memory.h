@@ -50,10 +50,11 @@ struct jail_control {
     int32_t batch;
 
     alignas(64) std::atomic<uint32_t> answers;
-    jail_status status;
+    std::atomic<jail_status> status;
     char text[1000];
 };
-static_assert(std::atomic<uint32_t>::is_always_lock_free);
+static_assert(std::atomic<uint32_t>::is_always_lock_free &&
+              std::atomic<jail_status>::is_always_lock_free);
 
 //! Where things are, in bytes.
 struct jail_layout {

@@ -289,7 +289,7 @@ jail_status jail_process::wait(double seconds)
                        : "its jail was ended after " + std::to_string(std::lround(seconds)) +
                              " s without an answer");
     }
-    const auto status = control().status;
+    const auto status = control().status.load(std::memory_order_relaxed);
     if (status == jail_status::failed)
         throw std::runtime_error(text().empty() ? "its jail failed, and does not say why" : text());
     if (status != jail_status::done && status != jail_status::none)
