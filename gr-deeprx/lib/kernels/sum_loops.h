@@ -20,20 +20,26 @@ struct plain_sums {
     template <int n_outputs, int n_vectors>
     static void store_all(const sum_job& job, int first, int p, vec (&sum)[n_outputs][n_vectors])
     {
+        // what to do is asked once, and where before anything is stored, which may be anything
+        const auto each = [&sum](const auto& change) {
 #pragma GCC unroll 8
-        for (int o = 0; o < n_outputs; o++)
+            for (int o = 0; o < n_outputs; o++)
 #pragma GCC unroll 8
-            for (int v = 0; v < n_vectors; v++) {
-                const int at = p + v * lanes;
-                vec x = sum[o][v];
-                if (job.scale)
-                    x *= load(job.scale + (first + o) * job.scale_pitch + at);
-                if (job.more)
-                    x += load(job.more + (first + o) * job.more_pitch + at);
-                if (job.relu)
-                    x = larger(x, vec{});
-                store(job.to + (first + o) * job.pitch + at, masked(x, load(job.mask + at)));
-            }
+                for (int v = 0; v < n_vectors; v++)
+                    change(sum[o][v], o, v);
+        };
+        if (job.scale)
+            each([scale = job.scale + first * job.scale_pitch + p, pitch = job.scale_pitch](
+                     vec& x, int o, int v) { x *= load(scale + o * pitch + v * lanes); });
+        if (job.more)
+            each([more = job.more + first * job.more_pitch + p, pitch = job.more_pitch](
+                     vec& x, int o, int v) { x += load(more + o * pitch + v * lanes); });
+        if (job.relu)
+            each([](vec& x, int, int) { x = larger(x, vec{}); });
+        each([mask = job.mask + p, to = job.to + first * job.pitch + p, pitch = job.pitch](
+                 vec& x, int o, int v) {
+            store(to + o * pitch + v * lanes, masked(x, load(mask + v * lanes)));
+        });
     }
 };
 
