@@ -178,6 +178,83 @@ BOOST_AUTO_TEST_CASE(a_slot_of_nothing_leaves_nothing_behind)
     }
 }
 
+BOOST_DATA_TEST_CASE(folded_rows_give_a_convolution,
+                     boost::unit_test::data::make(pusch_kernels()),
+                     kernel)
+{
+    std::minstd_rand random(2);
+    std::normal_distribution<float> normal;
+    constexpr int inputs = 3, outputs = 7;
+    layer l{ outputs, inputs, 3, 3, {}, {} };
+    for (int i = 0; i < outputs * inputs * 9; i++)
+        l.weights.push_back(normal(random));
+    for (int o = 0; o < outputs; o++)
+        l.bias.push_back(normal(random));
+    for (const int n_rows : { 1, 4, 6, 7, 13, 14 })
+        for (const int stride : { 3, 8, 28, 35 })
+            for (const bool together : { true, false }) {
+                const int n = n_rows * stride, all_quads = (n_rows + 3) / 4;
+                const int quads = together ? all_quads : 1;
+                planes from(inputs, n, stride + 1), to(outputs, n, stride + 1), mask(1, 4 * n),
+                    nothing(1, stride), folded(n_folds * inputs, quads * stride, 1),
+                    convolved(n_folds * outputs, quads * stride, 1);
+                auto* const all = reinterpret_cast<int32_t*>(mask[0]);
+                for (int p = 0; p < 4 * n; p++) // rows end with one that is not there
+                    all[p] = p % stride < stride - 1 ? -1 : 0;
+                std::vector<float> before(outputs * n);
+                for (int p = 0; p < n; p++) {
+                    for (int i = 0; i < inputs; i++)
+                        from[i][p] = all[p] ? normal(random) : 0.0f;
+                    for (int o = 0; o < outputs; o++)
+                        before[o * n + p] = to[o][p] = all[p] ? normal(random) : 0.0f;
+                }
+                for (int first = 0; first < n_rows; first += 4 * quads) {
+                    kernel->fold({ inputs,
+                                   stride,
+                                   n_rows,
+                                   first,
+                                   quads,
+                                   from[0],
+                                   from.pitch(),
+                                   nothing[0],
+                                   folded[0],
+                                   folded.pitch() });
+                    for (int fold = 0; fold < n_folds; fold++)
+                        kernel->sum(plane_sum(l.of_fold(fold), folded.pitch(), 0)
+                                        .job(folded[fold * inputs],
+                                             convolved[fold * outputs],
+                                             convolved.pitch(),
+                                             quads * stride,
+                                             all));
+                    kernel->unfold({ outputs,
+                                     stride,
+                                     n_rows,
+                                     first,
+                                     quads,
+                                     convolved[0],
+                                     convolved.pitch(),
+                                     to[0],
+                                     to.pitch(),
+                                     to[0],
+                                     to.pitch(),
+                                     true,
+                                     all });
+                }
+                double worst = 0.0;
+                for (int o = 0; o < outputs; o++)
+                    for (int p = 0; p < n; p++) {
+                        double expected = l.bias[o] + before[o * n + p];
+                        for (int i = 0; i < inputs; i++)
+                            for (int at = 0; at < 9; at++)
+                                expected += double(l.weights[(o * inputs + i) * 9 + at]) *
+                                            from[i][p + (at / 3 - 1) * stride + at % 3 - 1];
+                        expected = all[p] ? std::max(expected, 0.0) : 0.0;
+                        worst = std::max(worst, std::abs(to[o][p] - expected));
+                    }
+                BOOST_TEST(worst < 1e-4, n_rows << " rows of " << stride << ": " << worst);
+            }
+}
+
 const auto has_pairs = [](boost::unit_test::test_unit_id) {
     return boost::test_tools::assertion_result(pusch_pairs() != nullptr);
 };

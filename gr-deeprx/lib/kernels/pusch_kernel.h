@@ -36,6 +36,36 @@ struct sum_job {
     const int32_t* mask; // all bits, or none
 };
 
+/*!
+ * \brief Rows of planes, four at a time with the ones before and behind, as six folds of them.
+ *
+ * What a convolution over columns makes of each of these unfolds into what one over three rows
+ * makes of the planes: F(4, 3) of Winograd, 6 products where there were 12.
+ */
+struct fold_job {
+    int n_planes, stride, n_rows;
+    int first, n_quads; // row, and how many times four of them, of which some may be beyond n_rows
+    const float* from;
+    int pitch;
+    const float* nothing; // a row of zeros
+    float* to;            // planes [n_folds][n_planes] of n_quads rows
+    int to_pitch;
+};
+constexpr int n_folds = 6, folded_rows = 4;
+
+//! to = mask & act(unfolded + more)
+struct unfold_job {
+    int n_planes, stride, n_rows, first, n_quads; // as fold_job's
+    const float* from;                            // as fold_job's to
+    int from_pitch;
+    float* to;
+    int pitch;
+    const float* more; // null: 0
+    int more_pitch;
+    bool relu;
+    const int32_t* mask;
+};
+
 //! From a received symbol of all antennas to planes: whitened, and turned back.
 struct front_job {
     int n_rx, n_prb;
@@ -203,6 +233,8 @@ struct llr_job {
 struct pusch_kernel {
     const char* instructions;
     void (*sum)(const sum_job& job);
+    void (*fold)(const fold_job& job);
+    void (*unfold)(const unfold_job& job);
     void (*front)(const front_job& job);
     void (*look)(const look_job& job);
     void (*leftover)(leftover_job& job);

@@ -14,6 +14,90 @@ constexpr int prb = 12;
 
 void sum(const sum_job& job) { sum_all<plain_sums>(job); }
 
+// ---- Folds
+
+void fold(const fold_job& given)
+{
+    const fold_job job = given; // which what is stored does not change
+    for (int plane = 0; plane < job.n_planes; plane++)
+        for (int quad = 0; quad < job.n_quads; quad++) {
+            const float* rows[n_folds];
+            for (int i = 0; i < n_folds; i++) {
+                const int s = job.first + quad * folded_rows + i - 1;
+                rows[i] = s < 0 || s >= job.n_rows ? job.nothing
+                                                   : job.from + plane * job.pitch + s * job.stride;
+            }
+            float* to = job.to + plane * job.to_pitch + quad * job.stride;
+            const int next = job.n_planes * job.to_pitch;
+            for (int n = 0; n < job.stride; n += lanes, to += lanes) {
+                vec x[n_folds];
+#pragma GCC unroll 6
+                for (int i = 0; i < n_folds; i++)
+                    x[i] = load(rows[i] + n);
+                const vec even = x[4] - 4.0f * x[2], odd = x[3] - 4.0f * x[1];
+                const vec near = x[4] - x[2], far = 2.0f * (x[3] - x[1]);
+                store(to, 4.0f * (x[0] - x[2]) + near);
+                store(to + next, even + odd);
+                store(to + 2 * next, even - odd);
+                store(to + 3 * next, near + far);
+                store(to + 4 * next, near - far);
+                store(to + 5 * next, x[5] - x[3] - 4.0f * (x[3] - x[1]));
+            }
+        }
+}
+
+//! Rows from s on, at n: in_row, or the last vector, beyond which the next row begins.
+template <bool in_row, bool add>
+inline void unfold_at(const unfold_job& job, int plane, int quad, int n)
+{
+    const int next = job.n_planes * job.from_pitch, s = job.first + quad * folded_rows;
+    const float* const from = job.from + plane * job.from_pitch + quad * job.stride + n;
+    const vec one = load(from + next), other = load(from + 2 * next);
+    const vec far = load(from + 3 * next), other_far = load(from + 4 * next);
+    const vec even = one + other, odd = one - other;
+    const vec far_even = far + other_far, far_odd = far - other_far;
+    const vec rows[folded_rows]{ load(from) + even + far_even,
+                                 odd + 2.0f * far_odd,
+                                 even + 4.0f * far_even,
+                                 odd + 8.0f * far_odd + load(from + 5 * next) };
+    const vec least = all(job.relu ? 0.0f : -__builtin_inff());
+#pragma GCC unroll 4
+    for (int i = 0; i < folded_rows; i++) {
+        if (s + i >= job.n_rows)
+            break;
+        const int at = (s + i) * job.stride + n;
+        vec x = rows[i];
+        if constexpr (add)
+            x += load(job.more + plane * job.more_pitch + at);
+        x = masked(larger(x, least), load(job.mask + at));
+        float* const to = job.to + plane * job.pitch + at;
+        if constexpr (!in_row) {
+            ivec lane;
+            for (int k = 0; k < lanes; k++)
+                lane[k] = k;
+            x = chosen(lane < job.stride - n, x, load(to));
+        }
+        store(to, x);
+    }
+}
+
+template <bool add>
+inline void unfold_all(const unfold_job& given)
+{
+    const unfold_job job = given; // which what is stored does not change
+    const int whole = job.stride / lanes * lanes;
+    for (int plane = 0; plane < job.n_planes; plane++) {
+        for (int quad = 0; quad < job.n_quads; quad++)
+            for (int n = 0; n < whole; n += lanes)
+                unfold_at<true, add>(job, plane, quad, n);
+        // later, for a processor waits where it reads a part of what it just wrote
+        for (int quad = 0; quad < job.n_quads && whole < job.stride; quad++)
+            unfold_at<false, add>(job, plane, quad, whole);
+    }
+}
+
+void unfold(const unfold_job& job) { job.more ? unfold_all<true>(job) : unfold_all<false>(job); }
+
 // ---- What goes in
 
 void front(const front_job& job)
@@ -1157,6 +1241,6 @@ void half_log(float* x, int n)
 
 #define PUSCH_KERNEL(name)                                                                         \
     {                                                                                              \
-        name, sum, front, look, leftover, mix, unexplained, round, interference, whitener, time,   \
-            symbols, excess, llrs, spread, steer, subtract, half_log                               \
+        name, sum, fold, unfold, front, look, leftover, mix, unexplained, round, interference,     \
+            whitener, time, symbols, excess, llrs, spread, steer, subtract, half_log               \
     }

@@ -128,6 +128,27 @@ layer layer::first_outputs(int n) const
     return part;
 }
 
+layer layer::of_fold(int fold) const
+{
+    constexpr double folds[][3]{ { 1.0 / 4, 0.0, 0.0 },
+                                 { -1.0 / 6, -1.0 / 6, -1.0 / 6 },
+                                 { -1.0 / 6, 1.0 / 6, -1.0 / 6 },
+                                 { 1.0 / 24, 1.0 / 12, 1.0 / 6 },
+                                 { 1.0 / 24, -1.0 / 12, 1.0 / 6 },
+                                 { 0.0, 0.0, 1.0 } };
+    layer part{ outputs, inputs, 1, width, {}, {} };
+    for (int i = 0; i < outputs * inputs; i++)
+        for (int column = 0; column < width; column++) {
+            double sum = 0.0;
+            for (int row = 0; row < height; row++)
+                sum += folds[fold][row] * weights[(i * height + row) * width + column];
+            part.weights.push_back(sum);
+        }
+    if (fold == 1) // which is once in each row
+        part.bias = bias;
+    return part;
+}
+
 layer pusch_net::correction::own() const
 {
     const int n_filters = over_frequency.outputs, basis = into.outputs;

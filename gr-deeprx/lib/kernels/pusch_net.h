@@ -26,6 +26,8 @@ struct layer {
     float weight(int output, int input) const { return weights[output * inputs + input]; }
     //! Its first outputs.
     layer first_outputs(int n) const;
+    //! What one over three rows does to a fold of rows (fold_job).
+    layer of_fold(int fold) const;
 };
 
 //! deeprx_training.receivers.pusch.Net

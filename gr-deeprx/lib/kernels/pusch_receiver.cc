@@ -54,6 +54,7 @@ namespace {
 
 constexpr int window_reach = 3;            // PRBs to both sides
 constexpr int frequency_reach = 2;         // and of filters over frequency
+constexpr int most_folded = 256;           // positions, so that folds stay in a second cache
 constexpr int time_reach = 4 * most_lanes; // what kernels look at beyond a grid's ends, zeros
 
 //! exp(j (first + i step)) of i < n
@@ -114,6 +115,11 @@ constexpr float local = 1.3f;     // of what is said of a PRB of a symbol, how m
 constexpr float sure_of = 400.0f; // data REs
 constexpr float spacings[]{ 0.0f, 0.70710678f, 0.31622777f, 0.15430335f, 0.07669650f };
 
+int most_channels(const pusch_net& net)
+{
+    return std::max(net.numbers.channels, net.numbers.reliability_channels);
+}
+
 layer ones(int inputs, int height, int width)
 {
     return {
@@ -126,7 +132,8 @@ layer ones(int inputs, int height, int width)
 pusch_receiver::sizes::sizes(const pilot_layout& layout, int n_rx)
     : layers(layout.n_layers()), antennas(n_rx), parts(2 * n_rx), symbols(layout.n_symbols),
       dmrs(layout.dmrs.size()), prb(layout.n_subcarriers / 12), pilots(layout.n_pilots()), bits{},
-      stride(prb + frequency_reach), positions(symbols * stride)
+      stride(prb + frequency_reach), positions(symbols * stride),
+      quads(std::max(std::min(most_folded / stride, (symbols + folded_rows - 1) / folded_rows), 1))
 {
     if (n_rx < 1 || n_rx > most_antennas)
         throw std::invalid_argument("n_rx must be 1 to 4, got " + std::to_string(n_rx));
@@ -138,13 +145,20 @@ pusch_receiver::sizes::sizes(const pilot_layout& layout, int n_rx)
 }
 
 pusch_receiver::body::body(
-    const residual_net& net, int outputs, int pitch, int stride, bool in_pairs)
+    const residual_net& net, int outputs, int pitch, int stride, int folded, bool in_pairs)
     : of_pairs(in_pairs), channels(net.first.outputs),
       last(net.last.first_outputs(outputs), pitch, stride, of_pairs)
 {
+    const auto lay_out = [=](const layer& l) {
+        convolution sums;
+        for (int fold = 0; folded && fold < n_folds; fold++)
+            sums.emplace_back(l.of_fold(fold), folded, 0);
+        if (!folded)
+            sums.emplace_back(l, pitch, stride, in_pairs);
+        return sums;
+    };
     for (const auto& [inner, outer] : net.blocks)
-        blocks.emplace_back(plane_sum(inner, pitch, stride, of_pairs),
-                            plane_sum(outer, pitch, stride, of_pairs));
+        blocks.emplace_back(lay_out(inner), lay_out(outer));
 }
 
 pusch_receiver::pusch_receiver(const pilot_layout& layout,
@@ -176,9 +190,11 @@ pusch_receiver::pusch_receiver(const pilot_layout& layout,
       d_known(24 * d_n.layers, d_n.positions, 1), d_seen(n_seen * d_n.layers, d_n.positions),
       d_inner(net.numbers.basis * d_n.parts * d_n.layers, d_n.positions, frequency_reach),
       d_innovation(24 * n_rx * d_n.layers, d_n.positions, 1),
-      d_first(std::max(net.numbers.channels, net.numbers.reliability_channels), d_n.positions),
+      d_first(most_channels(net), d_n.positions),
       d_a(net.numbers.channels, d_n.positions, d_n.stride + 1),
       d_b(even(net.numbers.channels), d_n.positions, d_n.stride + 1),
+      d_folded(pairs ? 0 : n_folds * most_channels(net), d_n.quads * d_n.stride, 1),
+      d_convolved(pairs ? 0 : n_folds * most_channels(net), d_n.quads * d_n.stride, 1),
       d_steer(d_n_steered * d_n.layers, d_n.positions),
       d_filtered(net.numbers.filters, d_n.positions, time_reach),
       d_gated(2 * net.numbers.filters, d_n.positions), d_own_weight(1, d_n.positions),
@@ -318,7 +334,12 @@ pusch_receiver::round_stage pusch_receiver::stage_of(const pusch_net::correction
         plane_sum(first.of_inputs({ 0, 1, 2, 3, n_energy, n_energy + 1 }), d_seen.pitch(), 0),
         plane_sum(first.of_inputs(columns), d_about.pitch(), 0),
         {},
-        body(round.net, steered + n_hints, d_a.pitch(), d_n.stride, d_kernel.in_pairs()),
+        body(round.net,
+             steered + n_hints,
+             d_a.pitch(),
+             d_n.stride,
+             folded_pitch(),
+             d_kernel.in_pairs()),
         {},
         plane_sum(round.over_frequency, d_inner.pitch(), 0),
         round.over_time.weights,
@@ -368,8 +389,12 @@ void pusch_receiver::lay_out_reliability(const residual_net& net)
         d_judge_mean.push_back(0.5f * weight(level + 2) - weight(level + 3));
     }
     d_judge_seen = std::make_unique<plane_sum>(seen, d_steer.pitch(), 0);
-    d_judge = std::make_unique<body>(
-        net, pusch_net::n_judged, d_judge_a.pitch(), d_n.stride, d_kernel.in_pairs());
+    d_judge = std::make_unique<body>(net,
+                                     pusch_net::n_judged,
+                                     d_judge_a.pitch(),
+                                     d_n.stride,
+                                     folded_pitch(),
+                                     d_kernel.in_pairs());
     for (int l = 0; l < d_n.layers; l++)
         d_judge_rows[l] = rows_of(net.first, level + pusch_net::n_levels, l);
     d_rows_now.resize(net.first.outputs * d_n.symbols);
@@ -714,16 +739,65 @@ void pusch_receiver::run(const body& net,
     if (net.of_pairs)
         return run_pairs(net, a, b, out[out_first], out.pitch(), n, mask);
     for (const auto& [inner, outer] : net.blocks) {
-        auto job = inner.job(a[0], b[0], b.pitch(), n, mask);
-        job.relu = true;
-        d_kernel.sum(job);
-        job = outer.job(b[0], a[0], a.pitch(), n, mask);
-        job.more = a[0];
-        job.more_pitch = a.pitch();
-        job.relu = &outer == &net.blocks.back().second; // the last layer's
-        d_kernel.sum(job);
+        convolve(inner, net.channels, a, b, false, true, n, mask);
+        const bool relu = &outer == &net.blocks.back().second; // the last layer's
+        convolve(outer, net.channels, b, a, true, relu, n, mask);
     }
     d_kernel.sum(net.last.job(a[0], out[out_first], out.pitch(), n, mask));
+}
+
+//! \param add to what is there
+void pusch_receiver::convolve(const convolution& by,
+                              int channels,
+                              const planes& from,
+                              const planes& to,
+                              bool add,
+                              bool relu,
+                              int n,
+                              const int32_t* mask) const
+{
+    const float* const more = add ? to[0] : nullptr;
+    if (by.size() == 1) {
+        auto job = by[0].job(from[0], to[0], to.pitch(), n, mask);
+        job.more = more;
+        job.more_pitch = to.pitch();
+        job.relu = relu;
+        return d_kernel.sum(job);
+    }
+    const int pitch = d_folded.pitch(), rows = d_n.symbols, stride = d_n.stride;
+    for (int first = 0; first < rows; first += d_n.quads * folded_rows) {
+        const int left = (rows - first + folded_rows - 1) / folded_rows;
+        const int quads = std::min(d_n.quads, left);
+        d_kernel.fold({ channels,
+                        stride,
+                        rows,
+                        first,
+                        quads,
+                        from[0],
+                        from.pitch(),
+                        d_nothing[0],
+                        d_folded[0],
+                        pitch });
+        for (int fold = 0; fold < n_folds; fold++)
+            d_kernel.sum(by[fold].job(d_folded[fold * channels],
+                                      d_convolved[fold * channels],
+                                      pitch,
+                                      quads * stride,
+                                      mask));
+        d_kernel.unfold({ channels,
+                          stride,
+                          rows,
+                          first,
+                          quads,
+                          d_convolved[0],
+                          pitch,
+                          to[0],
+                          to.pitch(),
+                          more,
+                          to.pitch(),
+                          relu,
+                          mask });
+    }
 }
 
 //! As run(): b, whose pitch is a's, holds what is computed, and beside it what a block computes.
@@ -738,10 +812,10 @@ void pusch_receiver::run_pairs(const body& net,
     float *const x = b[0], *const within = b[even(net.channels) / 2];
     d_kernel.pack(a[0], a.pitch(), net.channels, n, x, b.pitch());
     for (const auto& [inner, outer] : net.blocks) {
-        auto job = inner.job(x, within, b.pitch(), n, mask);
+        auto job = inner[0].job(x, within, b.pitch(), n, mask);
         job.relu = true;
         d_kernel.sum_to_pairs(job);
-        job = outer.job(within, x, b.pitch(), n, mask);
+        job = outer[0].job(within, x, b.pitch(), n, mask);
         job.more = x;
         job.more_pitch = b.pitch();
         job.relu = &outer == &net.blocks.back().second; // the last layer's

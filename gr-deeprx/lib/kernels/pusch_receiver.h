@@ -63,13 +63,22 @@ private:
         sizes(const pilot_layout& layout, int n_rx);
         int layers, antennas, parts, symbols, dmrs, prb, pilots, bits[most_layers];
         int stride, positions; // of the grids' planes: rows of stride positions
+        int quads;             // of rows that are folded at once
     };
+    //! One sum, or one of each fold of rows.
+    using convolution = std::vector<plane_sum>;
     //! A net's layers, without what comes from inputs that have their own way in.
     struct body {
-        body(const residual_net& net, int outputs, int pitch, int stride, bool in_pairs = false);
+        //! \param folded pitch of folds of planes that it takes; 0: it folds none
+        body(const residual_net& net,
+             int outputs,
+             int pitch,
+             int stride,
+             int folded = 0,
+             bool in_pairs = false);
         bool of_pairs;
         int channels;
-        std::vector<std::pair<plane_sum, plane_sum>> blocks;
+        std::vector<std::pair<convolution, convolution>> blocks;
         plane_sum last;
     };
     struct round_stage {
@@ -86,6 +95,7 @@ private:
         body interference;
     };
 
+    int folded_pitch() const { return d_kernel.in_pairs() ? 0 : d_folded.pitch(); }
     round_stage stage_of(const pusch_net::correction& round) const;
     void lay_out_slot(const pilot_layout& layout);
     void lay_out_windows(const pusch_net& net);
@@ -107,6 +117,14 @@ private:
              int out_first,
              int n,
              const int32_t* mask) const;
+    void convolve(const convolution& by,
+                  int channels,
+                  const planes& from,
+                  const planes& to,
+                  bool add,
+                  bool relu,
+                  int n,
+                  const int32_t* mask) const;
     void run_pairs(const body& net,
                    const planes& a,
                    const planes& b,
@@ -158,9 +176,9 @@ private:
 
     // of PRBs of symbols
     planes d_mask, d_data, d_y, d_h, d_plain, d_apart, d_known, d_seen, d_inner, d_innovation,
-        d_first, d_a, d_b, d_steer, d_filtered, d_gated, d_own_weight, d_left_sums, d_noise_sums,
-        d_interference, d_x, d_log_sinr, d_noise, d_judge_a, d_judge_b, d_judged, d_share_of_9,
-        d_data_of_9, d_nothing;
+        d_first, d_a, d_b, d_folded, d_convolved, d_steer, d_filtered, d_gated, d_own_weight,
+        d_left_sums, d_noise_sums, d_interference, d_x, d_log_sinr, d_noise, d_judge_a, d_judge_b,
+        d_judged, d_share_of_9, d_data_of_9, d_nothing;
     bool d_whitened; // whether d_interference is of this slot
     bool d_calm;     // whether one round is enough for it
     std::vector<uint8_t> d_all_data;

@@ -76,6 +76,19 @@ stage_cost cost_of(const sum_job& job, int of, int to)
     return cost;
 }
 
+stage_cost cost_of(const fold_job& job)
+{
+    const double n = double(job.n_planes) * job.n_quads * job.stride;
+    return floats(n * 19, n * (folded_rows + n_folds));
+}
+
+stage_cost cost_of(const unfold_job& job)
+{
+    const double n = double(job.n_planes) * job.n_quads * job.stride;
+    return floats(n * (13 + folded_rows * ((job.more ? 1 : 0) + (job.relu ? 1 : 0))),
+                  n * (n_folds + folded_rows * (job.more ? 2 : 1)));
+}
+
 stage_cost cost_of(const front_job& job)
 {
     const double n_rx = job.n_rx, n = prb * job.n_prb;

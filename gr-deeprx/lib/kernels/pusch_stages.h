@@ -16,6 +16,8 @@ namespace gr::deeprx {
  */
 //! \param of, to planes in one: 2 of pairs
 stage_cost cost_of(const sum_job& job, int of, int to);
+stage_cost cost_of(const fold_job& job);
+stage_cost cost_of(const unfold_job& job);
 stage_cost cost_of(const front_job& job);
 stage_cost cost_of(const look_job& job);
 stage_cost cost_of(const leftover_job& job);
@@ -63,6 +65,8 @@ public:
         sum("sum_to_pairs", d_pairs->sum_to_pairs, job, 2, 2);
     }
     void sum(const sum_job& job) const { sum("sum", d_kernel.sum, job, 1, 1); }
+    void fold(const fold_job& job) const { run("fold", d_kernel.fold, job); }
+    void unfold(const unfold_job& job) const { run("unfold", d_kernel.unfold, job); }
     void front(const front_job& job) const { run("front", d_kernel.front, job); }
     void look(const look_job& job) const { run("look", d_kernel.look, job); }
     void leftover(leftover_job& job) const { run("leftover", d_kernel.leftover, job); }
