@@ -966,43 +966,76 @@ void whitener(const whitener_job& job)
 
 // ---- Filters
 
-template <int n_vectors>
-inline void filter_at(const time_job& job, int f, int p, int n)
+constexpr int filtered_rows = 5; // at once
+
+//! Of n_rows rows from `first` on, at their positions n: taps[i] is of the row that is `half` - i
+//! before, and there are zeros around them.
+template <int n_rows, int n_vectors>
+inline void filter_at(const time_job& job, int f, const float* taps, int first, int n)
 {
-    const float* from = job.from + f * job.from_pitch + p;
-    const float* taps = job.taps + f * job.n_taps;
     const int half = job.n_taps / 2;
-    vec sum[n_vectors]{};
-    for (int tap = 0; tap < job.n_taps; tap++) {
-        const int off = (tap - half) * job.stride;
-        if (p + off + n_vectors * lanes <= 0 || p + off >= n)
-            continue;
-#pragma GCC unroll 8
+    const int from = first > half ? first - half : 0;
+    const int last = first + n_rows - 1 + half;
+    const int end = last < job.n_symbols ? last + 1 : job.n_symbols;
+    const float* const rows = job.from + f * job.from_pitch + n;
+    vec sum[n_rows][n_vectors]{};
+    for (int s = from; s < end; s++) {
+        vec x[n_vectors];
+#pragma GCC unroll 2
         for (int v = 0; v < n_vectors; v++)
-            sum[v] += taps[tap] * load(from + off + v * lanes);
+            x[v] = load(rows + s * job.stride + v * lanes);
+        const float* tap = taps + half + s - first;
+        asm("" : "+r"(tap)); // GCC would keep them in registers, and spread each anew from there
+#pragma GCC unroll 5
+        for (int i = 0; i < n_rows; i++)
+#pragma GCC unroll 2
+            for (int v = 0; v < n_vectors; v++)
+                sum[i][v] += all(tap[-i]) * x[v];
     }
-#pragma GCC unroll 8
-    for (int v = 0; v < n_vectors; v++) {
-        const int at = p + v * lanes;
-        const float* steer = job.steer + f * job.steer_pitch + at;
-        float* to = job.to + f * job.to_pitch + at;
-        store(to, load(from + v * lanes) * load(steer));
-        store(to + job.n_filters * job.to_pitch,
-              sum[v] * load(steer + job.n_filters * job.steer_pitch));
-    }
+    const int start = first * job.stride, stride = job.stride;
+    const float* const plain = rows + start;
+    const float* const steer = job.steer + f * job.steer_pitch + start + n;
+    const float* const steer_sum = steer + job.n_filters * job.steer_pitch;
+    float* const to = job.to + f * job.to_pitch + start + n;
+    float* const to_sum = to + job.n_filters * job.to_pitch;
+#pragma GCC unroll 5
+    for (int i = 0; i < n_rows; i++)
+#pragma GCC unroll 2
+        for (int v = 0; v < n_vectors; v++) {
+            const int at = i * stride + v * lanes;
+            store(to + at, load(plain + at) * load(steer + at));
+            store(to_sum + at, sum[i][v] * load(steer_sum + at));
+        }
+}
+
+template <int n_vectors>
+inline void filter_rows(const time_job& job, int f, const float* taps, int n)
+{
+    constexpr int n_rows = filtered_rows;
+    int s = 0;
+    for (; s + n_rows <= job.n_symbols; s += n_rows)
+        filter_at<n_rows, n_vectors>(job, f, taps, s, n);
+    if (s < job.n_symbols && s > 0) // some of them once more
+        return filter_at<n_rows, n_vectors>(job, f, taps, job.n_symbols - n_rows, n);
+    for (; s < job.n_symbols; s++)
+        filter_at<1, n_vectors>(job, f, taps, s, n);
 }
 
 void time(const time_job& job)
 {
-    const int n = job.n_symbols * job.stride;
+    constexpr int most_taps = 32;
+    float taps[most_taps + 2 * filtered_rows]{};
     for (int f = 0; f < job.n_filters; f++) {
-        int p = 0;
-        for (; p + 8 * lanes <= n; p += 8 * lanes)
-            filter_at<8>(job, f, p, n);
-        for (; p + 4 * lanes <= n; p += 4 * lanes)
-            filter_at<4>(job, f, p, n);
-        for (; p < n; p += lanes)
-            filter_at<1>(job, f, p, n);
+        for (int tap = 0; tap < job.n_taps; tap++)
+            taps[filtered_rows + tap] = job.taps[f * job.n_taps + tap];
+        // from the last: beyond a row lies the next one's first vector
+        int n = (job.stride - 1) / lanes * lanes;
+        if (n / lanes % 2 == 0) {
+            filter_rows<1>(job, f, taps + filtered_rows, n);
+            n -= lanes;
+        }
+        for (n -= lanes; n >= 0; n -= 2 * lanes)
+            filter_rows<2>(job, f, taps + filtered_rows, n);
     }
 }
 
