@@ -376,7 +376,7 @@ combine(const grid_view& grid, const whitener_at<n_rx>& white, int j, int p)
         const pair turn = pair_at(grid.turn + j * grid.pitch + p, im);
         out.x[1] = times_conj(out.x[1], turn);
         cross = times(cross, turn);
-        const vec other[2]{ 1.0f / (1.0f + out.sinr[1]), 1.0f / (1.0f + out.sinr[0]) };
+        const vec other[2]{ inverse(1.0f + out.sinr[1]), inverse(1.0f + out.sinr[0]) };
         const vec shared = power(cross);
         const pair leak[2]{ times(cross, out.x[1]), times_conj(out.x[0], cross) };
         for (int l = 0; l < 2; l++) {
@@ -388,7 +388,7 @@ combine(const grid_view& grid, const whitener_at<n_rx>& white, int j, int p)
 #pragma GCC unroll 2
     for (int l = 0; l < n_layers; l++) {
         out.sinr[l] = larger(out.sinr[l], all(1e-6f));
-        const vec scale = 1.0f / out.sinr[l];
+        const vec scale = inverse(out.sinr[l]);
         out.x[l].re *= scale;
         out.x[l].im *= scale;
     }
@@ -534,7 +534,7 @@ inline vec second_moment(vec x, vec sinr)
 {
     x = magnitude(x);
     const likelihoods<(1 << n_bits) / 2> likely(x, sinr, spacings[n_bits]);
-    return sinr * likely.squares(x, spacings[n_bits]) / likely.all_of_them();
+    return sinr * likely.squares(x, spacings[n_bits]) * inverse(likely.all_of_them());
 }
 
 //! E[|sent - s|^2] of a decision on a symbol's axis, over the four levels about x.
@@ -546,7 +546,7 @@ inline vec decision_error(vec sent, vec x, vec sinr)
     x -= middle;
     sent = flipped(sent - middle, x);
     const likelihoods<n_bits == 1 ? 1 : 2> likely(magnitude(x), sinr, spacing);
-    return likely.squares(sent, spacing) / likely.all_of_them();
+    return likely.squares(sent, spacing) * inverse(likely.all_of_them());
 }
 
 //! What was probably sent in a PRB, and where asked for how far that is off, by decision_error().
@@ -600,7 +600,7 @@ inline moments demap(vec x, vec sinr, vec doubt, vec (&odds)[n_bits])
     const likelihoods<n> likely(x, sinr, spacings[n_bits]);
     const vec all_of_them = likely.all_of_them(), nothing = doubt * all_of_them;
     const auto odds_of = [nothing](vec one, vec zero) {
-        return (one + nothing) / (zero + nothing);
+        return (one + nothing) * inverse(zero + nothing);
     };
     vec near{}, far{}, both[n];
 #pragma GCC unroll 8
@@ -625,7 +625,7 @@ inline moments demap(vec x, vec sinr, vec doubt, vec (&odds)[n_bits])
         mean += (likely.near[i] - likely.far[i]) * level;
         energy += both[i] * (level * level);
     }
-    sinr /= all_of_them;
+    sinr *= inverse(all_of_them);
     return { sinr * likely.squares(x, spacings[n_bits]), x * mean * sinr, energy * sinr };
 }
 
