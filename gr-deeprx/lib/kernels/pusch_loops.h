@@ -100,8 +100,9 @@ void unfold(const unfold_job& job) { job.more ? unfold_all<true>(job) : unfold_a
 
 // ---- What goes in
 
-void front(const front_job& job)
+void front(const front_job& given)
 {
+    const front_job job = given; // which what is stored does not change
     for (int n = 0; n < job.n_prb; n += lanes) {
         const int left = job.n_prb - n;
         alignas(64) float grid[4][2 * prb][lanes];
@@ -692,9 +693,10 @@ add_errors(const round_job& job, int p, const vec (&covariance)[n_rx * n_rx], co
 }
 
 template <int n_layers, int n_rx>
-inline void round_of(round_job& job)
+inline void round_of(round_job& given)
 {
     constexpr int n_parts = 2 * n_rx;
+    const round_job job = given; // which what is stored does not change
     const grid_view& grid = job.grid;
     const int im = prb * grid.pitch;
     vec sums[n_layers][3]{};
@@ -800,7 +802,7 @@ inline void round_of(round_job& job)
     }
     for (int l = 0; l < n_layers; l++)
         for (int i = 0; i < 3; i++)
-            job.sums[l][i] = sum(sums[l][i]);
+            given.sums[l][i] = sum(sums[l][i]);
 }
 
 template <int n_layers>
@@ -1068,8 +1070,9 @@ inline vec noise_of(int bits, const pair* x, const vec* sinr, const ivec* data, 
 }
 
 template <int n_layers, int n_rx>
-inline void symbols_of(const symbols_job& job)
+inline void symbols_of(const symbols_job& given)
 {
+    const symbols_job job = given; // which what is stored does not change
     const grid_view& grid = job.grid;
     for (int p = 0; p < grid.n; p += lanes) {
         pair x[n_layers][prb];
@@ -1155,8 +1158,9 @@ inline void store_rows(const float (&of)[n][lanes], float* const (&to)[lanes])
 }
 
 template <int n_bits>
-inline void llrs_of(llr_job& job, int l)
+inline void llrs_of(llr_job& given, int l)
 {
+    const llr_job job = given; // which what is stored does not change
     vec noise{}, along{}, energy{}, all_sinr{};
     for (int p = 0; p < job.n; p += lanes) {
         const float* const judged = job.judged[l] + p;
@@ -1207,10 +1211,10 @@ inline void llrs_of(llr_job& job, int l)
                         to[i][j * job.llr_stride + b] =
                             b < 2 * n_bits ? llr[j * 2 * n_bits + b][i] : 0.0f;
     }
-    job.noise[l] = sum(noise);
-    job.along[l] = sum(along);
-    job.energy[l] = sum(energy);
-    job.sinr[l] = sum(all_sinr);
+    given.noise[l] = sum(noise);
+    given.along[l] = sum(along);
+    given.energy[l] = sum(energy);
+    given.sinr[l] = sum(all_sinr);
 }
 
 void llrs(llr_job& job)
