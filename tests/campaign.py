@@ -43,7 +43,8 @@ GOLDEN = ROOT / "tests" / "golden"
 HOSTILE = ROOT / "tests" / "hostile"
 TRAINING = ROOT / ".venv-training" / "bin" / "python"
 BUILD = ROOT / "build" / "fuzz"
-STORM = ROOT / "build" / "tsan" / "tests" / "swap_storm"
+STORM = ROOT / "build" / "storm" / "tests" / "swap_storm"
+USUAL_ADDRESSES = ["setarch", "-R"]  # ThreadSanitizer needs them; some containers refuse
 FINDINGS = BUILD / "findings"
 MAX_LEN = {"data_form": 131072}  # a whole net
 LINE = 1000  # characters of a refusal, at most
@@ -120,9 +121,8 @@ class Storm(Part):
     """Models swapped every 12 ms under ThreadSanitizer, with starts, stops and destruction."""
 
     def run(self, seconds: float, stopped: threading.Event) -> None:
-        models = [ROOT / "models" / f"{name}.pt" for name in ("baseline-lmmse", "deeprx-pusch")]
-        storm = [STORM, str(max(2, round(seconds))), *models, models[0], "missing.pt"]
-        command = ["setarch", "-R", *storm]  # ThreadSanitizer needs its usual addresses
+        models = [ROOT / "models" / "deeprx-pusch.pt", "sure-lmmse", "ls-lmmse", "missing.pt"]
+        command = [*USUAL_ADDRESSES, STORM, str(max(2, round(seconds))), *models]
         options = f"suppressions={TARGETS / 'tsan.supp'} exitcode=0 history_size=4"
         process = subprocess.Popen(
             command, env=os.environ | {"TSAN_OPTIONS": options}, text=True, start_new_session=True,
@@ -400,6 +400,14 @@ def show(parts: list[Part]) -> None:
         print(row(part.name, f"{counts['inputs']:,}", goal, refused, counts["findings"], pace))
 
 
+def in_cpp() -> list[Part]:
+    """Those that were built."""
+    names = [path.stem for path in sorted(TARGETS.glob("*.cc"))]
+    parsers = [Parser(name) for name in names if (BUILD / name).exists()]
+    storms = STORM.exists() and subprocess.run([*USUAL_ADDRESSES, "true"]).returncode == 0
+    return [*parsers, *([Storm("swap_storm")] if storms else [])]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="./dev fuzz", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10, help="default: %(default)s")
@@ -407,11 +415,7 @@ def main() -> int:
     FINDINGS.mkdir(parents=True, exist_ok=True)
     os.environ["QT_QPA_PLATFORM"] = "offscreen"
     scratch = Path(tempfile.mkdtemp(prefix="deeprx-fuzz-"))
-    parsers = [
-        Parser(path.stem) for path in sorted(TARGETS.glob("*.cc")) if (BUILD / path.stem).exists()
-    ]
-    if STORM.exists():
-        parsers.append(Storm("swap_storm"))
+    parsers = in_cpp()
     inputs = [
         Inputs("model_files", 10_000, model_files, scratch),
         Inputs("archives", 10_000, archives, scratch),
