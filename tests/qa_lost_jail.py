@@ -402,6 +402,28 @@ def test_the_model_before_receives_again(harmful):
     assert running.receiver.error() == ""
 
 
+def test_a_swap_away_and_back_gives_no_more_fresh_jails(harmful):
+    with Running("baseline-lmmse") as running:
+
+        def lose():
+            running.receive("crash")
+            told = len(running.errors())
+            running.source.harm = 1
+            running.wait_until(lambda: len(running.errors()) > told)
+
+        assert running.swap(harmful["crash"])["model_loaded"] == "crash"
+        lose()
+        lose()
+        running.receive("crash")
+        assert running.swap("baseline-lmmse")["model_loaded"] == "baseline-lmmse"
+        assert running.swap(harmful["crash"])["model_loaded"] == "crash"
+        lose()
+        lose()
+        running.receive("baseline-lmmse")
+        refused = "crash: refused, since it has lost its jail and 3 fresh ones"
+        assert running.errors()[-1] == refused + "; baseline-lmmse receives again"
+
+
 def test_a_storm_of_swaps_drops_no_slot_and_leaves_no_jail(harmful):
     asked = (harmful["crash"], harmful["good"], "missing.pt", harmful["hang"])
     with Running("baseline-lmmse") as running:

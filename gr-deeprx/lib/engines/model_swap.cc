@@ -154,7 +154,6 @@ void model_swap::change(uint64_t slot)
         retire(std::move(d_good));
     retire(std::move(d_renewed));
     d_lost = d_renewing = false;
-    d_fresh_jails = {};
     d_file++;
 }
 
@@ -164,13 +163,14 @@ void model_swap::renew(clock::time_point now, std::function<void(loaded_model&)>
 {
     if (!d_lost || d_renewing || d_renewed)
         return;
-    if (d_fresh_jails.none_left()) {
+    auto& fresh_jails = d_fresh_jails[d_current->engine->info().sha256];
+    if (fresh_jails.none_left()) {
         give_up();
         return;
     }
-    if (now < d_fresh_jails.next())
+    if (now < fresh_jails.next())
         return;
-    d_fresh_jails.take(now);
+    fresh_jails.take(now);
     d_renewing = true;
     d_renewals.post([inbox = d_inbox,
                      file = d_file,
@@ -196,7 +196,6 @@ void model_swap::give_up()
     d_inbox->put(
         { event::lost, nullptr, line + "; " + d_good->engine->info().name + " receives again" });
     d_renewed = std::move(d_good);
-    d_fresh_jails = {};
     d_file++;
 }
 

@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -33,9 +34,9 @@ struct loaded_model {
  * \brief The model that receives, and how another takes its place without a pause: loaded and
  * destroyed on a thread of its own, exchanged between two slots.
  *
- * A model whose jail is lost gets a fresh one, at most once a second and three times in all. Then
- * the file is refused, and the model before it receives again, which is kept as long as a jailed
- * one runs.
+ * A model whose jail is lost gets a fresh one, at most once a second and three times in all,
+ * whatever ran in between. Then the file is refused, and the model before it receives again, which
+ * is kept as long as a jailed one runs.
  *
  * Used by one thread. Its destructor waits for no load; functions that it was given must hold what
  * they need, but on_answer, which is not called any more.
@@ -114,9 +115,9 @@ private:
     std::shared_ptr<loaded_model> d_good;    // the one before a jailed one
     std::shared_ptr<loaded_model> d_renewed; // takes the lost one's place
     bool d_renewing = false;
-    fresh_jails d_fresh_jails;       // of the current file
-    uint64_t d_file = 0;             // the current one's number
-    std::set<std::string> d_refused; // sha256
+    std::map<std::string, fresh_jails> d_fresh_jails; // by sha256: a swap gives no more of them
+    uint64_t d_file = 0;                              // the current one's number
+    std::set<std::string> d_refused;                  // sha256
 
     const std::shared_ptr<inbox> d_inbox;
     background_worker d_loads;
