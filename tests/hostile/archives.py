@@ -542,6 +542,21 @@ BAD = {
     "pickle-texts-as-integers": lambda: model(
         constants=constant(name("torch.jit._pickle.build_intlist") + b"](" + text("a") + b"e\x85R")
     ),
+    "pickle-texts-as-integers-with-a-type": lambda: model(
+        constants=constant(
+            name("torch.jit._pickle.build_intlist")
+            + name("torch.jit._pickle.restore_type_tag")
+            + (b"](" + text("a") + b"e" + text("List[str]") + b"\x86R")
+            + b"\x85R"
+        )
+    ),
+    "pickle-reals-as-integers": lambda: model(
+        constants=constant(
+            name("torch.jit._pickle.build_intlist")
+            + (name("torch.jit._pickle.build_doublelist") + b"](G" + bytes(8) + b"e\x85R")
+            + b"\x85R"
+        )
+    ),
     "pickle-integers-as-tensors": lambda: model(
         constants=constant(name("torch.jit._pickle.build_tensorlist") + b"](K\x01e\x85R")
     ),

@@ -40,7 +40,7 @@ struct value {
     uint8_t depth = 1;
     bool used = false;          // stands in another value: it must not change any more
     uint32_t expanded = 1;      // values that it is made of, those counted twice that stand twice
-    int64_t number = 0;         // integer; storage, tensor: elements
+    int64_t number = 0;         // integer; storage, tensor: elements; list: 1 + another that it is
     std::string_view text = {}; // text, name
     std::vector<uint32_t> items = {};
 };
@@ -380,9 +380,16 @@ private:
         return all;
     }
 
-    void expect_kinds(const value& list, std::initializer_list<kind> allowed)
+    //! The list itself of one that a function was given and gave back.
+    id list_of(id list) const
     {
-        for (const id item : list.items)
+        const int64_t other = d_values[list].number;
+        return other ? static_cast<id>(other - 1) : list;
+    }
+
+    void expect_kinds(id list, std::initializer_list<kind> allowed)
+    {
+        for (const id item : d_values[list_of(list)].items)
             if (!std::count(allowed.begin(), allowed.end(), d_values[item].is))
                 refuse("a list whose items are not of its type");
     }
@@ -422,11 +429,12 @@ private:
                 refuse("a type of what is no container");
             check_type(d_values[items[1]].text);
             result.is = d_values[items[0]].is;
+            result.number = 1 + int64_t{ list_of(items[0]) };
             result.used = true; // the list itself, not a copy
         } else {
             if (items.size() != 1 || !argument_is(0, kind::list))
                 refuse("a type of what is no list");
-            const value& list = d_values[items[0]];
+            const id list = items[0];
             if (name == "torch.jit._pickle.build_intlist")
                 expect_kinds(list, { kind::integer });
             else if (name == "torch.jit._pickle.build_doublelist")
@@ -436,6 +444,7 @@ private:
             else
                 expect_kinds(list, { kind::tensor });
             result.is = kind::list;
+            result.number = 1 + int64_t{ list_of(list) };
             result.used = true;
         }
         push(std::move(result));
