@@ -78,11 +78,14 @@ const wrong wrongs[]{
     { with("n_prb", "6"), "\"n_prb\"" },
     { with("n_prb", "[6]"), "\"n_prb\"" },
     { with("n_prb", "[100, 6]"), "\"n_prb\"" },
+    { with("n_prb", "[-5, 273]"), "\"n_prb\"" },
+    { with("n_prb", "[18446744073709551615, 273]"), "\"n_prb\"" },
     { with("dmrs", "[2, 11]"), "\"dmrs\"" },
     { with("dmrs", "{}"), "\"dmrs\"" },
     { with("modulations", "[4]"), "\"modulations\"" },
     { with("bits", "4294967300"), "\"bits\"" },
     { with("bits", "-99999999999999999999"), "\"bits\"" },
+    { with("bits", "18446744073709551615"), "\"bits\"" },
     { with("bits", "true"), "\"bits\"" },
     { with("flop_per_slot", "[1]"), "no \"matmul\"" },
     { with("flop_per_slot", R"({"matmul": -1, "other": 0, "n_prb": 1, "n_rx": 1})"), "matmul" },
@@ -91,6 +94,7 @@ const wrong wrongs[]{
     { with("more", "0, \"trained\": {\"snr_db\": [1, 2, 3]}"), "\"snr_db\"" },
     { with("more", "0, \"trained\": {\"sir_db\": [\"a\", \"b\"]}"), "\"sir_db\"" },
     { with("more", "0, \"trained\": {\"doppler_hz\": [9, 1]}"), "\"doppler_hz\"" },
+    { with("more", "0, \"trained\": {\"snr_db\": [0, 1e300]}"), "\"snr_db\"" },
 };
 
 struct misfit {

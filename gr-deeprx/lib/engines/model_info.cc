@@ -24,6 +24,7 @@ using nlohmann::json;
 
 constexpr const char* contract = "deeprx.model/2";
 constexpr const char* old_contract = "deeprx.model/1";
+constexpr double most = 1e18; // of a number, as deeprx_common.schema has it
 constexpr size_t longest_name = 500; // bytes: every message of a slot carries it
 
 [[noreturn]] void refuse(const std::string& key)
@@ -47,8 +48,11 @@ T value(const json& node, const std::string& key)
         if (node.is_string())
             return node;
     } else if constexpr (std::is_integral_v<T>) { // numbers that T holds
-        if (node.is_number_integer() && node >= std::numeric_limits<T>::min() &&
-            node <= std::numeric_limits<T>::max())
+        using limits = std::numeric_limits<T>;
+        if (node.is_number_unsigned()
+                ? node.get<uint64_t>() <= static_cast<uint64_t>(limits::max())
+                : node.is_number_integer() && limits::min() < 0 &&
+                      node.get<int64_t>() >= static_cast<int64_t>(limits::min()))
             return node;
     } else if (node.is_number()) {
         return node;
@@ -105,7 +109,7 @@ std::string trained_ranges(const json& trained)
         if (entry == trained.end() || entry->is_null())
             continue;
         const auto limits = list<double>(*entry, key);
-        if (limits.size() != 2 || limits[0] > limits[1])
+        if (limits.size() != 2 || limits[0] > limits[1] || limits[0] < -most || limits[1] > most)
             refuse(key);
         out << (out.tellp() > 0 ? ", " : "") << name << ' ' << limits[0] * scale << " to "
             << limits[1] * scale << ' ' << unit;
@@ -134,7 +138,12 @@ model_info parse_model_info(const std::string& text)
     const json& quantized = member(metadata, "quantized_engine");
     if (!quantized.is_null())
         info.quantized_engine = value<std::string>(quantized, "quantized_engine");
-    const auto numbers = [&](const char* key) { return list<int>(member(metadata, key), key); };
+    const auto numbers = [&](const char* key) {
+        auto numbers = list<int>(member(metadata, key), key);
+        if (std::any_of(numbers.begin(), numbers.end(), [](int n) { return n < 0; }))
+            refuse(key);
+        return numbers;
+    };
     info.n_layers = numbers("layers");
     info.n_rx = numbers("n_rx");
     info.n_prb = numbers("n_prb");
