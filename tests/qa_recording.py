@@ -2,6 +2,7 @@
 """SigMF recordings: what is written is valid and whole whatever ends it, what is read is exact."""
 
 import errno
+import hashlib
 import io
 import json
 import os
@@ -855,6 +856,16 @@ class TestBadInput:
         write(tmp_path / "a", noise(2, 2000), collection=True)
         edit(tmp_path / "a-rx1.sigmf-meta", lambda f: f.update({"core:hw": "other"}))
         self.replay(collection, "is not the stream that a.sigmf-collection means", capfd)
+
+        def without_rate(fields):
+            del fields["core:sample_rate"]
+
+        edit(tmp_path / "a-rx1.sigmf-meta", without_rate)
+        times = [{"core:sample_start": k, "core:datetime": "2026-01-01T00:00:00Z"} for k in (0, 9)]
+        edit(tmp_path / "a-rx1.sigmf-meta", lambda captures: captures.extend(times), "captures")
+        digest = hashlib.sha512((tmp_path / "a-rx1.sigmf-meta").read_bytes()).hexdigest()
+        edit(collection, lambda c: c["core:streams"][1].update(hash=digest), "collection")
+        self.replay(collection, "samples/s as in the collection's first stream, found None", capfd)
         edit(collection, lambda c: c["core:streams"][0].update(name="../b"), "collection")
         self.replay(collection, "expected streams in the same folder", capfd)
         collection.write_text('{"collection": {}}')

@@ -185,8 +185,7 @@ class Recording:
         if not 0 < self.sample_rate < math.inf:
             raise ValueError(f"{self._streams[0].where}: expected core:sample_rate, found none")
         self.sha512: list[str | None] = []
-        self._layouts = [_Layout(stream) for stream in self._streams]
-        for stream, layout in zip(self._streams, self._layouts, strict=True):
+        for stream in self._streams:
             rate = stream.metadata["global"].get("core:sample_rate")
             if rate != self.sample_rate:
                 raise ValueError(
@@ -194,6 +193,8 @@ class Recording:
                     f"collection's first stream, found {rate}"
                 )
             self.sha512.append(stream.metadata["global"].get("core:sha512"))
+        self._layouts = [_Layout(stream) for stream in self._streams]
+        for stream, layout in zip(self._streams, self._layouts, strict=True):
             if layout.n_samples == 0:
                 raise ValueError(f"{stream.data}: expected samples, found none")
         self.n_rx = sum(layout.n_channels for layout in self._layouts)
