@@ -348,5 +348,8 @@ def test_reports_of_version_1_are_read(tmp_path):
     assert report.read(tmp_path / "report.json") == old
     assert "net" in rendered(old["points"])
     report_view.plot(old["points"], tmp_path / "ber.png")
+    of_blocks = old["points"][0] | {"blocks": 9, "block_errors": 0, "bler": 0, "bler_ci95": [0, 1]}
+    with pytest.raises(ValueError, match="lacks 'layers'"):
+        report.validate(old | {"points": [of_blocks]})
     with pytest.raises(ValueError, match="lacks 'layers'"):
         report.validate(old | {"schema": report.SCHEMA})

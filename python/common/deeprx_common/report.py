@@ -290,6 +290,8 @@ def validate(report: Mapping) -> None:
             raise ValueError(f"{where}: {p['block_errors']} errors in {blocks} blocks")
         if {p.get("bler") is None, p.get("bler_ci95") is None} != {not blocks}:
             raise ValueError(f"{where}: 'bler', 'bler_ci95' must be null exactly without blocks")
+        if blocks:  # all that version 2 says of them, in version 1, too
+            check({key: p[key] for key in _BLOCKS if key in p}, _BLOCKS, where)
 
 
 def write(report: Mapping, path: str | os.PathLike) -> None:
