@@ -583,7 +583,7 @@ def write_broken_metadata(path):
 
 def write_deep_metadata(path):
     module = torch.jit.script(models.Constant(1.0))
-    torch.jit.save(module, path, _extra_files={"deeprx.json": "[" * 10**6})
+    torch.jit.save(module, path, _extra_files={"deeprx.json": "[" * 10**5})
 
 
 def write_truncated(path):
