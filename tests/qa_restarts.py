@@ -117,6 +117,8 @@ class FarEnd:
 
 def beside(example, times):
     """What an example needs beside itself to receive, begun, and who receives what it sends."""
+    if example == "send_file":
+        Path("sent").write_bytes(random.Random(1).randbytes(20_000_000))
     if example == "replay":
         record = runpy.run_path(EXAMPLES / "record_replay.py")["Record"]
         record(Path("recording"), 50 * (times + 1)).run()
@@ -181,7 +183,7 @@ def end(worst):
 def child(folder, call):
     ran = subprocess.run(
         [sys.executable, "-c", f"import qa_restarts; qa_restarts.{call}"],
-        env=environment(), cwd=folder, capture_output=True, text=True, timeout=800,
+        env=environment(), cwd=folder, capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "Traceback" not in ran.stderr
@@ -216,7 +218,7 @@ def instead(example):
             "tcp://127.0.0.1:5602": LINKS["received"],
             "tcp://127.0.0.1:5599": "ipc://reports",
         },
-        "send_file": {"52018": str(free_port())},
+        "send_file": {"52018": str(free_port()), "deeprx-student.pt": "sent"},
     }
     return here.get(example, {})
 
@@ -242,7 +244,6 @@ def test_in_companion(name, times, tmp_path, request, monkeypatch):
 @pytest.mark.parametrize("times", TIMES)
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_script(name, times, tmp_path):
-    (tmp_path / "sent").write_bytes(random.Random(1).randbytes(20_000_000))
     child(tmp_path, f"as_a_script({name!r}, {times}, {SCRIPTS[name]!r})")
 
 
