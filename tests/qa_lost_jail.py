@@ -263,7 +263,7 @@ def test_a_stop_ends_a_batch_that_hangs(harmful, patience):
 
 
 def test_a_slow_model_may_take_fifty_times_what_it_took(tmp_path):
-    model = models.save(Slow(1_000_000), tmp_path / "slow.pt", name="slow")
+    model = models.save(Slow(5_000_000), tmp_path / "slow.pt", name="slow")
     deeprx_python.set_jail_limits(batch_s=1e-3)
     try:
         engine = deeprx.Engine(model, n_rx=1, slot=slot_of(n_prb=6))
