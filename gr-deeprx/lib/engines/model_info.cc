@@ -24,7 +24,7 @@ using nlohmann::json;
 
 constexpr const char* contract = "deeprx.model/2";
 constexpr const char* old_contract = "deeprx.model/1";
-constexpr double most = 1e18; // of a number, as deeprx_common.schema has it
+constexpr double most = 1e18;        // of a number, as deeprx_common.schema has it
 constexpr size_t longest_name = 500; // bytes: every message of a slot carries it
 
 [[noreturn]] void refuse(const std::string& key)
