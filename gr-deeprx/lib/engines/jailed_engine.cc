@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include "jailed_engine.h"
+#include "aligned_floats.h"
 #include "jail_process.h"
 #include "model_archive.h"
 
@@ -53,7 +54,7 @@ public:
         follow();
         d_jail.call(jail_operation::infer, batch, patience(batch));
         // Once: from here on nobody changes them.
-        std::copy_n(d_jail.llrs(), batch * d_pilot_floats / 2 * llr_stride(), d_llr.begin());
+        std::copy_n(d_jail.llrs(), batch * d_pilot_floats / 2 * llr_stride(), d_llr.data());
         return d_llr.data();
     }
 
@@ -103,7 +104,7 @@ private:
     const size_t d_pilot_floats; // of a slot
     jail_process d_jail;
     std::string d_description;
-    std::vector<float> d_llr;               // [max_batch, n_layers, n_sym, n_sc, bits]
+    aligned_floats d_llr;                   // [max_batch, n_layers, n_sym, n_sc, bits]
     std::vector<float> d_channels, d_noise; // where somebody asks for them
     std::map<int, double> d_patience;       // seconds, by batch
     bool d_bound = false;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include "native_engine.h"
+#include "aligned_floats.h"
 #include "slot_threads.h"
 
 #include <algorithm>
@@ -75,7 +76,7 @@ private:
     //! Memory that was given, or its own.
     struct floats {
         floats(float* given, size_t n) : own(given ? 0 : n), data(given ? given : own.data()) {}
-        std::vector<float> own;
+        aligned_floats own;
         float* const data;
     };
 
