@@ -218,6 +218,17 @@ def test_a_jailed_contender_runs_in_a_jail_on_its_core(contender, tiny, tmp_path
     assert 0.5 * turn.receiver_s < used < 5 * turn.receiver_s
 
 
+@pytest.mark.parametrize("anew", [False, True])
+def test_an_engine_is_made_anew_for_each_turn_where_jails_are_compared(anew, tiny, tmp_path):
+    with Worker(kit(tiny, tmp_path).job("jailed-engine", replace(job(), anew=anew))) as worker:
+        before = jails(worker._process.pid)
+        worker.turn(0.1)
+        assert len(before) == 1 and (jails(worker._process.pid) != before) == anew
+    model, names = read_model_file(tiny, [hash_of(tiny)]), ["engine", *JAILED[:anew]]
+    comparison = compare.Comparison([model], names, job(), 0.2)
+    assert comparison._base.anew == anew
+
+
 def test_what_a_jail_costs_is_told(tiny, tmp_path, capsys, models_alone):
     names = ["engine", "jailed-engine", *(["jailed-apart"] if other_cores() else [])]
     rows = {r["contender"]: r for r in benched(tiny, tmp_path, names)["rows"]}

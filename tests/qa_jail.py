@@ -242,18 +242,20 @@ def test_it_costs_microseconds(apart, tmp_path):
     if apart and len(cores) < 2:
         pytest.skip("one core")
     path = models.save(models.Constant(1.0), tmp_path / "model.pt")
-    before = os.sched_getaffinity(0)
+    before, took = os.sched_getaffinity(0), []
     try:
         os.sched_setaffinity(0, cores[:1])
-        engines = [deeprx.Engine(path, trust=[path]), deeprx.Engine(path)]
-        if apart:
-            (jail,) = jails()
-            for thread in os.listdir(f"/proc/{jail}/task"):
-                os.sched_setaffinity(int(thread), cores[1:])
-        took = np.array([[engine.time(100, 1) for engine in engines] for _ in range(20)])
+        for _ in range(10):  # where its memory lies makes a difference, too
+            engines = [deeprx.Engine(path, trust=[path]), deeprx.Engine(path)]
+            if apart:
+                (jail,) = jails()
+                for thread in os.listdir(f"/proc/{jail}/task"):
+                    os.sched_setaffinity(int(thread), cores[1:])
+            took += [[engine.time(100, 1) for engine in engines] for _ in range(5)]
+            del engines
     finally:
         os.sched_setaffinity(0, before)
-    wall_s, cpu_s = np.diff(np.median(took, (0, 2)), axis=0)[0]
+    wall_s, cpu_s = np.diff(np.median(np.array(took), (0, 2)), axis=0)[0]
     print(f"{1e6 * wall_s:.1f} us of latency more, {1e6 * cpu_s:.1f} us of CPU time")
     assert wall_s < 100e-6 if apart else cpu_s < 20e-6
 

@@ -147,7 +147,8 @@ class Comparison(Measurement):
         skip: bool = False,
     ):
         super().__init__()
-        self._names, self._base = list(names), base
+        jails_alone = bool(set(JAILED) & set(names)) and {"engine", *JAILED} >= set(names)
+        self._names, self._base = list(names), replace(base, anew=jails_alone)
         self.rounds = max(1, round(seconds / TURN_S))
         self._seconds = seconds / self.rounds
         self.rows: list[Row] = []

@@ -23,8 +23,9 @@ class Job:
 
     batch: slots of an inference, in the block the most of one. queued: slots that the block's input
     holds at least; 0: as GNU Radio sizes it. cores: the process may use. jail_cores: its jail may,
-    as the file is not trusted; []: it is. llr: where the LLRs of the first batch go; "": nowhere.
-    quantized_engine: that the file needs of LibTorch.
+    as the file is not trusted; []: it is. anew: an engine is made anew for each turn, as where its
+    memory happens to lie makes more of a difference than a jail. llr: where the LLRs of the first
+    batch go; "": nowhere. quantized_engine: that the file needs of LibTorch.
     """
 
     contender: str
@@ -40,6 +41,7 @@ class Job:
     llr: str = ""
     quantized_engine: str = ""
     jail_cores: list[int] = field(default_factory=list)
+    anew: bool = False
 
     @property
     def trust(self) -> list[str]:

@@ -114,6 +114,8 @@ class Engine(Calls):
     def load(self, job: Job) -> None:
         from gnuradio.deeprx import Engine
 
+        self.job = job
+        os.sched_setaffinity(0, job.jail_cores or job.cores)  # a jail stays where it starts
         self.engine = Engine(
             job.model,
             **job.received,
@@ -122,7 +124,7 @@ class Engine(Calls):
             max_batch=job.batch,
             trust=job.trust,
         )
-        self.jailed = bool(job.jail_cores)
+        os.sched_setaffinity(0, job.cores)
         self.description = self.engine.description
 
     def receive(self, y, p):
@@ -130,8 +132,11 @@ class Engine(Calls):
 
     def turn(self, seconds: float) -> Turn:
         """A jail's CPU time is another process's, and counts in its calls only."""
+        if self.job.anew:
+            self.load(self.job)
+            self.receive(*self._batch)
         turn = super().turn(seconds)
-        if not self.jailed:
+        if not self.job.jail_cores:
             return turn
         used = self.batch * sum(turn.calls_s)
         return replace(turn, busy_s=used, receiver_s=used)
@@ -320,7 +325,7 @@ def main() -> None:
 
     try:
         if job.contender != "torch-compile":  # that may compile on all of them
-            os.sched_setaffinity(0, job.jail_cores or job.cores)  # a jail stays where it starts
+            os.sched_setaffinity(0, job.cores)
         runs = contender(job)
         os.sched_setaffinity(0, job.cores)
         answer(description=runs.description, flop=getattr(runs, "flop", None))
