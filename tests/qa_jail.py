@@ -3,6 +3,7 @@
 
 import ctypes
 import gc
+import json
 import os
 import re
 import shutil
@@ -25,6 +26,7 @@ from gnuradio.deeprx.models.file import read_model_file
 from hostile.files import FILES
 from slots import slot_of
 
+from deeprx_common.files import write_arrays
 from deeprx_common.options import Parser
 from deeprx_common.trusted import hash_of
 
@@ -147,21 +149,54 @@ def test_a_program_that_would_run_without_a_jail_needs_trust(command, stranger, 
     assert "GFLOP/s" not in said.out
 
 
+def times_opened(path, folder, *arguments, status=0):
+    """By Python with such arguments, and by all processes of it."""
+    log = folder / "log"
+    command = ["strace", "-f", "--trace=open,openat,openat2", "-o", log, sys.executable, *arguments]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode == status, ran.stdout + ran.stderr
+    return log.read_text().count(f'"{path}"')
+
+
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
 @pytest.mark.parametrize("jailed", [False, True])
-def test_a_file_is_opened_once(jailed, stranger, tmp_path):
+@pytest.mark.parametrize("block", ["Engine", "receiver"])
+def test_a_file_is_opened_once(block, jailed, stranger, tmp_path):
     """Hash, verdict and load are of the same bytes."""
     trust = [] if jailed else [hash_of(stranger)]
     program = (
         "from gnuradio import deeprx\n"
-        f"deeprx.Engine({stranger!r}, trust={trust}, slot=deeprx.SlotConfig(n_prb=6))"
+        f"deeprx.{block}({stranger!r}, trust={trust}, slot=deeprx.SlotConfig(n_prb=6))"
     )
-    log = tmp_path / "log"
-    subprocess.run(
-        ["strace", "-f", "--trace=open,openat,openat2", "-o", log, sys.executable, "-c", program],
-        check=True,
-    )
-    assert log.read_text().count(f'"{stranger}"') == 1
+    assert times_opened(stranger, tmp_path, "-c", program) == 1
+
+
+RECEIVED = ["--n-prb", "6", "--meter", "none", "--out", "out", "--receiver"]
+COMMANDS = {
+    "info": [],
+    "loopback": ["--slots", "4", "--sinr", "6,9", *RECEIVED],
+    "energy": ["--rounds", "1", "--window", "0.05", *RECEIVED],
+}
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_opens_a_file_once(command, stranger, tmp_path, monkeypatch):
+    """Whatever it makes of it: what it says of a file, and what received."""
+    monkeypatch.chdir(tmp_path)
+    arguments = [command, *COMMANDS[command], stranger]
+    assert times_opened(stranger, tmp_path, "-m", "gnuradio.deeprx", *arguments) == 1
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+def test_parity_opens_a_file_once(stranger, tmp_path):
+    y, _ = slots(2)
+    config = deeprx.SlotConfig(n_prb=6)
+    llr, slot = np.ones((2, config.n_bits), np.float32), json.dumps(config.as_dict())
+    arrays = {"y": y, "llr": llr, "slot": np.array(slot), "allowed": np.array(1e-3)}
+    write_arrays(arrays, tmp_path / "slots.npz")
+    arguments = ["-m", "gnuradio.deeprx", "parity", stranger, str(tmp_path / "slots.npz")]
+    assert times_opened(stranger, tmp_path, *arguments, status=1) == 1  # LLRs are no ones
 
 
 def loaded(receiver, ask) -> dict:

@@ -17,10 +17,11 @@ model_loader::model_loader(const engine_parameters& parameters, gr::logger_ptr l
     d_parameters.cancelled = d_cancelled;
 }
 
-loaded_model model_loader::open(const std::string& path) const
+loaded_model model_loader::open(const std::string& path,
+                                const std::optional<std::string>& bytes) const
 {
     set_inference_threads(d_parameters.threads);
-    auto engine = load_engine(path, d_parameters);
+    auto engine = load_engine(path, d_parameters, bytes);
     say_once(engine->info(), engine->description());
     return { std::move(engine), {} };
 }
@@ -32,9 +33,10 @@ loaded_model model_loader::load(const std::string& path, bool bound) const
     return model;
 }
 
-loaded_model model_loader::load_first(const std::string& path) const
+loaded_model model_loader::load_first(const std::string& path,
+                                      const std::optional<std::string>& bytes) const
 {
-    auto model = open(path);
+    auto model = open(path, bytes);
     if (model.engine->any_thread())
         naming_file(path, [&] { warm_up(model, false); });
     return model;

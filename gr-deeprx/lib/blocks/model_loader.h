@@ -10,6 +10,7 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace gr::deeprx {
@@ -32,8 +33,8 @@ public:
     loaded_model load(const std::string& path, bool bound) const;
 
     //! A block's first one: what any thread may warm up is, so that no start waits for it.
-    //! \throws as load_engine() does
-    loaded_model load_first(const std::string& path) const;
+    //! \param bytes and \throws as load_engine()
+    loaded_model load_first(const std::string& path, const std::optional<std::string>& bytes) const;
 
     /*!
      * \brief Warms it up, on this thread if it belongs to one.
@@ -43,7 +44,8 @@ public:
     void warm_up(loaded_model& model, bool bound) const;
 
 private:
-    loaded_model open(const std::string& path) const;
+    loaded_model open(const std::string& path,
+                      const std::optional<std::string>& bytes = std::nullopt) const;
     void say_once(const model_info& info, const std::string& engine) const;
 
     std::shared_ptr<std::atomic<bool>> d_cancelled;

@@ -40,7 +40,8 @@ receiver::sptr receiver::make(const std::string& model,
                               const std::string& len_tag_key,
                               int llr_sign,
                               const std::string& engine,
-                              const std::vector<std::string>& trust)
+                              const std::vector<std::string>& trust,
+                              const std::optional<std::string>& bytes)
 {
     const engine_parameters parameters{ slot_geometry(slot), n_rx,   device,          threads,
                                         max_batch,           engine, hashes_of(trust) };
@@ -51,10 +52,11 @@ receiver::sptr receiver::make(const std::string& model,
     expect(llr_sign == 1 || llr_sign == -1, "llr_sign must be 1 or -1", std::to_string(llr_sign));
     expect(!len_tag_key.empty(), "len_tag_key must name a tag", "an empty string");
     return gnuradio::make_block_sptr<receiver_impl>(
-        model, parameters, max_latency_ms, len_tag_key, llr_sign);
+        model, bytes, parameters, max_latency_ms, len_tag_key, llr_sign);
 }
 
 receiver_impl::receiver_impl(const std::string& model,
+                             const std::optional<std::string>& bytes,
                              const engine_parameters& parameters,
                              double max_latency_ms,
                              const std::string& len_tag_key,
@@ -70,7 +72,7 @@ receiver_impl::receiver_impl(const std::string& model,
       d_llr_sign(static_cast<float>(llr_sign)), d_most_bits(d_slot.n_data_re() * llr_bits(d_slot)),
       d_claim(parameters.threads), d_loader(parameters, d_logger), d_tags(pmt::intern(len_tag_key)),
       d_answered(pmt::cons(pmt::PMT_NIL, pmt::PMT_NIL)),
-      d_model(d_loader.load_first(model), [this] { _post(model_port, d_answered); }),
+      d_model(d_loader.load_first(model, bytes), [this] { _post(model_port, d_answered); }),
       d_messages(messages(*d_model)), d_estimates(d_slot, d_n_rx),
       d_batches(d_model->engine->depth(), parameters.max_batch) // every model's, on one device
 {

@@ -18,6 +18,7 @@
 
 #include <atomic>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,7 @@ class receiver_impl : public guarded<receiver>
 {
 public:
     receiver_impl(const std::string& model,
+                  const std::optional<std::string>& bytes,
                   const engine_parameters& parameters,
                   double max_latency_ms,
                   const std::string& len_tag_key,

@@ -217,7 +217,8 @@ inference (greedy: never waits for more). max_latency_ms: batches measured to ta
 formed; 0: no bound. len_tag_key: key of the length tag. llr_sign: 1, or -1 for
 log P(b=0)/P(b=1). engine: what computes: "native", "torchscript", "openvino", or "auto": native
 where the model file is of a net that it knows; else, with one thread, OpenVINO where the file
-carries it for this modulation and the library was built with it; both on the CPU.
+carries it for this modulation and the library was built with it; both on the CPU. data: the model
+file's bytes, where they were read before: model then only names it, and is not opened.
 
 Raises ValueError where a parameter is out of range or another receiver in the process has another
 number of threads, RuntimeError where the model file is missing, damaged, hostile or made for other
@@ -233,8 +234,9 @@ parameters, or the device is not there, and in a fork() of a process that had lo
                          const std::string& len_tag_key,
                          const py::object& llr_sign,
                          const std::string& engine,
-                         const std::vector<py::object>& trust) {
-                 return receiver::make(existing_model(model),
+                         const std::vector<py::object>& trust,
+                         const std::optional<py::bytes>& data) {
+                 return receiver::make(data ? model_path(model) : existing_model(model),
                                        to_slot_config(slot),
                                        to_whole("n_rx", n_rx),
                                        device,
@@ -244,7 +246,8 @@ parameters, or the device is not there, and in a fork() of a process that had lo
                                        len_tag_key,
                                        to_whole("llr_sign", llr_sign),
                                        engine,
-                                       model_paths(trust));
+                                       model_paths(trust),
+                                       data ? std::optional<std::string>(*data) : std::nullopt);
              }),
              py::arg("model") = "deeprx-pusch",
              py::arg("slot") = py::none(),
@@ -256,7 +259,8 @@ parameters, or the device is not there, and in a fork() of a process that had lo
              py::arg("len_tag_key") = "packet_len",
              py::arg("llr_sign") = 1,
              py::arg("engine") = "auto",
-             py::arg("trust") = py::list())
+             py::arg("trust") = py::list(),
+             py::arg("data") = py::none())
         .def(
             "set_model",
             [](receiver& self, const py::object& model, int64_t at_slot) {

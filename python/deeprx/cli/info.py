@@ -33,7 +33,7 @@ def run(arguments) -> int:
                 table.add_row(title, words(value))
         if model.archive:
             table.add_row("on this machine's CPU", _here(model.metadata))
-            table.add_row("file size", f"{model.path.stat().st_size:,} bytes")
+            table.add_row("file size", f"{len(model.archive.data):,} bytes")
             table.add_row("sha256", model.sha256)
         console.print(table)
     return 0

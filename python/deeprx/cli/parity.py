@@ -3,8 +3,6 @@
 was exported from.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from gnuradio import blocks, gr
 
@@ -13,8 +11,7 @@ from deeprx_common.schema import parse_json
 from deeprx_common.slot import SlotConfig
 
 from ..blocks.guarded import run_flowgraph
-from ..deeprx_python import receiver
-from ..models.file import read_model_file
+from ..models.file import ModelFile, read_model_file
 from .options import add_options
 
 KEYS = ("y", "llr", "slot", "allowed")
@@ -36,7 +33,7 @@ def configure(parser) -> None:
 def run(arguments) -> int:
     model = read_model_file(arguments.model, arguments.trust)
     y, expected, config, allowed = _read(arguments.reference)
-    llrs = block_llrs(model.path, y, config, arguments.device, arguments.engine, model.trust)
+    llrs = _block_llrs(model, y, config, arguments.device, arguments.engine)
     if llrs.shape != expected.shape:
         raise ValueError(
             f"{arguments.reference}: holds LLRs of shape {expected.shape}, the block gave "
@@ -67,13 +64,8 @@ def _read(path: str) -> tuple[np.ndarray, np.ndarray, SlotConfig, float]:
     return y, llr, config, allowed
 
 
-def block_llrs(
-    model,
-    y: np.ndarray,
-    config: SlotConfig,
-    device: str = "cpu",
-    engine: str = "auto",
-    trust: Sequence[str] = (),
+def _block_llrs(
+    model: ModelFile, y: np.ndarray, config: SlotConfig, device: str, engine: str
 ) -> np.ndarray:
     """LLRs of deeprx.receiver, float32 [B, n_bits] in transmit order, for received grids y float32
     [B, n_rx, n_symbols, n_sc, 2].
@@ -82,14 +74,7 @@ def block_llrs(
     symbols = np.zeros((n_rx, count, config.n_symbols, config.fft_size), np.complex64)
     symbols[..., config.bins] = y.view(np.complex64)[..., 0].swapaxes(0, 1)
     flowgraph = gr.top_block("parity", catch_exceptions=True)
-    block = receiver(
-        model=str(model),
-        n_rx=n_rx,
-        device=device,
-        engine=engine,
-        trust=trust,
-        slot=config,
-    )
+    block = model.receiver(config, n_rx, device=device, engine=engine)
     stream = blocks.stream_to_tagged_stream(
         gr.sizeof_gr_complex, config.fft_size, config.n_symbols, "packet_len"
     )

@@ -14,7 +14,6 @@ from ..blocks.front_end import aligned_front_end, sync_front_end
 from ..blocks.link_receiver import link_receiver
 from ..blocks.slot_probe import slot_probe
 from ..blocks.transport import tb_decoder
-from ..deeprx_python import receiver
 from ..models.file import ModelFile, PerfectReceiver
 
 CLUSTER_SLOTS = 100  # where nothing says how the channel changes
@@ -71,15 +70,7 @@ class Flowgraph(gr.top_block):
             if isinstance(model, PerfectReceiver):
                 block = perfect
             else:
-                block = receiver(
-                    model=str(model.path),
-                    n_rx=self.n_rx,
-                    device=device,
-                    engine=engine,
-                    threads=1,
-                    slot=self.config,
-                    trust=model.trust,
-                )
+                block = model.receiver(self.config, self.n_rx, device=device, engine=engine)
             for antenna in range(self.n_rx):
                 self.connect((self.front_end, antenna), (block, antenna))
             self.receivers.append(block)

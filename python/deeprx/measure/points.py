@@ -36,8 +36,7 @@ def add_points(
 
     window: energy over the run. fields: for each of them, further keys of its point. slots: how
     many there were, to count the missed ones by; None, or where the run was stopped: gaps in the
-    slot index are what was missed. Raises ValueError with one line where what received is not the
-    file that was read.
+    slot index are what was missed.
     """
     statistics = [probe.statistics for probe in flowgraph.probes]
     inference_s = sum(s.inference_total_s for s in statistics)
@@ -48,11 +47,6 @@ def add_points(
     for (model, name, layer), counted, known in zip(of_users, statistics, fields, strict=True):
         if stopped and counted.slots == 0:
             continue
-        if counted.model_sha256 not in (None, model.sha256):
-            raise ValueError(
-                f"{model.path}: was exchanged while it was measured: what was read has the SHA-256 "
-                f"{model.sha256}, what received {counted.model_sha256}"
-            )
         flop = model.flop_per_slot(flowgraph.config.n_prb, flowgraph.n_rx)
         user_share = counted.inference_total_s / inference_s if inference_s else None
         shared = inference_s > 0 and len(flowgraph.models) > 1

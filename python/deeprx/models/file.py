@@ -14,7 +14,7 @@ from deeprx_common.shipped import CLASSICAL, model_path
 from deeprx_common.slot import SlotConfig
 from deeprx_common.trusted import is_trusted
 
-from ..deeprx_python import Engine, check_model
+from ..deeprx_python import Engine, check_model, receiver
 
 PERFECT = "perfect-csi"
 
@@ -58,8 +58,17 @@ class ModelFile:
         """What receives such slots with the bytes that were read. how: as Engine has it, whose
         exceptions it raises.
         """
-        data = self.archive and self.archive.data
-        return Engine(str(self.path), config, n_rx, data=data, trust=self.trust, **how)
+        return Engine(str(self.path), config, n_rx, data=self._data, trust=self.trust, **how)
+
+    def receiver(self, config: SlotConfig, n_rx: int, **how) -> receiver:
+        """The block that receives such slots with the bytes that were read. how: as deeprx.receiver
+        has it, whose exceptions it raises.
+        """
+        return receiver(str(self.path), config, n_rx, data=self._data, trust=self.trust, **how)
+
+    @property
+    def _data(self) -> bytes | None:
+        return self.archive and self.archive.data
 
     def checked(self, config: SlotConfig, n_rx: int, device: str = "cpu") -> bytes:
         """The program as LibTorch gets it, checked as the receiver block checks it before it runs.

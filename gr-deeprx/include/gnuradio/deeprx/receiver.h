@@ -7,6 +7,7 @@
 #include <gnuradio/deeprx/slot_config.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -97,6 +98,7 @@ public:
      * \param trust files that may run in this process, by what they hold now, or their SHA-256,
      * beside those that this build of gr-deeprx installs; any other model runs in a jail. Fixed for
      * the block's life
+     * \param bytes of the model file, where they were read before: model then only names it
      *
      * \throws std::invalid_argument a parameter is out of range, or another receiver in this
      * process runs with another number of threads \throws std::runtime_error the model file is
@@ -113,7 +115,8 @@ public:
                      const std::string& len_tag_key = "packet_len",
                      int llr_sign = 1,
                      const std::string& engine = "auto",
-                     const std::vector<std::string>& trust = {});
+                     const std::vector<std::string>& trust = {},
+                     const std::optional<std::string>& bytes = std::nullopt);
 
     /*!
      * Changes to another model file while running, as a message to the port \b model does: returns
