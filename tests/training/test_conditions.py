@@ -18,6 +18,7 @@ from deeprx_training.evaluation.evaluate import SURE
 from deeprx_training.evaluation.never_worse import Promises, corrected, of_bits, of_blocks, verdict
 from deeprx_training.experiments import stress
 from deeprx_training.experiments.campaign import here
+from deeprx_training.teaching.checkpoint import read_receiver
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "training" / "experiments" / "conditions.toml"
@@ -264,16 +265,18 @@ def test_the_order_of_counting_changes_nothing(tmp_path, short):
     path = tmp_path / "conditions.toml"
     path.write_text(TWO)
     conditions = named.load(path)
-    receivers = stress.Receivers({"baseline-lmmse": str(ROOT / "models/baseline-lmmse.pt")})
+    file = read_receiver(str(ROOT / "models/baseline-lmmse.pt"))
+    receivers = stress.Receivers({"baseline-lmmse": file})
+    alone = here([file])
 
     def ahead(tasks):
         """Five at once, the last first."""
         while todo := [task for _ in range(5) if (task := next(tasks))]:
-            yield from reversed(list(here(iter(todo))))
+            yield from reversed(list(alone(iter(todo))))
 
     (one, stopped), (other, _) = (
         stress.run(conditions, receivers, tmp_path / str(i), pool)
-        for i, pool in enumerate((here, ahead))
+        for i, pool in enumerate((alone, ahead))
     )
     assert not stopped and [o.named.name for o in one] == ["a", "b"]
     assert [(o.slots, o.pairs, o.calibrations) for o in one] == [

@@ -5,6 +5,7 @@ import csv
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from torch import nn
 from deeprx_common import report
 from deeprx_common.gold import gold
 from deeprx_common.modulation import modulate
-from deeprx_common.shipped import CLASSICAL
+from deeprx_common.shipped import CLASSICAL, model_path
 from deeprx_common.slot import SlotConfig, User, dmrs_symbols
 from deeprx_common.stats import paired_difference
 from deeprx_training import cli
@@ -47,7 +48,9 @@ from deeprx_training.receivers.build import build
 from deeprx_training.receivers.classical import Baseline
 from deeprx_training.receivers.contract import OneLayer
 from deeprx_training.receivers.wiener import PathStatistics, TrueStatistics
+from deeprx_training.reference import Reference
 from deeprx_training.teaching import checkpoint
+from deeprx_training.teaching.checkpoint import ReceiverFile, read_receiver
 
 ROOT = Path(__file__).parents[2]
 SYMBOL_S = 1e-3 / 14
@@ -340,8 +343,11 @@ def test_ctrl_c_keeps_whole_curves(tmp_path, monkeypatch, capsys):
     """Struck in the second round over the points: what the first counted is written."""
     monkeypatch.setattr(evaluation, "BATCH", 16)
     net = Clairvoyant([6.0, 9.0], 20, seed=2, strike=4)
-    monkeypatch.setattr(checkpoint, "load_receiver", lambda reference, trust: ("oracle", net))
-    monkeypatch.setattr(campaign, "fingerprint", lambda *_, **__: "oracle")
+
+    def oracle(reference, trust):
+        return ReceiverFile(Reference.parse(reference), "oracle", net, "", {}, None, None)
+
+    monkeypatch.setattr(checkpoint, "read_receiver", oracle)
     command = f"evaluate oracle.ckpt --sinr 6,9 --slots 20 --seed 2 --out {tmp_path} --device cpu"
     assert cli.main(command.split()) == 130
     assert "stopped: 16 of 20 slots at 2 of 2 SINR points" in capsys.readouterr().err
@@ -386,6 +392,39 @@ def test_workers_and_interruptions_change_no_number(tmp_path):
     assert counted[SURE].shape == (2, 140) and part >= evaluation.BATCH
     for name in again.files:
         np.testing.assert_array_equal(counted[name], again[name])
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+@pytest.mark.parametrize("conditions", [False, True])
+def test_a_model_file_is_opened_once(conditions, tmp_path):
+    """Its program, its SHA-256 and the slots that it takes are of the same bytes."""
+    path, out = tmp_path / "mine.pt", tmp_path / "out"
+    shutil.copy(model_path("baseline-lmmse"), path)
+    named = f"--conditions {ROOT}/training/experiments/conditions.toml --names qpsk-0db"
+    what = named if conditions else "--sinr 9 --slots 4"
+    command = f"evaluate {path} {what} --out {out} --device cpu --workers 1".split()
+    program = (
+        "import sys; from deeprx_training import cli; from deeprx_training.evaluation import "
+        "never_worse as rule; rule.FEWEST_SLOTS = rule.MOST_SLOTS = rule.MOST_BLOCK_SLOTS = 4; "
+        "sys.exit(cli.main(sys.argv[1:]))"
+    )
+    strace = ["strace", "-f", "--trace=open,openat,openat2", "-o", tmp_path / "log"]
+    ran = subprocess.run(
+        [*strace, sys.executable, "-c", program, *command], capture_output=True, text=True
+    )
+    assert ran.returncode in ((0, 1) if conditions else (0,)), ran.stderr
+    assert (tmp_path / "log").read_text().count(f'"{path}"') == 1
+
+
+def test_a_worker_counts_no_other_file(tmp_path):
+    """It opens it for itself, maybe on another machine."""
+    path = str(tmp_path / "mine.pt")
+    shutil.copy(model_path("baseline-lmmse"), path)
+    files = campaign.files_of([read_receiver(path)])
+    shutil.copy(model_path("baseline-sure"), path)
+    plan = campaign.Plan(tmp_path, files, (), {})
+    refused = campaign._count_on_ray(plan, evaluation.Part(0, 0, 1), 1, os.getcwd())
+    assert isinstance(refused, EvaluationError) and "mine.pt: was exchanged" in str(refused)
 
 
 def test_points_are_kept_while_they_grow(monkeypatch):

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Files of a training run: written whole or not at all, read without running what is in them."""
 
-from collections.abc import Callable
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -37,10 +40,24 @@ def read_tensors(path: Path, what: str, mapped: bool = False) -> Any:
     """What torch.save wrote, on the CPU, mapped: read from the file when it is used; TrainingError
     where the file is not `what`.
     """
+    with _opened(path, what) as file:
+        where = path if mapped else file  # a map needs the name
+        return torch.load(where, map_location="cpu", weights_only=True, mmap=mapped)
+
+
+def read_hashed_tensors(path: Path, what: str) -> tuple[Any, str]:
+    """The same, not mapped, and the SHA-256 of the bytes they were read from, hexadecimal."""
+    with _opened(path, what) as file:
+        data = file.read()
+        tensors = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        return tensors, hashlib.sha256(data).hexdigest()
+
+
+@contextmanager
+def _opened(path: Path, what: str) -> Iterator[BinaryIO]:
     try:
         with files.open_regular(path) as file:
-            where = path if mapped else file  # a map needs the name
-            return torch.load(where, map_location="cpu", weights_only=True, mmap=mapped)
+            yield file
     except OSError as error:
         if error.filename:
             raise

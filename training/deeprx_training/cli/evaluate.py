@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """./dev train evaluate"""
 
-import hashlib
 import math
 import os
 import sys
@@ -17,7 +16,6 @@ from deeprx_common.slot import SLOTS, SlotConfig
 from deeprx_common.slot_file import changed_slot, given_slot, slot_of
 
 from ..data import seeds
-from ..reference import Reference
 from ..values import whole
 from .options import (
     add_address,
@@ -251,11 +249,6 @@ def _snr(sinr_db: float, sir_db: float | None) -> float:
     return -10 * math.log10(10 ** (-sinr_db / 10) - 10 ** (-sir_db / 10))
 
 
-def _sha256(reference: str) -> str | None:
-    named = Reference.parse(reference)
-    return hashlib.sha256(named.file.read_bytes()).hexdigest() if named.is_model_file else None
-
-
 def _pool(arguments, device: str, slots: int):
     """A context of the Pool for so many slots: None where this process does as well."""
     from ..experiments.campaign import ray_pool
@@ -273,27 +266,24 @@ def _nets(receivers: list[str]) -> list[str]:
 
 
 def _load(receivers: list[str], trust: list[str]) -> dict:
-    """Nets by name."""
-    from ..teaching.checkpoint import load_receiver
+    """ReceiverFiles by name."""
+    from ..teaching.checkpoint import read_receiver
 
-    nets = {}
+    files = {}
     for reference in receivers:
-        name, net = load_receiver(reference, trust=trust)
-        if name in nets:
-            raise ValueError(f"{reference}: a receiver named {name} was given already")
-        nets[name] = net
-    return nets
+        file = read_receiver(reference, trust=trust)
+        if file.name in files:
+            raise ValueError(f"{reference}: a receiver named {file.name} was given already")
+        files[file.name] = file
+    return files
 
 
-def _check_fit(references: dict[str, str], slot: SlotConfig, n_rx: int) -> None:
-    """ValueError where a model file says that it does not take such slots. references: by name."""
+def _check_fit(files: dict, slot: SlotConfig, n_rx: int) -> None:
+    """ValueError where a model file says that it does not take such slots."""
     from ..receivers.contract import misfit
-    from ..teaching.checkpoint import read_model
 
-    for name, reference in references.items():
-        named = Reference.parse(reference)
-        takes = read_model(named.file).metadata if named.is_model_file else {}
-        if why := misfit(takes, slot, n_rx):
+    for name, file in files.items():
+        if why := misfit(file.metadata, slot, n_rx):
             raise ValueError(f"{name}: {why}")
 
 
@@ -316,17 +306,18 @@ def _under_conditions(arguments) -> int:
     if not receivers:
         raise ValueError("RECEIVER: expected one that is held against sure-lmmse and gnb")
     writable_folder(a.out)
-    names = list(_load(receivers, a.trust))
-    judged = Receivers(dict(zip(names, receivers, strict=True)), tuple(a.trust), device)
+    files = _load(receivers, a.trust)
+    names, judged = list(files), Receivers(files, tuple(a.trust), device)
     with _pool(a, device, FEWEST * len(conditions)) as pool:
-        outcomes, stopped = run_conditions(conditions, judged, a.out / "counted", pool or here)
+        pool = pool or here(files.values())
+        outcomes, stopped = run_conditions(conditions, judged, a.out / "counted", pool)
     if not outcomes:
         print("stopped before the first slots were counted; nothing is written", file=sys.stderr)
         return 130
-    files = write(outcomes, names, a.out)
+    written = write(outcomes, names, a.out)
     for name in names:
         print(summary(outcomes, name))
-    print(f"{a.out}: {', '.join(files)}")
+    print(f"{a.out}: {', '.join(written)}")
     if stopped:
         print(f"{a.out}: stopped; the same command goes on from there", file=sys.stderr)
         return 130
@@ -355,7 +346,7 @@ def _under_one(arguments) -> int:
     )
     from ..evaluation.report import evaluate
     from ..evaluation.tables import ber_tables, block_tables, warnings, write
-    from ..experiments.campaign import Plan, counting, fingerprint
+    from ..experiments.campaign import Plan, counting, files_of, fingerprint
     from ..files import writable_folder
 
     a = arguments
@@ -376,8 +367,8 @@ def _under_one(arguments) -> int:
         conditions = replace(conditions, **interferers(slot, a.sir))
     receivers = _nets(a.receivers)
     writable_folder(a.out)
-    nets = _load(receivers, a.trust)
-    _check_fit(dict(zip(nets, receivers, strict=True)), slot, a.n_rx)
+    receivers = _load(receivers, a.trust)
+    _check_fit(receivers, slot, a.n_rx)
     sinr_db = sorted(set(a.sinr))
     arguments = {
         "sinr_db": [_snr(sinr, a.sir) for sinr in sinr_db],
@@ -394,15 +385,16 @@ def _under_one(arguments) -> int:
     except EvaluationError as beyond:
         print(f"left out: {beyond}", file=sys.stderr)
         arguments["ideals"] = (PERFECT,)
-    kept = a.out / "counted" / fingerprint(receivers, **arguments | {"slots": None})
-    plan = Plan(kept, tuple(receivers), tuple(a.trust), arguments)
+    files = receivers.values()
+    kept = a.out / "counted" / fingerprint(files, **arguments | {"slots": None})
+    plan = Plan(kept, files_of(files), tuple(a.trust), arguments)
     try:
         with _pool(a, device, a.slots * len(sinr_db)) as pool:
             report, counted, stopped = evaluate(
-                nets,
+                {name: file.net for name, file in receivers.items()},
                 **arguments,
                 kept=kept,
-                shas={n: _sha256(r) for n, r in zip(nets, receivers, strict=True)},
+                shas={f.name: f.sha256 for f in files if f.reference.is_model_file},
                 reference=a.reference,
                 keep=lambda points: write_report(points, a.out / "report.json"),
                 each=pool and counting(pool, plan),
@@ -410,13 +402,13 @@ def _under_one(arguments) -> int:
     except NothingCounted as stop:
         print(stop, file=sys.stderr)
         return 130
-    files = write(report, counted, a.out)
+    written = write(report, counted, a.out)
     print(ber_tables(report))
     if blocks := block_tables(report):
         print(f"\n{blocks}")
     for line in warnings(report):
         print(f"warning: {line}")
-    print(f"{a.out}: {', '.join(files)}")
+    print(f"{a.out}: {', '.join(written)}")
     if stopped:
         print(
             f"stopped: {counted.slots} of {a.slots} slots at {len(counted.sinr_db)} of "

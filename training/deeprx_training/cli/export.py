@@ -37,7 +37,7 @@ def configure(parser) -> None:
 def run(arguments) -> int:
     from ..receivers.classical import Baseline
     from ..teaching import recipe as recipes
-    from ..teaching.checkpoint import load_receiver, net_of, provenance
+    from ..teaching.checkpoint import provenance, read_receiver
 
     a = arguments
     set_threads(a)
@@ -46,12 +46,12 @@ def run(arguments) -> int:
         net = Baseline(a.max_log, sure=a.receiver == "baseline-sure")
         kind, n_rx = "baseline", [1, 2, 3, 4]
     else:
-        member, net = load_receiver(a.receiver, rebuild=True)
-        described = net_of(a.receiver)
+        receiver = read_receiver(a.receiver, rebuild=True)
+        net, described = receiver.net, receiver.described
         kind, n_rx = a.kind, [getattr(net, "n_rx", 2)]
         if a.recipe:
             recipe = recipes.load(a.recipe)
-            training = provenance(recipe, a.recipe, member, a.receiver)
+            training = provenance(recipe, a.recipe, receiver)
     if a.settle:
         training["settled_slots"] = _settle(net, recipe, a.settle)
     write_model_file(a, net, described, kind, n_rx, a.precision, training)

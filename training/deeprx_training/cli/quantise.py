@@ -33,19 +33,19 @@ def configure(parser) -> None:
 def run(arguments) -> int:
     from ..export.quantise import SINR_DB, quantise
     from ..teaching import recipe as recipes
-    from ..teaching.checkpoint import load_receiver, net_of, provenance
+    from ..teaching.checkpoint import provenance, read_receiver
 
     a = arguments
     set_threads(a)
     recipe = recipes.load(a.recipe)
-    member, net = load_receiver(a.receiver, rebuild=True)
-    training = provenance(recipe, a.recipe, member, a.receiver)
-    net, done = quantise(net, recipe.data, a.scale_slots, a.steps)
+    receiver = read_receiver(a.receiver, rebuild=True)
+    training = provenance(recipe, a.recipe, receiver)
+    net, done = quantise(receiver.net, recipe.data, a.scale_slots, a.steps)
     at = done["sinr_db_at_ber_1e-2"]
     print(
         f"BER 1e-2 at {at['float32']:.2f} dB in float32, {at['int8']:.2f} dB in int8 "
         f"({', '.join(done['channels'])}; {a.scale_slots} slots each at {len(SINR_DB)} SINRs)"
     )
     training["quantisation"] = done
-    write_model_file(a, net, net_of(a.receiver), a.kind, [net.n_rx], "int8", training)
+    write_model_file(a, net, receiver.described, a.kind, [net.n_rx], "int8", training)
     return 0

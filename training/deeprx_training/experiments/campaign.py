@@ -26,8 +26,7 @@ from .. import data, receivers
 from ..data.feed import code_sha256
 from ..evaluation import coded, evaluate, soft_bits
 from ..evaluation.evaluate import CountEach, Counts, Evaluation, EvaluationError, Part
-from ..reference import Reference
-from ..teaching.checkpoint import load_receiver
+from ..teaching.checkpoint import ReceiverFile, read_receiver
 from .cluster import cluster
 
 STEP_S = 0.5  # between looks at what has arrived, in which Ctrl-C is heard
@@ -36,27 +35,29 @@ STEP_S = 0.5  # between looks at what has arrived, in which Ctrl-C is heard
 @dataclass(frozen=True)
 class Plan:
     """An evaluation as any process can make it. kept: its folder, which tells plans apart;
-    receivers: as the command line names them; trust: SHA-256 of programs that may run; arguments:
-    all others of Evaluation.
+    receivers: as the command line names them, and the SHA-256 of their files; trust: SHA-256 of
+    programs that may run; arguments: all others of Evaluation.
     """
 
     kept: Path
-    receivers: tuple[str, ...] = field(compare=False)
+    receivers: tuple[tuple[str, str], ...] = field(compare=False)
     trust: tuple[str, ...] = field(compare=False)
     arguments: dict = field(compare=False)
 
-    def evaluation(self) -> Evaluation:
-        written = tuple(Reference.parse(r).file.stat().st_mtime_ns for r in self.receivers)
-        nets = _nets(self.receivers, self.trust, written)
+    def evaluation(self, nets: dict[str, nn.Module]) -> Evaluation:
         return Evaluation(nets, **self.arguments, kept=self.kept)
 
 
-def fingerprint(references: Iterable[str], **arguments) -> str:
+def files_of(receivers: Iterable[ReceiverFile]) -> tuple[tuple[str, str], ...]:
+    """A Plan's receivers."""
+    return tuple((str(r.reference), r.sha256) for r in receivers)
+
+
+def fingerprint(receivers: Iterable[ReceiverFile], **arguments) -> str:
     """Of all that an Evaluation's counts depend on but its number of slots, hexadecimal: the
     receivers' files, its other arguments, libraries and the code that draws and counts.
     """
-    named = [Reference.parse(text) for text in references]
-    files = [(hashlib.sha256(r.file.read_bytes()).hexdigest(), r.member, r.rounds) for r in named]
+    files = [(r.sha256, r.reference.member, r.reference.rounds) for r in receivers]
     known = [files, sorted(arguments.items()), _code()]
     return hashlib.sha256(repr(known).encode()).hexdigest()[:16]
 
@@ -76,21 +77,29 @@ def _modules(package: ModuleType) -> list[ModuleType]:
 
 
 @lru_cache(maxsize=1)
-def _nets(
-    references: tuple[str, ...], trust: tuple[str, ...], written: tuple[int, ...]
-) -> dict[str, nn.Module]:
-    """written: when, of each file, as others may take its place."""
-    return dict(load_receiver(reference, trust=trust) for reference in references)
+def _nets(receivers: tuple[tuple[str, str], ...], trust: tuple[str, ...]) -> dict[str, nn.Module]:
+    nets = {}
+    for reference, sha256 in receivers:
+        read = read_receiver(reference, trust=trust)
+        if read.sha256 != sha256:
+            raise EvaluationError(
+                f"{read.reference.file}: was exchanged while it was evaluated: expected the "
+                f"SHA-256 {sha256}, found {read.sha256}"
+            )
+        nets[read.name] = read.net
+    return nets
 
 
 @lru_cache(maxsize=64)
 def _evaluation(plan: Plan) -> Evaluation:
-    return plan.evaluation()
+    return plan.evaluation(_nets(plan.receivers, plan.trust))
 
 
-def _count(plan: Plan, part: Part) -> Counts | EvaluationError:
+def _count(
+    evaluation: Callable[[Plan], Evaluation], plan: Plan, part: Part
+) -> Counts | EvaluationError:
     try:
-        return _evaluation(plan).count(part)
+        return evaluation(plan).count(part)
     except EvaluationError as error:
         return error
 
@@ -98,7 +107,7 @@ def _count(plan: Plan, part: Part) -> Counts | EvaluationError:
 def _count_on_ray(plan: Plan, part: Part, threads: int, folder: str) -> Counts | EvaluationError:
     os.chdir(folder)
     torch.set_num_threads(threads)
-    return _count(plan, part)
+    return _count(_evaluation, plan, part)
 
 
 Tasks = Iterator[tuple[Plan, Part] | None]  # None: nothing to do until more has been counted
@@ -106,9 +115,11 @@ Counted = Iterator[tuple[Plan, Part, Counts | EvaluationError]]
 Pool = Callable[[Tasks], Counted]
 
 
-def here(tasks: Tasks) -> Counted:
-    """A Pool that is this process."""
-    return ((plan, part, _count(plan, part)) for plan, part in tasks)
+def here(receivers: Iterable[ReceiverFile]) -> Pool:
+    """A Pool that is this process, with its receivers."""
+    nets = {r.name: r.net for r in receivers}
+    evaluation = lru_cache(maxsize=64)(lambda plan: plan.evaluation(nets))
+    return lambda tasks: ((plan, part, _count(evaluation, plan, part)) for plan, part in tasks)
 
 
 def counting(pool: Pool, plan: Plan) -> CountEach:

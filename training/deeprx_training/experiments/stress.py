@@ -25,16 +25,17 @@ from ..evaluation.evaluate import (
 )
 from ..evaluation.named import Named
 from ..evaluation.outcomes import Outcome
-from .campaign import Plan, Pool, fingerprint
+from ..teaching.checkpoint import ReceiverFile
+from .campaign import Plan, Pool, files_of, fingerprint
 
 REFERENCES = SURE, GNB  # where they take the slots
 
 
 @dataclass(frozen=True)
 class Receivers:
-    """references: {name: as the command line names it}; the rest as of Plan and Evaluation."""
+    """files: by name; the rest as of Plan and Evaluation."""
 
-    references: dict[str, str]
+    files: dict[str, ReceiverFile]
     trust: tuple[str, ...] = ()
     device: str = "cpu"
 
@@ -62,7 +63,7 @@ class Course:
         self._arrived: dict[int, Counts] = {}
         self._counts: list[dict[tuple[str, str], np.ndarray]] = []
         self._dropped: Counter[str] = Counter()
-        self._promises = {name: rule.Promises() for name in self._receivers.references}
+        self._promises = {name: rule.Promises() for name in self._receivers.files}
         table, index = rule.lowest_mcs(self.named.condition.modulation)
         arguments = {
             "sinr_db": [self.named.condition.snr_db],
@@ -75,10 +76,10 @@ class Course:
             "joining": REFERENCES,
             "slot": self.named.slot,
         }
-        references = tuple(self._receivers.references.values())
-        kept = self._kept / fingerprint(references, **arguments)
+        files = self._receivers.files.values()
+        kept = self._kept / fingerprint(files, **arguments)
         arguments["slots"] = self._most
-        self._plan = Plan(kept, references, self._receivers.trust, arguments)
+        self._plan = Plan(kept, files_of(files), self._receivers.trust, arguments)
 
     @property
     def ready(self) -> bool:
@@ -144,7 +145,7 @@ class Course:
             what, of, each = "errors", rule.of_bits, self._slot_bits
             if not self._bits_judged(reference):
                 what, of, each = "block_errors", rule.of_blocks, self.named.slot.n_layers
-            for name in self._receivers.references:
+            for name in self._receivers.files:
                 pairs[name, reference] = of(self._of(what, name), self._of(what, reference), each)
         return pairs
 

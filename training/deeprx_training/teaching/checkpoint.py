@@ -4,6 +4,7 @@
 import io
 import sys
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from deeprx_common.schema import parse_json
 from deeprx_common.shipped import shipped_names
 from deeprx_common.trusted import is_trusted
 
-from ..files import TrainingError, read_tensors
+from ..files import TrainingError, read_hashed_tensors
 from ..receivers import weights
 from ..receivers.build import NETS, build, described
 from ..receivers.contract import LayerOf, of_one_layer
@@ -26,11 +27,30 @@ from ..reference import Reference
 from .recipe import Recipe
 
 
-def load_receiver(
+@dataclass(frozen=True)
+class ReceiverFile:
+    """A receiver out of a file that was read once.
+
+    name: the member's, or the model file's. net: in eval mode. sha256: of the file, hexadecimal.
+    metadata: a model file's; a checkpoint has none. recipe_sha256: of the recipe that a checkpoint
+    was trained by; None of a model file. described: the net, as described() has it; None for one
+    from elsewhere.
+    """
+
+    reference: Reference
+    name: str
+    net: nn.Module
+    sha256: str
+    metadata: dict
+    recipe_sha256: str | None
+    described: dict | None
+
+
+def read_receiver(
     reference: str, rebuild: bool = False, trust: Collection[str] = ()
-) -> tuple[str, nn.Module]:
-    """(name, net in eval mode) from "CHECKPOINT[:MEMBER[@ROUNDS]]" of a training run, or an
-    exported "FILE.pt". ROUNDS cuts a RealtimeRx short.
+) -> ReceiverFile:
+    """Of "CHECKPOINT[:MEMBER[@ROUNDS]]" of a training run, or an exported "FILE.pt". ROUNDS cuts a
+    RealtimeRx short.
 
     Checkpoints are unpickled safely. With rebuild comes the net; a model file's is in float32, of
     its weights, which are read as data. Else comes a receiver of one layer; a model file's is its
@@ -45,19 +65,31 @@ def load_receiver(
         )
     if named.is_model_file:
         archive = read_model(path)
+        about = archive.metadata
         try:
-            expect_contract(archive.metadata)
+            expect_contract(about)
         except ValueError as error:
             raise TrainingError(f"{path}: {error}") from None
         net = _rebuilt(path, archive) if rebuild else _program(path, archive, trust)
-        return path.stem, net.eval()
-    state = read_checkpoint(path)
-    specs, rounds = state["specs"], named.rounds
-    member = named.member or next(iter(specs))
-    if member not in specs:
-        raise TrainingError(f"{path}: holds {', '.join(specs)}, not {member!r}")
+        sha256 = archive.sha256
+        return ReceiverFile(named, path.stem, net.eval(), sha256, about, None, about.get("net"))
+    state, sha256 = _hashed_checkpoint(path)
+    member = named.member or next(iter(state["specs"]))
+    net, spec = _member(path, state, member, named.rounds)
+    if not (rebuild or named.rounds):
+        net = of_one_layer(net)
+    known = described(spec) if spec.get("net") in NETS else None
+    name = f"{member}@{named.rounds}" if named.rounds else member
+    return ReceiverFile(named, name, net.eval(), sha256, {}, state["recipe_sha256"], known)
+
+
+def _member(path: Path, state: dict, member: str, rounds: str) -> tuple[nn.Module, dict]:
+    """A net, and its spec."""
+    if member not in state["specs"]:
+        raise TrainingError(f"{path}: holds {', '.join(state['specs'])}, not {member!r}")
     try:
-        net = build(parse_json(specs[member]))
+        spec = parse_json(state["specs"][member])
+        net = build(spec)
     except ValueError as error:
         raise TrainingError(f"{path}: {member}: {error}") from None
     try:
@@ -65,42 +97,34 @@ def load_receiver(
     except (KeyError, RuntimeError) as error:
         raise TrainingError(damaged(path, member, error)) from None
     if not rounds:
-        return member, (net if rebuild else of_one_layer(net)).eval()
+        return net, spec
     if not (isinstance(net, RealtimeRx) and rounds.isdecimal() and int(rounds) <= len(net.rounds)):
         raise TrainingError(f"{path}: {member} cannot be cut to {rounds} rounds")
     net.rounds = net.rounds[: int(rounds)]
-    return f"{member}@{rounds}", net.eval()
+    return net, spec | {"rounds": int(rounds)}
 
 
-def recipe_of(reference: str) -> str | None:
-    """SHA-256 of the recipe a checkpoint was trained by, hexadecimal; None for a model file."""
-    named = Reference.parse(reference)
-    return None if named.is_model_file else read_checkpoint(named.file)["recipe_sha256"]
-
-
-def net_of(reference: str) -> dict | None:
-    """The net of a checkpoint's member or of a model file, as described() has it; None for a net
-    from elsewhere.
-    """
-    named = Reference.parse(reference)
-    if named.is_model_file:
-        return read_model(named.file).metadata.get("net")
-    specs = read_checkpoint(named.file)["specs"]
-    spec = parse_json(specs[named.member or next(iter(specs))])
-    if spec.get("net") not in NETS:
-        return None
-    return described(spec | ({"rounds": int(named.rounds)} if named.rounds else {}))
+def load_receiver(
+    reference: str, rebuild: bool = False, trust: Collection[str] = ()
+) -> tuple[str, nn.Module]:
+    """(name, net) of read_receiver()."""
+    read = read_receiver(reference, rebuild, trust)
+    return read.name, read.net
 
 
 def read_checkpoint(path: Path) -> dict:
     """A run's whole state; TrainingError where the file is none."""
+    return _hashed_checkpoint(path)[0]
+
+
+def _hashed_checkpoint(path: Path) -> tuple[dict, str]:
     what = "a checkpoint of a training run"
-    state = read_tensors(path, what)
+    state, sha256 = read_hashed_tensors(path, what)
     if not _is_checkpoint(state):
         raise TrainingError(f"{path}: expected {what}, found other tensors")
     if not state["specs"]:
         raise TrainingError(f"{path}: expected {what}, found one without a net")
-    return state
+    return state, sha256
 
 
 def _is_checkpoint(state) -> bool:
@@ -168,18 +192,18 @@ def _rebuilt(path: Path, archive: ModelArchive) -> nn.Module:
     return net
 
 
-def provenance(recipe: Recipe, file: str, member: str, reference: str) -> dict:
-    """What a model file says about the training of MEMBER[@ROUNDS], by the recipe of a file; says
-    so where the checkpoint is of another.
+def provenance(recipe: Recipe, file: str, receiver: ReceiverFile) -> dict:
+    """What a model file says about a receiver's training, by the recipe of a file; says so where
+    the checkpoint is of another.
     """
     names = [m.name for m in recipe.members]
-    if (name := member.partition("@")[0]) not in names:
+    if (name := receiver.name.partition("@")[0]) not in names:
         raise TrainingError(f"{file}: trains {', '.join(names)}, not {name}")
-    trained_by = recipe_of(reference)
+    trained_by = receiver.recipe_sha256
     if trained_by not in (None, recipe.sha256):
         print(
-            f"{reference}: trained by a recipe with SHA-256 {trained_by[:12]}, not by {file} "
-            f"({recipe.sha256[:12]}), which the model file will name",
+            f"{receiver.reference}: trained by a recipe with SHA-256 {trained_by[:12]}, not by "
+            f"{file} ({recipe.sha256[:12]}), which the model file will name",
             file=sys.stderr,
         )
     return {
@@ -189,5 +213,5 @@ def provenance(recipe: Recipe, file: str, member: str, reference: str) -> dict:
         "batch": recipe.batch,
         "seed": recipe.seed,
         "dataset": "Sionna " + ", ".join(recipe.data.channels),
-        "member": member,
+        "member": receiver.name,
     }
