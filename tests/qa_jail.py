@@ -152,8 +152,8 @@ def test_a_program_that_would_run_without_a_jail_needs_trust(command, stranger, 
 def times_opened(path, folder, *arguments, status=0):
     """By Python with such arguments, and by all processes of it."""
     log = folder / "log"
-    command = ["strace", "-f", "--trace=open,openat,openat2", "-o", log, sys.executable, *arguments]
-    ran = subprocess.run(command, capture_output=True, text=True)
+    strace = ["strace", "-f", "--seccomp-bpf", "--trace=open,openat,openat2", "-o"]
+    ran = subprocess.run([*strace, log, sys.executable, *arguments], capture_output=True, text=True)
     assert ran.returncode == status, ran.stdout + ran.stderr
     return log.read_text().count(f'"{path}"')
 

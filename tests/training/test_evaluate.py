@@ -401,16 +401,18 @@ def test_a_model_file_is_opened_once(conditions, tmp_path):
     path, out = tmp_path / "mine.pt", tmp_path / "out"
     shutil.copy(model_path("baseline-lmmse"), path)
     named = f"--conditions {ROOT}/training/experiments/conditions.toml --names qpsk-0db"
-    what = named if conditions else "--sinr 9 --slots 4"
+    what = named if conditions else f"--n-prb 6 --channel TDL-A {ALIKE} --sinr 9 --slots 4"
     command = f"evaluate {path} {what} --out {out} --device cpu --workers 1".split()
     program = (
         "import sys; from deeprx_training import cli; from deeprx_training.evaluation import "
         "never_worse as rule; rule.FEWEST_SLOTS = rule.MOST_SLOTS = rule.MOST_BLOCK_SLOTS = 4; "
         "sys.exit(cli.main(sys.argv[1:]))"
     )
-    strace = ["strace", "-f", "--trace=open,openat,openat2", "-o", tmp_path / "log"]
+    strace = ["strace", "-f", "--seccomp-bpf", "--trace=open,openat,openat2", "-o"]
     ran = subprocess.run(
-        [*strace, sys.executable, "-c", program, *command], capture_output=True, text=True
+        [*strace, tmp_path / "log", sys.executable, "-c", program, *command],
+        capture_output=True,
+        text=True,
     )
     assert ran.returncode in ((0, 1) if conditions else (0,)), ran.stderr
     assert (tmp_path / "log").read_text().count(f'"{path}"') == 1
