@@ -13,9 +13,9 @@ namespace gr::deeprx {
 /*!
  * \brief Zeros that begin a line of the cache, as vectors do.
  *
- * malloc() puts large memory 16 bytes behind a page's begin. To copy there from another page's begin
- * (shared memory, GNU Radio's buffers) takes memcpy() 16 times as long on an AMD Zen 3, whose rep
- * movsb does not bear that.
+ * malloc() puts large memory 16 bytes behind a page's begin. To copy there from another page's
+ * begin (shared memory, GNU Radio's buffers) takes memcpy() 16 times as long on an AMD Zen 3, whose
+ * rep movsb does not bear that.
  */
 class aligned_floats
 {
