@@ -226,6 +226,24 @@ def test_the_engine_alone_gets_fresh_jails_too(harmful):
             engine.infer(noise, p)
 
 
+def test_engines_of_a_file_share_its_fresh_jails(harmful):
+    """A replay has one for each kind of slot."""
+    path, p, trigger = harmful["crash"], *np.zeros((2, 1, 14, 72, 2), np.float32)
+    trigger[..., 0, 0, 0] = 1
+    engines = [deeprx.Engine(path, slot=slot_of(n_prb=6), n_rx=1) for _ in range(2)]
+    for k in range(5):  # two that they began with, and three
+        with pytest.raises(RuntimeError, match="its jail has ended"):
+            engines[k % 2].infer(trigger[None], p[None])
+    refused = "crash: refused, since it has lost its jail and 3 fresh ones"
+    for engine in engines:
+        with pytest.raises(RuntimeError, match=refused):
+            engine.infer(trigger[None], p[None])
+    with pytest.raises(RuntimeError, match=refused):
+        deeprx.Engine(path, slot=slot_of(n_prb=12), n_rx=1)
+    del engine, engines
+    deeprx.Engine(path, slot=slot_of(n_prb=6), n_rx=1)  # another receiver's
+
+
 def test_a_lost_jail_survives_a_restart(harmful):
     with Running(harmful["crash"]) as running:
         running.source.harm = 1

@@ -10,10 +10,39 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
+#include <mutex>
 #include <stdexcept>
 #include <thread>
 
 namespace gr::deeprx {
+
+//! Fresh ones that the engines of a file have had together, as long as there is one of them.
+struct bare_engine::jails_of_file {
+    std::mutex mutex;
+    fresh_jails fresh;
+
+    static std::shared_ptr<jails_of_file> of(const std::string& sha256)
+    {
+        static std::mutex lock;
+        static std::map<std::string, std::weak_ptr<jails_of_file>> files;
+        const std::lock_guard<std::mutex> guard(lock);
+        auto& file = files[sha256];
+        auto jails = file.lock();
+        if (!jails)
+            file = jails = std::make_shared<jails_of_file>();
+        return jails;
+    }
+
+    //! \throws std::runtime_error the line of a file that has had them all
+    std::unique_lock<std::mutex> expect_one_left(const model_info& info)
+    {
+        std::unique_lock<std::mutex> lock(mutex);
+        if (fresh.none_left())
+            throw std::runtime_error(fresh_jails::refusal(info));
+        return lock;
+    }
+};
 
 bare_engine::bare_engine(const std::string& model,
                          const slot_config& slot,
@@ -25,8 +54,7 @@ bare_engine::bare_engine(const std::string& model,
                          const std::vector<std::string>& trust,
                          const std::optional<std::string>& bytes)
     : d_slot(std::make_unique<slot_geometry>(slot)),
-      d_threads(std::make_unique<thread_claim>(threads)),
-      d_fresh_jails(std::make_unique<fresh_jails>())
+      d_threads(std::make_unique<thread_claim>(threads))
 {
     const engine_parameters parameters{ *d_slot,   n_rx,   device,          threads,
                                         max_batch, engine, hashes_of(trust) };
@@ -35,6 +63,8 @@ bare_engine::bare_engine(const std::string& model,
     d_grid_floats = size_t(n_rx) * d_slot->n_re() * 2;
     d_pilot_floats = size_t(d_slot->n_layers()) * d_slot->n_re() * 2;
     d_engine = load_engine(model, parameters, bytes);
+    d_jails = jails_of_file::of(d_engine->info().sha256);
+    d_jails->expect_one_left(d_engine->info());
     d_batches = { 1, max_batch };
     naming_file(model, [this] { d_engine->warm_up(d_batches); });
 }
@@ -70,10 +100,9 @@ const float* bare_engine::infer(const float* y, const float* p, int batch)
 //! As model_swap does, but that slots wait here.
 void bare_engine::renew()
 {
-    if (d_fresh_jails->none_left())
-        throw std::runtime_error(fresh_jails::refusal(d_engine->info()));
-    std::this_thread::sleep_until(d_fresh_jails->next());
-    d_fresh_jails->take(fresh_jails::clock::now());
+    const auto one_at_a_time = d_jails->expect_one_left(d_engine->info());
+    std::this_thread::sleep_until(d_jails->fresh.next());
+    d_jails->fresh.take(fresh_jails::clock::now());
     auto fresh = d_engine->renewal()();
     fresh->warm_up(d_batches);
     d_engine = std::move(fresh);

@@ -13,7 +13,6 @@
 namespace gr::deeprx {
 
 class engine;
-class fresh_jails;
 class slot_geometry;
 class thread_claim;
 
@@ -81,6 +80,8 @@ public:
     std::vector<stage> time_stages(int calls);
 
 private:
+    struct jails_of_file;
+
     void expect_finite(const float* llrs, int batch);
     void renew();
 
@@ -92,7 +93,7 @@ private:
     std::unique_ptr<engine> d_engine;
     std::vector<int> d_batches; // to warm it up with
     bool d_jail_lost = false;
-    const std::unique_ptr<fresh_jails> d_fresh_jails;
+    std::shared_ptr<jails_of_file> d_jails;
 };
 
 } // namespace gr::deeprx
