@@ -216,6 +216,7 @@ def student():
     return points, *count_errors({"student": net}, points, 192, seed=77)
 
 
+@pytest.mark.slow
 def test_shipped_student_beats_ls_lmmse_from_6_to_18_db(student):
     """On the same slots; the intervals exclude zero."""
     points, n_bits, errors = student
@@ -224,6 +225,7 @@ def test_shipped_student_beats_ls_lmmse_from_6_to_18_db(student):
         assert difference.ci95[1] < 0, f"{sinr} dB: {difference}"
 
 
+@pytest.mark.slow
 def test_shipped_student_holds_its_table(student):
     """What the model file says was measured, against these slots, within both intervals."""
     extra = {"deeprx.json": ""}

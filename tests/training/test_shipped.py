@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The shipped model files receive as their tables say: other slots of the evaluation channels."""
+"""The shipped model files receive as they were counted on named conditions; marked slow: as their
+tables say, on other slots of the evaluation channels.
+"""
 
 import json
 import zipfile
@@ -33,6 +35,7 @@ def counted():
     return count([0.0, 6.0, 12.0, 14.0, 18.0, 24.0, 30.0], 192)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_no_worse_than_least_squares_from_0_to_30_db(counted, name):
     for i, sinr_db in enumerate(counted.sinr_db):
@@ -44,6 +47,7 @@ def test_no_worse_than_least_squares_from_0_to_30_db(counted, name):
             assert difference.ci95[0] <= 0, sinr_db
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "deeprx-slim-0"])
 def test_within_0_8_db_of_perfect_csi_at_a_ber_of_1e_2(counted, name):
     curves = [
@@ -54,6 +58,7 @@ def test_within_0_8_db_of_perfect_csi_at_a_ber_of_1e_2(counted, name):
     assert 0 < behind.over_slots[0] <= behind.over_slots[1] < 0.8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_other_slots_give_the_published_ber(counted, name):
     with zipfile.ZipFile(MODELS / f"{name}.pt") as archive:
@@ -72,6 +77,7 @@ def test_other_slots_give_the_published_ber(counted, name):
             assert abs(ber.mean() - point["ber"]) < 1.5 * allowed, sinr_db
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("modulation", "dmrs", "sinr_db"),
     [
@@ -90,7 +96,13 @@ def test_better_than_the_classical_receiver_in_rarer_kinds_of_slots(modulation, 
         assert paired_difference(errors, classical, [counted.config.n_bits] * 64).ci95[1] < 0, name
 
 
-@pytest.mark.parametrize("name", [path.stem for path in sorted(MODELS.glob("*.pt"))])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(path.stem, marks=pytest.mark.slow if "teacher" in path.stem else ())
+        for path in sorted(MODELS.glob("*.pt"))
+    ],
+)
 def test_error_counts_on_named_conditions(name):
     """As shipped_counts.py wrote them; another processor rounds otherwise, and turns a few bits."""
     expected = json.loads(shipped_counts.COUNTS.read_text())[name]
