@@ -444,6 +444,7 @@ class TestAvx2:
         assert ran.returncode == 0, ran.stderr
         return ran.stdout
 
+    @pytest.mark.slow
     def test_what_ran_is_named_and_set_against_a_product_of_the_same_arithmetic(self, tmp_path):
         text = self.run(BENCHED, tmp_path)
         results = json.loads((tmp_path / "bench.json").read_text())

@@ -1190,6 +1190,7 @@ class TestFiveHundredSlots:
         dump.write_bytes(b"".join(grid.tobytes() for grid in data))
         return dump, written(folder, text)
 
+    @pytest.mark.slow
     def test_deeprx_pusch_loses_no_more_blocks_than_the_best_classical_receiver(self, tmp_path):
         done = import_gnb(*self.dumped(tmp_path), tmp_path / "a", 30)
         assert done.skipped == {}

@@ -1054,6 +1054,7 @@ watch("send_file_gui", enough, labels, seconds=100)
 """
 
 
+@pytest.mark.slow
 def test_the_flowgraph_of_companion_sends_a_file(tmp_path):
     compiled = subprocess.run(
         ["grcc", "-o", str(tmp_path), str(SEND_FILE.with_suffix(".grc"))],

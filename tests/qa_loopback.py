@@ -26,6 +26,7 @@ def errors(out, sinr_db, *arguments):
     return [p["bit_errors"] for p in points]
 
 
+@pytest.mark.slow
 def test_synchronised_within_half_a_db_of_aligned(tmp_path):
     """Half a dB is 8 to 20 % of the errors here; other noise over the same draws, 1 %."""
     aligned = errors(tmp_path / "aligned", [5.5, 11.5, 17.5])

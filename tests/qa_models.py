@@ -19,6 +19,7 @@ from slots import slot_of
 from deeprx_common.model_schema import FLOP, LIMIT, MEASURED, MODEL, TRAINED
 from deeprx_common.slot import SlotConfig
 
+TEACHER = "deeprx-teacher"  # takes long
 MODELS = sorted((Path(__file__).parents[1] / "models").glob("*.pt"))
 TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2, "int8": 3e-2}  # RMS of the difference over RMS
 
@@ -63,8 +64,19 @@ def test_model_says_what_it_is(path):
         assert {(d, s) for d in ("frequency", "time") for s in (6.0, 12.0, 18.0)} <= measured
 
 
-@pytest.mark.parametrize("modulation", ["QPSK", "16QAM", "256QAM"])
-@pytest.mark.parametrize("path", MODELS, ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    ("path", "modulation"),
+    [
+        pytest.param(
+            path,
+            modulation,
+            id=f"{path.stem}-{modulation}",
+            marks=pytest.mark.slow if path.stem == TEACHER and modulation != "16QAM" else (),
+        )
+        for path in MODELS
+        for modulation in ("QPSK", "16QAM", "256QAM")
+    ],
+)
 def test_block_gives_the_llrs_of_pytorch(path, modulation):
     config = slot_of(modulation=modulation)
     metadata = read_model_file(path).metadata
@@ -79,7 +91,9 @@ def test_block_gives_the_llrs_of_pytorch(path, modulation):
         assert np.mean((computed > 0) != bits) < 0.05
 
 
-@pytest.mark.parametrize("path", MODELS, ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", [path for path in MODELS if path.stem != TEACHER], ids=lambda p: p.stem
+)
 def test_bits_are_the_same_at_any_scale(path):
     """Of the samples: a path gain of a ray tracer, integers, the raw numbers of a radio."""
     config = SlotConfig(n_prb=12)

@@ -46,6 +46,7 @@ def test_is_exported_as_ir_too(folder):
     assert '["torchscript", "openvino"]' in about
 
 
+@pytest.mark.slow
 def test_receives_in_a_flowgraph_better_than_least_squares(folder):
     run(
         folder, sys.executable, "-m", "gnuradio.deeprx", "loopback", "--receiver", "my_receiver.pt",
@@ -57,6 +58,7 @@ def test_receives_in_a_flowgraph_better_than_least_squares(folder):
     assert mine["engine"].endswith(", jailed") and "jailed" not in classical["engine"]
 
 
+@pytest.mark.slow
 @NEEDED
 def test_is_evaluated_by_the_training_command_line(folder):
     train(

@@ -285,7 +285,10 @@ def test_threads_that_share_a_batch_count_as_cpu_time(tmp_path):
     assert least[2] > 0.75 * least[1]
 
 
-@pytest.mark.parametrize("parameters", ["", ", threads=2, max_batch=4, max_latency_ms=0"])
+@pytest.mark.parametrize(
+    "parameters",
+    [", threads=2, max_batch=4, max_latency_ms=0", pytest.param("", marks=pytest.mark.slow)],
+)
 def test_steady_state_allocates_nothing(parameters, tmp_path):
     path = saved(tmp_path / "m.pt")
     counted = who_allocates(tmp_path, f"{path!r}, trust=[]{parameters}")

@@ -98,6 +98,7 @@ watch(sys.argv[1], lambda top: top.points(slots=25), lambda top: top.points(slot
 """
 
 
+@pytest.mark.slow
 def test_companion_flowgraphs_work_together(tmp_path):
     ports = {number: str(free_port()) for number in ("5601", "5602", "5599")}
     names = [f"remote_{part}.grc" for part in ("transmitter", "channel", "receiver")]

@@ -80,10 +80,15 @@ class TestAgainstLoopback:
             (["--sync", "--cfo", "500"], ["--cfo", "500"], []),
             ([], ["--aligned"], ["--aligned"]),
             (COUNTED_60, [*COUNTED_60, "--aligned"], ["--aligned"]),
-            (["--sync", *COUNTED_60], COUNTED_60, []),
             (["--mcs", "5"], ["--mcs", "5", "--aligned"], ["--aligned"]),
-            (TWO_USERS, [*TWO_USERS, "--aligned"], ["--aligned"]),
             (["--sync", *TWO_USERS], TWO_USERS, []),
+            *(
+                pytest.param(*commands, marks=pytest.mark.slow)
+                for commands in [
+                    (["--sync", *COUNTED_60], COUNTED_60, []),
+                    (TWO_USERS, [*TWO_USERS, "--aligned"], ["--aligned"]),
+                ]
+            ),
         ],
     )
     def test_the_same_errors(self, tmp_path, loopback, recording, replaying):
@@ -461,6 +466,7 @@ class TestExamples:
         assert "Traceback" not in ran.stderr
         return ran.stdout
 
+    @pytest.mark.slow
     def test_companion_records_and_replays(self, tmp_path):
         for name in ("record", "replay"):
             self.run(tmp_path, "grcc", "-o", tmp_path, ROOT / "examples" / f"{name}.grc")
