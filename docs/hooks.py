@@ -179,7 +179,8 @@ def command_line() -> str:
         "deeprx",
         "Command line",
         "`./dev run deeprx COMMAND` runs a command out of the source tree, `deeprx COMMAND` an "
-        "installed one. Training has [a page of its own](train-command-line.md).",
+        "installed one. Training has [a page of its own](train-command-line.md), and so have "
+        "[exit statuses](exit-status.md).",
         describe(main),
     )
     return "\n".join([page, *_tasks()])
@@ -206,7 +207,8 @@ def train_command_line() -> str:
     return _commands(
         "./dev train",
         "Training command line",
-        "It runs in an environment of its own, which `./dev train` makes. [Recipes](recipes.md).",
+        "It runs in an environment of its own, which `./dev train` makes. [Recipes](recipes.md), "
+        "[exit statuses](exit-status.md).",
         commands,
     )
 

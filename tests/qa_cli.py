@@ -7,6 +7,7 @@ import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,9 +18,11 @@ from pathlib import Path
 
 import message_ports as ports
 import numpy as np
+import pmt
 import pytest
 import torch
 from gnuradio import gr
+from gnuradio.deeprx import deeprx_python
 from gnuradio.deeprx.cli import COMMANDS, doctor, info, main, make_parser, options
 from gnuradio.deeprx.cli import results as results_module
 from gnuradio.deeprx.measure.flowgraph import stop_on_ctrl_c
@@ -647,23 +650,45 @@ def test_version(capsys):
 
 
 @pytest.mark.parametrize(
-    ("bug", "says", "status"),
+    ("bug", "says"),
     [
-        (lambda _: np.zeros(3) + np.zeros(4), "operands could not be broadcast", 2),
-        (lambda _: {}["there"], "KeyError: 'there'", 3),
-        (lambda _: 1 / 0, "ZeroDivisionError: division by zero", 3),
+        (lambda _: np.zeros(3) + np.zeros(4), "ValueError: operands could not be broadcast"),
+        (lambda _: json.loads("?"), "JSONDecodeError: Expecting value"),  # stated, but not by us
+        (lambda _: torch.zeros(3) + torch.zeros(4), "RuntimeError: The size of tensor"),
+        (lambda _: pmt.to_long(pmt.PMT_T), "ValueError: "),  # C++, but not ours
+        (lambda _: {}["there"], "KeyError: 'there'"),
+        (lambda _: 1 / 0, "ZeroDivisionError: division by zero"),
     ],
 )
-def test_a_bug_can_be_traced(monkeypatch, capsys, bug, says, status):
+def test_a_bug_is_no_mistake_and_can_be_traced(monkeypatch, capsys, bug, says):
     monkeypatch.setattr(info, "run", bug)
-    assert main(["info", "x"]) == status
+    assert main(["info", "x"]) == 3
     (line,) = capsys.readouterr().err.splitlines()
     assert says in line and line.endswith(" (--debug shows where)")
     for command in (["--debug", "info", "x"], ["info", "x", "--debug"]):
-        assert main(command) == status
+        assert main(command) == 3
         trace = capsys.readouterr().err
         assert trace.startswith("Traceback") and Path(__file__).name in trace
         assert trace.splitlines()[-1] == line.removesuffix(" (--debug shows where)")
+
+
+@pytest.mark.parametrize(
+    ("told", "says"),
+    [
+        (lambda _: deeprx_python.Engine("ls-lmmse", n_rx=9), "n_rx"),
+        (lambda _: deeprx_python.Engine("SECURITY.md"), "SECURITY.md"),
+        (lambda _: Path("/nowhere").stat(), "/nowhere: No such file or directory"),
+        (lambda _: os.write(os.open("/dev/full", os.O_WRONLY), b"x"), "No space left on device"),
+        (lambda _: socket.socket().connect(("127.0.0.1", 1)), "Connection refused"),
+        (lambda _: importlib.import_module("sionnna"), "lacks the Python package sionnna"),
+    ],
+)
+def test_what_is_wrong_with_the_question_or_the_machine_is_no_bug(monkeypatch, capsys, told, says):
+    """Statements of ours are in test_mistakes_get_one_line."""
+    monkeypatch.setattr(info, "run", told)
+    assert main(["info", "x"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert says in line and "--debug" not in line
 
 
 @pytest.mark.parametrize(

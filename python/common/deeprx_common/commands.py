@@ -6,6 +6,7 @@ status.
 """
 
 import argparse
+import dis
 import os
 import sys
 import traceback
@@ -18,7 +19,15 @@ from .printable import printable
 from .stopping import INTERRUPTED, interrupt_on_signals, was_interrupted
 
 PIPE_CLOSED = 141  # exit status of a shell's command that SIGPIPE ends
+MISTAKEN = 2  # exit status of what cannot be done as it was asked for
 FAILED = 3  # exit status of what is nobody's mistake but the program's
+EXIT_STATUS = (
+    "Exit status: 0; 1 where the answer is no, as no slot received, or part of what was asked for "
+    f"failed; {MISTAKEN} for a mistake in what was asked, or what the machine refuses, as a full "
+    f"disk; {FAILED} for an error of the program's own, or where a model has lost its jail; "
+    f"{INTERRUPTED} for Ctrl-C; {PIPE_CLOSED} where nobody reads its output any more."
+)
+OURS = ("deeprx_common.", "deeprx_training.", "gnuradio.deeprx.")  # packages
 
 
 class Failure(RuntimeError):
@@ -59,9 +68,9 @@ def run_command(
     argv: Sequence[str],
     prepare: Callable[[], None] = lambda: None,
 ) -> int:
-    """Run what argv says; returns the exit status: the command's, 2 for a user's mistake, 130 for
-    Ctrl-C and for SIGTERM, which service managers and schedulers send, FAILED for an error of the
-    program's own, PIPE_CLOSED where nobody reads any more. prepare() is called before the command.
+    """Run what argv says; returns the exit status: the command's, MISTAKEN, FAILED, INTERRUPTED
+    for Ctrl-C and for SIGTERM, which service managers and schedulers send, PIPE_CLOSED where nobody
+    reads any more. prepare() is called before the command.
     """
     _open_standard_streams()
     interrupt_on_signals()
@@ -83,11 +92,11 @@ def run_command(
             traceback.print_exception(error)
         if was_interrupted():
             return INTERRUPTED
-        known = isinstance(error, ValueError | RuntimeError | OSError | ImportError)
-        line = _one_line(error) if known else f"{type(error).__name__}: {_one_line(error)}"
-        hint = "" if debug or _is_told(error) else " (--debug shows where)"
+        told, failed = _is_told(error), isinstance(error, Failure)
+        line = ("" if told or failed else f"{type(error).__name__}: ") + _one_line(error)
+        hint = "" if debug or told else " (--debug shows where)"
         print(f"{parser.prog}: error: {printable(line, 4000)}{hint}", file=sys.stderr)
-        return 2 if known and not isinstance(error, Failure) else FAILED
+        return MISTAKEN if told and not failed else FAILED
 
 
 def _open_standard_streams() -> None:
@@ -100,15 +109,27 @@ def _open_standard_streams() -> None:
 
 
 def _is_told(error: Exception) -> bool:
-    """Whether an error tells what was wrong with what was asked. A ValueError that no statement
-    raised may be what NumPy found in its arguments: a bug.
+    """Whether an error was raised on purpose, to tell what was wrong: by a statement of ours, by
+    the C++ library, which marks its own, by the operating system, or by an import of what is not
+    installed. What NumPy or PyTorch finds in its arguments is a bug.
     """
     if isinstance(error, Failure):
         return error.__cause__ is None
-    raised = traceback.extract_tb(error.__traceback__)[-1].line or ""
-    return isinstance(error, OSError | RuntimeError | ImportError) or (
-        isinstance(error, ValueError) and raised.startswith("raise ")
+    if isinstance(error, ImportError) or (isinstance(error, OSError) and error.errno is not None):
+        return True
+    return isinstance(error, ValueError | RuntimeError | OSError) and (
+        getattr(error, "told", False) or _is_stated(error)
     )
+
+
+def _is_stated(error: Exception) -> bool:
+    """Whether a statement `raise` of ours made it."""
+    made = error.__traceback__
+    while made.tb_next:
+        made = made.tb_next
+    module = made.tb_frame.f_globals.get("__name__", "") + "."
+    instruction = made.tb_frame.f_code.co_code[made.tb_lasti]
+    return module.startswith(OURS) and dis.opname[instruction] == "RAISE_VARARGS"
 
 
 def _one_line(error: Exception) -> str:

@@ -14,6 +14,7 @@
 #include <condition_variable>
 #include <map>
 #include <mutex>
+#include <stdexcept>
 #include <string>
 #include <thread>
 
@@ -121,10 +122,35 @@ try {
     return "";
 }
 
+void raise_told(const py::handle& kind, const std::exception& error)
+{
+    const py::object told = kind(error.what());
+    told.attr("told") = true;
+    PyErr_SetObject(kind.ptr(), told.ptr());
+}
+
+//! What the library throws it throws on purpose: deeprx_common.commands tells it from a bug by this
+//! mark, which no other library's errors have.
+void mark_as_told(std::exception_ptr error)
+{
+    try {
+        std::rethrow_exception(error);
+    } catch (const py::error_already_set&) {
+        throw;
+    } catch (const py::builtin_exception&) { // pybind11's, a std::runtime_error
+        throw;
+    } catch (const std::invalid_argument& e) {
+        raise_told(PyExc_ValueError, e);
+    } catch (const std::runtime_error& e) {
+        raise_told(PyExc_RuntimeError, e);
+    }
+}
+
 } // namespace
 
 void bind_failures(py::module& m)
 {
+    py::register_local_exception_translator(mark_as_told);
     block_failure(""); // from now on the log is listened to
     gr::deeprx::receiver::watch_failures(end_failed_flowgraphs);
     py::module::import("atexit").attr("register")(py::cpp_function([] { teller().close(); }));

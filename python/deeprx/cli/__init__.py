@@ -6,7 +6,7 @@ import sys
 from importlib import metadata
 
 from deeprx_common import __version__
-from deeprx_common.commands import add_commands, run_command
+from deeprx_common.commands import EXIT_STATUS, add_commands, run_command
 from deeprx_common.options import Parser
 
 COMMANDS = {
@@ -49,10 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog="deeprx",
         description="Learned OFDM receivers in GNU Radio: measure and inspect them.",
         epilog="Lists are comma-separated; of numbers they may hold ranges: 6:18:3, or 6:12, by 1. "
-        "Exit status: 0; 1 where what was asked for was not found to be so, as no slot "
-        "received; 2 for a mistake in what was asked; 130 for Ctrl-C; 141 where nobody "
-        "reads its output any more; 3 for an error of deeprx, or where a model "
-        "has lost its jail for good.",
+        + EXIT_STATUS,
     )
     parser.add_argument(
         "--version", action=_Version, nargs=0, help="of gr-deeprx, GNU Radio and PyTorch"
@@ -62,11 +59,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, 1 where what was asked for was not found to be
-    so, 2 for a user's mistake, 130 for Ctrl-C and for SIGTERM, which service managers and
-    schedulers send, 3 for an error of deeprx itself, or where a model has lost its
-    jail for good.
-    """
+    """Run one command; returns the exit status: see EXIT_STATUS."""
     return run_command(make_parser(), sys.argv[1:] if argv is None else argv, _quiet)
 
 

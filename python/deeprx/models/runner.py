@@ -62,8 +62,8 @@ def torchscript_call(model: ModelFile, config: SlotConfig, n_rx: int) -> Callabl
         *map(torch.from_numpy, received_slots(config, n_rx, 1)),
         [u.bits_per_symbol for u in config.users],
     )
-    module = torch.jit.freeze(torch.jit.load(io.BytesIO(data), map_location="cpu").eval())
     try:
+        module = torch.jit.freeze(torch.jit.load(io.BytesIO(data), map_location="cpu").eval())
         with torch.inference_mode():
             for _ in range(3):  # the executor profiles, then compiles
                 module(*arguments)

@@ -6,7 +6,7 @@ files. One module a command, loaded when it is called.
 import sys
 
 from deeprx_common import __version__
-from deeprx_common.commands import add_commands, run_command
+from deeprx_common.commands import EXIT_STATUS, add_commands, run_command
 from deeprx_common.options import Parser
 
 COMMANDS = {
@@ -32,7 +32,7 @@ def _parser() -> Parser:
         usage="./dev train RECIPE.toml --out DIR [OPTIONS]\n       ./dev train COMMAND ...",
         epilog="A receiver is named CHECKPOINT[:MEMBER[@ROUNDS]] (a training run's last.ckpt; "
         "ROUNDS cuts a RealtimeRx short) or FILE.pt (an exported model file, whose program runs "
-        "only if it ships or --trust names it).",
+        "only if it ships or --trust names it). " + EXIT_STATUS,
     )
     parser.add_argument("--version", action="version", version=f"gr-deeprx {__version__}")
     add_commands(parser, COMMANDS, __package__)
@@ -40,9 +40,7 @@ def _parser() -> Parser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, 1 where part of what was asked for failed, 2 for
-    a user's mistake, 130 for Ctrl-C and for SIGTERM, which schedulers send, 3 for a bug.
-    """
+    """Run one command; returns the exit status: see EXIT_STATUS."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv and argv[0].endswith(".toml"):
         argv.insert(0, "run")
