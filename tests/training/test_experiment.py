@@ -176,7 +176,12 @@ teacher = ["{tmp_path}/t.ckpt"]
         (lambda t: t + 'domains = ["space"]', "or 'time', found 'space'"),
         (lambda t: t.replace('"r.toml"', '"no.toml"', 1), "no.toml: cannot read the recipe"),
         (lambda t: t.replace("recipe =", "recipe", 1), "not a TOML file"),
-        (lambda t: "deep = " + "[" * 100_000, ": nested too deeply"),
+        (lambda t: "deep = " + "[\n" * 10_000, ": nested too deeply"),
+        (
+            lambda t: "a" + ".a" * 20_000 + " = 1",
+            ": expected lines of at most 500 characters, found",
+        ),
+        (lambda t: "a.a.a.a = 1\n" * 10_000, ": expected at most 65536 characters, found 120000"),
         (lambda t: 'recipe = "r.toml"\n[[grid]]\n' + EXAMINATION, "nothing to train"),
         (lambda t: 'recipe = "r.toml"\ngrid = 3\n' + EXAMINATION, "grid: expected a list"),
         (lambda t: 'recipe = "r.toml"\n[[grid]]\nseed = [1]', "examination is missing"),

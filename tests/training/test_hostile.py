@@ -89,6 +89,7 @@ def test_a_pipe_is_no_file_to_wait_for(load, tmp_path):
 
 
 GRID = '[recipe]\n{}\n[[grid]]\n{}\n[[examination]]\nset = "validation"\nsinr_db = [6, 12]\n'
+LONG, ONES = "aaa\n" * 1000, "1,\n" * 999
 MEMBERS = '[[members]]\nname = "a"\nnet = {}\n'
 
 
@@ -98,11 +99,11 @@ MEMBERS = '[[members]]\nname = "a"\nnet = {}\n'
         (recipes.load, MEMBERS.format("{ net = {} }"), "found {}"),
         (
             recipes.load,
-            f"steps = '{'a' * 5000}'\n" + MEMBERS.format("{}"),
+            f"steps = '''{LONG}'''\n" + MEMBERS.format("{}"),
             "expected a whole number, found 'aaa",
         ),
         (recipes.load, f"steps = {'[' * 60}{']' * 60}", "nested too deeply"),
-        (named.load, f"slots = '{'a' * 5000}'", "expected a table, found 'aaa"),
+        (named.load, f"slots = '''{LONG}'''", "expected a table, found 'aaa"),
         (
             LOADS["experiment"],
             GRID.format("", "")
@@ -112,7 +113,7 @@ MEMBERS = '[[members]]\nname = "a"\nnet = {}\n'
         ),
         (
             LOADS["experiment"],
-            GRID.format("", f"steps = {[1] * 999}\nseed = {[1] * 999}"),
+            GRID.format("", f"steps = [{ONES}]\nseed = [{ONES}]"),
             "grid: expected at most 1000 combinations, found 998001",
         ),
         (

@@ -407,7 +407,12 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
         (lambda t: t.replace("channels = 4", "chanels = 4"), "chanels"),
         (lambda t: t.replace("time_domain", "time_dmain"), "unknown key 'time_dmain'"),
         (lambda t: t.replace("steps = 7", "steps = "), "not a TOML recipe"),
-        (lambda t: "deep = " + "[" * 100_000, ": nested too deeply"),
+        (lambda t: "deep = " + "[\n" * 10_000, ": nested too deeply"),
+        (
+            lambda t: "a" + ".a" * 20_000 + " = 1",
+            ": expected lines of at most 500 characters, found",
+        ),
+        (lambda t: "a.a.a.a = 1\n" * 10_000, ": expected at most 65536 characters, found 120000"),
         (lambda t: t.replace("temperature", "loss = { kl = 1.0 }\ntemperature"), "names none"),
         (
             lambda t: t.replace("temperature", "loss = { channel = 1.0 }\ntemperature"),

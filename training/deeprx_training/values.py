@@ -52,11 +52,16 @@ def weights(key: type) -> type:
 
 
 LINE = 900  # characters of a refusal at most: it shows what was found
+MOST, LONGEST = 65_536, 500  # characters of a TOML text and of its lines: long keys take minutes
 DEEPEST = 50  # tables and lists in one another: what reads them calls itself for each
 
 
 def parse_toml(text: str) -> dict:
     """Raises ValueError, tomllib.TOMLDecodeError among them."""
+    if len(text) > MOST:
+        raise ValueError(f"expected at most {MOST} characters, found {len(text)}")
+    if (longest := max(map(len, text.split("\n")))) > LONGEST:
+        raise ValueError(f"expected lines of at most {LONGEST} characters, found {longest}")
     try:
         table = tomllib.loads(text)
     except RecursionError:

@@ -293,8 +293,8 @@ class _Expansion:
         """A recipe's table, of a file with what it names sought from where it lies."""
         if isinstance(recipe, dict):
             return recipe
-        path = self.path.parent / recipe
-        loaded, table = recipes.load(path), tomllib.loads(path.read_text())
+        loaded = recipes.load(self.path.parent / recipe)
+        table = tomllib.loads(loaded.text)
         if loaded.teacher:
             table["teacher"] = loaded.teacher
         for member, resolved in zip(table["members"], loaded.members, strict=True):
