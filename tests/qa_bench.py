@@ -289,6 +289,18 @@ def test_times_are_those_of_a_tiny_net(tiny, tmp_path):
     assert rows["watched-block"]["work_overhead_s"][2] < 1e-3
 
 
+def test_jailed_contenders_alone_need_no_trust(tiny, tmp_path, models_alone, capsys):
+    command = ["bench", "--receiver", tiny, "--n-prb", "6", "--seconds", "0.2"]
+    command += ["--out", str(tmp_path), "--contender", "jailed-engine"]
+    assert main(command) == 0
+    rows = json.loads((tmp_path / "bench.json").read_text())["rows"]
+    (row,) = (row for row in rows if row["contender"] == "jailed-engine")
+    assert row["description"].endswith(", jailed")
+    capsys.readouterr()
+    assert main([*command, "--contender", "engine"]) == 2
+    assert "is not trusted" in capsys.readouterr().err
+
+
 def test_a_contender_that_dies_stops_no_other(tiny, tmp_path):
     checked = kit(tiny, tmp_path)
     with Group() as group:

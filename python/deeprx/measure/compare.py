@@ -160,9 +160,10 @@ class Comparison(Measurement):
         )
         self._precisions = [p for p in PRECISIONS if native(p, base.device)]
         self._kits: dict[str, Kit] = {}
+        jailed = set(names) <= set(JAILED)
         for label, model in zip(labels(models), models, strict=True):
             try:
-                self._kits[label] = self._kit(model, base, base.device)
+                self._kits[label] = self._kit(model, base, base.device, jailed)
             except RuntimeError as error:
                 if not skip:
                     raise
