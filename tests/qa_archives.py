@@ -8,11 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import receiver_models
+from gnuradio.deeprx import Engine
 from hostile import archives
 from hostile.archives import BAD, GOOD
 
 from deeprx_common.model_archive import ModelArchive, ModelFileError, read_model_file
 from deeprx_common.shipped import shipped_models
+from deeprx_common.slot import SlotConfig
 from deeprx_common.trusted import shipped_hashes
 
 
@@ -58,6 +61,17 @@ def test_what_is_no_regular_file_is_never_opened(tmp_path, kind, says):
         path.symlink_to("/dev/zero")
     with pytest.raises(ModelFileError, match=says):
         read_model_file(path)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "\ta \n\n b ", "n" * 600, "\u00e9\n"])
+def test_a_name_of_several_lines_is_one_in_either_reader(name, tmp_path):
+    path = receiver_models.save(receiver_models.ConvNet(), tmp_path / "m.pt", name=name)
+    engine = Engine(path, slot=SlotConfig(n_prb=6), trust=[path])
+    assert (
+        engine.name
+        == read_model_file(path).metadata["name"]
+        == " ".join(name.split())[:497] + ("..." if len(name) > 500 else "")
+    )
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from .model_code import check_code
 from .model_errors import ModelFileError
 from .model_ir import check_ir
 from .model_rules import LIMITS, RULES
-from .schema import first_twice
+from .printable import printable
+from .schema import LONGEST, first_twice
 from .shipped import no_such_model
 
 __all__ = ["ModelArchive", "ModelFileError", "read_model_file"]
@@ -58,6 +59,8 @@ class ModelArchive:
         if "extra/deeprx.json" not in self.records:
             raise ModelFileError("has no deeprx.json (torch.jit.save with _extra_files adds it)")
         self.metadata = read_json(self.records["extra/deeprx.json"])
+        if isinstance(name := self.metadata.get("name"), str):
+            self.metadata["name"] = printable(name, LONGEST)
         self._read_pickle("constants")
         self._module = self._read_pickle("data")
         for name, data in self.records.items():
