@@ -629,9 +629,21 @@ class TestMistakes:
             ("nothing.bin", LOG, "cannot read the dump: No such file"),
             (GOLDEN, LOG, "cannot read the dump: Is a directory"),
             (DUMP, GOLDEN, "cannot read the log: Is a directory"),
-            ("/dev/null", LOG, "cannot read the dump: expected a regular file, found a pipe or"),
-            ("/dev/zero", LOG, "cannot read the dump: expected a regular file, found a pipe or"),
-            (DUMP, "/dev/zero", "cannot read the log: expected a regular file, found a pipe or"),
+            (
+                "/dev/null",
+                LOG,
+                "cannot read the dump: expected a regular file, found a character device",
+            ),
+            (
+                "/dev/zero",
+                LOG,
+                "cannot read the dump: expected a regular file, found a character device",
+            ),
+            (
+                DUMP,
+                "/dev/zero",
+                "cannot read the log: expected a regular file, found a character device",
+            ),
         ],
     )
     def test_other_files(self, tmp_path, capfd, dump, log, says):
@@ -712,7 +724,7 @@ class TestMistakes:
         os.mkfifo(pipe)
         for dump, log in ((pipe, LOG), (DUMP, pipe)):
             said = self.refused(capfd, dump, log, tmp_path / "a")
-            assert "expected a regular file, found a pipe or device" in said
+            assert "expected a regular file, found a FIFO" in said
         assert main(["replay", str(pipe), "--receiver", "gnb"]) == 2
         assert "cannot read the metadata: expected a regular file" in capfd.readouterr().err
         assert list(tmp_path.iterdir()) == [pipe]

@@ -833,7 +833,15 @@ class TestBadInput:
     def test_what_is_no_file(self, tmp_path, capfd):
         for end in ("sigmf", "sigmf-meta", "sigmf-collection"):
             os.mkfifo(tmp_path / f"pipe.{end}")
-            self.replay(tmp_path / f"pipe.{end}", "expected a regular file", capfd)
+            self.replay(tmp_path / f"pipe.{end}", "expected a regular file, found a FIFO", capfd)
+        os.mkfifo(tmp_path / "queue")
+        (tmp_path / "folder").mkdir()
+        for name, kind in (
+            (tmp_path / "queue", "a FIFO"),
+            (tmp_path / "folder", "a folder"),
+            (Path("/dev/zero"), "a character device"),
+        ):
+            self.replay(name, f"{name}: expected a SigMF recording, found {kind}", capfd)
         with (tmp_path / "b.sigmf-meta").open("wb") as file:
             file.truncate(1 << 40)
         self.replay(tmp_path / "b.sigmf-meta", "File too large", capfd)

@@ -33,6 +33,24 @@ def writable_folder(path: str | os.PathLike) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from None
 
 
+_KINDS = {
+    stat.S_IFREG: "a regular file",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFCHR: "a character device",
+    stat.S_IFBLK: "a block device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+def kind_of(path: str | os.PathLike) -> str:
+    """What is at a path, in words."""
+    try:
+        return _KINDS[stat.S_IFMT(os.stat(path).st_mode)]
+    except OSError as error:
+        return error.strerror.lower()
+
+
 def open_regular(path: str | os.PathLike) -> BinaryIO:
     """A file to read, which a pipe, that may never end nor even begin, and a device are not.
 
@@ -45,7 +63,8 @@ def open_regular(path: str | os.PathLike) -> BinaryIO:
     os.close(handle)
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    raise OSError(errno.EINVAL, "expected a regular file, found a pipe or device", str(path))
+    why = f"expected a regular file, found {kind_of(path)}"
+    raise OSError(errno.EINVAL, why, str(path))
 
 
 def read_regular(path: str | os.PathLike, most: int = MOST_BYTES) -> bytes:

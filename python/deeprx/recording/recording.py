@@ -16,7 +16,7 @@ import numpy as np
 from jsonschema.exceptions import ValidationError
 
 from deeprx_common.checks import check_one_of
-from deeprx_common.files import MOST_BYTES, open_regular, read_regular
+from deeprx_common.files import MOST_BYTES, kind_of, open_regular, read_regular
 from deeprx_common.limits import DELAY_SPREAD_S, DOPPLER_HZ, SNR_DB
 from deeprx_common.printable import printable
 from deeprx_common.schema import (
@@ -353,13 +353,15 @@ def _open(path: Path) -> list[_Stream]:
         return [_open_archive(path)]
     base = path.name.removesuffix(".sigmf-meta").removesuffix(".sigmf-data")
     meta, data = (path.with_name(f"{base}.sigmf-{kind}") for kind in ("meta", "data"))
+    if path.exists() and not path.is_file() and not meta.exists():
+        raise ValueError(f"{path}: expected a SigMF recording, found {kind_of(path)}")
     metadata = _metadata(_text(meta), meta)
     if metadata["global"].get("core:metadata_only"):
         raise ValueError(f"{meta}: expected a recording, found metadata only")
     if "core:dataset" in metadata["global"]:
         data = path.parent / Path(metadata["global"]["core:dataset"]).name  # never elsewhere
     if not data.is_file():
-        raise ValueError(f"{meta}: expected its samples in {data}, found no such file")
+        raise ValueError(f"{meta}: expected its samples in {data}, found {kind_of(data)}")
     return [_Stream(meta, metadata, data, 0, data.stat().st_size)]
 
 
