@@ -825,6 +825,39 @@ def test_info_says_what_a_receiver_was_trained_for(tmp_path, capsys, metadata, s
         assert words not in shown
 
 
+def test_info_says_whether_a_file_is_trusted(models, tmp_path, capsys):
+    said = {}
+    odd = shutil.copy(models[0], tmp_path / "a b.pt")
+    for model in ("baseline-lmmse", models[0], odd):
+        assert main(["info", str(model)]) == 0
+        said[model] = re.sub(r"[\s│]+", " ", capsys.readouterr().out)
+    assert " trusted yes, it comes with gr-deeprx" in said["baseline-lmmse"]
+    assert " trusted no: its program runs in a jail" in said[models[0]]
+    assert f"--trust '{odd}' of a command" in said[odd].replace("pytest- ", "pytest-")
+
+
+def test_trust_in_a_file_that_is_no_receiver_is_said(models, tmp_path, monkeypatch, capsys):
+    shipped = model_path("baseline-lmmse")
+    asked = make_parser().parse_args(
+        [
+            "bler",
+            "--mcs",
+            "9",
+            "--receiver",
+            models[0],
+            "--receiver",
+            shipped,
+            "--receiver",
+            "perfect-csi",
+        ]
+        + [part for name in (models[0], models[1], shipped) for part in ("--trust", name)]
+    )
+    options.read_models(asked.receiver, asked, simulated=True)
+    assert (
+        capsys.readouterr().err == f"deeprx: --trust {models[1]}: no receiver here is this file\n"
+    )
+
+
 def test_info_refuses_or_shows_whatever_a_file_says_of_itself(tmp_path, capsys):
     """Without its IRs, whose checks take most of the time."""
     path, known = tmp_path / "x.pt", read_model_file("deeprx-slim-0").metadata

@@ -35,7 +35,7 @@ from .bench_view import (
     show_sharing,
     show_stages,
 )
-from .options import SLOT, Unset, add_options, out_folder
+from .options import SLOT, Unset, add_options, out_folder, read_models
 
 SCHEMA = "deeprx.bench/2"
 SCALE_SCHEMA = "deeprx.bench-scale/1"
@@ -157,7 +157,7 @@ def run(arguments) -> int:
 def _comparison(arguments, base: Job) -> Comparison:
     a = arguments
     every = a.receiver or [*shipped_models(), *CLASSICAL]
-    models = [read_model_file(path, a.trust) for path in dict.fromkeys(every)]
+    models = read_models(dict.fromkeys(every), a)
     names = a.contender or list(CONTENDERS)
     return Comparison(models, names, base, a.seconds, skip=not a.receiver)
 
@@ -180,9 +180,7 @@ def _conclude_comparison(comparison, arguments, base, console, picture: Path) ->
 def _roofline(arguments, base: Job) -> Roofline:
     """By default of what the native engine runs."""
     a = arguments
-    models = [
-        read_model_file(path, a.trust) for path in a.receiver or [*shipped_models(), *CLASSICAL]
-    ]
+    models = read_models(a.receiver or [*shipped_models(), *CLASSICAL], a)
     if not a.receiver:
         models = [m for m in models if not m.archive or "native" in m.metadata.get("engines", [])]
     return Roofline(models, base, a.seconds, skip=not a.receiver)
@@ -200,7 +198,7 @@ def _conclude_roofline(roofline, arguments, base, console, picture: Path) -> int
 def _scale(arguments, base: Job) -> Scale:
     """By default of a baseline and the student of the fewest FLOP."""
     a = arguments
-    models = [read_model_file(path, a.trust) for path in a.receiver or shipped_models()]
+    models = read_models(a.receiver or shipped_models(), a)
     if not a.receiver:
         students = [m for m in models if m.metadata.get("kind") == "student"]
         students.sort(key=lambda model: model.flop_per_slot(26, 2) or float("inf"))
@@ -229,7 +227,7 @@ def _memory(arguments, base: Job) -> Memory:
         check_range("--slots", a.slots, 1)
     if a.receiver and len(a.receiver) > 1:
         raise ValueError(f"deeprx bench memory takes one --receiver, got {len(a.receiver)}")
-    model = read_model_file((a.receiver or ["baseline-lmmse.pt"])[0], a.trust)
+    (model,) = read_models(a.receiver or ["baseline-lmmse.pt"], a)
     return Memory(model, base, a.slots or 100_000)
 
 

@@ -21,10 +21,20 @@ from deeprx_common.stats import mean_ci95
 from deeprx_common.terminal import interval, make_console, number, steps, table
 
 from ..measure.points import new_report
-from ..models.file import labels, read_model_file
+from ..models.file import labels
 from ..models.runner import EngineRunner
 from .estimates import ModelCost, count, show, show_machine
-from .options import METERING, SLOT, Unset, add_options, open_meter, out_folder, single, slot_config
+from .options import (
+    METERING,
+    SLOT,
+    Unset,
+    add_options,
+    open_meter,
+    out_folder,
+    read_models,
+    single,
+    slot_config,
+)
 
 _RATE = (
     "channel", "delay_spread_s", "doppler_hz", "domain", "sinr_db", "snr_db", "sir_db", "seed",
@@ -166,9 +176,7 @@ def _runners(arguments) -> list[EngineRunner]:
     """Of each receiver that was asked for, at each batch size."""
     a = arguments
     config = slot_config(a)
-    models = [
-        read_model_file(path, a.trust) for path in dict.fromkeys(a.receiver or shipped_models())
-    ]
+    models = read_models(dict.fromkeys(a.receiver or shipped_models()), a)
     if a.calibrate:  # which runs their operators here
         for model in models:
             model.expect_trusted()

@@ -2,14 +2,16 @@
 """deeprx info: what a model file says of itself, read without running it."""
 
 import json
+import shlex
 
 from rich.table import Table
 
 from deeprx_common.printable import printable
 from deeprx_common.terminal import make_console
+from deeprx_common.trusted import is_trusted
 
 from ..deeprx_python import engines, instructions
-from ..models.file import read_model_file
+from ..models.file import ModelFile, read_model_file
 
 
 def configure(parser) -> None:
@@ -35,8 +37,19 @@ def run(arguments) -> int:
             table.add_row("on this machine's CPU", _here(model.metadata))
             table.add_row("file size", f"{len(model.archive.data):,} bytes")
             table.add_row("sha256", model.sha256)
+            table.add_row("trusted", _trusted(model))
         console.print(table)
     return 0
+
+
+def _trusted(model: ModelFile) -> str:
+    if is_trusted(model.sha256):
+        return "yes, it comes with gr-deeprx: its program runs in the receiver's process"
+    return (
+        "no: its program runs in a jail, and weights that run as data need none; --trust "
+        f"{shlex.quote(printable(model.path))} of a command lets it run without, if you know who "
+        "made it"
+    )
 
 
 def _here(metadata: dict) -> str:

@@ -2,8 +2,9 @@
 """The options of several commands, each defined once: a name means the same in every command."""
 
 import atexit
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
@@ -13,15 +14,30 @@ from deeprx_common import energy
 from deeprx_common.files import writable_folder
 from deeprx_common.modulation import MODULATIONS
 from deeprx_common.options import list_of, one_of
+from deeprx_common.printable import printable
 from deeprx_common.slot import SLOTS, SlotConfig
 from deeprx_common.slot_file import changed_slot, given_slot, slot_of
 from deeprx_common.trusted import hash_of
 
 from ..blocks.tdl import PROFILES
 from ..measure.link import Link
+from ..models.file import PERFECT, ModelFile, PerfectReceiver, read_model_file
 
 IDLE_S = 3.0  # of nothing running, before the first flowgraph
 ENGINES = ("auto", "native", "torchscript", "openvino")
+
+
+class Trusted(str):
+    """SHA-256 of a file that --trust named. name: how."""
+
+    name: str
+
+
+def _trusted(name: str) -> Trusted:
+    """An argparse type: the file as it is now, before anything is loaded."""
+    trusted = Trusted(hash_of(name))
+    trusted.name = name
+    return trusted
 
 
 class Unset(str):
@@ -57,7 +73,7 @@ _OPTIONS = {
         "a model file that may run outside of a jail, beside those that ship; repeat for more",
         "FILE.pt",
         [],
-        hash_of,
+        _trusted,
         "append",
     ),
     "engine": _Option(
@@ -200,6 +216,22 @@ def add_timing(parser, sync: bool) -> None:
             default=sync,
             help=about + " (default)" * (value == sync),
         )
+
+
+def read_models(names: Iterable[str | Path], arguments, simulated: bool = False) -> list[ModelFile]:
+    """Receivers; where all is simulated also who knows the channel. Says where --trust names a file
+    that is none of them. Raises ValueError as read_model_file() does.
+    """
+    models = [
+        PerfectReceiver()
+        if simulated and name == PERFECT
+        else read_model_file(name, arguments.trust)
+        for name in names
+    ]
+    for trusted in set(arguments.trust) - {model.sha256 for model in models}:
+        name = printable(trusted.name)
+        print(f"deeprx: --trust {name}: no receiver here is this file", file=sys.stderr)
+    return models
 
 
 def slot_config(arguments) -> SlotConfig:

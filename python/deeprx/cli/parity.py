@@ -11,8 +11,8 @@ from deeprx_common.schema import parse_json
 from deeprx_common.slot import SlotConfig
 
 from ..blocks.guarded import run_flowgraph
-from ..models.file import ModelFile, read_model_file
-from .options import add_options
+from ..models.file import ModelFile
+from .options import add_options, read_models
 
 KEYS = ("y", "llr", "slot", "allowed")
 
@@ -31,7 +31,7 @@ def configure(parser) -> None:
 
 
 def run(arguments) -> int:
-    model = read_model_file(arguments.model, arguments.trust)
+    (model,) = read_models([arguments.model], arguments)
     y, expected, config, allowed = _read(arguments.reference)
     llrs = _block_llrs(model, y, config, arguments.device, arguments.engine)
     if llrs.shape != expected.shape:

@@ -18,23 +18,16 @@ from deeprx_common.terminal import make_console, progress_bar
 from ..blocks.guarded import run_flowgraph
 from ..measure.flowgraph import Flowgraph, stop_on_ctrl_c
 from ..measure.points import Counted, add_points, compare, new_report
-from ..models.file import PERFECT, ModelFile, PerfectReceiver, labels, read_model_file
-from .options import open_meter, out_folder
+from ..models.file import ModelFile, labels
+from .options import open_meter, out_folder, read_models
 
 CHANCE = 0.45  # BER of bits that have nothing to do with those sent, and nearly so
 KEPT_S = 1.0  # between two copies of a report that grows
 
 
 def read_receivers(arguments, simulated: bool = False) -> list[ModelFile]:
-    """The files of --receiver; where all is simulated also who knows the channel. Raises ValueError
-    where --reference is none of them, and as read_model_file() does.
-    """
-    models = [
-        PerfectReceiver()
-        if simulated and name == PERFECT
-        else read_model_file(name, arguments.trust)
-        for name in arguments.receiver
-    ]
+    """read_models() of --receiver. Raises ValueError where --reference is none of them, too."""
+    models = read_models(arguments.receiver, arguments, simulated)
     names = labels(models)
     if arguments.reference not in (None, *names):
         raise ValueError(
