@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -90,17 +91,19 @@ def _call(name: str, function) -> list[str]:
     return ["```python", f"{name}({arguments}", "```", ""]
 
 
-def engine() -> str:
-    from gnuradio.deeprx import Engine
+def bound(class_name: str) -> str:
+    from gnuradio import deeprx
 
-    lines = [*_call("deeprx.Engine", Engine.__init__), html.escape(inspect.getdoc(Engine)), ""]
-    for name, member in vars(Engine).items():
+    bound = getattr(deeprx, class_name)
+    called = _call(f"deeprx.{class_name}", bound.__init__)
+    lines = [*called, html.escape(inspect.getdoc(bound)), ""]
+    for name, member in vars(bound).items():
         if name.startswith("_"):
             continue
         lines += [f"#### `{name}`", ""]
         text = inspect.getdoc(member)
         if callable(member):
-            lines += _call(f"engine.{name}", member)
+            lines += _call(f"{class_name.lower()}.{name}", member)
             text = text.partition("\n\n")[2]
         lines += [html.escape(text), ""]
     return "\n".join(lines)
@@ -349,7 +352,8 @@ PAGES = {
 }
 INSERTS = {
     "deeprx.json": model_json,
-    "deeprx.Engine": engine,
+    "deeprx.Engine": partial(bound, "Engine"),
+    "deeprx.JailLimits": partial(bound, "JailLimits"),
     "stats": stats,
     "acks": acks,
     "blocks": decoded_blocks,

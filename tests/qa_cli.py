@@ -24,7 +24,6 @@ import torch
 from gnuradio import gr
 from gnuradio.deeprx import deeprx_python
 from gnuradio.deeprx.cli import COMMANDS, doctor, info, main, make_parser, options
-from gnuradio.deeprx.cli import results as results_module
 from gnuradio.deeprx.measure.flowgraph import stop_on_ctrl_c
 from gnuradio.deeprx.models.file import model_path, read_model_file
 from receiver_models import save
@@ -126,7 +125,7 @@ def test_a_file_that_is_exchanged_after_it_was_read_changes_nothing(tmp_path, mo
         return file
 
     expected = measured()
-    monkeypatch.setattr(results_module, "read_model_file", exchange)
+    monkeypatch.setattr(options, "read_model_file", exchange)
     assert measured() == expected
 
 

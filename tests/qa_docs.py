@@ -29,7 +29,16 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
-NO_BLOCKS = ("Engine", "SLOTS", "SlotConfig", "User", "dmrs_symbols", "model_path", "run_flowgraph")
+NO_BLOCKS = (
+    "Engine",
+    "JailLimits",
+    "SLOTS",
+    "SlotConfig",
+    "User",
+    "dmrs_symbols",
+    "model_path",
+    "run_flowgraph",
+)
 BLOCKS = {path.name.partition(".")[0]: path for path in (ROOT / "grc").glob("*.block.yml")}
 PROGRAMS = ("./dev", "deeprx", ".ci/run")
 

@@ -26,6 +26,7 @@ from gnuradio.deeprx.models.file import read_model_file
 from hostile.files import FILES
 from slots import slot_of
 
+from deeprx_common.commands import Failure
 from deeprx_common.files import write_arrays
 from deeprx_common.options import Parser
 from deeprx_common.trusted import hash_of
@@ -95,9 +96,9 @@ def test_a_stranger_runs_in_a_process_without_rights(stranger):
 def test_limits_by_default(stranger):
     """Those of docs/concepts/jail.md: what Python sets, and what the kernel keeps."""
     assert (
-        "(*, memory: float = 2147483648.0, load_s: float = 60.0, batch_s: float = 5.0, "
+        "*, memory: float = 2147483648.0, load_s: float = 60.0, batch_s: float = 5.0, "
         "most_batch_s: float = 30.0)"
-    ) in deeprx_python.set_jail_limits.__doc__
+    ) in deeprx.JailLimits.__init__.__doc__
     engine = deeprx.Engine(stranger, **SIZE)
     (jail,) = jails()
     limits = Path(f"/proc/{jail}/limits").read_text()
@@ -326,6 +327,37 @@ def test_what_ends_a_jail_is_one_line(name, words, tmp_path, impatient):
     assert words in text, text
     assert str(file) in text and "\n" not in text
     assert jails() == []
+
+
+@pytest.fixture
+def endless(tmp_path):
+    """A file that never has loaded."""
+    FILES["load_endless"](str(tmp_path / "endless.pt"), tmp_path / "written")
+    return str(tmp_path / "endless.pt")
+
+
+ENDED = "its jail was ended after 1 s without an answer; --jail-memory, --jail-load and "
+
+
+def test_a_block_has_limits_of_its_own(endless):
+    for make in (deeprx.receiver, deeprx.Engine):
+        with pytest.raises(Failure, match=ENDED):
+            make(endless, jail=deeprx.JailLimits(load_s=1), **SIZE)
+
+
+def test_a_command_has_limits_and_says_what_to_do_where_a_jail_is_lost(endless, tmp_path, capsys):
+    """Nobody's mistake: what the file needs is not known."""
+    command = ["loopback", "--receiver", endless, "--n-prb", "6", "--out", str(tmp_path / "out")]
+    try:
+        assert main([*command, "--jail-load", "1"]) == 3
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"model file '{endless}': {ENDED}" in line and "--trust" in line
+        assert "--debug" not in line
+        for option in ("--jail-memory", "--jail-load", "--jail-batch"):
+            assert main([*command, option, "0"]) == 2
+            assert "limits of a jail must be above 0" in capsys.readouterr().err
+    finally:
+        deeprx_python.set_jail_limits()
 
 
 def test_a_batch_without_end_is_ended(tmp_path, impatient):
@@ -567,7 +599,7 @@ def test_a_jail_that_answers_as_it_likes(misdeed, words, stranger, beside_jail):
     )
     answer = beside_jail(misdeed, program)
     said = answer.stdout.removeprefix(f"model file '{stranger}': ")
-    assert re.fullmatch(words + "\n", said) and not answer.stderr, answer
+    assert re.fullmatch(words + "(; --jail-memory, .*)?\n", said) and not answer.stderr, answer
 
 
 @pytest.mark.parametrize("closed", [(0,), (2,), (0, 1, 2)])

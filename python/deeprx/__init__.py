@@ -11,6 +11,7 @@ from deeprx_common.slot import SLOTS, SlotConfig, User, dmrs_symbols
 
 _HOMES = {
     "Engine": "deeprx_python",
+    "JailLimits": "deeprx_python",
     "aligned_front_end": "blocks.front_end",
     "link_receiver": "blocks.link_receiver",
     "link_transmitter": "blocks.link_transmitter",

@@ -41,10 +41,13 @@ receiver::sptr receiver::make(const std::string& model,
                               int llr_sign,
                               const std::string& engine,
                               const std::vector<std::string>& trust,
-                              const std::optional<std::string>& bytes)
+                              const std::optional<std::string>& bytes,
+                              const std::optional<jail_limits>& jail)
 {
-    const engine_parameters parameters{ slot_geometry(slot), n_rx,   device,          threads,
-                                        max_batch,           engine, hashes_of(trust) };
+    const engine_parameters parameters{
+        slot_geometry(slot), n_rx,   device,           threads,
+        max_batch,           engine, hashes_of(trust), jail.value_or(usual_jail_limits())
+    };
     check_range(parameters);
     expect(max_latency_ms >= 0.0,
            "max_latency_ms must be 0 (no bound) or more",

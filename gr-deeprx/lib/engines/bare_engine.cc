@@ -34,12 +34,12 @@ struct bare_engine::jails_of_file {
         return jails;
     }
 
-    //! \throws std::runtime_error the line of a file that has had them all
+    //! \throws jail_lost the line of a file that has had them all
     std::unique_lock<std::mutex> expect_one_left(const model_info& info)
     {
         std::unique_lock<std::mutex> lock(mutex);
         if (fresh.none_left())
-            throw std::runtime_error(fresh_jails::refusal(info));
+            throw jail_lost(fresh_jails::refusal(info));
         return lock;
     }
 };
@@ -52,12 +52,15 @@ bare_engine::bare_engine(const std::string& model,
                          int max_batch,
                          const std::string& engine,
                          const std::vector<std::string>& trust,
-                         const std::optional<std::string>& bytes)
+                         const std::optional<std::string>& bytes,
+                         const std::optional<jail_limits>& jail)
     : d_slot(std::make_unique<slot_geometry>(slot)),
       d_threads(std::make_unique<thread_claim>(threads))
 {
-    const engine_parameters parameters{ *d_slot,   n_rx,   device,          threads,
-                                        max_batch, engine, hashes_of(trust) };
+    const engine_parameters parameters{ *d_slot,          n_rx,
+                                        device,           threads,
+                                        max_batch,        engine,
+                                        hashes_of(trust), jail.value_or(usual_jail_limits()) };
     check_range(parameters);
     set_inference_threads(threads);
     d_grid_floats = size_t(n_rx) * d_slot->n_re() * 2;

@@ -16,6 +16,8 @@ try {
         check_in_jail(archive, p);
 } catch (const std::invalid_argument&) {
     throw;
+} catch (const jail_lost&) {
+    throw;
 } catch (const std::exception& e) {
     throw std::runtime_error(one_line(e));
 }

@@ -66,6 +66,10 @@ std::string one_line(const std::exception& e)
 void naming_file(const std::string& path, const std::function<void()>& act)
 try {
     act();
+} catch (const std::invalid_argument&) {
+    throw;
+} catch (const jail_lost& e) {
+    throw jail_lost("model file '" + path + "': " + e.what());
 } catch (const std::exception& e) {
     throw std::runtime_error("model file '" + path + "': " + one_line(e));
 }

@@ -134,13 +134,6 @@ public:
     using std::runtime_error::runtime_error;
 };
 
-//! A jail has ended or was ended: it crashed, or took too long. what(): one line.
-class jail_lost : public std::runtime_error
-{
-public:
-    using std::runtime_error::runtime_error;
-};
-
 //! Those of the engines that this process makes from now on.
 jail_limits& usual_jail_limits();
 

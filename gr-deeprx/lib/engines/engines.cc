@@ -37,12 +37,17 @@ void check_model(const std::string& bytes,
     check_model_bytes(bytes, { slot_geometry(slot), n_rx, device, 1, 1, "auto", hashes_of(trust) });
 }
 
-void set_jail_limits(const jail_limits& limits)
+void check_limits(const jail_limits& limits)
 {
     for (const double limit : { limits.memory, limits.load_s, limits.batch_s, limits.most_batch_s })
         expect(limit > 0.0 && limit < 1e15, // below what clocks and the kernel count in
                "limits of a jail must be above 0 and below 1e15",
                std::to_string(limit));
+}
+
+void set_jail_limits(const jail_limits& limits)
+{
+    check_limits(limits);
     usual_jail_limits() = limits;
 }
 

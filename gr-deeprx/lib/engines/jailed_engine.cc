@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
 #include <map>
 #include <stdexcept>
 #include <thread>
@@ -15,6 +16,16 @@
 namespace gr::deeprx {
 
 namespace {
+
+//! Where a jail is lost over a file before the first slot comes, says what its user may do.
+void advising(const std::function<void()>& load)
+try {
+    load();
+} catch (const jail_lost& e) {
+    throw jail_lost(std::string(e.what()) +
+                    "; --jail-memory, --jail-load and --jail-batch (the block's jail) allow it "
+                    "more, --trust (its trust) does without a jail, if you know who made it");
+}
 
 class jailed_engine : public engine
 {
@@ -27,7 +38,7 @@ public:
           d_pilot_floats(size_t(p.slot.n_layers()) * p.slot.n_re() * 2), d_jail(*d_file, p),
           d_llr(d_pilot_floats / 2 * llr_bits(p.slot) * p.max_batch)
     {
-        d_jail.call(jail_operation::load, 0, p.jail.load_s);
+        advising([&] { d_jail.call(jail_operation::load, 0, p.jail.load_s); });
         d_description = d_jail.text() + ", jailed";
         write_noise(p, d_jail.grids(), d_jail.pilots());
     }
@@ -42,9 +53,9 @@ public:
 
     void prepare(int batch) override
     {
-        d_jail.call(jail_operation::prepare, batch, d_parameters.jail.load_s);
+        advising([&] { d_jail.call(jail_operation::prepare, batch, d_parameters.jail.load_s); });
         const auto start = std::chrono::steady_clock::now();
-        infer(batch);
+        advising([&] { infer(batch); });
         const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
         d_patience[batch] = d_parameters.jail.patience(took.count());
     }
@@ -123,7 +134,8 @@ std::unique_ptr<engine> make_jailed_engine(const model_archive& archive, const e
 void check_in_jail(const model_archive& archive, const engine_parameters& p)
 {
     stated_info(archive, p.slot, p.n_rx, /*on_cuda=*/false);
-    jail_process(archive.rewritten(), p).call(jail_operation::check, 0, p.jail.load_s);
+    jail_process jail(archive.rewritten(), p);
+    advising([&] { jail.call(jail_operation::check, 0, p.jail.load_s); });
 }
 
 } // namespace gr::deeprx

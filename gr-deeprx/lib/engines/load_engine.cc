@@ -14,7 +14,7 @@ namespace {
 std::unique_ptr<engine> load_file(const std::string& path,
                                   const std::optional<std::string>& bytes,
                                   const engine_parameters& p)
-try {
+{
     expect_device(p.device);
     const model_archive archive(bytes ? *bytes : read_model_file(path));
     const auto obstacle = data_form_obstacle(archive, p);
@@ -27,10 +27,6 @@ try {
     if (!programs)
         return make_torchscript_engine(archive, p); // says what to do without it
     return runs_here(archive, p) ? make_local_engine(archive, p) : make_jailed_engine(archive, p);
-} catch (const std::invalid_argument&) {
-    throw;
-} catch (const std::exception& e) {
-    throw std::runtime_error("model file '" + path + "': " + one_line(e));
 }
 
 } // namespace
@@ -39,8 +35,11 @@ std::unique_ptr<engine> load_engine(const std::string& model,
                                     const engine_parameters& p,
                                     const std::optional<std::string>& bytes)
 {
-    return is_classical(model) && !bytes ? make_classical_engine(model, p)
-                                         : load_file(model, bytes, p);
+    if (is_classical(model) && !bytes)
+        return make_classical_engine(model, p);
+    std::unique_ptr<engine> loaded;
+    naming_file(model, [&] { loaded = load_file(model, bytes, p); });
+    return loaded;
 }
 
 } // namespace gr::deeprx

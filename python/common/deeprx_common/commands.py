@@ -66,18 +66,18 @@ def add_commands(parser: Parser, commands: Mapping[str, str], package: str) -> N
 def run_command(
     parser: argparse.ArgumentParser,
     argv: Sequence[str],
-    prepare: Callable[[], None] = lambda: None,
+    prepare: Callable[[argparse.Namespace], None] = lambda _: None,
 ) -> int:
     """Run what argv says; returns the exit status: the command's, MISTAKEN, FAILED, INTERRUPTED
     for Ctrl-C and for SIGTERM, which service managers and schedulers send, PIPE_CLOSED where nobody
-    reads any more. prepare() is called before the command.
+    reads any more. prepare(arguments) is called before the command.
     """
     _open_standard_streams()
     interrupt_on_signals()
     debug = "--debug" in argv
     try:
         arguments = parser.parse_args(argv)
-        prepare()
+        prepare(arguments)
         status = arguments.run(arguments)
         if sys.stdout:
             sys.stdout.flush()  # here an error is still told

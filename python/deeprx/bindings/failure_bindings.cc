@@ -4,6 +4,7 @@
 
 #include <pybind11/stl.h>
 
+#include <gnuradio/deeprx/engines.h>
 #include <gnuradio/deeprx/receiver.h>
 
 #include <gnuradio/block_registry.h> // needs a block's header before it
@@ -139,6 +140,9 @@ void mark_as_told(std::exception_ptr error)
         throw;
     } catch (const py::builtin_exception&) { // pybind11's, a std::runtime_error
         throw;
+    } catch (const gr::deeprx::jail_lost& e) {
+        const auto failure = py::module::import("deeprx_common.commands").attr("Failure");
+        PyErr_SetString(failure.ptr(), e.what());
     } catch (const std::invalid_argument& e) {
         raise_told(PyExc_ValueError, e);
     } catch (const std::runtime_error& e) {

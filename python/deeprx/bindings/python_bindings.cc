@@ -17,6 +17,7 @@
 
 namespace py = pybind11;
 using gr::deeprx::bare_engine;
+using gr::deeprx::jail_limits;
 using gr::deeprx::receiver;
 using gr::deeprx::slot_config;
 
@@ -71,7 +72,8 @@ public:
                   const py::object& max_batch,
                   const std::string& engine,
                   const std::vector<py::object>& trust,
-                  const std::optional<py::bytes>& data)
+                  const std::optional<py::bytes>& data,
+                  const std::optional<jail_limits>& jail)
         : python_engine(data ? model_path(model) : existing_model(model),
                         to_slot_config(slot),
                         to_whole("n_rx", n_rx),
@@ -80,7 +82,8 @@ public:
                         to_whole("max_batch", max_batch),
                         engine,
                         model_paths(trust),
-                        data ? std::optional<std::string>(*data) : std::nullopt)
+                        data ? std::optional<std::string>(*data) : std::nullopt,
+                        jail)
     {
     }
 
@@ -141,8 +144,9 @@ private:
                   int max_batch,
                   const std::string& engine,
                   const std::vector<std::string>& trust,
-                  const std::optional<std::string>& bytes)
-        : bare_engine(model, slot, n_rx, device, threads, max_batch, engine, trust, bytes),
+                  const std::optional<std::string>& bytes,
+                  const std::optional<jail_limits>& jail)
+        : bare_engine(model, slot, n_rx, device, threads, max_batch, engine, trust, bytes, jail),
           d_n_rx(n_rx), d_n_layers(slot.users.size()), d_n_symbols(slot.n_symbols),
           d_n_sc(12 * slot.n_prb), d_max_batch(max_batch)
     {
@@ -194,6 +198,25 @@ PYBIND11_MODULE(deeprx_python, m)
     py::module::import("atexit").attr("register")(
         py::cpp_function(gr::deeprx::wait_for_loads, py::call_guard<py::gil_scoped_release>()));
 
+    const jail_limits usual;
+    py::class_<jail_limits>(m, "JailLimits", R"(
+What a model file that is not trusted may take in its jail.
+
+memory: bytes, beyond what the inference libraries hold. load_s: seconds to load, and to compile for
+each size of batch. batch_s: seconds for a batch, to which comes 50 times what one takes;
+most_batch_s: for a batch at most. Raises ValueError where one is not above 0.
+)")
+        .def(py::init([](double memory, double load_s, double batch_s, double most_batch_s) {
+                 const jail_limits limits{ memory, load_s, batch_s, most_batch_s };
+                 gr::deeprx::check_limits(limits);
+                 return limits;
+             }),
+             py::kw_only(),
+             py::arg("memory") = usual.memory,
+             py::arg("load_s") = usual.load_s,
+             py::arg("batch_s") = usual.batch_s,
+             py::arg("most_batch_s") = usual.most_batch_s);
+
     py::class_<receiver, gr::block, gr::basic_block, std::shared_ptr<receiver>>(m,
                                                                                 "receiver",
                                                                                 R"(
@@ -217,8 +240,10 @@ inference (greedy: never waits for more). max_latency_ms: batches measured to ta
 formed; 0: no bound. len_tag_key: key of the length tag. llr_sign: 1, or -1 for
 log P(b=0)/P(b=1). engine: what computes: "native", "torchscript", "openvino", or "auto": native
 where the model file is of a net that it knows; else, with one thread, OpenVINO where the file
-carries it for this modulation and the library was built with it; both on the CPU. data: the model
-file's bytes, where they were read before: model then only names it, and is not opened.
+carries it for this modulation and the library was built with it; both on the CPU. trust: files that
+need no jail, by what they hold now, or their SHA-256. data: the model file's bytes, where they were
+read before: model then only names it, and is not opened. jail: JailLimits of files that are not
+trusted; None: the process's.
 
 Raises ValueError where a parameter is out of range or another receiver in the process has another
 number of threads, RuntimeError where the model file is missing, damaged, hostile or made for other
@@ -235,7 +260,8 @@ parameters, or the device is not there, and in a fork() of a process that had lo
                          const py::object& llr_sign,
                          const std::string& engine,
                          const std::vector<py::object>& trust,
-                         const std::optional<py::bytes>& data) {
+                         const std::optional<py::bytes>& data,
+                         const std::optional<jail_limits>& jail) {
                  return receiver::make(data ? model_path(model) : existing_model(model),
                                        to_slot_config(slot),
                                        to_whole("n_rx", n_rx),
@@ -247,7 +273,8 @@ parameters, or the device is not there, and in a fork() of a process that had lo
                                        to_whole("llr_sign", llr_sign),
                                        engine,
                                        model_paths(trust),
-                                       data ? std::optional<std::string>(*data) : std::nullopt);
+                                       data ? std::optional<std::string>(*data) : std::nullopt,
+                                       jail);
              }),
              py::arg("model") = "deeprx-pusch",
              py::arg("slot") = py::none(),
@@ -260,7 +287,8 @@ parameters, or the device is not there, and in a fork() of a process that had lo
              py::arg("llr_sign") = 1,
              py::arg("engine") = "auto",
              py::arg("trust") = py::list(),
-             py::arg("data") = py::none())
+             py::arg("data") = py::none(),
+             py::arg("jail") = py::none())
         .def(
             "set_model",
             [](receiver& self, const py::object& model, int64_t at_slot) {
@@ -293,7 +321,8 @@ model file's bytes, where they were read before: model then only names it, and i
                       const py::object&,
                       const std::string&,
                       const std::vector<py::object>&,
-                      const std::optional<py::bytes>&>(),
+                      const std::optional<py::bytes>&,
+                      const std::optional<jail_limits>&>(),
              py::arg("model"),
              py::arg("slot") = py::none(),
              py::arg("n_rx") = 2,
@@ -302,7 +331,8 @@ model file's bytes, where they were read before: model then only names it, and i
              py::arg("max_batch") = 1,
              py::arg("engine") = "auto",
              py::arg("trust") = py::list(),
-             py::arg("data") = py::none())
+             py::arg("data") = py::none(),
+             py::arg("jail") = py::none())
         .def_property_readonly("name", &python_engine::name, "The model's name.")
         .def_property_readonly("description",
                                &python_engine::description,
@@ -353,7 +383,6 @@ model file's bytes, where they were read before: model then only names it, and i
         "file is damaged, hostile or made for other parameters.");
     bind_failures(m);
     bind_interruption();
-    const gr::deeprx::jail_limits usual;
     m.def(
         "set_jail_limits",
         [](double memory, double load_s, double batch_s, double most_batch_s) {
@@ -364,11 +393,7 @@ model file's bytes, where they were read before: model then only names it, and i
         py::arg("load_s") = usual.load_s,
         py::arg("batch_s") = usual.batch_s,
         py::arg("most_batch_s") = usual.most_batch_s,
-        "What model files that are not trusted may take in their jails, from the next one on.\n\n"
-        "memory: bytes, beyond what the inference libraries hold. load_s: seconds to load, and to "
-        "compile for each size of batch. batch_s: seconds for a batch, to which comes 50 times "
-        "what one takes; most_batch_s: for a batch at most. Raises ValueError where one is not "
-        "above 0.");
+        "JailLimits of this process, from the next jail on, where a receiver has none of its own.");
     bind_slots(m);
     bind_tdl(m);
     bind_transport_blocks(m);

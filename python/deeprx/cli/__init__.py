@@ -60,11 +60,15 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status: see EXIT_STATUS."""
-    return run_command(make_parser(), sys.argv[1:] if argv is None else argv, _quiet)
+    return run_command(make_parser(), sys.argv[1:] if argv is None else argv, _prepare)
 
 
-def _quiet() -> None:
-    """Tables say what blocks say at "info"."""
+def _prepare(arguments: argparse.Namespace) -> None:
+    """Tables say what blocks say at "info"; jails have the limits that were given."""
     from gnuradio import gr
 
+    if hasattr(arguments, "trust"):
+        from .options import limit_jails
+
+        limit_jails(arguments)
     gr.logging().set_default_level(gr.log_levels.warn)

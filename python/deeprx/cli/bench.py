@@ -35,7 +35,7 @@ from .bench_view import (
     show_sharing,
     show_stages,
 )
-from .options import SLOT, Unset, add_options, out_folder, read_models
+from .options import SLOT, TRUST, Unset, add_options, jail_limits, out_folder, read_models
 
 SCHEMA = "deeprx.bench/2"
 SCALE_SCHEMA = "deeprx.bench-scale/1"
@@ -73,7 +73,7 @@ def configure(parser) -> None:
         "all that ship; scale: a baseline and the smallest student; memory: a baseline; roofline: "
         "all that are native"
     )
-    add_options(parser, receiver=Unset(shown), trust=[])
+    add_options(parser, *TRUST, receiver=Unset(shown))
     add(
         "--contender",
         action="append",
@@ -121,6 +121,7 @@ def run(arguments) -> int:
         device=a.device,
         threads=a.threads,
         batch=a.threads,
+        jail=jail_limits(a),
     )
     a.out = out_folder(a)
     make, conclude, name, schema = {

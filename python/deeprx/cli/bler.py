@@ -30,7 +30,7 @@ from ..measure.flowgraph import stop_on_ctrl_c
 from ..measure.link import Link
 from ..models.file import PERFECT, ModelFile, labels
 from .loopback import flowgraph_of
-from .options import REQUIRED, SLOT, Unset, add_options, link_of, out_folder
+from .options import REQUIRED, SLOT, TRUST, Unset, add_options, link_of, out_folder
 from .results import read_receivers
 
 _COLUMNS = (
@@ -72,7 +72,7 @@ def configure(parser) -> None:
         "--most-slots", type=int, default=20_000, metavar="N",
         help="slots of an SINR at most (20000)",
     )  # fmt: skip
-    add_options(parser, "seed", "trust", "device", "engine", "out")
+    add_options(parser, "seed", *TRUST, "device", "engine", "out")
 
 
 def _row(link: Link, receiver: str, search: Search, reference: str) -> dict:

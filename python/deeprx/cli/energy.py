@@ -27,6 +27,7 @@ from .estimates import ModelCost, count, show, show_machine
 from .options import (
     METERING,
     SLOT,
+    TRUST,
     Unset,
     add_options,
     open_meter,
@@ -50,7 +51,7 @@ def configure(parser) -> None:
     )
     add = parser.add_argument
     add_options(parser, receiver=Unset("the shipped ones"))
-    add_options(parser, "trust", "engine", "device", "threads", *SLOT, "n_rx", *METERING)
+    add_options(parser, *TRUST, "engine", "device", "threads", *SLOT, "n_rx", *METERING)
     add("--batch", type=list_of(int), default=[1], metavar="SLOTS,..", help="of an inference (1)")
     add("--rounds", type=int, default=5, help="(5)")
     add(

@@ -7,7 +7,17 @@ from ..measure.flowgraph import Flowgraph
 from ..measure.link import Link
 from ..models.file import ModelFile, PerfectReceiver
 from .budget import Budget, show_budget
-from .options import BLOCKS, FADING, METERING, REQUIRED, SLOT, add_options, add_timing, link_of
+from .options import (
+    BLOCKS,
+    FADING,
+    METERING,
+    REQUIRED,
+    SLOT,
+    TRUST,
+    add_options,
+    add_timing,
+    link_of,
+)
 from .results import Session, read_receivers
 
 
@@ -17,7 +27,7 @@ def configure(parser, **defaults) -> None:
     defaults = {"receiver": REQUIRED} | defaults
     names = "receiver", "reference", "channel", "sinr", "slots"
     slot = *SLOT, *BLOCKS, "harq"
-    others = "n_rx", *FADING, "seed", "trust", "device", "engine", *METERING, "out"
+    others = "n_rx", *FADING, "seed", *TRUST, "device", "engine", *METERING, "out"
     add_options(parser, *names, *slot, *others, **defaults)
     add_timing(parser, sync=False)
     parser.add_argument(

@@ -20,6 +20,7 @@ from deeprx_common.slot_file import changed_slot, given_slot, slot_of
 from deeprx_common.trusted import hash_of
 
 from ..blocks.tdl import PROFILES
+from ..deeprx_python import set_jail_limits
 from ..measure.link import Link
 from ..models.file import PERFECT, ModelFile, PerfectReceiver, read_model_file
 
@@ -75,6 +76,21 @@ _OPTIONS = {
         [],
         _trusted,
         "append",
+    ),
+    "jail_memory": _Option(
+        "memory of a jail, beyond what the inference libraries hold", "MIB", Unset("2048"), float
+    ),
+    "jail_load": _Option(
+        "seconds to load a model in a jail, and to compile it for a size of batch",
+        "S",
+        Unset("60"),
+        float,
+    ),
+    "jail_batch": _Option(
+        "seconds of a batch in a jail",
+        "S",
+        Unset("5, and 50 times what one takes, at most 30"),
+        float,
     ),
     "engine": _Option(
         "what computes: native, torchscript, openvino, or auto: on the CPU native where it knows "
@@ -159,6 +175,7 @@ _OPTIONS = {
 SLOT = ("slot", "modulation", "n_prb", "dmrs", "dmrs_n_id", "scs_khz")
 BLOCKS = ("mcs", "mcs_table", "users")
 FADING = ("delay_spread", "doppler", "sir", "cfo", "burst")
+TRUST = ("trust", "jail_memory", "jail_load", "jail_batch")
 METERING = ("meter", "idle_power", "core_power")
 
 
@@ -232,6 +249,24 @@ def read_models(names: Iterable[str | Path], arguments, simulated: bool = False)
         name = printable(trusted.name)
         print(f"deeprx: --trust {name}: no receiver here is this file", file=sys.stderr)
     return models
+
+
+def jail_limits(arguments) -> dict[str, float]:
+    """Those that were given, as JailLimits takes them."""
+    a, limits = arguments, {}
+    if a.jail_memory is not None:
+        limits["memory"] = a.jail_memory * 2**20
+    if a.jail_load is not None:
+        limits["load_s"] = a.jail_load
+    if a.jail_batch is not None:
+        limits["batch_s"] = limits["most_batch_s"] = a.jail_batch
+    return limits
+
+
+def limit_jails(arguments) -> None:
+    """Those of this process. Raises ValueError where a limit is none."""
+    if limits := jail_limits(arguments):
+        set_jail_limits(**limits)
 
 
 def slot_config(arguments) -> SlotConfig:

@@ -12,7 +12,7 @@ from deeprx_common.slot import SlotConfig
 
 from ..blocks.guarded import run_flowgraph
 from ..models.file import ModelFile
-from .options import add_options, read_models
+from .options import TRUST, add_options, read_models
 
 KEYS = ("y", "llr", "slot", "allowed")
 
@@ -27,7 +27,7 @@ def configure(parser) -> None:
     parser.add_argument(
         "reference", metavar="FILE.npz", help="slots and LLRs that the export wrote"
     )
-    add_options(parser, "device", "engine", "trust")
+    add_options(parser, "device", "engine", *TRUST)
 
 
 def run(arguments) -> int:

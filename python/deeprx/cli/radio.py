@@ -14,7 +14,7 @@ from ..radio.devices import open_radio
 from ..radio.radio import Tuning, transmit_scale
 from ..radio.soapy import counting_marks
 from ..radio.software import SoftwareRadio
-from .options import BLOCKS, METERING, SLOT, add_options, slot_config
+from .options import BLOCKS, METERING, SLOT, TRUST, add_options, slot_config
 from .results import Session, read_receivers, seed_hint
 
 
@@ -36,7 +36,7 @@ def configure(parser) -> None:
     add("--rx-antennas", type=list_of(str), metavar="NAME,..", help="one for each antenna")
     add("--record", type=Path, metavar="FILE", help="keep what was received, as SigMF")
     add_options(parser, "receiver", "reference", "slots", *SLOT, *BLOCKS, "n_rx", "seed")
-    add_options(parser, "trust", "device", "engine", *METERING, "out")
+    add_options(parser, *TRUST, "device", "engine", *METERING, "out")
 
 
 def run(arguments) -> int:

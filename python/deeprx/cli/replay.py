@@ -8,7 +8,7 @@ from deeprx_common.slot_file import changed_slot
 from ..measure.flowgraph import CLUSTER_SLOTS
 from ..measure.replay import ExpectedSlots, Replay
 from ..recording.recording import Recording, SentSlots
-from .options import BLOCKS, METERING, REQUIRED, SLOT, Unset, add_options, add_timing
+from .options import BLOCKS, METERING, REQUIRED, SLOT, TRUST, Unset, add_options, add_timing
 from .replay_pusch import described, replay_pusch
 from .results import Session, read_receivers, seed_hint
 
@@ -26,7 +26,7 @@ def configure(parser) -> None:
     add_options(parser, "reference", receiver=REQUIRED)
     add_timing(parser, sync=True)
     parser.set_defaults(sync=None)  # True, but for slots that need none
-    add_options(parser, "trust", "device", "engine", *METERING, "out")
+    add_options(parser, *TRUST, "device", "engine", *METERING, "out")
     add_options(
         parser.add_argument_group("what the recording does not say of its slots"),
         *SLOT,

@@ -25,7 +25,8 @@ class Job:
     holds at least; 0: as GNU Radio sizes it. cores: the process may use. jail_cores: its jail may,
     as the file is not trusted; []: it is. anew: an engine is made anew for each turn, as where its
     memory happens to lie makes more of a difference than a jail. llr: where the LLRs of the first
-    batch go; "": nowhere. quantized_engine: that the file needs of LibTorch.
+    batch go; "": nowhere. quantized_engine: that the file needs of LibTorch. jail: limits, as
+    JailLimits takes them.
     """
 
     contender: str
@@ -42,6 +43,7 @@ class Job:
     quantized_engine: str = ""
     jail_cores: list[int] = field(default_factory=list)
     anew: bool = False
+    jail: dict[str, float] = field(default_factory=dict)
 
     @property
     def trust(self) -> list[str]:

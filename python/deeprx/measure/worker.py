@@ -112,7 +112,7 @@ class Engine(Calls):
     """The receiver block's engine, without the block."""
 
     def load(self, job: Job) -> None:
-        from gnuradio.deeprx import Engine
+        from gnuradio.deeprx import Engine, JailLimits
 
         self.job = job
         os.sched_setaffinity(0, job.jail_cores or job.cores)  # a jail stays where it starts
@@ -123,6 +123,7 @@ class Engine(Calls):
             device=job.device,
             max_batch=job.batch,
             trust=job.trust,
+            jail=JailLimits(**job.jail),
         )
         os.sched_setaffinity(0, job.cores)
         self.description = self.engine.description

@@ -84,7 +84,7 @@ class ModelFile:
                 trust=self.trust,
             )
         except RuntimeError as error:
-            raise RuntimeError(f"{self.path}: {error}") from None
+            raise type(error)(f"{self.path}: {error}") from None
         return self.archive.rewritten()
 
     def program(self, config: SlotConfig, n_rx: int, device: str = "cpu") -> bytes:

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <gnuradio/deeprx/api.h>
+#include <gnuradio/deeprx/engines.h>
 #include <gnuradio/deeprx/slot_config.h>
 
 #include <memory>
@@ -48,7 +49,8 @@ public:
                 int max_batch,
                 const std::string& engine,
                 const std::vector<std::string>& trust,
-                const std::optional<std::string>& bytes = std::nullopt);
+                const std::optional<std::string>& bytes = std::nullopt,
+                const std::optional<jail_limits>& jail = std::nullopt);
     ~bare_engine();
 
     //! The model's name.

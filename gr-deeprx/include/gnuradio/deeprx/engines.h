@@ -6,6 +6,7 @@
 #include <gnuradio/deeprx/slot_config.h>
 
 #include <algorithm>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -33,6 +34,7 @@ DEEPRX_API std::string instructions(const std::string& precision);
  * \param trust files that are checked in this process, as the receiver's; others are in a jail
  * \throws std::invalid_argument if a parameter is out of range
  * \throws std::runtime_error one line: what was expected and what was found
+ * \throws jail_lost
  */
 DEEPRX_API void check_model(const std::string& bytes,
                             const slot_config& slot,
@@ -51,8 +53,19 @@ struct jail_limits {
     double patience(double warm_s) const { return std::min(most_batch_s, batch_s + 50.0 * warm_s); }
 };
 
-//! Those of jails from the next one on. \throws std::invalid_argument one is not above 0
+//! \throws std::invalid_argument one is not above 0, or nothing can keep it
+DEEPRX_API void check_limits(const jail_limits& limits);
+
+//! Those of jails from the next one on, where a receiver has none of its own. \throws as
+//! check_limits()
 DEEPRX_API void set_jail_limits(const jail_limits& limits);
+
+//! A jail has ended or was ended: it crashed, or took too long. what(): one line.
+class DEEPRX_API jail_lost : public std::runtime_error
+{
+public:
+    using std::runtime_error::runtime_error;
+};
 
 //! Has this called some 20 times a second by whatever waits for a jail. What it throws ends jail
 //! and wait: a host's way to be interrupted.

@@ -4,6 +4,7 @@
 
 #include <gnuradio/block.h>
 #include <gnuradio/deeprx/api.h>
+#include <gnuradio/deeprx/engines.h>
 #include <gnuradio/deeprx/slot_config.h>
 
 #include <cstdint>
@@ -99,11 +100,13 @@ public:
      * beside those that this build of gr-deeprx installs; any other model runs in a jail. Fixed for
      * the block's life
      * \param bytes of the model file, where they were read before: model then only names it
+     * \param jail what a jail of the block's may take; those of set_jail_limits() unless given
      *
      * \throws std::invalid_argument a parameter is out of range, or another receiver in this
      * process runs with another number of threads \throws std::runtime_error the model file is
      * missing, damaged or hostile, was made for other parameters, or the device is not there; this
-     * process was forked from one that had loaded a model
+     * process was forked from one that had loaded a model \throws jail_lost it crashed while the
+     * model was loaded, or took too long
      */
     static sptr make(const std::string& model,
                      const slot_config& slot = {},
@@ -116,7 +119,8 @@ public:
                      int llr_sign = 1,
                      const std::string& engine = "auto",
                      const std::vector<std::string>& trust = {},
-                     const std::optional<std::string>& bytes = std::nullopt);
+                     const std::optional<std::string>& bytes = std::nullopt,
+                     const std::optional<jail_limits>& jail = std::nullopt);
 
     /*!
      * Changes to another model file while running, as a message to the port \b model does: returns
