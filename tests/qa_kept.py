@@ -5,6 +5,7 @@ import csv
 import errno
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ import pytest
 from gnuradio.deeprx.cli import main, results
 from gnuradio.deeprx.recording.gnb_dump import import_gnb
 from killed import kill_when_there, killed_with
+from qa_monitor import publishing
+from telemetry_reports import free_port
 
 from deeprx_common import report
 from deeprx_common.files import write_arrays
@@ -195,6 +198,99 @@ def test_a_full_disk_keeps_what_was_there_and_shows_the_rest(tmp_path):
     assert 1 <= len(kept["points"]) < 8
     shown = [line for line in table.splitlines() if "baseline-lmmse " in line and "e-" in line]
     assert len(shown) == len(kept["points"]) + 1  # and the point that found no room
+
+
+SMALL = ["--n-prb", "6", "--n-rx", "1"]
+TWO = ["--receiver", "ls-lmmse", "--receiver", "sure-lmmse", "--meter", "none"]
+WRITING = {
+    "loopback": ["loopback", *TWO, *SMALL, "--slots", "10", "--sinr", "6"],
+    "replay": ["replay", "RECORDING", *TWO],
+    "replay-pusch": ["replay", "PUSCH", "--receiver", "gnb"],
+    "radio": ["radio", "--args", "driver=software", *TWO, *SMALL, "--slots", "10"],
+    "bler": ["bler", "--receiver", "ls-lmmse", *SMALL, "--mcs", "0", "--errors", "10"],
+    "energy": ["energy", *TWO, *SMALL, "--rounds", "1", "--window", "0.02"],
+    "record": ["record", "NEW", *SMALL, "--slots", "10"],
+    "import-gnb": ["import-gnb", "DUMP", "LOG", "NEW"],
+    "keys": ["keys", "NEW"],
+    "info": ["info", "baseline-lmmse", "deeprx-slim-0"],
+    "monitor": ["monitor", "--connect", "SOURCE", "--once", "--json"],
+}
+SHOWING = ("info", "monitor")  # have no files
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """What commands read, by what stands for it."""
+    folder, golden = tmp_path_factory.mktemp("inputs"), Path(__file__).with_name("golden")
+    dump, log = golden / "gnb_capture.bin", golden / "gnb_capture.log"
+    assert main(["record", str(folder / "a"), *SMALL, "--slots", "10"]) == 0
+    pusch = import_gnb(dump, log, folder / "pusch").paths[0]
+    port = free_port()
+    with publishing(port):
+        yield {
+            "RECORDING": folder / "a", "PUSCH": pusch, "DUMP": dump, "LOG": log,
+            "SOURCE": f"tcp://127.0.0.1:{port}",
+        }  # fmt: skip
+
+
+@pytest.fixture
+def writing(inputs, tmp_path, monkeypatch):
+    """Runs one of WRITING here, with another standard output, and says what is in its folder."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "out"
+    folder.mkdir()
+
+    def run(name, stdout=None):
+        command = [str((inputs | {"NEW": folder / "new"}).get(a, a)) for a in WRITING[name]]
+        if not {"NEW", "SOURCE"}.intersection(WRITING[name]) and name not in SHOWING:
+            command += ["--out", str(folder)]
+        if stdout:
+            monkeypatch.setattr(sys, "stdout", stdout)
+        return main(command), sorted(p for p in tmp_path.rglob("*") if p.is_file())
+
+    return run
+
+
+def expect_whole(files):
+    for path in files:
+        assert not path.name.startswith(".")
+        if path.suffix in (".json", ".sigmf-meta"):
+            json.loads(path.read_text())
+        assert path.suffix != ".sigmf-data" or path.with_suffix(".sigmf-meta") in files
+
+
+@pytest.mark.parametrize("name", WRITING)
+def test_a_full_standard_output_is_a_line_and_no_file_is_lost(name, writing, capfd):
+    status, files = writing(name, open("/dev/full", "w"))  # noqa: SIM115
+    assert status == 2
+    assert capfd.readouterr().err == "deeprx: error: [Errno 28] No space left on device\n"
+    expect_whole(files)
+    assert bool(files) == (name not in SHOWING)
+
+
+@pytest.mark.parametrize("name", WRITING)
+def test_a_standard_output_that_closes_is_no_error(name, writing, capfd):
+    reader, writer = os.pipe()
+    os.close(reader)
+    status, files = writing(name, os.fdopen(writer, "w"))
+    assert status == 141
+    assert capfd.readouterr().err == ""
+    expect_whole(files)
+    assert bool(files) == (name not in SHOWING)
+
+
+@pytest.mark.parametrize("name", [name for name in WRITING if name not in SHOWING])
+def test_a_full_disk_is_a_line_and_leaves_no_half_of_a_file(name, writing, capfd):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (250 if name == "keys" else 500, limits[1]))
+    try:
+        status, files = writing(name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert status == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("deeprx: error: ") and "File too large" in line
+    expect_whole(files)
 
 
 APPEND = """

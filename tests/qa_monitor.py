@@ -173,7 +173,7 @@ def test_pipe_gets_a_line_a_report_and_may_close():
         line = process.stdout.readline()
         assert f"127.0.0.1:{port}" in line and "57.8 mJ/slot, modelled" in line
         process.stdout.close()
-        assert process.wait(5) == 0
+        assert process.wait(5) == 141
         assert process.stderr.read() == ""
 
 

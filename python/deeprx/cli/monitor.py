@@ -3,7 +3,6 @@
 
 import json
 import math
-import os
 import sys
 import time
 
@@ -67,9 +66,6 @@ def run(arguments) -> int:
         if arguments.once:
             return _once(arguments, sources, poller)
         return _follow(arguments, sources, poller)
-    except BrokenPipeError:  # `| head` has what it wants
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     finally:
         for subscription in sources:
             subscription.close()
