@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from gnuradio.deeprx.cli import bench, main
+from gnuradio.deeprx.cli import bench, main, make_parser
+from gnuradio.deeprx.cli.options import jail_limits
 from gnuradio.deeprx.deeprx_python import ldpc_instructions
 from gnuradio.deeprx.measure import avx2, compare, contenders, roofline, scale
 from gnuradio.deeprx.measure.compare import Row, measured
@@ -287,6 +288,15 @@ def test_times_are_those_of_a_tiny_net(tiny, tmp_path):
         assert abs(rows["block"][key][1]) < 0.05
     assert abs(rows["watched-block"]["above_engine_s"][1]) < 0.05
     assert rows["watched-block"]["work_overhead_s"][2] < 1e-3
+
+
+def test_a_contenders_jail_has_the_limits_that_were_given(tiny, tmp_path):
+    given = ["--jail-memory", "512", "--jail-load", "1e-3", "--jail-batch", "2"]
+    limits = jail_limits(make_parser().parse_args(["bench", *given]))
+    assert limits == {"memory": 2**29, "load_s": 1e-3, "batch_s": 2.0, "most_batch_s": 2.0}
+    limited = kit(tiny, tmp_path).job("jailed-engine", job(jail=limits))
+    with pytest.raises(ContenderError, match="its jail was ended after 0 s without an answer"):
+        Worker(limited)
 
 
 def test_jailed_contenders_alone_need_no_trust(tiny, tmp_path, models_alone, capsys):
