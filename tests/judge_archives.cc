@@ -15,7 +15,7 @@ int main()
     for (std::string path; std::getline(std::cin, path);) {
         try {
             const model_archive archive(read_model_file(path));
-            std::cout << "accepted " << sha256(archive.rewritten()) << std::endl;
+            std::cout << "accepted " << sha256(archive.rewritten().text()) << std::endl;
         } catch (const std::runtime_error& e) {
             std::cout << "refused " << printable(e.what()) << std::endl;
         }

@@ -11,10 +11,12 @@
 #include "model_archive.h"
 #include "model_info.h"
 
-#include <cstring>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <stdexcept>
+#include <string_view>
+#include <unistd.h>
 
 namespace {
 
@@ -30,20 +32,20 @@ public:
     //! \return why it is refused; empty: unknown
     std::string operator()(const std::string& path)
     {
-        std::string file;
+        std::optional<model_bytes> file;
         try {
             const model_archive archive(read_model_file(path));
             stated_info(archive, d_parameters.slot, d_parameters.n_rx, false);
             if (data_form_obstacle(archive, d_parameters).empty())
                 return "";
-            file = archive.rewritten();
+            file = archive.bytes();
         } catch (const std::runtime_error&) {
             return "";
         }
-        if (file.size() > largest)
+        if (file->view().size() > largest)
             return "";
         try {
-            put(file);
+            put(file->view());
             d_jail->call(jail_operation::load, 0, limits.load_s);
             for (int batch = 1; batch <= d_parameters.max_batch; batch++)
                 d_jail->call(jail_operation::prepare, batch, limits.load_s);
@@ -56,21 +58,23 @@ public:
     }
 
 private:
-    //! Where the jail reads the file, and how much of it.
-    void put(const std::string& file)
+    //! Where the jail reads the file, which is not sealed here, and how much of it.
+    void put(std::string_view file)
     {
         if (!d_jail || d_files++ == most_files) {
-            d_jail = std::make_unique<jail_process>(std::string(largest, '\0'), d_parameters);
+            d_jail = std::make_unique<jail_process>(d_memory, largest, d_parameters);
             d_files = 1;
         }
-        auto* const memory =
+        auto* const control =
             reinterpret_cast<char*>(d_jail->grids()) - jail_layout(jail_parameters{}).grids;
-        auto& parameters = reinterpret_cast<jail_control*>(memory)->parameters;
-        std::memcpy(memory + jail_layout(parameters).file, file.data(), file.size());
+        auto& parameters = reinterpret_cast<jail_control*>(control)->parameters;
         parameters.file_bytes = file.size();
+        if (pwrite(d_memory, file.data(), file.size(), 0) != ssize_t(file.size()))
+            throw std::runtime_error("no room for a file");
     }
 
     const engine_parameters d_parameters{ slot_of(6, "16QAM"), 2, "cpu", 1, 2, "auto", {}, limits };
+    const int d_memory = sealed_memory(largest); // of the file
     std::unique_ptr<jail_process> d_jail;
     int d_files = 0;
 };

@@ -74,6 +74,18 @@ def test_a_name_of_several_lines_is_one_in_either_reader(name, tmp_path):
     )
 
 
+def test_what_was_read_stays_as_it_was(tmp_path):
+    path = tmp_path / "m.pt"
+    path.write_bytes(archives.zipped(archives.records()))
+    read = read_model_file(path)
+    path.write_bytes(b"another")
+    assert hashlib.sha256(read.data).hexdigest() == read.sha256
+    with pytest.raises(PermissionError):
+        os.pwrite(read.data.fileno(), b"x", 0)
+    with pytest.raises(PermissionError):
+        os.ftruncate(read.data.fileno(), 0)
+
+
 @pytest.mark.parametrize(
     "make",
     [archives.largest, lambda: archives.with_record("data/1", bytes(200_000_000))],

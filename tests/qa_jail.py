@@ -17,6 +17,7 @@ import numpy as np
 import pmt
 import pytest
 import receiver_models as models
+import torch
 import yaml
 from gnuradio import blocks, deeprx, gr
 from gnuradio.deeprx import deeprx_python
@@ -106,6 +107,36 @@ def test_limits_by_default(stranger):
     held = 1024 * int(status(jail, jail, "VmData"))  # by now
     assert 0 < data - (2 << 30) <= held
     del engine
+
+
+@pytest.mark.parametrize("way", ["Engine", "deeprx"])
+def test_what_only_the_jail_refuses_takes_its_size_and_64_mib(way, tmp_path, capfd):
+    """32 MiB of these the jail, which holds the file in the memory that the receiver read it to."""
+    module = models.WritesFileInAnotherMethod(str(tmp_path / "written"))
+    module.register_buffer("held", torch.zeros(150_000_000, dtype=torch.uint8))
+    file = models.save(module, tmp_path / "m.pt")
+    del module
+    deeprx_python.set_jail_limits(memory=32 << 20)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = int(status(os.getpid(), os.getpid(), "VmRSS"))
+    try:
+        if way == "Engine":
+            with pytest.raises(RuntimeError, match=r"aten::save .* is not allowed"):
+                deeprx.Engine(file, **SIZE)
+        else:
+            assert main(["loopback", "--receiver", file, "--n-prb", "6", "--slots", "5"]) == 2
+            assert "is not allowed in a model" in capfd.readouterr().err
+    finally:
+        deeprx_python.set_jail_limits()
+    peak = 1024 * (int(status(os.getpid(), os.getpid(), "VmHWM")) - before)
+    assert peak < Path(file).stat().st_size + (32 << 20)
+
+
+def test_bytes_that_somebody_could_change_are_refused(stranger):
+    with open(stranger, "rb") as file, pytest.raises(ValueError, match="sealed memfd"):
+        deeprx.Engine(stranger, data=file, **SIZE)
+    with pytest.raises(TypeError, match="SealedFile"):
+        deeprx.receiver(stranger, data=Path(stranger).read_bytes())
 
 
 def test_what_ships_and_what_is_trusted_runs_here(stranger):

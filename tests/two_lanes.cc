@@ -21,7 +21,7 @@ thread_queue::device the_device;
 
 std::unique_ptr<engine> load_engine(const std::string& path,
                                     const engine_parameters& p,
-                                    const std::optional<std::string>& bytes)
+                                    const std::optional<model_bytes>& bytes)
 {
     expect_same_process();
     expect_device(p.device);

@@ -5,6 +5,8 @@
 #include "fuzz.h"
 #include "zip_archive.h"
 
+#include <map>
+#include <string>
 #include <vector>
 
 extern "C" size_t LLVMFuzzerMutate(uint8_t* data, size_t size, size_t max_size);
@@ -23,23 +25,22 @@ inline size_t mutate_records(uint8_t* data, size_t size, size_t max_size, unsign
         accepts([&] { records = read_zip(text(data, size)); });
     if (records.empty())
         return LLVMFuzzerMutate(data, size, max_size);
-    zip_writer writer;
     const size_t changed = (seed / 4) % records.size();
+    std::map<std::string, std::string> held;
+    std::map<std::string, std::string_view> written;
     for (size_t i = 0; i < records.size(); i++) {
         std::string inflated;
-        std::vector<uint8_t> bytes;
-        accepts([&] {
-            const auto held = contents(records[i], inflated);
-            bytes.assign(held.begin(), held.end());
-        });
+        auto& bytes = held[records[i].name];
+        accepts([&] { bytes = contents(records[i], inflated); });
         if (i == changed) {
-            const size_t held = bytes.size();
-            bytes.resize(held + 256);
-            bytes.resize(LLVMFuzzerMutate(bytes.data(), held, bytes.size()));
+            const size_t size = bytes.size();
+            bytes.resize(size + 256);
+            bytes.resize(
+                LLVMFuzzerMutate(reinterpret_cast<uint8_t*>(bytes.data()), size, bytes.size()));
         }
-        writer.add(records[i].name, text(bytes.data(), bytes.size()));
+        written[records[i].name] = bytes;
     }
-    const std::string file = std::move(writer).finish();
+    const std::string file = stored_zip(written).text();
     if (file.size() > max_size)
         return LLVMFuzzerMutate(data, size, max_size);
     std::copy(file.begin(), file.end(), data);

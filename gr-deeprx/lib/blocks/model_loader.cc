@@ -18,7 +18,7 @@ model_loader::model_loader(const engine_parameters& parameters, gr::logger_ptr l
 }
 
 loaded_model model_loader::open(const std::string& path,
-                                const std::optional<std::string>& bytes) const
+                                const std::optional<model_bytes>& bytes) const
 {
     set_inference_threads(d_parameters.threads);
     auto engine = load_engine(path, d_parameters, bytes);
@@ -34,7 +34,7 @@ loaded_model model_loader::load(const std::string& path, bool bound) const
 }
 
 loaded_model model_loader::load_first(const std::string& path,
-                                      const std::optional<std::string>& bytes) const
+                                      const std::optional<model_bytes>& bytes) const
 {
     auto model = open(path, bytes);
     if (model.engine->any_thread())

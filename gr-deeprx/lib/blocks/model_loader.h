@@ -33,8 +33,9 @@ public:
     loaded_model load(const std::string& path, bool bound) const;
 
     //! A block's first one: what any thread may warm up is, so that no start waits for it.
-    //! \param bytes and \throws as load_engine()
-    loaded_model load_first(const std::string& path, const std::optional<std::string>& bytes) const;
+    //! \param bytes as load_engine() takes them
+    //! \throws as load_engine() does
+    loaded_model load_first(const std::string& path, const std::optional<model_bytes>& bytes) const;
 
     /*!
      * \brief Warms it up, on this thread if it belongs to one.
@@ -45,7 +46,7 @@ public:
 
 private:
     loaded_model open(const std::string& path,
-                      const std::optional<std::string>& bytes = std::nullopt) const;
+                      const std::optional<model_bytes>& bytes = std::nullopt) const;
     void say_once(const model_info& info, const std::string& engine) const;
 
     std::shared_ptr<std::atomic<bool>> d_cancelled;

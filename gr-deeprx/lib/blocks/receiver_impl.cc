@@ -41,7 +41,7 @@ receiver::sptr receiver::make(const std::string& model,
                               int llr_sign,
                               const std::string& engine,
                               const std::vector<std::string>& trust,
-                              const std::optional<std::string>& bytes,
+                              const std::optional<int>& sealed,
                               const std::optional<jail_limits>& jail)
 {
     const engine_parameters parameters{
@@ -54,12 +54,17 @@ receiver::sptr receiver::make(const std::string& model,
            std::to_string(max_latency_ms));
     expect(llr_sign == 1 || llr_sign == -1, "llr_sign must be 1 or -1", std::to_string(llr_sign));
     expect(!len_tag_key.empty(), "len_tag_key must name a tag", "an empty string");
-    return gnuradio::make_block_sptr<receiver_impl>(
-        model, bytes, parameters, max_latency_ms, len_tag_key, llr_sign);
+    return gnuradio::make_block_sptr<receiver_impl>(model,
+                                                    sealed ? std::optional<model_bytes>(*sealed)
+                                                           : std::nullopt,
+                                                    parameters,
+                                                    max_latency_ms,
+                                                    len_tag_key,
+                                                    llr_sign);
 }
 
 receiver_impl::receiver_impl(const std::string& model,
-                             const std::optional<std::string>& bytes,
+                             const std::optional<model_bytes>& bytes,
                              const engine_parameters& parameters,
                              double max_latency_ms,
                              const std::string& len_tag_key,

@@ -28,7 +28,7 @@ class receiver_impl : public guarded<receiver>
 {
 public:
     receiver_impl(const std::string& model,
-                  const std::optional<std::string>& bytes,
+                  const std::optional<model_bytes>& bytes,
                   const engine_parameters& parameters,
                   double max_latency_ms,
                   const std::string& len_tag_key,

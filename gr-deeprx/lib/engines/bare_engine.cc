@@ -52,7 +52,7 @@ bare_engine::bare_engine(const std::string& model,
                          int max_batch,
                          const std::string& engine,
                          const std::vector<std::string>& trust,
-                         const std::optional<std::string>& bytes,
+                         const std::optional<int>& sealed,
                          const std::optional<jail_limits>& jail)
     : d_slot(std::make_unique<slot_geometry>(slot)),
       d_threads(std::make_unique<thread_claim>(threads))
@@ -65,7 +65,8 @@ bare_engine::bare_engine(const std::string& model,
     set_inference_threads(threads);
     d_grid_floats = size_t(n_rx) * d_slot->n_re() * 2;
     d_pilot_floats = size_t(d_slot->n_layers()) * d_slot->n_re() * 2;
-    d_engine = load_engine(model, parameters, bytes);
+    d_engine =
+        load_engine(model, parameters, sealed ? std::optional<model_bytes>(*sealed) : std::nullopt);
     d_jails = jails_of_file::of(d_engine->info().sha256);
     d_jails->expect_one_left(d_engine->info());
     d_batches = { 1, max_batch };

@@ -6,7 +6,7 @@
 
 namespace gr::deeprx {
 
-void check_model_bytes(const std::string& bytes, const engine_parameters& p)
+void check_model_bytes(const model_bytes& bytes, const engine_parameters& p)
 try {
     expect_device(p.device);
     const model_archive archive(bytes);

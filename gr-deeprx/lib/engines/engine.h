@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include "model_bytes.h"
 #include "model_info.h"
 #include "slot_geometry.h"
 #include "stage_clock.h"
@@ -182,14 +183,14 @@ struct engine_parameters {
  */
 std::unique_ptr<engine> load_engine(const std::string& model,
                                     const engine_parameters& parameters,
-                                    const std::optional<std::string>& bytes = std::nullopt);
+                                    const std::optional<model_bytes>& bytes = std::nullopt);
 
 /*!
  * \brief Makes the checks of load_engine() on a model file's bytes, where it would run, and runs
  * nothing.
  * \throws std::runtime_error one line: what was expected and what was found
  */
-void check_model_bytes(const std::string& bytes, const engine_parameters& parameters);
+void check_model_bytes(const model_bytes& bytes, const engine_parameters& parameters);
 
 //! Of LibTorch; empty: the library was built without it.
 std::string torchscript_version();

@@ -28,13 +28,14 @@ std::string instructions(const std::string& precision)
     return best.native ? best.name : "";
 }
 
-void check_model(const std::string& bytes,
+void check_model(int sealed,
                  const slot_config& slot,
                  int n_rx,
                  const std::string& device,
                  const std::vector<std::string>& trust)
 {
-    check_model_bytes(bytes, { slot_geometry(slot), n_rx, device, 1, 1, "auto", hashes_of(trust) });
+    check_model_bytes(model_bytes(sealed),
+                      { slot_geometry(slot), n_rx, device, 1, 1, "auto", hashes_of(trust) });
 }
 
 void check_limits(const jail_limits& limits)

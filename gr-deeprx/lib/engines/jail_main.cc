@@ -22,25 +22,23 @@
 
 namespace gr::deeprx { namespace {
 
-constexpr int memory_descriptor = 3;
-
-void* map_memory()
+char* map_memory(int descriptor, int protection, int flags)
 {
     struct stat about {
     };
-    fstat(memory_descriptor, &about);
-    void* memory =
-        mmap(nullptr, about.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, memory_descriptor, 0);
+    fstat(descriptor, &about);
+    void* memory = mmap(nullptr, about.st_size, protection, flags, descriptor, 0);
     if (memory == MAP_FAILED)
-        throw std::runtime_error("no memory in descriptor 3");
-    return memory;
+        throw std::runtime_error("no memory in descriptor " + std::to_string(descriptor));
+    return static_cast<char*>(memory);
 }
 
 class jail
 {
 public:
     jail()
-        : d_memory(static_cast<char*>(map_memory())),
+        : d_memory(map_memory(jail_memory_descriptor, PROT_READ | PROT_WRITE, MAP_SHARED)),
+          d_file(map_memory(jail_file_descriptor, PROT_READ, MAP_PRIVATE)),
           d_control(*reinterpret_cast<jail_control*>(d_memory)), d_layout(d_control.parameters),
           d_parameters(from(d_control.parameters))
     {
@@ -129,7 +127,7 @@ private:
     model_archive file() const
     {
         return model_archive(
-            std::string(d_memory + d_layout.file, d_control.parameters.file_bytes));
+            model_bytes(std::string_view(d_file, d_control.parameters.file_bytes)));
     }
 
     void infer(int batch)
@@ -173,6 +171,7 @@ private:
     }
 
     char* const d_memory;
+    const char* const d_file;
     jail_control& d_control;
     const jail_layout d_layout;
     engine_parameters d_parameters;

@@ -17,6 +17,8 @@ namespace gr::deeprx {
  * parameters that it keeps.
  */
 
+constexpr int jail_memory_descriptor = 3, jail_file_descriptor = 4; // in the jail
+
 enum class jail_operation : uint32_t {
     start,   // the first answer comes without a request: the jail is shut
     check,   // the file's checks alone
@@ -58,7 +60,7 @@ static_assert(std::atomic<uint32_t>::is_always_lock_free &&
 
 //! Where things are, in bytes.
 struct jail_layout {
-    size_t grids, pilots, llrs, channels, noise, file, size;
+    size_t grids, pilots, llrs, channels, noise, size;
 
     explicit jail_layout(const jail_parameters& p)
     {
@@ -71,8 +73,7 @@ struct jail_layout {
         llrs = pilots + page(layers * 2 * sizeof(float));
         channels = llrs + page(layers * most_bits * sizeof(float));
         noise = channels + page(layers * p.n_rx * 2 * sizeof(float));
-        file = noise + page(size_t(p.max_batch) * p.n_rx * sizeof(float));
-        size = file + page(p.file_bytes);
+        size = noise + page(size_t(p.max_batch) * p.n_rx * sizeof(float));
     }
 
 private:

@@ -35,7 +35,6 @@ constexpr double start_s = 60.0;
 // That a thread which is to end waits on for an answer
 constexpr std::chrono::steady_clock::duration leaving = std::chrono::seconds(1);
 const std::string ended_early = "its jail was ended before it was done";
-constexpr int memory_descriptor = 3; // in the jail
 
 /*
  * Jails are the children of one thread that stays: the kernel ends a child when the thread that
@@ -159,8 +158,8 @@ int sealed_memory(size_t bytes)
 
 void prepare_for_jails() { lasting_thread::instance(); }
 
-jail_process::jail_process(const std::string& file, const engine_parameters& p)
-    : d_parameters(to_jail(p, file.size())), d_layout(d_parameters), d_cancelled(p.cancelled)
+jail_process::jail_process(int file, size_t file_bytes, const engine_parameters& p)
+    : d_parameters(to_jail(p, file_bytes)), d_layout(d_parameters), d_cancelled(p.cancelled)
 {
     const int memory = sealed_memory(d_layout.size);
     const std::unique_ptr<const int, void (*)(const int*)> closed(&memory,
@@ -171,8 +170,7 @@ jail_process::jail_process(const std::string& file, const engine_parameters& p)
     try {
         control().parameters = d_parameters;
         control().requests = d_count;
-        file.copy(at<char>(d_layout.file), file.size());
-        start(memory);
+        start(memory, file);
         wait(start_s);
     } catch (const std::exception& e) {
         release();
@@ -212,7 +210,7 @@ void jail_process::forget_it()
     d_pid = 0;
 }
 
-void jail_process::start(int memory)
+void jail_process::start(int memory, int file)
 {
     const std::string path = program();
     std::string name = "deeprx-jail", parent = std::to_string(d_parent);
@@ -221,7 +219,11 @@ void jail_process::start(int memory)
 
     posix_spawn_file_actions_t files;
     posix_spawn_file_actions_init(&files);
-    posix_spawn_file_actions_adddup2(&files, memory, memory_descriptor); // which may be 0, 1 or 2
+    // Behind both of the jail's, so that neither is the other one, and before 0 and 1, which the
+    // memory's may be.
+    const int apart = fcntl(file, F_DUPFD_CLOEXEC, jail_file_descriptor + 1);
+    posix_spawn_file_actions_adddup2(&files, memory, jail_memory_descriptor);
+    posix_spawn_file_actions_adddup2(&files, apart, jail_file_descriptor);
     posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_addopen(&files, 1, "/dev/null", O_WRONLY, 0);
     posix_spawnattr_t attributes;
@@ -240,6 +242,7 @@ void jail_process::start(int memory)
     });
     posix_spawnattr_destroy(&attributes);
     posix_spawn_file_actions_destroy(&files);
+    close(apart);
     if (error) {
         d_pid = 0;
         refuse(path, error);

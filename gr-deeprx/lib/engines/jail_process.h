@@ -16,9 +16,9 @@ namespace gr::deeprx {
 /*!
  * \brief A process without rights that runs one stranger's model file, seen from the receiver's.
  *
- * It is started by exec: inference libraries do not survive fork(). It gets the file's bytes in the
- * shared memory and looks at the first one when it has shut itself in; what it says is taken for a
- * stranger's word.
+ * It is started by exec: inference libraries do not survive fork(). It gets a memfd with
+ * the file's bytes and looks at the first one when it has shut itself in; what it says is taken for
+ * a stranger's word.
  */
 class jail_process
 {
@@ -28,7 +28,7 @@ public:
      * \throws std::runtime_error one line: this machine cannot jail
      * \throws jail_lost
      */
-    jail_process(const std::string& file, const engine_parameters& parameters);
+    jail_process(int file, size_t file_bytes, const engine_parameters& parameters);
     ~jail_process();
     jail_process(const jail_process&) = delete;
     jail_process& operator=(const jail_process&) = delete;
@@ -66,7 +66,7 @@ private:
     }
     jail_control& control() const { return *at<jail_control>(0); }
 
-    void start(int memory);
+    void start(int memory, int file);
     void release();
     void kill_it();
     void forget_it();

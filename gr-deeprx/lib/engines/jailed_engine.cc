@@ -30,12 +30,11 @@ try {
 class jailed_engine : public engine
 {
 public:
-    jailed_engine(std::shared_ptr<const std::string> file,
-                  const model_info& info,
-                  const engine_parameters& p)
-        : d_file(std::move(file)), d_parameters(p), d_info(info),
+    jailed_engine(const model_bytes& file, const model_info& info, const engine_parameters& p)
+        : d_file(file), d_parameters(p), d_info(info),
           d_grid_floats(size_t(p.n_rx) * p.slot.n_re() * 2),
-          d_pilot_floats(size_t(p.slot.n_layers()) * p.slot.n_re() * 2), d_jail(*d_file, p),
+          d_pilot_floats(size_t(p.slot.n_layers()) * p.slot.n_re() * 2),
+          d_jail(file.descriptor(), file.view().size(), p),
           d_llr(d_pilot_floats / 2 * llr_bits(p.slot) * p.max_batch)
     {
         advising([&] { d_jail.call(jail_operation::load, 0, p.jail.load_s); });
@@ -108,7 +107,7 @@ private:
             d_jail.bind(cores);
     }
 
-    const std::shared_ptr<const std::string> d_file;
+    const model_bytes d_file;
     const engine_parameters d_parameters;
     const model_info d_info;
     const size_t d_grid_floats;  // of a slot
@@ -127,14 +126,14 @@ private:
 std::unique_ptr<engine> make_jailed_engine(const model_archive& archive, const engine_parameters& p)
 {
     const auto info = stated_info(archive, p.slot, p.n_rx, /*on_cuda=*/false);
-    return std::make_unique<jailed_engine>(
-        std::make_shared<const std::string>(archive.rewritten()), info, p);
+    return std::make_unique<jailed_engine>(archive.bytes(), info, p);
 }
 
 void check_in_jail(const model_archive& archive, const engine_parameters& p)
 {
     stated_info(archive, p.slot, p.n_rx, /*on_cuda=*/false);
-    jail_process jail(archive.rewritten(), p);
+    const auto& file = archive.bytes();
+    jail_process jail(file.descriptor(), file.view().size(), p);
     advising([&] { jail.call(jail_operation::check, 0, p.jail.load_s); });
 }
 

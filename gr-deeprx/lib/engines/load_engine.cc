@@ -12,7 +12,7 @@ namespace gr::deeprx {
 namespace {
 
 std::unique_ptr<engine> load_file(const std::string& path,
-                                  const std::optional<std::string>& bytes,
+                                  const std::optional<model_bytes>& bytes,
                                   const engine_parameters& p)
 {
     expect_device(p.device);
@@ -33,7 +33,7 @@ std::unique_ptr<engine> load_file(const std::string& path,
 
 std::unique_ptr<engine> load_engine(const std::string& model,
                                     const engine_parameters& p,
-                                    const std::optional<std::string>& bytes)
+                                    const std::optional<model_bytes>& bytes)
 {
     if (is_classical(model) && !bytes)
         return make_classical_engine(model, p);

@@ -6,18 +6,11 @@
 #include "json_check.h"
 #include "model_rules.h"
 #include "pickle_check.h"
-#include "zip_archive.h"
 
 #include <openssl/evp.h>
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
-#include <cerrno>
-#include <cstring>
 #include <stdexcept>
 
 namespace gr::deeprx {
@@ -109,47 +102,10 @@ void check_code_size(const std::vector<zip_record>& records)
 
 } // namespace
 
-std::string read_model_file(const std::string& path)
+model_archive::model_archive(model_bytes bytes)
+    : d_bytes(std::move(bytes)), d_sha256(gr::deeprx::sha256(d_bytes.view()))
 {
-    const auto fail = [] {
-        throw std::runtime_error(std::string("cannot be read: ") + std::strerror(errno));
-    };
-    const auto expect_regular = [](const struct stat& about) {
-        if (S_ISDIR(about.st_mode))
-            throw std::runtime_error("is a directory, expected a file");
-        if (!S_ISREG(about.st_mode))
-            throw std::runtime_error("is a pipe, socket or device, expected a file");
-        expect_size("a file", about.st_size, rules().file_bytes);
-    };
-    struct stat about;
-    if (stat(path.c_str(), &about)) // first: opening a device may do something
-        fail();
-    expect_regular(about);
-    struct descriptor {
-        const int number;
-        ~descriptor() { close(number); }
-    } const file{ ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY) };
-    if (file.number < 0 || fstat(file.number, &about))
-        fail();
-    expect_regular(about);
-    std::string bytes(about.st_size, '\0');
-    for (size_t at = 0; at < bytes.size();) {
-        const ssize_t n = ::read(file.number, &bytes[at], bytes.size() - at);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            fail();
-        if (n == 0)
-            throw std::runtime_error("became shorter while it was read");
-        at += n;
-    }
-    return bytes;
-}
-
-model_archive::model_archive(std::string bytes)
-    : d_bytes(std::move(bytes)), d_sha256(gr::deeprx::sha256(d_bytes))
-{
-    const auto records = read_zip(d_bytes);
+    const auto records = read_zip(d_bytes.view());
     expect_torchscript(records);
     check_code_size(records);
     for (const auto& record : records) {
@@ -193,13 +149,7 @@ std::optional<std::string_view> model_archive::extra_file(const std::string& nam
     return record == d_records.end() ? std::nullopt : std::optional(record->second);
 }
 
-std::string model_archive::rewritten() const
-{
-    zip_writer zip;
-    for (const auto& [name, data] : d_records)
-        zip.add(name, data);
-    return std::move(zip).finish();
-}
+stored_zip model_archive::rewritten() const { return stored_zip(d_records); }
 
 std::string sha256(std::string_view bytes)
 {

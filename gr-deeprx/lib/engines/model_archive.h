@@ -2,6 +2,9 @@
 
 #pragma once
 
+#include "model_bytes.h"
+#include "zip_archive.h"
+
 #include <list>
 #include <map>
 #include <optional>
@@ -9,13 +12,6 @@
 #include <string_view>
 
 namespace gr::deeprx {
-
-/*!
- * \brief The bytes of a model file, which is opened once and never waited for.
- * \throws std::runtime_error one line, without the path: it cannot be read, is no regular file, or
- * is too long
- */
-std::string read_model_file(const std::string& path);
 
 /*!
  * \brief The one reader of a model file: what it accepts is what everybody sees, LibTorch included,
@@ -30,8 +26,10 @@ class model_archive
 {
 public:
     //! \throws std::runtime_error one line
-    explicit model_archive(std::string bytes);
+    explicit model_archive(model_bytes bytes);
     model_archive(const model_archive&) = delete;
+
+    const model_bytes& bytes() const { return d_bytes; }
 
     //! Of the whole file as it was read, hexadecimal.
     const std::string& sha256() const { return d_sha256; }
@@ -41,11 +39,15 @@ public:
     //! A file that the archive carries beside the TorchScript (_extra_files), if it is there.
     std::optional<std::string_view> extra_file(const std::string& name) const;
 
-    //! All that was accepted as an archive of its own, without what only debuggers read.
-    std::string rewritten() const;
+    //! \throws std::out_of_range there is none of that name, or only debuggers read it
+    std::string_view record(const std::string& name) const { return d_records.at(name); }
+
+    //! All that was accepted as an archive of its own, without what only debuggers read. It has no
+    //! records of its own: this one's.
+    stored_zip rewritten() const;
 
 private:
-    const std::string d_bytes;
+    const model_bytes d_bytes;
     const std::string d_sha256;
     std::list<std::string> d_inflated;
     std::map<std::string, std::string_view> d_records;

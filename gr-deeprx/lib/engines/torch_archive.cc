@@ -7,7 +7,6 @@
 #include <c10/util/Exception.h>
 
 #include <algorithm>
-#include <cstring>
 #include <stdexcept>
 
 namespace gr::deeprx {
@@ -37,15 +36,6 @@ class no_warnings : public c10::WarningHandler
 };
 
 } // namespace
-
-size_t torch_archive::read(uint64_t pos, void* buf, size_t n, const char*) const
-{
-    if (pos >= d_bytes.size())
-        return 0;
-    n = std::min<size_t>(n, d_bytes.size() - pos);
-    std::memcpy(buf, d_bytes.data() + pos, n);
-    return n;
-}
 
 vetted_model
 vet_model(const model_archive& archive, const slot_geometry& slot, int n_rx, bool on_cuda)

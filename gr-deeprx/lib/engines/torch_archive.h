@@ -10,25 +10,34 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 
 namespace gr::deeprx {
 
-/*!
- * \brief A model file as LibTorch gets it: what model_archive accepted, written out anew.
- */
+//! A model file as LibTorch gets it: what model_archive accepted, written out anew while it is
+//! read.
 class torch_archive : public caffe2::serialize::ReadAdapterInterface
 {
 public:
-    explicit torch_archive(const model_archive& accepted) : d_bytes(accepted.rewritten()) {}
+    //! \param accepted outlives this
+    explicit torch_archive(const model_archive& accepted)
+        : d_accepted(accepted), d_file(accepted.rewritten())
+    {
+    }
 
-    size_t size() const override { return d_bytes.size(); }
-    size_t read(uint64_t pos, void* buf, size_t n, const char* what) const override;
+    size_t size() const override { return d_file.size(); }
+    size_t read(uint64_t pos, void* buf, size_t n, const char*) const override
+    {
+        return d_file.read(pos, static_cast<char*>(buf), n);
+    }
+    std::string_view record(const std::string& name) const { return d_accepted.record(name); }
 
 private:
-    const std::string d_bytes;
+    const model_archive& d_accepted;
+    const stored_zip d_file;
 };
 
-//! A model that may be run on the slots that it was checked for.
+//! A model that may be run on the slots that it was checked for, while its archive is there.
 struct vetted_model {
     model_info info;
     std::shared_ptr<torch_archive> program;

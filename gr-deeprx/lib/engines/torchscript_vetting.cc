@@ -6,8 +6,8 @@
 #include <torch/csrc/jit/frontend/lexer.h>
 #include <torch/csrc/jit/frontend/parser.h>
 #include <torch/csrc/jit/frontend/tree_views.h>
-#include <torch/csrc/jit/serialization/import_read.h>
 #include <torch/csrc/jit/serialization/import_source.h>
+#include <torch/csrc/jit/serialization/unpickler.h>
 #include <torch/script.h>
 
 #include <algorithm>
@@ -377,7 +377,7 @@ std::shared_ptr<Source> read_source(PyTorchStreamReader& reader, const std::stri
 
 } // namespace
 
-void vet_torchscript(const std::shared_ptr<caffe2::serialize::ReadAdapterInterface>& archive)
+void vet_torchscript(const std::shared_ptr<torch_archive>& archive)
 {
     PyTorchStreamReader reader(archive);
 
@@ -429,7 +429,22 @@ void vet_torchscript(const std::shared_ptr<caffe2::serialize::ReadAdapterInterfa
                                            type.type_->expect<c10::ClassType>()->numAttributes());
     };
     const auto unpickle = [&](const std::string& name) {
-        return readArchiveAndTensors(name, "", name + "/", resolve, build_empty, c10::kCPU, reader);
+        auto left = archive->record(name + ".pkl");
+        Unpickler unpickler(
+            [&left](char* to, size_t n) {
+                n = left.copy(to, n);
+                left.remove_prefix(n);
+                return n;
+            },
+            resolve,
+            build_empty,
+            [&](const std::string& key) { // not a copy: nothing here reads what tensors hold
+                auto* const data = archive->record(name + '/' + key).data();
+                return at::DataPtr(const_cast<char*>(data), c10::kCPU);
+            },
+            c10::kCPU);
+        unpickler.set_version(reader.version());
+        return unpickler.parse_ivalue();
     };
     constants = unpickle("constants").toTupleRef().elements().vec();
     unpickle("data");

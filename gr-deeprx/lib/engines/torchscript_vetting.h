@@ -2,11 +2,9 @@
 
 #pragma once
 
-#include <memory>
+#include "torch_archive.h"
 
-namespace caffe2::serialize {
-class ReadAdapterInterface;
-}
+#include <memory>
 
 namespace gr::deeprx {
 
@@ -21,6 +19,6 @@ namespace gr::deeprx {
  * model computes is not bounded.
  * \throws std::runtime_error one line: what is not allowed and where it is
  */
-void vet_torchscript(const std::shared_ptr<caffe2::serialize::ReadAdapterInterface>& archive);
+void vet_torchscript(const std::shared_ptr<torch_archive>& archive);
 
 } // namespace gr::deeprx

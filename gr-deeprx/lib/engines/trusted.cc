@@ -49,7 +49,7 @@ std::vector<std::string> hashes_of(const std::vector<std::string>& files)
             continue;
         }
         try {
-            hashes.push_back(sha256(read_model_file(file)));
+            hashes.push_back(sha256(read_model_file(file).view()));
         } catch (const std::exception& e) {
             throw std::runtime_error("trusted file '" + file + "': " + e.what());
         }

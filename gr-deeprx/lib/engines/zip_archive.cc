@@ -6,6 +6,7 @@
 #include <zlib.h>
 
 #include <algorithm>
+#include <iterator>
 #include <stdexcept>
 #include <unordered_set>
 
@@ -258,31 +259,58 @@ std::string_view contents(const zip_record& record, std::string& inflated)
     return data;
 }
 
-void zip_writer::add(const std::string& name, std::string_view data)
+stored_zip::stored_zip(const std::map<std::string, std::string_view>& records)
 {
-    const std::string path = "m/" + name; // no longer than it was
-    const size_t start = d_bytes.size();
-    const size_t padding = (alignment - (start + 30 + path.size() + 4) % alignment) % alignment;
-    const std::string common = little_endian(20, 2) + little_endian(0, 2) +
-                               little_endian(stored, 2) + little_endian(0x00210000, 4) +
-                               little_endian(checksum(data), 4) + little_endian(data.size(), 4) +
-                               little_endian(data.size(), 4) + little_endian(path.size(), 2);
-    d_bytes += little_endian(local_header, 4) + common + little_endian(4 + padding, 2) + path +
-               "FB" + little_endian(padding, 2) + std::string(padding, 'Z'); // as LibTorch pads
-    d_bytes += data;
-    d_directory += little_endian(central_header, 4) + little_endian(20, 2) + common +
-                   std::string(12, '\0') + little_endian(start, 4) + path;
-    d_records++;
+    const auto write = [this](std::string header) {
+        append(d_headers.emplace_back(std::move(header)));
+    };
+    std::string directory;
+    for (const auto& [name, data] : records) {
+        const std::string path = "m/" + name; // no longer than it was
+        const size_t start = d_size;
+        const size_t padding = (alignment - (start + 30 + path.size() + 4) % alignment) % alignment;
+        const std::string common = little_endian(20, 2) + little_endian(0, 2) +
+                                   little_endian(stored, 2) + little_endian(0x00210000, 4) +
+                                   little_endian(checksum(data), 4) +
+                                   little_endian(data.size(), 4) + little_endian(data.size(), 4) +
+                                   little_endian(path.size(), 2);
+        write(little_endian(local_header, 4) + common + little_endian(4 + padding, 2) + path +
+              "FB" + little_endian(padding, 2) + std::string(padding, 'Z')); // as LibTorch pads
+        append(data);
+        directory += little_endian(central_header, 4) + little_endian(20, 2) + common +
+                     std::string(12, '\0') + little_endian(start, 4) + path;
+    }
+    const auto end = little_endian(end_header, 4) + std::string(4, '\0') +
+                     little_endian(records.size(), 2) + little_endian(records.size(), 2) +
+                     little_endian(directory.size(), 4) + little_endian(d_size, 4) +
+                     std::string(2, '\0');
+    write(directory + end);
 }
 
-std::string zip_writer::finish() &&
+void stored_zip::append(std::string_view part)
 {
-    const size_t at = d_bytes.size();
-    d_bytes += d_directory;
-    d_bytes += little_endian(end_header, 4) + std::string(4, '\0') + little_endian(d_records, 2) +
-               little_endian(d_records, 2) + little_endian(d_directory.size(), 4) +
-               little_endian(at, 4) + std::string(2, '\0');
-    return std::move(d_bytes);
+    if (part.empty())
+        return;
+    d_parts.emplace(d_size, part);
+    d_size += part.size();
+}
+
+size_t stored_zip::read(size_t at, char* to, size_t n) const
+{
+    if (at >= d_size)
+        return 0;
+    n = std::min(n, d_size - at);
+    auto part = std::prev(d_parts.upper_bound(at));
+    for (size_t done = 0; done < n; ++part)
+        done += part->second.substr(at + done - part->first).copy(to + done, n - done);
+    return n;
+}
+
+std::string stored_zip::text() const
+{
+    std::string all(d_size, '\0');
+    read(0, all.data(), all.size());
+    return all;
 }
 
 } // namespace gr::deeprx

@@ -4,6 +4,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <list>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -37,16 +39,27 @@ std::vector<zip_record> read_zip(std::string_view bytes);
  */
 std::string_view contents(const zip_record& record, std::string& inflated);
 
-//! Writes records one by one: stored, in one folder, each at a multiple of 64 bytes.
-class zip_writer
+//! An archive of records that lie elsewhere: stored, in one folder, each at a multiple of 64 bytes.
+class stored_zip
 {
 public:
-    void add(const std::string& name, std::string_view data);
-    std::string finish() &&;
+    //! \param records by their names; they stay where they are while this is read
+    explicit stored_zip(const std::map<std::string, std::string_view>& records);
+
+    size_t size() const { return d_size; }
+
+    //! Copies what there is of \p n bytes from \p at on. \return how many
+    size_t read(size_t at, char* to, size_t n) const;
+
+    //! All of it.
+    std::string text() const;
 
 private:
-    std::string d_bytes, d_directory;
-    uint16_t d_records = 0;
+    void append(std::string_view part);
+
+    std::list<std::string> d_headers;
+    std::map<size_t, std::string_view> d_parts; // by where they begin
+    size_t d_size = 0;
 };
 
 } // namespace gr::deeprx

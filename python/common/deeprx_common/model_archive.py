@@ -5,8 +5,10 @@ It has the rules of the C++ library's reader (gr-deeprx/lib/engines/model_archiv
 model_rules.json: both accept and refuse the same files.
 """
 
+import fcntl
 import hashlib
 import json
+import mmap
 import os
 import re
 import stat
@@ -20,8 +22,9 @@ from .printable import printable
 from .schema import LONGEST, first_twice
 from .shipped import no_such_model
 
-__all__ = ["ModelArchive", "ModelFileError", "read_model_file"]
+__all__ = ["ModelArchive", "ModelFileError", "SealedFile", "read_model_file"]
 
+_SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 _PLAIN = {"version", "byteorder", "constants.pkl", "data.pkl"}
 _STORAGE = re.compile(r"(data|constants)/[0-9]+\Z")
 _UNPRINTABLE = re.compile(
@@ -31,15 +34,33 @@ _UNPRINTABLE = re.compile(
 )
 
 
+class SealedFile(mmap.mmap):
+    """What a file held when it was read, in memory that nobody changes any more: other readers, as
+    Engine and jails, get no copy but fileno().
+    """
+
+    def __new__(cls, memory: int, size: int):
+        """memory: of a memfd, which this closes at its end."""
+        sealed = super().__new__(cls, memory, size, mmap.MAP_PRIVATE, mmap.PROT_READ)
+        sealed._memory = memory
+        return sealed
+
+    def fileno(self) -> int:
+        return self._memory
+
+    def __del__(self):
+        os.close(self._memory)
+
+
 class ModelArchive:
     """A model file's records by name, without their folder, once all of it was accepted.
 
-    data: the file's bytes; sha256: of them, hexadecimal. metadata: its deeprx.json. records: what
+    data: the file; sha256: of it, hexadecimal. metadata: its deeprx.json. records: what
     LibTorch and receivers read; debugging: what only debuggers read. Raises ModelFileError with one
     line that does not name the file.
     """
 
-    def __init__(self, data: bytes):
+    def __init__(self, data: bytes | SealedFile):
         self.data = data
         self.sha256 = hashlib.sha256(data).hexdigest()
         files = zip_archive.read_zip(data)
@@ -68,6 +89,8 @@ class ModelArchive:
                 check_code(data)
             if name.startswith("extra/openvino/") and name.endswith(".xml"):
                 check_ir(data, len(self.records.get(name[:-3] + "bin", b"")))
+        if isinstance(self.data, SealedFile):
+            self.data.madvise(mmap.MADV_DONTNEED)  # of this process's pages, until it is read again
 
     def _read_pickle(self, folder: str) -> model_pickle.Value:
         data = self.records[f"{folder}.pkl"]
@@ -110,23 +133,38 @@ def read_model_file(path: str | os.PathLike) -> ModelArchive:
         raise ModelFileError(f"{path}: {error}") from None
 
 
-def read_bytes(path: str | os.PathLike) -> bytes:
+def read_bytes(path: str | os.PathLike) -> SealedFile:
     """A regular file's bytes. Raises ModelFileError, which does not name it."""
     try:
         _expect_regular(os.stat(path))  # first: opening a device may do something
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-        with open(file, "rb") as opened:
+        with open(file, "rb"):
             about = os.fstat(file)
             _expect_regular(about)
-            data = opened.read(about.st_size)
+            return _sealed(file, about.st_size)
     except FileNotFoundError:
         raise ModelFileError(no_such_model()) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or error
         raise ModelFileError(f"cannot be read: {reason}") from None
-    if len(data) != about.st_size:
-        raise ModelFileError("became shorter while it was read")
-    return data
+
+
+def _sealed(file: int, size: int) -> SealedFile:
+    if size == 0:
+        raise ModelFileError("is empty")
+    memory = os.memfd_create("deeprx-model", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        left = size
+        while left > 0:
+            sent = os.sendfile(memory, file, None, left)
+            if sent == 0:
+                raise ModelFileError("became shorter while it was read")
+            left -= sent
+        fcntl.fcntl(memory, fcntl.F_ADD_SEALS, _SEALS)
+        return SealedFile(memory, size)
+    except BaseException:
+        os.close(memory)
+        raise
 
 
 def _expect_regular(about: os.stat_result) -> None:

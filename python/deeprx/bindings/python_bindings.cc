@@ -60,6 +60,16 @@ namespace {
 
 using floats = py::array_t<float, py::array::c_style | py::array::forcecast>;
 
+//! The memfd of a SealedFile; of None none.
+std::optional<int> sealed(const py::object& data)
+{
+    if (data.is_none())
+        return std::nullopt;
+    if (!py::hasattr(data, "fileno"))
+        throw py::type_error("data must be a SealedFile, as read_model_file() gives it");
+    return data.attr("fileno")().cast<int>();
+}
+
 //! A bare_engine that knows its arrays' shapes.
 class python_engine : public bare_engine
 {
@@ -72,9 +82,9 @@ public:
                   const py::object& max_batch,
                   const std::string& engine,
                   const std::vector<py::object>& trust,
-                  const std::optional<py::bytes>& data,
+                  const py::object& data,
                   const std::optional<jail_limits>& jail)
-        : python_engine(data ? model_path(model) : existing_model(model),
+        : python_engine(data.is_none() ? existing_model(model) : model_path(model),
                         to_slot_config(slot),
                         to_whole("n_rx", n_rx),
                         device,
@@ -82,7 +92,7 @@ public:
                         to_whole("max_batch", max_batch),
                         engine,
                         model_paths(trust),
-                        data ? std::optional<std::string>(*data) : std::nullopt,
+                        sealed(data),
                         jail)
     {
     }
@@ -144,9 +154,9 @@ private:
                   int max_batch,
                   const std::string& engine,
                   const std::vector<std::string>& trust,
-                  const std::optional<std::string>& bytes,
+                  const std::optional<int>& data,
                   const std::optional<jail_limits>& jail)
-        : bare_engine(model, slot, n_rx, device, threads, max_batch, engine, trust, bytes, jail),
+        : bare_engine(model, slot, n_rx, device, threads, max_batch, engine, trust, data, jail),
           d_n_rx(n_rx), d_n_layers(slot.users.size()), d_n_symbols(slot.n_symbols),
           d_n_sc(12 * slot.n_prb), d_max_batch(max_batch)
     {
@@ -241,9 +251,9 @@ formed; 0: no bound. len_tag_key: key of the length tag. llr_sign: 1, or -1 for
 log P(b=0)/P(b=1). engine: what computes: "native", "torchscript", "openvino", or "auto": native
 where the model file is of a net that it knows; else, with one thread, OpenVINO where the file
 carries it for this modulation and the library was built with it; both on the CPU. trust: files that
-need no jail, by what they hold now, or their SHA-256. data: the model file's bytes, where they were
-read before: model then only names it, and is not opened. jail: JailLimits of files that are not
-trusted; None: the process's.
+need no jail, by what they hold now, or their SHA-256. data: what the model file held where it
+was read before (deeprx_common.model_archive.SealedFile): model then only names it, and is not
+opened. jail: JailLimits of files that are not trusted; None: the process's.
 
 Raises ValueError where a parameter is out of range or another receiver in the process has another
 number of threads, RuntimeError where the model file is missing, damaged, hostile or made for other
@@ -260,9 +270,9 @@ parameters, or the device is not there, and in a fork() of a process that had lo
                          const py::object& llr_sign,
                          const std::string& engine,
                          const std::vector<py::object>& trust,
-                         const std::optional<py::bytes>& data,
+                         const py::object& data,
                          const std::optional<jail_limits>& jail) {
-                 return receiver::make(data ? model_path(model) : existing_model(model),
+                 return receiver::make(data.is_none() ? existing_model(model) : model_path(model),
                                        to_slot_config(slot),
                                        to_whole("n_rx", n_rx),
                                        device,
@@ -273,7 +283,7 @@ parameters, or the device is not there, and in a fork() of a process that had lo
                                        to_whole("llr_sign", llr_sign),
                                        engine,
                                        model_paths(trust),
-                                       data ? std::optional<std::string>(*data) : std::nullopt,
+                                       sealed(data),
                                        jail);
              }),
              py::arg("model") = "deeprx-pusch",
@@ -310,8 +320,7 @@ parameters, or the device is not there, and in a fork() of a process that had lo
     py::class_<python_engine>(m, "Engine", R"(
 What computes inside a receiver block, without the block: to check its LLRs, to time it.
 
-Used by one thread, the one that made it. Parameters and exceptions are the receiver's. data: the
-model file's bytes, where they were read before: model then only names it, and is not opened.
+Used by one thread, the one that made it. Parameters and exceptions are the receiver's.
 )")
         .def(py::init<const py::object&,
                       const py::object&,
@@ -321,7 +330,7 @@ model file's bytes, where they were read before: model then only names it, and i
                       const py::object&,
                       const std::string&,
                       const std::vector<py::object>&,
-                      const std::optional<py::bytes>&,
+                      const py::object&,
                       const std::optional<jail_limits>&>(),
              py::arg("model"),
              py::arg("slot") = py::none(),
@@ -364,12 +373,13 @@ model file's bytes, where they were read before: model then only names it, and i
 
     m.def(
         "check_model",
-        [](const py::bytes& data,
+        [](const py::object& data,
            const py::object& slot,
            int n_rx,
            const std::string& device,
            const std::vector<py::object>& trust) {
-            gr::deeprx::check_model(data, to_slot_config(slot), n_rx, device, model_paths(trust));
+            gr::deeprx::check_model(
+                sealed(data).value_or(-1), to_slot_config(slot), n_rx, device, model_paths(trust));
         },
         py::arg("data"),
         py::kw_only(),
@@ -377,7 +387,8 @@ model file's bytes, where they were read before: model then only names it, and i
         py::arg("n_rx"),
         py::arg("device"),
         py::arg("trust") = py::list(),
-        "Check a model file's bytes as the receiver does before it runs anything of it: in a jail, "
+        "Check a model file (deeprx_common.model_archive.SealedFile) as the receiver does before "
+        "it runs anything of it: in a jail, "
         "unless it ships or trust names its file.\n\n"
         "Raises ValueError where a parameter is out of range, RuntimeError with one line where the "
         "file is damaged, hostile or made for other parameters.");

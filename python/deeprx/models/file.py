@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deeprx_common import model_archive
-from deeprx_common.model_archive import ModelArchive
+from deeprx_common.model_archive import ModelArchive, SealedFile
 from deeprx_common.model_schema import check_metadata
 from deeprx_common.shipped import CLASSICAL, model_path
 from deeprx_common.slot import SlotConfig
@@ -40,6 +40,11 @@ class ModelFile:
         return self.archive.sha256
 
     @property
+    def data(self) -> SealedFile | None:
+        """What the file held when it was read."""
+        return self.archive and self.archive.data
+
+    @property
     def name(self) -> str:
         return self.metadata["name"]
 
@@ -58,18 +63,13 @@ class ModelFile:
         """What receives such slots with the bytes that were read. how: as Engine has it, whose
         exceptions it raises.
         """
-        return Engine(str(self.path), config, n_rx, data=self._data, trust=self.trust, **how)
+        return Engine(str(self.path), config, n_rx, data=self.data, trust=self.trust, **how)
 
     def receiver(self, config: SlotConfig, n_rx: int, **how) -> receiver:
         """The block that receives such slots with the bytes that were read. how: as deeprx.receiver
         has it, whose exceptions it raises.
         """
-        return receiver(str(self.path), config, n_rx, data=self._data, trust=self.trust, **how)
-
-    @property
-    def _data(self) -> bytes | None:
-        return self.archive and self.archive.data
-
+        return receiver(str(self.path), config, n_rx, data=self.data, trust=self.trust, **how)
     def checked(self, config: SlotConfig, n_rx: int, device: str = "cpu") -> bytes:
         """The program as LibTorch gets it, checked as the receiver block checks it before it runs.
 
@@ -77,7 +77,7 @@ class ModelFile:
         """
         try:
             check_model(
-                self.archive.data,
+                self.data,
                 slot=config,
                 n_rx=n_rx,
                 device=device,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from deeprx_common.model_archive import SealedFile
 from deeprx_common.slot import SlotConfig
 
 from ..receivers.flop import example
@@ -50,7 +51,7 @@ def checked_ir(
     return files
 
 
-def vet(data: bytes, path, slot: SlotConfig, n_rx: int) -> None:
+def vet(data: SealedFile, path, slot: SlotConfig, n_rx: int) -> None:
     """As the receiver block vets the program, where the blocks can be imported."""
     try:
         from gnuradio.deeprx.deeprx_python import check_model

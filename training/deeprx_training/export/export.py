@@ -179,7 +179,7 @@ def export(
                 f"{path}: not written: LLRs differ from eager PyTorch's by {error:.1e} RMS, "
                 f"allowed for {precision} is {PARITY[precision]:.0e}"
             )
-        vet(Path(partial).read_bytes(), path, slot, n_rx[-1])
+        vet(read_model_file(partial).data, path, slot, n_rx[-1])
 
     write_atomically(Path(path), write)
     if parity:

@@ -39,8 +39,8 @@ public:
         double calls, flop, bytes, seconds;
     };
 
-    //! Parameters and exceptions are those of receiver::make(). \param bytes of the model file,
-    //! where they were read before: model then only names it.
+    //! Parameters and exceptions are those of receiver::make(). \param sealed the model file's
+    //! bytes where they were read before, as check_model() takes them: model then only names it.
     bare_engine(const std::string& model,
                 const slot_config& slot,
                 int n_rx,
@@ -49,7 +49,7 @@ public:
                 int max_batch,
                 const std::string& engine,
                 const std::vector<std::string>& trust,
-                const std::optional<std::string>& bytes = std::nullopt,
+                const std::optional<int>& sealed = std::nullopt,
                 const std::optional<jail_limits>& jail = std::nullopt);
     ~bare_engine();
 

@@ -30,13 +30,14 @@ DEEPRX_API std::string instructions(const std::string& precision);
  * its operators are compared with an allow-list, its deeprx.json with the parameters (see
  * receiver).
  *
- * \param bytes the whole file: what was checked is then what is loaded
+ * \param sealed a memfd with the whole file, sealed against writes and another size: what was
+ * checked is then what is loaded
  * \param trust files that are checked in this process, as the receiver's; others are in a jail
- * \throws std::invalid_argument if a parameter is out of range
+ * \throws std::invalid_argument if a parameter is out of range, or the memfd not sealed
  * \throws std::runtime_error one line: what was expected and what was found
  * \throws jail_lost
  */
-DEEPRX_API void check_model(const std::string& bytes,
+DEEPRX_API void check_model(int sealed,
                             const slot_config& slot,
                             int n_rx,
                             const std::string& device,

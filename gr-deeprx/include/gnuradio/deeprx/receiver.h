@@ -99,7 +99,8 @@ public:
      * \param trust files that may run in this process, by what they hold now, or their SHA-256,
      * beside those that this build of gr-deeprx installs; any other model runs in a jail. Fixed for
      * the block's life
-     * \param bytes of the model file, where they were read before: model then only names it
+     * \param sealed a memfd with what the model file held where it was read before, as
+     * check_model() takes it: model then only names it
      * \param jail what a jail of the block's may take; those of set_jail_limits() unless given
      *
      * \throws std::invalid_argument a parameter is out of range, or another receiver in this
@@ -119,7 +120,7 @@ public:
                      int llr_sign = 1,
                      const std::string& engine = "auto",
                      const std::vector<std::string>& trust = {},
-                     const std::optional<std::string>& bytes = std::nullopt,
+                     const std::optional<int>& sealed = std::nullopt,
                      const std::optional<jail_limits>& jail = std::nullopt);
 
     /*!
