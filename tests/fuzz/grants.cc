@@ -17,10 +17,18 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size)
         const auto& key = keys[from.below(4)];
         dictionary = pmt::dict_add(dictionary, key, from.pmt());
     }
+    const auto bytes = pmt::make_u8vector(from.below(5), 1);
     for (const auto& given : { message, dictionary }) {
         gr::deeprx::slot_grant grant{ 1 };
         try {
             grant.read([&](const auto& key) { return gr::deeprx::entry(given, key); });
+        } catch (const std::invalid_argument& error) {
+            fuzz::expect(*error.what(), "words");
+        }
+        try {
+            const auto block = pmt::cons(given, bytes);
+            const auto& sent = from.below(2) ? block : given;
+            fuzz::expect(gr::deeprx::to_granted_block(sent, 3, grant).bytes.size() == 3, "3 bytes");
         } catch (const std::invalid_argument& error) {
             fuzz::expect(*error.what(), "words");
         }

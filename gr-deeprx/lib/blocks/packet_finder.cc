@@ -2,6 +2,7 @@
 
 #include "packet_finder.h"
 #include "pmt_values.h"
+#include "slot_tags.h"
 
 #include <algorithm>
 
@@ -19,15 +20,10 @@ void packet_finder::look(std::vector<tag_t> tags, uint64_t first, int available)
     d_available = available;
     d_read = 0;
     d_lengths.clear();
-    d_indices.clear();
-    for (const auto& tag : d_tags) {
-        const int at = static_cast<int>(tag.offset - first);
+    d_indices = slot_indices(d_tags, first);
+    for (const auto& tag : d_tags)
         if (pmt::eq(tag.key, d_length_key))
-            d_lengths[at] = to_unsigned(tag.value);
-        else if (const auto index = to_unsigned(tag.value);
-                 index && pmt::eq(tag.key, slot_index_key))
-            d_indices[at] = *index;
-    }
+            d_lengths[static_cast<int>(tag.offset - first)] = to_unsigned(tag.value);
 }
 
 std::optional<packet_finder::packet>

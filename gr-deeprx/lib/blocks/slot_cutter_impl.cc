@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include "slot_cutter_impl.h"
+#include "slot_tags.h"
 #include "tags.h"
 
 #include <gnuradio/io_signature.h>
 
 #include <algorithm>
-#include <map>
 #include <stdexcept>
 #include <string>
 
@@ -83,10 +83,7 @@ int slot_cutter_impl::general_work(int noutput_items,
     const int available = *std::min_element(ninput_items.begin(), ninput_items.end());
     std::vector<tag_t> tags;
     get_tags_in_window(tags, 0, 0, available);
-    std::map<int, uint64_t> indices; // of the slots that start here, by samples ahead
-    for (const auto& tag : tags)
-        if (const auto index = to_unsigned(tag.value); index && pmt::eq(tag.key, slot_index_key))
-            indices[static_cast<int>(tag.offset - nitems_read(0))] = *index;
+    const auto indices = slot_indices(tags, nitems_read(0)); // of the slots that start here
 
     int read = 0, written = 0;
     d_needed = d_shortest;

@@ -57,4 +57,19 @@ pmt::pmt_t slot_grant::to_dictionary(uint64_t slot_index) const
     return all;
 }
 
+granted_block to_granted_block(const pmt::pmt_t& message, size_t n_bytes, const slot_grant& usual)
+{
+    if (!pmt::is_pair(message) || !pmt::is_u8vector(pmt::cdr(message)))
+        throw std::invalid_argument("expected a pair of a dictionary and bytes (u8vector), got " +
+                                    in_words(message));
+    size_t length = 0;
+    const uint8_t* bytes = pmt::u8vector_elements(pmt::cdr(message), length);
+    if (length != n_bytes)
+        throw std::invalid_argument("expected a block of " + std::to_string(n_bytes) +
+                                    " bytes, got " + std::to_string(length));
+    granted_block block{ usual, { bytes, bytes + length } };
+    block.grant.read([&](const auto& key) { return entry(pmt::car(message), key); });
+    return block;
+}
+
 } // namespace gr::deeprx

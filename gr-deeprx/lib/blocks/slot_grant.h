@@ -4,8 +4,10 @@
 
 #include <pmt/pmt.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <vector>
 
 namespace gr::deeprx {
 
@@ -35,5 +37,18 @@ struct slot_grant {
     //! A dictionary of them and the slot's index.
     pmt::pmt_t to_dictionary(uint64_t slot_index) const;
 };
+
+//! A transport block that somebody sends, and how.
+struct granted_block {
+    slot_grant grant;
+    std::vector<uint8_t> bytes;
+};
+
+/*!
+ * \brief Reads a message that brings one: a pair of a dictionary and bytes.
+ * \param usual what the dictionary does not say
+ * \throws std::invalid_argument with one line
+ */
+granted_block to_granted_block(const pmt::pmt_t& message, size_t n_bytes, const slot_grant& usual);
 
 } // namespace gr::deeprx

@@ -9,6 +9,15 @@
 
 namespace gr::deeprx {
 
+std::map<int, uint64_t> slot_indices(const std::vector<tag_t>& tags, uint64_t first)
+{
+    std::map<int, uint64_t> indices;
+    for (const auto& tag : tags)
+        if (const auto index = to_unsigned(tag.value); index && pmt::eq(tag.key, slot_index_key))
+            indices[static_cast<int>(tag.offset - first)] = *index;
+    return indices;
+}
+
 void slot_tags::clear()
 {
     d_lengths.clear();

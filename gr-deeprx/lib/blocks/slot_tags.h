@@ -7,10 +7,14 @@
 #include <gnuradio/tags.h>
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <vector>
 
 namespace gr::deeprx {
+
+//! Indices that tags of a stream give to its slots, by their places from item \p first on.
+std::map<int, uint64_t> slot_indices(const std::vector<tag_t>& tags, uint64_t first);
 
 //! Tags of the 14 symbols that may be a slot: some find and number it, others travel with its LLRs.
 class slot_tags

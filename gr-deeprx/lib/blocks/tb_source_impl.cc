@@ -3,7 +3,6 @@
 #include "tb_source_impl.h"
 #include "message_wait.h"
 #include "parameters.h"
-#include "pmt_values.h"
 #include "seeded_block.h"
 #include "tags.h"
 
@@ -53,29 +52,14 @@ tb_source_impl::tb_source_impl(
 
 void tb_source_impl::handle_pdu(const pmt::pmt_t& message)
 try {
-    d_waiting.push_back(read(message));
+    if (d_waiting.size() == most_waiting)
+        throw std::invalid_argument("expected " + std::to_string(most_waiting) +
+                                    " blocks at most that wait, got one more");
+    d_waiting.push_back(to_granted_block(message, d_size / 8, d_default));
 } catch (const std::invalid_argument& e) {
     d_refused++;
     if (const uint64_t n = d_lines.count())
         d_logger->warn("a block is refused: {:s} ({:d} since the last line)", e.what(), n);
-}
-
-tb_source_impl::block tb_source_impl::read(const pmt::pmt_t& message) const
-{
-    if (!pmt::is_pair(message) || !pmt::is_u8vector(pmt::cdr(message)))
-        throw std::invalid_argument("expected a pair of a dictionary and bytes (u8vector), got " +
-                                    in_words(message));
-    size_t length = 0;
-    const uint8_t* bytes = pmt::u8vector_elements(pmt::cdr(message), length);
-    if (length != static_cast<size_t>(d_size / 8))
-        throw std::invalid_argument("expected a block of " + std::to_string(d_size / 8) +
-                                    " bytes, got " + std::to_string(length));
-    if (d_waiting.size() == most_waiting)
-        throw std::invalid_argument("expected " + std::to_string(most_waiting) +
-                                    " blocks at most that wait, got one more");
-    block read{ d_default, { bytes, bytes + length } };
-    read.grant.read([&](const auto& key) { return entry(pmt::car(message), key); });
-    return read;
 }
 
 int tb_source_impl::work(int noutput_items,
@@ -86,8 +70,9 @@ int tb_source_impl::work(int noutput_items,
     const int n_bytes = d_size / 8;
     int produced = 0;
     while (produced < noutput_items && (d_endless || d_left) && (d_seeded || !d_waiting.empty())) {
-        block next = d_seeded ? block{ d_default, seeded_block(d_seed, d_next, d_port, d_size) }
-                              : std::move(d_waiting.front());
+        auto next = d_seeded
+                        ? granted_block{ d_default, seeded_block(d_seed, d_next, d_port, d_size) }
+                        : std::move(d_waiting.front());
         if (!d_seeded)
             d_waiting.pop_front();
         std::copy_n(next.bytes.begin(), n_bytes, out + produced);

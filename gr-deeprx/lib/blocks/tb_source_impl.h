@@ -10,7 +10,6 @@
 
 #include <atomic>
 #include <deque>
-#include <vector>
 
 namespace gr::deeprx {
 
@@ -32,12 +31,7 @@ public:
              gr_vector_void_star& output_items) override;
 
 private:
-    struct block {
-        slot_grant grant;
-        std::vector<uint8_t> bytes;
-    };
     void handle_pdu(const pmt::pmt_t& message);
-    block read(const pmt::pmt_t& message) const;
 
     const int d_size;
     const slot_grant d_default;
@@ -47,7 +41,7 @@ private:
     uint64_t d_next;
     uint64_t d_left; // slots; 0 with no end: never reached
     const bool d_endless;
-    std::deque<block> d_waiting;
+    std::deque<granted_block> d_waiting;
     std::atomic<uint64_t> d_refused{ 0 };
     line_pace d_lines;
 };
