@@ -70,6 +70,7 @@ class ModelFile:
         has it, whose exceptions it raises.
         """
         return receiver(str(self.path), config, n_rx, data=self.data, trust=self.trust, **how)
+
     def checked(self, config: SlotConfig, n_rx: int, device: str = "cpu") -> bytes:
         """The program as LibTorch gets it, checked as the receiver block checks it before it runs.
 
