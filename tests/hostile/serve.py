@@ -25,9 +25,10 @@ def run_command(main, arguments, ends=(0,)):
     says = io.StringIO()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(says):
         code = main(arguments)
-    if code == 2:  # a user's mistake
-        raise Refused(says.getvalue().rstrip("\n"))
-    assert code in ends, f"status {code}: {says.getvalue()}"
+    said = says.getvalue().rstrip("\n")
+    if code == 2 or (code == 3 and ": its jail " in said):  # a user's mistake, or a file's
+        raise Refused(said)
+    assert code in ends, f"status {code}: {said}"
 
 
 def _peak():
