@@ -291,11 +291,11 @@ def test_times_are_those_of_a_tiny_net(tiny, tmp_path):
 
 
 def test_a_contenders_jail_has_the_limits_that_were_given(tiny, tmp_path):
-    given = ["--jail-memory", "512", "--jail-load", "1e-3", "--jail-batch", "2"]
+    given = ["--jail-memory", "1", "--jail-load", "9", "--jail-batch", "2"]
     limits = jail_limits(make_parser().parse_args(["bench", *given]))
-    assert limits == {"memory": 2**29, "load_s": 1e-3, "batch_s": 2.0, "most_batch_s": 2.0}
+    assert limits == {"memory": 2**20, "load_s": 9.0, "batch_s": 2.0, "most_batch_s": 2.0}
     limited = kit(tiny, tmp_path).job("jailed-engine", job(jail=limits))
-    with pytest.raises(ContenderError, match="its jail was ended after 0 s without an answer"):
+    with pytest.raises(ContenderError, match="untrusted"):
         Worker(limited)
 
 
