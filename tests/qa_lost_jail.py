@@ -240,6 +240,7 @@ def test_engines_of_a_file_share_its_fresh_jails(harmful):
             engine.infer(trigger[None], p[None])
     with pytest.raises(RuntimeError, match=refused):
         deeprx.Engine(path, slot=slot_of(n_prb=12), n_rx=1)
+    deeprx.Engine(path, slot=slot_of(n_prb=12), n_rx=1, trust=[path])  # needs none
     del engine, engines
     deeprx.Engine(path, slot=slot_of(n_prb=6), n_rx=1)  # another receiver's
 

@@ -68,7 +68,8 @@ bare_engine::bare_engine(const std::string& model,
     d_engine =
         load_engine(model, parameters, sealed ? std::optional<model_bytes>(*sealed) : std::nullopt);
     d_jails = jails_of_file::of(d_engine->info().sha256);
-    d_jails->expect_one_left(d_engine->info());
+    if (d_engine->renewal()) // it has a jail
+        d_jails->expect_one_left(d_engine->info());
     d_batches = { 1, max_batch };
     naming_file(model, [this] { d_engine->warm_up(d_batches); });
 }
