@@ -895,7 +895,7 @@ def test_names_with_brackets_are_shown_as_they_are(tmp_path, capsys, name):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "cannot be read: is empty"),
+        (b"", "is empty"),
         (b"not a model", "is not a TorchScript archive"),
     ],
 )

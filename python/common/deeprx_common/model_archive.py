@@ -144,6 +144,8 @@ def read_bytes(path: str | os.PathLike) -> SealedFile:
             return _sealed(file, about.st_size)
     except FileNotFoundError:
         raise ModelFileError(no_such_model()) from None
+    except ModelFileError:
+        raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or error
         raise ModelFileError(f"cannot be read: {reason}") from None
