@@ -312,6 +312,55 @@ BOOST_DATA_TEST_CASE(the_model_before_receives_again,
     BOOST_TEST(!f.models.due(0));
 }
 
+BOOST_DATA_TEST_CASE(however_many_are_lost_the_first_one_stays,
+                     boost::unit_test::data::make({ "first", "first, jailed" }),
+                     first)
+{
+    losing f(first);
+    int answers = 0;
+    for (const char* name : { "second, jailed", "third, jailed", "fourth, jailed" }) {
+        f.load(name);
+        f.wait_for(++answers);
+        BOOST_TEST(f.errors().empty());
+        f.models.change(0);
+    }
+    for (const char* after : { "third, jailed", first }) {
+        f.there->bad_jails = 3;
+        f.models.lose();
+        for (int n = 0; n < 3; n++) {
+            f.renew(n * 1s);
+            f.wait_for(++answers);
+            BOOST_TEST(f.errors().size() == 1u);
+        }
+        f.renew(3s);
+        f.wait_for(++answers);
+        BOOST_TEST(f.errors().size() == 1u);
+        f.models.change(0);
+        BOOST_TEST(f.current() == after);
+    }
+}
+
+BOOST_FIXTURE_TEST_CASE(a_refused_file_is_not_returned_to, losing)
+{
+    int answers = 0;
+    for (const char* name : { "second, jailed", "second, jailed" }) {
+        load(name);
+        wait_for(++answers);
+        BOOST_TEST(errors().empty());
+        models.change(0);
+    }
+    there->bad_jails = 3;
+    models.lose();
+    for (int n = 0; n < 3; n++) {
+        renew(n * 1s);
+        wait_for(++answers);
+        BOOST_TEST(errors().size() == 1u);
+    }
+    renew(3s);
+    models.change(0);
+    BOOST_TEST(current() == "first, jailed");
+}
+
 BOOST_FIXTURE_TEST_CASE(another_model_ends_the_waiting_for_a_jail, losing)
 {
     models.lose();

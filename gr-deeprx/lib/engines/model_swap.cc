@@ -145,13 +145,12 @@ void model_swap::change(uint64_t slot)
         return;
     }
     auto before = std::exchange(d_current, std::move(d_next));
-    if (!d_lost) {
-        retire(std::move(d_good));
-        d_good = std::move(before);
-    }
-    retire(std::move(before));
+    if (d_lost)
+        retire(std::move(before));
+    else
+        keep(std::move(before));
     if (!d_current->engine->renewal()) // it has no jail that could be lost
-        retire(std::move(d_good));
+        forget([](const auto&) { return true; });
     retire(std::move(d_renewed));
     d_lost = d_renewing = false;
     d_file++;
@@ -190,13 +189,34 @@ void model_swap::give_up()
 {
     const auto& info = d_current->engine->info();
     const std::string line = fresh_jails::refusal(info);
-    if (!d_good)
-        throw std::runtime_error(line + ", and there is no other model");
     d_refused.insert(info.sha256);
+    forget([&](const auto& model) { return d_refused.count(model.engine->info().sha256); });
+    if (d_before.empty())
+        throw std::runtime_error(line + ", and there is no other model");
+    d_renewed = std::move(d_before.back());
+    d_before.pop_back();
     d_inbox->put(
-        { event::lost, nullptr, line + "; " + d_good->engine->info().name + " receives again" });
-    d_renewed = std::move(d_good);
+        { event::lost, nullptr, line + "; " + d_renewed->engine->info().name + " receives again" });
     d_file++;
+}
+
+//! Strangers' files may come without end: the lowest one stays, only the one upon it is exchanged.
+void model_swap::keep(std::shared_ptr<loaded_model> model)
+{
+    if (d_before.size() == 2) {
+        retire(std::move(d_before.back()));
+        d_before.pop_back();
+    }
+    d_before.push_back(std::move(model));
+}
+
+template <class Condition>
+void model_swap::forget(const Condition& condition)
+{
+    for (auto& model : d_before)
+        if (condition(*model))
+            retire(std::move(model));
+    d_before.erase(std::remove(d_before.begin(), d_before.end(), nullptr), d_before.end());
 }
 
 void model_swap::retire(std::shared_ptr<loaded_model> model)

@@ -35,8 +35,9 @@ struct loaded_model {
  * destroyed on a thread of its own, exchanged between two slots.
  *
  * A model whose jail is lost gets a fresh one, at most once a second and three times in all,
- * whatever ran in between. Then the file is refused, and the model before it receives again, which
- * is kept as long as a jailed one runs.
+ * whatever ran in between. Then the file is refused, and the model before it receives again. As
+ * long as a jailed one runs, two are kept: the one before it, and the last one without a jail;
+ * where there was none, the first one of all.
  *
  * Used by one thread. Its destructor waits for no load; functions that it was given must hold what
  * they need, but on_answer, which is not called any more.
@@ -106,14 +107,17 @@ private:
     bool is_next(uint64_t slot) const { return d_next && slot >= d_at_slot; }
     void retire(std::shared_ptr<loaded_model> model);
     void give_up();
+    void keep(std::shared_ptr<loaded_model> model);
+    template <class Condition>
+    void forget(const Condition& condition);
 
     std::shared_ptr<loaded_model> d_current;
     std::shared_ptr<loaded_model> d_next;
     uint64_t d_at_slot = 0;
 
     bool d_lost = false;
-    std::shared_ptr<loaded_model> d_good;    // the one before a jailed one
-    std::shared_ptr<loaded_model> d_renewed; // takes the lost one's place
+    std::vector<std::shared_ptr<loaded_model>> d_before; // the last one is the next to return to
+    std::shared_ptr<loaded_model> d_renewed;             // takes the lost one's place
     bool d_renewing = false;
     std::map<std::string, fresh_jails> d_fresh_jails; // by sha256: a swap gives no more of them
     uint64_t d_file = 0;                              // the current one's number
