@@ -14,20 +14,23 @@
 #include <mutex>
 #include <stdexcept>
 #include <thread>
+#include <tuple>
 
 namespace gr::deeprx {
 
-//! Fresh ones that the engines of a file have had together, as long as there is one of them.
-struct bare_engine::jails_of_file {
-    std::mutex mutex;
-    fresh_jails fresh;
-
-    static std::shared_ptr<jails_of_file> of(const std::string& sha256)
+//! Fresh ones that the engines of a file have had together, as long as there is one of them. Who
+//! gives it other limits gives it another chance.
+class bare_engine::jails_of_file
+{
+public:
+    static std::shared_ptr<jails_of_file> of(const std::string& sha256, const jail_limits& limits)
     {
+        using key = std::tuple<std::string, uint64_t, double, double, double>;
         static std::mutex lock;
-        static std::map<std::string, std::weak_ptr<jails_of_file>> files;
+        static std::map<key, std::weak_ptr<jails_of_file>> files;
         const std::lock_guard<std::mutex> guard(lock);
-        auto& file = files[sha256];
+        auto& file =
+            files[{ sha256, limits.memory, limits.load_s, limits.batch_s, limits.most_batch_s }];
         auto jails = file.lock();
         if (!jails)
             file = jails = std::make_shared<jails_of_file>();
@@ -35,13 +38,27 @@ struct bare_engine::jails_of_file {
     }
 
     //! \throws jail_lost the line of a file that has had them all
-    std::unique_lock<std::mutex> expect_one_left(const model_info& info)
+    void expect_one_left(const model_info& info)
     {
-        std::unique_lock<std::mutex> lock(mutex);
-        if (fresh.none_left())
+        const std::lock_guard<std::mutex> lock(d_mutex);
+        if (d_fresh.none_left())
             throw jail_lost(fresh_jails::refusal(info));
-        return lock;
     }
+
+    //! \return when it may be made \throws as above
+    fresh_jails::clock::time_point take(const model_info& info)
+    {
+        const std::lock_guard<std::mutex> lock(d_mutex);
+        if (d_fresh.none_left())
+            throw jail_lost(fresh_jails::refusal(info));
+        const auto at = std::max(fresh_jails::clock::now(), d_fresh.next());
+        d_fresh.take(at);
+        return at;
+    }
+
+private:
+    std::mutex d_mutex;
+    fresh_jails d_fresh;
 };
 
 bare_engine::bare_engine(const std::string& model,
@@ -67,7 +84,7 @@ bare_engine::bare_engine(const std::string& model,
     d_pilot_floats = size_t(d_slot->n_layers()) * d_slot->n_re() * 2;
     d_engine =
         load_engine(model, parameters, sealed ? std::optional<model_bytes>(*sealed) : std::nullopt);
-    d_jails = jails_of_file::of(d_engine->info().sha256);
+    d_jails = jails_of_file::of(d_engine->info().sha256, parameters.jail);
     if (d_engine->renewal()) // it has a jail
         d_jails->expect_one_left(d_engine->info());
     d_batches = { 1, max_batch };
@@ -105,9 +122,7 @@ const float* bare_engine::infer(const float* y, const float* p, int batch)
 //! As model_swap does, but that slots wait here.
 void bare_engine::renew()
 {
-    const auto one_at_a_time = d_jails->expect_one_left(d_engine->info());
-    std::this_thread::sleep_until(d_jails->fresh.next());
-    d_jails->fresh.take(fresh_jails::clock::now());
+    std::this_thread::sleep_until(d_jails->take(d_engine->info()));
     auto fresh = d_engine->renewal()();
     fresh->warm_up(d_batches);
     d_engine = std::move(fresh);

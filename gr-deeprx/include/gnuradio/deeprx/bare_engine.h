@@ -82,7 +82,7 @@ public:
     std::vector<stage> time_stages(int calls);
 
 private:
-    struct jails_of_file;
+    class jails_of_file;
 
     void expect_finite(const float* llrs, int batch);
     void renew();
