@@ -17,9 +17,14 @@ import torch
 from gnuradio import blocks, deeprx, gr
 from gnuradio.deeprx import deeprx_python
 from gnuradio.deeprx.cli import main
+from gnuradio.deeprx.recording.gnb_dump import import_gnb
 from qa_jail import interrupted, jails
 from slots import slot_of
 
+from deeprx_common import report
+
+GOLDEN = Path(__file__).parent / "golden"
+GNB = "gnb_capture.bin", "gnb_capture.log"
 CONFIG = deeprx.SlotConfig(n_prb=6)
 
 
@@ -241,6 +246,8 @@ def test_engines_of_a_file_share_its_fresh_jails(harmful):
     with pytest.raises(RuntimeError, match=refused):
         deeprx.Engine(path, slot=slot_of(n_prb=12), n_rx=1)
     deeprx.Engine(path, slot=slot_of(n_prb=12), n_rx=1, trust=[path])  # needs none
+    other = deeprx.JailLimits(load_s=30)
+    deeprx.Engine(path, slot=slot_of(n_prb=6), n_rx=1, jail=other)  # another chance
     del engine, engines
     deeprx.Engine(path, slot=slot_of(n_prb=6), n_rx=1)  # another receiver's
 
@@ -404,6 +411,41 @@ def test_a_command_without_a_model_ends_with_its_line_and_3(command, tmp_path, c
         "deeprx: error: fragile: refused, since it has lost its jail and 3 fresh ones, and there "
         "is no other model\n"
     )
+
+
+@pytest.mark.parametrize("command", ["loopback", "replay", "bler", "energy", "radio"])
+def test_a_command_whose_jail_is_lost_at_once_ends_with_its_line_and_3(
+    command, harmful, tmp_path, capsys
+):
+    slot = ["--n-prb", "6", "--n-rx", "1"]
+    link = [*slot, "--sinr", "20", "--slots", "2"]
+    given = {
+        "loopback": link,
+        "replay": [str(tmp_path / "a.sigmf-meta")],
+        "bler": [*slot, "--mcs", "4"],
+        "energy": slot,
+        "radio": ["--n-prb", "6", "--args", "driver=software", "--slots", "2"],
+    }[command]
+    assert command != "replay" or main(["record", str(tmp_path / "a"), *link]) == 0
+    limits = ["--jail-load", "0.5", "--out", str(tmp_path)]
+    assert main([command, *given, "--receiver", harmful["endless"], *limits]) == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "endless.pt': its jail was ended after" in line and "--jail-load" in line
+
+
+def test_a_replay_of_pusch_loads_no_model_again_that_is_never_loaded(tmp_path, capsys):
+    """It has PUSCH of several kinds. What the others received is kept."""
+    recording = import_gnb(*map(GOLDEN.joinpath, GNB), tmp_path / "a").paths[0]
+    every = {"n_sym": [*range(4, 15)], "n_dmrs": [1, 2, 3, 4], "cdm_groups": [1, 2]}
+    endless = models.save(Endless(), tmp_path / "endless.pt", name="endless", **every)
+    given = ["--receiver", endless, "--receiver", "gnb", "--jail-load", "2"]
+    start = time.monotonic()
+    assert main(["replay", str(recording), *given, "--out", str(tmp_path)]) == 3
+    assert time.monotonic() - start < 4
+    assert "endless.pt': its jail was ended after 2 s" in capsys.readouterr().err
+    lost, other = report.read(tmp_path / "report.json")["pusch"]
+    assert (lost["pusch"], sum(lost["dropped_slots"].values())) == (0, other["pusch"])
+    assert len(lost["dropped_slots"]) == 1 and other["pusch"] == 7
 
 
 def test_the_model_before_receives_again(harmful):

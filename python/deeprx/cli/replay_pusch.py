@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deeprx_common import report, report_view
+from deeprx_common.commands import Failure
 from deeprx_common.stats import FEWEST_CLUSTERS
 from deeprx_common.terminal import interval, make_console, number, progress_bar, table
 
@@ -77,6 +78,9 @@ def replay_pusch(recording: Recording, arguments) -> int:
             file=sys.stderr,
         )
         return 130
+    for result in replay.results:
+        if result.lost:
+            raise Failure(result.lost)
     idle = [point["receiver"] for point in points if not point["pusch"]]
     if idle:
         print(

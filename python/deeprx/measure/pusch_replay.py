@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from deeprx_common.commands import Failure
 from deeprx_common.printable import printable
 from deeprx_common.report import COMPARISON, Pairs, block_difference
 from deeprx_common.schema import (
@@ -72,7 +73,8 @@ class SlotReceiver(Protocol):
         """Load and allocate what a slot of one user needs, and make its pilots.
 
         Raises RuntimeError with one line where the receiver does not take such slots. What it
-        returns does so where a slot is to be dropped, as the receiver block drops it.
+        returns does so where a slot is to be dropped, as the receiver block drops it. Both raise
+        Failure where the model's jail is lost.
         """
 
 
@@ -83,6 +85,7 @@ class Model:
         self.name = name
         self._model, self._how = model, {"device": device, "engine": engine}
         self._engine = lru_cache(maxsize=KINDS)(self._loaded)
+        self._lost = ""
 
     def prepare(self, config: SlotConfig, n_rx: int, slot_index: int) -> Receive:
         engine, data, bits = self._engine_of(config, n_rx), config.data_mask, config.bits_per_symbol
@@ -90,7 +93,11 @@ class Model:
         return lambda grid: engine.infer(_pairs(grid)[None], pilots)[0, 0, data, :bits].ravel()
 
     def _engine_of(self, config: SlotConfig, n_rx: int) -> Engine:
-        """For slots that differ in nothing else than who sends, what, and the pilots' sequence."""
+        """For slots that differ in nothing else than who sends, what, and the pilots' sequence. A
+        file that has lost its jail while it loaded is not loaded again: each load may take minutes.
+        """
+        if self._lost:
+            raise Failure(self._lost)
         users = tuple(User(user.modulation, port=user.port) for user in config.users)
         alike = replace(config, users=users, limited_buffer=0, slot_number=None)
         engine = self._engine(alike, n_rx)
@@ -102,6 +109,9 @@ class Model:
         """Or why it does not take such slots: neither is found out for every slot."""
         try:
             return self._model.engine(config, n_rx, **self._how)
+        except Failure as error:
+            self._lost = str(error)
+            raise
         except RuntimeError as error:
             return str(error)
 
@@ -117,7 +127,7 @@ class ReceivedPusch:
 
     right: whether the CRC was right, and the block the one that was sent, where that is known; None
     where the receiver refused or dropped it. refused: by reason, the slot indices of these.
-    dropped_slots: by reason.
+    dropped_slots: by reason. lost: why, where the model's jail was lost and nothing received since.
     undetected: CRC right, block wrong. without_first: retransmissions of whose block there is
     nothing before: decoded alone. dropped: soft buffers, the oldest where all are in use. bits,
     bit_errors: coded, of PUSCH whose block is known.
@@ -127,6 +137,7 @@ class ReceivedPusch:
     right: list[bool | None] = field(default_factory=list)
     refused: dict[str, list[int]] = field(default_factory=dict)
     dropped_slots: Counter[str] = field(default_factory=Counter)
+    lost: str = ""
     undetected: int = 0
     without_first: int = 0
     dropped: int = 0
@@ -208,6 +219,9 @@ def _receive(
         decoder.flush(user.rnti, pusch.process)
     try:
         receive = receiver.prepare(config, len(grid), pusch.slot_index)
+    except Failure as error:
+        _drop(result, error)
+        return
     except RuntimeError as error:
         result.refused.setdefault(printable(error, LONGEST), []).append(pusch.slot_index)
         result.right.append(None)
@@ -216,10 +230,10 @@ def _receive(
     try:
         llr = receive(grid)
     except RuntimeError as error:
-        count_by_name(result.dropped_slots, printable(error, LONGEST))
-        result.right.append(None)
+        _drop(result, error)
         return
     result.receive_s += time.perf_counter() - start
+    result.lost = ""
     block = pusch.transport_block
     scrambling = data_scrambling(user.rnti, user.n_id, config.n_bits)
     if pusch.block is not None:
@@ -242,6 +256,13 @@ def _receive(
     wrong = right and pusch.block is not None and decoded != pusch.block
     result.undetected += wrong
     result.right.append(right and not wrong)
+
+
+def _drop(result: ReceivedPusch, error: RuntimeError) -> None:
+    count_by_name(result.dropped_slots, printable(error, LONGEST))
+    result.right.append(None)
+    if isinstance(error, Failure):
+        result.lost = str(error)
 
 
 REFUSED = {
