@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """./dev soak: very many slots, with model swaps, starts and stops, lost samples and a telemetry
-subscriber that reads slowly.
+subscriber that reads slowly. One of the models is a stranger's, and runs in the jail.
 
-Every slot that was sent is delivered, dropped, or was under way when the flowgraph was stopped; and
-memory does not grow: the median of the last quarter lies within 1 % of the second quarter's. It is
-measured always in one state, as chance would move it by more than that: the flowgraph stands still
-with the first model and no other, loaded after the second, as the holes that it fills are those of
-the one before it; what is free was given back; one arena, as glibc spreads the threads of each
-start over many; large blocks outside the heap, where what lies above one would keep its pages;
-pages of files, which the kernel takes and brings, do not count.
+Every slot that was sent is delivered, dropped, or was under way when the flowgraph was stopped; no
+jail, descriptor or thread is left behind; and memory does not grow: the median of the last quarter
+lies within 1 % of the second quarter's. It is measured always in one state, as chance would move it
+by more than that: the flowgraph stands still with the first model and no other, loaded after the
+second, as the holes that it fills are those of the one before it; what is free was given back; one
+arena, as glibc spreads the threads of each start over many; large blocks outside the heap, where
+what lies above one would keep its pages; pages of files, which the kernel takes and brings, do not
+count.
 """
 
 import argparse
@@ -17,10 +18,10 @@ import gc
 import os
 import socket
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
-from statistics import median
 from typing import ClassVar
 
 import numpy as np
@@ -29,6 +30,8 @@ import zmq
 from gnuradio import deeprx, gr
 from gnuradio.deeprx.blocks.guarded import SelfKeeping, raise_failure
 from gnuradio.deeprx.blocks.slot_stream import add_slot_tags
+from gnuradio.deeprx.models.file import read_model_file
+from qa_jail import jails
 from slots import slot_of
 
 from deeprx_common.commands import Failure
@@ -36,6 +39,7 @@ from deeprx_common.revision import git_revision
 
 SLOT = {"n_prb": 6, "modulation": "QPSK"}
 MODELS = ("deeprx-slim-0", "baseline-lmmse", "deeprx-slim-0", "baseline-sure")
+STRANGERS = "deeprx-slim-0"  # among them, in a file that nobody has trusted
 SYMBOLS = 14
 RESTART_SLOTS, SWAP_S, READ_S, TELL_S = 10_000, 0.25, 2.0, 10.0
 MISSING = "missing.pt"
@@ -93,7 +97,7 @@ class Listener(SelfKeeping, gr.basic_block):
         super().__init__("Listener", None, None)
         self.message_port_register_in(pmt.intern("in"))
         self.set_msg_handler(pmt.intern("in"), self._hear)
-        self.received = self.dropped = self.missed = self.swaps = self.answers = 0
+        self.received = self.dropped = self.missed = self.swaps = self.jailed = self.answers = 0
         self.last = self._highest = -1
         self._runs = []  # their first slots
 
@@ -119,6 +123,7 @@ class Listener(SelfKeeping, gr.basic_block):
             raise RuntimeError(f"slot {index} after slot {self.last}")
         self.last = index
         self.received += 1
+        self.jailed += said["engine"].endswith(", jailed")
 
     def _end_runs(self, index):
         while self._runs and index >= self._runs[0]:
@@ -167,9 +172,23 @@ def read_slowly(address: str, ended: threading.Event, counted: list) -> None:
                 counted.append(len(messages.recv()))
 
 
+def left_behind() -> np.ndarray:
+    """How many descriptors, threads and jails this process has."""
+    tasks = [len(os.listdir(f"/proc/self/{kind}")) for kind in ("fd", "task")]
+    return np.array([*tasks, len(jails())])
+
+
 def soak(n_slots: int) -> dict:
     """Runs it; returns the counts. Failure where a block ended."""
-    paths = [str(deeprx.model_path(f"{name}.pt")) for name in MODELS]
+    with tempfile.TemporaryDirectory() as folder:
+        strangers = Path(folder) / "strangers.pt"
+        strangers.write_bytes(read_model_file(f"{STRANGERS}.pt").archive.rewritten())
+        return _soak(
+            n_slots, [*(str(deeprx.model_path(f"{m}.pt")) for m in MODELS), str(strangers)]
+        )
+
+
+def _soak(n_slots: int, paths: list[str]) -> dict:
     top = gr.top_block()
     source, listener = Source(n_slots), Listener()
     receiver = deeprx.receiver(model=paths[0], max_batch=4, slot=slot_of(**SLOT))
@@ -188,6 +207,7 @@ def soak(n_slots: int) -> dict:
     subscriber = threading.Thread(target=read_slowly, args=(address, ended, read))
     subscriber.start()
     memory, in_use = [], []  # (slots sent, bytes)
+    left = []  # (slots sent, left_behind())
     restarts = requests = 0
     next_swap = told = time.monotonic()
 
@@ -223,6 +243,7 @@ def soak(n_slots: int) -> dict:
                 top.wait()
                 memory.append((source.sent, resident()))
                 in_use.append((source.sent, allocated()))
+                left.append((source.sent, left_behind()))
                 restarts += 1
                 listener.run_starts(source.sent)
                 source.waits = False
@@ -244,11 +265,12 @@ def soak(n_slots: int) -> dict:
 
     def quarter(sizes, number):
         low, high = (number - 1) * n_slots / 4, number * n_slots / 4
-        return median([size for sent, size in sizes if low <= sent < high] or [0])
+        return np.median([size for sent, size in sizes if low <= sent < high] or [0], axis=0)
 
     return {
         "sent": source.sent,
         "delivered": listener.received,
+        "of these by a jailed model": listener.jailed,
         "dropped": listener.dropped,
         "missed": listener.missed,
         "counted by the probe": point["slots"],
@@ -256,6 +278,7 @@ def soak(n_slots: int) -> dict:
         "swaps": listener.swaps,
         "restarts": restarts,
         "messages read by the subscriber": len(read),
+        "left_behind": [quarter(left, number).astype(int).tolist() for number in (1, 2, 3, 4)],
         "memory_bytes": [quarter(memory, number) for number in (1, 2, 3, 4)],
         "allocated_bytes": [quarter(in_use, number) for number in (1, 2, 3, 4)],
     }
@@ -268,6 +291,13 @@ def faults(counts: dict) -> list[str]:
         said.append("sent is not delivered + dropped + missed")
     if counts["sent"] != counts["counted by the probe"] + counts["missed by the probe"]:
         said.append("sent is not what the probe counted + what it missed")
+    if not counts["of these by a jailed model"]:
+        said.append("no slot was received by a jailed model")
+    _, second, _, last = counts["left_behind"]
+    if second != last or last[-1:] != [0]:
+        said.append(
+            f"descriptors, threads and jails became {last} from {second} in the second quarter"
+        )
     _, second, _, last = counts["memory_bytes"]
     if not second or not last:
         said.append("memory was not measured: too few slots for that")
@@ -293,8 +323,10 @@ def main() -> int:
         print(f"./dev soak: error: {failure}", file=sys.stderr)
         return 3
     for name, count in counts.items():
-        if not name.endswith("_bytes"):
+        if isinstance(count, int):
             print(f"{name:32} {count:>10,}")
+    first, *_, last = counts["left_behind"]
+    print(f"{'descriptors, threads, jails':32} {first} in the first quarter, {last} in the last")
     for what in ("memory", "allocated"):
         quarters = ", ".join(f"{size / 2**20:.1f}" for size in counts[f"{what}_bytes"])
         print(f"{f'median {what} of each quarter':32} {quarters} MiB")
