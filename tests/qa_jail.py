@@ -100,6 +100,8 @@ def test_limits_by_default(stranger):
         "*, memory: float = 2147483648.0, load_s: float = 60.0, batch_s: float = 5.0, "
         "most_batch_s: float = 30.0)"
     ) in deeprx.JailLimits.__init__.__doc__
+    shown = "JailLimits(memory=2147483648, load_s=60, batch_s=5, most_batch_s=30)"
+    assert repr(deeprx.JailLimits()) == shown  # as Companion shows it
     engine = deeprx.Engine(stranger, **SIZE)
     (jail,) = jails()
     limits = Path(f"/proc/{jail}/limits").read_text()
