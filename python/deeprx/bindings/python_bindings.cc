@@ -227,7 +227,8 @@ most_batch_s: for a batch at most. Raises ValueError where one is not above 0.
              py::arg("batch_s") = usual.batch_s,
              py::arg("most_batch_s") = usual.most_batch_s)
         .def("__repr__", [](const jail_limits& limits) {
-            return py::str("JailLimits(memory={:.0f}, load_s={:g}, batch_s={:g}, most_batch_s={:g})")
+            return py::str(
+                       "JailLimits(memory={:.0f}, load_s={:g}, batch_s={:g}, most_batch_s={:g})")
                 .format(limits.memory, limits.load_s, limits.batch_s, limits.most_batch_s);
         });
 
