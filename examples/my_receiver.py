@@ -9,7 +9,7 @@ class MyReceiver(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
-        t, f = torch.arange(14.0).view(-1, 1), torch.arange(25.0).view(1, 1, 1, -1, 1) - 12
+        t, f = torch.arange(14.0).view(-1, 1), torch.arange(25.0).view(1, 1, -1) - 12
         self.over_time = torch.nn.Parameter(torch.exp(-(t - t.T).abs() / 4))
         self.over_frequency = torch.nn.Parameter(torch.exp(-f.abs() / 4))
 
@@ -17,8 +17,9 @@ class MyReceiver(torch.nn.Module):
         return torch.stack([(a * b).sum(-1), a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]], -1)
 
     def mean(self, x: torch.Tensor) -> torch.Tensor:
-        rows = torch.conv3d(x.flatten(0, 1).unsqueeze(1), self.over_frequency, padding=(0, 12, 0))
-        return (self.over_time @ rows.flatten(3)).view(x.shape)
+        x = x.transpose(3, 4)  # OpenVINO is fast where subcarriers are last
+        rows = torch.conv1d(x.flatten(0, 3).unsqueeze(1), self.over_frequency, padding=12)
+        return (self.over_time @ rows.view(x.shape).flatten(3)).view(x.shape).transpose(3, 4)
 
     def forward(self, y: torch.Tensor, p: torch.Tensor, bits: int) -> torch.Tensor:
         """y [B, n_rx, 14, K, 2], p [B, 14, K, 2] -> LLRs [B, 14, K, bits], positive: 1."""
@@ -29,8 +30,8 @@ class MyReceiver(torch.nn.Module):
         gain = (h.square() / noise).sum((1, 4)).unsqueeze(-1)
         power = 2 * (4.0 ** (bits // 2) - 1) / 3  # of points that lie 2 apart
         folded = [-(power**0.5) * (self.conj_times(h, y) / noise).sum(1) / gain]
-        for k in range(1, bits // 2):
-            folded.append(folded[-1].abs() - 2.0 ** (bits // 2 - k))
+        for k in range(bits // 2 - 1, 0, -1):
+            folded.append(folded[-1].abs() - 2.0**k)
         return 4 / power * gain * torch.cat(folded, -1)
 
 
