@@ -84,16 +84,46 @@ def test_a_bench_on_a_gpu_has_wall_time(tmp_path, capsys):
     assert "| wall ms a slot |" in capsys.readouterr().out
 
 
+def spoilt_bench(text=None, **keys):
+    def spoil(folder):
+        file = folder / "bench.json"
+        file.write_text(text or json.dumps(json.loads(file.read_text()) | keys))
+
+    return spoil
+
+
+def spoilt_errors(**arrays):
+    """None: without it."""
+
+    def spoil(folder):
+        with np.load(folder / "errors.npz") as file:
+            changed = dict(file) | arrays
+        np.savez(folder / "errors.npz", **{k: a for k, a in changed.items() if a is not None})
+
+    return spoil
+
+
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
         (lambda f: (f / "bench.json").unlink(), "bench.json: No such file"),
-        (lambda f: (f / "bench.json").write_text("{"), "bench.json: not JSON"),
-        (lambda f: (f / "bench.json").write_text("[]"), "expected a JSON object"),
-        (lambda f: (f / "bench.json").write_text("{}"), "expected a bench.json"),
+        (spoilt_bench("{"), "bench.json: expected a bench.json, as ./dev bench writes it: Expect"),
+        (spoilt_bench("[]"), "the document must be a dictionary, got []"),
+        (spoilt_bench("{}"), "the document lacks 'schema'"),
+        (spoilt_bench(schema="deeprx.scale/1"), "'schema' must be \"deeprx.bench/...\", got 'dee"),
+        (spoilt_bench('{"schema": "deeprx.bench/1"}'), "the document lacks 'device'"),
+        (spoilt_bench(rows=[{"receiver": "a"}]), "the document.rows[0] lacks 'contender'"),
         (lambda f: (f / "errors.npz").unlink(), "errors.npz: No such file"),
-        (lambda f: (f / "errors.npz").write_bytes(b"PK"), "errors.npz of one ./dev train evaluate"),
-        (lambda f: (f / "report.json").write_text("{}"), "errors.npz of one ./dev train evaluate"),
+        (
+            lambda f: (f / "errors.npz").write_bytes(b"PK"),
+            "errors.npz: expected arrays by name, as",
+        ),
+        (spoilt_errors(one=None), "errors.npz: expected arrays by name"),
+        (spoilt_errors(one=np.zeros(3, int)), "errors of each receiver at each SINR and slot"),
+        (spoilt_errors(sinr_db=np.array("a")), "errors of each receiver at each SINR and slot"),
+        (spoilt_errors(n_bits=np.array(1)), "expected from 0 to 1 errors a slot"),
+        (lambda f: (f / "report.json").write_text("{}"), "the document lacks 'points'"),
+        (lambda f: (f / "report.json").write_text('{"points": [1]}'), "points[0] must be a dict"),
         (lambda f: write_bench(f, {"other": (1, 1, 1)}, "engine"), "no model file is in both"),
     ],
 )

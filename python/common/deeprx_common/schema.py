@@ -20,7 +20,7 @@ DEEPEST = 16  # levels of what is not declared
 class Field:
     """words: what a value must be. holds: says whether one is. meaning: a sentence for the
     documentation. optional: the key may be missing. inside: what a dictionary's keys must be. each:
-    what a list's members must be.
+    what a list's members must be, or those of a dictionary, under any keys.
     """
 
     words: str
@@ -139,6 +139,17 @@ def several(each: Field, what: str = "a list", least: int = 0) -> Field:
     return Field(what, lambda v: isinstance(v, list) and len(v) >= least, each=each)
 
 
+def by_name(each: Field, what: str = "a dictionary", least: int = 0) -> Field:
+    return Field(what, lambda v: isinstance(v, Mapping) and len(v) >= least, each=each)
+
+
+def named(schema: str) -> Field:
+    """The schema of a document, in any version where it ends with a slash."""
+    end = schema.endswith("/")
+    words = f'"{schema}' + ('..."' if end else '"')
+    return Field(words, lambda v: v == schema or (end and _is_text(v) and v.startswith(schema)))
+
+
 def check(value: object, fields: Mapping[str, Field], where: str) -> None:
     """Raise ValueError with one line unless value is a mapping that holds what fields declare, and
     nothing else than ANYTHING under other keys.
@@ -156,8 +167,10 @@ def _check(value: object, field: Field, where: str, path: str) -> None:
     if not field.holds(value):
         raise ValueError(f"{where} must be {field.words}, got {value!r:.80}")
     if field.each is not None and value is not None:
-        for k, member in enumerate(value):
-            _check(member, field.each, f"{path}[{k}]", f"{path}[{k}]")
+        members = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for k, member in members:
+            at = f"{path}[{k!r:.80}]"
+            _check(member, field.each, at, at)
     if field.inside is None or value is None:
         return
     for key, declared in field.inside.items():

@@ -3,19 +3,39 @@
 files, from an evaluation and a bench.
 """
 
-import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
+from deeprx_common.documents import read_document
 from deeprx_common.figure import figure
-from deeprx_common.files import replacing
+from deeprx_common.files import read_arrays, replacing
+from deeprx_common.schema import INTERVAL, TEXT, named, number, several, table
 
 from .cells import crossing_cell, markdown_table
 from .curves import Curve, Gain, gain
 from .evaluate import BER_TARGETS, PERFECT
+
+BENCH = {
+    "schema": named("deeprx.bench/"),
+    "device": TEXT,
+    "rows": several(
+        table(
+            {
+                "receiver": TEXT,
+                "contender": TEXT,
+                "model_sha256": TEXT.or_null(),
+                "real_time": number(0).or_null(),
+                "flop_per_s": number(0).or_null(),
+                "cpu_s_quartiles": INTERVAL.or_null(),
+            }
+        )
+    ),
+}
+EVALUATION = {"points": several(table({"receiver": TEXT, "model_sha256": TEXT.or_null()}))}
+EVALUATE = "./dev train evaluate"
 
 
 class FrontError(ValueError):
@@ -37,24 +57,15 @@ class Candidate:
 
 
 def read(evaluation: str | Path, bench: str | Path, contender: str) -> list[Candidate]:
-    """Receivers of an evaluation's folder that the bench.json has, too, cheapest first. FrontError
-    where a file is not what is expected or they have no receiver in common.
+    """Receivers of an evaluation's folder that the bench.json has, too, cheapest first. OSError or
+    ValueError where a file is not what is expected, FrontError where they have no receiver in
+    common.
     """
     folder = Path(evaluation)
-    report, measured = _json(folder / "report.json"), _json(Path(bench))
-    if not str(measured.get("schema")).startswith("deeprx.bench/"):
-        raise FrontError(f"{bench}: expected a bench.json, found {measured.get('schema')!r}")
-    try:
-        with np.load(folder / "errors.npz") as file:
-            errors = {name: file[name] for name in file.files}
-        counted = {p["receiver"]: p["model_sha256"] for p in report["points"]}
-        best, curves = _curve(errors, PERFECT), {n: _curve(errors, n) for n in counted}
-    except FileNotFoundError as error:
-        raise FrontError(f"{error.filename}: {error.strerror}") from None
-    except (OSError, ValueError, KeyError, BadZipFile):
-        raise FrontError(
-            f"{folder}: expected the report.json and errors.npz of one ./dev train evaluate"
-        ) from None
+    report = read_document(folder / "report.json", EVALUATION, "an evaluation's report", EVALUATE)
+    measured = read_document(bench, BENCH, "a bench.json", "./dev bench")
+    counted = {p["receiver"]: p["model_sha256"] for p in report["points"]}
+    curves = _curves(folder / "errors.npz", {PERFECT, *counted})
     times = {
         row["model_sha256"]: row
         for row in measured["rows"]
@@ -67,10 +78,10 @@ def read(evaluation: str | Path, bench: str | Path, contender: str) -> list[Cand
             continue
         ms = 1 / row["real_time"]  # a slot lasts 1 ms
         quartiles = None
-        if measured["device"] == "cpu":
+        if measured["device"] == "cpu" and row["cpu_s_quartiles"]:
             quartiles = tuple(1e3 * s for s in row["cpu_s_quartiles"])
         gflop = 1e-12 * row["flop_per_s"] * ms if row["flop_per_s"] else np.nan
-        behind = tuple(gain(best, curves[name], target) for target in BER_TARGETS)
+        behind = tuple(gain(curves[PERFECT], curves[name], target) for target in BER_TARGETS)
         candidates.append(Candidate(name, ms, quartiles, gflop, behind))
     if not candidates:
         raise FrontError(
@@ -79,20 +90,25 @@ def read(evaluation: str | Path, bench: str | Path, contender: str) -> list[Cand
     return sorted(candidates, key=lambda c: c.ms)
 
 
-def _json(path: Path) -> dict:
+def _curves(file: Path, names: Collection[str]) -> dict[str, Curve]:
+    """Of what an evaluation counted of each receiver, [SINR, slots]."""
     try:
-        content = json.loads(path.read_text())
-    except OSError as error:
-        raise FrontError(f"{path}: {error.strerror}") from None
-    except ValueError:
-        raise FrontError(f"{path}: not JSON") from None
-    if not isinstance(content, dict):
-        raise FrontError(f"{path}: expected a JSON object, found a {type(content).__name__}")
-    return content
-
-
-def _curve(errors: dict[str, np.ndarray], name: str) -> Curve:
-    return Curve({"seeds": [0]}, errors["sinr_db"], errors[name][None], int(errors["n_bits"]))
+        sinr_db, bits, *errors = read_arrays(file, ["sinr_db", "n_bits", *names])
+        like = errors[0].shape
+        numbers = all(a.dtype.kind in "iuf" for a in (sinr_db, bits, *errors))
+        alike = numbers and len(like) == 2 and all(e.shape == like for e in errors)
+        if not (alike and sinr_db.shape == like[:1] and bits.shape == () and bits > 0 < like[1]):
+            raise ValueError("expected errors of each receiver at each SINR and slot")
+        if not all(((e >= 0) & (e <= bits)).all() for e in errors):
+            raise ValueError(f"expected from 0 to {bits} errors a slot")
+    except ValueError as error:
+        raise FrontError(
+            f"{file}: {error}, as {EVALUATE} writes them beside this report.json"
+        ) from None
+    return {
+        name: Curve({"seeds": [0]}, sinr_db, of_name[None], int(bits))
+        for name, of_name in zip(names, errors, strict=True)
+    }
 
 
 def front(costs: list[float], losses: list[float]) -> list[bool]:
