@@ -19,13 +19,26 @@ def run(students, **members):
     phase = {"slots": 0, "s": 1.0, "flop": 0.0, "joules": None, "modelled_j": 0.0}
     return {
         "schema": "deeprx.training/1",
+        "host": {"cpu": "Zen"},
+        "threads": 1,
+        "precision": dict.fromkeys(members, "32-true"),
+        "teacher": None,
+        "step": 1,
+        "resource_elements": 1000,
         "members": members,
         "students": students,
         "cached_llr_slots": 30,
         "device": "cpu",
         "wall_s": 5.0,
         "slots": 40,
-        "energy_j": {"joules": None, "invalid": "none: no counter", "modelled": 1.0, "model": "m"},
+        "energy_j": {
+            "kind": "attributed",
+            "joules": None,
+            "source": "none",
+            "invalid": "none: no counter",
+            "modelled": 1.0,
+            "model": "m",
+        },
         "phases": {
             "data": phase | {"slots": 40, "flop": 4.0},
             "teacher": phase | {"slots": 10, "flop": 500.0},
@@ -65,7 +78,17 @@ def test_the_command(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("content", "says"), [(None, "no such run record"), ("{}", "expected the record"), ("x", "exp")]
+    ("content", "says"),
+    [
+        (None, "no such run record"),
+        ("{}", "expected the record of a training run"),
+        ("x", "expected the record of a training run"),
+        (json.dumps(run([], small=NET) | {"energy_j": []}), "'energy_j' must be a dictionary"),
+        (json.dumps(run([], small=NET) | {"phases": {}}), "phases lacks 'data'"),
+        (json.dumps(run([], small=[])), "members['small'] must be a dictionary"),
+        (json.dumps(run([])), "must be a dictionary of a net or more"),
+        (json.dumps(run(["large"], small=NET)), "expected students among its members"),
+    ],
 )
 def test_a_bad_record_gets_one_line(tmp_path, capsys, content, says):
     if content:

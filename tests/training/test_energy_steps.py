@@ -5,7 +5,7 @@ import json
 import math
 import threading
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pynvml
@@ -182,6 +182,15 @@ def test_a_step_goes_on_where_its_time_was_over(experiment, tmp_path, monkeypatc
     (tmp_path / "step/energy.json").write_text(json.dumps(record))
     again = measured(experiment, tmp_path)
     assert len(counted) == 1 + 24 and again["machine"] != machine
+
+
+@pytest.mark.parametrize("points", [None, [{}], [{"windows": 1}], [{"receiver": "a"}]])
+def test_a_record_of_another_shape_is_none(experiment, tmp_path, points):
+    (energy,) = experiment.energy
+    (tmp_path / "step").mkdir()
+    record = {"schema": steps.SCHEMA, "step": asdict(energy.step), "points": points}
+    (tmp_path / "step/energy.json").write_text(json.dumps(record))
+    assert not is_measured(energy, tmp_path)
 
 
 def test_dense_form_computes_the_same():

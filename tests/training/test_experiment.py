@@ -623,13 +623,28 @@ def test_the_case_study_runs_at_the_scale_of_a_minute(tmp_path, monkeypatch):
     assert all(torch.equal(w, weights[name]) for name, w in trained.state_dict().items())
 
 
-def check_study(out, monkeypatch):
-    """What `study` stores of it, and what the page makes of that."""
-    root = out / "root"
+def use_root(root, monkeypatch):
+    """Another folder that `study` reads experiments of and stores into."""
     (root / "training").mkdir(parents=True)
     (root / "training/experiments").symlink_to(ROOT / "training/experiments")
     (root / "training/recipes").symlink_to(ROOT / "training/recipes")
     monkeypatch.setattr(results, "ROOT", root)
+
+
+@pytest.mark.parametrize("content", ["x", "[]", "{}", '{"schema": "deeprx.study/1"}'])
+def test_a_stored_study_of_another_shape_is_a_line(tmp_path, monkeypatch, capsys, content):
+    use_root(tmp_path, monkeypatch)
+    (tmp_path / "results/case_study").mkdir(parents=True)
+    (tmp_path / "results/case_study/minute.json").write_text(content)
+    assert main(["study", "--scale", "minute", "--out", str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "minute.json: expected a study, as ./dev train study --scale minute writes it" in line
+
+
+def check_study(out, monkeypatch):
+    """What `study` stores of it, and what the page makes of that."""
+    root = out / "root"
+    use_root(root, monkeypatch)
     assert main(["study", "--scale", "minute", "--out", str(out)]) == 0
     stored = json.loads((root / "results/case_study/minute.json").read_text())
     assert stored["missing"] == [] == stored["missing_energy"] and stored["scale"] == "minute"

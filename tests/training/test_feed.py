@@ -151,8 +151,11 @@ def test_a_bad_cache_gets_one_line(tmp_path):
     file = next(tmp_path.glob("slots-*/*.pt"))
     file.write_bytes(b"junk")
     key = int(file.stem)
-    with pytest.raises(TrainingError, match="expected cached slots"):
-        take(feed(cache=tmp_path), 2, step=2 * key)
+    for junk in (None, {}, [1], [{"y": torch.zeros(1)}]):
+        if junk is not None:
+            torch.save(junk, file)
+        with pytest.raises(TrainingError, match="expected cached slots, found something else"):
+            take(feed(cache=tmp_path), 2, step=2 * key)
     (tmp_path / "file").write_text("")
     with pytest.raises(TrainingError, match="cannot hold a cache"):
         feed(cache=tmp_path / "file")

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from deeprx_training.cli import main
 from deeprx_training.evaluation import curves, figures
 
 
@@ -79,6 +80,31 @@ def test_curves_are_compared_on_the_seeds_that_all_have():
     cut = figures._same_seeds(some)
     assert [len(c.errors) for c in some] == [3, 1] and [len(c.errors) for c in cut] == [1, 1]
     assert cut[0].crossing(1e-2, 1)[0] == pytest.approx(cut[1].crossing(1e-2, 1)[0])
+
+
+def without(key):
+    return lambda rows: [{k: v for k, v in r.items() if k != key} for r in rows]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda rows: [{"a": 1}], "row 0 lacks 'group'"),
+        (without("domain"), "row 0 lacks 'domain'"),
+        (without("params"), "row 0 lacks 'params'"),
+        (lambda rows: [r | {"errors": "a"} for r in rows], "'errors' must be a list of indices"),
+        (lambda rows: [r | {"bits": 0} for r in rows], "'bits' must be a whole number of 1 or"),
+        (lambda rows: [r | {"net": "[]"} for r in rows], "'net' must be a net, as JSON, got '[]'"),
+        (lambda rows: rows[:-1], "s: expected as many slots at the same SINRs for each seed"),
+        (lambda rows: [], "found one without rows"),
+    ],
+)
+def test_a_table_of_another_shape_is_a_line(tmp_path, capsys, spoil, says):
+    rows = spoil(curve("scratch", (0.0, 0.1)))
+    pa.parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "results.parquet")
+    assert main(["plot", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert says in line
 
 
 def test_block_error_rates_are_tabulated(tmp_path):

@@ -244,6 +244,28 @@ def test_tables_stand_between_their_marks(tmp_path):
     assert "old" not in filled and quote.filled(filled, tmp_path) == filled
 
 
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("x", "expected results, as ./dev results writes it"),
+        ("[]", "the document must be a dictionary"),
+        (json.dumps({k: v for k, v in BER.items() if k != "host"}), "the document lacks 'host'"),
+        (json.dumps(BER | {"tables": [1]}), "cannot fill 'ber table=t'"),
+        (json.dumps(BER | {"tables": {"t": {"points": 1}}}), "cannot fill 'ber table=t'"),
+    ],
+)
+def test_results_of_another_shape_are_a_line(tmp_path, monkeypatch, content, says):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/ber.json").write_text(content)
+    text = "<!-- results: ber table=t -->\nold\n<!-- end results -->"
+    with pytest.raises(TrainingError, match=says):
+        quote.filled(text, tmp_path / "results")
+    (tmp_path / "README.md").write_text("")
+    monkeypatch.setattr(quote, "ROOT", tmp_path)
+    with pytest.raises(TrainingError, match=r"ber\.json: cannot draw evaluation.png from it"):
+        quote.write_all()
+
+
 def test_an_evaluation_stands_between_its_marks(tmp_path):
     def filled(mark):
         return quote.filled(f"<!-- results: {mark} -->\nold\n<!-- end results -->", tmp_path)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """./dev train study"""
 
-import json
+import shlex
 import sys
 
 from .options import add_out, add_scale
@@ -20,17 +20,19 @@ def configure(parser) -> None:
 
 
 def run(arguments) -> int:
+    from deeprx_common.documents import read_document
     from deeprx_common.files import write_json
 
     from ..experiments.file import load
     from ..experiments.results import ROOT
-    from ..experiments.study import summarise
+    from ..experiments.study import STORED, summarise
 
     a = arguments
     experiment = load(ROOT / "training/experiments/deeprx.toml", a.out, a.scale)
     command = ["./dev", "train", "study", "--scale", a.scale, "--out", str(a.out)]
     file = ROOT / "results/case_study" / f"{a.scale}.json"
-    stored = json.loads(file.read_text()) if file.exists() else None
+    writer = shlex.join(command[:5])
+    stored = read_document(file, STORED, "a study", writer) if file.exists() else None
     study = summarise(experiment, a.out, a.scale, command, stored)
     file.parent.mkdir(parents=True, exist_ok=True)
     print(f"{write_json(study, file)}: written")

@@ -34,6 +34,8 @@ from .conditions import Conditions
 
 Teacher = Callable[[SlotBatch], Tensor]
 Phase = Callable[[str, int], AbstractContextManager]
+_STORED = ("y", "p", "data", "n0", "snr_db", "sir_db")  # as it is, or without repetition
+_CACHED = "cached slots"
 
 
 @dataclass(frozen=True)
@@ -71,12 +73,14 @@ def _pack(batch: SlotBatch) -> dict:
     }
 
 
+def _is_packed(stored: object) -> bool:
+    kinds = dict.fromkeys(_STORED, Tensor) | {"config": str, "domain": str, "bits": Tensor}
+    return isinstance(stored, dict) and all(isinstance(stored.get(k), kinds[k]) for k in kinds)
+
+
 def _unpack(stored: dict, device: torch.device) -> SlotBatch:
     bits = np.unpackbits(stored["bits"].numpy(), axis=3, count=stored["y"].size(3))
-    tensors = {
-        k: stored[k].to(device, non_blocking=True)
-        for k in ("y", "p", "data", "n0", "snr_db", "sir_db")
-    }
+    tensors = {k: stored[k].to(device, non_blocking=True) for k in _STORED}
     tensors["p"] = tensors["p"].expand(len(tensors["y"]), -1, -1, -1, -1)
     return SlotBatch(
         config=SlotConfig.from_dict(json.loads(stored["config"])),
@@ -138,30 +142,37 @@ class SlotCache:
             raise TrainingError(f"{folder}: cannot hold a cache: {error.strerror}") from None
 
     @staticmethod
-    def _keep(path: Path, make: Callable[[], list]) -> list:
+    def _keep(path: Path, make: Callable[[], list], holds: Callable[[object], bool]) -> list:
+        """holds: what each of them must be."""
         if not path.exists():
             values = make()
             write_atomically(path, lambda temporary: torch.save(values, temporary))
             return values
-        return read_tensors(path, "cached slots", mapped=True)
+        values, what = read_tensors(path, _CACHED, mapped=True), f"{path}: expected {_CACHED}"
+        if not (isinstance(values, list) and all(map(holds, values))):
+            raise TrainingError(f"{what}, found something else; delete it or choose another")
+        return values
 
     def chunk(
         self, key: int, draw: Callable[[], list[SlotBatch]], device, channels: bool = False
     ) -> list[SlotBatch]:
         """The chunk of this key, with the true channels if asked, drawn if it is not there yet."""
         draw, name = cache(draw), f"{key:06d}.pt"
-        stored = self._keep(self.slots / name, lambda: [_pack(b) for b in draw()])
+        stored = self._keep(self.slots / name, lambda: [_pack(b) for b in draw()], _is_packed)
         batches = [_unpack(s, device) for s in stored]
         if not channels:
             return batches
-        halves = self._keep(self.channels / name, lambda: [_half(b.h).cpu() for b in draw()])
+        halves = self._keep(
+            self.channels / name, lambda: [_half(b.h).cpu() for b in draw()], torch.is_tensor
+        )
         return [
             replace(b, h=_complex(half, device)) for b, half in zip(batches, halves, strict=True)
         ]
 
     def llrs_of(self, key: int, teach: Callable[[], list[Tensor]]) -> list[Tensor]:
         """The teacher's LLRs on that chunk."""
-        return self._keep(self.llrs / f"{key:06d}.pt", lambda: [t.cpu() for t in teach()])
+        file = self.llrs / f"{key:06d}.pt"
+        return self._keep(file, lambda: [t.cpu() for t in teach()], torch.is_tensor)
 
 
 class SlotFeed:

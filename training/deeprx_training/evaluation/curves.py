@@ -14,6 +14,18 @@ import pyarrow as pa
 import pyarrow.parquet
 from scipy.stats import t as student_t
 
+from deeprx_common.schema import (
+    COUNT,
+    INDICES,
+    NUMBER,
+    POSITIVE,
+    TEXT,
+    WHOLE,
+    Field,
+    check,
+    number,
+    parse_json,
+)
 from deeprx_common.stats import error_rate, sinr_at_ber, sinr_gain
 
 from ..teaching.losses import LOSSES
@@ -29,6 +41,37 @@ _NUMBERS = tuple(
 )
 # What tells curves apart, with every key of [data] that an experiment varies
 _IDENTITY = ("net", "params", "flop_per_slot", *_NUMBERS, *_DISTILLING)
+
+
+ROW = {
+    "group": TEXT,
+    "receiver": TEXT,
+    "kind": TEXT,
+    "set": TEXT,
+    "domain": TEXT,
+    "modulation": TEXT,
+    "sinr_db": NUMBER,
+    "errors": INDICES,
+    "slots": POSITIVE,
+    "bit_errors": COUNT,
+    "bits": POSITIVE,
+}
+NET = {"params": COUNT, "flop_per_slot": number(0, 1e30)}
+STUDENT = NET | {
+    "net": Field("a net, as JSON", lambda v: TEXT.holds(v) and _is_net(v)),
+    "seed": WHOLE,
+    "data_seed": WHOLE,
+    "teacher": TEXT,
+}
+OF_KIND = {"distilled": STUDENT, "scratch": STUDENT, "teacher": NET}
+
+
+def _is_net(text: str) -> bool:
+    try:
+        net = parse_json(text)
+    except ValueError:
+        return False
+    return isinstance(net, dict) and TEXT.holds(net.get("net"))
 
 
 class PlotError(ValueError):
@@ -87,14 +130,19 @@ def curves(rows: list[dict], scores: dict[tuple, float] | None = None) -> list[C
     """Rows of one set, domain and modulation as curves, seeds pooled."""
     groups: dict[tuple, dict] = {}
     for row in rows:
-        seed = (row["seed"], row["data_seed"], row["group"])
+        seed = (row.get("seed"), row.get("data_seed"), row["group"])
         groups.setdefault(_setting(row), {}).setdefault(seed, {})[row["sinr_db"]] = row
     pooled = []
     for setting, seeds in groups.items():
         first = next(iter(seeds.values()))
         sinr = np.array(sorted(first))
-        errors = np.array([[by_sinr[s]["errors"] for s in sinr] for by_sinr in seeds.values()])
         row = first[sinr[0]]
+        try:
+            errors = np.array([[by_sinr[s]["errors"] for s in sinr] for by_sinr in seeds.values()])
+        except (KeyError, ValueError):
+            raise PlotError(
+                f"{row['receiver']}: expected as many slots at the same SINRs for each seed"
+            ) from None
         facts = row | {"seeds": [seed[:2] for seed in seeds]}
         score = (scores or {}).get(setting, np.nan)
         pooled.append(Curve(facts, sinr, errors, row["bits"] // row["slots"], score))
@@ -147,17 +195,26 @@ def read(path: str | Path) -> tuple[Path, list[dict]]:
     """An experiment's folder and the rows of its results.parquet; PlotError where there is none."""
     path = Path(path)
     file = path / "results.parquet" if path.is_dir() else path
+    rows = read_rows(file)
+    if not rows:
+        raise PlotError(f"{file}: expected an experiment's table, found one without rows")
+    return file.parent, rows
+
+
+def read_rows(file: Path) -> list[dict]:
+    """The rows of a group's table or of those of all; PlotError where the file is none."""
     try:
         rows = pa.parquet.read_table(file).to_pylist()
+        for k, row in enumerate(rows):
+            fields = ROW | OF_KIND.get(row.get("kind"), {})
+            check({key: row[key] for key in fields if key in row}, fields, f"row {k}")
     except FileNotFoundError:
         raise PlotError(
             f"{file}: not there; ./dev train experiment writes it when a group has finished"
         ) from None
-    except (pa.ArrowInvalid, OSError) as error:
-        raise PlotError(f"{file}: expected an experiment's results.parquet ({error})") from None
-    if not rows or not {"kind", "set", "errors", "sinr_db"} <= set(rows[0]):
-        raise PlotError(f"{file}: expected an experiment's results.parquet, found another table")
-    return file.parent, rows
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise PlotError(f"{file}: expected an experiment's table: {error}") from None
+    return rows
 
 
 def describe(curve: Curve, among: list[Curve], *leave_out: str) -> str:

@@ -221,5 +221,5 @@ def _step(folder: Path) -> int | None:
         with (folder / "log.jsonl").open("rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - 4096))
             return json.loads(log.read().splitlines()[-1])["step"]
-    except (OSError, IndexError, ValueError):
+    except (OSError, LookupError, TypeError, ValueError):
         return None

@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from deeprx_common.documents import read_document
 from deeprx_common.energy import Idle, Meter, find_meter, measure, measure_idle
 from deeprx_common.energy.benchmarks import (
     MachineBenchmarks,
@@ -33,6 +34,20 @@ from deeprx_common.energy.machine import Benchmark, MachineProfile, Operator
 from deeprx_common.energy.operators import count_operators
 from deeprx_common.files import write_json
 from deeprx_common.host import host, versions
+from deeprx_common.schema import (
+    COUNT,
+    DICT,
+    NUMBER,
+    POSITIVE,
+    TEXT,
+    by_name,
+    check,
+    named,
+    number,
+    partial,
+    several,
+    table,
+)
 from deeprx_common.timing import in_turns
 
 from ..export.export import to_precision
@@ -49,6 +64,51 @@ SCHEMA = "deeprx.energy/1"
 FILE = "energy.json"
 BITS = 4  # of a symbol: 16QAM
 LAYERS = 3  # parts of a layer's name that tell blocks apart: net.blocks.4
+_AMOUNT = number(0, 1e30)
+_TOLD = ("flop", "clock", "traffic")
+POINT = {
+    "receiver": TEXT,
+    "form": TEXT,
+    "batch": POSITIVE,
+    "params": COUNT,
+    "windows": several(
+        table(
+            {
+                "seconds": number(1e-12),
+                "joules": NUMBER.or_null(),
+                "net": NUMBER.or_null(),
+                "bound": NUMBER.or_null(),
+                "invalid": TEXT.or_null(),
+                "clock_hz": _AMOUNT.or_null(),
+            }
+        )
+    ),
+}
+COUNTED = {  # of a point before its first window
+    "flop": _AMOUNT,
+    "bytes": _AMOUNT,
+    "predicted": table(
+        dict.fromkeys([f"{name}_{unit}" for name in _TOLD for unit in "sj"], _AMOUNT)
+        | {"roofline_s": _AMOUNT, "calls_s": _AMOUNT}
+    ),
+    "kinds": by_name(DICT),
+    "layers": by_name(DICT),
+}
+RECORD = {
+    "schema": named(SCHEMA),
+    "step": DICT,
+    "host": DICT,
+    "versions": DICT,
+    "device": TEXT,
+    "threads": COUNT,
+    "source": TEXT,
+    "scope": TEXT,
+    "kind": TEXT,
+    "price": TEXT,
+    "idle_w": NUMBER.or_null(),
+    "machine": DICT.or_null(),
+    "points": several(table(POINT | partial(COUNTED))),
+}
 
 
 @dataclass
@@ -68,7 +128,7 @@ def is_measured(energy: Energy, out: Path) -> bool:
 
 def measured_rounds(energy: Energy, out: Path) -> int:
     """How often each point of the step was measured at least."""
-    known = _read(out / energy.step.name / FILE)
+    known = read(out / energy.step.name / FILE)
     if known.get("step") != json.loads(json.dumps(asdict(energy.step))):
         return 0
     return min((len(point["windows"]) for point in known["points"]), default=0)
@@ -123,7 +183,7 @@ def measure_all(
 
 def _said(file: Path) -> str:
     """Where a step's joules come from."""
-    record = _read(file)
+    record = read(file)
     windows = [window for point in record["points"] for window in point["windows"]]
     lines = [record["source"], *(w["invalid"] for w in windows if w["invalid"])]
     return "; ".join(dict.fromkeys(lines))
@@ -136,7 +196,7 @@ class _Step:
         file.parent.mkdir(parents=True, exist_ok=True)
         self.meter: Meter = find_meter(device)
         self.idle: Idle | None = measure_idle(self.meter)
-        new, known = self._begin(), _read(file)
+        new, known = self._begin(), read(file)
         begun = all(known.get(key) == new[key] for key in ("step", "device", "threads", "source"))
         self.record = known if begun else new
         self.points = list(self._points(energy.references, experiment))
@@ -284,10 +344,14 @@ def profile_of(machine: dict) -> MachineProfile:
     return MachineProfile(**about, benchmarks=tuple(benchmarks))
 
 
-def _read(file: Path) -> dict:
+def read(file: Path) -> dict:
     """What was measured so far; of a file that is none, nothing."""
     try:
-        record = json.loads(file.read_text())
-    except (OSError, ValueError):
+        record = read_document(file, RECORD, "an energy step", "./dev train experiment")
+        for point in record["points"]:
+            check(point, COUNTED if point["windows"] else {}, "a point")
+        if record["machine"]:
+            profile_of(record["machine"])
+    except (OSError, ValueError, LookupError, TypeError):
         return {}
-    return record if isinstance(record, dict) and record.get("schema") == SCHEMA else {}
+    return record

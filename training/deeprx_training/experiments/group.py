@@ -30,6 +30,7 @@ from ..receivers.nets import count_parameters
 from ..reference import Reference
 from ..teaching import recipe as recipes
 from ..teaching.checkpoint import load_receiver
+from ..teaching.cost import read_run
 from ..teaching.losses import LOSSES
 from ..teaching.members import share_classical
 from ..teaching.train import Trainer
@@ -120,7 +121,7 @@ def _receivers(job: Job) -> tuple[dict[str, nn.Module], dict[str, dict]]:
     group, nets, facts = job.group, {}, {}
     if group.recipe:
         recipe = recipes.load(job.folder / "recipe.toml")
-        spent = _spent(job.folder / "run.json", shared=0 < job.gpu < 1)
+        spent = _spent(job.folder, shared=0 < job.gpu < 1)
         for member in recipe.members:
             nets[member.name] = load_receiver(f"{job.folder}/last.ckpt:{member.name}")[1]
             facts[member.name] = _member_facts(group, recipe, member) | spent
@@ -156,11 +157,11 @@ def _member_facts(group: Group, recipe: recipes.Recipe, member: recipes.Member) 
     }
 
 
-def _spent(path: Path, shared: bool) -> dict:
+def _spent(folder: Path, shared: bool) -> dict:
     """The training run's own record, of all members that were trained together. On a shared GPU the
     joules of the board are nobody's own and left out.
     """
-    record = json.loads(path.read_text())
+    record = read_run(folder)
     energy = record["energy_j"]
     joules = None if shared else energy["joules"]
     return {

@@ -11,11 +11,12 @@ evaluation of=NAME [sections=N]: results/NAME.md as `./dev train evaluate` wrote
 sections.
 """
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 
+from deeprx_common import schema
+from deeprx_common.documents import read_document
 from deeprx_common.figure import curve_style, figure, rate_curve
 from deeprx_common.files import replacing
 from deeprx_common.report import energy_value
@@ -29,6 +30,15 @@ from ..files import TrainingError
 from . import study_page
 from .results import CLASSICAL, ROOT
 
+_HEADING = {
+    "command": schema.TEXT,
+    "date": schema.TEXT,
+    "host": schema.table({"cpu": schema.TEXT, "instructions": schema.TEXT}),
+}
+# What becomes of a file of another shape, or of a mark that asks for what it has not
+_UNKNOWN = (
+    ArithmeticError, AttributeError, LookupError, StopIteration, TypeError, ValueError,
+)  # fmt: skip
 _MARK = re.compile(r"(<!-- results: ([^>]*?) -->\n).*?(<!-- end results -->)", re.DOTALL)
 
 
@@ -56,9 +66,9 @@ def filled(text: str, results: Path = ROOT / "results", where: str = "") -> str:
             files = [results / f"{part}.json" for part in parts]
             if not all(file.exists() for file in files):
                 return mark[0]
-            measured = [json.loads(file.read_text()) for file in files]
+            measured = [_read(file) for file in files]
             table = make(*measured, **dict(option.split("=") for option in options))
-        except (KeyError, ValueError, TypeError) as error:
+        except _UNKNOWN as error:
             raise TrainingError(f"{where}: cannot fill {mark[2]!r}: {error}") from None
         about = "".join(f"\n\n{_about(results)}" for results in measured)
         return f"{mark[1]}{table}{about}\n{mark[3]}"
@@ -77,9 +87,16 @@ def write_all() -> list[Path]:
             changed.append(path)
     for name, (part, draw) in PICTURES.items():
         if (file := ROOT / "results" / f"{part}.json").exists():
-            draw(json.loads(file.read_text()), path := ROOT / "docs/images" / name)
+            try:
+                draw(_read(file), path := ROOT / "docs/images" / name)
+            except _UNKNOWN as error:
+                raise TrainingError(f"{file}: cannot draw {name} from it: {error}") from None
             changed.append(path)
     return changed
+
+
+def _read(file: Path) -> dict:
+    return read_document(file, _HEADING, "results", "./dev results")
 
 
 def _about(results: dict) -> str:

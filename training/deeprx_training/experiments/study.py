@@ -3,7 +3,6 @@
 results/case_study/SCALE.json, which its page quotes.
 """
 
-import json
 import shlex
 from datetime import date
 from pathlib import Path
@@ -11,16 +10,30 @@ from pathlib import Path
 import numpy as np
 
 from deeprx_common.revision import git_revision
+from deeprx_common.schema import NUMBER, TEXT, named, several, table
 from deeprx_common.stats import mean_ci95, paired_ratio
 
 from ..evaluation.curves import Curve, curves, gain, scores_of, scratch_of, seed_pairs
 from ..files import TrainingError
 from ..teaching.cost import payback, read_run
-from .energy import FILE, measured_rounds
+from .energy import FILE, measured_rounds, read
 from .file import Experiment, Group
 from .table import rows_of
 
 SCHEMA = "deeprx.study/1"
+STORED = {  # what is used of an earlier one
+    "schema": named(SCHEMA),
+    "date": TEXT,
+    "energy": several(
+        table(
+            {
+                "step": table({"name": TEXT}),
+                "device": TEXT,
+                "points": several(table({"receiver": TEXT, "joules": NUMBER.or_null()})),
+            }
+        )
+    ),
+}
 LEVELS = (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1)  # BERs at which gains are looked for
 FLOOR_DB = 18.0  # from here on BER is called a floor
 
@@ -170,7 +183,7 @@ def _energy_steps(experiment: Experiment, out: Path, stored: dict | None) -> lis
 
 def _energy(file: Path) -> dict:
     """What a step measured, with the estimates and what each misses."""
-    record = json.loads(file.read_text())
+    record = read(file)
     machine = record["machine"]
     kept = ("step", "host", "versions", "device", "threads", "source", "scope", "kind", "price")
     return {

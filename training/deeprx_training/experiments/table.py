@@ -15,13 +15,16 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from deeprx_common import schema
 from deeprx_common.files import replacing, write_arrays
 from deeprx_common.stats import error_rate
 
+from ..evaluation.curves import read_rows
 from ..evaluation.evaluate import LS, PERFECT, SURE, Counted
 from .file import Examination, Experiment, Group
 
 BASELINES = (LS, SURE, PERFECT)
+_EXAMINATIONS = schema.several(schema.table({"set": schema.TEXT, "modulation": schema.TEXT}))
 EARLIER = {"LS-LMMSE": LS, "SURE-LMMSE": SURE}  # as tables that were counted before have them
 
 
@@ -69,11 +72,15 @@ def known_rows(folder: Path, examination: Examination) -> list[dict] | None:
     """Rows of one examination that the group's table has, None where it has not. What an experiment
     asks later is then counted alone.
     """
-    before = json.loads(_examined(folder) or "[]")
+    try:
+        before = schema.parse_json(_examined(folder) or "[]")
+        schema.check_value(before, _EXAMINATIONS, "examinations")
+    except ValueError:
+        return None
     alike = [e for e in before if (e["set"], e["modulation"]) == _kind(examination)]
     if examination.mcs is not None or alike != [json.loads(json.dumps(asdict(examination)))]:
         return None
-    rows = pa.parquet.read_table(folder / "result.parquet").to_pylist()
+    rows = read_rows(folder / "result.parquet")
     return [r for r in rows if (r["set"], r["modulation"]) == _kind(examination)]
 
 
@@ -119,7 +126,7 @@ def rows_of(folders: Iterable[Path]) -> list[dict]:
     """The rows of groups, those of receivers that join every group once; all have the same keys."""
     rows, baselines = [], set()
     for folder in folders:
-        for row in pa.parquet.read_table(folder / "result.parquet").to_pylist():
+        for row in read_rows(folder / "result.parquet"):
             row["receiver"] = EARLIER.get(row["receiver"], row["receiver"])
             key = tuple(row[k] for k in ("set", "domain", "modulation", "receiver", "sinr_db"))
             if row["kind"] != "baseline" or key not in baselines:

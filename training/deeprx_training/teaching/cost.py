@@ -6,12 +6,14 @@ student pays back what was spent on it (its own training, the teacher's forward 
 from, the teacher's training) with what each slot costs less than at the teacher.
 """
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.table import Table
 
+from deeprx_common import schema
+from deeprx_common.documents import read_document
+from deeprx_common.schema import COUNT, DICT, TEXT, TEXTS
 from deeprx_common.terminal import number, table
 
 from ..files import TrainingError
@@ -20,6 +22,41 @@ from ..receivers.flop import flop_per_slot
 from .ledger import PHASES
 from .recipe import Recipe
 from .recipe import load as load_recipe
+
+_AMOUNT = schema.number(0, 1e30)  # FLOP are many
+_PHASE = {
+    "slots": COUNT,
+    "s": _AMOUNT,
+    "flop": _AMOUNT,
+    "joules": _AMOUNT.or_null(),
+    "modelled_j": _AMOUNT,
+}
+RUN = {
+    "schema": schema.named("deeprx.training/1"),
+    "host": schema.table({"cpu": TEXT}),
+    "device": TEXT,
+    "threads": COUNT,
+    "precision": schema.by_name(TEXT),
+    "teacher": TEXT.or_null(),
+    "members": schema.by_name(DICT, "a dictionary of a net or more", least=1),
+    "students": TEXTS,
+    "step": COUNT,
+    "slots": COUNT,
+    "resource_elements": COUNT,
+    "wall_s": _AMOUNT,
+    "cached_llr_slots": COUNT,
+    "phases": schema.table({name: schema.table(_PHASE) for name in PHASES}),
+    "energy_j": schema.table(
+        {
+            "kind": TEXT,
+            "joules": _AMOUNT.or_null(),
+            "source": TEXT,
+            "invalid": TEXT.or_null(),
+            "modelled": _AMOUNT,
+            "model": TEXT,
+        }
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -50,22 +87,16 @@ def read_run(folder: str | Path) -> dict:
     """A run's record, run.json; TrainingError where it is not one."""
     path = Path(folder) / "run.json"
     try:
-        run = json.loads(path.read_text())
-        if run["schema"] != "deeprx.training/1":
-            raise KeyError("schema")
-        if not all("joules" in run["phases"][name] for name in PHASES):
-            raise KeyError("joules")
-        if not set(run["students"]) <= set(run["members"]):
-            raise KeyError("students")
-        return run
+        run = read_document(path, RUN, "the record of a training run", "./dev train run")
     except FileNotFoundError:
         raise TrainingError(
             f"{path}: no such run record; training writes it beside last.ckpt"
         ) from None
-    except (ValueError, KeyError, TypeError):
-        raise TrainingError(
-            f"{path}: expected the record of a training run, found something else"
-        ) from None
+    except ValueError as error:
+        raise TrainingError(str(error)) from None
+    if strangers := set(run["students"]).difference(run["members"]):
+        raise TrainingError(f"{path}: expected students among its members, found {strangers}")
+    return run
 
 
 def inference_flop(net: dict) -> int:
