@@ -96,7 +96,7 @@ def without(key):
         (lambda rows: [r | {"bits": 0} for r in rows], "'bits' must be a whole number of 1 or"),
         (lambda rows: [r | {"net": "[]"} for r in rows], "'net' must be a net, as JSON, got '[]'"),
         (lambda rows: rows[:-1], "s: expected as many slots at the same SINRs for each seed"),
-        (lambda rows: [], "found one without rows"),
+        (lambda rows: [], "found a table without rows"),
     ],
 )
 def test_a_table_of_another_shape_is_a_line(tmp_path, capsys, spoil, says):

@@ -197,7 +197,7 @@ def read(path: str | Path) -> tuple[Path, list[dict]]:
     file = path / "results.parquet" if path.is_dir() else path
     rows = read_rows(file)
     if not rows:
-        raise PlotError(f"{file}: expected an experiment's table, found one without rows")
+        raise PlotError(f"{file}: expected an experiment's results, found a table without rows")
     return file.parent, rows
 
 
@@ -213,7 +213,7 @@ def read_rows(file: Path) -> list[dict]:
             f"{file}: not there; ./dev train experiment writes it when a group has finished"
         ) from None
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise PlotError(f"{file}: expected an experiment's table: {error}") from None
+        raise PlotError(f"{file}: expected an experiment's results: {error}") from None
     return rows
 
 
