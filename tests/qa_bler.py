@@ -326,6 +326,11 @@ class TestCommand:
         assert main(command) == 0
         again = {p: p.stat().st_mtime_ns for p in (tmp_path / "counted").rglob("*.npz")}
         assert kept == again and self.rows(tmp_path) == [ls, perfect]
+        file = min(kept)
+        np.savez(file, **{"ls-lmmse": np.zeros(3), "perfect-csi": np.zeros(3)})
+        assert main(command) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"{file}: expected what was lost and dropped of each slot; delete it" in line
 
     def test_blocks_of_dropped_slots_are_lost(self, tmp_path, capsys, monkeypatch):
         """Of a receiver that drops half of the slots, at any SINR."""

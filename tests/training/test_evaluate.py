@@ -440,6 +440,26 @@ def test_points_are_kept_while_they_grow(monkeypatch):
     assert all({p["sinr_db"] for p in result["points"]} == {6.0, 9.0} for result in kept)
 
 
+def test_counts_of_another_shape_are_not_taken(tmp_path):
+    def run():
+        given = {"oracle": Clairvoyant([9.0], 2, seed=2)}, [9.0], 2, evaluation_conditions(), 2
+        Evaluation(*given, kept=tmp_path).run()
+
+    run()
+    (file,) = tmp_path.glob("*.npz")
+    with np.load(file) as counted:
+        known = dict(counted)
+    errors, shape = known["errors:oracle"], "expected what each receiver makes of each slot"
+    for spoilt, says in (
+        (known | {"errors:oracle": errors[:1]}, shape),
+        (known | {"channel:": errors}, shape),
+        ({"errors:oracle": errors}, "expected arrays by name"),
+    ):
+        np.savez(file, **spoilt)
+        with pytest.raises(EvaluationError, match=f"{says}; delete it"):
+            run()
+
+
 def test_evaluate_writes_everything(tmp_path, capsys):
     command = (
         f"evaluate baseline-sure --n-prb 6 --channel TDL-A,CDL-E --delay-spread 1e-7 --sinr 6,9,24 "

@@ -107,6 +107,24 @@ def test_a_table_of_another_shape_is_a_line(tmp_path, capsys, spoil, says):
     assert says in line
 
 
+@pytest.mark.parametrize(
+    ("arrays", "says"),
+    [
+        (None, "expected arrays by name, as ./dev train experiment"),
+        ({"sinr_db": [6], "block_errors a": [1]}, "expected block errors at each SINR and slot"),
+        ({"sinr_db": [6], "block_errors a": [["x"]]}, "expected block errors at each SINR and sl"),
+    ],
+)
+def test_block_errors_of_another_shape_are_a_line(tmp_path, capsys, arrays, says):
+    rows = curve("baseline", (0.0,), set="x")
+    pa.parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "results.parquet")
+    file = tmp_path / "x-mcs-1-13.npz"
+    np.savez(file, **arrays) if arrays else file.write_text("x")
+    assert main(["plot", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert says in line
+
+
 def test_block_error_rates_are_tabulated(tmp_path):
     rows = curve("scratch", (0.0,))
     pa.parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "results.parquet")

@@ -121,6 +121,21 @@ def write_json(value, path: str | os.PathLike) -> Path:
     return Path(path)
 
 
+_NO_ARRAYS = (  # what bytes that are none make their readers trip over
+    KeyError, EOFError, ArithmeticError, MemoryError, RuntimeError, struct.error,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
+
+def array_names(path: str | os.PathLike) -> list[str]:
+    """Of what write_arrays() put at path. Raises OSError and ValueError as read_arrays()."""
+    try:
+        with open_regular(path) as opened, zipfile.ZipFile(opened) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist()]
+    except _NO_ARRAYS:
+        raise ValueError("expected arrays by name") from None
+
+
 def read_arrays(path: str | os.PathLike, names: Iterable[str]) -> list[np.ndarray]:
     """The arrays of these names that write_arrays() put at path.
 
@@ -139,10 +154,7 @@ def read_arrays(path: str | os.PathLike, names: Iterable[str]) -> list[np.ndarra
                 with archive.open(record) as file:
                     arrays.append(np.lib.format.read_array(file, allow_pickle=False))
             return arrays
-    except (
-        KeyError, EOFError, ArithmeticError, MemoryError, RuntimeError, struct.error,
-        zipfile.BadZipFile, zlib.error,
-    ):  # fmt: skip
+    except _NO_ARRAYS:
         raise ValueError("expected arrays by name") from None
 
 

@@ -19,7 +19,7 @@ from deeprx_common import __version__
 from deeprx_common.checks import check_range
 from deeprx_common.commands import Failure
 from deeprx_common.figure import curve_style, figure
-from deeprx_common.files import replacing, write_arrays
+from deeprx_common.files import read_arrays, replacing, write_arrays
 from deeprx_common.options import list_of
 from deeprx_common.revision import git_revision
 from deeprx_common.terminal import make_console, progress_bar, table
@@ -176,12 +176,21 @@ class _Counts:
         """
         file = self._folder / f"{sinr_db:+g}-{first}-{slots}.npz"
         if file.exists():
-            with np.load(file) as stored:
-                return dict(stored)
+            return self._counted(file, slots)
         counted = self._count(sinr_db, first, slots, stop)
         if counted is not None:
             write_arrays(counted, file)
         return counted
+
+    def _counted(self, file: Path, slots: int) -> dict[str, np.ndarray]:
+        names = labels(self._models)
+        try:
+            arrays = read_arrays(file, names)
+            if any(a.dtype.kind != "i" or a.shape != (2, slots) for a in arrays):
+                raise ValueError("expected what was lost and dropped of each slot")
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}; delete it to count these slots anew") from None
+        return dict(zip(names, arrays, strict=True))
 
     def _count(self, sinr_db: float, first: int, slots: int, stop) -> dict[str, np.ndarray] | None:
         """The same fading and noise at every SINR."""

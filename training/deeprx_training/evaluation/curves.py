@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from scipy.stats import t as student_t
 
+from deeprx_common.files import array_names, read_arrays
 from deeprx_common.schema import (
     COUNT,
     INDICES,
@@ -72,6 +73,9 @@ def _is_net(text: str) -> bool:
     except ValueError:
         return False
     return isinstance(net, dict) and TEXT.holds(net.get("net"))
+
+
+BLOCK_ERRORS = "block_errors "  # and a receiver: an array's name
 
 
 class PlotError(ValueError):
@@ -215,6 +219,22 @@ def read_rows(file: Path) -> list[dict]:
     except (pa.ArrowException, OSError, ValueError) as error:
         raise PlotError(f"{file}: expected an experiment's results: {error}") from None
     return rows
+
+
+def read_block_errors(file: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """SINR in dB [P], and wrong blocks [P, slots] by receiver, of an examination with an MCS;
+    PlotError where the file holds none.
+    """
+    try:
+        names = [name for name in array_names(file) if name.startswith(BLOCK_ERRORS)]
+        sinr_db, *wrong = read_arrays(file, ["sinr_db", *names])
+        if not all(a.dtype.kind in "biuf" for a in (sinr_db, *wrong)) or not all(
+            w.ndim == 2 and (len(w),) == sinr_db.shape for w in wrong
+        ):
+            raise ValueError("expected block errors at each SINR and slot")
+    except ValueError as error:
+        raise PlotError(f"{file}: {error}, as ./dev train experiment counts them") from None
+    return sinr_db, {n.removeprefix(BLOCK_ERRORS): w for n, w in zip(names, wrong, strict=True)}
 
 
 def describe(curve: Curve, among: list[Curve], *leave_out: str) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from deeprx_common import mcs as schemes
 from deeprx_common import report as reports
-from deeprx_common.files import write_arrays
+from deeprx_common.files import read_arrays, write_arrays
 from deeprx_common.modulation import MODULATIONS
 from deeprx_common.shipped import CLASSICAL
 from deeprx_common.slot import SlotConfig, User, legal_dmrs
@@ -273,8 +273,7 @@ class Evaluation:
         i, first, size = part.point, part.first, part.size
         file = self._kept and self._kept / f"part-{i}-{first}-{size}.npz"
         if file and file.exists():
-            with np.load(file) as stored:
-                return {tuple(key.split(":")): stored[key] for key in stored.files}
+            return self._counted(file, size)
         sinr, seed = self.sinr_db[i], seed_of(self.seed, i)
         generator = self._generator.under(snr_db=(sinr, sinr))
         batch = generator.batch(size, seed, self._step(seed, first // self.batch))
@@ -282,6 +281,22 @@ class Evaluation:
         if file:
             write_arrays({":".join(key): counts[key] for key in counts}, file)
         return counts
+
+    def _counted(self, file: Path, size: int) -> Counts:
+        layers, bins = self.config.n_layers, len(soft_bits.CENTRES)
+        each = {"errors": ("i", (size, layers)), "margins": ("i", (size, layers, bins))}
+        if self._blocks:
+            each["block_errors"] = "i", (size, len(self._blocks))
+        expected = {(what, name): each[what] for what in each for name in self.names}
+        expected["channel", ""] = "U", (size,)
+        expected["delay_spread_s", ""] = expected["doppler_hz", ""] = "f", (size,)
+        try:
+            arrays = read_arrays(file, map(":".join, expected))
+            if [(a.dtype.kind, a.shape) for a in arrays] != list(expected.values()):
+                raise ValueError("expected what each receiver makes of each slot")
+        except ValueError as error:
+            raise EvaluationError(f"{file}: {error}; delete it to count these slots anew") from None
+        return dict(zip(expected, arrays, strict=True))
 
     def _step(self, seed: int, number: int) -> int:
         """Of the batch of this number: the first of its steps that draws slots like those that are

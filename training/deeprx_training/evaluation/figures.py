@@ -21,6 +21,7 @@ from .curves import (
     identity,
     net_name,
     read,
+    read_block_errors,
     scores_of,
     scratch_of,
     seed_pairs,
@@ -105,19 +106,13 @@ def _gain_tables(some: list[Curve]) -> list[str]:
 def _block_table(file: Path) -> str:
     """Block error rates of an examination with an MCS."""
     lines = []
-    with np.load(file) as counted:
-        sinr = counted["sinr_db"]
-        for key in counted.files:
-            if key.startswith("block_errors "):
-                wrong = counted[key]
-                ones = np.ones(wrong.shape[1], int)
-                rates = [block_error_rate(w, ones) for w in wrong]
-                at = sinr_at_ber(
-                    [(s, w, ones) for s, w in zip(sinr, wrong, strict=True)], BLER_TARGET, 200
-                )
-                name = key.removeprefix("block_errors ")
-                cells = [rate_cell(r.rate, r.ci95) for r in rates]
-                lines.append([name, *cells, crossing_cell(*at)])
+    sinr, counted = read_block_errors(file)
+    for name, wrong in counted.items():
+        ones = np.ones(wrong.shape[1], int)
+        rates = [block_error_rate(w, ones) for w in wrong]
+        points = [(s, w, ones) for s, w in zip(sinr, wrong, strict=True)]
+        cells = [rate_cell(r.rate, r.ci95) for r in rates]
+        lines.append([name, *cells, crossing_cell(*sinr_at_ber(points, BLER_TARGET, 200))])
     head = ["receiver", *(f"{s:g} dB" for s in sinr), f"SINR at {BLER_TARGET:.0%}"]
     which, mcs = file.stem.split("-mcs-")
     table, index = mcs.split("-")

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
@@ -19,7 +18,7 @@ from deeprx_common import schema
 from deeprx_common.files import replacing, write_arrays
 from deeprx_common.stats import error_rate
 
-from ..evaluation.curves import read_rows
+from ..evaluation.curves import BLOCK_ERRORS, read_block_errors, read_rows
 from ..evaluation.evaluate import LS, PERFECT, SURE, Counted
 from .file import Examination, Experiment, Group
 
@@ -56,7 +55,7 @@ def write_block_errors(
 ) -> None:
     whose = "teacher" if group.label else group.name
     wrong = {
-        f"block_errors {name if name in BASELINES else f'{whose}/{name}'}": slots
+        f"{BLOCK_ERRORS}{name if name in BASELINES else f'{whose}/{name}'}": slots
         for name, slots in counted.block_errors.items()
     }
     file = f"{examination.set}-{domain}-mcs-{examination.mcs_table}-{examination.mcs}.npz"
@@ -109,8 +108,9 @@ def gather(experiment: Experiment, out: Path) -> None:
     folders = [out / g.name for g in experiment.groups if is_finished(out / g.name, experiment, g)]
     for folder in folders:
         for file in sorted(folder.glob("*-mcs-*.npz")):
-            with np.load(file) as arrays:
-                blocks.setdefault(file.name, {}).update(arrays)
+            sinr_db, wrong = read_block_errors(file)
+            arrays = {BLOCK_ERRORS + name: slots for name, slots in wrong.items()}
+            blocks.setdefault(file.name, {}).update({"sinr_db": sinr_db} | arrays)
     rows = rows_of(folders)
     for name, arrays in blocks.items():
         write_arrays(arrays, out / name)
