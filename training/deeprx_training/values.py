@@ -5,6 +5,7 @@ the key, what was expected and what was found.
 
 import tomllib
 from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError
@@ -94,12 +95,17 @@ _EXPECTED = {
 }
 
 
+@cache
+def _adapter(kind: Any) -> TypeAdapter:
+    return TypeAdapter(kind)
+
+
 def check(kind: Any, value: Any) -> Any:
     """value as TOML gives it, as this type, lists as tuples. ValueError names the key that is
     unknown, missing or wrong.
     """
     try:
-        return TypeAdapter(kind).validate_python(value)
+        return _adapter(kind).validate_python(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
     *above, last = first["loc"] or ("",)
