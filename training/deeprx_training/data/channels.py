@@ -324,8 +324,9 @@ def slots_of_every_kind(
     conditions: Conditions, slots: int, device: str | torch.device = "cpu"
 ) -> list[Iterator[LayerBatch]]:
     """For each modulation and DMRS pattern of the conditions at least so many slots, which no
-    training run sees, in batches of SETTLING_BATCH: their first layers.
+    training run sees, in batches of SETTLING_BATCH or of so many: their first layers.
     """
+    size = min(slots, SETTLING_BATCH)
     generator = SlotGenerator(conditions, device)
     kinds = [(m, d) for m in conditions.modulations for d in conditions.dmrs]
 
@@ -335,8 +336,8 @@ def slots_of_every_kind(
         of_kind = generator.under(
             modulations={modulation: 1.0}, dmrs={dmrs: 1.0}, n_symbols=lengths
         )
-        for i in range(-(-slots // SETTLING_BATCH)):
-            yield of_kind.batch(SETTLING_BATCH, seed_of(seeds.SETTLING, kind), i).of_layer(0)
+        for i in range(-(-slots // size)):
+            yield of_kind.batch(size, seed_of(seeds.SETTLING, kind), i).of_layer(0)
 
     return [draw(k) for k in range(len(kinds))]
 

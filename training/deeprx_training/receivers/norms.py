@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ..data.channels import LayerBatch
-from .nets import KindNorm
+from .nets import KindNorm, SeparableConv
 
 
 def kind_norms(net: nn.Module) -> list[KindNorm]:
@@ -27,9 +27,11 @@ def settle(net: nn.Module, batches: Iterable[LayerBatch]) -> None:
         raise ValueError(f"a {type(net).__name__} has no statistics for each kind of slot")
     momentum = norms[0].momentum
     net.eval()
+    for module in net.modules():
+        if isinstance(module, KindNorm | SeparableConv):  # dense convolutions are faster
+            module.train()
     for norm in norms:
         norm.num_batches_tracked.zero_()
-        norm.train()
     seen = Counter()
     with torch.no_grad():
         for batch in batches:
