@@ -43,6 +43,7 @@ def run_step(
             folder = out / group.name
             if group.teacher in failed:
                 failed[group.name] = f"its teacher failed: {group.teacher}"
+                print(f"failed {group.name}: {failed[group.name]}", file=sys.stderr)
                 continue
             folder.mkdir(parents=True, exist_ok=True)
             job = Job(
