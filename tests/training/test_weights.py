@@ -2,18 +2,21 @@
 """Model files read as data: weights without the program."""
 
 import json
+import resource
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
-from hostile import archives
+from hostile import archives, files
 
 from deeprx_common.model_archive import read_model_file
 from deeprx_training.files import TrainingError
-from deeprx_training.receivers import weights
+from deeprx_training.receivers import build, weights
 from deeprx_training.teaching.checkpoint import load_receiver
 
+GIANT = {"net": "HybridRx", "channels": 2048, "dilations": [[1, 1]] * 64}  # 19 GB
 MODELS = Path(__file__).parents[2] / "models"
 
 
@@ -54,3 +57,76 @@ def test_a_net_that_is_none_is_one_line(tmp_path, net):
     with pytest.raises(TrainingError) as error:
         load_receiver(stranger(tmp_path / "m.pt", net), rebuild=True)
     assert str(error.value).isprintable()
+
+
+@pytest.fixture
+def little_memory():
+    """Half a GiB more than there is: enough for any file here."""
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(
+        resource.RLIMIT_AS, (pages * resource.getpagesize() + (512 << 20), limits[1])
+    )
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
+def checkpoint(path, spec, **net):
+    state = {"recipe_sha256": "", "specs": {"a": json.dumps(spec)}, "nets": {"a": net}}
+    torch.save(state, path)
+
+
+def checkpoint_without_weights(path):
+    checkpoint(path, GIANT)
+
+
+def checkpoint_of_one_element(path):
+    with build._Unallocated():
+        net = build.build(GIANT)
+    one = torch.zeros(1)
+    checkpoint(path, GIANT, **{n: one.expand(w.shape) for n, w in net.state_dict().items()})
+
+
+def checkpoint_that_grows(path):
+    """As its zeros are deflated."""
+    checkpoint(path, {"net": "HybridRx"}, w=torch.zeros(1 << 20))
+    records = files.records(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in records.items():
+            archive.writestr(name, data)
+
+
+def model_of_another_net(path):
+    records = files.records(MODELS / "deeprx-slim-0.pt")
+    about = next(name for name in records if name.endswith("/deeprx.json"))
+    records[about] = json.dumps(json.loads(records[about]) | {"net": GIANT}).encode()
+    files.write(path, records)
+
+
+@pytest.mark.parametrize(
+    ("write", "says"),
+    [
+        (checkpoint_without_weights, "the weights of a are not those of the net that it names"),
+        (checkpoint_of_one_element, "expected a checkpoint of a training run, found something"),
+        (checkpoint_that_grows, "expected a checkpoint of a training run, found something"),
+        (model_of_another_net, "the weights of HybridRx are not those of the net that it names"),
+    ],
+)
+def test_a_small_file_takes_no_more_memory_than_it_has(write, says, tmp_path, request):
+    path = tmp_path / ("m.pt" if "model" in write.__name__ else "last.ckpt")
+    write(path)
+    request.getfixturevalue("little_memory")
+    with pytest.raises(TrainingError, match=says) as error:
+        load_receiver(str(path), rebuild=True)
+    assert str(error.value).isprintable() and "memory" not in str(error.value)
+
+
+def test_a_program_whose_tensors_repeat_an_element_has_no_weights_to_write(tmp_path, request):
+    wide = archives.tensor(size=(1 << 28,), stride=(0,))
+    (tmp_path / "m.pt").write_bytes(archives.model(data=archives.module(w=wide)))
+    archive = read_model_file(tmp_path / "m.pt")
+    request.getfixturevalue("little_memory")
+    with pytest.raises(
+        ValueError, match=r"expected tensors of at most \d+ bytes, found 1073741824"
+    ):
+        weights.of_program(archive)

@@ -3,6 +3,7 @@
 
 import hashlib
 import io
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any, BinaryIO
 import torch
 
 from deeprx_common import files
+
+from .receivers.weights import check_held
 
 
 class TrainingError(RuntimeError):
@@ -49,8 +52,24 @@ def read_hashed_tensors(path: Path, what: str) -> tuple[Any, str]:
     """The same, not mapped, and the SHA-256 of the bytes they were read from, hexadecimal."""
     with _opened(path, what) as file:
         data = file.read()
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if any(record.compress_type for record in archive.infolist()):  # may be of any size
+                raise ValueError("expected records that are stored")
         tensors = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        check_held(_tensors(tensors), len(data))
         return tensors, hashlib.sha256(data).hexdigest()
+
+
+def _tensors(values: Any) -> Iterator[torch.Tensor]:
+    """All that are in there: those of a container that comes again once."""
+    waiting, seen = [values], set()
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, dict | list | tuple) and id(value) not in seen:
+            seen.add(id(value))
+            waiting += value.values() if isinstance(value, dict) else value
 
 
 @contextmanager

@@ -6,12 +6,14 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING
 
+import torch
 from pydantic import ConfigDict, create_model
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ..values import Flag, check, number, several, whole
 from .contract import LayerOf, check_taken, knows_layers
@@ -74,6 +76,26 @@ def build(spec: dict, folders: Iterable[str | os.PathLike] = ()) -> nn.Module:
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
     return NETS[name](**{key: getattr(checked, key) for key in arguments})
+
+
+class _Unallocated(TorchFunctionMode):
+    """Weights, which torch.empty() makes, have a shape and take no memory."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        where = {"device": "meta"} if func is torch.empty else {}
+        return func(*args, **(kwargs or {}) | where)
+
+
+def build_with(spec: dict, weights: Mapping[str, Tensor]) -> nn.Module:
+    """build(), with the weights of a state_dict() in it. One of NETS takes memory only after they
+    were found to fit. Raises RuntimeError where they do not.
+    """
+    if isinstance(spec, dict) and spec.get("net") in list(NETS):
+        with _Unallocated():
+            build(spec).load_state_dict(weights, assign=True)
+    net = build(spec)
+    net.load_state_dict(weights)
+    return net
 
 
 def check_takes(net: nn.Module, conditions: "Conditions") -> None:

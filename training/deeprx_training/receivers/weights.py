@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A net's weights as data in its model file: safetensors beside the program."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import safetensors.torch
 import torch
@@ -49,12 +49,22 @@ def read(archive: ModelArchive) -> dict[str, Tensor] | None:
 
 def of_program(archive: ModelArchive) -> dict[str, Tensor]:
     """The tensors of a model file's program by their names, straight from its records; quantised
-    ones are left out.
+    ones are left out. ValueError where they are far more than the file holds.
     """
     weights = {}
     for name, tensor in archive.tensors().items():
         if not tensor.quantized:
             record = bytearray(archive.records[f"data/{tensor.storage.key}"])
             flat = torch.frombuffer(record or bytearray(16), dtype=_DTYPES[tensor.storage.kind])
-            weights[name] = flat.as_strided(tensor.size, tensor.stride, tensor.offset).clone()
-    return weights
+            weights[name] = flat.as_strided(tensor.size, tensor.stride, tensor.offset)
+    check_held(weights.values(), sum(map(len, archive.records.values())))
+    return {name: tensor.clone() for name, tensor in weights.items()}
+
+
+def check_held(tensors: Iterable[Tensor], size: int) -> None:
+    """ValueError where tensors name each byte of a file of this size more than twice, as those do
+    that take one element for many. Two nets may share their weights.
+    """
+    named = sum(tensor.nbytes for tensor in tensors)
+    if named > 2 * size:
+        raise ValueError(f"expected tensors of at most {2 * size} bytes, found {named}")

@@ -19,7 +19,7 @@ from deeprx_common.trusted import is_trusted
 
 from ..files import TrainingError, read_hashed_tensors
 from ..receivers import weights
-from ..receivers.build import NETS, build, described
+from ..receivers.build import NETS, build_with, described
 from ..receivers.contract import LayerOf, of_one_layer
 from ..receivers.int8 import select_engine
 from ..receivers.realtime import RealtimeRx
@@ -89,11 +89,9 @@ def _member(path: Path, state: dict, member: str, rounds: str) -> tuple[nn.Modul
         raise TrainingError(f"{path}: holds {', '.join(state['specs'])}, not {member!r}")
     try:
         spec = parse_json(state["specs"][member])
-        net = build(spec)
+        net = build_with(spec, state["nets"][member])
     except ValueError as error:
         raise TrainingError(f"{path}: {member}: {error}") from None
-    try:
-        net.load_state_dict(state["nets"][member])
     except (KeyError, RuntimeError) as error:
         raise TrainingError(damaged(path, member, error)) from None
     if not rounds:
@@ -179,17 +177,14 @@ def _rebuilt(path: Path, archive: ModelArchive) -> nn.Module:
             f"{path}: is of a net that is none of {', '.join(NETS)}; give its checkpoint"
         )
     try:
-        net = build(spec)
         carried = weights.read(archive)
+        if carried is None:
+            raise TrainingError(f"{path}: holds rounded weights; give the file it was made from")
+        return build_with(spec, carried)
     except ValueError as error:
         raise TrainingError(f"{path}: {error}") from None
-    if carried is None:
-        raise TrainingError(f"{path}: holds rounded weights; give the file it was made from")
-    try:
-        net.load_state_dict(carried)
     except RuntimeError as error:
         raise TrainingError(damaged(path, spec["net"], error)) from None
-    return net
 
 
 def provenance(recipe: Recipe, file: str, receiver: ReceiverFile) -> dict:
