@@ -369,13 +369,13 @@ def endless(tmp_path):
     return str(tmp_path / "endless.pt")
 
 
-ENDED = "its jail was ended after 1 s without an answer; --jail-memory, --jail-load and "
+ENDED = "its jail was ended after {} s without an answer; --jail-memory, --jail-load and "
 
 
 def test_a_block_has_limits_of_its_own(endless):
     for make in (deeprx.receiver, deeprx.Engine):
-        with pytest.raises(Failure, match=ENDED):
-            make(endless, jail=deeprx.JailLimits(load_s=1), **SIZE)
+        with pytest.raises(Failure, match=ENDED.format(0.3)):
+            make(endless, jail=deeprx.JailLimits(load_s=0.3), **SIZE)
 
 
 def test_a_command_has_limits_and_says_what_to_do_where_a_jail_is_lost(endless, tmp_path, capsys):
@@ -384,7 +384,7 @@ def test_a_command_has_limits_and_says_what_to_do_where_a_jail_is_lost(endless, 
     try:
         assert main([*command, "--jail-load", "1"]) == 3
         (line,) = capsys.readouterr().err.splitlines()
-        assert f"model file '{endless}': {ENDED}" in line and "--trust" in line
+        assert f"model file '{endless}': {ENDED.format(1)}" in line and "--trust" in line
         assert "--debug" not in line
         for option in ("--jail-memory", "--jail-load", "--jail-batch"):
             assert main([*command, option, "0"]) == 2

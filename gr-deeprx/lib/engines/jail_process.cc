@@ -4,11 +4,12 @@
 #include "printable.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <chrono>
-#include <cmath>
 #include <condition_variable>
 #include <csignal>
+#include <cstdio>
 #include <cstring>
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -143,6 +144,14 @@ jail_parameters to_jail(const engine_parameters& p, size_t file_bytes)
     to.file_bytes = file_bytes;
     to.memory = static_cast<uint64_t>(p.jail.memory);
     return to;
+}
+
+//! Whole, or with one digit below 1.
+std::string shown(double seconds)
+{
+    std::array<char, 32> text{};
+    std::snprintf(text.data(), text.size(), seconds < 1 ? "%.1g" : "%.0f", seconds);
+    return text.data();
 }
 
 } // namespace
@@ -289,8 +298,7 @@ jail_status jail_process::wait(double seconds)
         }
         if (clock::now() > deadline)
             end(leaves ? ended_early
-                       : "its jail was ended after " + std::to_string(std::lround(seconds)) +
-                             " s without an answer");
+                       : "its jail was ended after " + shown(seconds) + " s without an answer");
     }
     const auto status = control().status.load(std::memory_order_relaxed);
     if (status == jail_status::failed)
