@@ -5,12 +5,14 @@ import csv
 import json
 import math
 import os
+import pickle
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,8 +23,10 @@ from scipy.stats import binomtest
 from torch import nn
 
 from deeprx_common import report
+from deeprx_common.commands import run_command
 from deeprx_common.gold import gold
 from deeprx_common.modulation import modulate
+from deeprx_common.options import Parser
 from deeprx_common.shipped import CLASSICAL, model_path
 from deeprx_common.slot import SlotConfig, User, dmrs_symbols
 from deeprx_common.stats import paired_difference
@@ -427,6 +431,33 @@ def test_a_worker_counts_no_other_file(tmp_path):
     plan = campaign.Plan(tmp_path, files, (), {})
     refused = campaign._count_on_ray(plan, evaluation.Part(0, 0, 1), 1, os.getcwd())
     assert isinstance(refused, EvaluationError) and "mine.pt: was exchanged" in str(refused)
+
+
+@pytest.mark.parametrize(
+    ("arises", "status"),
+    [(lambda: torch.zeros(2) @ torch.zeros(3), 3), (lambda: read_receiver("nothing.pt"), 2)],
+    ids=["a bug", "a mistake"],
+)
+def test_an_error_of_a_worker_is_what_it_is_in_this_process(arises, status, monkeypatch, capsys):
+    class TaskError(Exception):
+        pass
+
+    def get(_ref):
+        """As Ray does: the error itself crosses over, without its traceback."""
+        try:
+            return campaign._count_on_ray(None, None, 1, os.getcwd())
+        except Exception as error:
+            task_error = TaskError()
+            task_error.cause = pickle.loads(pickle.dumps(error))
+            raise task_error from None
+
+    exceptions = SimpleNamespace(RayTaskError=TaskError, RayError=TaskError)
+    ray = SimpleNamespace(get=get, exceptions=exceptions)
+    monkeypatch.setattr(campaign, "_evaluation", lambda plan: arises())
+    parser = Parser(prog="worker")
+    parser.set_defaults(run=lambda arguments: campaign._result(ray, None))
+    assert run_command(parser, []) == status
+    assert ("(--debug shows where)" in capsys.readouterr().err) == (status == 3)
 
 
 def test_points_are_kept_while_they_grow(monkeypatch):

@@ -393,7 +393,6 @@ def test_grids_stop_resume_and_report_what_failed(tmp_path, capsys):
     assert 0 < stopped_at < 300 and not (long / "result.parquet").exists()
     finished = {p: p.stat().st_mtime_ns for p in out.glob("*/result.parquet")}
 
-
     options = ["--out", str(out), "--minutes", "60"]
     assert main(["experiment", str(path), *options]) == 1
     error = capsys.readouterr().err

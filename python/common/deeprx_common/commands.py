@@ -92,7 +92,7 @@ def run_command(
             traceback.print_exception(error)
         if was_interrupted():
             return INTERRUPTED
-        told, failed = _is_told(error), isinstance(error, Failure)
+        told, failed = is_told(error), isinstance(error, Failure)
         line = ("" if told or failed else f"{type(error).__name__}: ") + _one_line(error)
         hint = "" if debug or told else " (--debug shows where)"
         print(f"{parser.prog}: error: {printable(line, 4000)}{hint}", file=sys.stderr)
@@ -108,17 +108,18 @@ def _open_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number
 
 
-def _is_told(error: Exception) -> bool:
+def is_told(error: Exception) -> bool:
     """Whether an error was raised on purpose, to tell what was wrong: by a statement of ours, by
-    the C++ library, which marks its own, by the operating system, or by an import of what is not
-    installed. What NumPy or PyTorch finds in its arguments is a bug.
+    the operating system, or by an import of what is not installed. What NumPy or PyTorch finds in
+    its arguments is a bug. Errors of the C++ library and of other processes are marked: told.
     """
     if isinstance(error, Failure):
         return error.__cause__ is None
     if isinstance(error, ImportError) or (isinstance(error, OSError) and error.errno is not None):
         return True
+    told = getattr(error, "told", None)
     return isinstance(error, ValueError | RuntimeError | OSError) and (
-        getattr(error, "told", False) or _is_stated(error)
+        _is_stated(error) if told is None else told
     )
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from deeprx_common import gold, mcs, modulation, slot
-from deeprx_common.commands import Failure
+from deeprx_common.commands import Failure, is_told
 
 from .. import data, receivers
 from ..data.feed import code_sha256
@@ -107,7 +107,11 @@ def _count(
 def _count_on_ray(plan: Plan, part: Part, threads: int, folder: str) -> Counts | EvaluationError:
     os.chdir(folder)
     torch.set_num_threads(threads)
-    return _count(_evaluation, plan, part)
+    try:
+        return _count(_evaluation, plan, part)
+    except Exception as error:
+        error.told = is_told(error)  # where it is raised again, nobody can tell
+        raise
 
 
 Tasks = Iterator[tuple[Plan, Part] | None]  # None: nothing to do until more has been counted
