@@ -12,7 +12,7 @@ from hostile.serve import Victim
 
 from deeprx_common.model_archive import ModelFileError, read_model_file
 from deeprx_common.shipped import model_path
-from deeprx_training.cli import main
+from deeprx_training.cli import COMMANDS, main
 from deeprx_training.evaluation import named
 from deeprx_training.experiments import file as experiments
 from deeprx_training.teaching import recipe as recipes
@@ -26,22 +26,46 @@ def victim(tmp_path_factory):
     victim.end()
 
 
+AS_DATA = "its weights cannot be used apart from its program"
+REASONS = {  # by way; None: the file is taken
+    "evaluate": "--trust {file}",
+    "export": AS_DATA,
+    "quantise": AS_DATA,
+    "convert": "found 'deeprx.model/2': nothing to convert",
+    "describe": None,
+    "run teacher": AS_DATA,
+    "run start": AS_DATA,
+}
+OTHER_FILES = {  # commands that are given no model file, and what they read
+    "experiment": "recipes, whose teachers `run` takes",
+    "plot": "tables and reports",
+    "results": "what ships",
+    "study": "tables and records",
+    "speed": "nothing",
+    "cost": "a run's record, or a recipe",
+}
+
+
+def test_no_command_is_left_out():
+    assert {way.split()[0] for way in REASONS} | set(OTHER_FILES) == set(COMMANDS)
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_one_line_nothing_written_and_alive(name, victim, tmp_path):
     """By every command that a model file is given to, as far as its archive is read at all."""
     (tmp_path / "written").mkdir()
     file = tmp_path / "hostile.pt"
     FILES[name](str(file), tmp_path / "written" / "by_the_program")
-    as_data = "its weights cannot be used apart from its program"
-    reasons = {"evaluate": f"--trust {file}", "export": as_data, "quantise": as_data}
+    reasons = REASONS
     try:
         read_model_file(file)
     except ModelFileError as refusal:
-        reasons = dict.fromkeys(reasons, str(refusal))
-    for command, reason in reasons.items():
-        answer = victim.ask(command, file, 30)
-        assert answer["verdict"] == "refused"
-        assert answer["said"].isprintable() and reason in answer["said"]
+        reasons = dict.fromkeys(reasons, str(refusal).removeprefix(f"{file}: "))
+    for way, reason in reasons.items():
+        answer = victim.ask(way, file, 30)
+        assert answer["verdict"] == ("refused" if reason else "accepted"), (way, answer)
+        said = (reason or "").replace("{file}", str(file))
+        assert answer["said"].isprintable() and said in answer["said"]
     assert "Traceback" not in victim.log.read_text()
     assert not list((tmp_path / "written").iterdir())
 
