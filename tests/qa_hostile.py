@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Model files whose programs attack: one line at most, nothing written, the process goes on."""
 
+import sys
 from pathlib import Path
 
 import pytest
 from hostile.files import FILES, REFUSED
-from hostile.serve import Victim
+from hostile.serve import Refused, Victim, run_command
 
 MEMORY = 1 << 30  # of the process that asked; the programs take four times as much
 
@@ -76,3 +77,29 @@ def test_a_benchmark_which_has_no_jail_asks_for_trust(what, name, victim, tmp_pa
     assert ("--trust" in answer["said"]) == read  # else its archive is refused before that
     assert not list((tmp_path / "written").iterdir())
     assert answer["rss"] < MEMORY
+
+
+ADVICE = (
+    "; --jail-memory, --jail-load and --jail-batch (the block's jail) allow it more, --trust (its "
+    "trust) does without a jail, if you know who made it"
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "refused"),
+    [
+        ("its jail was ended after 0.3 s without an answer" + ADVICE, True),
+        ("its jail has ended: Bad system call" + ADVICE, True),
+        ("its jail has ended with status 0" + ADVICE, True),
+        ("its jail was ended after 2 s without an answer", False),
+        ("its jail is odd (--debug shows where)", False),
+        ("its jail has ended" + ADVICE + " (--debug shows where)", False),
+    ],
+)
+def test_of_what_the_program_fails_at_only_a_lost_jail_is_the_files(said, refused):
+    def main(_arguments):
+        print(f"deeprx: error: model file 'a.pt': {said}", file=sys.stderr)
+        return 3
+
+    with pytest.raises(Refused if refused else AssertionError):
+        run_command(main, [])

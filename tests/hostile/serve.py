@@ -9,11 +9,19 @@ import contextlib
 import io
 import json
 import os
+import re
 import resource
 import select
 import subprocess
 import sys
 from pathlib import Path
+
+# No other status 3 is a file's: least of all one whose line ends with (--debug shows where)
+JAIL_LOST = re.compile(
+    r"deeprx: error: model file '.*': its jail (has ended(: [\w -]+| with status \d+)?"
+    r"|was ended after [\d.]+ s without an answer|gave an answer that is none, and was ended)"
+    r"; --jail-memory, --jail-load and --jail-batch .* made it"
+)
 
 
 class Refused(Exception):
@@ -26,7 +34,7 @@ def run_command(main, arguments, ends=(0,)):
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(says):
         code = main(arguments)
     said = says.getvalue().rstrip("\n")
-    if code == 2 or (code == 3 and ": its jail " in said):  # a user's mistake, or a file's
+    if code == 2 or (code == 3 and JAIL_LOST.fullmatch(said)):  # a user's mistake, or a file's
         raise Refused(said)
     assert code in ends, f"status {code}: {said}"
 
