@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import receiver_models as models
 import yaml
-from companion import Companion, environment
+from companion import EXAMPLES, Companion, environment, generate
 from gnuradio import blocks, deeprx, gr
 from gnuradio.deeprx.blocks.slot_equaliser import equalise
 from gnuradio.grc.core.platform import Platform
@@ -24,7 +24,6 @@ from gnuradio.grc.core.platform import Platform
 from deeprx_common.slot import SlotConfig, User
 
 ROOT = Path(__file__).resolve().parents[1]
-EXAMPLES = ROOT / "examples"
 # The other examples are tested with what they show: recordings, remote, switching, ...
 FLOWGRAPHS = [EXAMPLES / "loopback.grc", EXAMPLES / "synchronised.grc"]
 SCRIPTS = [EXAMPLES / "loopback.py", EXAMPLES / "remote.py"]
@@ -293,12 +292,7 @@ class TestSlot:
 class TestExamples:
     @pytest.mark.parametrize("path", FLOWGRAPHS, ids=lambda p: p.stem)
     def test_flowgraph_compiles_runs_and_ends(self, path, tmp_path):
-        compiled = subprocess.run(
-            ["grcc", "-o", str(tmp_path), str(path)],
-            env=environment(), capture_output=True, text=True, timeout=60,
-        )  # fmt: skip
-        assert compiled.returncode == 0, compiled.stdout + compiled.stderr
-        generated = next(tmp_path.glob("*.py")).stem
+        generated = generate(path.stem, tmp_path).stem
         assert not (EXAMPLES / f"{generated}.py").exists()  # GRC would overwrite it
         ran = subprocess.run(
             [sys.executable, "-c", WATCH, generated],
@@ -359,10 +353,7 @@ class TestExamples:
 def test_generated_flowgraph_of_a_block_that_fails_ends_with_a_line(fails, tmp_path):
     """Though nothing in it asks how its blocks are."""
     models.save(models.OneSlot(), tmp_path / "one_slot.pt", n_rx=[1, 2])
-    subprocess.run(
-        ["grcc", "-o", tmp_path, EXAMPLES / "loopback.grc"],
-        env=environment(), check=True, capture_output=True, timeout=60,
-    )  # fmt: skip
+    generate("loopback", tmp_path)
     ran = subprocess.run(
         [sys.executable, "-c", fails + GENERATED],
         env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=60,
@@ -470,10 +461,7 @@ class TestCompanion:
             assert said == SAYS.get(name, [])
 
     def test_a_block_that_cannot_be_made_is_one_line(self, tmp_path):
-        subprocess.run(
-            ["grcc", "-o", str(tmp_path), EXAMPLES / "replay.grc"],
-            env=environment(), check=True, capture_output=True, timeout=60,
-        )  # fmt: skip
+        generate("replay", tmp_path)
         ran = subprocess.run(
             [sys.executable, "replay_gui.py"],
             env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=60,

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pmt
 import pytest
-from companion import environment
+from companion import environment, generate
 from gnuradio import blocks, deeprx, gr, network
 from gnuradio.deeprx.blocks import link_transmitter
 from gnuradio.deeprx.blocks.framing import FEWEST_BYTES, MOST_BYTES, Frame, Reassembler, Segmenter
@@ -1056,11 +1056,7 @@ watch("send_file_gui", enough, labels, seconds=100)
 
 @pytest.mark.slow
 def test_the_flowgraph_of_companion_sends_a_file(tmp_path):
-    compiled = subprocess.run(
-        ["grcc", "-o", str(tmp_path), str(SEND_FILE.with_suffix(".grc"))],
-        env=environment(), capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    assert compiled.returncode == 0, compiled.stdout + compiled.stderr
+    generate("send_file", tmp_path)
     ran = subprocess.run(
         [sys.executable, "-c", WATCH],
         env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=120,

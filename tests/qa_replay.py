@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from companion import environment
+from companion import environment, generate
 from gnuradio import blocks, deeprx, gr
 from gnuradio.deeprx.cli import main
 from gnuradio.deeprx.recording.recording import Recording
@@ -469,7 +469,7 @@ class TestExamples:
     @pytest.mark.slow
     def test_companion_records_and_replays(self, tmp_path):
         for name in ("record", "replay"):
-            self.run(tmp_path, "grcc", "-o", tmp_path, ROOT / "examples" / f"{name}.grc")
+            generate(name, tmp_path)
         self.run(tmp_path, sys.executable, "record.py")
         self.run(tmp_path, "sigmf_validate", "recording.sigmf-meta")
         text = self.run(tmp_path, sys.executable, "-c", WATCH)

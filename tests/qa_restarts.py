@@ -14,10 +14,9 @@ from pathlib import Path
 
 import pytest
 import zmq
-from companion import environment
+from companion import EXAMPLES, environment, generate
 from telemetry_reports import free_port
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 GRAPHICAL = (
     "loopback", "radio_loopback_soapy", "radio_software", "record", "remote_channel",
     "remote_receiver", "remote_transmitter", "replay", "send_file", "stock_ofdm", "switching",
@@ -40,6 +39,11 @@ SCRIPTS = {
     # Each stop throws thousands of levels away that wait; the teacher takes too long
     "switching": ["--slots", "4000000", "--ladder", "baseline-lmmse.pt", "baseline-sure.pt"],
 }
+# Flowgraphs of Companion that scripts restart, too: beside "loopback" they run with --slow
+ALSO_SCRIPTS = {
+    "remote_channel", "remote_receiver", "remote_transmitter", "send_file", "stock_ofdm",
+    "switching",
+}  # fmt: skip
 # What a stop leaves of a packet in GNU Radio's tagged stream blocks, the next start takes for one
 ANEW = {"stock_ofdm"}
 TIMES = [pytest.param(3, id="3"), pytest.param(100, marks=pytest.mark.slow, id="100")]
@@ -234,16 +238,15 @@ def instead(example):
 
 
 @pytest.mark.parametrize("times", TIMES)
-@pytest.mark.parametrize("name", GRAPHICAL)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] if n in ALSO_SCRIPTS else []) for n in GRAPHICAL],
+)
 def test_in_companion(name, times, tmp_path, request, monkeypatch):
     if name == "radio_loopback_soapy":
         folder = request.getfixturevalue("soapy_device")
         monkeypatch.setenv("SOAPY_SDR_PLUGIN_PATH", str(folder))
-    subprocess.run(
-        ["grcc", "-o", tmp_path, EXAMPLES / f"{name}.grc"],
-        env=environment(), check=True, capture_output=True, timeout=60,
-    )  # fmt: skip
-    script = next(tmp_path.glob("*.py"))
+    script = generate(name, tmp_path)
     for here, there in instead(name).items():
         generated = script.read_text()
         assert here in generated

@@ -11,7 +11,7 @@ import numpy as np
 import pmt
 import pytest
 import receiver_models as models
-from companion import environment
+from companion import environment, generate
 from gnuradio import blocks, deeprx, gr
 from gnuradio.deeprx.blocks.receiver_controller import SwitchingPolicy, expected_error_rate
 from telemetry_reports import free_port
@@ -228,14 +228,9 @@ watch(sys.argv[1], down, lambda top: down(top)[0], begin=lambda top: top.set_snr
 
 
 def test_companion_flowgraph_swaps_down_on_a_good_channel(tmp_path):
-    text = (EXAMPLES / "switching.grc").read_text()
-    text = text.replace("tcp://127.0.0.1:5599", f"tcp://127.0.0.1:{free_port()}")
-    (tmp_path / "switching.grc").write_text(text)
-    compiled = subprocess.run(
-        ["grcc", "-o", ".", "switching.grc"],
-        env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    assert compiled.returncode == 0, compiled.stdout + compiled.stderr
+    script = generate("switching", tmp_path)
+    text = script.read_text()
+    script.write_text(text.replace("tcp://127.0.0.1:5599", f"tcp://127.0.0.1:{free_port()}"))
     ran = subprocess.run(
         [sys.executable, "-c", WATCH, "switching_gui"],
         env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=60,

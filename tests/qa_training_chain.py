@@ -22,10 +22,10 @@ def said(folder, *command):
 @NEEDED
 def test_chain(tmp_path):
     shutil.copytree(ROOT / "training/recipes", tmp_path / "training/recipes")
-    command = PYTHON.with_name("deeprx-train"), "training/recipes/smoke.toml"
-    said(tmp_path, *command, "--out", "runs/smoke")
+    said(tmp_path, PYTHON.with_name("deeprx-train"), "--version")
     train(
         tmp_path,
+        "training/recipes/smoke.toml --out runs/smoke",
         f"{STUDENT} --out runs/student",
         "evaluate runs/student/last.ckpt --sinr 9,15 --slots 8 --out runs/eval",
         f"export runs/student/last.ckpt smoke-student.pt --recipe {STUDENT}"
