@@ -263,7 +263,10 @@ def test_ctrl_c_keeps_what_was_measured(models, tmp_path, number, interrupt):
     assert points[0]["missed_slots"] == 0
 
 
-@pytest.mark.parametrize("seconds", [0, 0.2, 0.5, 0.9, 1.4, 2, 2.7, 3.5])
+@pytest.mark.parametrize(
+    "seconds",
+    [0, 0.5, 0.9, 2, *(pytest.param(s, marks=pytest.mark.slow) for s in (0.2, 1.4, 2.7, 3.5))],
+)
 def test_ctrl_c_during_start_up(tmp_path, seconds):
     """What is being imported may take it for a failure of its own, or lose it."""
     apps = Path(__file__).parents[1] / "apps/deeprx"

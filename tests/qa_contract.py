@@ -29,8 +29,19 @@ MODELS = pytest.mark.parametrize("model", shipped_models(), ids=lambda path: Pat
 PUSCH = next(path for path in shipped_models() if "deeprx-pusch" in path)
 
 
-@MODELS
-@pytest.mark.parametrize("modulation", SLOTS)
+@pytest.mark.parametrize(
+    ("modulation", "model"),
+    [
+        pytest.param(
+            modulation,
+            model,
+            id=f"{modulation}-{Path(model).stem}",
+            marks=pytest.mark.slow if "teacher" in model and modulation != "16QAM" else (),
+        )
+        for modulation in SLOTS
+        for model in shipped_models()
+    ],
+)
 def test_llrs_are_those_that_were_kept(modulation, model):
     """By the program, and by what is run by default where that is another.
 

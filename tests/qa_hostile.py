@@ -22,7 +22,7 @@ def victim(tmp_path_factory):
     victim.end()
 
 
-# One of each kind also through a message in every run
+# One of each kind also through a message and `deeprx info` in every run
 KINDS = {
     "int_writes", "long_folder_writes", "setstate_writes", "storage_overwrites", "load_memory",
     "inference_memory", "first_batch_endless", "inference_endless", "remainder_by_0",
@@ -34,7 +34,7 @@ KINDS = {
 def cases(way, holes):
     for name in FILES:
         marks = [pytest.mark.xfail(strict=True, reason="known hole")] if name in holes else []
-        if way == "message" and name not in KINDS:
+        if way != "engine" and name not in KINDS:
             marks.append(pytest.mark.slow)
         yield pytest.param(way, name, marks=marks, id=f"{way}-{name}")
 

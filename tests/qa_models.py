@@ -71,7 +71,7 @@ def test_model_says_what_it_is(path):
             path,
             modulation,
             id=f"{path.stem}-{modulation}",
-            marks=pytest.mark.slow if path.stem == TEACHER and modulation != "16QAM" else (),
+            marks=() if modulation == "16QAM" else pytest.mark.slow,
         )
         for path in MODELS
         for modulation in ("QPSK", "16QAM", "256QAM")

@@ -61,7 +61,9 @@ def first_window(config):
     return min(config.cp_lengths()) + INTERPOLATOR_DELAY
 
 
-@pytest.mark.parametrize(("snr_db", "share"), [(12, 0.99), (6, 0.95), (0, 0.9)])
+@pytest.mark.parametrize(
+    ("snr_db", "share"), [(12, 0.99), pytest.param(6, 0.95, marks=pytest.mark.slow), (0, 0.9)]
+)
 def test_finds_the_slots_over_tdl_a(snr_db, share):
     """8 independent runs of 100 slots, each begun cold, 1 kHz CFO."""
     config = SlotConfig()
