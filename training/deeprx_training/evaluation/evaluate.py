@@ -288,8 +288,8 @@ class Evaluation:
         if self._blocks:
             each["block_errors"] = "i", (size, len(self._blocks))
         expected = {(what, name): each[what] for what in each for name in self.names}
-        expected["channel", ""] = "U", (size,)
-        expected["delay_spread_s", ""] = expected["doppler_hz", ""] = "f", (size,)
+        expected["channel", ""] = "U", (size, layers)
+        expected["delay_spread_s", ""] = expected["doppler_hz", ""] = "f", (size, layers)
         try:
             arrays = read_arrays(file, map(":".join, expected))
             if [(a.dtype.kind, a.shape) for a in arrays] != list(expected.values()):
