@@ -13,6 +13,7 @@ import message_ports as ports
 import pytest
 import telemetry_reports
 import zmq
+from gnuradio.deeprx.blocks.slot_statistics import MOST_NAMES
 from gnuradio.deeprx.cli import main
 from gnuradio.deeprx.telemetry import pubsub
 from gnuradio.deeprx.telemetry.pubsub import (
@@ -72,6 +73,13 @@ def test_message_is_a_report_with_schema_source_and_sequence(subscribe):
     assert message.point["slots"] == 7
     assert subscription.dropped == 0
     publisher.close()
+
+
+def test_the_longest_report_can_be_read():
+    names = {f"{n:03}" + "x" * 497: 2**63 - 1 for n in range(MOST_NAMES + 1)}
+    sent = telemetry({"slots_by_model": names, "dropped_slots": names})
+    assert 100_000 < len(sent) <= MAX_BYTES
+    assert parse(sent).point["slots_by_model"] == names
 
 
 def test_port_alone_stays_on_this_machine():

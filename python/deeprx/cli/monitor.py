@@ -73,16 +73,21 @@ def run(arguments) -> int:
 
 
 def _receive(sources, poller, wait_s: float):
-    """Wait for messages, bring their sources up to date and yield these, one message each."""
+    """Wait for messages, and yield the sources that one brought up to date. Each has at most one
+    read, so that no flood keeps the others, or the caller, waiting.
+    """
     ready = dict(poller.poll(wait_s * 1e3))
     for subscription, source in sources.items():
-        if subscription.socket not in ready:
+        message = None
+        if subscription.socket in ready:
+            message = subscription.receive()
+        else:
             subscription.stay_connected()
-        while message := subscription.receive():
+        source.complaint, source.unreadable = subscription.complaint, subscription.unreadable
+        if message:
             source.dropped = subscription.dropped
             source.take(message, time.monotonic())
             yield source
-        source.complaint, source.unreadable = subscription.complaint, subscription.unreadable
 
 
 def _once(arguments, sources, poller) -> int:
