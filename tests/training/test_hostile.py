@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Training loads no stranger's program: one line, nothing written."""
 
+import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,10 +14,14 @@ from hostile.serve import Victim
 
 from deeprx_common.model_archive import ModelFileError, read_model_file
 from deeprx_common.shipped import model_path
+from deeprx_common.trusted import hash_of
 from deeprx_training.cli import COMMANDS, main
 from deeprx_training.evaluation import named
 from deeprx_training.experiments import file as experiments
+from deeprx_training.files import TrainingError
+from deeprx_training.receivers import build
 from deeprx_training.teaching import recipe as recipes
+from deeprx_training.teaching.checkpoint import read_receiver
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +160,61 @@ def test_toml_is_refused_in_a_line(load, text, says, tmp_path):
         load(tmp_path / "a.toml")
     said = str(caught.value)
     assert says in said and said.isprintable() and len(said) < 1000
+
+
+CLASSES = 'classes = ["{}"]\n[[members]]\nname="a"\nnet={{net="HybridRx"}}'
+FOREIGN = """
+import torch
+from pathlib import Path
+Path(__file__).with_name("imported").touch()
+class Foreign(torch.nn.Module):
+    def __init__(self, n: int = 3):
+        super().__init__()
+        self.net = torch.nn.Linear(n, n)
+"""
+
+
+@pytest.fixture
+def foreign(tmp_path, monkeypatch):
+    """A function that writes a checkpoint of a net, in a folder with a module."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "strange.py").write_text(FOREIGN)
+    monkeypatch.delitem(sys.modules, "strange", raising=False)
+    monkeypatch.setattr(build, "_classes", {})
+
+    def write(net: str, **arguments) -> str:
+        nets = {"m": torch.nn.Linear(3, 3).state_dict(prefix="net.")}
+        specs = {"m": json.dumps({"net": net} | arguments)}
+        torch.save({"recipe_sha256": "x", "specs": specs, "nets": nets}, "x.ckpt")
+        return "x.ckpt"
+
+    return write
+
+
+@pytest.mark.parametrize("net", ["strange:Foreign", "venv.__main__:x", "torch.nn:Linear"])
+def test_a_checkpoint_has_nothing_imported(net, foreign, tmp_path, capsys):
+    file = foreign(net, in_features=60000, out_features=60000)
+    for arguments in (["export", file, "m.pt"], ["evaluate", file, "--out", "out"]):
+        assert main(arguments) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"x.ckpt: m is of {net}, a class that no recipe here names: --trust" in line
+    assert not (tmp_path / "imported").exists() and not (tmp_path / "export").exists()
+
+
+def test_a_checkpoint_that_is_trusted_has_its_class(foreign, tmp_path):
+    file = foreign("strange:Foreign")
+    with pytest.raises(TrainingError):
+        read_receiver(file, rebuild=True, trust=["0" * 64])
+    net = read_receiver(file, rebuild=True, trust=[hash_of(file)]).net
+    assert type(net).__name__ == "Foreign" and (tmp_path / "imported").exists()
+
+
+def test_a_recipe_names_the_class_of_its_teachers_checkpoint(foreign):
+    file = foreign("strange:Foreign")
+    recipes.parse(CLASSES.format("strange:Foreign"), "a")
+    assert type(read_receiver(file, rebuild=True).net).__name__ == "Foreign"
+    foreign("strange:Foreign", n="three")
+    with pytest.raises(TrainingError, match="strange:Foreign: "):
+        read_receiver(file, rebuild=True)
+    with pytest.raises(ValueError, match="classes: expected module:Class, found 'strange'"):
+        recipes.parse(CLASSES.format("strange"), "a")

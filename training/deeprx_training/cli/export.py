@@ -4,7 +4,14 @@
 from itertools import chain
 
 from ..values import whole
-from .options import add_model_file, add_recipe, set_threads, value, write_model_file
+from .options import (
+    add_model_file,
+    add_recipe,
+    add_trust,
+    set_threads,
+    value,
+    write_model_file,
+)
 
 
 def configure(parser) -> None:
@@ -24,6 +31,7 @@ def configure(parser) -> None:
     )
     add("--max-log", action="store_true", help="baselines: max-log instead of log-MAP LLRs")
     add_recipe(parser)
+    add_trust(parser)
     add(
         "--settle",
         type=value(whole(2)),
@@ -46,11 +54,12 @@ def run(arguments) -> int:
         net = Baseline(a.max_log, sure=a.receiver == "baseline-sure")
         kind, n_rx = "baseline", [1, 2, 3, 4]
     else:
-        receiver = read_receiver(a.receiver, rebuild=True)
-        net, described = receiver.net, receiver.described
-        kind, n_rx = a.kind, [getattr(net, "n_rx", 2)]
         if a.recipe:
             recipe = recipes.load(a.recipe)
+        receiver = read_receiver(a.receiver, rebuild=True, trust=a.trust)
+        net, described = receiver.net, receiver.described
+        kind, n_rx = a.kind, [getattr(net, "n_rx", 2)]
+        if recipe:
             training = provenance(recipe, a.recipe, receiver)
     if a.settle:
         training["settled_slots"] = _settle(net, recipe, a.settle)

@@ -117,8 +117,8 @@ def add_trust(parser) -> None:
         action="append",
         default=[],
         metavar="FILE.pt",
-        help="run this model file's program although it does not ship: one that you know who made; "
-        "may be given more than once",
+        help="run this model file's program although it does not ship, or import the class that "
+        "this checkpoint names: one that you know who made; may be given more than once",
     )
 
 

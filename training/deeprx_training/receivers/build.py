@@ -60,15 +60,23 @@ def _arguments(name: str) -> type:
     )
 
 
-def build(spec: dict, folders: Iterable[str | os.PathLike] = ()) -> nn.Module:
-    """A receiver from {"net": a name of NETS or "module:Class", **its arguments}; a module is
-    imported from folders, the working directory or Python's path. ValueError names what is unknown
-    or impossible.
+_classes: dict[str, type[nn.Module]] = {}  # "module:Class": that import_class() has found
+
+
+def build(spec: dict) -> nn.Module:
+    """A receiver from {"net": a name of NETS or "module:Class", **its arguments}: a class that
+    import_class() has found, as a file that names one is not asked what Python imports. ValueError
+    names what is unknown or impossible.
     """
     arguments = dict(spec) if isinstance(spec, dict) else {}
     name = arguments.pop("net", None)
-    if isinstance(name, str) and ":" in name:
-        return _foreign(name, arguments, folders)
+    if isinstance(name, str) and name in _classes:
+        try:
+            return _classes[name](**arguments)
+        except (AssertionError, TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"{name}: {error}") from None
+    if is_class(name):
+        raise ForeignClass(f"is of {name:.80}, a class that no recipe here names")
     if not isinstance(name, str) or name not in NETS:
         raise ValueError(f"expected one of {', '.join(NETS)} or module:Class, found {name!r:.80}")
     try:
@@ -118,7 +126,19 @@ def described(spec: dict) -> dict:
     return json.loads(json.dumps({k: p.default for k, p in keys.items()} | spec))
 
 
-def _foreign(name: str, arguments: dict, folders) -> nn.Module:
+class ForeignClass(ValueError):
+    """A file names a class that is not known: Python would import what a stranger has chosen."""
+
+
+def is_class(name) -> bool:
+    return isinstance(name, str) and ":" in name
+
+
+def import_class(name: str, folders: Iterable[str | os.PathLike] = ()) -> None:
+    """What build() makes nets of from now on, by a name "module:Class" that the user has given. The
+    module is sought in folders, the working directory and on Python's path. ValueError says in one
+    line what is wrong.
+    """
     module, _, kind = name.partition(":")
     path = list(sys.path)
     sys.path[:0] = [os.fspath(f) for f in folders] + [os.getcwd()]
@@ -133,7 +153,4 @@ def _foreign(name: str, arguments: dict, folders) -> nn.Module:
         sys.path[:] = path
     if not (inspect.isclass(net) and issubclass(net, nn.Module)):
         raise ValueError(f"{name}: expected a torch.nn.Module of that name in {module}.py")
-    try:
-        return net(**arguments)
-    except TypeError as error:
-        raise ValueError(f"{name}: {error}") from None
+    _classes[name] = net

@@ -19,7 +19,14 @@ from deeprx_common.trusted import is_trusted
 
 from ..files import TrainingError, read_hashed_tensors
 from ..receivers import weights
-from ..receivers.build import NETS, build_with, described
+from ..receivers.build import (
+    NETS,
+    ForeignClass,
+    build_with,
+    described,
+    import_class,
+    is_class,
+)
 from ..receivers.contract import LayerOf, of_one_layer
 from ..receivers.int8 import select_engine
 from ..receivers.realtime import RealtimeRx
@@ -52,7 +59,8 @@ def read_receiver(
     """Of "CHECKPOINT[:MEMBER[@ROUNDS]]" of a training run, or an exported "FILE.pt". ROUNDS cuts a
     RealtimeRx short.
 
-    Checkpoints are unpickled safely. With rebuild comes the net; a model file's is in float32, of
+    Checkpoints are unpickled safely. One of a class that no recipe has named comes only if trust
+    holds its SHA-256. With rebuild comes the net; a model file's is in float32, of
     its weights, which are read as data. Else comes a receiver of one layer; a model file's is its
     program as it was shipped, in its own precision: one that ships, or whose SHA-256 trust holds.
     TrainingError says in one line what is wrong with the file.
@@ -75,7 +83,7 @@ def read_receiver(
         return ReceiverFile(named, path.stem, net.eval(), sha256, about, None, about.get("net"))
     state, sha256 = _hashed_checkpoint(path)
     member = named.member or next(iter(state["specs"]))
-    net, spec = _member(path, state, member, named.rounds)
+    net, spec = _member(path, state, member, named.rounds, is_trusted(sha256, trust))
     if not (rebuild or named.rounds):
         net = of_one_layer(net)
     known = described(spec) if spec.get("net") in NETS else None
@@ -83,13 +91,22 @@ def read_receiver(
     return ReceiverFile(named, name, net.eval(), sha256, {}, state["recipe_sha256"], known)
 
 
-def _member(path: Path, state: dict, member: str, rounds: str) -> tuple[nn.Module, dict]:
-    """A net, and its spec."""
+def _member(
+    path: Path, state: dict, member: str, rounds: str, trusted: bool
+) -> tuple[nn.Module, dict]:
+    """A net, and its spec. trusted: whether Python may import what it names."""
     if member not in state["specs"]:
         raise TrainingError(f"{path}: holds {', '.join(state['specs'])}, not {member!r}")
     try:
         spec = parse_json(state["specs"][member])
+        if trusted and isinstance(spec, dict) and is_class(spec.get("net")):
+            import_class(spec["net"])
         net = build_with(spec, state["nets"][member])
+    except ForeignClass as error:
+        raise TrainingError(
+            f"{path}: {member} {error}: --trust {path} has Python import it, if you know who made "
+            "the checkpoint; in training, name it in the recipe's 'classes'"
+        ) from None
     except ValueError as error:
         raise TrainingError(f"{path}: {member}: {error}") from None
     except (KeyError, RuntimeError) as error:

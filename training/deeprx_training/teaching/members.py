@@ -136,7 +136,7 @@ class Members:
 def _begin(member: Member, recipe: Recipe) -> nn.Module:
     """A member's net; members that are equal begin with equal weights."""
     torch.manual_seed(recipe.seed)
-    net = build(member.net, [recipe.folder])
+    net = build(member.net)
     if recipe.norm_until < 1:
         for norm in batch_norms(net):
             norm.momentum = HELD_MOMENTUM

@@ -17,7 +17,7 @@ from ..data import seeds
 from ..data.channels import TRAINING_CHANNELS
 from ..data.conditions import Conditions
 from ..data.feed import BatchPlan
-from ..receivers.build import NETS, build, check_takes
+from ..receivers.build import NETS, build, check_takes, import_class, is_class
 from ..receivers.contract import knows_layers
 from ..receivers.norms import kind_norms
 from ..reference import Reference
@@ -87,6 +87,8 @@ class Recipe:
     clip_grad: norm above which gradients are scaled down.
     teacher: file that members with losses on its LLRs learn from, sought in the working directory,
         in the recipe's folder and in those above it.
+    classes: "module:Class" of yours that the teacher's checkpoint, or one to start from, names, and
+        no member does. A checkpoint alone has nothing imported.
     kd_until: share of the steps after which members go on without it, with bce in its place.
     norm_until: share of the steps after which batch norms hold the statistics they have, and the
         nets learn with those that they are shipped with.
@@ -112,6 +114,7 @@ class Recipe:
     slot_weight: Literal["none", "sinr", "error"] = "sinr"
     clip_grad: number(0, above=True) = 1.0
     teacher: Text = ""
+    classes: several(Text, 0) = ()
     kd_until: number(0, 1) = 1.0
     norm_until: number(0, 1) = 1.0
     settle: whole(0) = 0
@@ -218,12 +221,18 @@ def _check(recipe: Recipe, folder: Path) -> None:
             )
     if recipe.crop_prb and not 6 <= recipe.crop_prb <= data.n_prb:
         raise ValueError(f"crop_prb: expected 0 or 6 to {data.n_prb}, found {recipe.crop_prb}")
+    for name in recipe.classes:
+        if not is_class(name):
+            raise ValueError(f"classes: expected module:Class, found {name!r}")
+        import_class(name, [folder])
     names = [m.name for m in recipe.members]
     if len(set(names)) < len(names):
         raise ValueError(f"two members have one name: {', '.join(sorted(names))}")
     for m in recipe.members:
         try:
-            net = build(m.net, [folder])
+            if is_class(name := m.net.get("net")):
+                import_class(name, [folder])
+            net = build(m.net)
         except ValueError as error:
             raise ValueError(f"members {m.name}: net: {error}") from None
         n_rx = m.net.get("n_rx", 2)
