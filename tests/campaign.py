@@ -30,6 +30,7 @@ import qa_native
 import receiver_models
 from fuzz import mutate
 from gnuradio.deeprx.recording.gnb_dump import import_gnb
+from gnuradio.deeprx.recording.sigmf import sha512
 from hostile import archives as hostile_archives
 from hostile import files
 from hostile.serve import Gone, Victim
@@ -256,7 +257,9 @@ def _fuzzed():
 
 
 def metadata(draw, folder):
-    """Of recordings of samples, and of one of grids."""
+    """Of recordings of samples, of one of grids, and of a collection."""
+    if draw.random() < 0.2:
+        return _collection(draw, folder)
     path = folder / "changed.sigmf-meta"
     base = draw.choice(("cf32", "ci16", "pusch"))
     meta = _pusch(folder) if base == "pusch" else GOLDEN / f"{base}.sigmf-meta"
@@ -267,6 +270,17 @@ def metadata(draw, folder):
     changed = mutate.json_text(draw, json.dumps(text))
     path.write_text(changed, encoding="utf-8", errors="surrogatepass")
     return [("pusch" if base == "pusch" else "replay", path)]
+
+
+def _collection(draw, folder):
+    for kind in ("meta", "data"):
+        if not (part := folder / f"part.sigmf-{kind}").exists():
+            part.symlink_to(GOLDEN / f"cf32.sigmf-{kind}")
+    stream = {"name": "part", "hash": sha512(folder / "part.sigmf-meta")}
+    text = json.dumps({"collection": {"core:version": "1.0.0", "core:streams": [stream, stream]}})
+    path = folder / "changed.sigmf-collection"
+    path.write_text(mutate.json_text(draw, text), encoding="utf-8", errors="surrogatepass")
+    return [("replay", path)]
 
 
 def _pusch(folder):

@@ -876,6 +876,11 @@ class TestBadInput:
         self.replay(collection, "samples/s as in the collection's first stream, found None", capfd)
         edit(collection, lambda c: c["core:streams"][0].update(name="../b"), "collection")
         self.replay(collection, "expected streams in the same folder", capfd)
+        for name in (5, [1], None, {"a": 1}, "\ud800", "a\0b"):
+            edit(collection, lambda c, n=name: c["core:streams"][0].update(name=n), "collection")
+            self.replay(collection, "core:streams[0]: 'name' must be a printable text", capfd)
+        edit(collection, lambda c: c["core:streams"].clear(), "collection")
+        self.replay(collection, "core:streams must be a list of one stream or more", capfd)
         collection.write_text('{"collection": {}}')
         self.replay(collection, "expected a SigMF collection with core:streams", capfd)
 

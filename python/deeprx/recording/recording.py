@@ -29,9 +29,12 @@ from deeprx_common.schema import (
     TEXT,
     WHOLE,
     check,
+    check_value,
     number,
     parse_json,
     partial,
+    several,
+    table,
 )
 from deeprx_common.slot import SlotConfig, User
 
@@ -52,6 +55,7 @@ _SLOT_1 = partial(  # of version 1, whose prefixes were equal unless it said oth
         "cp_extension": FLAG,
     }
 )
+_STREAMS = several(table({"name": TEXT, "hash": TEXT}), "a list of one stream or more", least=1)
 CONDITIONS = {  # keys of a report's point that an annotation may carry
     "channel": TEXT.or_null("Name of the channel, such as TDL-A (TR 38.901).", True),
     "delay_spread_s": number(*DELAY_SPREAD_S, "s").or_null("Rms delay spread.", True),
@@ -399,20 +403,18 @@ def _is_apple_double(name: str) -> bool:
 def _open_collection(path: Path) -> list[_Stream]:
     text = _text(path)
     try:
-        collection = parse_json(text, _number)["collection"]
-        names = [(s["name"], s["hash"].lower()) for s in collection["core:streams"]]
-    except (ValueError, TypeError, KeyError, AttributeError):
+        declared = parse_json(text, _number)["collection"]["core:streams"]
+    except (ValueError, TypeError, KeyError):
         raise ValueError(f"{path}: expected a SigMF collection with core:streams") from None
+    check_value(declared, _STREAMS, f"{path}: core:streams")
     streams = []
-    for name, wanted in names:
+    for name, wanted in ((s["name"], s["hash"].lower()) for s in declared):
         meta = path.parent / f"{name}.sigmf-meta"
         if Path(name).name != name:
             raise ValueError(f"{path}: expected streams in the same folder, found {name!r:.80}")
         streams += _open(meta)
         if sha512(meta) != wanted:
             raise ValueError(f"{meta}: is not the stream that {path.name} means: its hash differs")
-    if not streams:
-        raise ValueError(f"{path}: expected streams, found none")
     return streams
 
 
