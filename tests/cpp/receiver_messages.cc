@@ -7,6 +7,7 @@
 
 #include <limits>
 #include <ostream>
+#include <set>
 
 using namespace gr::deeprx;
 
@@ -146,6 +147,23 @@ BOOST_FIXTURE_TEST_CASE(answers_and_drops, fixture)
     BOOST_TEST(pmt::length(dropped) == 2u);
     BOOST_TEST(number(dropped, "slot_index") == 7u);
     BOOST_TEST(text(dropped, "dropped") == "NaN");
+}
+
+BOOST_AUTO_TEST_CASE(texts_of_strangers_become_no_symbols_without_end) // the last: it takes all
+{
+    std::set<std::string> texts;
+    for (int i = 0; i < 500; i++) {
+        const std::string why = "reason " + std::to_string(i);
+        texts.insert(text(receiver_messages::dropped(i, why), "dropped"));
+        texts.insert(text(receiver_messages::model_error(why), "model_error"));
+        texts.insert(text(receiver_messages::model_replaced(why), "model_replaced"));
+        texts.insert(text(receiver_messages::model_lost(why), "model_lost"));
+        texts.insert(text(receiver_messages::estimate_error(why), "estimate_error"));
+    }
+    BOOST_TEST(texts.size() <= 257u);
+    BOOST_TEST(texts.count("reason 7") == 1u);
+    BOOST_TEST(text(receiver_messages::dropped(0, "one more"), "dropped") == "see the log");
+    BOOST_TEST(text(receiver_messages::dropped(0, "reason 7"), "dropped") == "reason 7");
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -2,10 +2,9 @@
 
 #include "model_loader.h"
 #include "cpu_instructions.h"
+#include "first_texts.h"
 #include "printable.h"
 
-#include <mutex>
-#include <set>
 #include <utility>
 
 namespace gr::deeprx {
@@ -53,13 +52,11 @@ void model_loader::warm_up(loaded_model& model, bool bound) const
 //! Once in a process: who measures many points makes as many flowgraphs.
 void model_loader::say_once(const model_info& info, const std::string& engine) const
 {
-    static std::mutex mutex;
-    static std::set<std::string> said;
+    static first_texts said;
     std::string line = printable(info.name, 100) + ": " + printable(engine);
     if (!info.trained.empty())
         line += "; trained for " + info.trained + ": beyond, a classical receiver can be better";
-    std::lock_guard<std::mutex> lock(mutex);
-    if (!said.insert(line).second)
+    if (said.put(line) == first_texts::place::known)
         return;
     d_logger->info("{:s}", line);
     if (engine.rfind("native", 0) == 0) // in float32 there, as fast as a file in float32

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include "pmt_values.h"
+#include "first_texts.h"
 #include "printable.h"
 
 namespace gr::deeprx {
@@ -52,6 +53,13 @@ std::string in_words(const pmt::pmt_t& value)
     if (pmt::is_tuple(value))
         return "a tuple";
     return "something else";
+}
+
+pmt::pmt_t text_symbol(const std::string& text)
+{
+    static first_texts kept;
+    const std::string line = printable(text);
+    return pmt::intern(kept.put(line) == first_texts::place::none_left ? "see the log" : line);
 }
 
 bool are_equal(const pmt::pmt_t& a, const pmt::pmt_t& b) { return are_equal(a, b, 5); }

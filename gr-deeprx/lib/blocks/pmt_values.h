@@ -16,6 +16,10 @@ namespace gr::deeprx {
 //! kind.
 std::string in_words(const pmt::pmt_t& value);
 
+//! The symbol of a text that others choose, made printable. GNU Radio keeps each for ever: beyond
+//! first_texts of the process, "see the log".
+pmt::pmt_t text_symbol(const std::string& text);
+
 //! Whether two are equal, as far as a few levels show.
 bool are_equal(const pmt::pmt_t& a, const pmt::pmt_t& b);
 

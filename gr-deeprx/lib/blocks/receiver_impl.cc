@@ -160,10 +160,11 @@ try {
     }
     const auto request = to_model_request(message);
     if (!request) {
-        publish_error(receiver_messages::model_error,
-                      "a message to the port model must be the path of a model file (symbol), or a "
-                      "dictionary with path and at_slot (uint64), got " +
-                          in_words(message));
+        const std::string line =
+            "a message to the port model must be the path of a model file (symbol), or a "
+            "dictionary with path and at_slot (uint64), got " +
+            in_words(message);
+        publish_error(receiver_messages::model_error(line), line);
         return;
     }
     d_model.load(
@@ -184,21 +185,25 @@ void receiver_impl::publish_answers()
         if (what == event::loaded)
             message_port_pub(stats_port, messages(*model).model_loaded());
         else if (what == event::failed)
-            publish_error(receiver_messages::model_error, line);
+            publish_error(receiver_messages::model_error(line), line);
         else if (what == event::replaced)
-            publish_error(receiver_messages::model_replaced, line);
+            publish_error(receiver_messages::model_replaced(line), line);
         else
-            publish_error(receiver_messages::model_lost, line);
+            publish_error(receiver_messages::model_lost(line), line);
     }
 }
 
-void receiver_impl::publish_error(pmt::pmt_t (*message)(const std::string&),
-                                  const std::string& what)
+void receiver_impl::publish_error(const pmt::pmt_t& message, const std::string& line)
 {
-    const std::string why = printable(what);
     if (const uint64_t n = d_error_lines.count())
-        d_logger->error("{:s} ({:d} since the last line)", why, n);
-    message_port_pub(stats_port, message(why));
+        d_logger->error("{:s} ({:d} since the last line)", printable(line), n);
+    message_port_pub(stats_port, message);
+}
+
+void receiver_impl::publish_estimate_error(const std::string& why, uint64_t slot_index)
+{
+    publish_error(receiver_messages::slot(receiver_messages::estimate_error(why), slot_index),
+                  "slot " + std::to_string(slot_index) + ": " + why);
 }
 
 void receiver_impl::forecast(int, gr_vector_int& ninput_items_required)
@@ -328,10 +333,11 @@ void receiver_impl::renew_model()
 
 void receiver_impl::lose_model(const jail_lost& e)
 {
-    if (d_model.lose())
-        publish_error(receiver_messages::model_lost,
-                      d_model->engine->info().name + ": " + e.what() +
-                          "; slots are dropped until it has a fresh jail");
+    if (!d_model.lose())
+        return;
+    const std::string line = d_model->engine->info().name + ": " + e.what() +
+                             "; slots are dropped until it has a fresh jail";
+    publish_error(receiver_messages::model_lost(line), line);
 }
 
 uint64_t receiver_impl::cpu_ns() const { return inference_cpu_ns() + d_model->engine->cpu_ns(); }
@@ -428,10 +434,8 @@ try {
         if (!slot.received)
             continue;
         if (!d_estimates.has_room()) {
-            publish_error(
-                receiver_messages::estimate_error,
-                "slot " + std::to_string(slot.index) +
-                    ": its estimates are dropped, as 64 MiB of earlier ones were not read");
+            publish_estimate_error(
+                "its estimates are dropped, as 64 MiB of earlier ones were not read", slot.index);
             continue;
         }
         const auto message = d_estimates.message(slot,
@@ -439,9 +443,8 @@ try {
                                                           : d_estimates.classical(in, slot),
                                                  by);
         if (pmt::is_null(message))
-            publish_error(receiver_messages::estimate_error,
-                          "slot " + std::to_string(slot.index) + ": " + pmt::symbol_to_string(by) +
-                              " gave NaN or infinite estimates");
+            publish_estimate_error(pmt::symbol_to_string(by) + " gave NaN or infinite estimates",
+                                   slot.index);
         else
             message_port_pub(estimates_port, message);
     }
@@ -453,8 +456,8 @@ try {
     lose_model(e);
     return pmt::PMT_NIL;
 } catch (const std::exception& e) {
-    publish_error(receiver_messages::estimate_error,
-                  d_model->engine->info().name + ": estimate failed: " + e.what());
+    const std::string line = d_model->engine->info().name + ": estimate failed: " + e.what();
+    publish_error(receiver_messages::estimate_error(line), line);
     return pmt::PMT_NIL;
 }
 
@@ -505,12 +508,12 @@ void receiver_impl::forward_tags(const slot_in_work& slot, int received)
 
 void receiver_impl::drop(uint64_t slot_index, const std::string& why)
 {
-    const std::string reason = printable(why);
     d_dropped++;
     if (const uint64_t n = d_drop_lines.count())
         d_logger->warn(
-            "slot {:d} dropped: {:s} ({:d} since the last warning)", slot_index, reason, n);
-    message_port_pub(stats_port, receiver_messages::dropped(slot_index, reason));
+            "slot {:d} dropped: {:s} ({:d} since the last warning)", slot_index, printable(why), n);
+    if (d_watched)
+        message_port_pub(stats_port, receiver_messages::dropped(slot_index, why));
 }
 
 void receiver_impl::inference_failed(const batch_in_work& batch, const std::exception& e)

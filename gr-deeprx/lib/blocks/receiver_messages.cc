@@ -83,7 +83,7 @@ pmt::pmt_t receiver_messages::slot(const pmt::pmt_t& about, uint64_t slot_index)
 pmt::pmt_t receiver_messages::dropped(uint64_t slot_index, const std::string& reason)
 {
     const auto message = with(pmt::make_dict(), slot_index_key, pmt::from_uint64(slot_index));
-    return with(message, dropped_key, pmt::intern(reason));
+    return with(message, dropped_key, text_symbol(reason));
 }
 
 pmt::pmt_t receiver_messages::model_loaded() const
@@ -98,22 +98,22 @@ pmt::pmt_t receiver_messages::model_loaded() const
 
 pmt::pmt_t receiver_messages::model_error(const std::string& why)
 {
-    return with(pmt::make_dict(), model_error_key, pmt::intern(why));
+    return with(pmt::make_dict(), model_error_key, text_symbol(why));
 }
 
 pmt::pmt_t receiver_messages::model_replaced(const std::string& line)
 {
-    return with(pmt::make_dict(), model_replaced_key, pmt::intern(line));
+    return with(pmt::make_dict(), model_replaced_key, text_symbol(line));
 }
 
 pmt::pmt_t receiver_messages::model_lost(const std::string& line)
 {
-    return with(pmt::make_dict(), model_lost_key, pmt::intern(line));
+    return with(pmt::make_dict(), model_lost_key, text_symbol(line));
 }
 
 pmt::pmt_t receiver_messages::estimate_error(const std::string& why)
 {
-    return with(pmt::make_dict(), estimate_error_key, pmt::intern(why));
+    return with(pmt::make_dict(), estimate_error_key, text_symbol(why));
 }
 
 } // namespace gr::deeprx

@@ -256,7 +256,7 @@ void tb_decoder_impl::drop(const granted_slot& slot, const std::string& why)
         d_buffers.flush({ slot.grant.rnti, slot.grant.process });
     auto about = slot.grant.to_dictionary(slot.slot_index);
     about = pmt::dict_add(about, crc_ok_key, pmt::PMT_F);
-    about = pmt::dict_add(about, dropped_key, pmt::intern(why));
+    about = pmt::dict_add(about, dropped_key, text_symbol(why));
     publish(about, {});
 }
 

@@ -28,7 +28,9 @@ from .guarded import MessageError
 
 _NS, _SLOTS = whole(10**17), whole(10**6)
 STATS = {
-    "slot_index": INDEX.of("Of a slot that was received or dropped.", True),
+    "slot_index": INDEX.of(
+        "Of a slot that was received or dropped, or that estimate_error is about.", True
+    ),
     "inference_ns": _NS.of("Wall time of its inference, of a batch's its part.", True),
     "cpu_ns": _NS.of("CPU time of the receiver for it, worker threads included.", True),
     "engine_cpu_ns": _NS.of("CPU time of the inference alone.", True),
