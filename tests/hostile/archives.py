@@ -290,12 +290,24 @@ def attributes_of(n: int) -> str:
     return "<a " + " ".join(f'a{i}=""' for i in range(n)) + "/>"
 
 
+def many_irs() -> bytes:
+    """Each as long as it may be, and one more of them than there may be."""
+    xml = IR.replace("</net>", "</net>" + " " * (LIMITS["xml_bytes"] - len(IR)))
+    each = {"xml": xml, "bin": bytes(16)}
+    n = LIMITS["all_xml_bytes"] // len(xml) + 1
+    return zipped(
+        records()
+        | {f"extra/openvino/{k}.{end}": data for k in range(n) for end, data in each.items()}
+    )
+
+
 def largest() -> bytes:
     """As large as may be in all at once, with what takes most memory."""
     eighth = (LIMITS["code_bytes"] - len(CODE)) // 8
     meant = json.dumps(METADATA)[:-1]
     n_keys = (LIMITS["json_bytes"] - len(meant) - 1) // len(',"00000":{}')
     tag = '<?xml version="1.0"?><net version="11"><layers/><a b="%s"/></net>'
+    xml = tag % ("x" * (LIMITS["xml_bytes"] - len(tag) + 2))
     values = range(50, LIMITS["pickle_values"])
     pickled = b"(" + b"".join(b"}r" + struct.pack("<I", n) for n in values)
     n_again = (LIMITS["pickle_bytes"] - len(module(v=pickled))) // 2
@@ -306,8 +318,8 @@ def largest() -> bytes:
         "constants.pkl": constant(pickled),
         "data.pkl": module(v=pickled),
         "extra/deeprx.json": meant + "".join(f',"{n:05x}":{{}}' for n in range(n_keys)) + "}",
-        "extra/openvino/bits4.xml": tag % ("x" * (LIMITS["xml_bytes"] - len(tag) + 2)),
     }
+    whole |= {f"extra/openvino/{n}.xml": xml for n in range(LIMITS["all_xml_bytes"] // len(xml))}
     for n in range(LIMITS["records"] - len(whole)):
         whole[f"extra/{'x' * 200}{n}"] = b""
     return zipped(whole)
@@ -666,6 +678,7 @@ BAD = {
     "ir-version-9": lambda: model(xml=IR.replace('version="11"', 'version="9"').encode()),
     "ir-without-weights": lambda: zipped(records() | {"extra/openvino/bits2.xml": IR.encode()}),
     "ir-long": lambda: ir(" " * LIMITS["xml_bytes"]),
+    "ir-many": many_irs,
 }
 
 

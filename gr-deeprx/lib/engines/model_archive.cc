@@ -30,6 +30,11 @@ bool ends_with(const std::string& text, const std::string& suffix)
 
 bool is_code(const std::string& name) { return starts_with(name, "code/"); }
 
+bool is_ir(const std::string& name)
+{
+    return starts_with(name, "extra/openvino/") && ends_with(name, ".xml");
+}
+
 //! What only debuggers and LibTorch's own tools read.
 bool is_left_out(const std::string& name)
 {
@@ -91,13 +96,16 @@ void check_version(const std::map<std::string, std::string_view>& records)
                                  "model");
 }
 
-//! What is deflated is told before it is inflated.
-void check_code_size(const std::vector<zip_record>& records)
+//! Of all records of a kind, before any is inflated or parsed.
+void check_sizes(const std::vector<zip_record>& records)
 {
-    size_t total = 0;
-    for (const auto& record : records)
-        total += is_code(record.name) ? record.size : 0;
-    expect_size("code", total, rules().code_bytes);
+    size_t code = 0, xml = 0;
+    for (const auto& record : records) {
+        code += is_code(record.name) ? record.size : 0;
+        xml += is_ir(record.name) ? record.size : 0;
+    }
+    expect_size("code", code, rules().code_bytes);
+    expect_size("XML", xml, rules().all_xml_bytes);
 }
 
 } // namespace
@@ -107,7 +115,7 @@ model_archive::model_archive(model_bytes bytes)
 {
     const auto records = read_zip(d_bytes.view());
     expect_torchscript(records);
-    check_code_size(records);
+    check_sizes(records);
     for (const auto& record : records) {
         expect_record(record);
         d_inflated.emplace_back();
@@ -136,7 +144,7 @@ model_archive::model_archive(model_bytes bytes)
     for (const auto& [name, text] : d_records) {
         if (is_code(name))
             check_code(text);
-        if (starts_with(name, "extra/openvino/") && ends_with(name, ".xml")) {
+        if (is_ir(name)) {
             const auto weights = d_records.find(name.substr(0, name.size() - 3) + "bin");
             vet_ir(text, weights == d_records.end() ? 0 : weights->second.size());
         }

@@ -17,7 +17,8 @@ namespace gr::deeprx {
  * archive has, too, as it was when this was built.
  */
 struct model_rules {
-    size_t file_bytes, records, name_bytes, code_bytes, pickle_bytes, json_bytes, xml_bytes;
+    size_t file_bytes, records, name_bytes, code_bytes, pickle_bytes, json_bytes, xml_bytes,
+        all_xml_bytes;
     size_t code_indent, code_depth;
     size_t pickle_values, pickle_depth, pickle_expanded, type_bytes, type_depth;
     size_t tensor_dims, tensor_elements;

@@ -70,6 +70,8 @@ class ModelArchive:
             )
         code = sum(r.size for r in files if r.name.startswith("code/"))
         _expect_size("code", code, LIMITS["code_bytes"])
+        xml = sum(r.size for r in files if _is_ir(r.name))
+        _expect_size("XML", xml, LIMITS["all_xml_bytes"])
         self.records: dict[str, memoryview] = {}
         self.debugging: dict[str, memoryview] = {}
         for record in files:
@@ -87,7 +89,7 @@ class ModelArchive:
         for name, data in self.records.items():
             if name.startswith("code/"):
                 check_code(data)
-            if name.startswith("extra/openvino/") and name.endswith(".xml"):
+            if _is_ir(name):
                 check_ir(data, len(self.records.get(name[:-3] + "bin", b"")))
         if isinstance(self.data, SealedFile):
             self.data.madvise(mmap.MADV_DONTNEED)  # of this process's pages, until it is read again
@@ -186,6 +188,10 @@ def _expect_size(what: str, size: int, allowed: int) -> None:
 
 def _is_left_out(name: str) -> bool:
     return name[0] == "." or (name.startswith("code/") and name.endswith(".debug_pkl"))
+
+
+def _is_ir(name: str) -> bool:
+    return name.startswith("extra/openvino/") and name.endswith(".xml")
 
 
 def _expect_record(record: zip_archive.Record) -> None:
