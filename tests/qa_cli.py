@@ -693,6 +693,26 @@ def test_what_is_wrong_with_the_question_or_the_machine_is_no_bug(monkeypatch, c
     assert says in line and "--debug" not in line
 
 
+def test_the_status_stands_where_nothing_can_be_told():
+    program = (
+        "import sys\n"
+        "from deeprx_common.commands import run_command\n"
+        "from deeprx_common.options import Parser\n"
+        "parser = Parser()\n"
+        "parser.set_defaults(run=lambda _: open('/nowhere'))\n"
+        "sys.exit(run_command(parser, sys.argv[1:]))\n"
+    )
+    reading, left = os.pipe()
+    os.close(reading)
+    with open("/dev/full", "w") as full, open(os.devnull) as unwritable, os.fdopen(left, "w"):
+        for stderr, redirected in ((full, ""), (unwritable, ""), (left, ""), (None, "2>&-")):
+            for mistake in ([], ["--nosuch"]):
+                command = [sys.executable, "-c", program, *mistake]
+                shell = ["bash", "-c", f'"$@" {redirected}', "-", *command]
+                done = subprocess.run(shell, stderr=stderr, stdout=subprocess.PIPE)
+                assert (done.returncode, done.stdout) == (2, b""), (stderr, redirected, mistake)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -7,6 +7,7 @@ status.
 
 import argparse
 import dis
+import io
 import os
 import sys
 import traceback
@@ -99,6 +100,18 @@ def run_command(
         return MISTAKEN if told and not failed else FAILED
 
 
+class _Unfailing(io.FileIO):
+    """Takes what cannot be written: where standard error is full, closed or left, there is still
+    the exit status to tell.
+    """
+
+    def write(self, data):
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
 def _open_standard_streams() -> None:
     """Where one is closed, the next file to be opened would take what is written to it."""
     for descriptor in range(3):
@@ -106,6 +119,9 @@ def _open_standard_streams() -> None:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number
+    if sys.stderr is sys.__stderr__:
+        told = io.BufferedWriter(_Unfailing(2, "w", closefd=False))
+        sys.stderr = io.TextIOWrapper(told, errors="backslashreplace", line_buffering=True)
 
 
 def is_told(error: Exception) -> bool:
