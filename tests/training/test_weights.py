@@ -121,6 +121,19 @@ def test_a_small_file_takes_no_more_memory_than_it_has(write, says, tmp_path, re
     assert str(error.value).isprintable() and "memory" not in str(error.value)
 
 
+def test_weights_are_real_numbers_and_nothing_else_is_obeyed(tmp_path):
+    net = build.build({"net": "HybridRx"})
+    given = net.state_dict()
+    given._metadata = 5
+    loaded = build.build_with({"net": "HybridRx"}, given)
+    assert all(torch.equal(w, given[name]) for name, w in loaded.state_dict().items())
+    name = next(iter(given))
+    checkpoint(tmp_path / "last.ckpt", {"net": "HybridRx"}, **given | {name: given[name] + 0j})
+    says = f"expected torch.float32 in {name}, found torch.complex64"
+    with pytest.raises(TrainingError, match=says):
+        load_receiver(str(tmp_path / "last.ckpt"), rebuild=True)
+
+
 def test_a_program_whose_tensors_repeat_an_element_has_no_weights_to_write(tmp_path, request):
     wide = archives.tensor(size=(1 << 28,), stride=(0,))
     (tmp_path / "m.pt").write_bytes(archives.model(data=archives.module(w=wide)))

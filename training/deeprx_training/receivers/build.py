@@ -20,6 +20,7 @@ from .contract import LayerOf, check_taken, knows_layers
 from .nets import DeepRx, HybridRx, PaperInputRx
 from .pusch import PuschRx
 from .realtime import RealtimeRx
+from .weights import put
 
 if TYPE_CHECKING:
     from ..data.conditions import Conditions
@@ -100,9 +101,9 @@ def build_with(spec: dict, weights: Mapping[str, Tensor]) -> nn.Module:
     """
     if isinstance(spec, dict) and spec.get("net") in list(NETS):
         with _Unallocated():
-            build(spec).load_state_dict(weights, assign=True)
+            put(weights, build(spec), assign=True)
     net = build(spec)
-    net.load_state_dict(weights)
+    put(weights, net)
     return net
 
 

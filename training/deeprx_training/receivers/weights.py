@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from deeprx_common.model_archive import ModelArchive
 from deeprx_common.model_schema import WEIGHTS
@@ -59,6 +59,19 @@ def of_program(archive: ModelArchive) -> dict[str, Tensor]:
             weights[name] = flat.as_strided(tensor.size, tensor.stride, tensor.offset)
     check_held(weights.values(), sum(map(len, archive.records.values())))
     return {name: tensor.clone() for name, tensor in weights.items()}
+
+
+def put(weights: Mapping[str, Tensor], net: nn.Module, assign: bool = False) -> None:
+    """load_state_dict() of weights alone: a file's may come with attributes that it obeys.
+
+    RuntimeError where they are not the net's, or not real numbers where the net's are.
+    """
+    for name, own in net.state_dict().items():
+        given = weights.get(name)
+        both = isinstance(own, Tensor) and isinstance(given, Tensor)
+        if both and given.is_floating_point() != own.is_floating_point():
+            raise RuntimeError(f"expected {own.dtype} in {name}, found {given.dtype}")
+    net.load_state_dict(dict(weights), assign=assign)
 
 
 def check_held(tensors: Iterable[Tensor], size: int) -> None:

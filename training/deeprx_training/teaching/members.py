@@ -13,6 +13,7 @@ from ..files import TrainingError
 from ..receivers.build import build
 from ..receivers.contract import OneLayer, of_contract
 from ..receivers.nets import HybridRx, last_hidden
+from ..receivers.weights import put
 from . import precision
 from .checkpoint import damaged, load_receiver
 from .ledger import Ledger
@@ -65,7 +66,7 @@ class Members:
 
     def load_state(self, state: dict) -> None:
         for name in self.nets:
-            self.plain(name).load_state_dict(state["nets"][name])
+            put(state["nets"][name], self.plain(name))
             self.optimizers[name].load_state_dict(state["optimizers"][name])
 
     def step(
