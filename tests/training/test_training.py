@@ -762,7 +762,7 @@ _STATE = {"recipe_sha256": "0", "specs": {"m": '{"net": "DeepRx"}'}, "nets": {"m
         ({"recipe_sha256": 5}, "found other tensors"),
         ({"specs": {"m": '{"net": ["DeepRx"]}'}}, "expected one of DeepRx"),
         ({"specs": {"m": json.dumps({"net": "x" * 5000})}}, "expected one of DeepRx"),
-        ({"specs": {"m": '{"net": ".a:B"}'}}, "relative import"),
+        ({"specs": {"m": '{"net": ".a:B"}'}}, "a class that no recipe here names"),
         ({"specs": {"m": "[" * 100_000}}, "nested too deeply"),
         ({}, "are not those of the net that it names"),
     ],
