@@ -52,11 +52,19 @@ def test_a_file_imports_no_module_that_it_names(tmp_path, monkeypatch):
     assert "planted" not in sys.modules
 
 
-@pytest.mark.parametrize("net", ["DeepRx", 3, [], {"net": []}, {"net": "DeepRx", "width": 1e9}])
+@pytest.mark.parametrize(
+    "net",
+    [
+        "DeepRx", 3, [], {"net": []}, {"net": "DeepRx", "width": 1e9},
+        {"net": "DeepRx", "width": "x" * 3000}, {"net": "DeepRx", "x" * 3000: 1},
+    ],
+)  # fmt: skip
 def test_a_net_that_is_none_is_one_line(tmp_path, net):
-    with pytest.raises(TrainingError) as error:
-        load_receiver(stranger(tmp_path / "m.pt", net), rebuild=True)
-    assert str(error.value).isprintable()
+    checkpoint(tmp_path / "last.ckpt", net)
+    for path in (stranger(tmp_path / "m.pt", net), str(tmp_path / "last.ckpt")):
+        with pytest.raises(TrainingError) as error:
+            load_receiver(path, rebuild=True)
+        assert str(error.value).isprintable() and len(str(error.value)) < 1000
 
 
 @pytest.fixture

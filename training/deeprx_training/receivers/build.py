@@ -15,6 +15,8 @@ from pydantic import ConfigDict, create_model
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from deeprx_common.printable import printable
+
 from ..values import Flag, check, number, several, whole
 from .contract import LayerOf, check_taken, knows_layers
 from .nets import DeepRx, HybridRx, PaperInputRx
@@ -83,7 +85,7 @@ def build(spec: dict) -> nn.Module:
     try:
         checked = check(_arguments(name), arguments)
     except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
+        raise ValueError(f"{name}: {printable(error, 500)}") from None
     return NETS[name](**{key: getattr(checked, key) for key in arguments})
 
 
