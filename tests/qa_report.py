@@ -171,8 +171,9 @@ def test_other_files_are_refused_by_name(tmp_path, text, says):
 
 
 @pytest.mark.parametrize("read", [report.read, slot_of], ids=["report", "slot"])
-def test_a_pipe_is_no_file_to_wait_for(read, tmp_path):
+def test_a_pipe_is_no_file_to_open(read, tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "fifo")
+    monkeypatch.setattr(os, "open", lambda *_, **__: pytest.fail("was opened"))
     with pytest.raises((ValueError, ArgumentTypeError), match=r"fifo.*expected a regular file"):
         read(str(tmp_path / "fifo"))
 

@@ -56,15 +56,22 @@ def open_regular(path: str | os.PathLike) -> BinaryIO:
 
     Raises OSError.
     """
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    mode = os.fstat(handle).st_mode
-    if stat.S_ISREG(mode):
-        return os.fdopen(handle, "rb")
-    os.close(handle)
-    if stat.S_ISDIR(mode):
+    _expect_regular(os.stat(path), path)  # first: opening a device may do something
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        _expect_regular(os.fstat(handle), path)
+    except OSError:
+        os.close(handle)
+        raise
+    return os.fdopen(handle, "rb")
+
+
+def _expect_regular(about: os.stat_result, path: str | os.PathLike) -> None:
+    if stat.S_ISDIR(about.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    why = f"expected a regular file, found {kind_of(path)}"
-    raise OSError(errno.EINVAL, why, str(path))
+    if not stat.S_ISREG(about.st_mode):
+        why = f"expected a regular file, found {_KINDS[stat.S_IFMT(about.st_mode)]}"
+        raise OSError(errno.EINVAL, why, str(path))
 
 
 def read_regular(path: str | os.PathLike, most: int = MOST_BYTES) -> bytes:
