@@ -206,13 +206,42 @@ def test_errors_of_other_requests_are_not_its_own():
     policy, path = controller._policy, deeprx.model_path("deeprx-student.pt")
     controller._asked = 1
     for others in (
-        "a message to the port model must be the path of a model file (symbol), got 7",
-        "model file '/nowhere.pt': no such file",
+        {"model_error": "a message to the port model must be the path of a model file, got 7"},
+        {"model_error": "no such file", "path": "/nowhere.pt"},
+        {"model_replaced": "by a newer request", "path": "/nowhere.pt"},
+        {"model_loaded": "deeprx-student", "path": path},
     ):
-        controller._handle(pmt.to_pmt({"model_error": others}))
+        controller._handle(pmt.to_pmt(others))
         assert controller._asked == 1 and policy._usable == [0, 1]
-    controller._handle(pmt.to_pmt({"model_error": f"model file '{path}': takes n_rx of [4]"}))
+    refused = {"model_error": "deeprx-student: refused, since it has lost its jail", "path": path}
+    controller._handle(pmt.to_pmt(refused))
     assert controller._asked is None and policy._usable == [0]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"model_replaced": "by a newer request", "path": deeprx.model_path("baseline-sure.pt")},
+        {"model_loaded": "ls-lmmse", "path": "ls-lmmse"},
+    ],
+)
+def test_a_request_whose_place_another_one_took_is_sent_again(answer):
+    controller = deeprx.receiver_controller(["baseline-lmmse.pt", "baseline-sure.pt"])
+    asked = []
+    controller.message_port_pub = lambda _port, path: asked.append(pmt.to_python(path))
+
+    def receive(n_slots):
+        for index in range(n_slots):
+            controller._rates[index] = 0.3
+            slot = {"slot_index": index, "inference_ns": 1, "model": controller._names[0]}
+            slot["model_sha256"] = next(iter(controller._places))
+            controller._handle(pmt.to_pmt(slot))
+
+    receive(10)
+    assert asked == [deeprx.model_path("baseline-sure.pt")]
+    controller._handle(pmt.to_pmt(answer))
+    receive(10)
+    assert asked == 2 * [deeprx.model_path("baseline-sure.pt")]
 
 
 # Runs the generated flowgraph without a screen: swaps down as the SNR rises.

@@ -180,7 +180,8 @@ BOOST_FIXTURE_TEST_CASE(a_request_replaces_the_one_that_waits, fixture)
     const auto replaced = models.take_answers();
     BOOST_REQUIRE(replaced.size() == 99u);
     BOOST_CHECK(replaced[98].what == model_swap::event::replaced);
-    BOOST_TEST(replaced[98].line == "model 98: replaced by a newer request");
+    BOOST_TEST(replaced[98].line == "model file 'model 98': replaced by a newer request");
+    BOOST_TEST(replaced[98].path == "model 98");
     there->set_shut(false);
     wait_for(101);
     BOOST_TEST(there->loads == 2);

@@ -168,7 +168,7 @@ try {
         return;
     }
     d_model.load(
-        "model file '" + printable(request->path, 200) + "'",
+        request->path,
         [loader = d_loader, path = request->path, bound = d_bound] {
             return loader.load(path, bound);
         },
@@ -181,13 +181,16 @@ try {
 void receiver_impl::publish_answers()
 {
     using event = model_swap::event;
-    for (const auto& [what, model, line] : d_model.take_answers()) {
+    for (const auto& [what, model, line, path] : d_model.take_answers()) {
+        const auto answer = [&path = path](const pmt::pmt_t& message) {
+            return receiver_messages::answer(message, path);
+        };
         if (what == event::loaded)
-            message_port_pub(stats_port, messages(*model).model_loaded());
+            message_port_pub(stats_port, answer(messages(*model).model_loaded()));
         else if (what == event::failed)
-            publish_error(receiver_messages::model_error(line), line);
+            publish_error(answer(receiver_messages::model_error(line)), line);
         else if (what == event::replaced)
-            publish_error(receiver_messages::model_replaced(line), line);
+            publish_error(answer(receiver_messages::model_replaced(line)), line);
         else
             publish_error(receiver_messages::model_lost(line), line);
     }

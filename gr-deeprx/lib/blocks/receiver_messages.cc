@@ -106,6 +106,11 @@ pmt::pmt_t receiver_messages::model_replaced(const std::string& line)
     return with(pmt::make_dict(), model_replaced_key, text_symbol(line));
 }
 
+pmt::pmt_t receiver_messages::answer(const pmt::pmt_t& message, const std::string& path)
+{
+    return with(message, path_key, pmt::intern(path));
+}
+
 pmt::pmt_t receiver_messages::model_lost(const std::string& line)
 {
     return with(pmt::make_dict(), model_lost_key, text_symbol(line));

@@ -55,6 +55,8 @@ public:
     pmt::pmt_t model_loaded() const;
     static pmt::pmt_t model_error(const std::string& why);
     static pmt::pmt_t model_replaced(const std::string& line);
+    //! Adds the path that was asked for, a symbol already.
+    static pmt::pmt_t answer(const pmt::pmt_t& message, const std::string& path);
     static pmt::pmt_t model_lost(const std::string& line);
     static pmt::pmt_t estimate_error(const std::string& why);
 

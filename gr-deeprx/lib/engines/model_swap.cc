@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include "model_swap.h"
+#include "printable.h"
 
 #include <atomic>
 #include <mutex>
@@ -16,12 +17,13 @@ struct result {
     model_swap::event what = model_swap::event::failed;
     std::shared_ptr<loaded_model> model;
     std::string line;
+    std::string path = {};
     uint64_t at_slot = 0;
     std::optional<uint64_t> renewal_of = {}; // number of a file
 };
 
 struct request {
-    std::string name;
+    std::string path;
     model_swap::loader load;
     uint64_t at_slot;
 };
@@ -67,6 +69,7 @@ struct model_swap::inbox {
             request.swap(waiting);
         }
         auto result = load_now(request->load);
+        result.path = request->path;
         result.at_slot = request->at_slot;
         put(std::move(result));
     }
@@ -85,16 +88,19 @@ model_swap::~model_swap()
     d_inbox->on_answer = nullptr;
 }
 
-void model_swap::load(const std::string& name, loader load, uint64_t at_slot)
+void model_swap::load(const std::string& path, loader load, uint64_t at_slot)
 {
-    std::optional<request> replaced = request{ name, std::move(load), at_slot };
+    std::optional<request> replaced = request{ path, std::move(load), at_slot };
     {
         std::lock_guard<std::mutex> lock(d_inbox->mutex);
         replaced.swap(d_inbox->waiting);
     }
     if (replaced)
         d_inbox->put(
-            { event::replaced, nullptr, replaced->name + ": replaced by a newer request" });
+            { event::replaced,
+              nullptr,
+              "model file '" + printable(replaced->path, 200) + "': replaced by a newer request",
+              replaced->path });
     else
         d_loads.post([inbox = d_inbox] { inbox->load_waiting(); });
 }
@@ -110,7 +116,7 @@ std::vector<model_swap::answer> model_swap::take_answers()
         d_inbox->answered = false;
     }
     std::vector<answer> answers;
-    for (auto& [what, model, line, at_slot, renewal_of] : results) {
+    for (auto& [what, model, line, path, at_slot, renewal_of] : results) {
         if (renewal_of) {
             if (*renewal_of != d_file) { // another model came in between
                 retire(std::move(model));
@@ -119,7 +125,7 @@ std::vector<model_swap::answer> model_swap::take_answers()
             d_renewing = false;
             d_renewed = model;
             if (!model)
-                answers.push_back({ event::lost, nullptr, "no fresh jail: " + line });
+                answers.push_back({ event::lost, nullptr, "no fresh jail: " + line, "" });
             continue;
         }
         if (model && d_refused.count(model->engine->info().sha256)) {
@@ -127,7 +133,7 @@ std::vector<model_swap::answer> model_swap::take_answers()
             line = fresh_jails::refusal(model->engine->info());
             retire(std::move(model));
         }
-        answers.push_back({ what, model, line });
+        answers.push_back({ what, model, line, path });
         if (model) {
             retire(std::move(d_next));
             d_next = model;

@@ -59,6 +59,7 @@ public:
         event what;
         std::shared_ptr<const loaded_model> model; // if loaded
         std::string line;                          // if not
+        std::string path;                          // that was asked for, if it was
     };
 
     //! \param on_answer called on another thread when there is an answer
@@ -70,11 +71,11 @@ public:
 
     /*!
      * \brief Asks for another model, in place of one that still waits to be loaded.
-     * \param name of what is loaded, for errors
+     * \param path of its file
      * \param load called on the other thread
      * \param at_slot first slot of the new model
      */
-    void load(const std::string& name, loader load, uint64_t at_slot);
+    void load(const std::string& path, loader load, uint64_t at_slot);
 
     //! Whether there are answers that were not taken yet.
     bool answered() const;

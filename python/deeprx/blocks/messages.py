@@ -49,6 +49,7 @@ STATS = {
     "model_loaded": TEXT.of("Name of a model that was asked for, once it is loaded.", True),
     "model_error": TEXT.of("Why a model that was asked for is not loaded.", True),
     "model_replaced": TEXT.of("Which request was replaced by a newer one before it began.", True),
+    "path": TEXT.of("As it was asked for, with each of these three answers.", True),
     "model_lost": TEXT.of("What happened to the jail of the model that receives.", True),
     "estimate_error": TEXT.of("Why the port estimates lacks a slot that was received.", True),
 }

@@ -11,6 +11,7 @@ from scipy.special import expit
 
 from deeprx_common.checks import check_whole
 from deeprx_common.printable import printable
+from deeprx_common.schema import LONGEST
 
 from ..models.file import read_model_file
 from .guarded import SelfKeeping
@@ -151,14 +152,20 @@ class receiver_controller(SelfKeeping, gr.sync_block):
                 stats.get("model_sha256") or stats.get("model")
             )
             self._pair(stats["slot_index"])
-        elif self._asked is not None and self._is_of_it(stats.get("model_error", "")):
-            self.logger.warn(f"does without {self._names[self._asked]}: {stats['model_error']}")
+        elif self._asked is not None:
+            self._hear(stats)
+
+    def _hear(self, answer: dict) -> None:
+        """Others send to the receiver, too: what they were answered, and what took the place of
+        the request here.
+        """
+        own = answer.get("path") == printable(self._paths[self._asked], LONGEST)
+        if own and "model_error" in answer:
+            self.logger.warn(f"does without {self._names[self._asked]}: {answer['model_error']}")
             self._policy.give_up(self._asked)
             self._asked = None
-
-    def _is_of_it(self, error: str) -> bool:
-        """Whether it is the model that was asked for here: others send to the receiver, too."""
-        return f"model file '{printable(self._paths[self._asked])[:100]}" in error
+        elif ("model_replaced" if own else "model_loaded") in answer:
+            self._asked = None  # the next slot asks again
 
     def _pair(self, index: int) -> None:
         """LLRs and stats of a slot may come in either order."""

@@ -65,7 +65,7 @@ namespace gr::deeprx {
  * loaded, checked and warmed up beside the running one, which keeps working if anything is wrong.
  * The answer on \b stats is {model_loaded: name, model_sha256, engine} or {model_error: why}. One
  * request is loaded and one waits: a newer one replaces it, and its answer is {model_replaced:
- * which}. What is no
+ * which}; each has the path, too. What is no
  * request is answered with a model_error. The block's end waits for no load.
  *
  * The jail of a model that has one, a process of its own, may crash, hang or grow. Its slots are
