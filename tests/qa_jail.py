@@ -613,6 +613,7 @@ LOAD, BATCHES = 1, 3  # requests until then
         (f"exit,{BATCHES}", "its jail has ended with status 0"),
         (f"nan,{BATCHES}", "the model gave NaN or infinite LLRs"),
         (f"parameters,{LOAD}", "1"),
+        ("killed,0", "its jail has ended: Killed"),  # while it starts
     ],
 )
 def test_a_jail_that_answers_as_it_likes(misdeed, words, stranger, beside_jail):

@@ -52,6 +52,8 @@ def misbehave():
     elif MISDEED == "parameters":
         memory[:72] = b"\xff" * 72
         answer()
+    elif MISDEED == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
     elif MISDEED == "exit":
         os._exit(0)
 

@@ -181,10 +181,11 @@ jail_process::jail_process(int file, size_t file_bytes, const engine_parameters&
         control().requests = d_count;
         start(memory, file);
         wait(start_s);
+    } catch (const jail_lost&) {
+        release();
+        throw;
     } catch (const std::exception& e) {
         release();
-        if (d_cancelled && *d_cancelled)
-            throw;
         throw std::runtime_error(std::string("is not trusted, and there is no jail for it here (") +
                                  e.what() + "): --trust (the block's trust) does without");
     } catch (...) { // the watch's
