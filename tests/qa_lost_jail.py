@@ -325,7 +325,7 @@ def test_a_model_that_is_never_warm_is_refused(harmful):
     finally:
         deeprx_python.set_jail_limits()
     said = f"model file '{harmful['pairs']}': its jail was ended after 2 s without an answer"
-    assert str(error.value).startswith(f"{said}; --jail-memory, --jail-load and --jail-batch")
+    assert str(error.value).startswith(f"{said}; --jail-load and --jail-batch")
 
 
 def test_ctrl_c_while_a_receiver_is_made(harmful):

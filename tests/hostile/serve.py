@@ -19,8 +19,8 @@ from pathlib import Path
 # No other status 3 is a file's: least of all one whose line ends with (--debug shows where)
 JAIL_LOST = re.compile(
     r"deeprx: error: model file '.*': its jail (has ended(: [\w -]+| with status \d+)?"
-    r"|was ended after [\d.]+ s without an answer|gave an answer that is none, and was ended)"
-    r"; --jail-memory, --jail-load and --jail-batch .* made it"
+    r"|was ended after [\d.]+ s without an answer; --jail-load and --jail-batch .* made it"
+    r"|gave an answer that is none, and was ended)"
 )
 
 

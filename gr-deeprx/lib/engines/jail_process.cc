@@ -297,9 +297,12 @@ jail_status jail_process::wait(double seconds)
             leaves = true;
             deadline = std::min<decltype(deadline)>(deadline, clock::now() + leaving);
         }
-        if (clock::now() > deadline)
-            end(leaves ? ended_early
-                       : "its jail was ended after " + shown(seconds) + " s without an answer");
+        if (clock::now() > deadline) {
+            if (leaves)
+                end(ended_early);
+            end<jail_too_slow>("its jail was ended after " + shown(seconds) +
+                               " s without an answer");
+        }
     }
     const auto status = control().status.load(std::memory_order_relaxed);
     if (status == jail_status::failed)
@@ -339,11 +342,12 @@ void jail_process::expect_wanted()
     }
 }
 
+template <class Lost>
 void jail_process::end(const std::string& why)
 {
     kill_it();
     d_lost = why;
-    throw jail_lost(why);
+    throw Lost(why);
 }
 
 std::string jail_process::text() const

@@ -13,6 +13,13 @@
 
 namespace gr::deeprx {
 
+//! It was ended at a limit of time, which its user may widen.
+class jail_too_slow : public jail_lost
+{
+public:
+    using jail_lost::jail_lost;
+};
+
 /*!
  * \brief A process without rights that runs one stranger's model file, seen from the receiver's.
  *
@@ -73,6 +80,7 @@ private:
     jail_status wait(double seconds);
     void expect_alive();
     void expect_wanted();
+    template <class Lost = jail_lost>
     [[noreturn]] void end(const std::string& why);
 
     const jail_parameters d_parameters;

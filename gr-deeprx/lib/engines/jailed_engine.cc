@@ -17,14 +17,14 @@ namespace gr::deeprx {
 
 namespace {
 
-//! Where a jail is lost over a file before the first slot comes, says what its user may do.
+//! Where a file takes too long before the first slot comes, says what its user may do.
 void advising(const std::function<void()>& load)
 try {
     load();
-} catch (const jail_lost& e) {
+} catch (const jail_too_slow& e) {
     throw jail_lost(std::string(e.what()) +
-                    "; --jail-memory, --jail-load and --jail-batch (the block's jail) allow it "
-                    "more, --trust (its trust) does without a jail, if you know who made it");
+                    "; --jail-load and --jail-batch (the block's jail) allow it more, "
+                    "--trust (its trust) does without a jail, if you know who made it");
 }
 
 class jailed_engine : public engine
