@@ -188,6 +188,30 @@ BOOST_AUTO_TEST_CASE(memory_that_is_written_and_then_protected_has_an_end)
     BOOST_TEST((WIFEXITED(status) && WEXITSTATUS(status) <= 8)); // of half each: four times
 }
 
+BOOST_AUTO_TEST_CASE(a_thread_that_cannot_be_started_leaves_signals_as_they_were)
+{
+    const pid_t child = fork();
+    if (child == 0) {
+        pthread_attr_t attributes;
+        pthread_attr_init(&attributes);
+        pthread_attr_setstacksize(&attributes, size_t{ 1 } << 40); // none that is kept for reuse
+        pthread_setattr_default_np(&attributes);
+        const rlimit both{ rlim_t{ 1 } << 40, rlim_t{ 1 } << 40 };
+        setrlimit(RLIMIT_AS, &both);
+        try {
+            prepare_for_jails();
+        } catch (const std::exception&) {
+            sigset_t blocked;
+            pthread_sigmask(SIG_SETMASK, nullptr, &blocked);
+            _exit(sigismember(&blocked, SIGINT));
+        }
+        _exit(250);
+    }
+    int status = 0;
+    BOOST_REQUIRE(waitpid(child, &status, 0) == child);
+    BOOST_TEST((WIFEXITED(status) && WEXITSTATUS(status) == 0));
+}
+
 #ifdef __x86_64__
 BOOST_AUTO_TEST_CASE(calls_of_another_architecture_end_it)
 {

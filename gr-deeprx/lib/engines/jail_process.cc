@@ -37,6 +37,22 @@ constexpr double start_s = 60.0;
 constexpr std::chrono::steady_clock::duration leaving = std::chrono::seconds(1);
 const std::string ended_early = "its jail was ended before it was done";
 
+//! Blocks all for the calling thread, as long as it lives.
+class no_signals
+{
+public:
+    no_signals()
+    {
+        sigset_t all;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &d_before);
+    }
+    ~no_signals() { pthread_sigmask(SIG_SETMASK, &d_before, nullptr); }
+
+private:
+    sigset_t d_before;
+};
+
 /*
  * Jails are the children of one thread that stays: the kernel ends a child when the thread that
  * started it ends (PR_SET_PDEATHSIG), whatever the child does then, and whatever ended this
@@ -63,9 +79,7 @@ public:
 private:
     lasting_thread()
     {
-        sigset_t all, before;
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &before); // signals are the other threads'
+        const no_signals inherited; // they are the other threads'
         std::thread([this] {
             std::unique_lock<std::mutex> lock(d_mutex);
             while (true) {
@@ -75,7 +89,6 @@ private:
                 d_changed.notify_all();
             }
         }).detach();
-        pthread_sigmask(SIG_SETMASK, &before, nullptr);
     }
 
     std::mutex d_callers, d_mutex;
