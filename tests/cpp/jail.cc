@@ -188,6 +188,28 @@ BOOST_AUTO_TEST_CASE(memory_that_is_written_and_then_protected_has_an_end)
     BOOST_TEST((WIFEXITED(status) && WEXITSTATUS(status) <= 8)); // of half each: four times
 }
 
+BOOST_AUTO_TEST_CASE(narrower_limits_of_its_parent_stay)
+{
+    constexpr rlim_t narrow = rlim_t{ 1 } << 44;
+    const pid_t child = fork();
+    if (child == 0) {
+        const rlimit both{ narrow, narrow };
+        setrlimit(RLIMIT_AS, &both);
+        setrlimit(RLIMIT_DATA, &both);
+        try {
+            drop_capabilities(); // of root, who may widen them
+            give_up_rights(2 * narrow);
+        } catch (const std::exception&) {
+            _exit(250);
+        }
+        _exit(anonymous(PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, narrow) == -1 ? errno
+                                                                                           : 0);
+    }
+    int status = 0;
+    BOOST_REQUIRE(waitpid(child, &status, 0) == child);
+    BOOST_TEST((WIFEXITED(status) && WEXITSTATUS(status) == ENOMEM));
+}
+
 BOOST_AUTO_TEST_CASE(a_thread_that_cannot_be_started_leaves_signals_as_they_were)
 {
     const pid_t child = fork();

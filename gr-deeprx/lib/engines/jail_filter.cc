@@ -2,6 +2,7 @@
 
 #include "jail_filter.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -30,8 +31,11 @@ namespace {
 
 void limit(int resource, rlim_t most)
 {
-    const rlimit both{ most, most };
-    if (setrlimit(static_cast<__rlimit_resource>(resource), &both))
+    const auto which = static_cast<__rlimit_resource>(resource);
+    rlimit both{};
+    getrlimit(which, &both);
+    both.rlim_cur = both.rlim_max = std::min(most, both.rlim_max); // nobody may raise it
+    if (setrlimit(which, &both))
         refuse("setrlimit", errno);
 }
 
