@@ -509,9 +509,13 @@ import ctypes, struct, sys
 from gnuradio import deeprx
 
 def answer(calls, error):
-    instructions = [(0x20, 0, 0, 0)]  # the call's number
-    for call in calls:
-        instructions += [(0x15, 0, 1, call), (0x06, 0, 0, 0x50000 | error)]
+    instructions = []
+    for call in calls:  # a number, and maybe its second and third argument
+        places = list(zip((0, 24, 32), call))
+        while places:
+            (offset, value), *places = places
+            instructions += [(0x20, 0, 0, offset), (0x15, 0, 1 + 2 * len(places), value)]
+        instructions.append((0x06, 0, 0, 0x50000 | error))
     instructions.append((0x06, 0, 0, 0x7FFF0000))
     code = b"".join(struct.pack("HBBI", *one) for one in instructions)
     held = ctypes.create_string_buffer(code)
@@ -519,13 +523,14 @@ def answer(calls, error):
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     assert prctl(38, 1, 0, 0, 0) == 0 and prctl(22, 2, program, 0, 0) == 0
 
-answer([int(call) for call in sys.argv[2].split(",")], int(sys.argv[3]))
+answer([map(int, call.split(":")) for call in sys.argv[2].split(",")], int(sys.argv[3]))
 try:
     print(deeprx.Engine(sys.argv[1], slot=deeprx.SlotConfig(n_prb=6)).description)
 except RuntimeError as error:
     print(error)
 """
 LANDLOCK, SECCOMP, PIDFD, MEMFD = "444,445,446", "317", "434", "319"
+DUPFD = "72:1030:5"
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers of calls are x86-64's")
@@ -534,7 +539,11 @@ LANDLOCK, SECCOMP, PIDFD, MEMFD = "444,445,446", "317", "434", "319"
     [
         (LANDLOCK, r"TorchScript .*, jailed"),  # it does without
         (SECCOMP, r".* is not trusted, and there is no jail for it here \(seccomp.*\): --trust .*"),
-        (PIDFD, r".* is not trusted, and there is no jail for it here \(a descriptor .*"),
+        (PIDFD, r".* is not trusted, and there is no jail for it here \(a descriptor of its pro.*"),
+        (
+            DUPFD,
+            r".* is not trusted, and there is no jail for it here \(a descriptor of its file.*",
+        ),
         (MEMFD, r".*shared memory: Function not implemented"),
     ],
 )
@@ -635,6 +644,14 @@ def test_a_jail_that_answers_as_it_likes(misdeed, words, stranger, beside_jail):
     answer = beside_jail(misdeed, program)
     said = answer.stdout.removeprefix(f"model file '{stranger}': ")
     assert re.fullmatch(words + "\n", said) and not answer.stderr, answer
+
+
+def test_a_jail_without_memory_ends_in_silence():
+    maps = Path("/proc/self/maps").read_text()
+    library = re.search(r"/.*libgnuradio-deeprx.so.*", maps)[0]
+    jail = Path(library).parent / "deeprx-jail"
+    ran = subprocess.run([jail, str(os.getpid())], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (1, "", "")
 
 
 @pytest.mark.parametrize("closed", [(0,), (2,), (0, 1, 2)])

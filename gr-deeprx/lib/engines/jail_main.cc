@@ -182,7 +182,7 @@ private:
 
 //! argument: the process that started it, with which it ends
 int main(int count, char** arguments)
-{
+try {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (count != 2 || getppid() != std::atoi(arguments[1]))
         return 2;
@@ -190,4 +190,6 @@ int main(int count, char** arguments)
     if (!jail.shut())
         return 1;
     jail.serve();
+} catch (const std::exception&) { // without memory that it could say it in
+    return 1;
 }

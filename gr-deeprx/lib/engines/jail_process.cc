@@ -239,12 +239,15 @@ void jail_process::start(int memory, int file)
     std::string name = "deeprx-jail", parent = std::to_string(d_parent);
     char* const arguments[]{ name.data(), parent.data(), nullptr };
     auto kept = environment();
+    auto& parent_of_jails = lasting_thread::instance();
 
-    posix_spawn_file_actions_t files;
-    posix_spawn_file_actions_init(&files);
     // Behind both of the jail's, so that neither is the other one, and before 0 and 1, which the
     // memory's may be.
     const int apart = fcntl(file, F_DUPFD_CLOEXEC, jail_file_descriptor + 1);
+    if (apart < 0)
+        refuse("a descriptor of its file", errno);
+    posix_spawn_file_actions_t files;
+    posix_spawn_file_actions_init(&files);
     posix_spawn_file_actions_adddup2(&files, memory, jail_memory_descriptor);
     posix_spawn_file_actions_adddup2(&files, apart, jail_file_descriptor);
     posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
@@ -260,7 +263,7 @@ void jail_process::start(int memory, int file)
     posix_spawnattr_setflags(
         &attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
     int error = 0;
-    lasting_thread::instance().run([&] {
+    parent_of_jails.run([&] {
         error = posix_spawn(&d_pid, path.c_str(), &files, &attributes, arguments, kept.data());
     });
     posix_spawnattr_destroy(&attributes);
