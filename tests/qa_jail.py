@@ -613,9 +613,9 @@ LOAD, BATCHES = 1, 3  # requests until then
 @pytest.mark.parametrize(
     ("misdeed", "words"),
     [
-        (f"wake,{LOAD}", "its jail was ended after 2 s without an answer; --jail-load .*"),
-        (f"count,{LOAD}", "its jail was ended after 2 s without an answer; --jail-load .*"),
-        (f"ahead,{LOAD}", "its jail was ended after 2 s without an answer; --jail-load .*"),
+        (f"wake,{LOAD}", "its jail was ended after 1 s without an answer; --jail-load .*"),
+        (f"count,{LOAD}", "its jail was ended after 1 s without an answer; --jail-load .*"),
+        (f"ahead,{LOAD}", "its jail was ended after 1 s without an answer; --jail-load .*"),
         (f"wake,{BATCHES}", "its jail was ended after . s without an answer(; --jail-load .*)?"),
         (f"status,{LOAD}", "its jail gave an answer that is none, and was ended"),
         (f"silent,{LOAD}", "its jail failed, and does not say why"),
@@ -631,7 +631,7 @@ def test_a_jail_that_answers_as_it_likes(misdeed, words, stranger, beside_jail):
         "import numpy as np\n"
         "from gnuradio import deeprx\n"
         "from gnuradio.deeprx import deeprx_python\n"
-        "deeprx_python.set_jail_limits(load_s=2, batch_s=1, most_batch_s=1)\n"
+        "deeprx_python.set_jail_limits(load_s=1, batch_s=1, most_batch_s=1)\n"
         "y, p = np.ones((1, 2, 14, 72, 2), np.float32), np.ones((1, 1, 14, 72, 2), np.float32)\n"
         "try:\n"
         f"    engine = deeprx.Engine({stranger!r}, max_batch=2, slot=deeprx.SlotConfig(n_prb=6))\n"
