@@ -262,13 +262,13 @@ def test_a_jail_that_hangs_in_an_estimate_is_ended_and_its_llrs_are_out(tmp_path
     model = save(Hanging(), tmp_path / "hanging.pt", name="hanging")
     _, symbols = flat_slots(ONE_USER)
     symbols[:, 14 * 5] *= 1000
-    deeprx_python.set_jail_limits(batch_s=0.5, most_batch_s=1)
+    deeprx_python.set_jail_limits(batch_s=0.5, most_batch_s=0.5)
     try:
         sink = run(ONE_USER, model, symbols)
     finally:
         deeprx_python.set_jail_limits()
     (lost,) = [s["model_lost"] for s in sink.stats if "model_lost" in s]
-    assert lost.startswith("hanging: its jail was ended after 1 s without an answer")
+    assert lost.startswith("hanging: its jail was ended after 0.5 s without an answer")
     received = [s["slot_index"] for s in sink.stats if "inference_ns" in s]
     assert received[:6] == list(range(6))
     assert [e["slot_index"] for e in sink.estimates] == [i for i in received if i != 5]
