@@ -458,7 +458,7 @@ def test_the_model_before_receives_again(harmful):
         running.receive("good")
         refused = "crash: refused, since it has lost its jail and 3 fresh ones"
         running.wait_until(lambda: running.errors()[-1] == refused + "; good receives again")
-        assert running.swap(harmful["crash"]) == {"model_error": refused}
+        assert running.swap(harmful["crash"]) == {"model_error": refused, "path": harmful["crash"]}
         running.receive("good")
     assert running.receiver.error() == ""
 
