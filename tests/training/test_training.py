@@ -612,11 +612,12 @@ def test_a_recipe_names_a_net_of_ones_own(tmp_path, monkeypatch, capsys):
     importlib.invalidate_caches()
     assert main(run) == 0
     sys.modules.pop("mine_of_a_test")  # as in a process of its own
-    assert main(["evaluate", str(tmp_path / "run/last.ckpt"), "--out", str(tmp_path / "e")]) == 2
-    assert "last.ckpt: tiny: mine_of_a_test:Mine: No module named" in capsys.readouterr().err
+    monkeypatch.setattr("deeprx_training.receivers.build._classes", {})
     monkeypatch.chdir(tmp_path)
     evaluate = ["evaluate", "run/last.ckpt", "--sinr", "12", "--slots", "2", "--out", "e"]
-    assert main([*evaluate, "--device", "cpu"]) == 0
+    assert main([*evaluate, "--device", "cpu"]) == 2
+    assert "last.ckpt: tiny is of mine_of_a_test:Mine, a class that" in capsys.readouterr().err
+    assert main([*evaluate, "--device", "cpu", "--trust", "run/last.ckpt"]) == 0
     assert main(["export", "run/last.ckpt", "mine.pt", "--recipe", str(path)]) == 0
     evaluate[1] = "mine.pt"
     assert main([*evaluate, "--device", "cpu"]) == 2

@@ -4,16 +4,15 @@
 import hashlib
 import io
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from torch import Tensor
 
 from deeprx_common import files
-
-from .receivers.weights import check_held
 
 
 class TrainingError(RuntimeError):
@@ -85,3 +84,12 @@ def _opened(path: Path, what: str) -> Iterator[BinaryIO]:
         raise TrainingError(
             f"{path}: expected {what}, found something else; delete it or choose another"
         ) from None
+
+
+def check_held(tensors: Iterable[Tensor], size: int) -> None:
+    """ValueError where tensors name each byte of a file of this size more than twice, as those do
+    that take one element for many. Two nets may share their weights.
+    """
+    named = sum(tensor.nbytes for tensor in tensors)
+    if named > 2 * size:
+        raise ValueError(f"expected tensors of at most {2 * size} bytes, found {named}")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A net's weights as data in its model file: safetensors beside the program."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import safetensors.torch
 import torch
@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from deeprx_common.model_archive import ModelArchive
 from deeprx_common.model_schema import WEIGHTS
+
+from ..files import check_held
 
 _DTYPES = {
     "ByteStorage": torch.uint8,
@@ -72,12 +74,3 @@ def put(weights: Mapping[str, Tensor], net: nn.Module, assign: bool = False) -> 
         if both and given.is_floating_point() != own.is_floating_point():
             raise RuntimeError(f"expected {own.dtype} in {name}, found {given.dtype}")
     net.load_state_dict(dict(weights), assign=assign)
-
-
-def check_held(tensors: Iterable[Tensor], size: int) -> None:
-    """ValueError where tensors name each byte of a file of this size more than twice, as those do
-    that take one element for many. Two nets may share their weights.
-    """
-    named = sum(tensor.nbytes for tensor in tensors)
-    if named > 2 * size:
-        raise ValueError(f"expected tensors of at most {2 * size} bytes, found {named}")
