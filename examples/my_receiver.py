@@ -14,25 +14,24 @@ class MyReceiver(torch.nn.Module):
         self.over_frequency = torch.nn.Parameter(torch.exp(-f.abs() / 4))
 
     def conj_times(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        return torch.stack([(a * b).sum(-1), a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]], -1)
+        return torch.stack([(a * b).sum(-1), a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]], -2)
 
     def mean(self, x: torch.Tensor) -> torch.Tensor:
-        x = x.transpose(3, 4)  # OpenVINO is fast where subcarriers are last
         rows = torch.conv1d(x.flatten(0, 3).unsqueeze(1), self.over_frequency, padding=12)
-        return (self.over_time @ rows.view(x.shape).flatten(3)).view(x.shape).transpose(3, 4)
+        return (self.over_time @ rows.view(x.shape).flatten(3)).view(x.shape)
 
     def forward(self, y: torch.Tensor, p: torch.Tensor, bits: int) -> torch.Tensor:
         """y [B, n_rx, 14, K, 2], p [B, 14, K, 2] -> LLRs [B, 14, K, bits], positive: 1."""
-        pilots = p.square().sum(-1, keepdim=True).unsqueeze(1)
+        pilots = p.square().sum(-1)[:, None, :, None]  # [.., K]: OpenVINO wants subcarriers last
         z = self.conj_times(p.unsqueeze(1), y)
         h = self.mean(z) / self.mean(pilots)
         noise = (z - h * pilots).square().sum((2, 3, 4), True) / pilots.sum((2, 3, 4), True)
-        gain = (h.square() / noise).sum((1, 4)).unsqueeze(-1)
+        gain = (h.square() / noise).sum((1, 3)).unsqueeze(2)
         power = 2 * (4.0 ** (bits // 2) - 1) / 3  # of points that lie 2 apart
-        folded = [-(power**0.5) * (self.conj_times(h, y) / noise).sum(1) / gain]
+        folded = [-(power**0.5) * (self.conj_times(h.transpose(3, 4), y) / noise).sum(1) / gain]
         for k in range(bits // 2 - 1, 0, -1):
             folded.append(folded[-1].abs() - 2.0**k)
-        return 4 / power * gain * torch.cat(folded, -1)
+        return (4 / power * gain * torch.cat(folded, 2)).transpose(2, 3)
 
 
 if __name__ == "__main__":

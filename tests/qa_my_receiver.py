@@ -38,7 +38,7 @@ def folder(tmp_path_factory):
 
 
 def test_is_short():
-    assert len((ROOT / "examples/my_receiver.py").read_text().splitlines()) <= 41
+    assert len((ROOT / "examples/my_receiver.py").read_text().splitlines()) <= 40
 
 
 def test_is_exported_as_ir_too(folder):
