@@ -25,7 +25,7 @@ class bare_engine::jails_of_file
 public:
     static std::shared_ptr<jails_of_file> of(const std::string& sha256, const jail_limits& limits)
     {
-        using key = std::tuple<std::string, uint64_t, double, double, double>;
+        using key = std::tuple<std::string, double, double, double, double>;
         static std::mutex lock;
         static std::map<key, std::weak_ptr<jails_of_file>> files;
         const std::lock_guard<std::mutex> guard(lock);
@@ -41,22 +41,26 @@ public:
     void expect_one_left(const model_info& info)
     {
         const std::lock_guard<std::mutex> lock(d_mutex);
-        if (d_fresh.none_left())
-            throw jail_lost(fresh_jails::refusal(info));
+        expect_one(info);
     }
 
     //! \return when it may be made \throws as above
     fresh_jails::clock::time_point take(const model_info& info)
     {
         const std::lock_guard<std::mutex> lock(d_mutex);
-        if (d_fresh.none_left())
-            throw jail_lost(fresh_jails::refusal(info));
+        expect_one(info);
         const auto at = std::max(fresh_jails::clock::now(), d_fresh.next());
         d_fresh.take(at);
         return at;
     }
 
 private:
+    void expect_one(const model_info& info) const
+    {
+        if (d_fresh.none_left())
+            throw jail_lost(fresh_jails::refusal(info));
+    }
+
     std::mutex d_mutex;
     fresh_jails d_fresh;
 };

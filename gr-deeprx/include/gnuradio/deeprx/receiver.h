@@ -65,8 +65,8 @@ namespace gr::deeprx {
  * loaded, checked and warmed up beside the running one, which keeps working if anything is wrong.
  * The answer on \b stats is {model_loaded: name, model_sha256, engine} or {model_error: why}. One
  * request is loaded and one waits: a newer one replaces it, and its answer is {model_replaced:
- * which}; each has the path, too. What is no
- * request is answered with a model_error. The block's end waits for no load.
+ * which}. Each answer has the path that was asked for. What is no request is answered with a
+ * model_error. The block's end waits for no load.
  *
  * The jail of a model that has one, a process of its own, may crash, hang or grow. Its slots are
  * dropped then, {model_lost: why} comes on \b stats, and the model gets a fresh jail beside the
