@@ -48,7 +48,10 @@ def perfect_csi_ber(snr_db, draws=500_000):
     return float(special.ndtr(-np.sqrt(sinr)).mean())
 
 
-@pytest.mark.parametrize(("groups", "snrs_db"), [(1, (10, 20, 30)), (2, (20,))])
+@pytest.mark.parametrize(
+    ("groups", "snrs_db"),
+    [(1, (10, 20, 30)), (2, (20,)), pytest.param(2, (10, 30), marks=pytest.mark.slow)],
+)
 def test_both_users_reach_what_two_antennas_allow(groups, snrs_db):
     """One antenna is spent on the other user: the error rate falls with the SNR, as over one. To
     know the channel is worth less than 2.5 dB.
