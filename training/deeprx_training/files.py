@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from torch import Tensor
 
 from deeprx_common import files
 
@@ -86,7 +85,7 @@ def _opened(path: Path, what: str) -> Iterator[BinaryIO]:
         ) from None
 
 
-def check_held(tensors: Iterable[Tensor], size: int) -> None:
+def check_held(tensors: Iterable[torch.Tensor], size: int) -> None:
     """ValueError where tensors name each byte of a file of this size more than twice, as those do
     that take one element for many. Two nets may share their weights.
     """
