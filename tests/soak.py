@@ -69,7 +69,7 @@ class Source(SelfKeeping, gr.sync_block):
     def work(self, input_items, output_items):
         room, written = len(output_items[0]), 0
         if self.waits:
-            time.sleep(0.01)
+            time.sleep(0.05)
             room = min(room, SYMBOLS)
         while written < room:
             if not self._left:
@@ -232,8 +232,9 @@ def _soak(n_slots: int, paths: list[str]) -> dict:
                 next_swap = now + SWAP_S
             if source.sent // RESTART_SLOTS > restarts:
                 source.waits = True
-                # The file that is missing stands behind the end of the model that was replaced
-                for path in (paths[1], paths[0], MISSING):
+                # The stranger's, as a busy machine may have replaced it before its jail stood; the
+                # file that is missing stands behind the end of the model that was replaced
+                for path in (paths[-1], paths[1], paths[0], MISSING):
                     swap(path)
                     wait_until(lambda: listener.answers == requests)
                     wait_until(lambda answered=source.sent: listener.last > answered)
