@@ -17,6 +17,7 @@ from gnuradio.deeprx.cli import bench, main, make_parser
 from gnuradio.deeprx.cli.options import jail_limits
 from gnuradio.deeprx.deeprx_python import ldpc_instructions
 from gnuradio.deeprx.measure import avx2, compare, contenders, roofline, scale
+from gnuradio.deeprx.measure.bench_flowgraphs import BlockFlowgraph
 from gnuradio.deeprx.measure.compare import Row, measured
 from gnuradio.deeprx.measure.contenders import (
     AS_DATA,
@@ -31,6 +32,7 @@ from gnuradio.deeprx.measure.contenders import (
 )
 from gnuradio.deeprx.measure.job import Job, Turn, traced
 from gnuradio.deeprx.measure.scale import Memory
+from gnuradio.deeprx.measure.threads import thread_clocks
 from gnuradio.deeprx.models.file import read_model_file
 from qa_jail import jails
 from qa_native import saved
@@ -217,6 +219,27 @@ def test_a_jailed_contender_runs_in_a_jail_on_its_core(contender, tiny, tmp_path
         turn = worker.turn(0.4)
         used = time.clock_gettime(clock) - before
     assert 0.5 * turn.receiver_s < used < 5 * turn.receiver_s
+
+
+def test_sources_and_sink_are_not_what_receives():
+    """By the kernel's clock of the receiver's thread, which does all of it."""
+    flowgraph = BlockFlowgraph(job(contender="block", model="ls-lmmse"))
+
+    def clocks():
+        (thread_s,) = [s for name, s in thread_clocks().values() if name == "deeprx_receiver"]
+        return np.array([flowgraph._receiver_s(), thread_s, time.process_time()])
+
+    flowgraph.top.start()
+    try:
+        time.sleep(0.2)
+        before = clocks()
+        time.sleep(1)
+        counted, thread_s, process_s = clocks() - before
+    finally:
+        flowgraph.top.stop()
+        flowgraph.top.wait()
+    assert counted == pytest.approx(thread_s, rel=0.02)
+    assert counted < 0.98 * process_s  # there is something to leave out
 
 
 @pytest.mark.parametrize("anew", [False, True])

@@ -18,7 +18,7 @@ from ..blocks.guarded import Guarded
 from ..blocks.transport import seeded_bits, tb_decoder
 from ..deeprx_python import receiver
 from .job import WARM_UP, Job, Turn, load_model
-from .threads import thread_clocks
+from .threads import thread_clocks, thread_name
 
 SAMPLING_S = 2e-3  # between calls of work() that are looked at
 
@@ -107,7 +107,7 @@ class Flowgraph:
         """CPU time of the process without that of sources, sink and this thread: worker threads of
         the receiver count.
         """
-        others = {block.alias()[:15] for block in self._others}
+        others = {thread_name(block) for block in self._others}
         spent = sum(cpu_s for name, cpu_s in thread_clocks().values() if name in others)
         return time.process_time() - time.thread_time() - spent
 

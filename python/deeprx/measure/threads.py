@@ -4,11 +4,19 @@
 import time
 from pathlib import Path
 
+from gnuradio import gr
+
 _TASKS = Path("/proc/self/task")
+_NAME_BYTES = 15  # that Linux keeps of a thread's
+
+
+def thread_name(block: gr.basic_block) -> str:
+    """As GNU Radio names the thread that runs a block, by no number that its alias has."""
+    return f"{block.name()}{block.unique_id()}"[:_NAME_BYTES]
 
 
 def thread_clocks() -> dict[int, tuple[str, float]]:
-    """Of every thread its name, as Linux cuts it to 15 characters, and its CPU seconds so far.
+    """Of every thread its name, as Linux cuts it, and its CPU seconds so far.
 
     Not GNU Radio's performance counters: they leave out what the scheduler itself takes.
     """
