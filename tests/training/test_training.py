@@ -29,6 +29,7 @@ from deeprx_training.teaching.train import Trainer
 
 ROOT = Path(__file__).parents[2]
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
+ALIKE = "--channel TDL-A --delay-spread 1e-7 --doppler 50"  # slots of one kind take least time
 TINY = """
 steps = {steps}
 batch = 4
@@ -74,25 +75,8 @@ def test_whole_chain(tmp_path, capsys):
     assert main([*export, str(tmp_path / "r.toml")]) == 0
     assert "s/last.ckpt: trained by a recipe with SHA-256" in capsys.readouterr().err
     assert main([*export, kd]) == 0
-    assert (
-        main(
-            [
-                "evaluate",
-                model,
-                "--trust",
-                model,
-                "--sinr",
-                "12",
-                "--slots",
-                "8",
-                "--out",
-                str(tmp_path / "e"),
-                "--device",
-                "cpu",
-            ]
-        )
-        == 0
-    )
+    evaluate = f"evaluate {model} --trust {model} --sinr 12 --slots 8 {ALIKE} --device cpu --out"
+    assert main([*evaluate.split(), str(tmp_path / "e")]) == 0
     assert (tmp_path / "e" / "ber.png").stat().st_size > 1000
     report = str(tmp_path / "e" / "report.json")
     assert main([*export, kd, "--report", report]) == 0
@@ -214,23 +198,21 @@ snr_db = [10, 20]
 
 
 def test_a_net_of_two_layers_learns_from_bits_and_channel(tmp_path, one_thread):
-    path = tmp_path / "r.toml"
-    path.write_text(TWO_USERS.format(steps=40))
-    cached = ["--cache", str(tmp_path / "cache")]
-    for out, more in (("whole", []), ("drawn", cached), ("read", cached)):
-        trainer = Trainer(
-            recipes.load(path), tmp_path / out, "cpu", cache=tmp_path / "cache" if more else None
-        )
-        assert trainer.fit(log_every=1)
-    log = [json.loads(line) for line in (tmp_path / "whole/log.jsonl").read_text().splitlines()]
+    def trained(out, steps, **options):
+        path = tmp_path / f"{steps}.toml"
+        path.write_text(TWO_USERS.format(steps=steps))
+        assert Trainer(recipes.load(path), tmp_path / out, "cpu", **options).fit(log_every=1)
+        return torch.load(tmp_path / out / "last.ckpt", weights_only=True)["nets"]["a"]
+
+    trained("long", 40)
+    log = [json.loads(line) for line in (tmp_path / "long/log.jsonl").read_text().splitlines()]
     for part in ("bce", "channel"):
         values = [line["a"][part] for line in log]
         assert sum(values[-10:]) < 0.9 * sum(values[:10]), part
-    whole, *others = (
-        torch.load(tmp_path / out / "last.ckpt", weights_only=True)["nets"]["a"]
-        for out in ("whole", "drawn", "read")
-    )
-    assert all(torch.equal(whole[k], other[k]) for other in others for k in whole)
+    cached = {"cache": tmp_path / "cache"}
+    whole = trained("whole", 8)
+    for other in (trained("drawn", 8, **cached), trained("read", 8, **cached)):
+        assert all(torch.equal(whole[k], other[k]) for k in whole)
 
 
 WIDE = [[1, 1], [2, 3]]
@@ -350,18 +332,10 @@ def test_a_full_disk_gets_one_line_and_leaves_the_last_state(tmp_path, capsys, l
     "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
 )
 def test_ctrl_c_keeps_the_run(tmp_path, number):
-    path = recipe(tmp_path, steps=100000)
+    path = Path(recipe(tmp_path, steps=100000))
+    path.write_text(path.read_text() + "n_prb = 6\n")
     out = tmp_path / "run"
-    command = [
-        sys.executable,
-        "-m",
-        "deeprx_training.cli",
-        path,
-        "--out",
-        str(out),
-        "--device",
-        "cpu",
-    ]
+    command = [sys.executable, "-m", "deeprx_training.cli", path, "--out", out, "--device", "cpu"]
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -616,6 +590,7 @@ def test_a_recipe_names_a_net_of_ones_own(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("deeprx_training.receivers.build._classes", {})
     monkeypatch.chdir(tmp_path)
     evaluate = ["evaluate", "run/last.ckpt", "--sinr", "12", "--slots", "2", "--out", "e"]
+    evaluate += ALIKE.split()
     assert main([*evaluate, "--device", "cpu"]) == 2
     assert "last.ckpt: tiny is of mine_of_a_test:Mine, a class that" in capsys.readouterr().err
     assert main([*evaluate, "--device", "cpu", "--trust", "run/last.ckpt"]) == 0
