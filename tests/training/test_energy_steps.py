@@ -138,6 +138,7 @@ def test_without_a_counter_there_is_time_and_the_reason(experiment, tmp_path, mo
     record = measured(experiment, tmp_path)
     assert "finished step: none: not asked for" in capsys.readouterr().out
     assert record["kind"] == "none" and record["source"] == "none: not asked for"
+    assert record["idle_w"] is None  # nor was rest waited for
     assert {w["joules"] for w in windows(record)} == {None}
     assert all(w["seconds"] > 0 for w in windows(record))
     forms = [(p["receiver"], p["form"], p["batch"]) for p in record["points"]]

@@ -195,7 +195,8 @@ class _Step:
         self.end = end
         file.parent.mkdir(parents=True, exist_ok=True)
         self.meter: Meter = find_meter(device)
-        self.idle: Idle | None = measure_idle(self.meter)
+        counted = self.meter.kind == "measured"
+        self.idle: Idle | None = measure_idle(self.meter) if counted else None
         new, known = self._begin(), read(file)
         begun = all(known.get(key) == new[key] for key in ("step", "device", "threads", "source"))
         self.record = known if begun else new
