@@ -64,8 +64,13 @@ def test_one_line_at_most_nothing_written_and_alive(way, name, victim, tmp_path)
     assert answer["rss"] < MEMORY
 
 
-@pytest.mark.parametrize("what", ["bench", "bench scale", "bench memory", "bench roofline"])
-@pytest.mark.parametrize("name", sorted(KINDS))
+@pytest.mark.parametrize(
+    ("what", "name"),
+    [
+        *(("bench", name) for name in sorted(KINDS)),
+        *((f"bench {what}", "int_writes") for what in ("scale", "memory", "roofline")),
+    ],
+)
 def test_a_benchmark_which_has_no_jail_asks_for_trust(what, name, victim, tmp_path):
     (tmp_path / "written").mkdir()
     file = tmp_path / "hostile.pt"
