@@ -221,6 +221,19 @@ def test_a_jailed_contender_runs_in_a_jail_on_its_core(contender, tiny, tmp_path
     assert 0.5 * turn.receiver_s < used < 5 * turn.receiver_s
 
 
+@pytest.mark.parametrize(("sir_db", "rounds"), [(None, 1), (15.0, 2)])
+def test_an_interferer_asks_for_both_rounds(sir_db, rounds, tmp_path):
+    with Worker(kit("deeprx-pusch", tmp_path).job("stages", job(sir_db=sir_db))) as worker:
+        stages = worker.turn(0.1).stages
+    assert [stage["calls"] for stage in stages if stage["name"] == "round"] == [rounds]
+
+
+def test_an_interferer_is_told(tiny, tmp_path, capsys, models_alone):
+    results = benched(tiny, tmp_path, ["engine"], "--sir", "15")
+    assert results["sir_db"] == 15.0
+    assert "2 RX, SIR 15 dB, 1 thread" in capsys.readouterr().out
+
+
 def test_sources_and_sink_are_not_what_receives():
     """By the kernel's clock of the receiver's thread, which does all of it."""
     flowgraph = BlockFlowgraph(job(contender="block", model="ls-lmmse"))
@@ -785,6 +798,8 @@ def test_hostile_models_are_refused_before_they_run(tmp_path, capsys):
         (["--threads", "1000"], "--threads must be 1 to"),
         (["--receiver", "nowhere.pt"], "nowhere.pt: no such model file; those that ship: "),
         (["--device", "tpu"], "device must be"),
+        (["--sir", "12"], "--sir: expected more than the slots' SINR of 12 dB"),
+        (["--sir", "nan"], "100 dB at most, found nan dB"),
         (["scale", "--contender", "block"], "--contender is not for deeprx bench scale"),
         (["roofline", "--contender", "engine"], "roofline, which runs other engines"),
         (["roofline", "--threads", "2"], "--threads 1, got cpu and 2"),

@@ -220,6 +220,24 @@ def test_the_block_gives_the_engines_llrs_in_order(threads, tmp_path):
     assert max(m["batch"] for m in stats) > 1
 
 
+@pytest.mark.parametrize("sir_db", [None, 13.0, 20.0])
+def test_what_disturbs_an_example_is_its_sinr(sir_db):
+    slot = deeprx.SlotConfig()
+    received, *_ = received_slots(slot, 2, 8, sir_db=sir_db)
+    y, h = (
+        received.view(np.complex64)[..., 0],
+        np.stack([slot.grid(slot.bits(1, i, 0), i, 0) for i in range(8)]),
+    )
+    gains = (y * h[:, None].conj()).sum((2, 3), keepdims=True) / (abs(h) ** 2).sum((1, 2))[
+        :, None, None, None
+    ]
+    left = y - gains * h[:, None]
+    assert 10 * np.log10((abs(left) ** 2).mean()) == pytest.approx(-12, abs=0.1)
+    coherent = abs((left[:, 0] * left[:, 1].conj())[..., :12].mean()) / (abs(left) ** 2).mean()
+    share = 0 if sir_db is None else 10 ** ((12 - sir_db) / 10)
+    assert coherent == pytest.approx(share, abs=0.05)
+
+
 def test_stages_are_all_of_a_slot():
     """Sums are the convolutions that the shipped file says it has, up to rows' ends, which the
     lanes reach over, and to what is known of a slot before.

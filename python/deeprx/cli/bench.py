@@ -10,7 +10,9 @@ from pathlib import Path
 from gnuradio import gr
 from rich.console import Console
 
+from deeprx_common import limits
 from deeprx_common.checks import check_range
+from deeprx_common.examples import SINR_DB
 from deeprx_common.files import write_json
 from deeprx_common.host import host, versions
 from deeprx_common.revision import git_revision
@@ -84,7 +86,7 @@ def configure(parser) -> None:
     add("--seconds", type=float, default=2.0, help="of each contender and receiver, or size (2)")
     shown = "the slot's; memory of the default slot: 6"
     add_options(parser, *SLOT, "mcs", "mcs_table", n_prb=Unset(shown))
-    add_options(parser, "n_rx", "device", "threads", "out", slots=Unset("memory: 100000"))
+    add_options(parser, "n_rx", "sir", "device", "threads", "out", slots=Unset("memory: 100000"))
     add(
         "--avx2",
         action="store_true",
@@ -106,6 +108,11 @@ def run(arguments) -> int:
             "deeprx bench roofline takes --device cpu and --threads 1, got "
             f"{a.device} and {a.threads}"
         )
+    if a.sir is not None and not SINR_DB < a.sir <= limits.SNR_DB[1]:
+        raise ValueError(
+            f"--sir: expected more than the slots' SINR of {SINR_DB:g} dB, {limits.SNR_DB[1]} dB "
+            f"at most, found {a.sir:g} dB"
+        )
     n_prb = {"n_prb": 6} if a.what == "memory" and a.slot == SLOTS["default"] else {}
     slot = changed_slot(a.slot, n_prb | given_slot(a))
     if slot.n_layers > 1:
@@ -122,6 +129,7 @@ def run(arguments) -> int:
         threads=a.threads,
         batch=a.threads,
         jail=jail_limits(a),
+        sir_db=a.sir,
     )
     a.out = out_folder(a)
     make, conclude, name, schema = {

@@ -9,7 +9,6 @@ import numpy as np
 import pmt
 from gnuradio import blocks, digital, gr
 
-from deeprx_common.examples import received_slots
 from deeprx_common.modulation import constellation
 from deeprx_common.slot import N_SYMBOLS, SlotConfig
 from deeprx_common.timing import compute_clock
@@ -28,7 +27,7 @@ def sources(job: Job, bits=None) -> list[gr.basic_block]:
     take the caches from the receiver. bits: as of received_slots().
     """
     config = job.config
-    y, *_ = received_slots(config, job.n_rx, 1, bits)
+    y, *_ = job.slots(1, bits)
     symbols = np.zeros((job.n_rx, N_SYMBOLS, config.fft_size), np.complex64)
     symbols[:, : config.n_symbols, config.bins] = y[0].view(np.complex64)[..., 0]
     length = gr.tag_utils.python_to_tag((0, pmt.intern("packet_len"), pmt.from_long(N_SYMBOLS)))

@@ -181,6 +181,7 @@ class Comparison(Measurement):
         return {
             "slot": base.slot,
             "n_rx": base.n_rx,
+            "sir_db": base.sir_db,
             "device": base.device,
             "threads": base.threads,
             "cores": base.cores,

@@ -8,6 +8,8 @@ import io
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
+
 from deeprx_common.examples import received_slots
 from deeprx_common.model_archive import read_model_file
 from deeprx_common.shipped import CLASSICAL
@@ -26,7 +28,7 @@ class Job:
     as the file is not trusted; []: it is. anew: an engine is made anew for each turn, as where its
     memory happens to lie makes more of a difference than a jail. llr: where the LLRs of the first
     batch go; "": nowhere. quantized_engine: that the file needs of LibTorch. jail: limits, as
-    JailLimits takes them.
+    JailLimits takes them. sir_db: of an interferer in every slot, as received_slots() takes it.
     """
 
     contender: str
@@ -44,6 +46,7 @@ class Job:
     jail_cores: list[int] = field(default_factory=list)
     anew: bool = False
     jail: dict[str, float] = field(default_factory=dict)
+    sir_db: float | None = None
 
     @property
     def trust(self) -> list[str]:
@@ -54,6 +57,10 @@ class Job:
     def received(self) -> dict:
         """Keywords of what receives such slots."""
         return {"slot": self.config, "n_rx": self.n_rx}
+
+    def slots(self, n: int, bits=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As received_slots() gives them."""
+        return received_slots(self.config, self.n_rx, n, bits, self.sir_db)
 
     @cached_property
     def config(self) -> SlotConfig:
@@ -120,9 +127,7 @@ def traced(job: Job, convolutions=None):
         with Made():
             return receiver(y, p, d, [job.config.bits_per_symbol])
 
-    y, p, d = (
-        torch.from_numpy(a).to(job.device) for a in received_slots(job.config, job.n_rx, job.batch)
-    )
+    y, p, d = (torch.from_numpy(a).to(job.device) for a in job.slots(job.batch))
     receiver = load_model(job)
     for part in receiver.modules():
         if convolutions and part.original_name.startswith("Conv"):

@@ -11,8 +11,6 @@ import sys
 import torch
 from job import Job, traced
 
-from deeprx_common.examples import received_slots
-
 
 def exportable(module: torch.fx.GraphModule) -> torch.fx.GraphModule:
     """The same with operators that the exporter knows, where tracing leaves others."""
@@ -39,7 +37,7 @@ def exportable(module: torch.fx.GraphModule) -> torch.fx.GraphModule:
 
 def main(text: str, out: str) -> None:
     job = Job(**json.loads(text))
-    slots = tuple(map(torch.from_numpy, received_slots(job.config, job.n_rx, job.batch)[:2]))
+    slots = tuple(map(torch.from_numpy, job.slots(job.batch)[:2]))
     torch.onnx.export(
         exportable(traced(job, torch.float32)),
         slots,

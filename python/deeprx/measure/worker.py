@@ -18,7 +18,6 @@ from dataclasses import replace
 import numpy as np
 from job import WARM_UP, Job, Turn, load_model, traced
 
-from deeprx_common.examples import received_slots
 from deeprx_common.timing import cost_clock
 
 LDPC_ITERATIONS = 6
@@ -30,7 +29,7 @@ class Calls:
     """
 
     def __init__(self, job: Job):
-        *received, self.data = received_slots(job.config, job.n_rx, job.batch)
+        *received, self.data = job.slots(job.batch)
         self.batch, self.bits = job.batch, job.config.bits_per_symbol
         self._clock = cost_clock(job.device)
         self.load(job)
