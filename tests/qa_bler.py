@@ -311,7 +311,8 @@ class TestCommand:
         with (folder / "bler.csv").open(newline="") as file:
             return list(csv.DictReader(file))
 
-    def test_tables_and_a_second_run(self, tmp_path, capsys):
+    def test_tables_and_a_second_run(self, tmp_path, capsys, monkeypatch):
+        monkeypatch.setattr(bler_search, "MORE", 200)
         command = [*self.COMMAND, "--out", str(tmp_path)]
         assert main(command) == 0
         assert "not reached" not in capsys.readouterr().out
@@ -338,7 +339,7 @@ class TestCommand:
         monkeypatch.setattr(bler_search, "MORE", 200)
         broken = models.save(Broken(float("nan")), tmp_path / "broken.pt", name="broken")
         command = [*self.COMMAND[:-4], "--receiver", str(broken), "--receiver", "perfect-csi"]
-        command += ["--out", str(tmp_path)]
+        command += ["--trust", str(broken), "--out", str(tmp_path)]
         for _ in range(2):
             assert main(command) == 0
             said = capsys.readouterr().out
