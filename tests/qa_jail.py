@@ -197,7 +197,7 @@ def times_opened(path, folder, *arguments, status=0):
 @pytest.mark.parametrize("block", ["Engine", "receiver"])
 def test_a_file_is_opened_once(block, jailed, stranger, tmp_path):
     """Hash, verdict and load are of the same bytes."""
-    trust = [] if jailed else [hash_of(stranger)]
+    trust = [] if jailed else [hash_of(stranger).upper()]
     program = (
         "from gnuradio import deeprx\n"
         f"deeprx.{block}({stranger!r}, trust={trust}, slot=deeprx.SlotConfig(n_prb=6))"

@@ -764,6 +764,14 @@ def test_a_slot_must_be_one(model):
     assert_one_line(error, "slot must be a SlotConfig, got 26")
 
 
+@pytest.mark.parametrize("make", [deeprx.Engine, deeprx.receiver])
+@pytest.mark.parametrize("trust", ["model.pt", None, 3])
+def test_what_is_trusted_must_be_a_list(make, trust, model):
+    with pytest.raises(TypeError) as error:
+        make(model=model[0], trust=trust)
+    assert_one_line(error, f"trust must be a list of files or of their SHA-256, got {trust!r}")
+
+
 def test_receivers_of_a_process_agree_on_threads(model):
     first = deeprx.receiver(model=model[0], threads=1)
     with pytest.raises(ValueError) as error:

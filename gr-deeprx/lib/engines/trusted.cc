@@ -12,9 +12,13 @@ namespace gr::deeprx {
 
 namespace {
 
-bool is_sha256(const std::string& text)
+//! In any case of letters; empty: it is another text.
+std::string sha256_in(std::string text)
 {
-    return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string::npos;
+    for (char& letter : text)
+        letter = letter >= 'A' && letter <= 'F' ? letter - 'A' + 'a' : letter;
+    const bool is = text.size() == 64 && text.find_first_not_of("0123456789abcdef") == text.npos;
+    return is ? text : "";
 }
 
 } // namespace
@@ -44,8 +48,8 @@ std::vector<std::string> hashes_of(const std::vector<std::string>& files)
 {
     std::vector<std::string> hashes;
     for (const auto& file : files) {
-        if (is_sha256(file)) {
-            hashes.push_back(file);
+        if (const auto hash = sha256_in(file); !hash.empty()) {
+            hashes.push_back(hash);
             continue;
         }
         try {

@@ -11,8 +11,6 @@
 #include <gnuradio/deeprx/engines.h>
 #include <gnuradio/deeprx/receiver.h>
 
-#include <algorithm>
-#include <iterator>
 #include <limits>
 
 namespace py = pybind11;
@@ -39,10 +37,14 @@ std::string existing_model(const py::object& model)
         .cast<std::string>();
 }
 
-std::vector<std::string> model_paths(const std::vector<py::object>& models)
+std::vector<std::string> trusted_paths(const py::object& trust)
 {
+    if (!py::isinstance<py::list>(trust) && !py::isinstance<py::tuple>(trust))
+        throw py::type_error("trust must be a list of files or of their SHA-256, got " +
+                             std::string(py::repr(trust)));
     std::vector<std::string> paths;
-    std::transform(models.begin(), models.end(), std::back_inserter(paths), model_path);
+    for (const auto file : trust)
+        paths.push_back(model_path(py::reinterpret_borrow<py::object>(file)));
     return paths;
 }
 
@@ -81,7 +83,7 @@ public:
                   const py::object& threads,
                   const py::object& max_batch,
                   const std::string& engine,
-                  const std::vector<py::object>& trust,
+                  const py::object& trust,
                   const py::object& data,
                   const std::optional<jail_limits>& jail)
         : python_engine(data.is_none() ? existing_model(model) : model_path(model),
@@ -91,7 +93,7 @@ public:
                         to_whole("threads", threads),
                         to_whole("max_batch", max_batch),
                         engine,
-                        model_paths(trust),
+                        trusted_paths(trust),
                         sealed(data),
                         jail)
     {
@@ -274,7 +276,7 @@ parameters, or the device is not there, and in a fork() of a process that had lo
                          const std::string& len_tag_key,
                          const py::object& llr_sign,
                          const std::string& engine,
-                         const std::vector<py::object>& trust,
+                         const py::object& trust,
                          const py::object& data,
                          const std::optional<jail_limits>& jail) {
                  return receiver::make(data.is_none() ? existing_model(model) : model_path(model),
@@ -287,7 +289,7 @@ parameters, or the device is not there, and in a fork() of a process that had lo
                                        len_tag_key,
                                        to_whole("llr_sign", llr_sign),
                                        engine,
-                                       model_paths(trust),
+                                       trusted_paths(trust),
                                        sealed(data),
                                        jail);
              }),
@@ -334,7 +336,7 @@ Used by one thread, the one that made it. Parameters and exceptions are the rece
                       const py::object&,
                       const py::object&,
                       const std::string&,
-                      const std::vector<py::object>&,
+                      const py::object&,
                       const py::object&,
                       const std::optional<jail_limits>&>(),
              py::arg("model"),
@@ -382,9 +384,12 @@ Used by one thread, the one that made it. Parameters and exceptions are the rece
            const py::object& slot,
            int n_rx,
            const std::string& device,
-           const std::vector<py::object>& trust) {
-            gr::deeprx::check_model(
-                sealed(data).value_or(-1), to_slot_config(slot), n_rx, device, model_paths(trust));
+           const py::object& trust) {
+            gr::deeprx::check_model(sealed(data).value_or(-1),
+                                    to_slot_config(slot),
+                                    n_rx,
+                                    device,
+                                    trusted_paths(trust));
         },
         py::arg("data"),
         py::kw_only(),
