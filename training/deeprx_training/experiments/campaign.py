@@ -27,7 +27,6 @@ from ..data.feed import code_sha256
 from ..evaluation import coded, evaluate, soft_bits
 from ..evaluation.evaluate import CountEach, Counts, Evaluation, EvaluationError, Part
 from ..teaching.checkpoint import ReceiverFile, read_receiver
-from .cluster import cluster
 
 STEP_S = 0.5  # between looks at what has arrived, in which Ctrl-C is heard
 
@@ -145,6 +144,8 @@ def ray_pool(address: str | None, workers: int | None, threads: int, gpu: bool) 
 
     Its iterator raises what a worker raised; Failure where one was lost.
     """
+    from .cluster import cluster  # takes a second, and most evaluations have no workers
+
     with cluster(address) as ray:
         resources = ray.cluster_resources()
         most = int(resources.get("GPU", 0) if gpu else resources.get("CPU", 1) // threads)
