@@ -90,7 +90,7 @@ def test_counts_of_a_revision_go_on_towards_the_goals(monkeypatch, tmp_path):
 def test_a_jail_that_judged_others_refuses_what_one_of_its_own_does(victim, tmp_path):
     draw = random.Random(1)
     verdicts = []
-    for k in range(40):
+    for k in range(24):
         ((_, path), _) = campaign.model_files(draw, tmp_path)
         if k % 8 == 0:  # as it was
             path.unlink()
@@ -98,7 +98,7 @@ def test_a_jail_that_judged_others_refuses_what_one_of_its_own_does(victim, tmp_
         shared, alone = (victim.ask(way, path, 60) for way in ("many_engines", "engine"))
         assert shared["verdict"] == alone["verdict"] in ("accepted", "refused"), (shared, alone)
         verdicts.append(shared["verdict"])
-    assert 5 <= verdicts.count("accepted") < 40
+    assert 3 <= verdicts.count("accepted") < 24
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,8 @@ def test_chain(tmp_path):
         tmp_path,
         "training/recipes/smoke.toml --out runs/smoke",
         f"{STUDENT} --out runs/student",
-        "evaluate runs/student/last.ckpt --sinr 9,15 --slots 8 --out runs/eval",
+        "evaluate runs/student/last.ckpt --sinr 9,15 --slots 8 --channel TDL-A"
+        " --delay-spread 1e-7 --doppler 50 --out runs/eval",
         f"export runs/student/last.ckpt smoke-student.pt --recipe {STUDENT}"
         " --report runs/eval/report.json --parity slots.npz",
     )

@@ -59,6 +59,7 @@ from deeprx_training.teaching.checkpoint import ReceiverFile, read_receiver
 ROOT = Path(__file__).parents[2]
 SYMBOL_S = 1e-3 / 14
 ALIKE = "--delay-spread 1e-7 --doppler 50"  # of all slots: no table and no picture breaks them down
+ALIKE_TOO = {"delay_spread_s": (1e-7, 1e-7), "doppler_hz": (50.0, 50.0)}
 
 
 def covariance(paths, slot, delay_spread, doppler, elements):
@@ -311,9 +312,9 @@ def test_blocks_settled_without_decoding_are_settled_as_decoding_would(index, ta
 class Clairvoyant(nn.Module):
     """Draws the slots again and returns the bits that were sent; strike: at this call, Ctrl-C."""
 
-    def __init__(self, sinr_db, slots, seed, strike=None):
+    def __init__(self, sinr_db, slots, seed, strike=None, **changes):
         super().__init__()
-        conditions = evaluation_conditions()
+        conditions = evaluation_conditions(**changes)
         self.llrs = [None]  # the evaluation tries it once
         for first in range(0, slots, evaluation.BATCH):
             for i, sinr in enumerate(sinr_db):
@@ -346,20 +347,20 @@ def test_a_net_below_perfect_csi_is_named():
 def test_ctrl_c_keeps_whole_curves(tmp_path, monkeypatch, capsys):
     """Struck in the second round over the points: what the first counted is written."""
     monkeypatch.setattr(evaluation, "BATCH", 16)
-    net = Clairvoyant([6.0, 9.0], 20, seed=2, strike=4)
+    channel, drawn = f"--channel TDL-A {ALIKE}", {"channels": ("TDL-A",), **ALIKE_TOO}
+    net = Clairvoyant([6.0, 9.0], 20, 2, strike=4, **drawn)
 
     def oracle(reference, trust):
         return ReceiverFile(Reference.parse(reference), "oracle", net, "", {}, None, None)
 
     monkeypatch.setattr(checkpoint, "read_receiver", oracle)
-    command = f"evaluate oracle.ckpt --sinr 6,9 --slots 20 --seed 2 --out {tmp_path} --device cpu"
-    assert cli.main(command.split()) == 130
+    command = f"evaluate oracle.ckpt {channel} --seed 2 --device cpu --sinr"
+    assert cli.main(f"{command} 6,9 --slots 20 --out {tmp_path}".split()) == 130
     assert "stopped: 16 of 20 slots at 2 of 2 SINR points" in capsys.readouterr().err
     points = report.read(tmp_path / "report.json")["points"]
     assert {p["slots"] for p in points} == {16} and len(points) == 2 * 6
-    net = Clairvoyant([6.0], 4, seed=2, strike=1)
-    command = f"evaluate oracle.ckpt --sinr 6 --slots 4 --seed 2 --out {tmp_path}/b --device cpu"
-    assert cli.main(command.split()) == 130
+    net = Clairvoyant([6.0], 4, 2, strike=1, **drawn)
+    assert cli.main(f"{command} 6 --slots 4 --out {tmp_path}/b".split()) == 130
     assert "nothing is written" in capsys.readouterr().err and not list((tmp_path / "b").iterdir())
 
 

@@ -583,7 +583,7 @@ def test_a_queue_takes_its_next_step_until_all_is_done(tmp_path, capsys):
     """Each run ends at its time limit with its state saved, in training and in examination; a group
     that fails stops no other.
     """
-    text = SCALES.replace("slots = 8", "slots = 130")
+    text = SCALES.replace("slots = 8", "slots = 130").replace("steps = 5", "steps = 3")
     lost = '[[group]]\nname = "lost"\nlr = 1e30\nmembers = [["tiny", "scratch"]]\n[scale.small]'
     text = text.replace("[scale.small]", lost).replace('["b", "a"]', '["b", "lost", "a"]')
     path, out = write(tmp_path, text), tmp_path / "out"
@@ -595,7 +595,7 @@ def test_a_queue_takes_its_next_step_until_all_is_done(tmp_path, capsys):
         if (out / "b" / "last.ckpt").exists():
             steps.append(torch.load(out / "b" / "last.ckpt", weights_only=True)["step"])
         assert len(said) < 30
-    assert steps[:5] == [1, 2, 3, 4, 5] and len(said) > 15
+    assert steps[:3] == [1, 2, 3] and len(said) > 11
     assert returned == 1 and "2 of 3 groups" in said[-1]
     assert "not finite" in (out / "lost" / "failed.txt").read_text()
     rows = pa.parquet.read_table(out / "results.parquet").to_pylist()
