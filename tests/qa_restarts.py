@@ -39,10 +39,10 @@ SCRIPTS = {
     # Each stop throws thousands of levels away that wait; the teacher takes too long
     "switching": ["--slots", "4000000", "--ladder", "baseline-lmmse.pt", "baseline-sure.pt"],
 }
-# Flowgraphs of Companion that scripts restart, too: beside "loopback" they run with --slow
-ALSO_SCRIPTS = {
-    "remote_channel", "remote_receiver", "remote_transmitter", "send_file", "stock_ofdm",
-    "switching",
+# Flowgraphs of Companion that scripts restart, too, or whose blocks radio_software has: with --slow
+ALSO_OTHERS = {
+    "loopback", "remote_channel", "remote_receiver", "remote_transmitter", "send_file",
+    "stock_ofdm", "switching", "synchronised",
 }  # fmt: skip
 # What a stop leaves of a packet in GNU Radio's tagged stream blocks, the next start takes for one
 ANEW = {"stock_ofdm"}
@@ -240,7 +240,7 @@ def instead(example):
 @pytest.mark.parametrize("times", TIMES)
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=[pytest.mark.slow] if n in ALSO_SCRIPTS else []) for n in GRAPHICAL],
+    [pytest.param(n, marks=[pytest.mark.slow] if n in ALSO_OTHERS else []) for n in GRAPHICAL],
 )
 def test_in_companion(name, times, tmp_path, request, monkeypatch):
     if name == "radio_loopback_soapy":
