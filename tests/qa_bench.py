@@ -704,7 +704,7 @@ def test_two_files_of_one_name_are_told_apart(tiny, tmp_path):
             assert list(kits) == [f"{models[0].name} ({path})" for path in (tiny, copy)]
 
 
-def test_another_slot_is_received_and_decoded(tmp_path):
+def test_another_slot_is_received_and_decoded(tmp_path, models_alone):
     slot = SlotConfig(
         n_prb=20, first_prb=6, n_symbols=12, dmrs=(2, 9), cdm_groups=2, n_scid=1,
         users=(User(mcs=5),), carrier_prb=51, scs_khz=30, fft_size=768, slot_number=None,
