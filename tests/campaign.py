@@ -374,12 +374,13 @@ def _seeds():
 
 
 def lane(parts: list[Part], seconds: float, stopped: threading.Event) -> None:
-    """Turns of the parts until time is up: each once, then who is furthest from its goal."""
+    """Turns of the parts until time is up, but each once; then who is furthest from its goal."""
     end = time.monotonic() + seconds
     waiting = list(parts)
-    while (left := end - time.monotonic()) >= 0.5 and not stopped.is_set():
+    while (waiting or time.monotonic() <= end - 0.5) and not stopped.is_set():
         part = waiting.pop() if waiting else min(parts, key=Part.done)
         began = time.monotonic()
+        left = max(0.5, end - began)
         part.run(min(left, part.turn_s, seconds / 2 / len(parts)), stopped)
         part.counts["seconds"] += time.monotonic() - began
 
