@@ -53,12 +53,15 @@ BOOST_AUTO_TEST_CASE(trust_is_given_as_files_or_as_their_sha256)
 {
     const auto of_shipped = sha256(read_model_file(shipped).view());
     const std::string other(64, 'a');
-    const auto hashes = hashes_of({ shipped, other });
-    BOOST_REQUIRE(hashes.size() == 2u);
+    const auto hashes = hashes_of({ shipped, other, std::string(64, 'A') });
+    BOOST_REQUIRE(hashes.size() == 3u);
     BOOST_TEST(hashes[0] == of_shipped);
     BOOST_TEST(hashes[1] == other);
-    for (const auto& none :
-         { std::string(63, 'a'), std::string(64, 'A'), std::string("/dev/zero") })
+    BOOST_TEST(hashes[2] == other);
+    for (const auto& none : { std::string(63, 'a'),
+                              std::string(64, 'g'),
+                              std::string(64, '@'),
+                              std::string("/dev/zero") })
         check_raises([&none] { hashes_of({ none }); }, "trusted file '" + none + "': ");
 }
 
