@@ -89,12 +89,14 @@ def test_an_exception_in_work_ends_the_flowgraph(block, capfd):
     other.wait()
 
 
-def test_an_exception_in_a_handler_ends_the_flowgraph():
-    strobe, listener = blocks.message_strobe(pmt.PMT_T, 10), Listener()
+def test_an_exception_in_a_handler_ends_the_flowgraph(capfd):
+    """However many messages wait by then: they are not handled."""
+    strobe, listener = blocks.message_strobe(pmt.PMT_T, 1), Listener()
     top = endless(gr.top_block())
     top.msg_connect(strobe, "strobe", listener, "in")
     top.start()
     ends(top, "Listener: KeyError: 'nowhere'")
+    assert "".join(capfd.readouterr()).count("nowhere") == 1
 
 
 @pytest.mark.parametrize("alone", [True, False])

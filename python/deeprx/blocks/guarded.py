@@ -54,7 +54,7 @@ class Guarded:
     """
 
     _ignored = 0  # messages
-    _complained = -math.inf
+    _complained = _failed = -math.inf
 
     def __init__(self, *args):
         super().__init__(*args)
@@ -83,12 +83,15 @@ class Guarded:
 
         @wraps(handler)
         def handle(message):
+            if time.monotonic() - self._failed < _STOP_S:
+                return  # GNU Radio stops a block's thread when all that waited has been handled
             try:
                 handler(message)
             except MessageError as error:
                 self._ignore(error)
             except Exception as error:
                 _end_flowgraph(self, error)
+                self._failed = time.monotonic()
 
         setattr(self, handler.__name__, handle)  # GNU Radio calls it by its name
         super().set_msg_handler(port, handle)
