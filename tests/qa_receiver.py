@@ -1196,7 +1196,7 @@ def test_destruction_waits_for_no_load(tmp_path):
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr  # the process has waited for it
     (seconds,) = re.findall(r"^seconds: (.*)", done.stdout, re.MULTILINE)
