@@ -30,10 +30,9 @@ def show(
     rows, gemm_flop_per_s = comparison.rows, comparison.gemm_flop_per_s
     clock = "CPU" if base.device == "cpu" else "wall"
     threads = f"{base.threads} thread" + ("s" if base.threads > 1 else "")
-    slot = f"{base.config.n_prb} PRB, {base.config.modulation}"
-    slot += f", {base.n_rx} RX, "
-    slot += "" if base.sir_db is None else f"SIR {base.sir_db:g} dB, "
-    slot += f"{threads}, {base.device}"
+    sir = "" if base.sir_db is None else f", SIR {base.sir_db:g} dB"
+    slot = f"{base.config.n_prb} PRB, {base.config.modulation}, {base.n_rx} RX{sir}"
+    slot += f", {threads}, {base.device}"
     for receiver in dict.fromkeys(row.receiver for row in rows):
         group = [row for row in rows if row.receiver == receiver]
         shown = table(

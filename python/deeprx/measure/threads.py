@@ -11,7 +11,7 @@ _NAME_BYTES = 15  # that Linux keeps of a thread's
 
 
 def thread_name(block: gr.basic_block) -> str:
-    """As GNU Radio names the thread that runs a block, by no number that its alias has."""
+    """As GNU Radio names the thread that runs a block. The number in its alias is another."""
     return f"{block.name()}{block.unique_id()}"[:_NAME_BYTES]
 
 
