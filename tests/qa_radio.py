@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from unittest import mock
@@ -17,6 +18,7 @@ import pytest
 from companion import environment, generate
 from gnuradio import blocks, deeprx, gr, uhd
 from gnuradio.deeprx.blocks.slot_sinr import powers
+from gnuradio.deeprx.blocks.slot_statistics import SlotStatistics
 from gnuradio.deeprx.blocks.tdl import TdlFading
 from gnuradio.deeprx.cli import main
 from gnuradio.deeprx.measure import radio_link
@@ -233,7 +235,7 @@ def test_marks_on_stderr_are_counted_and_passed_on(capfd):
     with counting_marks() as marks:
         for part in (b"sOsO", b"a line\n", b"s", b"U", b"sOU"):
             os.write(2, part)
-            time.sleep(0.01)
+            time.sleep(0.1)
     os.write(2, b"sO after")
     assert marks.events == {"overflow": 3, "underflow": 1}
     assert capfd.readouterr().err == "sOsOa line\nsUsOUsO after"
@@ -257,13 +259,21 @@ class TestSoftwareRadio:
         same = ("channel", "delay_spread_s", "doppler_hz", "slots", "missed_slots", "clusters")
         assert {k: point[k] for k in same} == {k: expected[k] for k in same}
 
-    def test_blocks_of_a_slot_from_a_file_recorded_and_replayed(self, tmp_path):
+    def test_blocks_of_a_slot_from_a_file_recorded_and_replayed(self, tmp_path, monkeypatch):
+        """With blocks that are counted later than their slots: the last one is waited for."""
+        count = SlotStatistics.add_block
+
+        def late(*arguments):
+            threading.Timer(0.5, count, arguments).start()
+
+        monkeypatch.setattr(SlotStatistics, "add_block", late)
         slot = SlotConfig(n_prb=20, first_prb=4, carrier_prb=30, n_scid=1, users=(User(mcs=9),))
         path = tmp_path / "slot.json"
         path.write_text(json.dumps(slot.as_dict()))
         options = ["--slots=60", f"--slot={path}", "--seed=4"]
         air = "--args=driver=software,preset=ideal,snr_db=20"
         live = run_radio(tmp_path, air, *options, f"--record={tmp_path / 'air'}")
+        monkeypatch.undo()
         (point,) = live["points"]
         assert (point["slots"], point["blocks"], point["block_errors"]) == (60, 60, 0)
         assert SlotConfig.from_dict(point["slot"]) == slot
@@ -514,7 +524,7 @@ class TestUhd:
         assert sink.samples >= (5 + 3) * 8768 + 0.2 * RATE
         deadline = time.monotonic() + 5
         while not transmitter.burst.events and time.monotonic() < deadline:
-            time.sleep(0.01)
+            time.sleep(0.1)
         assert transmitter.burst.events == {"underflow": 1}
 
     def test_endless_burst_has_no_end(self):

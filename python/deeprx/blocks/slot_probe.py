@@ -288,6 +288,10 @@ class slot_probe(gr.hier_block2):
         """Slots received so far."""
         return self._statistics.slots
 
+    def transmissions(self):
+        """Transmissions of transport blocks decoded so far: a slot's comes after the slot."""
+        return self._statistics.transmissions
+
     def complete(self):
         """Whether slot n_slots - 1 or a later one has come; some before it may be missing."""
         return self._statistics.complete

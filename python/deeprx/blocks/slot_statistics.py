@@ -59,6 +59,7 @@ class SlotStatistics:
         self.inference_total_s = 0.0
         self.clusters = ClusterCounts()  # errors of bits
         self.slots = 0
+        self.transmissions = 0  # of transport blocks
         self.dropped: Counter[str] = Counter()
         self.slots_by_model: Counter[str] = Counter()
         self.model = ""
@@ -119,6 +120,7 @@ class SlotStatistics:
         self._latest_block = max(self._latest_block, index)
         if index >= self._end:
             return
+        self.transmissions += 1
         good = about["crc_ok"] and (self._sent is None or block == self._sent(index))
         process = about.get("rnti", 0), about.get("process", 0)
         new_data = about.get("new_data", True)

@@ -41,12 +41,14 @@ class Flowgraph(gr.top_block):
         kind = sync_front_end if sync else aligned_front_end
         self.front_end = kind(n_rx=n_rx, first_slot=first_slot, slot=config)
         self.receivers, self.probes = [], []
+        self._decoded: list[slot_probe] = []  # the probes behind a tb_decoder
         self.senders, self.encoders = [], []
 
     @property
     def slots(self) -> int:
-        """Slots that every receiver has received."""
-        return min(probe.slots() for probe in self.probes)
+        """Slots that every receiver has received, and every decoder decoded."""
+        received = [probe.slots() for probe in self.probes]
+        return min(received + [probe.transmissions() for probe in self._decoded])
 
     @property
     def complete(self) -> bool:
@@ -87,6 +89,7 @@ class Flowgraph(gr.top_block):
         decoder = tb_decoder(self.config, layer)
         self.connect((block, layer), decoder, counter)
         self.msg_connect(decoder, "blocks", counter, "blocks")
+        self._decoded.append(counter)
         if self.senders:
             self._close_loop(layer, decoder, counter)
         return counter

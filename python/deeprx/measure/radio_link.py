@@ -130,7 +130,7 @@ class Exchange:
     def advance(self) -> None:
         """Start to send once samples come in; stop the receiver when it has all there is."""
         receiver, now = self._receiver, time.monotonic()
-        state = receiver.sinr.slots, *(probe.slots() for probe in receiver.probes)
+        state = receiver.sinr.slots, receiver.slots, *(probe.slots() for probe in receiver.probes)
         if state != self._state:
             self._changed, self._state = now, state
         if self._transmitter is None:
