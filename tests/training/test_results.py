@@ -329,15 +329,11 @@ def test_the_page_of_the_case_study_has_every_part():
 
 def test_pictures_are_drawn_from_the_results(tmp_path):
     """results/ as it is, into a folder of the test's own."""
-    stored = {
-        name: (part, draw)
-        for name, (part, draw) in quote.PICTURES.items()
-        if not part.startswith("case_study/") or (results.ROOT / f"results/{part}.json").exists()
-    }
-    for name, (part, draw) in stored.items():
-        draw(json.loads((results.ROOT / "results" / f"{part}.json").read_text()), tmp_path / name)
-        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
-        assert (results.ROOT / "docs/images" / name).exists()
+    drawn = quote.draw_all(tmp_path)
+    assert {"evaluation.png", "cost.png", "case-study-cores.png"} <= {path.name for path in drawn}
+    for path in drawn:
+        assert path.read_bytes().startswith(b"\x89PNG")
+        assert (results.ROOT / "docs/images" / path.name).exists()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ sections.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from deeprx_common import schema
@@ -30,9 +30,8 @@ from ..files import TrainingError
 from . import study_page
 from .results import CLASSICAL, ROOT
 
-_HEADING = {
-    "command": schema.TEXT,
-    "date": schema.TEXT,
+_WRITTEN = {"command": schema.TEXT, "date": schema.TEXT}
+_HEADING = _WRITTEN | {
     "host": schema.table({"cpu": schema.TEXT, "instructions": schema.TEXT}),
 }
 # What becomes of a file of another shape, or of a mark that asks for what it has not
@@ -85,18 +84,24 @@ def write_all() -> list[Path]:
             with replacing(path) as temporary:
                 Path(temporary).write_text(new)
             changed.append(path)
+    return changed + draw_all(ROOT / "docs/images")
+
+
+def draw_all(images: Path) -> list[Path]:
+    """The pictures of what was measured, into a folder."""
+    drawn = []
     for name, (part, draw) in PICTURES.items():
         if (file := ROOT / "results" / f"{part}.json").exists():
             try:
-                draw(_read(file), path := ROOT / "docs/images" / name)
+                draw(_read(file, _WRITTEN), path := images / name)
             except _UNKNOWN as error:
                 raise TrainingError(f"{file}: cannot draw {name} from it: {error}") from None
-            changed.append(path)
-    return changed
+            drawn.append(path)
+    return drawn
 
 
-def _read(file: Path) -> dict:
-    return read_document(file, _HEADING, "results", "./dev results")
+def _read(file: Path, fields: Mapping[str, schema.Field] = _HEADING) -> dict:
+    return read_document(file, fields, "results", "./dev results")
 
 
 def _about(results: dict) -> str:
