@@ -26,7 +26,7 @@ GOLDEN = np.load(FILE)
 TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2}  # RMS of the difference over RMS
 NET = next(path for path in shipped_models() if "deeprx-slim-0" in path)
 MODELS = pytest.mark.parametrize("model", shipped_models(), ids=lambda path: Path(path).stem)
-PUSCH = next(path for path in shipped_models() if "deeprx-pusch" in path)
+FAMILY = [path for path in shipped_models() if "deeprx-pusch" in path]  # for every PUSCH
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_llrs_are_those_that_were_kept(modulation, model):
 
 @pytest.mark.parametrize(
     "model",
-    [path for path in shipped_models() if path != PUSCH],
+    [path for path in shipped_models() if path not in FAMILY],
     ids=lambda path: Path(path).stem,
 )
 def test_other_slots_are_refused_with_what_it_takes(model):
@@ -107,21 +107,23 @@ EVERY = {
 }
 
 
+@pytest.mark.parametrize("model", FAMILY, ids=lambda path: Path(path).stem)
 @pytest.mark.parametrize(("n_rx", "slot"), EVERY.values(), ids=EVERY)
-def test_the_net_for_every_pusch_takes_it(n_rx, slot):
+def test_a_net_for_every_pusch_takes_it(n_rx, slot, model):
     """As PyTorch runs it."""
     y, p, d = received_slots(slot, n_rx, 2)
-    engine = deeprx.Engine(PUSCH, slot=slot, n_rx=n_rx, max_batch=2)
-    expected = eager(torch.jit.load(PUSCH), slot, y, p, d)
-    tolerance = {"float32": 1e-4, "bfloat16": 1e-2}[read_model_file(PUSCH).metadata["precision"]]
+    engine = deeprx.Engine(model, slot=slot, n_rx=n_rx, max_batch=2)
+    expected = eager(torch.jit.load(model), slot, y, p, d)
+    tolerance = {"float32": 1e-4, "bfloat16": 1e-2}[read_model_file(model).metadata["precision"]]
     computed = engine.infer(y, p).reshape(2, slot.n_layers, slot.n_symbols, slot.n_sc, -1)
     for layer, llr in enumerate(expected):
         mine = computed[:, layer][:, slot.data_mask, : llr.shape[-1]]
         assert np.sqrt(np.mean((mine - llr) ** 2)) <= tolerance * np.sqrt(np.mean(llr**2))
 
 
-def test_what_the_net_for_every_pusch_was_not_trained_on_is_refused():
-    about = read_model_file(PUSCH).metadata
+@pytest.mark.parametrize("model", FAMILY, ids=lambda path: Path(path).stem)
+def test_what_a_net_for_every_pusch_was_not_trained_on_is_refused(model):
+    about = read_model_file(model).metadata
     assert (about["layers"], about["cdm_groups"], about["n_prb"]) == ([1, 2], [1, 2], [1, 273])
     assert (about["n_rx"], about["n_dmrs"], about["scs_khz"]) == (
         [1, 2, 3, 4],
@@ -130,7 +132,7 @@ def test_what_the_net_for_every_pusch_was_not_trained_on_is_refused():
     )
     assert about["n_sym"] == [4, 5, 7, 8, 9, 10, 11, 12, 13, 14]
     with pytest.raises(RuntimeError) as error:
-        deeprx.Engine(PUSCH, slot=SlotConfig(n_symbols=6, dmrs=(2,)))
+        deeprx.Engine(model, slot=SlotConfig(n_symbols=6, dmrs=(2,)))
     assert "the model takes symbols of [4, 5, 7, " in str(error.value)
     assert str(error.value).endswith("; ls-lmmse, sure-lmmse and gnb take this slot")
 

@@ -63,16 +63,17 @@ def test_results_are_of_what_ships(path):
 
 
 @pytest.mark.parametrize("domain", ["frequency", "time"])
-def test_the_net_for_every_pusch_holds_its_evaluation(domain):
+@pytest.mark.parametrize(("name", "of"), [("deeprx-pusch", ""), ("deeprx-pusch-small", "small-")])
+def test_a_net_for_every_pusch_holds_its_evaluation(name, of, domain):
     """Which its page quotes, results/*.json are without it."""
-    with open(results.ROOT / f"results/pusch/{domain}.csv", newline="") as file:
-        rows = [r for r in csv.DictReader(file) if r["receiver"] == "deeprx-pusch"]
+    with open(results.ROOT / f"results/pusch/{of}{domain}.csv", newline="") as file:
+        rows = [r for r in csv.DictReader(file) if r["receiver"] == name]
     measured = {
         float(r["sinr_db"]): [float(r["value"]), [float(r["low"]), float(r["high"])]]
         for r in rows
         if r["metric"] == "ber" and not r["by"]
     }
-    about = read(model_path("deeprx-pusch"))
+    about = read(model_path(name))
     held = [row for row in about["ber"] if row["domain"] == domain]
     assert {row["sinr_db"]: [row["ber"], row["ber_ci95"]] for row in held} == measured
 

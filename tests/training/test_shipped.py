@@ -16,7 +16,7 @@ from deeprx_training.evaluation.evaluate import PERFECT, SURE, Evaluation, evalu
 from deeprx_training.teaching.checkpoint import load_receiver
 
 MODELS = Path(__file__).parents[2] / "models"
-KINDS = ("slim-*", "realtime-*", "pusch")
+KINDS = ("slim-*", "realtime-*", "pusch*")
 NAMES = sorted(p.stem for k in KINDS for p in MODELS.glob(f"deeprx-{k}.pt"))
 BASELINE = "ls-lmmse"
 # The teacher takes long, and of the others a smaller one of its kind is counted by default

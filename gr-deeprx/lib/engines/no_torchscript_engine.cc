@@ -13,8 +13,8 @@ namespace {
 [[noreturn]] void refuse(const std::string& what)
 {
     throw std::runtime_error(what + ", and this gr-deeprx was built without PyTorch: deeprx-pusch, "
-                                    "ls-lmmse, sure-lmmse and gnb run without it; the others need "
-                                    "a build with -DDEEPRX_TORCH=ON");
+                                    "deeprx-pusch-small, ls-lmmse, sure-lmmse and gnb run without "
+                                    "it; the others need a build with -DDEEPRX_TORCH=ON");
 }
 
 } // namespace
