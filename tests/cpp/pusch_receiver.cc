@@ -162,11 +162,12 @@ BOOST_AUTO_TEST_CASE(a_slot_of_nothing_leaves_nothing_behind)
 {
     const slot s(0);
     const auto net = make_pusch_net(numbers(), weights());
-    std::vector<const pair_kernel*> all{ nullptr };
+    auto all = pusch_quads();
+    all.push_back(nullptr); // float32
     if (pusch_pairs())
         all.push_back(pusch_pairs());
-    for (const pair_kernel* pairs : all) {
-        pusch_receiver receiver(s.layout, s.n_rx, net, pusch_receiver::best(), pairs);
+    for (const packed_kernel* packed : all) {
+        pusch_receiver receiver(s.layout, s.n_rx, net, pusch_receiver::best(), packed);
         std::vector<float> llr(s.values("llr").size()), expected = llr;
         receiver.receive(s.values("y").data(), s.values("p").data(), expected.data());
         for (const float nothing : { NAN, 0.0f }) {
@@ -293,7 +294,7 @@ BOOST_AUTO_TEST_CASE(sums_of_pairs_are_those_of_bfloat16,
             const auto& kernel = *pusch_pairs();
             kernel.pack(plain[0], plain.pitch(), inputs, n, pairs[0], pairs.pitch());
             kernel.pack(more[0], more.pitch(), outputs, n, more_pairs[0], more_pairs.pitch());
-            const plane_sum sum(l, pairs.pitch(), stride, true);
+            const plane_sum sum(l, pairs.pitch(), stride, 2);
             const auto* all = reinterpret_cast<const int32_t*>(mask[0]);
             kernel.sum(sum.job(pairs[0], sums[0], sums.pitch(), n, all));
             auto job = sum.job(pairs[0], packed[0], packed.pitch(), n, all);
@@ -343,6 +344,126 @@ BOOST_AUTO_TEST_CASE(llrs_in_bfloat16_are_nearly_pytorchs,
         const double off = apart(data_llrs(s.layout, llr), data_llrs(s.layout, expected));
         BOOST_TEST(off < 0.05);
         BOOST_TEST(off > 1e-6); // they are not float32's
+    }
+}
+
+namespace {
+
+//! Null: this processor has none of that name.
+const packed_kernel* quads_of(const std::string& instructions)
+{
+    for (const packed_kernel* kernel : pusch_quads())
+        if (kernel->instructions == instructions)
+            return kernel;
+    return nullptr;
+}
+
+auto has_quads(const char* instructions)
+{
+    return boost::unit_test::precondition([=](boost::unit_test::test_unit_id) {
+        return boost::test_tools::assertion_result(quads_of(instructions) != nullptr);
+    });
+}
+
+//! Of whole numbers that int8 holds, times powers of two, sums are exact.
+void check_sums_of_quads(const packed_kernel& kernel)
+{
+    std::minstd_rand random(1);
+    const auto whole = [&random](bool extreme) {
+        return extreme ? (random() % 2 ? 127.0f : -127.0f) : float(int(random() % 255) - 127);
+    };
+    constexpr int n = 150, stride = 10, reach = stride + 1; // rows with an end that is masked
+    for (const int inputs : { 1, 4, 7, 9 })
+        for (const int outputs : { 1, 2, 7, 12, 13 })
+            for (const bool extreme : { false, true })
+                for (const bool positive : { false, true }) {
+                    const auto of_sign = [=](float x) { return positive ? std::abs(x) : x; };
+                    const auto step_of = [](int output) { return std::ldexp(1.0f, -(output % 4)); };
+                    layer l{ outputs, inputs, 3, 3, {}, {} };
+                    for (int o = 0; o < outputs; o++) {
+                        for (int i = 0; i < inputs * 9; i++)
+                            l.weights.push_back(i % 5 ? step_of(o) * whole(extreme) : 0.0f);
+                        l.weights[o * inputs * 9] = step_of(o) * 127;
+                        l.bias.push_back(whole(false));
+                    }
+                    planes plain(inputs, n, reach), quads((inputs + 3) / 4, n, reach),
+                        more(outputs, n), mask(1, n), sums(outputs, n);
+                    auto* const all = reinterpret_cast<int32_t*>(mask[0]);
+                    for (int p = 0; p < n; p++) {
+                        all[p] = p % stride < stride - 1 ? -1 : 0;
+                        for (int i = 0; i < inputs; i++)
+                            plain[i][p] = all[p] ? 0.25f * of_sign(whole(extreme)) : 0.0f;
+                        for (int o = 0; o < outputs; o++)
+                            more[o][p] = whole(false);
+                    }
+                    plain[0][0] = 0.25f * of_sign(-127);
+                    const plane_sum sum(l, quads.pitch(), stride, 4);
+                    auto job = sum.job(quads[0], sums[0], sums.pitch(), n, all);
+                    job.step =
+                        kernel.pack(plain[0], plain.pitch(), inputs, n, quads[0], quads.pitch());
+                    BOOST_TEST(job.step == 0.25f);
+                    job.positive = positive;
+                    job.more = more[0];
+                    job.more_pitch = more.pitch();
+                    job.relu = true;
+                    kernel.sum(job);
+                    int wrong = 0;
+                    for (int o = 0; o < outputs; o++)
+                        for (int p = 0; p < n; p++) {
+                            float expected = l.bias[o] + more[o][p];
+                            for (int i = 0; i < inputs; i++)
+                                for (int at = 0; at < 9; at++)
+                                    expected += l.weights[(o * inputs + i) * 9 + at] *
+                                                plain[i][p + (at / 3 - 1) * stride + at % 3 - 1];
+                            wrong += sums[o][p] != (all[p] ? std::max(expected, 0.0f) : 0.0f);
+                        }
+                    BOOST_TEST(wrong == 0);
+                }
+}
+
+void check_llrs_in_int8(const packed_kernel& kernel)
+{
+    const auto net = make_pusch_net(numbers(), weights());
+    for (int number = 0; number < 6; number++) {
+        const slot s(number);
+        pusch_receiver receiver(s.layout, s.n_rx, net, pusch_receiver::best(), &kernel);
+        const auto& expected = s.values("llr");
+        std::vector<float> llr(expected.size(), NAN);
+        receiver.receive(s.values("y").data(), s.values("p").data(), llr.data());
+        const double off = apart(data_llrs(s.layout, llr), data_llrs(s.layout, expected));
+        BOOST_TEST(off < 0.05);
+        BOOST_TEST(off > 1e-6); // they are not float32's
+    }
+}
+
+} // namespace
+
+BOOST_AUTO_TEST_CASE(int8_on_every_processor)
+{
+    check_sums_of_quads(*pusch_quads().back());
+    check_llrs_in_int8(*pusch_quads().back());
+}
+
+BOOST_AUTO_TEST_CASE(int8_with_avx2, *has_quads("AVX2"))
+{
+    check_sums_of_quads(*quads_of("AVX2"));
+    check_llrs_in_int8(*quads_of("AVX2"));
+}
+
+BOOST_AUTO_TEST_CASE(int8_with_avx512_vnni, *has_quads("AVX-512 VNNI"))
+{
+    check_sums_of_quads(*quads_of("AVX-512 VNNI"));
+    check_llrs_in_int8(*quads_of("AVX-512 VNNI"));
+}
+
+BOOST_AUTO_TEST_CASE(quads_of_nothing_are_nothing)
+{
+    planes plain(5, 20), quads(2, 20);
+    for (const packed_kernel* kernel : pusch_quads()) {
+        const float step = kernel->pack(plain[0], plain.pitch(), 5, 20, quads[0], quads.pitch());
+        BOOST_TEST((step > 0.0f && step < 1e-20f));
+        BOOST_TEST((std::all_of(
+            quads[0], quads[0] + quads.pitch() + 20, [](float x) { return x == 0.0f; })));
     }
 }
 

@@ -166,7 +166,7 @@ std::vector<bare_engine::stage> bare_engine::time_stages(int calls)
     std::vector<stage> stages;
     for (const auto& s : d_engine->time_stages(calls))
         stages.push_back({ s.name,
-                           s.bfloat16 ? "bfloat16" : "float32",
+                           std::string(s.precision),
                            double(s.calls) / calls,
                            s.flop / calls,
                            s.bytes / calls,

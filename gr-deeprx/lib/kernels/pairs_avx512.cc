@@ -39,7 +39,8 @@ struct sums_of_pairs : plain_sums {
 //! As pairs of neighbouring outputs, where job.more is pairs, too.
 struct pairs_of_pairs : sums_of_pairs {
     template <int n_outputs, int n_vectors>
-    static void store_all(const sum_job& job, int first, int p, vec (&sum)[n_outputs][n_vectors])
+    static void store_all(
+        const sum_job& job, const sum_tile&, int first, int p, vec (&sum)[n_outputs][n_vectors])
     {
 #pragma GCC unroll 8
         for (int o = 0; o < n_outputs; o += 2)
@@ -62,12 +63,13 @@ struct pairs_of_pairs : sums_of_pairs {
     }
 };
 
-void pack(const float* from, int pitch, int count, int n, float* to, int to_pitch)
+float pack(const float* from, int pitch, int count, int n, float* to, int to_pitch)
 {
     for (int i = 0; i < count; i += 2, from += 2 * pitch, to += to_pitch)
         for (int p = 0; p < n; p += lanes)
             store(to + p,
                   bits_of(packed(load(from + p), i + 1 < count ? load(from + pitch + p) : vec{})));
+    return 1.0f;
 }
 
 void sum(const sum_job& job) { sum_all<sums_of_pairs>(job); }
@@ -76,6 +78,6 @@ void sum_to_pairs(const sum_job& job) { sum_all<pairs_of_pairs>(job); }
 
 } // namespace
 
-extern const pair_kernel pairs_avx512{ "AVX-512 BF16", pack, sum, sum_to_pairs };
+extern const packed_kernel pairs_avx512{ "AVX-512 BF16", 2, pack, sum, sum_to_pairs };
 
 } // namespace gr::deeprx

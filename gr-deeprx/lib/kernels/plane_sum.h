@@ -10,13 +10,19 @@
 
 namespace gr::deeprx {
 
-//! A convolution of planes, or of pairs of them, laid out for kernels at construction: terms whose
-//! weights are 0 are left out.
+/*!
+ * \brief A convolution of planes, or of packed ones, laid out for kernels at construction: terms
+ * whose weights are 0 are left out.
+ *
+ * In quads an output's largest weight is 127 steps. Behind its bias are a step, and -128 times the
+ * sum of its weights, an int32: what comes too much where 128 is added to all that is multiplied.
+ */
 class plane_sum
 {
 public:
     //! \param pitch of the planes that it takes \param stride of their rows
-    plane_sum(const layer& l, int pitch, int stride, bool of_pairs = false);
+    //! \param together planes in one of them: 1, 2 or 4
+    plane_sum(const layer& l, int pitch, int stride, int together = 1);
     plane_sum(const plane_sum&) = delete;
     plane_sum(plane_sum&&) = default;
 

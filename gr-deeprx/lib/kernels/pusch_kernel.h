@@ -18,7 +18,7 @@ constexpr int most_lanes = 16; // of any kernel's vectors, and what position 0 i
 struct sum_tile {
     int n_outputs, n_terms;
     const int* offsets;   // [n_terms], of what is added, from a position of the first plane
-    const float* weights; // [1 + n_terms][n_outputs], the biases first; of pairs, pairs behind them
+    const float* weights; // [1 + n_terms][n_outputs], the biases first; packed ones: plane_sum
 };
 
 //! to = mask & act(scale sum + more), each a plane an output.
@@ -34,6 +34,8 @@ struct sum_job {
     int scale_pitch, more_pitch;
     bool relu;
     const int32_t* mask; // all bits, or none
+    float step;          // of quads: what 1 in `from` stands for
+    bool positive;       // of quads: whether none in `from` is negative
 };
 
 /*!
@@ -276,18 +278,22 @@ struct pusch_kernel {
 };
 
 /*!
- * \brief Sums of products in bfloat16, added up in float32, for a processor that has them.
+ * \brief Sums of products of fewer bits, for a processor that has them.
  *
- * Two planes are one of pairs: each position's 32 bits are the first one's number, in the lower
- * half, and the next one's. An odd one is with zeros.
+ * Two planes are one of pairs of bfloat16, which are added up in float32, and four are one of quads
+ * of int8, which are added up in int32. A position's 32 bits are the first plane's number, in the
+ * lowest ones, and the next ones'; missing planes are zeros.
  */
-struct pair_kernel {
+struct packed_kernel {
     const char* instructions;
-    //! planes [count] to pairs of them
-    void (*pack)(const float* from, int pitch, int count, int n, float* to, int to_pitch);
-    //! of pairs, to planes
+    int together; // planes
+    //! planes [count] to packed ones; returns what 1 in them stands for: 1/127 of the largest in
+    //! quads
+    float (*pack)(const float* from, int pitch, int count, int n, float* to, int to_pitch);
+    //! of packed planes, to planes
     void (*sum)(const sum_job& job);
-    //! of pairs and, in `more`, pairs, to pairs; `scale` is not for them, and tiles begin with one
+    //! of pairs and, in `more`, pairs, to pairs; `scale` is not for them, and tiles begin with one.
+    //! Null of quads: what 1 stands for in all of them is known behind the sum
     void (*sum_to_pairs)(const sum_job& job);
 };
 

@@ -15,33 +15,65 @@ namespace gr::deeprx {
 
 #if defined(__x86_64__)
 extern const pusch_kernel pusch_avx512, pusch_avx2;
-extern const pair_kernel pairs_avx512;
+extern const packed_kernel pairs_avx512, quads_avx512, quads_avx2;
 #endif
 extern const pusch_kernel pusch_any;
+extern const packed_kernel quads_any;
+
+namespace {
+
+#if defined(__x86_64__)
+bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+bool has_avx512()
+{
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl") && !avx2_only();
+}
+#endif
+
+} // namespace
 
 std::vector<const pusch_kernel*> pusch_kernels()
 {
     std::vector<const pusch_kernel*> kernels;
 #if defined(__x86_64__)
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl") && !avx2_only())
+    if (has_avx512())
         kernels.push_back(&pusch_avx512);
-    if (avx2)
+    if (has_avx2())
         kernels.push_back(&pusch_avx2);
 #endif
     kernels.push_back(&pusch_any);
     return kernels;
 }
 
-const pair_kernel* pusch_pairs()
+const packed_kernel* pusch_pairs()
 {
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl") && !avx2_only())
+    if (has_avx512() && __builtin_cpu_supports("avx512bf16"))
         return &pairs_avx512;
 #endif
     return nullptr;
+}
+
+std::vector<const packed_kernel*> pusch_quads()
+{
+    std::vector<const packed_kernel*> kernels;
+#if defined(__x86_64__)
+    if (has_avx512() && __builtin_cpu_supports("avx512vnni"))
+        kernels.push_back(&quads_avx512);
+    if (has_avx2())
+        kernels.push_back(&quads_avx2);
+#endif
+    kernels.push_back(&quads_any);
+    return kernels;
+}
+
+const packed_kernel* pusch_packed(const std::string& precision)
+{
+    if (precision == "bfloat16")
+        return pusch_pairs();
+    const packed_kernel* const quads = pusch_quads().front();
+    return precision == "int8" && quads != &quads_any ? quads : nullptr;
 }
 
 const pusch_kernel& pusch_receiver::best()
@@ -71,8 +103,11 @@ void phases(double first, double step, int n, float* re, float* im)
     }
 }
 
-//! Planes that hold the pairs of so many, twice.
-int even(int count) { return count + count % 2; }
+//! Planes that hold so many packed twice, as pairs are, or as they are and as quads.
+int held(int count, int together)
+{
+    return together < 4 ? count + count % 2 : count + (count + 3) / 4;
+}
 
 int32_t* bits_of(const planes& mask, int plane = 0)
 {
@@ -145,16 +180,16 @@ pusch_receiver::sizes::sizes(const pilot_layout& layout, int n_rx)
 }
 
 pusch_receiver::body::body(
-    const residual_net& net, int outputs, int pitch, int stride, int folded, bool in_pairs)
-    : of_pairs(in_pairs), channels(net.first.outputs),
-      last(net.last.first_outputs(outputs), pitch, stride, of_pairs)
+    const residual_net& net, int outputs, int pitch, int stride, int folded, int planes)
+    : together(planes), channels(net.first.outputs),
+      last(net.last.first_outputs(outputs), pitch, stride, together)
 {
     const auto lay_out = [=](const layer& l) {
         convolution sums;
         for (int fold = 0; folded && fold < n_folds; fold++)
             sums.emplace_back(l.of_fold(fold), folded, 0);
         if (!folded)
-            sums.emplace_back(l, pitch, stride, in_pairs);
+            sums.emplace_back(l, pitch, stride, planes);
         return sums;
     };
     for (const auto& [inner, outer] : net.blocks)
@@ -165,8 +200,9 @@ pusch_receiver::pusch_receiver(const pilot_layout& layout,
                                int n_rx,
                                const pusch_net& net,
                                const pusch_kernel& kernel,
-                               const pair_kernel* pairs)
-    : d_kernel(kernel, pairs), d_n(layout, n_rx), d_numbers(net.numbers), d_bank_size(net.n_bank()),
+                               const packed_kernel* packed)
+    : d_kernel(kernel, packed), d_n(layout, n_rx), d_numbers(net.numbers),
+      d_bank_size(net.n_bank()),
       d_n_steered(net.numbers.basis + 2 * net.numbers.filters + n_judge_sees),
       d_paired(layout.paired()), d_boost(layout.cdm_groups), d_dmrs(layout.dmrs), d_odd{},
       d_llr_stride(*std::max_element(d_n.bits, d_n.bits + d_n.layers)), d_prb_mask(1, d_n.prb),
@@ -192,9 +228,9 @@ pusch_receiver::pusch_receiver(const pilot_layout& layout,
       d_innovation(24 * n_rx * d_n.layers, d_n.positions, 1),
       d_first(most_channels(net), d_n.positions),
       d_a(net.numbers.channels, d_n.positions, d_n.stride + 1),
-      d_b(even(net.numbers.channels), d_n.positions, d_n.stride + 1),
-      d_folded(pairs ? 0 : n_folds * most_channels(net), d_n.quads * d_n.stride, 1),
-      d_convolved(pairs ? 0 : n_folds * most_channels(net), d_n.quads * d_n.stride, 1),
+      d_b(held(net.numbers.channels, d_kernel.together()), d_n.positions, d_n.stride + 1),
+      d_folded(packed ? 0 : n_folds * most_channels(net), d_n.quads * d_n.stride, 1),
+      d_convolved(packed ? 0 : n_folds * most_channels(net), d_n.quads * d_n.stride, 1),
       d_steer(d_n_steered * d_n.layers, d_n.positions),
       d_filtered(net.numbers.filters, d_n.positions, time_reach),
       d_gated(2 * net.numbers.filters, d_n.positions), d_own_weight(1, d_n.positions),
@@ -204,7 +240,9 @@ pusch_receiver::pusch_receiver(const pilot_layout& layout,
       d_log_sinr(12 * d_n.layers, d_n.positions, d_n.stride + 1),
       d_noise(d_n.layers, d_n.positions, d_n.stride + 1),
       d_judge_a(net.numbers.reliability_channels, d_n.positions, d_n.stride + 1),
-      d_judge_b(even(net.numbers.reliability_channels), d_n.positions, d_n.stride + 1),
+      d_judge_b(held(net.numbers.reliability_channels, d_kernel.together()),
+                d_n.positions,
+                d_n.stride + 1),
       d_judged(net.n_judged * d_n.layers, d_n.positions), d_share_of_9(1, d_n.positions),
       d_data_of_9(1, d_n.positions), d_nothing(1, d_n.stride), d_whitened(false), d_calm(false),
       d_all_data(whole_vectors(d_n.positions) / most_lanes, 1),
@@ -339,7 +377,7 @@ pusch_receiver::round_stage pusch_receiver::stage_of(const pusch_net::correction
              d_a.pitch(),
              d_n.stride,
              folded_pitch(),
-             d_kernel.in_pairs()),
+             d_kernel.together()),
         {},
         plane_sum(round.over_frequency, d_inner.pitch(), 0),
         round.over_time.weights,
@@ -394,7 +432,7 @@ void pusch_receiver::lay_out_reliability(const residual_net& net)
                                      d_judge_a.pitch(),
                                      d_n.stride,
                                      folded_pitch(),
-                                     d_kernel.in_pairs());
+                                     d_kernel.together());
     for (int l = 0; l < d_n.layers; l++)
         d_judge_rows[l] = rows_of(net.first, level + pusch_net::n_levels, l);
     d_rows_now.resize(net.first.outputs * d_n.symbols);
@@ -736,8 +774,10 @@ void pusch_receiver::run(const body& net,
                          const int32_t* mask) const
 {
     const auto stage = d_kernel.stage("net");
-    if (net.of_pairs)
+    if (net.together == 2)
         return run_pairs(net, a, b, out[out_first], out.pitch(), n, mask);
+    if (net.together == 4)
+        return run_quads(net, a, b, out[out_first], out.pitch(), n, mask);
     for (const auto& [inner, outer] : net.blocks) {
         convolve(inner, net.channels, a, b, false, true, n, mask);
         const bool relu = &outer == &net.blocks.back().second; // the last layer's
@@ -809,7 +849,7 @@ void pusch_receiver::run_pairs(const body& net,
                                int n,
                                const int32_t* mask) const
 {
-    float *const x = b[0], *const within = b[even(net.channels) / 2];
+    float *const x = b[0], *const within = b[held(net.channels, 2) / 2];
     d_kernel.pack(a[0], a.pitch(), net.channels, n, x, b.pitch());
     for (const auto& [inner, outer] : net.blocks) {
         auto job = inner[0].job(x, within, b.pitch(), n, mask);
@@ -821,7 +861,38 @@ void pusch_receiver::run_pairs(const body& net,
         job.relu = &outer == &net.blocks.back().second; // the last layer's
         d_kernel.sum_to_pairs(job);
     }
-    d_kernel.sum_pairs(net.last.job(x, out, out_pitch, n, mask));
+    d_kernel.sum_packed(net.last.job(x, out, out_pitch, n, mask));
+}
+
+//! As run(): what is added up stays float32, in a, and what a block computes first, in b; behind
+//! that are the quads of what is multiplied.
+void pusch_receiver::run_quads(const body& net,
+                               const planes& a,
+                               const planes& b,
+                               float* out,
+                               int out_pitch,
+                               int n,
+                               const int32_t* mask) const
+{
+    float* const quads = b[net.channels];
+    bool positive = true; // the first layer's
+    const auto job_of = [&](const plane_sum& sum, const planes& from, float* to, int pitch) {
+        auto job = sum.job(quads, to, pitch, n, mask);
+        job.positive = positive;
+        job.step = d_kernel.pack(from[0], from.pitch(), net.channels, n, quads, b.pitch());
+        return job;
+    };
+    for (const auto& [inner, outer] : net.blocks) {
+        auto job = job_of(inner[0], a, b[0], b.pitch());
+        positive = job.relu = true;
+        d_kernel.sum_packed(job);
+        job = job_of(outer[0], b, a[0], a.pitch());
+        job.more = a[0];
+        job.more_pitch = a.pitch();
+        positive = job.relu = &outer == &net.blocks.back().second; // the last layer's
+        d_kernel.sum_packed(job);
+    }
+    d_kernel.sum_packed(job_of(net.last, a, out, out_pitch));
 }
 
 //! The channel that a layer's pilots show: as the net has it, and as one window alone.

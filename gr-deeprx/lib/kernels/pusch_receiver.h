@@ -12,6 +12,7 @@
 
 #include <complex>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -21,11 +22,18 @@ namespace gr::deeprx {
 std::vector<const pusch_kernel*> pusch_kernels();
 
 //! That for bfloat16; null: this program or this processor has none.
-const pair_kernel* pusch_pairs();
+const packed_kernel* pusch_pairs();
+
+//! Those for int8, best first.
+std::vector<const packed_kernel*> pusch_quads();
+
+//! What is to compute a file of this precision; null: pusch_kernels()'s best, in float32, as there
+//! is none, or none that is faster.
+const packed_kernel* pusch_packed(const std::string& precision);
 
 /*!
  * \brief PuschRx (training/deeprx_training/receivers/pusch.py) for slots of one kind, in float32,
- * or with the nets of positions in bfloat16.
+ * or with the nets of positions in bfloat16 or int8.
  *
  * Everything is computed on planes of positions, a PRB of a symbol each: real and imaginary parts
  * of a PRB's 12 subcarriers are 24 planes, as are a convolution's channels. So grids become planes
@@ -38,15 +46,15 @@ public:
 
     /*!
      * \param n_rx antennas, 1 to 4
-     * \param pairs what computes these nets beyond their first layers; null: the kernel, in float32
-     * \throws std::invalid_argument if it cannot receive such slots
-     * \throws std::runtime_error if this net cannot
+     * \param packed what computes these nets beyond their first layers; null: the kernel, in
+     * float32 \throws std::invalid_argument if it cannot receive such slots \throws
+     * std::runtime_error if this net cannot
      */
     pusch_receiver(const pilot_layout& layout,
                    int n_rx,
                    const pusch_net& net,
                    const pusch_kernel& kernel = best(),
-                   const pair_kernel* pairs = nullptr);
+                   const packed_kernel* packed = nullptr);
 
     int llr_stride() const override { return d_llr_stride; }
     void receive(const float* grid, const float* pilots, float* llr) override;
@@ -75,8 +83,8 @@ private:
              int pitch,
              int stride,
              int folded = 0,
-             bool in_pairs = false);
-        bool of_pairs;
+             int together = 1);
+        int together; // planes in one
         int channels;
         std::vector<std::pair<convolution, convolution>> blocks;
         plane_sum last;
@@ -95,7 +103,7 @@ private:
         body interference;
     };
 
-    int folded_pitch() const { return d_kernel.in_pairs() ? 0 : d_folded.pitch(); }
+    int folded_pitch() const { return d_kernel.together() > 1 ? 0 : d_folded.pitch(); }
     round_stage stage_of(const pusch_net::correction& round) const;
     void lay_out_slot(const pilot_layout& layout);
     void lay_out_windows(const pusch_net& net);
@@ -126,6 +134,13 @@ private:
                   int n,
                   const int32_t* mask) const;
     void run_pairs(const body& net,
+                   const planes& a,
+                   const planes& b,
+                   float* out,
+                   int out_pitch,
+                   int n,
+                   const int32_t* mask) const;
+    void run_quads(const body& net,
                    const planes& a,
                    const planes& b,
                    float* out,

@@ -72,7 +72,7 @@ stage_cost cost_of(const sum_job& job, int of, int to)
     stage_cost cost =
         floats(job.n * (2 * of * weights + outputs * (beside + (job.relu ? 1 : 0))),
                job.n * (job.n_from + outputs * (1 + beside) / to) + weights + outputs);
-    cost.bfloat16 = of == 2;
+    cost.precision = of == 1 ? "float32" : of == 2 ? "bfloat16" : "int8";
     return cost;
 }
 

@@ -14,7 +14,7 @@ namespace gr::deeprx {
  * exponential and a logarithm as many as their polynomials take. Bytes are those of planes that
  * come in and go out, and of weights; not of masks.
  */
-//! \param of, to planes in one: 2 of pairs
+//! \param of, to planes in one: 2 of pairs, 4 of quads
 stage_cost cost_of(const sum_job& job, int of, int to);
 stage_cost cost_of(const fold_job& job);
 stage_cost cost_of(const unfold_job& job);
@@ -42,8 +42,8 @@ stage_cost cost_elementwise(int n, int flop, int planes);
 class pusch_stages
 {
 public:
-    pusch_stages(const pusch_kernel& kernel, const pair_kernel* pairs)
-        : d_kernel(kernel), d_pairs(pairs)
+    pusch_stages(const pusch_kernel& kernel, const packed_kernel* packed)
+        : d_kernel(kernel), d_packed(packed)
     {
     }
     void set_clock(stage_clock* clock) { d_clock = clock; }
@@ -52,17 +52,22 @@ public:
     {
         return { d_clock, name, cost... };
     }
-    bool in_pairs() const { return d_pairs; }
+    //! Planes in one of those that nets of positions multiply.
+    int together() const { return d_packed ? d_packed->together : 1; }
 
-    void pack(const float* from, int pitch, int count, int n, float* to, int to_pitch) const
+    float pack(const float* from, int pitch, int count, int n, float* to, int to_pitch) const
     {
         const auto timed = stage("pack", [=] { return cost_elementwise(count * n, 0, 2); });
-        d_pairs->pack(from, pitch, count, n, to, to_pitch);
+        return d_packed->pack(from, pitch, count, n, to, to_pitch);
     }
-    void sum_pairs(const sum_job& job) const { sum("sum_pairs", d_pairs->sum, job, 2, 1); }
+    void sum_packed(const sum_job& job) const
+    {
+        const char* const name = together() == 2 ? "sum_pairs" : "sum_quads";
+        sum(name, d_packed->sum, job, together(), 1);
+    }
     void sum_to_pairs(const sum_job& job) const
     {
-        sum("sum_to_pairs", d_pairs->sum_to_pairs, job, 2, 2);
+        sum("sum_to_pairs", d_packed->sum_to_pairs, job, 2, 2);
     }
     void sum(const sum_job& job) const { sum("sum", d_kernel.sum, job, 1, 1); }
     void fold(const fold_job& job) const { run("fold", d_kernel.fold, job); }
@@ -140,7 +145,7 @@ private:
     }
 
     const pusch_kernel& d_kernel;
-    const pair_kernel* const d_pairs;
+    const packed_kernel* const d_packed;
     stage_clock* d_clock = nullptr;
 };
 

@@ -10,15 +10,21 @@
 namespace gr::deeprx { namespace {
 
 constexpr int tile_outputs = 6; // of a sum
-constexpr int tile_vectors = LANES == 16 ? 4 : 2;
 
 //! How numbers of planes and weights become sums, and what becomes of these: float32.
 struct plain_sums {
+    static constexpr int tile_vectors = LANES == 16 ? 4 : 2;
+    static constexpr int rows = 1; // before the terms' weights
+    using total = vec;
+
+    static vec start(const float* of, int) { return all(*of); }
+    static vec input(vec x) { return x; }
     static vec weight(const float* of) { return all(*of); }
     static vec plus(vec sum, vec weight, vec x) { return sum + weight * x; }
 
     template <int n_outputs, int n_vectors>
-    static void store_all(const sum_job& job, int first, int p, vec (&sum)[n_outputs][n_vectors])
+    static void store_all(
+        const sum_job& job, const sum_tile&, int first, int p, vec (&sum)[n_outputs][n_vectors])
     {
         // what to do is asked once, and where before anything is stored, which may be anything
         const auto each = [&sum](const auto& change) {
@@ -46,21 +52,22 @@ struct plain_sums {
 template <typename sums, int n_outputs, int n_vectors>
 inline void sum_tile_at(const sum_job& job, const sum_tile& tile, int first, int p)
 {
-    vec sum[n_outputs][n_vectors];
+    typename sums::total sum[n_outputs][n_vectors];
     const float* weights = tile.weights;
 #pragma GCC unroll 8
     for (int o = 0; o < n_outputs; o++)
 #pragma GCC unroll 8
         for (int v = 0; v < n_vectors; v++)
-            sum[o][v] = all(weights[o]);
+            sum[o][v] = sums::start(weights + o, n_outputs);
+    weights += (sums::rows - 1) * n_outputs;
     const float* const from = job.from + p;
     for (int term = 0; term < tile.n_terms; term++) {
         const float* x = from + tile.offsets[term];
         weights += n_outputs;
-        vec in[n_vectors];
+        decltype(sums::input(vec{})) in[n_vectors];
 #pragma GCC unroll 8
         for (int v = 0; v < n_vectors; v++)
-            in[v] = load(x + v * lanes);
+            in[v] = sums::input(load(x + v * lanes));
 #pragma GCC unroll 8
         for (int o = 0; o < n_outputs; o++) {
             const auto weight = sums::weight(weights + o);
@@ -69,7 +76,7 @@ inline void sum_tile_at(const sum_job& job, const sum_tile& tile, int first, int
                 sum[o][v] = sums::plus(sum[o][v], weight, in[v]);
         }
     }
-    sums::store_all(job, first, p, sum);
+    sums::store_all(job, tile, first, p, sum);
 }
 
 template <typename sums, int n_vectors>
@@ -104,6 +111,7 @@ inline void sum_at(const sum_job& job, int p)
 template <typename sums>
 inline void sum_all(const sum_job& job)
 {
+    constexpr int tile_vectors = sums::tile_vectors;
     int p = 0;
     for (; p + (tile_vectors - 1) * lanes < job.n; p += tile_vectors * lanes)
         sum_at<sums, tile_vectors>(job, p);

@@ -29,10 +29,10 @@ void stage_clock::begin(const char* name, const stage_cost& cost)
 {
     pass();
     auto at = std::find_if(d_nodes.begin(), d_nodes.end(), [&](const node& n) {
-        return n.name == name && n.within == d_now && n.bfloat16 == cost.bfloat16;
+        return n.name == name && n.within == d_now && n.precision == cost.precision;
     });
     if (at == d_nodes.end())
-        at = d_nodes.insert(at, node{ name, d_now, cost.bfloat16 });
+        at = d_nodes.insert(at, node{ name, d_now, cost.precision });
     at->calls++;
     at->flop += cost.flop;
     at->bytes += cost.bytes;
@@ -53,7 +53,7 @@ std::vector<stage_clock::stage> stage_clock::stages() const
         for (int i = n.within; i >= 0; i = d_nodes[i].within)
             name = std::string(d_nodes[i].name) + ": " + name;
         all.push_back(
-            { std::move(name), n.bfloat16, n.calls, n.flop, n.bytes, std::max(n.seconds, 0.0) });
+            { std::move(name), n.precision, n.calls, n.flop, n.bytes, std::max(n.seconds, 0.0) });
     }
     return all;
 }

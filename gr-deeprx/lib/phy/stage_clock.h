@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace gr::deeprx {
@@ -11,7 +12,7 @@ namespace gr::deeprx {
 //! What a stage computes, and what must cross the border between it and the rest, each byte once.
 struct stage_cost {
     double flop = 0.0, bytes = 0.0;
-    bool bfloat16 = false; // what is multiplied
+    std::string_view precision = "float32"; // of what is multiplied; of static storage
 };
 
 //! Times the stages of what one thread does, which may lie within one another.
@@ -21,7 +22,7 @@ public:
     //! Of all calls so far; seconds without those of the stages in it.
     struct stage {
         std::string name; // with that of what it is in: "round: sum"
-        bool bfloat16;
+        std::string_view precision;
         long calls;
         double flop, bytes, seconds;
     };
@@ -62,7 +63,7 @@ private:
     struct node {
         const char* name;
         int within; // -1: nothing
-        bool bfloat16;
+        std::string_view precision;
         long calls = 0;
         double flop = 0.0, bytes = 0.0, seconds = 0.0;
     };
