@@ -210,7 +210,7 @@ MODULES = {
     "int8": receiver_models.Int8Net,
 }
 SLOW = ("_endless", "_memory", "deep_", "long_")  # as they are, they take a minute or a gigabyte
-AS_DATA = ("data", "halved")
+AS_DATA = ("data", "halved", "stepped")
 BASES = [*MODULES, "net_ir", *AS_DATA, *(n for n in files.FILES if not any(s in n for s in SLOW))]
 _bases = {}
 
@@ -226,6 +226,8 @@ def _base(name, folder):
             qa_native.saved(path)
         elif name == "halved":
             qa_native.saved(path, qa_native.IN_BFLOAT16, precision="bfloat16")
+        elif name == "stepped":
+            qa_native.saved(path, qa_native.IN_INT8, precision="int8")
         elif name == "net_ir":
             net = receiver_models.ConvNet(2, 4)
             receiver_models.save(net, path, receiver_models.ir_of(net))

@@ -584,6 +584,9 @@ def test_rows_by_hand(tiny, monkeypatch):
     monkeypatch.setattr(compare, "instructions", without_bfloat16)
     row = measured(Row("a", "block"), Measured, turns, 6_000_000, {"float32": 4e9})
     assert (row.precision, row.of_peak) == ("bfloat16 by conversion", pytest.approx(0.5))
+    Measured.description = "native, int8, AVX2"
+    row = measured(Row("a", "block"), Measured, turns, 6_000_000, {"float32": 4e9})
+    assert (row.precision, row.of_peak) == ("int8", None)
 
 
 def test_ctrl_c_keeps_what_is_there(tiny, tmp_path):
@@ -658,6 +661,16 @@ def test_stages_beside_a_roofline(tmp_path, monkeypatch, capsys):
     assert list(rates) == [str(2**18), str(2**21)]
     assert demap["bytes_s"] == pytest.approx(demap["bytes"] * rates[str(2**18)])
     assert "times the roofline" in text and "equalise and demap" in text
+
+
+def test_no_roofline_where_no_product_was_timed():
+    compared = roofline.Roofline([read_model_file("ls-lmmse")], job(), 0.2)
+    compared.gemm_flop_per_s, compared.copy_s_per_byte = {"float32": 1e9}, {1000: 1e-9}
+    about = {"name": "sum", "calls": 1.0, "flop": 1e6, "bytes": 1e3, "seconds": 1e-3}
+    turn = [about | {"precision": precision} for precision in ("float32", "int8")]
+    known, unknown = compared._stages([turn])
+    assert (known.roofline_s, known.bound) == (pytest.approx(1e-3), "compute")
+    assert (unknown.roofline_s, unknown.bytes_s, unknown.bound) == (None, None, "-")
 
 
 def test_only_native_has_stages(tiny, tmp_path, monkeypatch, capsys, models_alone):

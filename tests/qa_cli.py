@@ -380,6 +380,7 @@ class TestAdvice:
         assert main(["doctor", "deeprx-slim-0", "deeprx-realtime-1"]) == 0
         said = capsys.readouterr().out
         assert "none   bfloat16               no instructions for it: such files run in" in said
+        assert "only those of a PuschRx run" in said
         given = said[said.index("Advice") :]
         assert "bfloat16 files are right here" in given and "nothing to change" in given
         assert "float32 file" not in said  # there is none to take

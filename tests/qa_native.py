@@ -134,16 +134,33 @@ def test_llrs_are_those_of_the_weights(number, engine, tmp_path):
     assert np.linalg.norm(llr - expected) < 1e-5 * np.linalg.norm(expected)
 
 
+def is_of_symbols(name):
+    return ".net.net." in name and not name.startswith("interference")
+
+
 def halved(name, tensor):
     """A weight of the nets of symbols in bfloat16, to the nearest; another as it is."""
     _, shape, values = tensor
-    if ".net.net." not in name or name.startswith("interference"):
+    if not is_of_symbols(name):
         return tensor
     bits = np.frombuffer(values, np.uint32)
     return "BF16", shape, ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16).tobytes()
 
 
+def stepped(name, tensor):
+    """A weight of the nets of symbols behind their first layer, of which an output's largest is 127
+    steps; another as it is.
+    """
+    dtype, shape, values = tensor
+    if not is_of_symbols(name) or ".net.net.0." in name or len(shape) != 4:
+        return tensor
+    weights = np.frombuffer(values, np.float32).reshape(shape)
+    step = abs(weights).max((1, 2, 3), keepdims=True) / 127
+    return dtype, shape, (np.round(weights / step) * step).astype(np.float32).tobytes()
+
+
 IN_BFLOAT16 = {name: halved(name, tensor) for name, tensor in WEIGHTS.items()}
+IN_INT8 = {name: stepped(name, tensor) for name, tensor in WEIGHTS.items()}
 DIFFER = """
 import sys
 import numpy as np
@@ -166,11 +183,20 @@ print(*found)
 
 
 @pytest.mark.parametrize("limit", ["", "avx2"])
-def test_a_file_in_bfloat16_is_computed_in_it_where_the_processor_can(limit, tmp_path):
+@pytest.mark.parametrize(
+    ("precision", "weights", "instructions"),
+    [
+        ("bfloat16", IN_BFLOAT16, {"avx512_bf16": "AVX-512 BF16"}),
+        ("int8", IN_INT8, {"avx512_vnni": "AVX-512 VNNI", "avx2": "AVX2"}),
+    ],
+)
+def test_a_file_is_computed_in_its_precision_where_the_processor_can(
+    precision, weights, instructions, limit, tmp_path
+):
     flags = Path("/proc/cpuinfo").read_text()
     if limit and " avx2 " not in flags:
         pytest.skip("needs a processor with AVX2")
-    path = saved(tmp_path / "m.pt", IN_BFLOAT16, precision="bfloat16")
+    path = saved(tmp_path / "m.pt", weights, precision=precision)
     ran = subprocess.run(
         [sys.executable, "-c", DIFFER, path, limit],
         cwd=Path(__file__).parent, capture_output=True, text=True,
@@ -178,8 +204,10 @@ def test_a_file_in_bfloat16_is_computed_in_it_where_the_processor_can(limit, tmp
     assert ran.returncode == 0, ran.stderr
     *said, description, found = ran.stdout.splitlines()
     assert "native" in "".join(said) and ":warning:" not in ran.stdout + ran.stderr
-    if " avx512_bf16 " in flags and not limit:
-        assert description == "native, bfloat16, AVX-512 BF16"
+    if limit:
+        instructions = {flag: name for flag, name in instructions.items() if flag == limit}
+    if found_here := [name for flag, name in instructions.items() if f" {flag} " in flags]:
+        assert description == f"native, {precision}, {found_here[0]}"
     else:
         assert description.startswith("native, float32, ")
     assert 1e-5 < max(map(float, found.split())) < 0.05
@@ -191,6 +219,13 @@ def doubled(tensor):
     if dtype == "F32":
         return tensor
     return "F32", shape, (np.frombuffer(values, np.uint16).astype(np.uint32) << 16).tobytes()
+
+
+def test_another_precision_is_refused(tmp_path):
+    path = saved(tmp_path / "m.pt", precision="int4")
+    with pytest.raises(RuntimeError) as error:
+        deeprx.Engine(path, slot=slot_of(0)[0])
+    assert_one_line(error, path, '"precision" is not what deeprx.model/2 asks for there')
 
 
 def test_numbers_in_bfloat16_are_what_they_are_in_float32(tmp_path):
@@ -304,11 +339,15 @@ def test_threads_that_share_a_batch_count_as_cpu_time(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "parameters",
-    [", threads=2, max_batch=4, max_latency_ms=0", pytest.param("", marks=pytest.mark.slow)],
+    ("parameters", "precision"),
+    [
+        (", threads=2, max_batch=4, max_latency_ms=0", "float32"),
+        (", threads=2, max_batch=4, max_latency_ms=0", "int8"),
+        pytest.param("", "float32", marks=pytest.mark.slow),
+    ],
 )
-def test_steady_state_allocates_nothing(parameters, tmp_path):
-    path = saved(tmp_path / "m.pt")
+def test_steady_state_allocates_nothing(parameters, precision, tmp_path):
+    path = saved(tmp_path / "m.pt", precision=precision)
     counted = who_allocates(tmp_path, f"{path!r}, trust=[]{parameters}")
     assert any("pmt" in name for name in counted), counted  # it does count
     assert not [name for name in counted if "deeprx" in name], counted
@@ -330,7 +369,6 @@ def test_another_receiver_than_the_trusted_program_is_refused(tmp_path):
         (None, {}, {}, ["the file holds no weights.safetensors"]),
         (WEIGHTS, {"net": None}, {}, ["the file is of no net that it knows: PuschRx"]),
         (WEIGHTS, {"net": {"net": "RealtimeRx"}}, {}, ["the file is of no net that it knows"]),
-        (WEIGHTS, {"precision": "int8"}, {}, ["computes in float32 and bfloat16"]),
     ],
 )
 def test_what_cannot_run_as_data_runs_as_the_program(

@@ -89,9 +89,6 @@ std::string data_form_obstacle(const model_archive& archive, const engine_parame
     const json net = about.value("net", json());
     if (!net.is_object() || net.value("net", json()) != "PuschRx")
         return "the file is of no net that it knows: PuschRx";
-    const json precision = about.value("precision", json("float32"));
-    if (precision != "float32" && precision != "bfloat16")
-        return "computes in float32 and bfloat16, and the file's precision is another";
     return "";
 }
 
@@ -102,14 +99,14 @@ std::unique_ptr<engine> make_data_form_engine(const model_archive& archive,
     const auto net = make_pusch_net(numbers_of(json::parse(archive.deeprx_json()).at("net")),
                                     floats_of(*archive.extra_file(weights_name)));
     const auto& kernel = pusch_receiver::best();
-    const auto* const pairs = info.precision == "bfloat16" ? pusch_pairs() : nullptr;
+    const auto* const packed = pusch_packed(info.precision);
     return make_native_engine(
         info,
         [&] {
-            return std::make_unique<pusch_receiver>(layout_of(p.slot), p.n_rx, net, kernel, pairs);
+            return std::make_unique<pusch_receiver>(layout_of(p.slot), p.n_rx, net, kernel, packed);
         },
-        pairs ? std::string("bfloat16, ") + pairs->instructions
-              : std::string("float32, ") + kernel.instructions,
+        packed ? info.precision + ", " + packed->instructions
+               : std::string("float32, ") + kernel.instructions,
         p);
 }
 

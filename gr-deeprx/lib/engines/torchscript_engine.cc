@@ -203,10 +203,13 @@ std::unique_ptr<engine> make_torchscript_engine(const model_archive& archive,
 {
     const auto device = parse_device(parameters.device);
     auto [info, program] = vet_model(archive, parameters.slot, parameters.n_rx, device.is_cuda());
-    auto description = "TorchScript " TORCH_VERSION ", " + info.precision;
+    // what is int8 without an engine for that rounds, in float32
+    const bool rounds = info.precision == "int8" && info.quantized_engine.empty();
+    const std::string precision = rounds ? "float32" : info.precision;
+    auto description = "TorchScript " TORCH_VERSION ", " + precision;
     const auto module = std::make_shared<torchscript_module>(program, device, parameters.slot);
     if (device.is_cpu()) {
-        description += ", " + cpu_instructions_for(info.precision).name;
+        description += ", " + cpu_instructions_for(precision).name;
         return std::make_unique<torchscript_engine>(
             std::move(info), std::move(description), std::move(*module), parameters);
     }

@@ -25,7 +25,7 @@ ENOUGH_S = 0.5  # of calls
 _WITHOUT = {
     "float32": "no vector instructions that are known here",
     "bfloat16": "no instructions for it: such files run in float32 or by conversion",
-    "int8": "no instructions for it: such files do not run",
+    "int8": "no instructions for it: of such files only those of a PuschRx run",
 }
 
 

@@ -314,7 +314,8 @@ def measured(row: Row, worker: Worker, turns: Sequence[Turn], flop: int | None, 
     took = times["cpu_s"] if on_cpu else times["call_s"]["p50"]
     flop_per_s = flop / took if flop else None
     ran = precision_of(worker.description) or worker.job.precision
-    converted = not native(ran, worker.job.device)
+    ours = "native" in worker.description.split(", ")  # which says what it computes in
+    converted = not ours and not native(ran, worker.job.device)
     limit = peak.get("float32" if converted else ran)
     latencies_s = [call for turn in turns for call in turn.latencies_s]
     overhead = [call for turn in turns for call in turn.work_overhead_s] if on_cpu else []

@@ -21,7 +21,8 @@ class Stage:
     name: "round: sum" is a kernel in "round", whose own row is what it does besides. seconds:
     median over turns. flop_s: its FLOP at the rate of a matrix product in its precision. bytes_s:
     its bytes at the rate of a copy of as many bytes as a call of it moves. Both None where nothing
-    was counted: steps between kernels.
+    was counted, steps between kernels, and in int8 on a processor without instructions for it,
+    where no product was timed.
     """
 
     name: str
@@ -95,8 +96,9 @@ class Roofline(Comparison):
             about = of_turns[0]
             seconds = statistics.median(stage["seconds"] for stage in of_turns)
             flop_s = bytes_s = None
-            if about["flop"] or about["bytes"]:
-                flop_s = about["flop"] / self.gemm_flop_per_s[about["precision"]]
+            rate = self.gemm_flop_per_s.get(about["precision"])
+            if rate and (about["flop"] or about["bytes"]):
+                flop_s = about["flop"] / rate
                 bytes_s = about["bytes"] * self.s_per_byte(about["bytes"] / about["calls"])
             yield Stage(**{**about, "seconds": seconds}, flop_s=flop_s, bytes_s=bytes_s)
 
