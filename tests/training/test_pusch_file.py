@@ -2,6 +2,7 @@
 """A PuschRx as a model file: which slots it takes, and its weights as data."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,15 +12,21 @@ from runtime import in_runtime, needs_the_blocks
 from deeprx_common.examples import received_slots
 from deeprx_common.model_archive import read_model_file
 from deeprx_common.modulation import MODULATIONS
+from deeprx_common.shipped import model_path
 from deeprx_common.slot import SlotConfig, User, legal_dmrs
 from deeprx_training.cli import main
 from deeprx_training.data.channels import SlotGenerator
 from deeprx_training.data.conditions import Conditions
 from deeprx_training.receivers import weights
 from deeprx_training.receivers.build import build, described
+from deeprx_training.teaching.checkpoint import read_receiver
 
 SPEC = {"net": "PuschRx", "channels": 4, "pilot_channels": 4, "basis": 3, "filters": 2}
-CLOSE = {"float32": 1e-4, "bfloat16": 0.05}  # RMS of the LLRs' difference over their RMS
+CLOSE = {
+    "float32": 1e-4,
+    "bfloat16": 0.05,
+    "int8": 0.05,
+}  # RMS of the LLRs' difference over their RMS
 RECIPE = """steps = 1
 batch = 1
 [data]
@@ -73,10 +80,25 @@ def in_bfloat16(checkpoint, tmp_path_factory):
     return export_at("bfloat16", checkpoint, tmp_path_factory)
 
 
-@pytest.fixture(params=["float32", "bfloat16"])
+@pytest.fixture(scope="module")
+def in_int8(checkpoint, tmp_path_factory):
+    return export_at("int8", checkpoint, tmp_path_factory)
+
+
+@pytest.fixture(params=["float32", "bfloat16", "int8"])
 def exported(request):
     """A model file, and slots with the net's LLRs."""
     return request.getfixturevalue(f"in_{request.param}")
+
+
+def below_float32(precision, name, tensor):
+    """A weight of a net of symbols as a file of this precision has it."""
+    if precision != "int8":
+        return tensor.to(getattr(torch, precision))
+    if name.endswith(".bias") or ".net.net.0." in name:  # of first layers
+        return tensor
+    step = tensor.abs().amax((1, 2, 3), keepdim=True) / 127
+    return (tensor / step).round() * step
 
 
 def test_without_a_recipe_it_takes_every_slot(net, exported):
@@ -89,10 +111,13 @@ def test_without_a_recipe_it_takes_every_slot(net, exported):
     legal = {symbols for n in range(4, 15) for symbols in legal_dmrs(n)}
     assert {tuple(symbols) for symbols in about["dmrs"]} == legal
     assert about["engines"] == ["torchscript", "native"] and about["net"] == described(SPEC)
-    carried, precision = weights.read(archive), getattr(torch, about["precision"])
-    for name, tensor in net.state_dict().items():
-        of_symbols = ".net.net." in name and name.startswith(("rounds", "reliability"))
-        assert torch.equal(carried[name], tensor.to(precision) if of_symbols else tensor)
+    assert about["requires"] == [] and about["quantized_engine"] is None
+    carried, expected = weights.read(archive), net.state_dict()
+    for name, tensor in expected.items():
+        if ".net.net." in name and name.startswith(("rounds", "reliability")):
+            expected[name] = below_float32(about["precision"], name, tensor)
+    assert carried.keys() == expected.keys()
+    assert all(torch.equal(carried[name], tensor) for name, tensor in expected.items())
     users = (User("QPSK"), User("64QAM", port=2))
     slot = SlotConfig(n_prb=3, users=users, cdm_groups=2, n_symbols=9, dmrs=(2, 7))
     y, p, d = map(torch.from_numpy, received_slots(slot, 4, 2))
@@ -145,9 +170,27 @@ for file in files:
     data = engine.infer(y, p)[:, :, config.data_mask][..., :llr.shape[-1]]
     wrong = [((z > 0) != slots["bits"])[slots["is_bit"]].sum() for z in (data, llr)]
     print(np.linalg.norm(data - llr) / np.linalg.norm(llr), *wrong)
-for trust in [], [path]:
-    print(deeprx.Engine(path, trust=trust, **how).description)
+for engine in {}, {"trust": [path]}, {"trust": [path], "engine": "torchscript"}:
+    print(deeprx.Engine(path, **engine, **how).description)
 """
+
+
+def write_received(net, batch, path):
+    """A batch as RECEIVE takes it, with the LLRs of PyTorch's net."""
+    bits = [user.bits_per_symbol for user in batch.config.users]
+    with torch.no_grad():
+        llr = net(batch.y, batch.p, batch.data, bits)[:, :, batch.data].numpy()
+    np.savez(
+        path,
+        slot=json.dumps(batch.config.as_dict()),
+        y=batch.y.numpy(),
+        p=batch.p.numpy(),
+        llr=llr,
+        bits=batch.bits[:, :, batch.data].numpy(),
+        is_bit=np.arange(max(bits))
+        < np.array(bits)[None, :, None, None] + np.zeros_like(llr, bool),
+    )
+    return str(path)
 
 
 @needs_the_blocks
@@ -165,28 +208,56 @@ def test_the_native_engine_gives_the_nets_llrs_of_every_kind_of_slot(net, export
     kinds, files = set(), []
     for step in range(40):
         batch = generator.batch(2, seed=3, step=step)
+        files.append(write_received(net, batch, tmp_path / f"{step}.npz"))
         config, bits = batch.config, [user.bits_per_symbol for user in batch.config.users]
-        with torch.no_grad():
-            llr = net(batch.y, batch.p, batch.data, bits)
-        files.append(str(tmp_path / f"{step}.npz"))
-        np.savez(
-            files[-1],
-            slot=json.dumps(config.as_dict()),
-            y=batch.y.numpy(),
-            p=batch.p.numpy(),
-            llr=llr[:, :, batch.data].numpy(),
-            bits=batch.bits[:, :, batch.data].numpy(),
-            is_bit=np.arange(max(bits))
-            < np.array(bits)[None, :, None, None]
-            + np.zeros_like(llr[:, :, batch.data].numpy(), bool),
-        )
         kinds |= {("layers", config.n_layers), ("antennas", batch.y.size(1)), *zip(bits)}
         kinds |= {("groups", config.cdm_groups), ("dmrs", len(config.dmrs))}
     assert len(kinds) == 2 + 4 + 4 + 2 + 4
     run = in_runtime("-c", RECEIVE, path, *files, text=True)
     assert not run.returncode, run.stderr
-    *slots, stranger, trusted = run.stdout.splitlines()
+    *slots, stranger, trusted, program = run.stdout.splitlines()
     apart, wrong, expected = np.array([line.split() for line in slots], float).T
     assert len(apart) == 40 and apart.max() < CLOSE[precision], apart
     assert wrong.sum() <= 1.01 * expected.sum() and expected.sum() > 1000
     assert stranger == trusted and stranger.startswith("native, ")
+    computed = "float32" if precision == "int8" else precision  # where it rounds
+    assert program.startswith("TorchScript ") and program.split(", ")[1] == computed
+
+
+@needs_the_blocks
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_a_bit_in_a_thousand_wrong_is_at_most_a_hundredth_more(precision, tmp_path):
+    shipped, path = str(model_path("deeprx-pusch")), str(tmp_path / "m.pt")
+    assert main(["export", shipped, path, "--precision", precision]) == 0
+    net = read_receiver(shipped, rebuild=True).net
+    steady = Conditions(
+        channels=("TDL-B", "CDL-C"),
+        n_prb=9,
+        delay_spread_s=(10e-9, 300e-9),
+        doppler_hz=(0.0, 50.0),
+        standard=True,
+    )
+    for modulation, snr_db in {"QPSK": 14.0, "16QAM": 20.5, "64QAM": 26.3, "256QAM": 32.0}.items():
+        generator = SlotGenerator(replace(steady, modulations={modulation: 1.0}).at(snr_db))
+        batches = [generator.batch(128, seed=5, step=step) for step in range(4)]
+        files = [
+            write_received(net, batch, tmp_path / f"{modulation}{i}.npz")
+            for i, batch in enumerate(batches)
+        ]
+        run = in_runtime("-c", RECEIVE, path, *files, text=True)
+        assert not run.returncode, run.stderr
+        slots = [line.split() for line in run.stdout.splitlines()[: len(files)]]
+        apart, wrong, expected = np.array(slots, float).T
+        bits = sum(batch.bits[:, :, batch.data].numel() for batch in batches)
+        print(f"{modulation}: {wrong.sum():.0f} for {expected.sum():.0f} of {bits}, {apart.max()}")
+        assert apart.max() < CLOSE[precision]
+        assert 5e-4 < expected.sum() / bits < 2e-3 and wrong.sum() <= 1.01 * expected.sum()
+
+
+def test_int8_of_another_net_is_refused(tmp_path, capsys):
+    path = tmp_path / "b.pt"
+    assert main(["export", "baseline", str(path), "--precision", "int8"]) == 2
+    said = capsys.readouterr().err
+    assert "--precision int8: expected a PuschRx, found a Baseline; ./dev train quantise" in said
+    assert said.count("\n") == 1 and not path.exists()

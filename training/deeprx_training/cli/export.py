@@ -25,9 +25,10 @@ def configure(parser) -> None:
     add_model_file(parser)
     add(
         "--precision",
-        choices=["float32", "bfloat16"],
+        choices=["float32", "bfloat16", "int8"],
         default="float32",
-        help="of the convolutions",
+        help="of the convolutions; int8 of a PuschRx, and `./dev train quantise` makes it of a "
+        "RealtimeRx (default: %(default)s)",
     )
     add("--max-log", action="store_true", help="baselines: max-log instead of log-MAP LLRs")
     add_recipe(parser)
@@ -44,6 +45,7 @@ def configure(parser) -> None:
 
 def run(arguments) -> int:
     from ..receivers.classical import Baseline
+    from ..receivers.pusch import PuschRx
     from ..teaching import recipe as recipes
     from ..teaching.checkpoint import provenance, read_receiver
 
@@ -61,6 +63,11 @@ def run(arguments) -> int:
         kind, n_rx = a.kind, [getattr(net, "n_rx", 2)]
         if recipe:
             training = provenance(recipe, a.recipe, receiver)
+    if a.precision == "int8" and not isinstance(net, PuschRx):
+        raise ValueError(
+            f"--precision int8: expected a PuschRx, found a {type(net).__name__}; "
+            "./dev train quantise makes int8 of a RealtimeRx"
+        )
     if a.settle:
         training["settled_slots"] = _settle(net, recipe, a.settle)
     write_model_file(a, net, described, kind, n_rx, a.precision, training)

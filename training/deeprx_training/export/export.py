@@ -40,14 +40,16 @@ LICENCE = "GPL-3.0-or-later"
 
 
 def to_precision(net: nn.Module, precision: str) -> nn.Module:
-    """Convolutions in bfloat16, float16 or, of a net that quantise() made, int8 if asked;
-    normalisation and the classical arithmetic stay float32, and so does of a PuschRx all but
-    nets_of_symbols().
+    """Convolutions in bfloat16, float16 or int8 if asked, the last of a PuschRx or of a net that
+    quantise() made; normalisation and the classical arithmetic stay float32, and so does of a
+    PuschRx all but nets_of_symbols().
     """
-    if precision == "int8":
+    if precision == "int8" and not isinstance(net, PuschRx):
         return to_integer(net)
-    if precision in ("bfloat16", "float16"):
-        for part in net.nets_of_symbols() if isinstance(net, PuschRx) else [net]:
+    for part in net.nets_of_symbols() if isinstance(net, PuschRx) else [net]:
+        if precision == "int8":
+            part.to_int8()
+        elif precision != "float32":
             for module in part.modules():
                 if isinstance(module, nn.Conv2d):
                     module.to(getattr(torch, precision))
@@ -89,14 +91,14 @@ def export(
 
     net: a receiver of one layer, forward(y, p, bits: int), or the contract's forward(y, p, d, bits)
     of slots like these in `slots`. described: what build() makes it from,
-    whose weights the file then carries as data, too, unless they are integers.
+    whose weights the file then carries as data, too, unless LibTorch has them as integers.
 
     trained: describe.trained_on() of what it was trained on. modulations, dmrs and scs_khz (None:
     any) and prb_multiple_of (None: as the net folds): the slots it takes. parity: an .npz to write,
     too, with the slots and the float32 net's LLRs, for `deeprx parity` to check the file in the
     receiver block. openvino: carry the net as OpenVINO IR, too, where that can express it.
-    ExportError where the exported file's LLRs differ from the float32 net's (for int8, from what
-    that rounds to) by more than PARITY.
+    ExportError where the exported file's LLRs differ from the float32 net's (of what quantise()
+    made, from what that rounds to) by more than PARITY.
     """
     if trained is not None:
         check(trained, TRAINED, "trained")
@@ -125,10 +127,11 @@ def export(
         expected = (net if whole else OneLayer(net))(*example)
     executed = to_precision(net, precision)
     script = torch.jit.script(executed if whole else OneLayer(executed))
+    integers = precision == "int8" and not isinstance(net, PuschRx)
     # OpenVINO makes integers of what rounds in float32
-    traced = net if precision == "int8" else executed
+    traced = net if integers else executed
     all_bits = sorted(MODULATIONS[m] for m in modulations)
-    native = type(net) is PuschRx and described and precision in ("float32", "bfloat16")
+    native = type(net) is PuschRx and described and precision in PARITY
     carried = {}
     if openvino and whole and not native:
         print(f"{path}: TorchScript only: OpenVINO IRs are made of receivers of one layer")
@@ -141,8 +144,8 @@ def export(
         "kind": kind,
         "precision": precision,
         # without instructions for int8, oneDNN's sums saturate
-        "requires": ["int8"] if precision == "int8" else [],
-        "quantized_engine": ENGINE if precision == "int8" else None,
+        "requires": ["int8"] if integers else [],
+        "quantized_engine": ENGINE if integers else None,
         "engines": [form for form, there in forms.items() if there],
         **takes,
         "n_rx": list(n_rx),
@@ -161,7 +164,7 @@ def export(
         "licence": LICENCE,
     }
     check(metadata, MODEL, "deeprx.json")
-    if described and precision != "int8":
+    if described and not integers:
         carried[WEIGHTS] = weights.written(executed.state_dict())
     extra = {"deeprx.json": json.dumps(metadata, indent=1)} | carried
 

@@ -100,6 +100,26 @@ class Residual(nn.Module):
         return x + self.outer(F.relu(self.inner(x)))
 
 
+class RoundedConv(nn.Conv2d):
+    """A convolution as one of int8, in float32: the largest weight of an output is 127 of its
+    steps, the largest number that it sees of a slot's layer is 127 of theirs.
+    """
+
+    def __init__(self, conv: nn.Conv2d):
+        super().__init__(
+            conv.in_channels, conv.out_channels, conv.kernel_size, padding=conv.padding
+        )
+        weight = conv.weight.detach()
+        step = weight.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-30) / 127
+        with torch.no_grad():
+            self.weight.copy_((weight / step).round() * step)
+            self.bias.copy_(conv.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        step = x.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-30) / 127
+        return F.conv2d((x / step).round() * step, self.weight, self.bias, padding=self.padding)
+
+
 class Net(nn.Module):
     """A residual net that steers: float32 [B, C, H, W] to [B, start.numel(), H, W], which may
     compute in bfloat16. What it says begins as `start`, whatever it sees. It has no statistics of
@@ -124,6 +144,12 @@ class Net(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x.to(self.net[0].weight.dtype)).float()
+
+    def to_int8(self) -> None:
+        """All but the first layer, in place. Weights keep their names."""
+        for block in self.net[2:-2]:
+            block.inner, block.outer = RoundedConv(block.inner), RoundedConv(block.outer)
+        self.net[-1] = RoundedConv(self.net[-1])
 
 
 class Correction(nn.Module):
@@ -313,7 +339,7 @@ class PuschRx(nn.Module):
 
     def nets_of_symbols(self) -> list[nn.Module]:
         """Those that run in each PRB of each symbol, which take most of a slot's time. They can be
-        in bfloat16: the pilots' net cannot, as 256-QAM hears its errors.
+        in bfloat16 or int8: the pilots' net cannot, as 256-QAM hears its errors.
         """
         return [*(correction.net for correction in self.rounds), self.reliability.net]
 
