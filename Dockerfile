@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# The Debian package, without PyTorch, in an image: docker build -t gr-deeprx .
+# The Debian package, without PyTorch and without windows, in an image: docker build -t gr-deeprx .
 # docker run --rm gr-deeprx loopback --receiver deeprx-pusch --receiver sure-lmmse
 
 FROM debian:12 AS build
@@ -15,7 +15,7 @@ FROM debian:12-slim
 RUN --mount=type=bind,from=build,source=/src,target=/src \
     apt-get update && \
     DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends /src/gr-deeprx_*.deb && \
-    rm -rf /var/lib/apt/lists/*
+    sh /src/gr-deeprx/debian/headless.sh
 RUN useradd --create-home radio
 USER radio
 WORKDIR /home/radio
