@@ -26,6 +26,7 @@ GOLDEN = np.load(FILE)
 TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2}  # RMS of the difference over RMS
 NET = next(path for path in shipped_models() if "deeprx-slim-0" in path)
 MODELS = pytest.mark.parametrize("model", shipped_models(), ids=lambda path: Path(path).stem)
+LONG = {"deeprx-teacher", "deeprx-pusch-small"}  # by default, one modulation of them
 FAMILY = [path for path in shipped_models() if "deeprx-pusch" in path]  # for every PUSCH
 
 
@@ -36,7 +37,7 @@ FAMILY = [path for path in shipped_models() if "deeprx-pusch" in path]  # for ev
             modulation,
             model,
             id=f"{modulation}-{Path(model).stem}",
-            marks=pytest.mark.slow if "teacher" in model and modulation != "16QAM" else (),
+            marks=pytest.mark.slow if Path(model).stem in LONG and modulation != "16QAM" else (),
         )
         for modulation in SLOTS
         for model in shipped_models()
