@@ -72,8 +72,12 @@ const packed_kernel* pusch_packed(const std::string& precision)
 {
     if (precision == "bfloat16")
         return pusch_pairs();
-    const packed_kernel* const quads = pusch_quads().front();
-    return precision == "int8" && quads != &quads_any ? quads : nullptr;
+#if defined(__x86_64__)
+    const packed_kernel* const quads = pusch_quads().front(); // of vectors as wide as float32's
+    if (precision == "int8" && has_avx2() && (quads == &quads_avx512 || !has_avx512()))
+        return quads;
+#endif
+    return nullptr;
 }
 
 const pusch_kernel& pusch_receiver::best()
