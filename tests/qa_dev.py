@@ -110,3 +110,26 @@ def test_two_processes_run_each_file_once_and_whole(tmp_path):
     first, last = ([int(k) for k, _ in tests] for tests in ran)
     assert first == sorted(first) and last == sorted(last, reverse=True)
     assert first[-1] < last[-1]
+
+
+@pytest.mark.parametrize(
+    ("known", "missing"),
+    [
+        ("installed amd64\ninstalled arm64\n", False),  # of two architectures
+        ("config-files amd64\ninstalled arm64\n", True),
+        ("installed all\n", False),
+        ("", True),
+    ],
+)
+def test_a_package_counts_where_it_is_of_this_machine(tmp_path, known, missing):
+    (tmp_path / "known").write_text(known)
+    for name, program in (("dpkg", "echo amd64"), ("dpkg-query", f"cat {tmp_path}/known")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{program}\n")
+        (tmp_path / name).chmod(0o755)
+    function = re.search(r"^install_missing\(\).*?^\}$", (ROOT / "dev").read_text(), re.M | re.S)
+    script = "set -euo pipefail\nid() { echo 0; }\nstep() { exit 3; }\n"
+    script += f"{function[0]}\ninstall_missing libx-dev"
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    ran = subprocess.run(["bash", "-c", script], env=os.environ | path, capture_output=True)
+    assert ran.returncode == (3 if missing else 0)
+    assert (b"missing: libx-dev" in ran.stderr) == missing
