@@ -778,16 +778,17 @@ void pusch_receiver::run(const body& net,
                          const int32_t* mask) const
 {
     const auto stage = d_kernel.stage("net");
+    const auto last = net.last.job(a[0], out[out_first], out.pitch(), n, mask);
     if (net.together == 2)
-        return run_pairs(net, a, b, out[out_first], out.pitch(), n, mask);
+        return run_pairs(net, a, b, last);
     if (net.together == 4)
-        return run_quads(net, a, b, out[out_first], out.pitch(), n, mask);
+        return run_quads(net, a, b, last);
     for (const auto& [inner, outer] : net.blocks) {
         convolve(inner, net.channels, a, b, false, true, n, mask);
         const bool relu = &outer == &net.blocks.back().second; // the last layer's
         convolve(outer, net.channels, b, a, true, relu, n, mask);
     }
-    d_kernel.sum(net.last.job(a[0], out[out_first], out.pitch(), n, mask));
+    d_kernel.sum(last);
 }
 
 //! \param add to what is there
@@ -848,24 +849,22 @@ void pusch_receiver::convolve(const convolution& by,
 void pusch_receiver::run_pairs(const body& net,
                                const planes& a,
                                const planes& b,
-                               float* out,
-                               int out_pitch,
-                               int n,
-                               const int32_t* mask) const
+                               sum_job last) const
 {
     float *const x = b[0], *const within = b[held(net.channels, 2) / 2];
-    d_kernel.pack(a[0], a.pitch(), net.channels, n, x, b.pitch());
+    d_kernel.pack(a[0], a.pitch(), net.channels, last.n, x, b.pitch());
     for (const auto& [inner, outer] : net.blocks) {
-        auto job = inner[0].job(x, within, b.pitch(), n, mask);
+        auto job = inner[0].job(x, within, b.pitch(), last.n, last.mask);
         job.relu = true;
         d_kernel.sum_to_pairs(job);
-        job = outer[0].job(within, x, b.pitch(), n, mask);
+        job = outer[0].job(within, x, b.pitch(), last.n, last.mask);
         job.more = x;
         job.more_pitch = b.pitch();
         job.relu = &outer == &net.blocks.back().second; // the last layer's
         d_kernel.sum_to_pairs(job);
     }
-    d_kernel.sum_packed(net.last.job(x, out, out_pitch, n, mask));
+    last.from = x;
+    d_kernel.sum_packed(last);
 }
 
 //! As run(): what is added up stays float32, in a, and what a block computes first, in b; behind
@@ -873,30 +872,28 @@ void pusch_receiver::run_pairs(const body& net,
 void pusch_receiver::run_quads(const body& net,
                                const planes& a,
                                const planes& b,
-                               float* out,
-                               int out_pitch,
-                               int n,
-                               const int32_t* mask) const
+                               sum_job last) const
 {
-    float* const quads = b[net.channels];
     bool positive = true; // the first layer's
-    const auto job_of = [&](const plane_sum& sum, const planes& from, float* to, int pitch) {
-        auto job = sum.job(quads, to, pitch, n, mask);
+    const auto sum = [&](sum_job job, const planes& from) {
+        float* const quads = b[net.channels];
+        job.step = d_kernel.pack(from[0], from.pitch(), net.channels, job.n, quads, b.pitch());
+        job.from = quads;
         job.positive = positive;
-        job.step = d_kernel.pack(from[0], from.pitch(), net.channels, n, quads, b.pitch());
-        return job;
+        positive = job.relu;
+        d_kernel.sum_packed(job);
     };
     for (const auto& [inner, outer] : net.blocks) {
-        auto job = job_of(inner[0], a, b[0], b.pitch());
-        positive = job.relu = true;
-        d_kernel.sum_packed(job);
-        job = job_of(outer[0], b, a[0], a.pitch());
+        auto job = inner[0].job(a[0], b[0], b.pitch(), last.n, last.mask);
+        job.relu = true;
+        sum(job, a);
+        job = outer[0].job(b[0], a[0], a.pitch(), last.n, last.mask);
         job.more = a[0];
         job.more_pitch = a.pitch();
-        positive = job.relu = &outer == &net.blocks.back().second; // the last layer's
-        d_kernel.sum_packed(job);
+        job.relu = &outer == &net.blocks.back().second; // the last layer's
+        sum(job, b);
     }
-    d_kernel.sum_packed(job_of(net.last, a, out, out_pitch));
+    sum(last, a);
 }
 
 //! The channel that a layer's pilots show: as the net has it, and as one window alone.

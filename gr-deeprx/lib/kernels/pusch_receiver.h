@@ -46,9 +46,9 @@ public:
 
     /*!
      * \param n_rx antennas, 1 to 4
-     * \param packed what computes these nets beyond their first layers; null: the kernel, in
-     * float32 \throws std::invalid_argument if it cannot receive such slots \throws
-     * std::runtime_error if this net cannot
+     * \param packed computes these nets beyond their first layers; null: the kernel, in float32
+     * \throws std::invalid_argument if it cannot receive such slots
+     * \throws std::runtime_error if this net cannot
      */
     pusch_receiver(const pilot_layout& layout,
                    int n_rx,
@@ -133,20 +133,8 @@ private:
                   bool relu,
                   int n,
                   const int32_t* mask) const;
-    void run_pairs(const body& net,
-                   const planes& a,
-                   const planes& b,
-                   float* out,
-                   int out_pitch,
-                   int n,
-                   const int32_t* mask) const;
-    void run_quads(const body& net,
-                   const planes& a,
-                   const planes& b,
-                   float* out,
-                   int out_pitch,
-                   int n,
-                   const int32_t* mask) const;
+    void run_pairs(const body& net, const planes& a, const planes& b, sum_job last) const;
+    void run_quads(const body& net, const planes& a, const planes& b, sum_job last) const;
     void correct(const round_stage& stage);
     bool is_calm();
     double unexplained(const planes& channel) const;
