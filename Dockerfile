@@ -15,7 +15,7 @@ FROM debian:12-slim
 RUN --mount=type=bind,from=build,source=/src,target=/src \
     apt-get update && \
     DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends /src/gr-deeprx_*.deb && \
-    sh /src/gr-deeprx/debian/headless.sh
+    sh /src/gr-deeprx/debian/headless.sh this-root
 RUN useradd --create-home radio
 USER radio
 WORKDIR /home/radio

@@ -5,10 +5,14 @@
 #
 #   tests/first_slot.sh FOLDER [SUITE]
 #
-# FOLDER is made, and its roots are left there; SUITE: bookworm (Debian 12, the default) or trixie (13).
+# FOLDER is made, and its roots are left there; SUITE: bookworm, Debian 12, by default; no other was tried.
 set -euo pipefail
 [ $# -ge 1 ] && [ "${1#-}" = "$1" ] || {
     sed -n 3,8p "$0" | cut -c3-
+    exit 2
+}
+[ "$(id -u)" -eq 0 ] && command -v debootstrap >/dev/null || {
+    echo "first_slot: it needs root, and debootstrap: apt install debootstrap" >&2
     exit 2
 }
 folder=$1 suite=${2:-bookworm}
@@ -20,7 +24,11 @@ trap '[ ${#mounted[@]} -eq 0 ] || umount "${mounted[@]}"' EXIT
 
 empty() { # NAME: a root that has nothing but what Debian calls essential, and its package manager
     root=$folder/$1 total_s=0 total_fetched=0 total_held=0
-    debootstrap --variant=minbase "$suite" "$root" >"$folder/$1.debootstrap" 2>&1
+    debootstrap --variant=minbase "$suite" "$root" >"$folder/$1.log" 2>&1 || {
+        tail -n 3 "$folder/$1.log" >&2
+        echo "first_slot: debootstrap of $suite failed; $folder/$1.log has it all" >&2
+        exit 1
+    }
     cp /etc/resolv.conf "$root/etc/"
     mount --bind /proc "$root/proc"
     mounted+=("$root/proc")
@@ -57,7 +65,7 @@ step "installing" "apt-get update; apt-get install -y --no-install-recommends /g
 receive="deeprx loopback --receiver deeprx-pusch --sinr 15 --slots 100 --out /tmp"
 step "receiving 100 slots" "$receive"
 row "from an empty $suite to received slots" $total_s $total_fetched $total_held
-step "leaving what has no window" "sh /gr-deeprx/debian/headless.sh"
+step "leaving what has no window" "sh /gr-deeprx/debian/headless.sh this-root"
 rm -r "$root/gr-deeprx"
 step "receiving 100 slots again" "$receive"
 echo "the root is now of $(held_mb) MiB"

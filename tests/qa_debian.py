@@ -93,7 +93,7 @@ def test_a_build_without_pytorch_links_none_and_receives(tmp_path):
             env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
         )  # fmt: skip
 
-    for receiver in ("deeprx-pusch", "ls-lmmse", "sure-lmmse", "gnb"):
+    for receiver in ("deeprx-pusch", "deeprx-pusch-small", "ls-lmmse", "sure-lmmse", "gnb"):
         ran = command(receiver)
         assert (ran.returncode, ran.stderr) == (0, "")
         assert "native, float32" in ran.stdout
@@ -101,3 +101,41 @@ def test_a_build_without_pytorch_links_none_and_receives(tmp_path):
         ran = command(receiver)
         assert ran.returncode != 0 and ran.stderr.count("\n") == 1
         assert "deeprx-pusch" in ran.stderr and "sure-lmmse" in ran.stderr
+
+
+def headless(folder, *arguments):
+    """debian/headless.sh where nothing but its own tools can be run, and the dangerous ones are
+    replaced; returns the process, and what it was about to purge and to delete.
+    """
+    for tool in ("sh", "grep", "xargs"):
+        (folder / tool).symlink_to(shutil.which(tool))
+    packages = "gcc-12 libboost-dev libqt5gui5 libllvm15 gnuradio python3-scipy gr-deeprx libc6"
+    programs = {
+        "dpkg-query": f"printf '%s\\n' {packages}",
+        "dpkg": f'echo "$@" >>{folder}/asked',
+        "rm": f'echo "$@" >>{folder}/asked',
+    }
+    for name, program in programs.items():
+        (folder / name).write_text(f"#!/bin/sh\n{program}\n")
+        (folder / name).chmod(0o755)
+    (folder / "asked").touch()
+    ran = subprocess.run(
+        [folder / "sh", ROOT / "debian/headless.sh", *arguments],
+        env={"PATH": str(folder)}, capture_output=True, text=True,
+    )  # fmt: skip
+    return ran, (folder / "asked").read_text().splitlines()
+
+
+def test_an_image_loses_compilers_and_windows(tmp_path):
+    ran, asked = headless(tmp_path, "this-root")
+    assert ran.returncode == 0, ran.stderr
+    assert asked[0].split() == [
+        "--purge", "--force-depends", "gcc-12", "libboost-dev", "libqt5gui5", "libllvm15",
+    ]  # fmt: skip
+    assert len(asked) == 2 and asked[1].startswith("-rf /var/lib/apt/lists/")
+
+
+def test_a_system_that_is_no_image_loses_nothing(tmp_path):
+    ran, asked = headless(tmp_path)
+    assert ran.returncode == 2 and not asked
+    assert ran.stderr.startswith("headless.sh: it purges") and ran.stderr.count("\n") == 1
