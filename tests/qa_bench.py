@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from gnuradio import blocks
+from gnuradio.deeprx import Engine
 from gnuradio.deeprx.cli import bench, main, make_parser
 from gnuradio.deeprx.cli.options import jail_limits
 from gnuradio.deeprx.deeprx_python import ldpc_instructions
@@ -232,6 +234,19 @@ def test_an_interferer_is_told(tiny, tmp_path, capsys, models_alone):
     results = benched(tiny, tmp_path, ["engine"], "--sir", "15")
     assert results["sir_db"] == 15.0
     assert "2 RX, SIR 15 dB, 1 thread" in capsys.readouterr().out
+
+
+def test_every_turn_receives_the_slot():
+    task = job(contender="block", model="ls-lmmse")
+    y, p, data = task.slots(1)
+    expected = np.asarray(Engine(task.model, **task.received).infer(y, p))[0, 0][data]
+    flowgraph, llrs = BlockFlowgraph(task), blocks.vector_sink_f()
+    flowgraph.top.connect(flowgraph.receiver, llrs)
+    for _ in range(5):  # each stops the sources of the two antennas at symbols of their own
+        llrs.reset()
+        flowgraph.turn(0.05)
+        found = np.array(llrs.data()[: expected.size]).reshape(expected.shape)
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_sources_and_sink_are_not_what_receives():

@@ -54,13 +54,13 @@ class Flowgraph:
         self, job: Job, chain: list[gr.basic_block], itemsize: int, per_slot: int, bits=None
     ):
         self.top, self.last, self._per_slot = gr.top_block(), chain[-1], per_slot
-        antennas = sources(job, bits)
-        for port, source in enumerate(antennas):
+        self._antennas = sources(job, bits)
+        for port, source in enumerate(self._antennas):
             self.top.connect(source, (chain[0], port))
         self.sink = blocks.null_sink(itemsize)
         self.top.connect(*chain, self.sink)
-        self._others = [*antennas, self.sink]
-        self._buffered = [*antennas, *chain]
+        self._others = [*self._antennas, self.sink]
+        self._buffered = [*self._antennas, *chain]
 
     def slots(self) -> int:
         return self.last.nitems_written(0) // self._per_slot
@@ -75,6 +75,8 @@ class Flowgraph:
     def turn(self, seconds: float) -> Turn:
         for block in self._buffered:  # GNU Radio 3.10 would keep to what it once allocated
             block.set_max_output_buffer(-1)
+        for source in self._antennas:  # a stop left each at a symbol of its own
+            source.rewind()
         self.top.start()
         try:
             self._wait(time.perf_counter() + WARM_UP * seconds)
