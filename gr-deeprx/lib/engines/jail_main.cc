@@ -14,6 +14,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <linux/futex.h>
+#include <malloc.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -31,6 +32,13 @@ char* map_memory(int descriptor, int protection, int flags)
     if (memory == MAP_FAILED)
         throw std::runtime_error("no memory in descriptor " + std::to_string(descriptor));
     return static_cast<char*>(memory);
+}
+
+//! A slot frees what the next one allocates: given back in between, its pages would fault anew.
+void keep_freed_memory()
+{
+    mallopt(M_MMAP_THRESHOLD, 32 << 20); // the most there is
+    mallopt(M_TRIM_THRESHOLD, 64 << 20);
 }
 
 class jail
@@ -186,6 +194,7 @@ try {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (count != 2 || getppid() != std::atoi(arguments[1]))
         return 2;
+    gr::deeprx::keep_freed_memory();
     gr::deeprx::jail jail;
     if (!jail.shut())
         return 1;
