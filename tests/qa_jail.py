@@ -86,6 +86,7 @@ def test_a_stranger_runs_in_a_process_without_rights(stranger):
         assert status(jail, thread, "Seccomp") == "2"
         assert status(jail, thread, "NoNewPrivs") == "1"
         assert int(status(jail, thread, "CapEff"), 16) == 0
+    assert Path(f"/proc/{jail}/oom_score_adj").read_text() == "1000\n"
     assert os.getpgid(jail) == jail  # Ctrl-C is for its receiver
     environment = Path(f"/proc/{jail}/environ").read_bytes()
     assert b"PATH=" not in environment.replace(b"LD_LIBRARY_PATH=", b"")

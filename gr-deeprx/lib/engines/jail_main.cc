@@ -13,6 +13,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <linux/futex.h>
 #include <malloc.h>
 #include <sys/mman.h>
@@ -58,6 +59,7 @@ public:
     //! \return whether it is shut
     bool shut()
     try {
+        std::ofstream("/proc/self/oom_score_adj") << 1000; // not the receiver, where memory ends
         drop_capabilities();
         set_inference_threads(d_parameters.threads);
         inference_cpu_ns(); // starts them
