@@ -223,8 +223,10 @@ def test_plot_is_a_picture_even_without_errors(tmp_path):
 @pytest.mark.filterwarnings("error")
 def test_picture_takes_any_names(tmp_path):
     """As a recording's channel and a model file have them."""
-    point = make_point(channel="$\\frac{$ \u6f22", receiver="$^{$ \u5b57")
-    report_view.plot([point], tmp_path / "ber.png")
+    points = [
+        make_point(channel="$\\frac{$ \u6f22", receiver=name) for name in ("$^{$ \u5b57", 500 * "a")
+    ]
+    report_view.plot(points, tmp_path / "ber.png")
     assert plt.imread(tmp_path / "ber.png").size
 
 

@@ -57,7 +57,7 @@ def figure(
         if title:
             picture.suptitle(title, fontsize="small", parse_math=False)
         with replacing(path) as temporary, warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph")
+            warnings.filterwarnings("ignore", "Glyph|constrained_layout not applied")
             picture.savefig(temporary, dpi=120)
     finally:
         pyplot.close(picture)
