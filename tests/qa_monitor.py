@@ -8,6 +8,7 @@ import random
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ import zmq
 from gnuradio.deeprx.cli import main
 from gnuradio.deeprx.cli import monitor as monitor_command
 from gnuradio.deeprx.cli.monitor import sparkline
+from gnuradio.deeprx.telemetry import prometheus
 from gnuradio.deeprx.telemetry.prometheus import Metrics
 from gnuradio.deeprx.telemetry.pubsub import MAX_BYTES, SCHEMA, Message, Publisher, parse
 from gnuradio.deeprx.telemetry.source import STALE_S, Source
@@ -243,6 +245,16 @@ def scrape(port):
         for family in families
         for s in family.samples
     }
+
+
+def test_half_a_request_keeps_no_thread(monkeypatch):
+    monkeypatch.setattr(prometheus, "IDLE_S", 0.2)
+    port = free_port()
+    prometheus.serve(port, [])
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as stranger:
+        stranger.sendall(b"GET /metrics HTTP/1.1\r\n")
+        assert stranger.recv(1) == b""
+    assert scrape(port) == {}
 
 
 def test_prometheus():

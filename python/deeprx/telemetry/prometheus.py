@@ -2,10 +2,13 @@
 """What publishers report, as Prometheus asks for it."""
 
 import time
+from contextlib import suppress
 
 from deeprx_common import report
 
 from .source import Source
+
+IDLE_S = 10.0  # of a connection that asks for nothing, or never to the end
 
 
 class Metrics:
@@ -106,6 +109,15 @@ def serve(port: int, sources: list[Source]) -> None:
     if not 1 <= port <= 65535:
         raise ValueError(f"--prometheus must be a port, 1 to 65535, got {port}")
     try:
-        start_http_server(port, addr="127.0.0.1", registry=registry)
+        server, _ = start_http_server(port, addr="127.0.0.1", registry=registry)
     except OSError as error:
         raise ValueError(f"cannot serve metrics at port {port}: {error.strerror}") from None
+
+    class Handler(server.RequestHandlerClass):
+        timeout = IDLE_S
+
+        def handle(self):
+            with suppress(TimeoutError):  # who never ends a request would keep its thread
+                super().handle()
+
+    server.RequestHandlerClass = Handler
