@@ -4,6 +4,7 @@
 import errno
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from gnuradio.deeprx.telemetry.pubsub import (
     MAX_BYTES,
     QUEUE,
     SCHEMA,
+    SUBSCRIPTION_BYTES,
     Publisher,
     Subscription,
     endpoint,
@@ -281,6 +283,24 @@ def test_a_message_without_end_is_counted_and_the_next_one_read(subscribe):
         assert hears(b" " * (MAX_BYTES + 1), lambda: subscription.unreadable)
         assert subscription.complaint.endswith("found a longer one")
         assert hears(good, subscription.receive)
+
+
+def test_a_subscription_of_any_length_ends_its_connection_alone(subscribe):
+    port = free_port()
+    publisher = Publisher(str(port))
+    subscription = subscribe(str(port))
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as stranger:  # RFC 23, ZMTP 3.0
+        stranger.sendall(b"\xff" + bytes(8) + b"\x7f\x03\0NULL" + bytes(16 + 32))
+        ready = b"\x05READY\x0bSocket-Type\0\0\0\x03SUB"
+        stranger.sendall(b"\x04" + bytes([len(ready)]) + ready)
+        length = 1 + SUBSCRIPTION_BYTES
+        stranger.sendall(b"\x02" + length.to_bytes(8, "big") + b"\x01")
+        while stranger.recv(4096):  # its greeting, then the end
+            pass
+    assert telemetry_reports.until(
+        lambda: publisher.publish(report_of()) or receive(subscription, 0.05)
+    )
+    publisher.close()
 
 
 def test_a_key_twice_among_very_many_is_found_at_once():

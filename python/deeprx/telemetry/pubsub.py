@@ -34,6 +34,7 @@ SCHEMA = "deeprx.telemetry/1"
 QUEUE = 64  # messages that wait for a slow subscriber, on either side
 # Of a message. A report has some 2000; one with two counts of 101 names of 500 characters, 110,000.
 MAX_BYTES = 1 << 17
+SUBSCRIPTION_BYTES = 4096  # of what a subscriber sends at a time, keys' handshake included
 
 TELEMETRY = {
     "schema": schema.TEXT.of(f'"{SCHEMA}"'),
@@ -114,6 +115,7 @@ class Publisher:
         publishing = context.socket(zmq.PUB)
         publishing.linger = 0
         publishing.sndhwm = QUEUE
+        publishing.maxmsgsize = SUBSCRIPTION_BYTES
         self.close = weakref.finalize(self, _close, publishing, context)
         self.close.atexit = False
         try:
