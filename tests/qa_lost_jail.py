@@ -213,6 +213,18 @@ def test_a_fresh_jail_receives_on(harm, harmful, little_patience):
     assert indices == list(range(len(indices)))
 
 
+def test_other_errors_hide_no_loss_in_the_log(harmful, capfd):
+    with Running(harmful["crash"]) as running:
+        for k in range(20):
+            running.receiver.set_model(f"/none/{k}.pt")
+        running.wait_until(running.answers)
+        running.source.harm = 1
+        running.wait_until(running.errors)
+    log = capfd.readouterr().out
+    assert running.errors()[0] in log
+    assert log.count("/none/") < 5
+
+
 def test_the_engine_alone_gets_fresh_jails_too(harmful):
     """Three, at most one a second: a replay goes on with the next slot."""
     engine = deeprx.Engine(harmful["crash"], slot=slot_of(n_prb=6), n_rx=1)

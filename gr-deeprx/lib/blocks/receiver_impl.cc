@@ -192,8 +192,14 @@ void receiver_impl::publish_answers()
         else if (what == event::replaced)
             publish_error(answer(receiver_messages::model_replaced(line)), line);
         else
-            publish_error(receiver_messages::model_lost(line), line);
+            publish_loss(line);
     }
+}
+
+void receiver_impl::publish_loss(const std::string& line)
+{
+    d_logger->error("{:s}", printable(line)); // as rare as loads are, and no other line hides it
+    message_port_pub(stats_port, receiver_messages::model_lost(line));
 }
 
 void receiver_impl::publish_error(const pmt::pmt_t& message, const std::string& line)
@@ -340,7 +346,7 @@ void receiver_impl::lose_model(const jail_lost& e)
         return;
     const std::string line = d_model->engine->info().name + ": " + e.what() +
                              "; slots are dropped until it has a fresh jail";
-    publish_error(receiver_messages::model_lost(line), line);
+    publish_loss(line);
 }
 
 uint64_t receiver_impl::cpu_ns() const { return inference_cpu_ns() + d_model->engine->cpu_ns(); }

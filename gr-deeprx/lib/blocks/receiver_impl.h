@@ -52,6 +52,7 @@ private:
     void handle_model(const pmt::pmt_t& message);
     void publish_answers();
     receiver_messages messages(const loaded_model& model) const;
+    void publish_loss(const std::string& line);
     void publish_error(const pmt::pmt_t& message, const std::string& line);
     void publish_estimate_error(const std::string& why, uint64_t slot_index);
     void fail(const std::string& why);
