@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """results/*.json: how they are counted; models and documents are those that they are of."""
 
-import csv
 import json
 from functools import cache
 
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 
 from deeprx_common.model_schema import LIMIT, MEASURED
-from deeprx_common.shipped import model_path, shipped_models
+from deeprx_common.shipped import shipped_models
 from deeprx_common.stats import paired_ratio
 from deeprx_training import cli
 from deeprx_training.evaluation import evaluate as evaluation
@@ -24,6 +23,7 @@ from deeprx_training.experiments import quote, results, study_page
 from deeprx_training.export.describe import content_sha256, measured, read
 from deeprx_training.files import TrainingError
 
+EARLY = [f"deeprx-{name}" for name in ("slim-0", "slim-1", "realtime-1", "realtime-3")]
 WRITTEN = sorted((results.ROOT / "results").glob("*.json"))
 
 
@@ -42,8 +42,6 @@ def test_everything_was_measured(part):
 def test_model_files_hold_the_results(part):
     fields = {"ber": MEASURED, "limits": LIMIT}[part]
     for path, (about, _) in ships().items():
-        if about["name"] in results.NOT_YET:
-            continue
         file = results.ROOT / "results" / f"{part}.json"
         assert about[part] == measured(path, about, file, fields), (
             "./dev train describe models/*.pt --results results mends it"
@@ -52,30 +50,10 @@ def test_model_files_hold_the_results(part):
 
 @pytest.mark.parametrize("path", WRITTEN, ids=lambda p: p.stem)
 def test_results_are_of_what_ships(path):
-    """Of these programs and weights, and of all of them but those that joined since."""
+    """Of these programs and weights, and of all of them."""
     programs = json.loads(path.read_text())["models"]
     shipped = {about["name"]: sha for about, sha in ships().values()}
-    missing = shipped.keys() - programs.keys()
-    assert missing <= set(results.NOT_YET), "./dev results measures anew"
-    assert programs == {name: sha for name, sha in shipped.items() if name not in missing}, (
-        "./dev results measures anew"
-    )
-
-
-@pytest.mark.parametrize("domain", ["frequency", "time"])
-@pytest.mark.parametrize(("name", "of"), [("deeprx-pusch", ""), ("deeprx-pusch-small", "small-")])
-def test_a_net_for_every_pusch_holds_its_evaluation(name, of, domain):
-    """Which its page quotes, results/*.json are without it."""
-    with open(results.ROOT / f"results/pusch/{of}{domain}.csv", newline="") as file:
-        rows = [r for r in csv.DictReader(file) if r["receiver"] == name]
-    measured = {
-        float(r["sinr_db"]): [float(r["value"]), [float(r["low"]), float(r["high"])]]
-        for r in rows
-        if r["metric"] == "ber" and not r["by"]
-    }
-    about = read(model_path(name))
-    held = [row for row in about["ber"] if row["domain"] == domain]
-    assert {row["sinr_db"]: [row["ber"], row["ber_ci95"]] for row in held} == measured
+    assert programs == shipped, "./dev results measures anew"
 
 
 @pytest.mark.parametrize("path", quote.documents(), ids=lambda p: str(p.relative_to(results.ROOT)))
@@ -92,71 +70,137 @@ def said_of_the_results():
     )
     rates = time["time"]["gemm_flop_per_s"]
     points = {p["receiver"]: p for p in energy["energy"]["points"]}
-    nets = [name for name in points if name.startswith("deeprx-")]
-    *real_time, student, teacher = sorted(nets, key=lambda n: points[n]["seconds_per_slot"])
-    slim = points["deeprx-slim-1"]
+    pusch, student, teacher = (f"deeprx-{name}" for name in ("pusch", "student", "teacher"))
+    small = f"{pusch}-small"
 
-    def errors(table, names=nets):  # over those of the best classical receiver: least and most
+    def errors(table, names):  # over those of the best classical receiver: least and most
         ratios = {
             p["receiver"]: p["errors_over_classical"] for p in limits["tables"][table]["points"]
         }
-        return sorted(ratios[name] for name in names)[:: len(names) - 1]
+        of_names = [ratios[name] for name in names]
+        return min(of_names), max(of_names)
+
+    def times(name, other, table, sinr_db):  # errors over the other's
+        rates = {
+            p["receiver"]: p["ber"] for p in ber["tables"][table]["points"]
+            if p["sinr_db"] == sinr_db
+        }  # fmt: skip
+        return rates[name] / rates[other]
 
     def fewer(ratio):
         return f"{100 - 100 * ratio:.0f}"
 
-    def more(ratio):
-        return f"{100 * ratio - 100:.0f}"
+    def more(ratio, digits=0):
+        return f"{100 * ratio - 100:.{digits}f}"
 
-    crossed = {c["receiver"]: c["sinr_db"] for c in ber["tables"]["16qam"]["crossings"]
-               if c["ber"] == 1e-2}  # fmt: skip
-    at_12_db = {p["receiver"]: p["ber"] for p in ber["tables"]["16qam"]["points"]
-                if p["sinr_db"] == 12}  # fmt: skip
+    def crossed(rate):
+        return {c["receiver"]: c["sinr_db"] for c in ber["tables"]["16qam"]["crossings"]
+                if c["ber"] == rate}  # fmt: skip
+
     explained = {
         name: 100 * p["flop_per_slot"] / rates[p["precision"]] / p["seconds_per_slot"]
         for name, p in points.items()
     }
-    shares = sorted(explained[name] for name in real_time)
-    flop = slim["flop_per_slot"] / points[teacher]["flop_per_slot"]
-    dearer = points[teacher]["seconds_per_slot"] / slim["seconds_per_slot"]
-    (low_500, high_500), (low_700, high_700) = (errors(f"delay-{n}", real_time) for n in (500, 700))
-    large = [r for n in (500, 700) for r in errors(f"delay-{n}", [student, teacher])]
-    sir_12, sir_6, sir_0 = (errors(f"sir-{db}") for db in (12, 6, 0))
+
+    def shares(names):
+        return sorted(explained[name] for name in names)
+
+    def dearer(name, what):
+        return points[teacher][what] / points[name][what]
 
     readme, index, cost = "README.md", "docs/results/index.md", "docs/results/cost.md"
+    yield readme, f"perfect channel knowledge needs {crossed(1e-2)['perfect CSI']:.2f} dB"
+    (low, high), (of_pusch, _) = (errors("delay-500", names) for names in (EARLY, [pusch]))
     says = (
-        f"At 500 ns the real-time nets make {low_500:.1f} to {high_500:.1f} times the errors of "
-        f"`baseline-sure`, at 700 ns {low_700:.1f} to {high_700:.1f} times. Student and teacher "
-        f"hold: {fewer(max(large))} to {fewer(min(large))} % fewer than `baseline-sure`."
+        f"at 500 ns of delay spread the real-time ones make {low:.1f} to {high:.1f} times the "
+        f"errors of `baseline-sure`, `deeprx-pusch` {of_pusch:.2f} times."
+    )
+    yield readme, says
+    (low, high), (of_pusch, _) = (
+        errors("sir-0", names) for names in ([*EARLY, student, teacher], [pusch])
+    )
+    says = (
+        f"With an interferer at 0 dB all of them make {more(low)} to {more(high)} % more, "
+        f"`deeprx-pusch` {fewer(of_pusch)} % fewer."
     )
     yield readme, says
     says = (
-        f"against `baseline-sure` the nets make {fewer(sir_12[1])} to {fewer(sir_12[0])} % fewer "
-        f"errors at 12 dB of SIR, {fewer(sir_6[0])} % fewer to {more(sir_6[1])} % more at 6 dB, "
-        f"{more(sir_0[0])} to {more(sir_0[1])} % more at 0 dB."
+        "On a mild channel with 256-QAM `deeprx-slim-0` makes "
+        f"{errors('256qam-mild', EARLY)[1]:.0f} times as many, `deeprx-pusch` "
+        f"{fewer(errors('256qam-mild', [pusch])[0])} % fewer."
     )
     yield readme, says
-    yield readme, f"up to {errors('256qam-mild')[1]:.0f} times the errors of `baseline-sure`"
-    yield readme, f"perfect channel knowledge needs {crossed['perfect CSI']:.2f} dB"
+    one_dmrs = [
+        [times(pusch, other, "16qam-one-dmrs", sinr_db) for sinr_db in (6, 12, 18)]
+        for other in (teacher, student)
+    ]
     says = (
-        f"needs {crossed['deeprx-slim-1'] - crossed[teacher]:.2f} dB more SINR than the teacher "
-        f"at a BER of 1e-2, with {100 * flop:.2f} % of its FLOP"
+        f"at 12 dB `deeprx-pusch` makes {one_dmrs[0][1]:.1f} times the teacher's errors, and "
+        f"{more(one_dmrs[1][1])} % more than the student."
+    )
+    yield readme, says
+    says = (
+        "makes {:.1f} times the teacher's errors at 6 dB, {:.1f} times at 12 dB and {:.1f} times "
+        "at 18 dB. Against the student it makes {} %, {} % and {} % more."
+    ).format(*one_dmrs[0], *map(more, one_dmrs[1]))
+    yield index, says
+    below = max(times(pusch, teacher, "16qam", sinr_db) for sinr_db in (0, 3, 6, 9))
+    says = (
+        f"makes up to {more(below, 1)} % more errors than the teacher below 12 dB, "
+        f"{more(times(pusch, teacher, '16qam', 12), 1)} % more at 12 dB, and fewer above: "
+        f"{fewer(times(pusch, teacher, '16qam', 18))} % at 18 dB and "
+        f"{fewer(times(pusch, teacher, '16qam', 24))} % at 24 dB."
+    )
+    yield index, says
+    two, three = (
+        [crossed(rate)[name] for name in (pusch, teacher, "perfect CSI")] for rate in (1e-2, 1e-3)
+    )
+    says = (
+        "needs {:.2f} dB for a BER of 1e-2 (the teacher {:.2f}, perfect channel knowledge {:.2f}) "
+        "and {:.2f} dB for 1e-3 ({:.2f}; {:.2f})."
+    ).format(*two, *three)
+    yield index, says
+    flop = 100 / dearer(pusch, "flop_per_slot")
+    yield (
+        index,
+        f"the teacher's errors, with {flop:.2f} % of its FLOP and without having been taught",
+    )
+    seen = shares(EARLY), shares([pusch, small])
+    says = (
+        f"They explain {explained['baseline-sure']:.0f} % of the time of classical receivers in "
+        f"TorchScript, {seen[0][0]:.0f} to {seen[0][-1]:.0f} % of that of the real-time nets in "
+        f"OpenVINO, {seen[1][0]:.0f} and {seen[1][1]:.0f} % of that of the nets for every PUSCH, "
+        f"and {explained[teacher]:.0f} % of the teacher's"
     )
     yield index, says
     says = (
-        f"They explain {explained['baseline-sure']:.0f} % of the classical receivers' time, "
-        f"{shares[0]:.0f} to {shares[-1]:.0f} % of the real-time nets', and "
-        f"{explained[teacher]:.0f} % of the teacher's"
-    )
-    yield index, says
-    says = (
-        f"makes {more(at_12_db['deeprx-slim-1'] / at_12_db[teacher])} % more errors than the "
-        f"teacher, at a {dearer:.0f}th of its modelled energy."
+        f"makes {more(times(pusch, teacher, '16qam', 12), 1)} % more errors than the teacher at 12 "
+        f"dB, at a {dearer(pusch, 'seconds_per_slot'):.0f}th of its modelled energy."
     )
     yield cost, says
     yield cost, f"the teacher's time | {100 - explained[teacher]:.0f} % off"
-    yield cost, f"nets' time | {shares[0]:.0f} to {shares[-1]:.0f} % of it seen"
-    yield cost, f"a share of the teacher | 1/{1 / flop:.0f} | 1/{dearer:.0f} |"
+    yield cost, f"nets for every PUSCH | {seen[1][0]:.0f} and {seen[1][1]:.0f} % of it seen"
+    yield cost, f"nets' time | {seen[0][0]:.0f} to {seen[0][-1]:.0f} % of it seen"
+    for name in (pusch, "deeprx-slim-1"):
+        flop, seconds = (dearer(name, what) for what in ("flop_per_slot", "seconds_per_slot"))
+        yield cost, f"`{name}`, as a share of the teacher | 1/{flop:.0f} | 1/{seconds:.0f} |"
+
+
+def test_the_early_nets_are_behind_in_every_table():
+    """By which README.md says that nobody should choose them."""
+    for part in ("ber", "limits"):
+        tables = json.loads((results.ROOT / f"results/{part}.json").read_text())["tables"]
+        for table in tables.values():
+            for point in table["points"]:
+                if point["receiver"] in EARLY:
+                    (pusch,) = (
+                        p for p in table["points"] if p["receiver"] == "deeprx-pusch"
+                        and p["snr_db"] == point["snr_db"]
+                    )  # fmt: skip
+                    assert pusch["bit_errors"] < point["bit_errors"]
+    time = json.loads((results.ROOT / "results/time.json").read_text())["time"]["rows"]
+    cpu_s = {row["receiver"]: row["cpu_s"] for row in time if row["contender"] == "block"}
+    assert all(cpu_s["deeprx-pusch"] < cpu_s[name] for name in EARLY)
 
 
 @pytest.mark.parametrize(("document", "says"), said_of_the_results())

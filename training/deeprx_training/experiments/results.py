@@ -43,8 +43,6 @@ from ..teaching.checkpoint import load_receiver
 SCHEMA = "deeprx.results/1"
 ROOT = Path(__file__).parents[3]
 CLASSICAL = {LS: "baseline-lmmse", SURE: "baseline-sure"}  # what the model files are called
-# ship, and join results/*.json when those are measured anew
-NOT_YET = ("deeprx-pusch", "deeprx-pusch-small")
 
 
 @dataclass(frozen=True)
