@@ -11,7 +11,7 @@ from deeprx_common.options import Parser
 
 COMMANDS = {
     "loopback": "BER, time and energy of receivers over TDL channels",
-    "demo": "the shipped baselines and a real-time student over TDL-A and TDL-E",
+    "demo": "the shipped baselines and a real-time net over TDL-A and TDL-E",
     "bler": "the SINR at which receivers lose a share of their transport blocks",
     "record": "slots over a TDL channel into a SigMF recording",
     "import-gnb": "a gNB's dump of uplink grids and its log into a SigMF recording of PUSCH",

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""deeprx demo: transport blocks, received by the shipped baselines and a real-time student."""
+"""deeprx demo: transport blocks, received by the shipped baselines and a real-time net."""
 
 from . import loopback
 from .options import Unset
 
-MODELS = ["baseline-lmmse", "baseline-sure", "deeprx-realtime-1"]
+MODELS = ["baseline-lmmse", "baseline-sure", "deeprx-pusch"]
 MCS = 14  # 16QAM at a rate of 0.54
 
 
