@@ -343,6 +343,7 @@ def test_threads_that_share_a_batch_count_as_cpu_time(tmp_path):
     ("parameters", "precision"),
     [
         (", threads=2, max_batch=4, max_latency_ms=0", "float32"),
+        (", threads=2, max_batch=4, max_latency_ms=0", "bfloat16"),
         (", threads=2, max_batch=4, max_latency_ms=0", "int8"),
         pytest.param("", "float32", marks=pytest.mark.slow),
     ],
@@ -386,6 +387,11 @@ def test_what_cannot_run_as_data_runs_as_the_program(
 BACK = "rounds.1.back.weight"
 
 
+def nan_first(values):
+    """The bytes of float32 weights."""
+    return np.float32(np.nan).tobytes() + values[4:]
+
+
 def changed(name, **parts):
     dtype, shape, values = WEIGHTS[name]
     whole = {"dtype": dtype, "shape": shape, "values": values} | parts
@@ -400,6 +406,7 @@ def changed(name, **parts):
         (changed(BACK, shape=[6, 12, 1, 1]), {}, f"{BACK} must be [12, 6, 1, 1], is [6, 12, 1, 1]"),
         (changed(BACK, values=WEIGHTS[BACK][2][:-4]), {}, f'has other bytes of "{BACK}"'),
         (changed(BACK, dtype="I32"), {}, f"{BACK} must be F32 or BF16, is I32"),
+        (changed(BACK, values=nan_first(WEIGHTS[BACK][2])), {}, f"{BACK} holds NaN or infinity"),
         (WEIGHTS, {"basis": 13}, '"basis" of its net must be a whole number from 1 to 12'),
         (WEIGHTS, {"rounds": "2"}, '"rounds" of its net must be a whole number'),
         (WEIGHTS, {"rounds": 1}, "which it does not know"),

@@ -129,17 +129,27 @@ double apart(const std::vector<float>& a, const std::vector<float>& b)
     return std::sqrt(error / power);
 }
 
-} // namespace
+//! Null: this processor has not these instructions.
+const pusch_kernel* kernel_of(const std::string& instructions)
+{
+    for (const pusch_kernel* kernel : pusch_kernels())
+        if (kernel->instructions == instructions)
+            return kernel;
+    return nullptr;
+}
 
-BOOST_DATA_TEST_CASE(llrs_and_estimates_are_pytorchs,
-                     boost::unit_test::data::make(pusch_kernels()) *
-                         boost::unit_test::data::xrange(5),
-                     kernel,
-                     number)
+auto has_kernel(const char* instructions)
+{
+    return boost::unit_test::precondition([=](boost::unit_test::test_unit_id) {
+        return boost::test_tools::assertion_result(kernel_of(instructions) != nullptr);
+    });
+}
+
+void check_llrs_and_estimates_are_pytorchs(const pusch_kernel& kernel, int number)
 {
     const slot s(number);
     const auto net = make_pusch_net(numbers(), weights());
-    pusch_receiver receiver(s.layout, s.n_rx, net, *kernel);
+    pusch_receiver receiver(s.layout, s.n_rx, net, kernel);
     const auto& expected = s.values("llr");
     std::vector<float> llr(expected.size(), NAN), first;
     for (int time = 0; time < 2; time++) { // nothing of a slot stays for the next
@@ -156,6 +166,25 @@ BOOST_DATA_TEST_CASE(llrs_and_estimates_are_pytorchs,
     receiver.copy_noise(noise.data());
     BOOST_TEST(apart(channel, s.values("channel")) < 1e-5);
     BOOST_TEST(apart(noise, s.values("noise")) < 1e-5);
+}
+
+} // namespace
+
+BOOST_DATA_TEST_CASE(llrs_and_estimates_are_pytorchs, boost::unit_test::data::xrange(5), number)
+{
+    check_llrs_and_estimates_are_pytorchs(*pusch_kernels().back(), number);
+}
+
+BOOST_AUTO_TEST_CASE(llrs_and_estimates_with_avx2_are_pytorchs, *has_kernel("AVX2"))
+{
+    for (int number = 0; number < 5; number++)
+        check_llrs_and_estimates_are_pytorchs(*kernel_of("AVX2"), number);
+}
+
+BOOST_AUTO_TEST_CASE(llrs_and_estimates_with_avx512_are_pytorchs, *has_kernel("AVX-512"))
+{
+    for (int number = 0; number < 5; number++)
+        check_llrs_and_estimates_are_pytorchs(*kernel_of("AVX-512"), number);
 }
 
 BOOST_AUTO_TEST_CASE(a_slot_of_nothing_leaves_nothing_behind)

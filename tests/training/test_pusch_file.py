@@ -44,22 +44,31 @@ name = "a"
 """
 
 
-@pytest.fixture(scope="module")
-def net():
+def shaken(spec):
+    """A net whose first weights have moved."""
     torch.manual_seed(1)
-    net = build(SPEC)
+    net = build(spec)
     with torch.no_grad():
         for weight in net.parameters():
             weight.add_(0.02 * torch.randn_like(weight))
     return net.eval()
 
 
-@pytest.fixture(scope="module")
-def checkpoint(net, tmp_path_factory):
-    path = tmp_path_factory.mktemp("run") / "last.ckpt"
-    specs = {"a": json.dumps(SPEC)}
+def kept(net, spec, folder):
+    path = folder / "last.ckpt"
+    specs = {"a": json.dumps(spec)}
     torch.save({"specs": specs, "nets": {"a": net.state_dict()}, "recipe_sha256": ""}, path)
     return str(path)
+
+
+@pytest.fixture(scope="module")
+def net():
+    return shaken(SPEC)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(net, tmp_path_factory):
+    return kept(net, SPEC, tmp_path_factory.mktemp("run"))
 
 
 def export_at(precision, checkpoint, tmp_path_factory):
@@ -222,6 +231,23 @@ def test_the_native_engine_gives_the_nets_llrs_of_every_kind_of_slot(net, export
     assert stranger == trusted and stranger.startswith("native, ")
     computed = "float32" if precision == "int8" else precision  # where it rounds
     assert program.startswith("TorchScript ") and program.split(", ")[1] == computed
+
+
+@needs_the_blocks
+@pytest.mark.parametrize("rounds", [0, 1, 3])
+def test_the_native_engine_computes_as_many_rounds_as_the_net_has(rounds, tmp_path):
+    spec = SPEC | {"rounds": rounds}
+    net, path = shaken(spec), str(tmp_path / "m.pt")
+    assert main(["export", kept(net, spec, tmp_path), path]) == 0
+    generator = SlotGenerator(EVERY_KIND)
+    files = [
+        write_received(net, generator.batch(2, seed=4, step=step), tmp_path / f"{step}.npz")
+        for step in range(6)
+    ]
+    run = in_runtime("-c", RECEIVE, path, *files, text=True)
+    assert not run.returncode, run.stderr
+    apart = [float(line.split()[0]) for line in run.stdout.splitlines()[: len(files)]]
+    assert max(apart) < CLOSE["float32"], apart
 
 
 @needs_the_blocks

@@ -7,6 +7,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <cmath>
 #include <cstring>
 #include <stdexcept>
 #include <utility>
@@ -72,6 +73,9 @@ tensors floats_of(std::string_view file)
             std::memcpy(&bits, stored.bytes.data() + i * size, size);
             bits <<= half ? 16 : 0;
             std::memcpy(&t.values[i], &bits, sizeof(bits));
+            if (!std::isfinite(t.values[i]))
+                throw std::runtime_error(std::string(weights_name) + ": " + name +
+                                         " holds NaN or infinity");
         }
     }
     return all;
