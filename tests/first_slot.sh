@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Seconds and bytes from an empty Debian to the first received slots, by the Debian package, which is built in one root and
-# installed in another; and what is left of that by debian/headless.sh, as in an image. It needs root and debootstrap.
+# installed in another, where an example runs; what is left of that by debian/headless.sh, as in an image; and whether removing
+# the package leaves a file behind. It needs root and debootstrap.
 #
 #   tests/first_slot.sh FOLDER [SUITE]
 #
 # FOLDER is made, and its roots are left there; SUITE: bookworm, Debian 12, by default; no other was tried.
 set -euo pipefail
 [ $# -ge 1 ] && [ "${1#-}" = "$1" ] || {
-    sed -n 3,8p "$0" | cut -c3-
+    sed -n 3,9p "$0" | cut -c3-
     exit 2
 }
 [ "$(id -u)" -eq 0 ] && command -v debootstrap >/dev/null || {
@@ -65,7 +66,11 @@ step "installing" "apt-get update; apt-get install -y --no-install-recommends /g
 receive="deeprx loopback --receiver deeprx-pusch --sinr 15 --slots 100 --out /tmp"
 step "receiving 100 slots" "$receive"
 row "from an empty $suite to received slots" $total_s $total_fetched $total_held
+step "running an example" "cd /tmp; python3 /usr/share/gnuradio/examples/deeprx/loopback.py --slots 100"
 step "leaving what has no window" "sh /gr-deeprx/debian/headless.sh this-root"
 rm -r "$root/gr-deeprx"
 step "receiving 100 slots again" "$receive"
 echo "the root is now of $(held_mb) MiB"
+step "removing the package" "dpkg --purge gr-deeprx
+    left=\$(find / -xdev -iname '*deeprx*' -not -path '/proc/*' -not -path '/tmp/*')
+    [ -z \"\$left\" ] || { echo \"it left behind: \$left\"; exit 1; }"
