@@ -11,6 +11,7 @@ from deeprx_common.stats import (
     paired_difference,
     paired_ratio,
     ratio_above,
+    sinr_apart,
     sinr_at_ber,
     sinr_gain,
 )
@@ -278,3 +279,22 @@ def test_gain_is_a_mean_over_pairs():
 def test_bad_input_says_what_is_wrong(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+def of_slots(sinr_db, lost, slots):
+    """Block errors of slots at a SINR, and of another receiver's in the same ones, a few fewer."""
+    more, fewer = ((np.arange(slots) < share * lost * slots).astype(int) for share in (1, 0.93))
+    return (sinr_db, more), (sinr_db, fewer)
+
+
+def test_two_curves_are_some_db_apart_though_a_draw_may_reach_neither():
+    """Of 200 slots with 15.5 % lost one draw in a hundred has less than 10 %: by such a draw both
+    curves begin below the target.
+    """
+    rates = (13.0, 0.16, 200), (14.0, 0.11, 4200), (15.0, 0.07, 7200)
+    points, others = zip(*(of_slots(*at) for at in rates), strict=True)
+    best, (low, high) = sinr_apart(points, others, 1, 0.1)
+    assert 0 < low < best < high < 1.5
+    nowhere = [(sinr_db, np.ones(200, int)) for sinr_db in (13.0, 14.0)]
+    best, (low, high) = sinr_apart(nowhere, nowhere, 1, 0.1)
+    assert np.isnan([best, low, high]).all()

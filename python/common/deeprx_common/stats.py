@@ -308,7 +308,8 @@ def sinr_apart(
     interval, in which both have the same clusters where they share an SINR.
 
     points, others: (sinr_db, errors per cluster), two or more each, with clusters of their own at
-    each SINR. bits of a cluster. nan or inf where a curve does not cross the target.
+    each SINR. bits of a cluster. nan or inf where a curve does not cross the target. A draw in
+    which neither does counts as below the interval's lower end, and as above its upper one.
     """
     sides = [{s: np.asarray(e, np.int64) for s, e in side} for side in (points, others)]
     sinr = [np.array(sorted(side)) for side in sides]
@@ -325,9 +326,15 @@ def sinr_apart(
     clusters = {s: len(e) for side in sides for s, e in side.items()}
     with np.errstate(invalid="ignore"):  # inf - inf: neither reaches the target
         best = apart(None)
-        draws = [
+        draws = np.array([
             apart({s: rng.integers(n, size=n) for s, n in clusters.items()})
             for _ in range(resamples)
-        ]
-        low, high = np.quantile(draws, (0.025, 0.975), method="nearest")
+        ])  # fmt: skip
+    if np.isnan(best):
+        return np.nan, (np.nan, np.nan)
+    unknown = np.isnan(draws)
+    low, high = (
+        np.quantile(np.where(unknown, worst, draws), share, method="nearest")
+        for worst, share in ((-np.inf, 0.025), (np.inf, 0.975))
+    )
     return float(best), (float(low), float(high))
