@@ -129,19 +129,21 @@ double apart(const std::vector<float>& a, const std::vector<float>& b)
     return std::sqrt(error / power);
 }
 
-//! Null: this processor has not these instructions.
-const pusch_kernel* kernel_of(const std::string& instructions)
+//! Null: this processor has none of that name.
+template <typename kernel>
+const kernel* named(std::vector<const kernel*> (*all)(), const std::string& instructions)
 {
-    for (const pusch_kernel* kernel : pusch_kernels())
-        if (kernel->instructions == instructions)
-            return kernel;
+    for (const kernel* k : all())
+        if (k->instructions == instructions)
+            return k;
     return nullptr;
 }
 
-auto has_kernel(const char* instructions)
+template <typename kernel>
+auto has(std::vector<const kernel*> (*all)(), const char* instructions)
 {
     return boost::unit_test::precondition([=](boost::unit_test::test_unit_id) {
-        return boost::test_tools::assertion_result(kernel_of(instructions) != nullptr);
+        return boost::test_tools::assertion_result(named(all, instructions) != nullptr);
     });
 }
 
@@ -175,16 +177,16 @@ BOOST_DATA_TEST_CASE(llrs_and_estimates_are_pytorchs, boost::unit_test::data::xr
     check_llrs_and_estimates_are_pytorchs(*pusch_kernels().back(), number);
 }
 
-BOOST_AUTO_TEST_CASE(llrs_and_estimates_with_avx2_are_pytorchs, *has_kernel("AVX2"))
+BOOST_AUTO_TEST_CASE(llrs_and_estimates_with_avx2_are_pytorchs, *has(pusch_kernels, "AVX2"))
 {
     for (int number = 0; number < 5; number++)
-        check_llrs_and_estimates_are_pytorchs(*kernel_of("AVX2"), number);
+        check_llrs_and_estimates_are_pytorchs(*named(pusch_kernels, "AVX2"), number);
 }
 
-BOOST_AUTO_TEST_CASE(llrs_and_estimates_with_avx512_are_pytorchs, *has_kernel("AVX-512"))
+BOOST_AUTO_TEST_CASE(llrs_and_estimates_with_avx512_are_pytorchs, *has(pusch_kernels, "AVX-512"))
 {
     for (int number = 0; number < 5; number++)
-        check_llrs_and_estimates_are_pytorchs(*kernel_of("AVX-512"), number);
+        check_llrs_and_estimates_are_pytorchs(*named(pusch_kernels, "AVX-512"), number);
 }
 
 BOOST_AUTO_TEST_CASE(a_slot_of_nothing_leaves_nothing_behind)
@@ -387,22 +389,6 @@ BOOST_AUTO_TEST_CASE(llrs_in_bfloat16_are_nearly_pytorchs,
 
 namespace {
 
-//! Null: this processor has none of that name.
-const packed_kernel* quads_of(const std::string& instructions)
-{
-    for (const packed_kernel* kernel : pusch_quads())
-        if (kernel->instructions == instructions)
-            return kernel;
-    return nullptr;
-}
-
-auto has_quads(const char* instructions)
-{
-    return boost::unit_test::precondition([=](boost::unit_test::test_unit_id) {
-        return boost::test_tools::assertion_result(quads_of(instructions) != nullptr);
-    });
-}
-
 //! Of whole numbers that int8 holds, times powers of two, sums are exact.
 void check_sums_of_quads(const packed_kernel& kernel)
 {
@@ -467,16 +453,16 @@ BOOST_AUTO_TEST_CASE(int8_on_every_processor)
     check_llrs_are_nearly_pytorchs(*pusch_quads().back());
 }
 
-BOOST_AUTO_TEST_CASE(int8_with_avx2, *has_quads("AVX2"))
+BOOST_AUTO_TEST_CASE(int8_with_avx2, *has(pusch_quads, "AVX2"))
 {
-    check_sums_of_quads(*quads_of("AVX2"));
-    check_llrs_are_nearly_pytorchs(*quads_of("AVX2"));
+    check_sums_of_quads(*named(pusch_quads, "AVX2"));
+    check_llrs_are_nearly_pytorchs(*named(pusch_quads, "AVX2"));
 }
 
-BOOST_AUTO_TEST_CASE(int8_with_avx512_vnni, *has_quads("AVX-512 VNNI"))
+BOOST_AUTO_TEST_CASE(int8_with_avx512_vnni, *has(pusch_quads, "AVX-512 VNNI"))
 {
-    check_sums_of_quads(*quads_of("AVX-512 VNNI"));
-    check_llrs_are_nearly_pytorchs(*quads_of("AVX-512 VNNI"));
+    check_sums_of_quads(*named(pusch_quads, "AVX-512 VNNI"));
+    check_llrs_are_nearly_pytorchs(*named(pusch_quads, "AVX-512 VNNI"));
 }
 
 BOOST_AUTO_TEST_CASE(quads_of_nothing_are_nothing)
