@@ -171,6 +171,18 @@ def test_the_smallest_net_receives_and_decodes_in_time(options, vectors, tmp_pat
     assert 6 * decoders["AVX2"]["iteration_s"] < 211e-6
 
 
+@pytest.mark.timing
+def test_a_block_of_the_shipped_nets_adds_microseconds(tmp_path):
+    nets = [o for n in ("deeprx-pusch", "deeprx-pusch-small") for o in ("--receiver", n)]
+    kinds = [o for n in ("engine", "block", "watched-block") for o in ("--contender", n)]
+    assert main(["bench", *nets, *kinds, "--seconds", "3", "--out", str(tmp_path)]) == 0
+    rows = json.loads((tmp_path / "bench.json").read_text())["rows"]
+    blocks = [row for row in rows if row["contender"] == "block"]
+    assert len(blocks) == 2
+    for row in blocks:
+        assert row["work_above_engine_s"][1] < 10e-6 and row["above_engine_s"][1] < 40e-6, row
+
+
 def test_a_receiver_and_a_decoder_are_one_contender(tmp_path, models_alone, capsys):
     command = ["bench", "--receiver", "sure-lmmse", "--seconds", "0.4", "--out", str(tmp_path)]
     assert main([*command, "--contender", "block", "--contender", "decoded"]) == 0
