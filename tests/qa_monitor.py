@@ -248,7 +248,7 @@ def scrape(port):
 
 
 def test_half_a_request_keeps_no_thread(monkeypatch):
-    monkeypatch.setattr(prometheus, "IDLE_S", 0.2)
+    monkeypatch.setattr(prometheus._Handler, "timeout", 0.2)
     port = free_port()
     prometheus.serve(port, [])
     with socket.create_connection(("127.0.0.1", port), timeout=10) as stranger:

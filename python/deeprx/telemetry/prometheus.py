@@ -3,6 +3,9 @@
 
 import time
 from contextlib import suppress
+from socketserver import ThreadingMixIn
+from threading import Thread
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from deeprx_common import report
 
@@ -102,22 +105,29 @@ def serve(port: int, sources: list[Source]) -> None:
     """Serve metrics of this machine's loopback address, in a thread of its own. Raises ValueError
     where the port cannot be had.
     """
-    from prometheus_client import CollectorRegistry, start_http_server
+    from prometheus_client import CollectorRegistry, make_wsgi_app
 
     registry = CollectorRegistry()
     registry.register(Metrics(sources))
     if not 1 <= port <= 65535:
         raise ValueError(f"--prometheus must be a port, 1 to 65535, got {port}")
     try:
-        server, _ = start_http_server(port, addr="127.0.0.1", registry=registry)
+        server = make_server("127.0.0.1", port, make_wsgi_app(registry), _Server, _Handler)
     except OSError as error:
         raise ValueError(f"cannot serve metrics at port {port}: {error.strerror}") from None
+    Thread(target=server.serve_forever, daemon=True, name="metrics").start()
 
-    class Handler(server.RequestHandlerClass):
-        timeout = IDLE_S
 
-        def handle(self):
-            with suppress(TimeoutError):  # who never ends a request would keep its thread
-                super().handle()
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
 
-    server.RequestHandlerClass = Handler
+
+class _Handler(WSGIRequestHandler):
+    timeout = IDLE_S
+
+    def handle(self):
+        with suppress(OSError):  # it goes away, or never ends its request and would keep a thread
+            super().handle()
+
+    def log_message(self, *_):
+        """Nothing: the terminal is the monitor's."""
