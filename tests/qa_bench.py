@@ -34,7 +34,7 @@ from gnuradio.deeprx.measure.contenders import (
 )
 from gnuradio.deeprx.measure.job import Job, Turn, traced
 from gnuradio.deeprx.measure.scale import Memory
-from gnuradio.deeprx.measure.threads import thread_clocks
+from gnuradio.deeprx.measure.threads import thread_clocks, thread_name
 from gnuradio.deeprx.models.file import read_model_file
 from qa_jail import jails
 from qa_native import saved
@@ -263,10 +263,13 @@ def test_every_turn_receives_the_slot():
 
 def test_sources_and_sink_are_not_what_receives():
     """By the kernel's clock of the receiver's thread, which does all of it."""
+    numbered = [blocks.null_sink(1) for _ in range(200)]  # what comes then has three digits
     flowgraph = BlockFlowgraph(job(contender="block", model="ls-lmmse"))
+    named = thread_name(flowgraph.receiver)
+    assert len(numbered) == 200 and named.startswith("deeprx_receiv") and named[-1].isdigit()
 
     def thread_s():
-        (clock,) = [s for name, s in thread_clocks().values() if name == "deeprx_receiver"]
+        (clock,) = [s for name, s in thread_clocks().values() if name == named]
         return clock
 
     def clocks():  # the thread goes on between its two

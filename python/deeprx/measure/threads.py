@@ -11,8 +11,11 @@ _NAME_BYTES = 15  # that Linux keeps of a thread's
 
 
 def thread_name(block: gr.basic_block) -> str:
-    """As GNU Radio names the thread that runs a block. The number in its alias is another."""
-    return f"{block.name()}{block.unique_id()}"[:_NAME_BYTES]
+    """As GNU Radio names the thread that runs a block: a long name gives way to the block's number,
+    but for a digit. The number in its alias is another.
+    """
+    number = str(block.unique_id())
+    return (block.name()[: _NAME_BYTES + 1 - len(number)] + number)[:_NAME_BYTES]
 
 
 def thread_clocks() -> dict[int, tuple[str, float]]:
