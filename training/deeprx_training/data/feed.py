@@ -13,7 +13,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.metadata import version
@@ -180,8 +180,8 @@ class SlotFeed:
 
     phase(name, slots): a context around each pass of "data" and "teacher", which times it. teach:
     the teacher, or None; its LLRs float [B, L, S, K, b] are rounded to float16. channels: whether
-    batches have their h, rounded to float16, too; else it is None. cached_llr_slots: those the
-    teacher need not see again.
+    batches have their h, rounded to float16, too; else it is None. drawing: held while slots are
+    drawn, which uses the device. cached_llr_slots: those the teacher need not see again.
     """
 
     def __init__(
@@ -195,10 +195,12 @@ class SlotFeed:
         rank: int = 0,
         world: int = 1,
         channels: bool = False,
+        drawing: AbstractContextManager | None = None,
     ):
         self.plan, self.device, self.teach = plan, device, teach
         self.phase, self.rank, self.world, self.channels = phase, rank, world, channels
         self.generator = SlotGenerator(plan.conditions, device)
+        self.drawing = drawing or nullcontext()
         self.cache = SlotCache(cache, plan, device, teacher_sha256) if cache else None
         self.cached_llr_slots = 0
 
@@ -219,7 +221,7 @@ class SlotFeed:
         def draw():
             return self.generator.chunk(p.batch, p.chunk, p.data_seed, key)
 
-        with self.phase("data", p.batch * p.chunk):
+        with self.drawing, self.phase("data", p.batch * p.chunk):
             if self.cache:
                 return self.cache.chunk(key, draw, self.device, self.channels)
             return [

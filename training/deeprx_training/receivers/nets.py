@@ -6,6 +6,9 @@ y float32 [B, R, 14, K, 2] received grid, p float32 [B, 14, K, 2] pilots; float3
 >= bits].
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from copy import deepcopy
 
 import torch
@@ -85,8 +88,8 @@ class SeparableConv(nn.Sequential):
         depthwise = self[0]
         weight, bias = self._kernel()
         dilation, c_out = depthwise.dilation, len(bias)
-        if max(dilation) > 1:  # to 16 channels: precision.bfloat16_is_safe
-            a, o = -depthwise.in_channels % 16, -c_out % 16
+        a, o = -depthwise.in_channels % 16, -c_out % 16
+        if max(dilation) > 1 and (a or o):  # to 16 channels: precision.bfloat16_is_safe
             x = F.pad(x, (0, 0, 0, 0, 0, a))
             weight, bias = F.pad(weight, (0, 0, 0, 0, 0, a, 0, o)), F.pad(bias, (0, o))
         return F.conv2d(x, weight, bias, padding=dilation, dilation=dilation)[:, :c_out]
@@ -126,14 +129,36 @@ class KindNorm(nn.BatchNorm2d):
         x = F.batch_norm(x, mean, var, self.weight, self.bias, True, self.momentum, self.eps)
         self.num_batches_tracked[kind] += 1
         follows = self.num_batches_tracked == 0
-        follows[kind] = True
+        follows[kind].fill_(True)  # not = True, which copies from the CPU
         self.running_mean.copy_(torch.where(follows[:, None], mean, self.running_mean))
         self.running_var.copy_(torch.where(follows[:, None], var, self.running_var))
         return x
 
 
+_KNOWN: ContextVar[int] = ContextVar("kind of the slots", default=-1)
+
+
+@contextmanager
+def slots_of_kind(bits: int, dmrs: int) -> Iterator[None]:
+    """Within it kind_of() is told what slots there are, and waits for no GPU to look."""
+    token = _KNOWN.set(KindNorm.kind(bits, dmrs))
+    try:
+        yield
+    finally:
+        _KNOWN.reset(token)
+
+
+@torch.jit.unused
+def _known_kind() -> int:
+    return _KNOWN.get()
+
+
 def kind_of(p: Tensor, bits: int) -> int:
     """KindNorm.kind of slots by their pilots, float32 [B, 14, K, 2], and bits per symbol."""
+    if not torch.jit.is_scripting():
+        known = _known_kind()
+        if known >= 0:
+            return known
     return KindNorm.kind(bits, int((p[0].abs().sum((1, 2)) > 0).sum()))
 
 

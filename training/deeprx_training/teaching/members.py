@@ -2,6 +2,8 @@
 """The nets of a recipe: as they begin, and one step of each."""
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import torch
 from lightning_fabric import Fabric
@@ -12,10 +14,11 @@ from ..data.channels import SlotBatch
 from ..files import TrainingError
 from ..receivers.build import build
 from ..receivers.contract import OneLayer, of_contract
-from ..receivers.nets import HybridRx, last_hidden
+from ..receivers.nets import DeepRx, HybridRx, PaperInputRx, last_hidden, slots_of_kind
 from ..receivers.weights import put
 from . import precision
 from .checkpoint import damaged, load_receiver
+from .graphs import StepGraphs
 from .ledger import Ledger
 from .losses import error_weight, objective, sinr_weight
 from .recipe import Member, Recipe
@@ -27,15 +30,24 @@ HELD_MOMENTUM = 0.01
 class Members:
     """The nets of a recipe with their optimisers, by name, on a fabric's device.
 
-    features: of their last hidden layers, where a hint asks for them, or None.
+    features: of their last hidden layers, where a hint asks for them, or None. quiet: within it
+    no other thread uses the device.
     """
 
-    def __init__(self, recipe: Recipe, fabric: Fabric, ledger: Ledger, compile_nets: bool = False):
+    def __init__(
+        self,
+        recipe: Recipe,
+        fabric: Fabric,
+        ledger: Ledger,
+        compile_nets: bool = False,
+        quiet: AbstractContextManager | None = None,
+    ):
         self.recipe, self.fabric, self.ledger = recipe, fabric, ledger
         self.nets, self.optimizers, self.precision = {}, {}, {}
         self.features = Features() if any(m.loss.get("hint") for m in recipe.members) else None
         nets = [_begin(member, recipe) for member in recipe.members]
         share_classical(nets, compile_nets)
+        self._graphs: dict[str, StepGraphs] = {}
         for member, net in zip(recipe.members, nets, strict=True):
             try:
                 kind = precision.of_training(net, recipe.precision, ledger.gpu)
@@ -50,6 +62,21 @@ class Members:
             if member.shown:
                 net.mark_forward_method("exits")
             self.nets[member.name] = net
+            if ledger.gpu and self._is_graph(member):
+                loss = partial(self._loss, member)
+                self._graphs[member.name] = StepGraphs(
+                    loss, net.parameters(), quiet or nullcontext()
+                )
+
+    def _is_graph(self, member: Member) -> bool:
+        """Whether a step of it asks the GPU for nothing on its way, and is the same every time."""
+        return (
+            isinstance(self.plain(member.name), DeepRx | PaperInputRx)
+            and self.fabric.world_size == 1
+            and self.features is None
+            and self.recipe.slot_weight != "error"
+            and self.recipe.norm_until == 1
+        )
 
     def plain(self, name: str) -> nn.Module:
         """A net without what the fabric and the contract have put around it."""
@@ -91,47 +118,64 @@ class Members:
         teacher_llr: Tensor | None,
     ) -> dict[str, Tensor]:
         net, optimizer = self.nets[member.name], self.optimizers[member.name]
-        size, orders = len(batch.y), [user.bits_per_symbol for user in batch.config.users]
+        size = len(batch.y)
         for group in optimizer.param_groups:
             group["lr"] = rate
+        graphs = self._graphs.get(member.name)
+        graph = graphs.of(batch, teacher_llr) if graphs else None
         with self.ledger.phase("forward", size):
-            given = (batch.y, batch.p, batch.data, orders)
-            channel, believed = None, ()
+            if graph:
+                parts = graph.forward(batch, teacher_llr)
+            else:
+                total, parts = self._loss(member, batch, teacher_llr)
+        with self.ledger.phase("backward", size):
+            if graph:
+                graph.backward()
+            else:
+                optimizer.zero_grad(set_to_none=True)
+                self.fabric.backward(total)
+            clip = self.recipe.clip_grad
+            self.fabric.clip_gradients(net, optimizer, max_norm=clip, error_if_nonfinite=False)
+            optimizer.step()
+        return parts
+
+    def _loss(
+        self, member: Member, batch: SlotBatch, teacher_llr: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Of one member on a batch, and its parts."""
+        net, size = self.nets[member.name], len(batch.y)
+        orders = [user.bits_per_symbol for user in batch.config.users]
+        given = (batch.y, batch.p, batch.data, orders)
+        channel, believed = None, ()
+        with slots_of_kind(orders[0], len(batch.config.dmrs)):
             if member.shown:
                 exits, channels, believed, whitener, turn = net.exits(*given, True)
                 llr, channel = torch.cat(exits), (channels, batch.h, whitener, turn)
             else:
                 llr = net(*given)
-            times = len(llr) // size  # a net may return the LLRs of several exits
-            llr, bits = llr.float(), batch.bits.repeat(times, 1, 1, 1, 1)
-            weight = None
-            if self.recipe.slot_weight == "sinr":
-                weight = sinr_weight(batch.sinr_db).repeat(times)
-            elif self.recipe.slot_weight == "error":
-                weight = error_weight(llr, bits, batch.data, orders)
-            features = None
-            if teacher_llr is not None and member.loss.get("hint"):
-                features = (self.features.of(member.name), self.features.of("teacher"))
-            total, parts = objective(
-                llr,
-                bits,
-                batch.data,
-                orders,
-                member.weights(with_teacher=teacher_llr is not None),
-                None if teacher_llr is None else teacher_llr.repeat(times, 1, 1, 1, 1),
-                weight,
-                member.temperature,
-                features,
-                channel,
-                believed,
-            )
-        with self.ledger.phase("backward", size):
-            optimizer.zero_grad(set_to_none=True)
-            self.fabric.backward(total)
-            clip = self.recipe.clip_grad
-            self.fabric.clip_gradients(net, optimizer, max_norm=clip, error_if_nonfinite=False)
-            optimizer.step()
-        return parts
+        times = len(llr) // size  # a net may return the LLRs of several exits
+        llr, bits = llr.float(), batch.bits.repeat(times, 1, 1, 1, 1)
+        weight = None
+        if self.recipe.slot_weight == "sinr":
+            weight = sinr_weight(batch.sinr_db).repeat(times)
+        elif self.recipe.slot_weight == "error":
+            weight = error_weight(llr, bits, batch.data, orders)
+        features = None
+        if teacher_llr is not None and member.loss.get("hint"):
+            features = (self.features.of(member.name), self.features.of("teacher"))
+        return objective(
+            llr,
+            bits,
+            batch.data,
+            orders,
+            member.weights(with_teacher=teacher_llr is not None),
+            None if teacher_llr is None else teacher_llr.repeat(times, 1, 1, 1, 1),
+            weight,
+            member.temperature,
+            features,
+            channel,
+            believed,
+        )
 
 
 def _begin(member: Member, recipe: Recipe) -> nn.Module:

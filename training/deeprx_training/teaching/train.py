@@ -5,6 +5,7 @@ import json
 import math
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from itertools import chain
@@ -68,7 +69,8 @@ class Trainer:
         gpu = device.type == "cuda"
         self.ledger = Ledger(gpu)
         self.bill = EnergyBill(find_meter(str(device) if gpu else "cpu"), gpu)
-        self.members = Members(recipe, self.fabric, self.ledger, compile_nets)
+        drawing = threading.Lock()
+        self.members = Members(recipe, self.fabric, self.ledger, compile_nets, drawing)
         self.teacher = Teacher(recipe, device) if recipe.teacher else None
         # hints need the teacher's features, not only its LLRs: then each step asks it
         self._hints = self.teacher is not None and self.members.features is not None
@@ -84,6 +86,7 @@ class Trainer:
             rank=self.fabric.global_rank,
             world=self.fabric.world_size,
             channels=any(m.loss.get("channel") for m in recipe.members),
+            drawing=drawing,
         )
         self.step, self.wall_s = 0, 0.0
         self._stop = False
@@ -211,7 +214,8 @@ class Trainer:
             signal.signal(signal.SIGINT, previous)
             batches.close()
             self.bill.stop()
-        self.save()
+        if unfinished:  # what is finished stays as it was
+            self.save()
         return self.step >= recipe.steps
 
     def _settle(self) -> None:

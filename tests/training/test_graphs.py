@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Steps of DeepRx: as CUDA graphs, and told what slots there are."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from deeprx_training.receivers import nets
+from deeprx_training.teaching import graphs, recipe
+from deeprx_training.teaching.train import Trainer
+
+RECIPE = """
+steps = 24
+batch = 8
+chunk = 4
+optimizer = "lamb"
+warmup = 4
+precision = "float32"
+teacher = "models/deeprx-student.pt"
+
+[[members]]
+name = "scratch"
+net = { net = "DeepRx", width = 0.125 }
+
+[[members]]
+name = "taught"
+net = { net = "DeepRx", width = 0.125 }
+loss = { kl = 1.0 }
+
+[data]
+n_prb = 8
+channels = ["TDL-B", "TDL-D"]
+modulations = { "16QAM" = 0.5, "QPSK" = 0.5 }
+"""
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+
+
+def trained(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights of both members after the recipe's steps on a GPU."""
+    folder.mkdir()
+    (folder / "recipe.toml").write_text(RECIPE)
+    trainer = Trainer(recipe.load(folder / "recipe.toml"), folder, "cuda")
+    assert trainer.fit()
+    return {
+        f"{name}.{key}": value.detach().cpu().double()
+        for name in trainer.members.nets
+        for key, value in trainer.members.plain(name).state_dict().items()
+    }
+
+
+def apart(one: dict, other: dict) -> float:
+    """RMS of the difference of all weights over their own."""
+    a, b = (torch.cat([t.flatten() for t in weights.values()]) for weights in (one, other))
+    return float((a - b).norm() / b.norm())
+
+
+@needs_cuda
+def test_a_graph_trains_as_its_kernels_do_one_by_one(tmp_path, monkeypatch):
+    replays = 0
+    replay = graphs.StepGraph.forward
+
+    def counted(*given):
+        nonlocal replays
+        replays += 1
+        return replay(*given)
+
+    monkeypatch.setattr(graphs.StepGraph, "forward", counted)
+    by_graph = trained(tmp_path / "graph")
+    assert replays >= 2 * 24 - 2 * 2 * 4 * graphs.StepGraphs.PASSES_BEFORE
+    replays = 0
+    monkeypatch.setattr(graphs.StepGraphs, "PASSES_BEFORE", 24)
+    one_by_one = trained(tmp_path / "kernels")
+    assert not replays
+    again = trained(tmp_path / "again")
+    # convolutions' gradients are summed in any order: as far apart as two runs are, or little more
+    assert apart(by_graph, one_by_one) < max(1e-3, 5 * apart(again, one_by_one))
+
+
+def test_what_slots_there_are_is_told_or_seen():
+    p = torch.zeros(1, 14, 24, 2)
+    p[:, (2, 11), ::2] = 1.0
+    assert nets.kind_of(p, 4) == nets.KindNorm.kind(4, 2)
+    with nets.slots_of_kind(6, 1):
+        assert nets.kind_of(p, 4) == nets.KindNorm.kind(6, 1)
+    assert nets.kind_of(p, 4) == nets.KindNorm.kind(4, 2)
