@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Steps of DeepRx: as CUDA graphs, and told what slots there are."""
+"""Steps of DeepRx: as CUDA graphs, told what slots there are, and taught by a DeepRx."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
+from deeprx_training.data.channels import SlotGenerator
 from deeprx_training.receivers import nets
 from deeprx_training.teaching import graphs, recipe
+from deeprx_training.teaching.teacher import Teacher
 from deeprx_training.teaching.train import Trainer
 
 RECIPE = """
@@ -84,3 +87,23 @@ def test_what_slots_there_are_is_told_or_seen():
     with nets.slots_of_kind(6, 1):
         assert nets.kind_of(p, 4) == nets.KindNorm.kind(6, 1)
     assert nets.kind_of(p, 4) == nets.KindNorm.kind(4, 2)
+
+
+def test_deeprx_teaches_in_its_dense_form_what_it_would_in_its_own(tmp_path):
+    torch.manual_seed(3)
+    net = nets.DeepRx(width=0.125).eval()
+    saved = {
+        "nets": {"deeprx": net.state_dict()},
+        "specs": {"deeprx": json.dumps({"net": "DeepRx", "width": 0.125})},
+    }
+    torch.save(saved | {"recipe_sha256": "0" * 64}, tmp_path / "t.ckpt")
+    text = RECIPE.replace("models/deeprx-student.pt", f"{tmp_path}/t.ckpt:deeprx")
+    (tmp_path / "recipe.toml").write_text(text)
+    loaded = recipe.load(tmp_path / "recipe.toml")
+    teacher = Teacher(loaded, torch.device("cpu"))
+    assert not any(isinstance(m, nets.SeparableConv) for m in teacher.net.modules())
+    batch = SlotGenerator(loaded.data).batch(4, 1)
+    expected = net(batch.y, batch.p[:, 0], batch.config.bits_per_symbol)
+    bits = batch.config.bits_per_symbol
+    llr = teacher(batch)[:, 0, ..., :bits]
+    assert (llr - expected[..., :bits]).norm() < 1e-4 * expected[..., :bits].norm()
