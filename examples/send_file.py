@@ -22,7 +22,7 @@ from deeprx_common import limits
 from deeprx_common.checks import check_range
 from deeprx_common.slot import SlotConfig, User
 
-MODEL = "deeprx-realtime-1.pt"
+MODEL = "deeprx-pusch.pt"
 N_RX = 2
 BURST_SLOTS = 5  # each burst fades on its own
 SLOT = SlotConfig(users=(User(mcs=14),))

@@ -18,7 +18,7 @@ from deeprx_common.gold import gold
 from deeprx_common.modulation import constellation
 from deeprx_common.terminal import make_console
 
-MODEL = "deeprx-realtime-1.pt"
+MODEL = "deeprx-pusch.pt"
 # The demultiplexer takes one guard interval for all symbols
 SLOT = deeprx.SlotConfig(n_prb=26, users=[deeprx.User("16QAM")], equal_prefixes=True)
 N_RX = 2

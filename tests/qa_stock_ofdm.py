@@ -23,7 +23,7 @@ watch("stock_ofdm_gui", lambda top: top.points(slots=100), lambda top: top.point
 
 def check(point, sent):
     """At 25 dB. A header whose 8-bit checksum lies is a slot under a wrong index: 2.5e-3."""
-    assert point["receiver"] == "deeprx-realtime-1"
+    assert point["receiver"] == "deeprx-pusch"
     assert point["slots"] >= 0.8 * sent  # the synchroniser's fixed threshold misses some
     assert point["bits"] == 16224 * point["slots"]
     assert point["ber"] < 4e-3
@@ -65,7 +65,7 @@ def test_script_prints_a_table_and_says_mistakes_in_one_line(tmp_path):
 
     ran = run("--slots", "50")
     assert ran.returncode == 0, ran.stderr
-    assert "deeprx-realtime-1" in ran.stdout and "synchronised" in ran.stdout
+    assert "deeprx-pusch" in ran.stdout and "synchronised" in ran.stdout
     refused = run("--slots", "-1")
     assert refused.returncode == 2
     assert "must be at least 0" in refused.stderr.splitlines()[-1]

@@ -250,7 +250,7 @@ import sys
 from companion import watch
 
 def down(top):
-    return [p for p in top.points(slots=1) if p["receiver"] == "baseline-sure"]
+    return [p for p in top.points(slots=1) if p["receiver"] == "sure-lmmse"]
 
 watch(sys.argv[1], down, lambda top: down(top)[0], begin=lambda top: top.set_snr_db(27))
 """
