@@ -38,12 +38,16 @@ from gnuradio.deeprx.measure.threads import thread_clocks, thread_name
 from gnuradio.deeprx.models.file import read_model_file
 from qa_jail import jails
 from qa_native import saved
-from receiver_models import ConvNet, WritesFileOnLoading, save
+from receiver_models import ConvNet, WritesFileOnLoading, has_openvino, ir_of, save
 from torch import nn
 
 from deeprx_common.examples import received_slots
 from deeprx_common.slot import SlotConfig, User
 from deeprx_common.trusted import hash_of
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+
+from deeprx_training.receivers.realtime import RealtimeRx
 
 FLOP = {"n_prb": 26, "n_rx": 2, "bits": 4, "matmul": 30_000_000, "other": 0}
 
@@ -53,6 +57,22 @@ def tiny(tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "tiny.pt"
     about = {"name": "tiny", "bits": 4, "modulations": ["16QAM"], "n_rx": [2]}
     return save(ConvNet(), path, flop_per_slot=FLOP, **about)
+
+
+@pytest.fixture(scope="module")
+def bfloat16(tmp_path_factory):
+    """An untrained RealtimeRx in bfloat16, with its IR."""
+    if not has_openvino():
+        pytest.skip("gr-deeprx was built without OpenVINO")
+
+    torch.manual_seed(1)
+    module = RealtimeRx(channels=16, pilot_channels=16).eval()
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.bfloat16()
+    path = tmp_path_factory.mktemp("models") / "bfloat16.pt"
+    about = {"bits": 4, "modulations": ["16QAM"], "n_rx": [2], "precision": "bfloat16"}
+    return save(module, path, ir_of(module), flop_per_slot=FLOP, **about)
 
 
 def job(**changes):
@@ -159,7 +179,7 @@ def test_the_smallest_net_receives_and_decodes_in_time(options, vectors, tmp_pat
     """26 PRB, 16QAM, rate 1/2, in 1 ms of CPU with AVX-512 and 1.3 with AVX2, which takes 211 us at
     most for six iterations of the largest code block.
     """
-    command = [sys.executable, "-m", "gnuradio.deeprx", "bench", "--receiver", "deeprx-slim-0"]
+    command = [sys.executable, "-m", "gnuradio.deeprx", "bench", "--receiver", "deeprx-pusch-small"]
     command += ["--contender", "decoded", "--seconds", "2", "--out", str(tmp_path)]
     subprocess.run([*command, *options], check=True, timeout=120)
     results = json.loads((tmp_path / "bench.json").read_text())
@@ -472,7 +492,7 @@ import sys
 from pathlib import Path
 import qa_bench
 names = "decoded", "engine", "torchscript", "openvino", "onnxruntime"
-qa_bench.benched("deeprx-slim-0", Path(sys.argv[1]), names, "--avx2")
+qa_bench.benched(sys.argv[1], Path(sys.argv[2]), names, "--avx2")
 """
 # /proc/PID/task/TID/arch_status: milliseconds since a thread used AVX-512, -1: never.
 WATCHED = """
@@ -485,7 +505,8 @@ from gnuradio.deeprx.measure.contenders import Worker, make_kit
 stay_with_avx2()
 base = qa_bench.job()
 kit = make_kit(
-    qa_bench.read_model_file(sys.argv[1], []), base.config, 2, "cpu", Path(sys.argv[2], "kit")
+    qa_bench.read_model_file(sys.argv[1], sys.argv[3:]), base.config, 2, "cpu",
+    Path(sys.argv[2], "kit")
 )
 def watched(worker, pool):
     idle = {}
@@ -537,8 +558,10 @@ class TestAvx2:
         return ran.stdout
 
     @pytest.mark.slow
-    def test_what_ran_is_named_and_set_against_a_product_of_the_same_arithmetic(self, tmp_path):
-        text = self.run(BENCHED, tmp_path)
+    def test_what_ran_is_named_and_set_against_a_product_of_the_same_arithmetic(
+        self, bfloat16, tmp_path
+    ):
+        text = self.run(BENCHED, bfloat16, tmp_path)
         results = json.loads((tmp_path / "bench.json").read_text())
         peaks = results["gemm_flop_per_s"]
         assert set(peaks) == {"float32"} and "fastest: " in text
@@ -561,10 +584,15 @@ class TestAvx2:
         or not Path("/proc/self/arch_status").exists(),
         reason="needs a processor with AVX-512, and a kernel that says who uses it",
     )
-    @pytest.mark.parametrize("receiver", ["deeprx-slim-0", "baseline-lmmse", "sure-lmmse"])
-    def test_nothing_newer_receives_and_decodes(self, receiver, tmp_path):
+    @pytest.mark.parametrize(
+        "receiver", ["openvino", "deeprx-pusch-small", "baseline-lmmse", "sure-lmmse"]
+    )
+    def test_nothing_newer_receives_and_decodes(self, receiver, bfloat16, tmp_path):
         """The kernel says so. Only while OpenVINO compiles, before slots come, may it be used."""
-        idle = json.loads(self.run(WATCHED, receiver, tmp_path))
+        named = [receiver, tmp_path]
+        if receiver == "openvino":
+            named = [bfloat16, tmp_path, hash_of(bfloat16)]
+        idle = json.loads(self.run(WATCHED, *named))
         times = at_work(idle)
         assert len(times) == 2
         assert all(ms == -1 or ms > 500 for ms in times), idle

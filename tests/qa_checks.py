@@ -58,7 +58,7 @@ BLOCKS = {  # with what else they need
     "link_transmitter": {"slot": CODED},
     "radio_impairments": {},
     "receiver": {"model": "baseline-lmmse"},
-    "receiver_controller": {"models": ["baseline-lmmse", "deeprx-slim-0"]},
+    "receiver_controller": {"models": ["baseline-lmmse", "deeprx-pusch-small"]},
     "recording_sink": {"path": "never/written"},
     "slot_equaliser": {},
     "slot_probe": {},

@@ -189,13 +189,13 @@ def test_what_was_found_by_the_preamble_is_said(models, tmp_path, capsys):
 
 
 def test_receivers_are_compared_with_the_best_classical_one(tmp_path, capsys):
-    names = ["deeprx-slim-0", "baseline-lmmse", "baseline-sure"]
+    names = ["deeprx-pusch-small", "baseline-lmmse", "baseline-sure"]
     asked = [a for name in names for a in ("--receiver", name)]
     measured = loopback(tmp_path, *asked, "--sinr", "12", "--slots", "40", "--burst", "1")
     ber = {p["receiver"]: p["ber"] for p in measured["points"]}
     assert ber["baseline-sure"] < ber["baseline-lmmse"]
     pairs = [(c["a"], c["b"]) for c in measured["comparisons"]]
-    assert pairs == [("deeprx-slim-0", "baseline-sure"), ("baseline-lmmse", "baseline-sure")]
+    assert pairs == [("deeprx-pusch-small", "baseline-sure"), ("baseline-lmmse", "baseline-sure")]
     said = capsys.readouterr().out
     assert "TDL-A  12.0 dB  baseline-lmmse: more errors than baseline-sure, BER +" in said
     assert "over 40 clusters" in said
@@ -273,7 +273,7 @@ def test_ctrl_c_during_start_up(tmp_path, seconds):
     """What is being imported may take it for a failure of its own, or lose it."""
     apps = Path(__file__).parents[1] / "apps/deeprx"
     command = [sys.executable, str(apps), "loopback", "--mcs", "14", "--harq", "4"]
-    command += ["--receiver", "deeprx-realtime-1", "--slots", "100000", "--out", str(tmp_path)]
+    command += ["--receiver", "deeprx-student", "--slots", "100000", "--out", str(tmp_path)]
     process = subprocess.Popen(
         command,
         stdout=subprocess.DEVNULL,
@@ -321,7 +321,7 @@ def test_ctrl_c_that_is_lost(monkeypatch, capfd, number, failure):
 
 def test_a_damaged_model_file_is_refused(tmp_path, capsys):
     """LibTorch would take the weights as they are."""
-    whole = model_path("deeprx-slim-0.pt")
+    whole = model_path("deeprx-pusch-small.pt")
     with zipfile.ZipFile(whole) as archive:
         stored = [i for i in archive.infolist() if i.compress_type == zipfile.ZIP_STORED]
     record = max(stored, key=lambda i: i.file_size)
@@ -342,16 +342,18 @@ def test_a_name_without_end_leaves_room_for_what_is_wrong_with_it(capsys):
 
 
 def test_doctor_says_what_runs_how_fast_and_what_is_wrong(tmp_path, capsys):
-    fast, classical = (model_path(f"{m}.pt") for m in ("deeprx-slim-0", "baseline-lmmse"))
+    fast, classical = (model_path(f"{m}.pt") for m in ("deeprx-pusch-small", "baseline-lmmse"))
     assert main(["doctor", fast, classical]) == 0
     said = capsys.readouterr().out
     assert re.search(r"^  ok +jail +model files that do not ship run in it$", said, re.M)
     for words in ("TorchScript 2.", "float32 ", "bfloat16 ", "int8 ", "RAPL", "CUDA"):
         assert words in said
-    for name, engine in (("deeprx-slim-0", "OpenVINO"), ("baseline-lmmse", "TorchScript")):
-        line = re.search(rf"^  \w+ +{name} +{engine} .* ([0-9.]+) ms, real-time factor", said, re.M)
+    for name, engine in (("deeprx-pusch-small", "native"), ("baseline-lmmse", "TorchScript")):
+        line = re.search(
+            rf"^  \w+ +{name} +{engine}\b.* ([0-9.]+) ms, real-time factor", said, re.M
+        )
         assert 0.01 < float(line[1]) < 100
-    assert said.index("Advice") < said.index("deeprx-slim-0", said.index("Advice"))
+    assert said.index("Advice") < said.index("deeprx-pusch-small", said.index("Advice"))
     broken = tmp_path / "broken.pt"
     save(nn.ReLU(), broken, name="broken")  # takes neither grid nor pilots
     assert main(["doctor", str(broken), classical]) == 1
@@ -377,7 +379,7 @@ class TestAdvice:
         ]
 
     def test_without_bfloat16_its_files_are_right(self, avx2, capsys):
-        assert main(["doctor", "deeprx-slim-0", "deeprx-realtime-1"]) == 0
+        assert main(["doctor", "deeprx-pusch-small", "deeprx-pusch"]) == 0
         said = capsys.readouterr().out
         assert "none   bfloat16               no instructions for it: such files run in" in said
         assert "only those of a PuschRx run" in said
@@ -386,15 +388,15 @@ class TestAdvice:
         assert "float32 file" not in said  # there is none to take
 
     def test_the_largest_that_keeps_up(self, avx2):
-        findings = self.learned(teacher=120.0, slim0=0.3, slim1=0.8, realtime1=1.2)
+        findings = self.learned(teacher=120.0, small=0.3, pusch=0.8, student=1.2)
         first, *_ = doctor.advice(findings)
         assert first == (
-            "real time on one core: slim0, slim1; of these slim1 computes most, 0.80 ms a slot"
+            "real time on one core: small, pusch; of these pusch computes most, 0.80 ms a slot"
         )
 
     def test_none_keeps_up(self, avx2):
-        first, *_ = doctor.advice(self.learned(student=9.0, slim0=1.44))
-        assert "no learned receiver keeps up" in first and "slim0, 1.44 ms" in first
+        first, *_ = doctor.advice(self.learned(student=9.0, small=1.44))
+        assert "no learned receiver keeps up" in first and "small, 1.44 ms" in first
 
     def test_without_openvino_and_pytorch(self, monkeypatch, capsys):
         monkeypatch.setitem(sys.modules, "torch", None)
@@ -620,11 +622,11 @@ def test_a_machine_without_radio_drivers():
         "for command in COMMANDS:\n"
         "    try: main([command, '--help'])\n"
         "    except SystemExit: pass\n"
-        "sys.exit(main(['info', 'deeprx-slim-0']))"
+        "sys.exit(main(['info', 'deeprx-pusch-small']))"
     )
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout.count("usage: deeprx ") == len(COMMANDS)
-    assert "deeprx-slim-0" in ran.stdout
+    assert "deeprx-pusch-small" in ran.stdout
 
 
 def test_what_several_files_must_state_agrees():
@@ -884,11 +886,9 @@ def test_trust_in_a_file_that_is_no_receiver_is_said(models, tmp_path, monkeypat
 
 
 def test_info_refuses_or_shows_whatever_a_file_says_of_itself(tmp_path, capsys):
-    """Without its IRs, whose checks take most of the time."""
-    path, known = tmp_path / "x.pt", read_model_file("deeprx-slim-0").metadata
-    with zipfile.ZipFile(model_path("deeprx-slim-0")) as archive:
-        kept = [name for name in archive.namelist() if "/openvino/" not in name]
-        records = {name: archive.read(name) for name in kept}
+    path, known = tmp_path / "x.pt", read_model_file("deeprx-pusch-small").metadata
+    with zipfile.ZipFile(model_path("deeprx-pusch-small")) as archive:
+        records = {name: archive.read(name) for name in archive.namelist()}
     tries = [(place, value) for place in ports.places(known) for value in ports.BAD]
     shown = 0
     for place, value in random.Random(1).sample(tries, 200):

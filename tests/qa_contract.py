@@ -24,7 +24,7 @@ from deeprx_common.slot import SlotConfig, User
 
 GOLDEN = np.load(FILE)
 TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2}  # RMS of the difference over RMS
-NET = next(path for path in shipped_models() if "deeprx-slim-0" in path)
+NET = next(path for path in shipped_models() if "deeprx-student" in path)
 MODELS = pytest.mark.parametrize("model", shipped_models(), ids=lambda path: Path(path).stem)
 LONG = {"deeprx-teacher", "deeprx-pusch-small"}  # by default, one modulation of them
 FAMILY = [path for path in shipped_models() if "deeprx-pusch" in path]  # for every PUSCH
@@ -180,7 +180,7 @@ def test_every_command_says_who_takes_a_slot_that_a_net_does_not(tmp_path, capfd
         ["replay", *recorded],
         ["replay", str(tmp_path / "gnb.sigmf-meta")],
     ):
-        out = ["--receiver", "deeprx-slim-0", "--out", str(tmp_path / "out")]
+        out = ["--receiver", "deeprx-student", "--out", str(tmp_path / "out")]
         assert main([*command, *out]) == 2, command
         (line,) = capfd.readouterr().err.strip().splitlines()
         assert "the model takes" in line, line
@@ -193,7 +193,7 @@ def test_nets_carry_their_weights_as_data(model):
     if file.metadata["kind"] == "baseline":
         assert file.metadata["net"] is None
         return
-    assert file.metadata["net"]["net"] in ("RealtimeRx", "HybridRx", "PuschRx")
+    assert file.metadata["net"]["net"] in ("HybridRx", "PuschRx")
     assert len(file.archive.records[f"extra/{WEIGHTS}"]) > 4 * file.metadata["params"] / 2
 
 

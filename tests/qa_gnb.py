@@ -1046,7 +1046,7 @@ class TestReplay:
         dump.write_bytes(2 * dump.read_bytes())
         log.write_text(text)
         done = import_gnb(dump, log, tmp_path / "a")
-        receivers = ["deeprx-student", "deeprx-realtime-1", "baseline-lmmse", "ls-lmmse"]
+        receivers = ["deeprx-student", "deeprx-pusch", "baseline-lmmse", "ls-lmmse"]
         words = [word for name in receivers for word in ("--receiver", name)]
         measured = self.replayed(done.paths[0], *words)["pusch"]
         assert [point["receiver"] for point in measured] == receivers

@@ -60,7 +60,7 @@ def run(*command, cwd=None, **variables):
     ("arguments", "says"),
     [
         (["--version"], "gr-deeprx "),
-        (["info", "deeprx-realtime-1.pt"], "deeprx-realtime-1"),
+        (["info", "deeprx-pusch.pt"], "deeprx-pusch"),
         (["loopback", "--receiver", "baseline-lmmse.pt", "--slots", "4", "--sinr", "9"], "9.0"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",

@@ -216,7 +216,7 @@ WRITING = {
     "record": ["record", "NEW", *SMALL, "--slots", "10"],
     "import-gnb": ["import-gnb", "DUMP", "LOG", "NEW"],
     "keys": ["keys", "NEW"],
-    "info": ["info", "baseline-lmmse", "deeprx-slim-0"],
+    "info": ["info", "baseline-lmmse", "deeprx-pusch-small"],
     "doctor": ["doctor"],
     "monitor": ["monitor", "--connect", "SOURCE", "--once", "--json"],
 }  # fmt: skip

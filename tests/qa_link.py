@@ -1076,7 +1076,15 @@ class TestLoopback:
     SLOTS = 60
 
     def point(self, folder, *options):
-        command = ["loopback", "--receiver", "deeprx-slim-0", "--mcs", "14", "--out", str(folder)]
+        command = [
+            "loopback",
+            "--receiver",
+            "deeprx-pusch-small",
+            "--mcs",
+            "14",
+            "--out",
+            str(folder),
+        ]
         assert main([*command, "--slots", str(self.SLOTS), *options]) == 0
         return json.loads((folder / "report.json").read_text())["points"]
 
@@ -1099,7 +1107,7 @@ class TestLoopback:
     def test_each_receiver_has_its_own_retransmissions_and_runs_repeat(self, tmp_path, capsys):
         options = "--sinr", "5", "--harq", "4", "--receiver", "baseline-lmmse"
         first, second = (self.point(tmp_path, *options) for _ in range(2))
-        assert [p["receiver"] for p in first] == ["deeprx-slim-0", "baseline-lmmse"]
+        assert [p["receiver"] for p in first] == ["deeprx-pusch-small", "baseline-lmmse"]
         net, classical = (p["harq"] for p in first)
         assert net["retransmissions"] < classical["retransmissions"]
         for one, other in zip(first, second, strict=True):
@@ -1126,7 +1134,7 @@ class TestLoopback:
         ],
     )
     def test_mistakes_are_one_line(self, options, says, capsys):
-        assert main(["loopback", "--receiver", "deeprx-slim-0", *options]) != 0
+        assert main(["loopback", "--receiver", "deeprx-pusch-small", *options]) != 0
         assert capsys.readouterr().err.splitlines()[-1] == f"deeprx: error: {says}"
 
 

@@ -30,9 +30,7 @@ from deeprx_common.energy.operators import count_operators
 from deeprx_common.slot import SlotConfig
 from deeprx_common.trusted import hash_of
 
-NAMES = (  # the teacher takes too long
-    "baseline-lmmse", "baseline-sure", "deeprx-realtime-1", "deeprx-student",
-)  # fmt: skip
+NAMES = ("baseline-lmmse", "baseline-sure", "deeprx-student")  # the teacher takes too long
 MODELS = [Path(__file__).parents[1] / "models" / f"{name}.pt" for name in NAMES]
 
 

@@ -147,7 +147,7 @@ def test_models_that_ship_are_found_by_name_from_anywhere(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     receiver = deeprx.receiver()
     receiver.set_model("baseline-lmmse")
-    assert deeprx.Engine("deeprx-realtime-1.pt").name == "deeprx-realtime-1"
+    assert deeprx.Engine("deeprx-pusch.pt").name == "deeprx-pusch"
     for make in (deeprx.receiver, deeprx.Engine):
         with pytest.raises(RuntimeError) as error:
             make(Path("no-such-model"))

@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 BASELINE = str(ROOT / "models" / "baseline-lmmse.pt")
 SURE = str(ROOT / "models" / "baseline-sure.pt")
 STUDENT = str(ROOT / "models" / "deeprx-student.pt")
-REALTIME = str(ROOT / "models" / "deeprx-realtime-1.pt")
+PUSCH = str(ROOT / "models" / "deeprx-pusch.pt")
 GOLDEN = Path(__file__).parent / "golden"
 LINK = ["--n-prb", "12", "--sinr", "12", "--slots", "40", "--burst", "2", "--seed", "3"]
 
@@ -143,7 +143,7 @@ class TestSameBits:
 
     def test_at_any_scale(self, recorded, tmp_path):
         """LLRs near zero may fall to either side."""
-        models = (BASELINE, SURE, REALTIME)
+        models = (BASELINE, SURE, PUSCH)
         recording = Recording(recorded)
         samples = recording.read(0, recording.n_samples)
         _, llrs_by_model = replayed(recorded, *models)

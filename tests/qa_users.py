@@ -144,7 +144,7 @@ def test_users_are_found_by_their_preamble(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--receiver", "deeprx-slim-0"], "takes layers of [1], the receiver has layers=2"),
+        (["--receiver", "deeprx-student"], "takes layers of [1], the receiver has layers=2"),
         (["--receiver", "baseline-sure"], "takes layers of [1], the receiver has layers=2"),
         (["--receiver", "gnb", "--n-rx", "1"], "two users needs 2 antennas or more"),
         (["--receiver", "ls-lmmse", "--users", "3"], "--users must be 1 to 2, got 3"),

@@ -38,8 +38,8 @@ from deeprx_common.commands import Failure
 from deeprx_common.revision import git_revision
 
 SLOT = {"n_prb": 6, "modulation": "QPSK"}
-MODELS = ("deeprx-slim-0", "baseline-lmmse", "deeprx-slim-0", "baseline-sure")
-STRANGERS = "deeprx-slim-0"  # among them, in a file that nobody has trusted
+MODELS = ("deeprx-pusch-small", "baseline-lmmse", "deeprx-pusch-small", "baseline-sure")
+STRANGERS = "baseline-lmmse"  # among them, a program, in a file that nobody has trusted
 SYMBOLS = 14
 RESTART_SLOTS, SWAP_S, READ_S, TELL_S = 10_000, 0.25, 2.0, 10.0
 MISSING = "missing.pt"

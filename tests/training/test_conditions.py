@@ -329,7 +329,7 @@ def test_slots_that_a_receiver_drops_count_against_it(tmp_path, short, capsys):
 def test_a_receiver_that_does_not_take_a_condition_is_refused_there(tmp_path, short, capsys):
     path, out = tmp_path / "conditions.toml", tmp_path / "out"
     path.write_text(GOOD + "n_rx = 4\n")
-    command = f"evaluate deeprx-slim-0 --conditions {path} --out {out} --device cpu --workers 1"
+    command = f"evaluate deeprx-student --conditions {path} --out {out} --device cpu --workers 1"
     assert cli.main(command.split()) == 1
     table = (out / "conditions.md").read_text()
-    assert "| refused" in table and "deeprx-slim-0: " in table
+    assert "| refused" in table and "deeprx-student: " in table

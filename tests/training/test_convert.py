@@ -222,7 +222,7 @@ def test_a_file_of_contract_1_is_refused_by_the_command_that_converts_it(tmp_pat
 
 
 def test_records_that_are_no_safetensors_are_one_line(tmp_path):
-    path = shutil.copy(ROOT / "models" / "deeprx-slim-0.pt", tmp_path / "m.pt")
+    path = shutil.copy(ROOT / "models" / "deeprx-pusch-small.pt", tmp_path / "m.pt")
     with zipfile.ZipFile(path) as old:
         records = {name: old.read(name) for name in old.namelist()}
     with zipfile.ZipFile(path, "w") as new:

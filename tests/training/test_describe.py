@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from deeprx_common.examples import received_slots
+from deeprx_common.slot import SlotConfig
 from deeprx_training import cli
 from deeprx_training.data.conditions import Conditions
 from deeprx_training.export.describe import (
@@ -25,7 +27,7 @@ from deeprx_training.files import TrainingError
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "models").glob("*.pt"))
-SMALL = ROOT / "models" / "deeprx-slim-0.pt"
+SMALL = ROOT / "models" / "deeprx-pusch-small.pt"
 
 
 def records(path):
@@ -90,7 +92,7 @@ def test_only_the_json_changes(tmp_path, capsys):
     with zipfile.ZipFile(path) as archive:
         folder = archive.namelist()[0].partition("/")[0]
     assert cli.main(["describe", str(path)]) == 0
-    assert "m.pt: deeprx-slim-0, trained on TDL-B, " in capsys.readouterr().out
+    assert "m.pt: deeprx-pusch-small, trained on TDL-B, " in capsys.readouterr().out
     after = records(path)
     record = f"{folder}/extra/deeprx.json"
     assert before.keys() == after.keys() and content_sha256(path) == content
@@ -98,7 +100,7 @@ def test_only_the_json_changes(tmp_path, capsys):
     assert all(after[n][0] == data for n, (data, _) in before.items() if n != record)
     assert {place for _, place in after.values()} == {0}  # LibTorch maps aligned records
     extra = {"deeprx.json": ""}
-    y, p, d = torch.ones(1, 2, 14, 72, 2), torch.ones(1, 1, 14, 72, 2), torch.ones(14, 72).bool()
+    y, p, d = map(torch.from_numpy, received_slots(SlotConfig(n_prb=6), 2, 1))
     llr = [torch.jit.load(f, _extra_files=extra)(y, p, d, [4]) for f in (path, SMALL)]
     assert torch.equal(*llr) and json.loads(extra["deeprx.json"]) == read(SMALL)
 
@@ -128,9 +130,9 @@ def test_results_go_into_the_file_that_they_are_of(tmp_path):
     results(tmp_path, path, ber=rate | {"more": 1}, limits=limit | {"slots": 3})
     assert describe(path, tmp_path) == read(path)
     assert read(path)["ber"] == [rate] and read(path)["limits"] == [limit]
-    other = shutil.copy(ROOT / "models" / "deeprx-slim-1.pt", tmp_path / "deeprx-slim-1.pt")
+    other = shutil.copy(ROOT / "models" / "deeprx-pusch.pt", tmp_path / "deeprx-pusch.pt")
     good = Path(other).read_bytes()
-    with pytest.raises(TrainingError, match=r"ber\.json: measured of another deeprx-slim-1"):
+    with pytest.raises(TrainingError, match=r"ber\.json: measured of another deeprx-pusch"):
         describe(other, tmp_path)
     assert Path(other).read_bytes() == good
     for text, says in (("[1]", "what ./dev results writes"), ("ber", "expected JSON")):

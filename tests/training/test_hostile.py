@@ -80,11 +80,11 @@ def test_one_line_nothing_written_and_alive(name, victim, tmp_path):
 def disguised(tmp_path):
     """A file of a net that is known, with a program of its own, which writes where it is loaded."""
     path, written = tmp_path / "disguised.pt", tmp_path / "written"
-    entries = files.records(model_path("deeprx-slim-0"))
-    code = next(name for name in entries if name.endswith("/realtime.py"))
+    entries = files.records(model_path("deeprx-pusch-small"))
+    code = next(name for name in entries if name.endswith("/receivers/pusch.py"))
     text = entries[code].decode()
     at = text.index("  def forward(")
-    call = f', x: int=__torch__.deeprx_training.realtime.int("{written}")) -> Tensor:'
+    call = f', x: int=__torch__.deeprx_training.receivers.pusch.int("{written}")) -> Tensor:'
     text = text[:at] + text[at:].replace(") -> Tensor:", call, 1)
     text += "def int(path: str) -> int:\n  torch.save(1, path)\n  return 7\n"
     entries[code] = text.encode()

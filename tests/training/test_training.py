@@ -493,7 +493,7 @@ def test_bad_files_get_one_line(tmp_path, capsys):
             "expected a checkpoint",
         ),
         (["evaluate", str(tmp_path / "junk.pt"), "--out", out], "it ends too early"),
-        (["evaluate", "models/deeprx-slim.pt", "--out", out], "deeprx-slim-0, "),
+        (["evaluate", "models/deeprx-push.pt", "--out", out], "deeprx-pusch, "),
         (["evaluate", str(tmp_path / "torn.ckpt"), "--out", out], "torn.ckpt: "),
         (["evaluate", str(tmp_path / "wider.ckpt"), "--out", out], "are not those of the net"),
         (["evaluate", str(tmp_path / "empty.ckpt"), "--out", out], "found one without a net"),

@@ -105,7 +105,7 @@ def checkpoint_that_grows(path):
 
 
 def model_of_another_net(path):
-    records = files.records(MODELS / "deeprx-slim-0.pt")
+    records = files.records(MODELS / "deeprx-pusch-small.pt")
     about = next(name for name in records if name.endswith("/deeprx.json"))
     records[about] = json.dumps(json.loads(records[about]) | {"net": GIANT}).encode()
     files.write(path, records)
