@@ -43,8 +43,7 @@ def received(config, n_rx, n_slots, snr_db):
 
 def test_the_promised_models_are_there():
     baselines = {"baseline-lmmse", "baseline-sure"}
-    nets = {"teacher", "student", "realtime-1", "realtime-3", "slim-0", "slim-1"}
-    nets |= {"pusch", "pusch-small"}
+    nets = {"teacher", "student", "pusch", "pusch-small"}
     assert {path.stem for path in MODELS} == baselines | {f"deeprx-{net}" for net in nets}
 
 

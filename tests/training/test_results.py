@@ -23,13 +23,6 @@ from deeprx_training.experiments import quote, results, study_page
 from deeprx_training.export.describe import content_sha256, measured, read
 from deeprx_training.files import TrainingError
 
-BETTER = {
-    "deeprx-slim-0": "deeprx-pusch-small",
-    "deeprx-slim-1": "deeprx-pusch-small",
-    "deeprx-realtime-1": "deeprx-pusch",
-    "deeprx-realtime-3": "deeprx-pusch",
-}  # in place of the early nets for real time, by README.md
-EARLY = list(BETTER)
 WRITTEN = sorted((results.ROOT / "results").glob("*.json"))
 
 
@@ -79,12 +72,10 @@ def said_of_the_results():
     pusch, student, teacher = (f"deeprx-{name}" for name in ("pusch", "student", "teacher"))
     small = f"{pusch}-small"
 
-    def errors(table, names):  # over those of the best classical receiver: least and most
-        ratios = {
+    def errors(table):  # over those of the best classical receiver
+        return {
             p["receiver"]: p["errors_over_classical"] for p in limits["tables"][table]["points"]
         }
-        of_names = [ratios[name] for name in names]
-        return min(of_names), max(of_names)
 
     def times(name, other, table, sinr_db):  # errors over the other's
         rates = {
@@ -108,32 +99,21 @@ def said_of_the_results():
         for name, p in points.items()
     }
 
-    def shares(names):
-        return sorted(explained[name] for name in names)
-
     def dearer(name, what):
         return points[teacher][what] / points[name][what]
 
     readme, index, cost = "README.md", "docs/results/index.md", "docs/results/cost.md"
     yield readme, f"perfect channel knowledge needs {crossed(1e-2)['perfect CSI']:.2f} dB"
-    (low, high), (of_pusch, _) = (errors("delay-500", names) for names in (EARLY, [pusch]))
+    interfered, mild = errors("sir-0"), errors("256qam-mild")
     says = (
-        f"at 500 ns of delay spread the real-time ones make {low:.1f} to {high:.1f} times the "
-        f"errors of `baseline-sure`, `deeprx-pusch` {of_pusch:.2f} times."
-    )
-    yield readme, says
-    (low, high), (of_pusch, _) = (
-        errors("sir-0", names) for names in ([*EARLY, student, teacher], [pusch])
-    )
-    says = (
-        f"With an interferer at 0 dB all of them make {more(low)} to {more(high)} % more, "
-        f"`deeprx-pusch` {fewer(of_pusch)} % fewer."
+        f"with an interferer at 0 dB the teacher makes {more(interfered[teacher])} % more errors "
+        f"than `baseline-sure`, the student {more(interfered[student])} % more, and `deeprx-pusch` "
+        f"{fewer(interfered[pusch])} % fewer."
     )
     yield readme, says
     says = (
-        "On a mild channel with 256-QAM `deeprx-slim-0` makes "
-        f"{errors('256qam-mild', EARLY)[1]:.0f} times as many, `deeprx-pusch` "
-        f"{fewer(errors('256qam-mild', [pusch])[0])} % fewer."
+        f"On a mild channel with 256-QAM the student makes {more(mild[student])} % more, "
+        f"`deeprx-pusch` {fewer(mild[pusch])} % fewer."
     )
     yield readme, says
     one_dmrs = [
@@ -171,12 +151,11 @@ def said_of_the_results():
         index,
         f"the teacher's errors, with {flop:.2f} % of its FLOP and without having been taught",
     )
-    seen = shares(EARLY), shares([pusch, small])
+    seen = sorted((explained[pusch], explained[small]))
     says = (
         f"They explain {explained['baseline-sure']:.0f} % of the time of classical receivers in "
-        f"TorchScript, {seen[0][0]:.0f} to {seen[0][-1]:.0f} % of that of the real-time nets in "
-        f"OpenVINO, {seen[1][0]:.0f} and {seen[1][1]:.0f} % of that of the nets for every PUSCH, "
-        f"and {explained[teacher]:.0f} % of the teacher's"
+        f"TorchScript, {seen[0]:.0f} and {seen[1]:.0f} % of that of the nets for every PUSCH, and "
+        f"{explained[teacher]:.0f} % of the teacher's"
     )
     yield index, says
     says = (
@@ -185,26 +164,10 @@ def said_of_the_results():
     )
     yield cost, says
     yield cost, f"the teacher's time | {100 - explained[teacher]:.0f} % off"
-    yield cost, f"nets for every PUSCH | {seen[1][0]:.0f} and {seen[1][1]:.0f} % of it seen"
-    yield cost, f"nets' time | {seen[0][0]:.0f} to {seen[0][-1]:.0f} % of it seen"
-    for name in (pusch, "deeprx-slim-1"):
+    yield cost, f"nets for every PUSCH | {seen[0]:.0f} and {seen[1]:.0f} % of it seen"
+    for name in (pusch, small):
         flop, seconds = (dearer(name, what) for what in ("flop_per_slot", "seconds_per_slot"))
         yield cost, f"`{name}`, as a share of the teacher | 1/{flop:.0f} | 1/{seconds:.0f} |"
-
-
-def test_the_early_nets_are_behind_in_every_table():
-    """By which README.md says that nobody should choose them."""
-    for part in ("ber", "limits"):
-        tables = json.loads((results.ROOT / f"results/{part}.json").read_text())["tables"]
-        for table in tables.values():
-            errors = {(p["receiver"], p["snr_db"]): p["bit_errors"] for p in table["points"]}
-            for (name, snr_db), count in errors.items():
-                for better in {"deeprx-pusch", BETTER[name]} if name in EARLY else ():
-                    assert errors[better, snr_db] < count, (name, table["title"], snr_db)
-    time = json.loads((results.ROOT / "results/time.json").read_text())["time"]["rows"]
-    cpu_s = {row["receiver"]: row["cpu_s"] for row in time if row["contender"] == "block"}
-    assert all(cpu_s[BETTER[name]] < cpu_s[name] for name in EARLY)
-    assert all(cpu_s["deeprx-pusch"] < cpu_s[name] for name in EARLY)
 
 
 @pytest.mark.parametrize(("document", "says"), said_of_the_results())
@@ -404,7 +367,7 @@ def test_a_mark_that_asks_for_what_is_not_there(tmp_path, mark, says):
 def test_quick_results_are_measured_and_kept(tmp_path, monkeypatch, capsys):
     """Two small tables of two receivers, with the command line."""
     monkeypatch.setattr(results, "ROOT", tmp_path)
-    models = [p for p in shipped_models() if "baseline-sure" in p or "slim-0" in p]
+    models = [p for p in shipped_models() if "baseline-sure" in p or "small" in p]
     monkeypatch.setattr(results, "shipped_models", lambda: models)
     monkeypatch.setattr(results, "BER", {"qpsk": results.BER["qpsk"]})
     names = ("sir-0", "256qam-mild")
@@ -416,12 +379,12 @@ def test_quick_results_are_measured_and_kept(tmp_path, monkeypatch, capsys):
         for part in ("ber", "limits")
     )
     points = {(p["receiver"], p["sinr_db"]): p for p in ber["tables"]["qpsk"]["points"]}
-    assert points["deeprx-slim-0", 12.0]["ber"] < points["baseline-lmmse", 0.0]["ber"]
+    assert points["deeprx-pusch-small", 12.0]["ber"] < points["baseline-lmmse", 0.0]["ber"]
     assert ber["models"] == limits["models"] == {read(p)["name"]: content_sha256(p) for p in models}
     assert {"host", "date", "git", "versions", "command", "schema"} <= ber.keys()
     points = {p["receiver"]: p for p in limits["tables"]["sir-0"]["points"]}
-    assert points[points["deeprx-slim-0"]["classical"]]["errors_over_classical"] == 1.0
-    assert points["deeprx-slim-0"]["sinr_db"] == pytest.approx(-0.043, abs=1e-3)
+    assert points[points["deeprx-pusch-small"]["classical"]]["errors_over_classical"] == 1.0
+    assert points["deeprx-pusch-small"]["sinr_db"] == pytest.approx(-0.043, abs=1e-3)
 
 
 def test_time_is_what_the_benchmark_says(tmp_path, monkeypatch, capsys):

@@ -16,11 +16,9 @@ from deeprx_training.evaluation.evaluate import PERFECT, SURE, Evaluation, evalu
 from deeprx_training.teaching.checkpoint import load_receiver
 
 MODELS = Path(__file__).parents[2] / "models"
-KINDS = ("slim-*", "realtime-*", "pusch*")
-NAMES = sorted(p.stem for k in KINDS for p in MODELS.glob(f"deeprx-{k}.pt"))
+NAMES = sorted(p.stem for p in MODELS.glob("deeprx-pusch*.pt"))
 BASELINE = "ls-lmmse"
-# The teacher takes long, and of the others a smaller one of its kind is counted by default
-SLOW = ("deeprx-teacher", "deeprx-realtime-3", "deeprx-slim-1")
+SLOW = ("deeprx-teacher",)
 SEED = 7  # not the published one
 
 
@@ -50,7 +48,7 @@ def test_no_worse_than_least_squares_from_0_to_30_db(counted, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in NAMES if n != "deeprx-slim-0"])
+@pytest.mark.parametrize("name", NAMES)
 def test_within_0_8_db_of_perfect_csi_at_a_ber_of_1e_2(counted, name):
     curves = [
         Curve({"seeds": [0]}, counted.sinr_db, counted.errors[n][None], counted.config.n_bits)
@@ -91,7 +89,7 @@ def test_other_slots_give_the_published_ber(counted, name):
 )
 def test_better_than_the_classical_receiver_in_rarer_kinds_of_slots(modulation, dmrs, sinr_db):
     """The teacher was worse in them once, and looked well in 16QAM."""
-    names = ["deeprx-teacher", "deeprx-student", "deeprx-slim-1", "deeprx-realtime-1"]
+    names = ["deeprx-teacher", "deeprx-student", "deeprx-pusch", "deeprx-pusch-small"]
     counted = count([sinr_db], 64, names, modulations={modulation: 1.0}, dmrs={dmrs: 1.0})
     for name in names:
         errors, classical = counted.errors[name][0], counted.errors[SURE][0]
