@@ -104,7 +104,7 @@ def advice(findings: list[Finding]) -> Iterator[str]:
             "to change, a processor with AVX-512 BF16 or AMX runs them faster"
         )
     if _has("TorchScript") and not _has("OpenVINO"):
-        yield "pip install openvino, then configure and build again: files that carry its IR run faster"
+        yield "pip install openvino, then configure and build again: files with its IR run faster"
     for wrong in (f for f in findings if f.state == WRONG):
         yield f"{wrong.label}: {wrong.advice or wrong.text}"
 
