@@ -14,7 +14,7 @@ from hostile import archives
 from hostile.archives import BAD, GOOD
 
 from deeprx_common.model_archive import ModelArchive, ModelFileError, read_model_file
-from deeprx_common.shipped import shipped_models
+from deeprx_common.shipped import shipped_models, study_models
 from deeprx_common.slot import SlotConfig
 from deeprx_common.trusted import shipped_hashes
 
@@ -34,7 +34,7 @@ def test_bad_files_are_refused_in_one_line(name):
     assert str(error.value).isprintable()
 
 
-@pytest.mark.parametrize("path", shipped_models())
+@pytest.mark.parametrize("path", [*shipped_models(), *study_models()])
 def test_shipped_files_are_accepted(path):
     archive = read_model_file(path)
     assert archive.metadata["name"] == Path(path).stem
@@ -42,8 +42,8 @@ def test_shipped_files_are_accepted(path):
 
 
 def test_the_list_of_what_ships_is_that_of_the_folder():
-    """In models/: sha256sum *.pt >../python/common/deeprx_common/shipped_models.sha256"""
-    files = [Path(path).read_bytes() for path in shipped_models()]
+    """In models/: sha256sum *.pt */*.pt >../python/common/deeprx_common/shipped_models.sha256"""
+    files = [Path(path).read_bytes() for path in [*shipped_models(), *study_models()]]
     assert shipped_hashes() == {hashlib.sha256(data).hexdigest() for data in files}
 
 

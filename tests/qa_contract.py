@@ -19,14 +19,14 @@ from slots import slot_of
 
 from deeprx_common.examples import received_slots
 from deeprx_common.model_schema import WEIGHTS
-from deeprx_common.shipped import shipped_models
+from deeprx_common.shipped import shipped_models, study_models
 from deeprx_common.slot import SlotConfig, User
 
 GOLDEN = np.load(FILE)
 TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2}  # RMS of the difference over RMS
 NET = next(path for path in shipped_models() if "deeprx-student" in path)
 MODELS = pytest.mark.parametrize("model", shipped_models(), ids=lambda path: Path(path).stem)
-LONG = {"deeprx-teacher", "deeprx-pusch-small"}  # by default, one modulation of them
+LONG = {"deeprx-teacher", "deeprx-pusch-small", "deeprx-published"}  # by default one modulation
 FAMILY = [path for path in shipped_models() if "deeprx-pusch" in path]  # for every PUSCH
 
 
@@ -40,7 +40,7 @@ FAMILY = [path for path in shipped_models() if "deeprx-pusch" in path]  # for ev
             marks=pytest.mark.slow if Path(model).stem in LONG and modulation != "16QAM" else (),
         )
         for modulation in SLOTS
-        for model in shipped_models()
+        for model in [*shipped_models(), *study_models()]
     ],
 )
 def test_llrs_are_those_that_were_kept(modulation, model):
@@ -65,7 +65,7 @@ def test_llrs_are_those_that_were_kept(modulation, model):
 
 @pytest.mark.parametrize(
     "model",
-    [path for path in shipped_models() if path not in FAMILY],
+    [path for path in [*shipped_models(), *study_models()] if path not in FAMILY],
     ids=lambda path: Path(path).stem,
 )
 def test_other_slots_are_refused_with_what_it_takes(model):

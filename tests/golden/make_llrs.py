@@ -14,7 +14,7 @@ import numpy as np
 from gnuradio import deeprx
 
 from deeprx_common.examples import received_slots
-from deeprx_common.shipped import shipped_models
+from deeprx_common.shipped import shipped_models, study_models
 from deeprx_common.slot import SlotConfig, User
 
 FILE = Path(__file__).parent / "llrs.npz"
@@ -43,7 +43,7 @@ def llrs(model, modulation: str, y, p, engine: str) -> np.ndarray:
 
 
 def main() -> None:
-    models = {Path(path).stem: path for path in shipped_models()}
+    models = {Path(path).stem: path for path in [*shipped_models(), *study_models()]}
     chosen = sys.argv[1:] or list(models)
     kept = dict(np.load(FILE)) if sys.argv[1:] else {}
     for name, config in SLOTS.items():

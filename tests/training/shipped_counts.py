@@ -41,6 +41,6 @@ def errors(file: Path, condition: Named) -> int | None:
 
 
 if __name__ == "__main__":
-    files = sorted((ROOT / "models").glob("*.pt"))
+    files = sorted((ROOT / "models").rglob("*.pt"))
     counts = {f.stem: {c.name: errors(f, c) for c in named()} for f in files}
     COUNTS.write_text(json.dumps(counts, indent=1) + "\n")

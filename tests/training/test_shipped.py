@@ -97,19 +97,19 @@ def test_better_than_the_classical_receiver_in_rarer_kinds_of_slots(modulation, 
 
 
 @pytest.mark.parametrize(
-    "name",
+    "path",
     [
-        pytest.param(path.stem, marks=pytest.mark.slow if path.stem in SLOW else ())
-        for path in sorted(MODELS.glob("*.pt"))
+        pytest.param(path, id=path.stem, marks=pytest.mark.slow if path.stem in SLOW else ())
+        for path in sorted(MODELS.rglob("*.pt"))
     ],
 )
-def test_error_counts_on_named_conditions(name):
+def test_error_counts_on_named_conditions(path):
     """As shipped_counts.py wrote them; another processor rounds otherwise, and turns a few bits."""
-    expected = json.loads(shipped_counts.COUNTS.read_text())[name]
+    expected = json.loads(shipped_counts.COUNTS.read_text())[path.stem]
     assert list(expected) == [condition.name for condition in shipped_counts.named()]
     assert sum(count is not None for count in expected.values()) >= 5
     for condition in shipped_counts.named():
-        found = shipped_counts.errors(MODELS / f"{name}.pt", condition)
+        found = shipped_counts.errors(path, condition)
         count = expected[condition.name]
         if count is None:
             assert found is None, condition.name

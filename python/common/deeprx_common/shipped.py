@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The receivers that come with gr-deeprx: the model files in the folder models/, and those without
-a file.
+"""The receivers that come with gr-deeprx: the model files in the folder models/, those of the case
+study in models/study/, and those without a file.
 """
 
 from pathlib import Path
 
+FOLDERS = ("models", "models/study")
 CLASSICAL = ("ls-lmmse", "sure-lmmse", "gnb")  # need no file: gr-deeprx/lib/phy/classical_receiver
 
 
@@ -15,9 +16,9 @@ def model_path(name: str | Path) -> str:
     Shipped models are looked for in the source tree, then where they were installed. Another path,
     or a name found nowhere, comes back as it is: its reader says what is wrong with it.
     """
-    if not Path(name).exists() and str(Path(name).parent) in (".", "models"):
+    if not Path(name).exists() and str(Path(name).parent) in (".", *FOLDERS):
         file = Path(name).name.removesuffix(".pt") + ".pt"
-        for place in ("models", "share/gr-deeprx/models"):
+        for place in (*FOLDERS, *(f"share/gr-deeprx/{folder}" for folder in FOLDERS)):
             for parent in Path(__file__).resolve().parents:
                 if (parent / place / file).is_file():
                     return str(parent / place / file)
@@ -35,8 +36,15 @@ def existing_model(name: str | Path) -> str:
 
 
 def shipped_models() -> list[str]:
-    """Every model file beside the one that every build runs."""
+    """Every model file beside the one that every build runs, without those of the case study: they
+    are for comparison, and no receiver that anyone should choose.
+    """
     return sorted(map(str, Path(model_path("deeprx-pusch.pt")).parent.glob("*.pt")))
+
+
+def study_models() -> list[str]:
+    """The model files of the case study, where they are beside those."""
+    return sorted(map(str, (Path(model_path("deeprx-pusch.pt")).parent / "study").glob("*.pt")))
 
 
 def shipped_names() -> str:
