@@ -2,12 +2,14 @@
 """Steps of DeepRx: as CUDA graphs, told what slots there are, and taught by a DeepRx."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 
 from deeprx_training.data.channels import SlotGenerator
+from deeprx_training.data.conditions import Conditions
 from deeprx_training.receivers import nets
 from deeprx_training.teaching import graphs, recipe
 from deeprx_training.teaching.teacher import Teacher
@@ -80,6 +82,27 @@ def test_a_graph_trains_as_its_kernels_do_one_by_one(tmp_path, monkeypatch):
     assert apart(by_graph, one_by_one) < max(1e-3, 5 * apart(again, one_by_one))
 
 
+@pytest.mark.parametrize(
+    ("change", "as_graphs"),
+    [
+        ({}, True),
+        ({"steps = 24": 'steps = 24\nslot_weight = "error"'}, False),
+        ({"steps = 24": "steps = 24\nnorm_until = 0.5"}, False),
+        ({"n_prb = 8": "n_prb = 8\nmin_prb = 6"}, False),
+        ({"loss = { kl = 1.0 }": "loss = { kl = 1.0, hint = 0.1 }"}, False),
+    ],
+    ids=["", "weights by errors", "held norms", "many sizes", "hints"],
+)
+def test_only_steps_that_are_the_same_every_time_become_graphs(tmp_path, change, as_graphs):
+    text = RECIPE
+    for key, value in change.items():
+        text = text.replace(key, value)
+    assert (text != RECIPE) == bool(change)
+    (tmp_path / "recipe.toml").write_text(text)
+    members = Trainer(recipe.load(tmp_path / "recipe.toml"), tmp_path, "cpu").members
+    assert [members._is_graph(m) for m in members.recipe.members] == [as_graphs] * 2
+
+
 def test_what_slots_there_are_is_told_or_seen():
     p = torch.zeros(1, 14, 24, 2)
     p[:, (2, 11), ::2] = 1.0
@@ -107,3 +130,17 @@ def test_deeprx_teaches_in_its_dense_form_what_it_would_in_its_own(tmp_path):
     bits = batch.config.bits_per_symbol
     llr = teacher(batch)[:, 0, ..., :bits]
     assert (llr - expected[..., :bits]).norm() < 1e-4 * expected[..., :bits].norm()
+
+
+def test_a_step_that_is_no_graph_is_told_and_trains(tmp_path, monkeypatch, capsys):
+    """On a machine without CUDA no graph can be captured."""
+    monkeypatch.setattr(graphs, "StepGraph", _out_of_memory)
+    passes = graphs.StepGraphs(None, [torch.zeros(2)], nullcontext(), None)
+    batch = SlotGenerator(Conditions(n_prb=6)).batch(2, 1)
+    assert [passes.of(batch, None) for _ in range(6)] == [None] * 6
+    said = capsys.readouterr().err
+    assert said == "training: no CUDA graphs of further steps: CUDA out of memory.\n"
+
+
+def _out_of_memory(*_):
+    raise torch.cuda.OutOfMemoryError("CUDA out of memory.\nTried to allocate")

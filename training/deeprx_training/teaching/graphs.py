@@ -3,6 +3,7 @@
 longer to launch, one by one, than a GPU to run; a graph launches them at once.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractContextManager
@@ -39,7 +40,7 @@ class StepGraph:
         self._copied = list(tensors)
         self._parameters, self._gradients = parameters, gradients
         self._forward, self._backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
-        # other threads may use the GPU's memory, as they must not in other modes
+        # the thread of backward passes may ask for memory, as it must not in other modes
         of_pool = {"pool": pool, "capture_error_mode": "thread_local"}
         torch.cuda.synchronize()
         torch.cuda.empty_cache()  # what passes without a graph have held is as much again
@@ -66,18 +67,22 @@ class StepGraph:
 
 class StepGraphs:
     """The graphs of one net, by kind of batch. The first passes of a kind go without: libraries
-    choose their algorithms then.
+    choose their algorithms then. Where one cannot be captured, for want of memory say, stderr is
+    told, and all passes that have none go without from then on.
 
-    quiet: within it no other thread uses the GPU.
+    quiet: within it no other thread uses the GPU. pool: of torch.cuda.graph_pool_handle(), which
+    nets that take turns may share.
     """
 
     PASSES_BEFORE = 2
 
-    def __init__(self, loss: Loss, parameters: Iterable[Tensor], quiet: AbstractContextManager):
-        self._loss, self._quiet = loss, quiet
+    def __init__(
+        self, loss: Loss, parameters: Iterable[Tensor], quiet: AbstractContextManager, pool
+    ):
+        self._loss, self._quiet, self._pool = loss, quiet, pool
+        self._fail = False
         self._parameters = list(parameters)
         self._gradients = [torch.zeros_like(w) for w in self._parameters]
-        self._pool = torch.cuda.graph_pool_handle()
         self._passes: Counter[Hashable] = Counter()
         self._graphs: dict[Hashable, StepGraph] = {}
 
@@ -87,9 +92,14 @@ class StepGraphs:
         modulations = tuple(user.modulation for user in config.users)
         kind = (modulations, config.dmrs, batch.y.shape, teacher_llr is not None)
         self._passes[kind] += 1
-        if kind not in self._graphs and self._passes[kind] > self.PASSES_BEFORE:
-            with self._quiet:
-                self._graphs[kind] = StepGraph(
-                    self._loss, self._parameters, self._gradients, batch, teacher_llr, self._pool
-                )
+        late = self._passes[kind] > self.PASSES_BEFORE
+        if kind not in self._graphs and late and not self._fail:
+            given = (self._loss, self._parameters, self._gradients, batch, teacher_llr, self._pool)
+            try:
+                with self._quiet:
+                    self._graphs[kind] = StepGraph(*given)
+            except RuntimeError as error:
+                self._fail = True
+                why = str(error).splitlines()[0]
+                print(f"training: no CUDA graphs of further steps: {why}", file=sys.stderr)
         return self._graphs.get(kind)

@@ -48,6 +48,7 @@ class Members:
         nets = [_begin(member, recipe) for member in recipe.members]
         share_classical(nets, compile_nets)
         self._graphs: dict[str, StepGraphs] = {}
+        pool = torch.cuda.graph_pool_handle() if ledger.gpu else None
         for member, net in zip(recipe.members, nets, strict=True):
             try:
                 kind = precision.of_training(net, recipe.precision, ledger.gpu)
@@ -65,13 +66,15 @@ class Members:
             if ledger.gpu and self._is_graph(member):
                 loss = partial(self._loss, member)
                 self._graphs[member.name] = StepGraphs(
-                    loss, net.parameters(), quiet or nullcontext()
+                    loss, net.parameters(), quiet or nullcontext(), pool
                 )
 
     def _is_graph(self, member: Member) -> bool:
-        """Whether a step of it asks the GPU for nothing on its way, and is the same every time."""
+        """Whether a step of it asks the GPU for nothing on its way, and is one of few."""
+        data = self.recipe.data
         return (
             isinstance(self.plain(member.name), DeepRx | PaperInputRx)
+            and data.min_prb in (0, data.n_prb)
             and self.fabric.world_size == 1
             and self.features is None
             and self.recipe.slot_weight != "error"
