@@ -61,6 +61,7 @@ def run(*command, cwd=None, **variables):
     [
         (["--version"], "gr-deeprx "),
         (["info", "deeprx-pusch.pt"], "deeprx-pusch"),
+        (["info", "deeprx-published"], "deeprx-published"),
         (["loopback", "--receiver", "baseline-lmmse.pt", "--slots", "4", "--sinr", "9"], "9.0"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",

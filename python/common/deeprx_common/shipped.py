@@ -48,7 +48,7 @@ def study_models() -> list[str]:
 
 
 def shipped_names() -> str:
-    """Of every model that ships, for a message that lists them."""
+    """Of every receiver to choose from, for a message that lists them."""
     return ", ".join(Path(path).stem for path in shipped_models())
 
 
