@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -887,3 +888,11 @@ def test_mistakes_get_one_line(tiny, tmp_path, capsys, arguments, says):
     assert main(["bench", "--out", str(tmp_path), *arguments, *given]) == 2
     text = capsys.readouterr().err
     assert says in text and text.count("\n") == 1
+
+
+def test_doctor_times_the_ir_of_a_file_that_carries_one(bfloat16, capsys):
+    assert main(["doctor", str(bfloat16)]) == 0
+    said = capsys.readouterr().out
+    line = re.search(r"^  \w+ +\S+ +OpenVINO\b.* ([0-9.]+) ms, real-time factor", said, re.M)
+    assert line and 0.01 < float(line[1]) < 100, said
+    assert "which is not used" not in said
