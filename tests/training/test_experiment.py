@@ -664,6 +664,7 @@ def check_study(out, monkeypatch):
     rates = {(r["receiver"], r["sinr_db"]): r for r in rows if r["set"] == "evaluation"}
     scratch = next(r for r in of["receivers"] if r["name"] == "eighth-scratch")
     assert scratch["ber"] == [rates["eighth-scratch", s]["ber"] for s in of["sinr_db"]]
+    assert scratch["by_seed"] == {"1": pytest.approx(scratch["ber"])}
     pair = next(p for p in of["pairs"] if p["student"] == "eighth-T1 by deeprx-teacher")
     errors = [rates[name, 27.0]["bit_errors"] for name in ("eighth-T1", "eighth-scratch")]
     at = next(p for p in pair["points"] if p["sinr_db"] == 27.0)
@@ -688,10 +689,42 @@ def check_study(out, monkeypatch):
             folder, name, "minute", **({"by": "size"} if name == "gains" else {})
         )
         assert page.startswith("Not yet" if name == "speed" else "*Not") == (
-            name in ("gains", "ablation", "speed")
+            name in ("gains", "seeds", "ablation", "speed")
         ), (name, page)
     table = study_page.part(folder, "curves", "minute")
     assert "| eighth, taught at T = 4 " in table and "| teacher, models/deeprx-teacher.pt " in table
     assert f"{scratch['ber'][-1]:.3g}" in table and table.endswith(stored["date"])
     study_page.draw(stored, out / "picture.png")
     assert (out / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_seeds_are_told_apart_and_set_against_scratch_of_the_same(tmp_path):
+    def student(kind, temperature, **by_seed):
+        name = f"n-{kind}-{temperature}"
+        about = {"name": name, "kind": kind, "net": "n", "temperature": temperature}
+        return about | {"seeds": len(by_seed), "bits_share": None} | {
+            "by_seed": {seed[1:]: [0.5, ber, ber / 2] for seed, ber in by_seed.items()}
+        }  # fmt: skip
+
+    receivers = [
+        {"name": "ls", "kind": "baseline", "seeds": None, "by_seed": {}},
+        student("scratch", None, s1=0.02, s2=0.04),
+        student("distilled", 1.0, s1=0.01, s2=0.01),
+        student("distilled", 4.0, s2=0.03),
+        student("scratch", None, s1=0.07) | {"net": "m"},  # once: no seeds to tell apart
+    ]
+    sets = {study_page.SET: {"sinr_db": [0.0, 27.0, 30.0], "receivers": receivers}}
+    stored = {"command": "c", "date": "d", "sets": sets}
+    (tmp_path / "cores.json").write_text(json.dumps(stored))
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in study_page.part(tmp_path, "seeds").splitlines()[:8]
+    ]
+    assert rows[0] == ["receiver", "SINR", "seed 1", "seed 2"]
+    assert rows[2:5] == [
+        ["n, scratch", "27 dB", "0.02", "0.04"],
+        ["n, taught at T = 1", "27 dB", "0.01 (0.50)", "0.01 (0.25)"],
+        ["n, taught at T = 4", "27 dB", "-", "0.03 (0.75)"],
+    ]
+    assert rows[6] == ["n, taught at T = 1", "30 dB", "0.005 (0.50)", "0.005 (0.25)"]
+    assert "0.07" not in str(rows)

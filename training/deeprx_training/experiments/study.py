@@ -121,9 +121,16 @@ def _receiver(curve: Curve) -> dict:
         "slots": int(curve.errors.shape[2]),
         "ber": [rate.rate for rate in rates],
         "ci95": [list(rate.ci95) for rate in rates],
+        "by_seed": _by_seed(curve) if of_student else {},
         "crossings": [_crossing(curve, level) for level in LEVELS],
         "score": None if np.isnan(curve.score) else curve.score,
     }
+
+
+def _by_seed(curve: Curve) -> dict[str, list[float]]:
+    """BER over SINR."""
+    bers = (curve.errors.mean(2) / curve.bits).tolist()
+    return {str(seed[0]): ber for seed, ber in zip(curve.facts["seeds"], bers, strict=True)}
 
 
 def _crossing(curve: Curve, level: float) -> dict:

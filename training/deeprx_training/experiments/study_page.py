@@ -87,6 +87,30 @@ def _curves(results: dict, set: str = "evaluation") -> str | None:
     return markdown_table([*head, "SINR at 1e-2"], lines) + note
 
 
+def _seeds(results: dict) -> str | None:
+    """Students of a size that was trained with several seeds: BER of each, and over that of the
+    same from scratch.
+    """
+    students = [r for r in _receivers(results) if r["seeds"]]
+    sizes = {r["net"] for r in students if r["seeds"] > 1}
+    students = [r for r in students if r["net"] in sizes]
+    scratch = {r["net"]: r["by_seed"] for r in students if r["kind"] == "scratch"}
+    seeds = sorted({seed for r in students for seed in r["by_seed"]}, key=int)
+    lines = []
+    for at in RATIO_DB if students else ():
+        i = results["sets"][SET]["sinr_db"].index(at)
+        for r in students:
+            cells = []
+            for seed in seeds:
+                ber, base = r["by_seed"].get(seed), scratch.get(r["net"], {}).get(seed)
+                cell = f"{ber[i]:.3g}" if ber else "-"
+                ratio = f" ({ber[i] / base[i]:.2f})" if ber and base and ber is not base else ""
+                cells.append(cell + ratio)
+            lines.append([_about(r), f"{at:g} dB", *cells])
+    heads = ["receiver", "SINR", *(f"seed {seed}" for seed in seeds)]
+    return markdown_table(heads, lines) if lines else None
+
+
 def _figure(results: dict) -> str | None:
     if not _receivers(results):
         return None
@@ -410,6 +434,7 @@ def _missing(results: dict) -> str:
 PARTS: dict[str, Callable[..., str | None]] = {
     "verdict": _verdict,
     "curves": _curves,
+    "seeds": _seeds,
     "figure": _figure,
     "gains": _gains,
     "energy": _energy,
