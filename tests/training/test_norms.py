@@ -129,6 +129,7 @@ def test_settling_without_such_norms_is_one_line(tmp_path, capsys):
 DEEPRX = """
 steps = 3
 batch = 4
+precision = "bfloat16"
 crop_prb = 6
 {settle}
 [[members]]
@@ -142,12 +143,13 @@ modulations = {{ "16QAM" = 0.5, "256QAM" = 0.5 }}
 
 
 def test_a_recipe_that_trains_on_crops_settles_on_whole_slots(tmp_path, monkeypatch):
-    """As norms.settle does it, of every kind, also of one that training never saw; the run that is
-    given again settles no more.
+    """As norms.settle does it to the net in float32, whatever it trained in, of every kind, also of
+    one that training never saw; the run that is given again settles no more.
     """
     path = tmp_path / "r.toml"
     path.write_text(DEEPRX.format(settle=""))
-    expected, recipe = trained(tmp_path / "unsettled", path), recipes.load(path)
+    trained(tmp_path / "unsettled", path)
+    expected, recipe = load_receiver(f"{tmp_path}/unsettled/last.ckpt")[1], recipes.load(path)
     before = copy.deepcopy(expected.state_dict())
     assert recipe.plan.conditions.n_prb == 6
     settle(expected, chain(*slots_of_every_kind(recipe.data, 8)))

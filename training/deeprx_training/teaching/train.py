@@ -21,6 +21,7 @@ from deeprx_common.energy import find_meter
 from ..data.channels import slots_of_every_kind
 from ..data.feed import SlotFeed
 from ..files import TrainingError, writable_folder, write_atomically
+from ..receivers.build import build
 from ..receivers.norms import settle
 from .checkpoint import damaged, read_checkpoint
 from .ledger import EnergyBill, Ledger, spent
@@ -219,10 +220,18 @@ class Trainer:
         return self.step >= recipe.steps
 
     def _settle(self) -> None:
-        """Average the statistics of all members' batch norms over slots of every kind."""
-        for name in self.members.nets:
-            kinds = slots_of_every_kind(self.recipe.data, self.recipe.settle, self.fabric.device)
-            settle(self.members.plain(name), chain.from_iterable(kinds))
+        """Average the statistics of all members' batch norms over slots of every kind, in float32,
+        as nets are counted and exported: those of a net in bfloat16 are others, with which DeepRx
+        makes several times the errors at high SINR.
+        """
+        device = self.fabric.device
+        for member in self.recipe.members:
+            trained = self.members.plain(member.name)
+            net = build(member.net).to(device)
+            net.load_state_dict(trained.state_dict())
+            kinds = slots_of_every_kind(self.recipe.data, self.recipe.settle, device)
+            settle(net, chain.from_iterable(kinds))
+            trained.load_state_dict(net.state_dict())
 
     def _distilling(self, step: int) -> bool:
         return self.teacher is not None and step < self.recipe.kd_until * self.recipe.steps
