@@ -9,6 +9,7 @@ every block across. Ctrl-C keeps what was delivered so far.
 
 import argparse
 import hashlib
+import math
 import os
 import socket
 import sys
@@ -88,7 +89,7 @@ def send(arguments) -> bool:
     part = arguments.copy.with_name(f"{arguments.copy.name}.part")
     flowgraph = SendFile(arguments.file, part, arguments)
     sent, received = flowgraph.link_transmitter.statistics, flowgraph.link_receiver.statistics
-    idle_since, shown = None, time.monotonic()
+    idle_since, shown = None, -math.inf
 
     def done() -> bool:
         nonlocal idle_since
