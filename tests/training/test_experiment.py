@@ -247,6 +247,11 @@ groups = ["b", "a"]
 slots = 8
 steps = 5
 seed = 4
+lr = 2e-2
+weight_decay = 1e-3
+warmup = 1
+chunk = 1
+crop_prb = 6
 data.n_prb = 6
 [scale.lost]
 groups = ["c"]
@@ -271,6 +276,8 @@ def test_a_scale_is_the_experiment_in_another_size(tmp_path):
     assert [e.slots for e in experiment.examinations] == [8]
     recipes = [tomllib.loads(g.recipe) for g in experiment.groups]
     assert [(r["seed"], r["steps"]) for r in recipes] == [(3, 5), (4, 5)]
+    as_in_the_file = ["lr", "weight_decay", "warmup", "chunk", "crop_prb"]
+    assert [k for k in recipes[0] if k in as_in_the_file] == as_in_the_file
     for scale, says in [
         ("lost", "scale lost: groups: no group 'c'"),
         ("alone", "scale alone: teachers: no teacher 'u'"),

@@ -266,7 +266,8 @@ class _Expansion:
         if name not in file.scale:
             raise ValueError(f"--scale: expected one of the file's ({known}), found {name!r}")
         where, table = f"scale {name}", dict(file.scale[name])
-        changes = {k: table.pop(k) for k in set(table) - {f.name for f in fields(Scale)}}
+        its_own = {f.name for f in fields(Scale)}
+        changes = {k: table.pop(k) for k in list(table) if k not in its_own}  # in the file's order
         try:
             scale = check(Scale, table)
         except ValueError as error:
