@@ -419,9 +419,10 @@ def test_a_contender_that_dies_stops_no_other(tiny, tmp_path):
     assert all(process.returncode is not None for process in processes)
 
 
-def test_a_receiver_that_cannot_be_exported_says_why(tmp_path):
+def test_a_receiver_that_cannot_be_exported_says_why(tmp_path, monkeypatch):
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
+    monkeypatch.delenv("DEEPRX_AVX2_ONLY", raising=False)  # which rules ONNX out
     checked = make_kit(
         read_model_file("baseline-lmmse.pt"), job().config, 2, "cpu", tmp_path / "kit"
     )
@@ -434,6 +435,7 @@ def test_a_receiver_that_cannot_be_exported_says_why(tmp_path):
 
 
 def test_an_exporter_that_crashes_is_told(tiny, tmp_path, monkeypatch):
+    monkeypatch.delenv("DEEPRX_AVX2_ONLY", raising=False)  # which rules ONNX out
     (tmp_path / "to_onnx.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
     monkeypatch.setattr(contenders, "HERE", tmp_path)
     monkeypatch.setattr(contenders, "find_spec", lambda name: name)

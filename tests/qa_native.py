@@ -191,12 +191,13 @@ print(*found)
     ],
 )
 def test_a_file_is_computed_in_its_precision_where_the_processor_can(
-    precision, weights, instructions, limit, tmp_path
+    precision, weights, instructions, limit, tmp_path, monkeypatch
 ):
     flags = Path("/proc/cpuinfo").read_text()
     if limit and " avx2 " not in flags:
         pytest.skip("needs a processor with AVX2")
     path = saved(tmp_path / "m.pt", weights, precision=precision)
+    monkeypatch.delenv("DEEPRX_AVX2_ONLY", raising=False)
     ran = subprocess.run(
         [sys.executable, "-c", DIFFER, path, limit],
         cwd=Path(__file__).parent, capture_output=True, text=True,
