@@ -699,7 +699,7 @@ def check_study(out, monkeypatch):
             name in ("gains", "seeds", "ablation", "speed")
         ), (name, page)
     table = study_page.part(folder, "curves", "minute")
-    assert "| eighth, taught at T = 4 " in table and "| teacher, models/deeprx-teacher.pt " in table
+    assert "| eighth, taught by deeprx-teacher at T = 4 " in table and "| teacher, models/deeprx-teacher.pt " in table
     assert f"{scratch['ber'][-1]:.3g}" in table and table.endswith(stored["date"])
     study_page.draw(stored, out / "picture.png")
     assert (out / "picture.png").read_bytes().startswith(b"\x89PNG")
@@ -709,6 +709,7 @@ def test_seeds_are_told_apart_and_set_against_scratch_of_the_same(tmp_path):
     def student(kind, temperature, **by_seed):
         name = f"n-{kind}-{temperature}"
         about = {"name": name, "kind": kind, "net": "n", "temperature": temperature}
+        about |= {"teacher": "models/t.pt"}
         return about | {"seeds": len(by_seed), "bits_share": None} | {
             "by_seed": {seed[1:]: [0.5, ber, ber / 2] for seed, ber in by_seed.items()}
         }  # fmt: skip
@@ -730,8 +731,8 @@ def test_seeds_are_told_apart_and_set_against_scratch_of_the_same(tmp_path):
     assert rows[0] == ["receiver", "SINR", "seed 1", "seed 2"]
     assert rows[2:5] == [
         ["n, scratch", "27 dB", "0.02", "0.04"],
-        ["n, taught at T = 1", "27 dB", "0.01 (0.50)", "0.01 (0.25)"],
-        ["n, taught at T = 4", "27 dB", "-", "0.03 (0.75)"],
+        ["n, taught by t at T = 1", "27 dB", "0.01 (0.50)", "0.01 (0.25)"],
+        ["n, taught by t at T = 4", "27 dB", "-", "0.03 (0.75)"],
     ]
-    assert rows[6] == ["n, taught at T = 1", "30 dB", "0.005 (0.50)", "0.005 (0.25)"]
+    assert rows[6] == ["n, taught by t at T = 1", "30 dB", "0.005 (0.50)", "0.005 (0.25)"]
     assert "0.07" not in str(rows)

@@ -93,7 +93,10 @@ def draw_all(images: Path) -> list[Path]:
     for name, (part, draw) in PICTURES.items():
         if (file := ROOT / "results" / f"{part}.json").exists():
             try:
-                draw(_read(file, _WRITTEN), path := images / name)
+                results = _read(file, _WRITTEN)
+                if results.get("sets") == {}:  # a study of which energy alone is known
+                    continue
+                draw(results, path := images / name)
             except _UNKNOWN as error:
                 raise TrainingError(f"{file}: cannot draw {name} from it: {error}") from None
             drawn.append(path)

@@ -59,11 +59,15 @@ def _about(receiver: dict) -> str:
     kind = receiver["kind"]
     if kind not in ("distilled", "scratch"):
         return f"teacher, {receiver['name']}" if kind == "teacher" else receiver["name"]
-    name = f"{receiver['net']}, {'taught' if kind == 'distilled' else 'scratch'}"
-    if kind == "distilled":
-        name += f" at T = {receiver['temperature']:g}"
-        name += f", {receiver['bits_share']:g} on bits" if receiver["bits_share"] else ""
-    return name
+    if kind == "scratch":
+        return f"{receiver['net']}, scratch"
+    teacher = Path(receiver["teacher"]).stem
+    name = f"{receiver['net']}, taught by {teacher} at T = {receiver['temperature']:g}"
+    return name + (f", {receiver['bits_share']:g} on bits" if receiver["bits_share"] else "")
+
+
+def _usual_teacher(results: dict) -> str | None:
+    return next((student["teacher"] for _, student in _pairs(results)), None)
 
 
 def _curves(results: dict, set: str = "evaluation") -> str | None:
@@ -137,8 +141,7 @@ def _lowest(pair: dict) -> str:
 
 def _gains(results: dict, by: str) -> str | None:
     """Students against the same from scratch that differ in one thing."""
-    pairs = _pairs(results)
-    usual = next((s["teacher"] for _, s in pairs), None)
+    pairs, usual = _pairs(results), _usual_teacher(results)
     same: dict[str, Callable[[dict], bool]] = {
         "size": lambda s: (
             s["teacher"] == usual and not s["bits_share"] and s["temperature"] in (1, 4)
@@ -164,11 +167,9 @@ def _gains(results: dict, by: str) -> str | None:
     lines = []
     for pair, student in chosen:
         at = {p["sinr_db"]: p for p in pair["points"]}
-        name = _about(student)
-        name += f" by {student['teacher']}" if by == "teacher" else ""
         ratios = [_ratio(at[s]) for s in FLOOR_DB if s in at]
-        seeds = str(pair["seeds"])
-        lines.append([name, f"{pair['params']}", seeds, *ratios, _lowest(pair)])
+        about = [_about(student), str(pair["params"]), str(pair["seeds"])]
+        lines.append([*about, *ratios, _lowest(pair)])
     head = ["student", "parameters", "seeds", *(f"{s:g} dB" for s in FLOOR_DB if s in at)]
     return markdown_table([*head, "gain in dB"], lines)
 
@@ -342,9 +343,11 @@ def _ablation(results: dict) -> str | None:
         return None
     best = {r["name"]: r for r in receivers}["perfect CSI"]
     at = [results["sets"][SET]["sinr_db"].index(s) for s in (21.0, 27.0, 30.0)]
+    teachers = (None, _usual_teacher(results))
     lines = []
     for r in receivers:
-        if r["net"] in kinds and not r["bits_share"] and r["temperature"] in (None, 1.0):
+        alike = not r["bits_share"] and r["temperature"] in (None, 1.0)
+        if r["net"] in kinds and r["teacher"] in teachers and alike:
             structure = kinds[r["net"]]
             cells = [rate_cell(r["ber"][i], r["ci95"][i]) for i in at]
             over = f"{r['ber'][at[0]] / best['ber'][at[0]]:.3g}"
