@@ -17,6 +17,7 @@ from deeprx_training.teaching.checkpoint import load_receiver
 
 MODELS = Path(__file__).parents[2] / "models"
 NAMES = sorted(p.stem for p in MODELS.glob("deeprx-pusch*.pt"))
+STUDY = sorted(f"study/{p.stem}" for p in MODELS.glob("study/*.pt"))
 BASELINE = "ls-lmmse"
 SLOW = ("deeprx-teacher",)
 SEED = 7  # not the published one
@@ -58,9 +59,18 @@ def test_within_0_8_db_of_perfect_csi_at_a_ber_of_1e_2(counted, name):
     assert 0 < behind.over_slots[0] <= behind.over_slots[1] < 0.8
 
 
+@pytest.fixture(scope="module")
+def study_counted():
+    return count([0.0, 6.0, 12.0], 64, STUDY)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
-def test_other_slots_give_the_published_ber(counted, name):
+@pytest.mark.parametrize(
+    ("which", "name"),
+    [("counted", name) for name in NAMES] + [("study_counted", name) for name in STUDY],
+)
+def test_other_slots_give_the_published_ber(which, name, request):
+    counted = request.getfixturevalue(which)
     with zipfile.ZipFile(MODELS / f"{name}.pt") as archive:
         (record,) = (n for n in archive.namelist() if n.endswith("/deeprx.json"))
         table = json.loads(archive.read(record))["ber"]
