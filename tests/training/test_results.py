@@ -317,13 +317,37 @@ def test_what_the_page_of_the_case_study_says_in_words_is_so():
     """Of two cores: the floor, what teaching does to it, and the classical receivers."""
     stored = json.loads((results.ROOT / "results/case_study/cores.json").read_text())
     of = stored["sets"][study_page.SET]
-    ber = {r["name"]: r["ber"] for r in of["receivers"]}
-    students = [name for name in ber if name.startswith("eighth-")]
-    assert len(students) >= 3
+    sinr = of["sinr_db"]
+    receivers = {r["name"]: r for r in of["receivers"]}
+    ber = {name: r["ber"] for name, r in receivers.items()}
+    students = [name for name in ber if name.startswith(("eighth-", "quarter-"))]
+    assert len(students) >= 7
     for name in students:
         assert min(ber[name]) > 2e-3
         assert all(max(ber[c][i] for c in (LS, SURE)) < b for i, b in enumerate(ber[name]))
-    assert all(gain["ber"] > 1e-3 for pair in of["pairs"] for gain in pair["gains"])
+    of_students = [pair for pair in of["pairs"] if pair["student"] in students]
+    assert all(gain["ber"] > 1e-3 for pair in of_students for gain in pair["gains"])
+    ratio = {
+        pair["student"]: {p["sinr_db"]: (p["ratio"], *p["ci95"]) for p in pair["points"]}
+        for pair in of["pairs"]
+    }
+    hot, teacher = "eighth-T4 by deeprx-teacher", "deeprx-teacher"
+    scratch, taught = (receivers[name]["by_seed"] for name in ("eighth-scratch", hot))
+    assert scratch.keys() == taught.keys() == {"1", "2", "3"}
+    at = sinr.index(30.0)
+    each = [f"{100 - 100 * taught[seed][at] / scratch[seed][at]:.0f}" for seed in scratch]
+    assert each == ["26", "26", "42"]
+    assert ratio[hot][30.0][2] < 0.75 < ratio[f"eighth-T1 by {teacher}"][30.0][0] < 0.9
+    assert [s for s in sinr if ratio[hot][s][1] > 1] == [0.0, 3.0, 6.0, 9.0]
+    (gain,) = (g for pair in of_students if pair["student"] == hot for g in pair["gains"][:1])
+    assert gain["ber"] == 1e-2 and f"{gain['db']:.1f}" == "4.1"
+    for name in (f"quarter-T1 by {teacher}", f"quarter-T4 by {teacher}"):
+        assert 1 < ratio[name][30.0][0] < 1.06
+    at = sinr.index(21.0)
+    over = {name: b[at] / ber["perfect CSI"][at] for name, b in ber.items()}
+    for name in ("eighth-scratch", "dense-scratch", f"dense-T1 by {teacher}"):
+        assert 27 < over[name] < 31
+    assert f"{over['hybrid-scratch']:.2f}" == "1.75"
 
 
 def test_the_page_of_the_case_study_has_every_part():
