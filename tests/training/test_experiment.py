@@ -699,7 +699,10 @@ def check_study(out, monkeypatch):
             name in ("gains", "seeds", "ablation", "speed")
         ), (name, page)
     table = study_page.part(folder, "curves", "minute")
-    assert "| eighth, taught by deeprx-teacher at T = 4 " in table and "| teacher, models/deeprx-teacher.pt " in table
+    assert (
+        "| eighth, taught by deeprx-teacher at T = 4 " in table
+        and "| teacher, models/deeprx-teacher.pt " in table
+    )
     assert f"{scratch['ber'][-1]:.3g}" in table and table.endswith(stored["date"])
     study_page.draw(stored, out / "picture.png")
     assert (out / "picture.png").read_bytes().startswith(b"\x89PNG")

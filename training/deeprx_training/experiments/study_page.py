@@ -214,13 +214,10 @@ def _energy(results: dict) -> str | None:
         what = "joules" if any(p["joules"] for p in points) else "time"
         head = ["receiver", "batch", "ms a slot", "mJ a slot", "net"]
         head += [f"FLOP/W, off in {what}", "FLOP/clock", "compute, memory, idle"]
-        source = step["source"]
+        said = f"energy {step['kind']}: {step['source']}"
         if step["kind"] == "none":
-            source += ": no joules; what the estimates miss is said of the time"
-        where = (
-            f"{step['device']}, {step['step']['precision']}, energy {step['kind']}: {source}, "
-            f"{step['date']}."
-        )
+            said = f"{step['source'].removeprefix('none: ')}, so what estimates miss is of the time"
+        where = f"{step['device']}, {step['step']['precision']}, {said}, {step['date']}."
         tables.append(f"{where}\n\n{markdown_table(head, lines)}")
     return "\n\n".join(tables) or None
 
@@ -314,10 +311,10 @@ def _payback(results: dict) -> str | None:
             [
                 p["student"],
                 p["rival"] or "none here",
-                f"{passes / 1e12:.3g}",
+                f"{passes / 1e12:.3g}" if passes else "-",
                 p["joules"] if joules is None else f"{joules:.0f} ({p['joules']})",
                 f"{saved / 1e6:.3g}" if saved is not None else "-",
-                _slots(passes, saved),
+                _slots(passes, saved) if passes else "-",
                 _slots(passes + training, saved) if training else "-",
                 "not yet measured" if None in (joules, saved_j) else _slots(joules, saved_j),
                 "-" if None in (joules, training_j) else _slots(joules + training_j, saved_j),
