@@ -3,6 +3,7 @@
 
 import json
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,7 +113,8 @@ def test_what_slots_there_are_is_told_or_seen():
     assert nets.kind_of(p, 4) == nets.KindNorm.kind(4, 2)
 
 
-def test_deeprx_teaches_in_its_dense_form_what_it_would_in_its_own(tmp_path):
+def test_deeprx_teaches_in_float32_whatever_its_students_train_in(tmp_path):
+    """In bfloat16 it makes more errors at high SINR."""
     torch.manual_seed(3)
     net = nets.DeepRx(width=0.125).eval()
     saved = {
@@ -122,9 +124,8 @@ def test_deeprx_teaches_in_its_dense_form_what_it_would_in_its_own(tmp_path):
     torch.save(saved | {"recipe_sha256": "0" * 64}, tmp_path / "t.ckpt")
     text = RECIPE.replace("models/deeprx-student.pt", f"{tmp_path}/t.ckpt:deeprx")
     (tmp_path / "recipe.toml").write_text(text)
-    loaded = recipe.load(tmp_path / "recipe.toml")
+    loaded = replace(recipe.load(tmp_path / "recipe.toml"), precision="bfloat16")
     teacher = Teacher(loaded, torch.device("cpu"))
-    assert not any(isinstance(m, nets.SeparableConv) for m in teacher.net.modules())
     batch = SlotGenerator(loaded.data).batch(4, 1)
     expected = net(batch.y, batch.p[:, 0], batch.config.bits_per_symbol)
     bits = batch.config.bits_per_symbol

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from deeprx_common.figure import curve_style, figure, rate_curve
+from deeprx_common.stats import mean_ci95
 
 from ..evaluation.cells import crossing_cell, markdown_table, rate_cell
 from .speed import off
@@ -22,7 +23,7 @@ COMMANDS = {
     "minute": f"{EXPERIMENT} minute --out runs/case_study_minute",
     "cores": f"{EXPERIMENT} cores --cache runs/cache --out runs/case_study",
     "gpu": f"{EXPERIMENT} gpu {QUEUE}",
-    "gpu-hours": f"{EXPERIMENT} gpu-hours {QUEUE}",
+    "gpu-hours": f"{EXPERIMENT} gpu-hours {QUEUE}_hours",
     "speed": "./dev train speed --threads 1 --out results/case_study",
 }
 STUDENTS = ("eighth", "quarter", "half")
@@ -104,14 +105,20 @@ def _seeds(results: dict) -> str | None:
     for at in RATIO_DB if students else ():
         i = results["sets"][SET]["sinr_db"].index(at)
         for r in students:
-            cells = []
+            cells, ratios = [], []
             for seed in seeds:
                 ber, base = r["by_seed"].get(seed), scratch.get(r["net"], {}).get(seed)
                 cell = f"{ber[i]:.3g}" if ber else "-"
-                ratio = f" ({ber[i] / base[i]:.2f})" if ber and base and ber is not base else ""
-                cells.append(cell + ratio)
-            lines.append([_about(r), f"{at:g} dB", *cells])
-    heads = ["receiver", "SINR", *(f"seed {seed}" for seed in seeds)]
+                if ber and base and ber is not base:
+                    ratios.append(ber[i] / base[i])
+                    cell += f" ({ratios[-1]:.2f})"
+                cells.append(cell)
+            mean = "-"
+            if len(ratios) > 1:
+                middle, (low, high) = mean_ci95(ratios)
+                mean = f"{middle:.2f} [{low:.2f}, {high:.2f}]"
+            lines.append([_about(r), f"{at:g} dB", *cells, mean])
+    heads = ["receiver", "SINR", *(f"seed {seed}" for seed in seeds), "over scratch, over seeds"]
     return markdown_table(heads, lines) if lines else None
 
 
@@ -136,7 +143,9 @@ def _lowest(pair: dict) -> str:
     first = pair["gains"][0]
     ends = [end for end in first["over_slots"] if end is not None]
     between = f" [{ends[0]:+.2f}, {ends[1]:+.2f}]" if len(ends) == 2 else ""
-    return f"{first['db']:+.2f}{between} at {first['ber']:g}"
+    seeds = [end for end in first["over_seeds"] if end is not None]
+    over = f", over seeds [{seeds[0]:+.1f}, {seeds[1]:+.1f}]" if len(seeds) == 2 else ""
+    return f"{first['db']:+.2f}{between} at {first['ber']:g}{over}"
 
 
 def _gains(results: dict, by: str) -> str | None:
