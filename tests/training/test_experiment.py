@@ -739,3 +739,12 @@ def test_seeds_are_told_apart_and_set_against_scratch_of_the_same(tmp_path):
     ]
     assert rows[6][1:4] == ["30 dB", "0.005 (0.50)", "0.005 (0.25)"]
     assert "0.07" not in str(rows)
+
+
+@pytest.mark.parametrize(
+    ("spent", "saved", "says"),
+    [(600.0, 2.0, "300"), (600.0, 0.0, "never"), (0.0, -2.0, "never"), (0.0, 2.0, "-"),
+     (600.0, None, "-")],
+)  # fmt: skip
+def test_what_was_spent_in_another_run_is_not_paid_back_at_once(spent, saved, says):
+    assert study_page._slots(spent, saved) == says

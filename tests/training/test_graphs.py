@@ -114,7 +114,7 @@ def test_what_slots_there_are_is_told_or_seen():
 
 
 def test_deeprx_teaches_in_float32_whatever_its_students_train_in(tmp_path):
-    """In bfloat16 it makes more errors at high SINR."""
+    """In bfloat16 its LLRs are off by a tenth."""
     torch.manual_seed(3)
     net = nets.DeepRx(width=0.125).eval()
     saved = {

@@ -339,14 +339,24 @@ def test_what_the_page_of_the_case_study_says_in_words_is_so():
     assert each == ["26", "26", "42"]
     assert ratio[hot][30.0][2] < 0.75 < ratio[f"eighth-T1 by {teacher}"][30.0][0] < 0.9
     assert [s for s in sinr if ratio[hot][s][1] > 1] == [0.0, 3.0, 6.0, 9.0]
+    assert f"{ratio[hot][0.0][0]:.2f}" == "1.07"
+    for name, fewer in ((f"eighth-T1 by {teacher}", "8 16 16"),
+                        ("eighth-T1 by deeprx-published", "20 1 18"),
+                        ("eighth-T4 by deeprx-published", "23")):  # fmt: skip
+        by_seed = receivers[name]["by_seed"]
+        said = [f"{100 - 100 * by_seed[s][at] / scratch[s][at]:.0f}" for s in by_seed]
+        assert " ".join(said) == fewer
     (gain,) = (g for pair in of_students if pair["student"] == hot for g in pair["gains"][:1])
     assert gain["ber"] == 1e-2 and f"{gain['db']:.1f}" == "4.1"
-    for name in (f"quarter-T1 by {teacher}", f"quarter-T4 by {teacher}"):
-        assert 1 < ratio[name][30.0][0] < 1.06
+    ends = [f"{end:.1f}" for end in (*gain["over_slots"], *gain["over_seeds"])]
+    assert ends == ["2.0", "6.9", "-2.7", "11.0"]
+    for name, more in ((f"quarter-T1 by {teacher}", 1.04), (f"quarter-T4 by {teacher}", 1.07)):
+        assert ratio[name][27.0][1] > 1 and f"{ratio[name][27.0][0]:.2f}" == f"{more}"
     at = sinr.index(21.0)
     over = {name: b[at] / ber["perfect CSI"][at] for name, b in ber.items()}
-    for name in ("eighth-scratch", "dense-scratch", f"dense-T1 by {teacher}"):
-        assert 27 < over[name] < 31
+    for name in ("eighth", "dense"):
+        assert 27.5 < over[f"{name}-T1 by {teacher}"] <= over[f"{name}-scratch"] < 30.5
+    assert f"{over[hot]:.0f}" == "24"
     assert f"{over['hybrid-scratch']:.2f}" == "1.75"
 
 

@@ -94,7 +94,7 @@ def draw_all(images: Path) -> list[Path]:
         if (file := ROOT / "results" / f"{part}.json").exists():
             try:
                 results = _read(file, _WRITTEN)
-                if results.get("sets") == {}:  # a study of which energy alone is known
+                if "sets" in results and study_page.SET not in results["sets"]:  # energy alone
                     continue
                 draw(results, path := images / name)
             except _UNKNOWN as error:

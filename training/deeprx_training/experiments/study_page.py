@@ -323,7 +323,7 @@ def _payback(results: dict) -> str | None:
                 f"{passes / 1e12:.3g}" if passes else "-",
                 p["joules"] if joules is None else f"{joules:.0f} ({p['joules']})",
                 f"{saved / 1e6:.3g}" if saved is not None else "-",
-                _slots(passes, saved) if passes else "-",
+                _slots(passes, saved),
                 _slots(passes + training, saved) if training else "-",
                 "not yet measured" if None in (joules, saved_j) else _slots(joules, saved_j),
                 "-" if None in (joules, training_j) else _slots(joules + training_j, saved_j),
@@ -335,9 +335,10 @@ def _payback(results: dict) -> str | None:
 
 
 def _slots(spent: float, saved: float | None) -> str:
-    if saved is None:
-        return "-"
-    return f"{spent / saved:.3g}" if saved > 0 else "never"
+    """Spent nothing: what was spent is another run's."""
+    if saved is not None and saved <= 0:
+        return "never"
+    return f"{spent / saved:.3g}" if spent and saved else "-"
 
 
 def _ablation(results: dict) -> str | None:
