@@ -23,7 +23,7 @@ from deeprx_training.experiments import results, study_page
 from deeprx_training.experiments.energy import measure_all
 from deeprx_training.experiments.file import ExperimentError, load
 from deeprx_training.experiments.group import Job, run_group
-from deeprx_training.experiments.table import gather
+from deeprx_training.experiments.table import gather, is_finished
 from deeprx_training.files import TrainingError
 from deeprx_training.teaching.checkpoint import load_receiver
 
@@ -524,13 +524,29 @@ def test_named_groups_share_slots_and_teacher(tmp_path, capfd):
     assert "| distilled |" in (out / "tables.md").read_text()
 
     before = (out / "seed1" / "last.ckpt").read_bytes()
+    assert is_trained(file, out, "seed1")
+    state = torch.load(teacher, weights_only=True)
+    torch.save(state | {"wall_s": 1.0}, teacher)
+    assert not is_trained(file, out, "seed1")
+    refused = r"seed1/last\.ckpt: had another teacher than \S+/t/last\.ckpt is now; choose another"
+    with pytest.raises(TrainingError, match=refused):
+        run_group(job(file, out, "seed1"))
     file.write_text(file.read_text().replace("warmup = 2", "warmup = 1"))
-    changed = load(file, out)
-    group = next(g for g in changed.groups if g.name == "seed1")
-    job = Job(group, changed, out, os.getcwd(), torch.get_num_threads())
+    assert not is_trained(file, out, "seed1")
     with pytest.raises(TrainingError, match=r"last\.ckpt: belongs to another recipe; choose an"):
-        run_group(job)
+        run_group(job(file, out, "seed1"))
     assert (out / "seed1" / "last.ckpt").read_bytes() == before
+
+
+def job(file, out, name) -> Job:
+    experiment = load(file, out)
+    group = next(g for g in experiment.groups if g.name == name)
+    return Job(group, experiment, out, os.getcwd(), torch.get_num_threads())
+
+
+def is_trained(file, out, name) -> bool:
+    of = job(file, out, name)
+    return is_finished(of.folder, of.experiment, of.group)
 
 
 def test_an_examination_that_is_interrupted_goes_on(tmp_path, monkeypatch):

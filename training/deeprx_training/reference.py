@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How a receiver is named: CHECKPOINT[:MEMBER[@ROUNDS]] or FILE.pt."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,11 @@ class Reference:
     @property
     def is_model_file(self) -> bool:
         return self.file.suffix == ".pt"
+
+    def sha256(self) -> str:
+        """Of the file and of what is taken of it, hexadecimal. Raises OSError."""
+        what = f"{self.member}@{self.rounds}".encode()
+        return hashlib.sha256(self.file.read_bytes() + what).hexdigest()
 
     def __str__(self) -> str:
         name = f"{self.member}@{self.rounds}" if self.rounds else self.member

@@ -9,7 +9,6 @@ receivers train on, under a seed of its own. The set "evaluation" (other channel
 seed) is for reporting what was chosen.
 """
 
-import hashlib
 import itertools
 import math
 import re
@@ -327,10 +326,8 @@ class _Expansion:
                 f"teacher {label!r} is neither one of [teachers] nor a checkpoint or model file "
                 "that is there"
             )
-        what = f"{named.member}@{named.rounds}".encode()
-        digest = hashlib.sha256(named.file.read_bytes() + what).hexdigest()[:8]
         name = f"teacher={_label(label)}"[:100]
-        return Group(f"{name}-{digest}", label=label, reference=reference)
+        return Group(f"{name}-{named.sha256()[:8]}", label=label, reference=reference)
 
     def _energy(self, step: EnergyStep, groups: tuple[Group, ...]) -> Energy:
         known = {group.label: group.reference for group in groups if group.label}

@@ -6,6 +6,7 @@ with an MCS. DIR/results.parquet and results.csv gather the groups that have fin
 """
 
 import json
+import tomllib
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +21,8 @@ from deeprx_common.stats import error_rate
 
 from ..evaluation.curves import BLOCK_ERRORS, read_block_errors, read_rows
 from ..evaluation.evaluate import LS, PERFECT, SURE, Counted
+from ..reference import Reference
+from ..teaching import recipe as recipes
 from .file import Examination, Experiment, Group
 
 BASELINES = (LS, SURE, PERFECT)
@@ -45,7 +48,8 @@ def ber_rows(facts: dict, counted: Counted, examination: Examination, domain: st
 
 
 def write_group(folder: Path, experiment: Experiment, group: Group, rows: list[dict]) -> None:
-    table = _as_table(rows).replace_schema_metadata({"examinations": _stamp(experiment, group)})
+    stamp = {"examinations": _stamp(experiment, group)} | _trained(group)
+    table = _as_table(rows).replace_schema_metadata(stamp)
     with replacing(folder / "result.parquet") as temporary:
         pa.parquet.write_table(table, temporary)
 
@@ -63,8 +67,12 @@ def write_block_errors(
 
 
 def is_finished(folder: Path, experiment: Experiment, group: Group) -> bool:
-    """Whether the group was trained and counted as the experiment has it now."""
-    return _examined(folder) == _stamp(experiment, group)
+    """Whether the group was trained and counted as the experiment has it now, by the teacher's file
+    as it is now. Tables of earlier versions do not say how a group was trained.
+    """
+    known = _metadata(folder)
+    same = known.get(b"examinations") == _stamp(experiment, group)
+    return same and all(known.get(k.encode(), v) == v for k, v in _trained(group).items())
 
 
 def known_rows(folder: Path, examination: Examination) -> list[dict] | None:
@@ -72,7 +80,7 @@ def known_rows(folder: Path, examination: Examination) -> list[dict] | None:
     asks later is then counted alone.
     """
     try:
-        before = schema.parse_json(_examined(folder) or "[]")
+        before = schema.parse_json(_metadata(folder).get(b"examinations", "[]"))
         schema.check_value(before, _EXAMINATIONS, "examinations")
     except ValueError:
         return None
@@ -87,17 +95,27 @@ def _kind(examination: Examination) -> tuple[str, str]:
     return examination.set, examination.modulation
 
 
-def _examined(folder: Path) -> bytes | None:
-    """What the group's table says of its examinations."""
+def _metadata(folder: Path) -> dict[bytes, bytes]:
+    """What the group's table says of its examinations and training."""
     try:
-        metadata = pa.parquet.read_schema(folder / "result.parquet").metadata or {}
+        return pa.parquet.read_schema(folder / "result.parquet").metadata or {}
     except (OSError, pa.ArrowInvalid):
-        return None
-    return metadata.get(b"examinations")
+        return {}
 
 
 def _stamp(experiment: Experiment, group: Group) -> bytes:
     return json.dumps([asdict(e) for e in experiment.of(group)]).encode()
+
+
+def _trained(group: Group) -> dict[str, bytes]:
+    """Of the recipe and of the teacher's file."""
+    if not group.recipe:
+        return {}
+    digests = {"recipe_sha256": recipes.content_sha256(group.recipe)}
+    teacher = Reference.parse(tomllib.loads(group.recipe).get("teacher", ""))
+    if teacher.file.is_file():
+        digests["teacher_sha256"] = teacher.sha256()
+    return {k: v.encode() for k, v in digests.items()}
 
 
 def gather(experiment: Experiment, out: Path) -> None:

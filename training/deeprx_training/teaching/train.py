@@ -23,6 +23,7 @@ from ..data.feed import SlotFeed
 from ..files import TrainingError, writable_folder, write_atomically
 from ..receivers.build import build
 from ..receivers.norms import settle
+from ..reference import Reference
 from .checkpoint import damaged, read_checkpoint
 from .ledger import EnergyBill, Ledger, spent
 from .log import Log
@@ -73,6 +74,7 @@ class Trainer:
         drawing = threading.Lock()
         self.members = Members(recipe, self.fabric, self.ledger, compile_nets, drawing)
         self.teacher = Teacher(recipe, device) if recipe.teacher else None
+        self._taught_by = Reference.parse(recipe.teacher).sha256() if recipe.teacher else ""
         # hints need the teacher's features, not only its LLRs: then each step asks it
         self._hints = self.teacher is not None and self.members.features is not None
         if self._hints:
@@ -108,6 +110,7 @@ class Trainer:
             state = self.members.state() | {
                 "step": self.step,
                 "recipe_sha256": self.recipe.sha256,
+                "teacher_sha256": self._taught_by,
                 "specs": {m.name: json.dumps(m.net) for m in self.recipe.members},
                 "wall_s": self.wall_s,
                 "ledger": self.ledger.state(),
@@ -144,13 +147,20 @@ class Trainer:
         } | spent(self.ledger, self.bill)
 
     def resume(self) -> None:
-        """Go on from last.ckpt if there is one; TrainingError if it is of another recipe."""
+        """Go on from last.ckpt if there is one; TrainingError if it is of another recipe, or its
+        teacher's file was another one.
+        """
         if not self.checkpoint.exists():
             return
         state = read_checkpoint(self.checkpoint)
         if state["recipe_sha256"] != self.recipe.sha256:
             raise TrainingError(
                 f"{self.checkpoint}: belongs to another recipe; choose another --out or delete it"
+            )
+        if state.get("teacher_sha256", self._taught_by) != self._taught_by:  # not said before
+            raise TrainingError(
+                f"{self.checkpoint}: had another teacher than {self.recipe.teacher} is now; choose "
+                "another --out or delete it"
             )
         try:
             self.members.load_state(state)
