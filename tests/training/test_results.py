@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """results/*.json: how they are counted; models and documents are those that they are of."""
 
+import csv
 import json
 from functools import cache
 
@@ -359,6 +360,35 @@ def test_what_the_page_of_the_case_study_says_in_words_is_so():
         assert 27.5 < over[f"{name}-T1 by {teacher}"] <= over[f"{name}-scratch"] < 30.5
     assert f"{over[hot]:.0f}" == "24"
     assert f"{over['hybrid-scratch']:.2f}" == "1.75"
+
+
+def test_what_the_page_says_of_the_published_net_is_so():
+    """Against both classical receivers, against the hybrid teacher, and of its student."""
+    with open(results.ROOT / "results/case_study/published.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if not row["by"]]
+    of = {(r["receiver"], r["metric"], r["sinr_db"]): r for r in rows}
+
+    def numbers(metric: str, receiver: str) -> dict[float, tuple[float, float, float]]:
+        found = {k[2]: r for k, r in of.items() if k[:2] == (receiver, metric)}
+        return {float(s or 0): tuple(float(r[k] or "nan") for k in ("value", "low", "high"))
+                for s, r in found.items()}  # fmt: skip
+
+    names = ("deeprx-published", "deeprx-eighth", "deeprx-teacher", "ls-lmmse", "sure-lmmse")
+    ber = {name: numbers("ber", name) for name in (*names, "perfect CSI")}
+    published, eighth, hybrid, ls, sure = (ber[name] for name in names)
+    assert [s for s in published if published[s][0] < ls[s][0]] == [s for s in published if s <= 27]
+    assert all((published[s][2] < ls[s][1]) == (s < 9) for s in published if s <= 27)
+    over = numbers("ber difference to sure-lmmse", "deeprx-published")
+    said = {s: f"{100 * d / sure[s][0]:.0f}" for s, (d, *_) in over.items() if s in (0, 12, 18)}
+    assert said == {0: "6", 12: "19", 18: "10"}
+    assert all((low > 0) == (s <= 18) and high > 0 for s, (_, low, high) in over.items())
+    assert all(eighth[s][0] > max(b[s][0] for b in (published, hybrid, ls, sure)) for s in eighth)
+    assert f"{published[21][0] / ber['perfect CSI'][21][0]:.1f}" == "2.5"
+    for target, behind in (("0.01", "1.3"), ("0.001", "3.3")):
+        at = {name: numbers(f"sinr_db at ber = {target}", name)[0][0] for name in names}
+        assert f"{at['deeprx-published'] - at['deeprx-teacher']:.1f}" == behind
+        if target == "0.01":
+            assert f"{at['ls-lmmse'] - at['deeprx-published']:.1f}" == "0.8"
 
 
 def test_the_page_of_the_case_study_has_every_part():
