@@ -31,6 +31,7 @@ def test_a_failed_export_leaves_the_file_that_was_there(tmp_path):
     path = tmp_path / "m.pt"
     export(Baseline(), path, "m", "baseline", [2])
     good = path.read_bytes()
+    assert {name.partition("/")[0] for name in zipfile.ZipFile(path).namelist()} == {"deeprx"}
     with pytest.raises(ExportError, match=r"m\.pt: not written: LLRs differ from"):
         export(_Unlike(), path, "m", "student", [2], openvino=False)
     assert path.read_bytes() == good

@@ -35,6 +35,7 @@ from ..receivers.int8 import ENGINE, to_integer
 from ..receivers.nets import FoldedNet, count_parameters
 from ..receivers.pusch import PuschRx
 from .checks import PARITY, ExportError, checked_ir, difference, vet
+from .describe import rewrite
 
 LICENCE = "GPL-3.0-or-later"
 
@@ -183,6 +184,9 @@ def export(
                 f"allowed for {precision} is {PARITY[precision]:.0e}"
             )
         vet(read_model_file(partial).data, path, slot, n_rx[-1])
+        rewrite(
+            partial, metadata
+        )  # in the folder of every model file, not in one of partial's name
 
     write_atomically(Path(path), write)
     if parity:
