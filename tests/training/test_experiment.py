@@ -729,7 +729,7 @@ def test_seeds_are_told_apart_and_set_against_scratch_of_the_same(tmp_path):
         name = f"n-{kind}-{temperature}"
         about = {"name": name, "kind": kind, "net": "n", "temperature": temperature}
         about |= {"teacher": "models/t.pt"}
-        return about | {"seeds": len(by_seed), "bits_share": None} | {
+        return about | {"seeds": len(by_seed), "bits_share": None, "slot_weight": "sinr"} | {
             "by_seed": {seed[1:]: [0.5, ber, ber / 2] for seed, ber in by_seed.items()}
         }  # fmt: skip
 
@@ -738,6 +738,7 @@ def test_seeds_are_told_apart_and_set_against_scratch_of_the_same(tmp_path):
         student("scratch", None, s1=0.02, s2=0.04),
         student("distilled", 1.0, s1=0.01, s2=0.01),
         student("distilled", 4.0, s2=0.03),
+        student("scratch", None, s1=0.005) | {"slot_weight": "error"},
         student("scratch", None, s1=0.07) | {"net": "m"},  # once: no seeds to tell apart
     ]
     sets = {study_page.SET: {"sinr_db": [0.0, 27.0, 30.0], "receivers": receivers}}
@@ -745,15 +746,16 @@ def test_seeds_are_told_apart_and_set_against_scratch_of_the_same(tmp_path):
     (tmp_path / "cores.json").write_text(json.dumps(stored))
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
-        for line in study_page.part(tmp_path, "seeds").splitlines()[:8]
+        for line in study_page.part(tmp_path, "seeds").splitlines()[:9]
     ]
     assert rows[0] == ["receiver", "SINR", "seed 1", "seed 2", "over scratch, over seeds"]
-    assert rows[2:5] == [
+    assert rows[2:6] == [
         ["n, scratch", "27 dB", "0.02", "0.04", "-"],
         ["n, taught by t at T = 1", "27 dB", "0.01 (0.50)", "0.01 (0.25)", "0.38 [-1.21, 1.96]"],
         ["n, taught by t at T = 4", "27 dB", "-", "0.03 (0.75)", "-"],
+        ["n, scratch, slots weighted by their errors", "27 dB", "0.005 (0.25)", "-", "-"],
     ]
-    assert rows[6][1:4] == ["30 dB", "0.005 (0.50)", "0.005 (0.25)"]
+    assert rows[7][1:4] == ["30 dB", "0.005 (0.50)", "0.005 (0.25)"]
     assert "0.07" not in str(rows)
 
 

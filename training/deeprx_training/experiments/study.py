@@ -116,6 +116,7 @@ def _receiver(curve: Curve) -> dict:
         "teacher": facts.get("teacher") or None,
         "temperature": facts.get("temperature"),
         "bits_share": facts.get("loss_bce") if facts["kind"] == "distilled" else None,
+        "slot_weight": facts.get("slot_weight") if of_student else None,
         "seeds": len(curve.errors) if of_student else None,
         "train_slots": facts.get("train_slots"),
         "slots": int(curve.errors.shape[2]),

@@ -61,7 +61,8 @@ def _about(receiver: dict) -> str:
     if kind not in ("distilled", "scratch"):
         return f"teacher, {receiver['name']}" if kind == "teacher" else receiver["name"]
     if kind == "scratch":
-        return f"{receiver['net']}, scratch"
+        by_error = ", slots weighted by their errors"
+        return f"{receiver['net']}, scratch{by_error * (receiver['slot_weight'] == 'error')}"
     teacher = Path(receiver["teacher"]).stem
     name = f"{receiver['net']}, taught by {teacher} at T = {receiver['temperature']:g}"
     return name + (f", {receiver['bits_share']:g} on bits" if receiver["bits_share"] else "")
@@ -99,7 +100,12 @@ def _seeds(results: dict) -> str | None:
     students = [r for r in _receivers(results) if r["seeds"]]
     sizes = {r["net"] for r in students if r["seeds"] > 1}
     students = [r for r in students if r["net"] in sizes]
-    scratch = {r["net"]: r["by_seed"] for r in students if r["kind"] == "scratch"}
+    usual = next((r["slot_weight"] for r in students), None)
+    scratch = {
+        r["net"]: r["by_seed"]
+        for r in students
+        if r["kind"] == "scratch" and r["slot_weight"] == usual
+    }
     seeds = sorted({seed for r in students for seed in r["by_seed"]}, key=int)
     lines = []
     for at in RATIO_DB if students else ():
