@@ -18,7 +18,7 @@ from ..files import TrainingError
 from ..teaching.cost import payback, read_run
 from .energy import FILE, measured_rounds, read
 from .file import Experiment, Group
-from .table import rows_of
+from .table import is_counted, rows_of
 
 SCHEMA = "deeprx.study/1"
 STORED = {  # what is used of an earlier one
@@ -46,7 +46,7 @@ def summarise(
 
     Raises TrainingError where no group was counted yet.
     """
-    counted = [g for g in experiment.groups if (out / g.name / "result.parquet").exists()]
+    counted = [g for g in experiment.groups if is_counted(out / g.name, g)]
     if not counted:
         raise TrainingError(f"{out}: no group was trained and counted yet")
     rows = rows_of(out / g.name for g in counted)

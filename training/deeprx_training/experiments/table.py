@@ -67,12 +67,17 @@ def write_block_errors(
 
 
 def is_finished(folder: Path, experiment: Experiment, group: Group) -> bool:
-    """Whether the group was trained and counted as the experiment has it now, by the teacher's file
-    as it is now. Tables of earlier versions do not say how a group was trained.
+    """Whether the group was trained and counted as the experiment has it now."""
+    same = _metadata(folder).get(b"examinations") == _stamp(experiment, group)
+    return same and is_counted(folder, group)
+
+
+def is_counted(folder: Path, group: Group) -> bool:
+    """Whether something was counted of the group as the experiment trains it now, by its teacher's
+    file as it is now. Tables of earlier versions do not say how a group was trained.
     """
     known = _metadata(folder)
-    same = known.get(b"examinations") == _stamp(experiment, group)
-    return same and all(known.get(k.encode(), v) == v for k, v in _trained(group).items())
+    return bool(known) and all(known.get(k.encode(), v) == v for k, v in _trained(group).items())
 
 
 def known_rows(folder: Path, examination: Examination) -> list[dict] | None:
