@@ -110,7 +110,7 @@ def _receiver(curve: Curve) -> dict:
     return {
         "name": name_of(facts),
         "kind": facts["kind"],
-        "net": facts["receiver"].rpartition("-")[0] if of_student else facts["receiver"],
+        "net": facts["receiver"].partition("-")[0] if of_student else facts["receiver"],
         "params": facts.get("params"),
         "flop_per_slot": facts.get("flop_per_slot"),
         "teacher": facts.get("teacher") or None,
