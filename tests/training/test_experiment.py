@@ -536,6 +536,12 @@ def test_named_groups_share_slots_and_teacher(tmp_path, capfd):
     with pytest.raises(TrainingError, match=r"last\.ckpt: belongs to another recipe; choose an"):
         run_group(job(file, out, "seed1"))
     assert (out / "seed1" / "last.ckpt").read_bytes() == before
+    table = pa.parquet.read_table(out / "seed1" / "result.parquet")  # as earlier versions wrote it
+    said = {"examinations": table.schema.metadata[b"examinations"]}
+    pa.parquet.write_table(table.replace_schema_metadata(said), out / "seed1" / "result.parquet")
+    assert not is_trained(file, out, "seed1")
+    file.write_text(file.read_text().replace("warmup = 1", "warmup = 2"))
+    assert is_trained(file, out, "seed1")
 
 
 def job(file, out, name) -> Job:
@@ -734,7 +740,7 @@ def test_seeds_are_told_apart_and_set_against_scratch_of_the_same(tmp_path):
         }  # fmt: skip
 
     receivers = [
-        {"name": "ls", "kind": "baseline", "seeds": None, "by_seed": {}},
+        {"name": "ls", "kind": "baseline", "seeds": None, "by_seed": {}, "slot_weight": None},
         student("scratch", None, s1=0.02, s2=0.04),
         student("distilled", 1.0, s1=0.01, s2=0.01),
         student("distilled", 4.0, s2=0.03),

@@ -110,7 +110,7 @@ def _receiver(curve: Curve) -> dict:
     return {
         "name": name_of(facts),
         "kind": facts["kind"],
-        "net": facts["receiver"].partition("-")[0] if of_student else facts["receiver"],
+        "net": _net(facts) if of_student else facts["receiver"],
         "params": facts.get("params"),
         "flop_per_slot": facts.get("flop_per_slot"),
         "teacher": facts.get("teacher") or None,
@@ -293,7 +293,7 @@ def _paybacks(
 
 def _net(facts: dict) -> str:
     """A member's net, whatever its teaching."""
-    return facts["receiver"].rpartition("-")[0]
+    return facts["receiver"].partition("-")[0]
 
 
 def _floor(curve: Curve) -> float:

@@ -72,6 +72,11 @@ def _usual_teacher(results: dict) -> str | None:
     return next((student["teacher"] for _, student in _pairs(results)), None)
 
 
+def _usual_weight(results: dict) -> str | None:
+    """Of slots, in the loss."""
+    return next((r["slot_weight"] for r in _receivers(results) if r["slot_weight"]), None)
+
+
 def _curves(results: dict, set: str = "evaluation") -> str | None:
     of = f"{set}-frequency-16QAM"
     receivers = _receivers(results, of)
@@ -100,7 +105,7 @@ def _seeds(results: dict) -> str | None:
     students = [r for r in _receivers(results) if r["seeds"]]
     sizes = {r["net"] for r in students if r["seeds"] > 1}
     students = [r for r in students if r["net"] in sizes]
-    usual = next((r["slot_weight"] for r in students), None)
+    usual = _usual_weight(results)
     scratch = {
         r["net"]: r["by_seed"]
         for r in students
@@ -360,6 +365,7 @@ def _ablation(results: dict) -> str | None:
     lines = []
     for r in receivers:
         alike = not r["bits_share"] and r["temperature"] in (None, 1.0)
+        alike = alike and r["slot_weight"] == _usual_weight(results)
         if r["net"] in kinds and r["teacher"] in teachers and alike:
             structure = kinds[r["net"]]
             cells = [rate_cell(r["ber"][i], r["ci95"][i]) for i in at]

@@ -74,10 +74,13 @@ def is_finished(folder: Path, experiment: Experiment, group: Group) -> bool:
 
 def is_counted(folder: Path, group: Group) -> bool:
     """Whether something was counted of the group as the experiment trains it now, by its teacher's
-    file as it is now. Tables of earlier versions do not say how a group was trained.
+    file as it is now. Tables of earlier versions do not say what file that was.
     """
-    known = _metadata(folder)
-    return bool(known) and all(known.get(k.encode(), v) == v for k, v in _trained(group).items())
+    known, now = _metadata(folder), _trained(group)
+    if known and now and b"recipe_sha256" not in known:
+        rows = read_rows(folder / "result.parquet")
+        known |= {b"recipe_sha256": next(s for r in rows if (s := r["recipe_sha256"])).encode()}
+    return bool(known) and all(known.get(k.encode(), v) == v for k, v in now.items())
 
 
 def known_rows(folder: Path, examination: Examination) -> list[dict] | None:
