@@ -765,6 +765,24 @@ def test_seeds_are_told_apart_and_set_against_scratch_of_the_same(tmp_path):
     assert "0.07" not in str(rows)
 
 
+def test_teachings_are_chosen_on_the_seeds_that_all_have(tmp_path):
+    """A lucky seed that others were not trained with decides nothing."""
+
+    def student(name, **by_seed):
+        about = {"name": name, "kind": "distilled", "net": "eighth", "teacher": "models/t.pt"}
+        by_seed = {seed[1:]: [ber] for seed, ber in by_seed.items()}
+        return about | {"temperature": float(name), "bits_share": None, "by_seed": by_seed}
+
+    receivers = [student("1", s1=0.02, s2=0.02), student("4", s1=0.03, s2=0.001)]
+    receivers.append(student("8", s1=0.025))
+    pair = {"seeds": 1, "gains": [], "points": []}
+    one = {"receivers": receivers, "pairs": [pair | {"student": s["name"]} for s in receivers]}
+    sets = {study_page.SET: one, study_page.VALIDATION: one}
+    stored = {"command": "c", "date": "d", "sets": sets, "energy": []}
+    (tmp_path / "cores.json").write_text(json.dumps(stored))
+    assert "eighth, taught by t at T = 1 (chosen" in study_page.part(tmp_path, "verdict")
+
+
 @pytest.mark.parametrize(
     ("spent", "saved", "says"),
     [(600.0, 2.0, "300"), (600.0, 0.0, "never"), (0.0, -2.0, "never"), (0.0, 2.0, "-"),

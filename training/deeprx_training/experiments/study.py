@@ -13,7 +13,7 @@ from deeprx_common.revision import git_revision
 from deeprx_common.schema import NUMBER, TEXT, named, several, table
 from deeprx_common.stats import mean_ci95, paired_ratio
 
-from ..evaluation.curves import Curve, curves, gain, scores_of, scratch_of, seed_pairs
+from ..evaluation.curves import Curve, curves, gain, scratch_of, seed_pairs
 from ..files import TrainingError
 from ..teaching.cost import payback, read_run
 from .energy import FILE, measured_rounds, read
@@ -51,12 +51,11 @@ def summarise(
         raise TrainingError(f"{out}: no group was trained and counted yet")
     rows = rows_of(out / g.name for g in counted)
     runs = {g.name: read_run(out / g.name) for g in counted if g.recipe}
-    scores = scores_of(rows)
     kinds = dict.fromkeys((r["set"], r["domain"], r["modulation"]) for r in rows)
     sets = {}
     for kind in kinds:
         of_kind = [r for r in rows if (r["set"], r["domain"], r["modulation"]) == kind]
-        sets["-".join(kind)] = _set(curves(of_kind, scores))
+        sets["-".join(kind)] = _set(curves(of_kind))
     energy = _energy_steps(experiment, out, stored)
     known = {e["step"]["name"] for e in energy}
     training = [_training(name, run) for name, run in runs.items()]
@@ -124,7 +123,6 @@ def _receiver(curve: Curve) -> dict:
         "ci95": [list(rate.ci95) for rate in rates],
         "by_seed": _by_seed(curve) if of_student else {},
         "crossings": [_crossing(curve, level) for level in LEVELS],
-        "score": None if np.isnan(curve.score) else curve.score,
     }
 
 

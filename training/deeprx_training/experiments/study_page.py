@@ -11,6 +11,8 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
+
 from deeprx_common.figure import curve_style, figure, rate_curve
 from deeprx_common.stats import mean_ci95
 
@@ -27,7 +29,7 @@ COMMANDS = {
     "speed": "./dev train speed --threads 1 --out results/case_study",
 }
 STUDENTS = ("eighth", "quarter", "half")
-SET = "evaluation-frequency-16QAM"
+SET, VALIDATION = (f"{name}-frequency-16QAM" for name in ("evaluation", "validation"))
 FLOOR_DB = (18.0, 21.0, 24.0, 27.0, 30.0)
 RATIO_DB = (27.0, 30.0)
 
@@ -402,9 +404,22 @@ def _speed(results: dict) -> str:
 
 
 def _winner(results: dict, net: str) -> tuple[dict, dict] | None:
-    """Of a student net, the teaching that the validation set prefers."""
-    of_net = [(p, s) for p, s in _pairs(results) if s["net"] == net and s["score"] is not None]
-    return min(of_net, key=lambda both: both[1]["score"], default=None)
+    """Of a student net, the teaching that the validation set prefers by the mean logarithm of BER,
+    over the seeds that all have.
+    """
+    validation = {r["name"]: r["by_seed"] for r in _receivers(results, VALIDATION)}
+    of_net = [both for both in _pairs(results) if both[1]["net"] == net]
+    of_net = [both for both in of_net if both[1]["name"] in validation]
+    if not of_net:
+        return None
+    seeds = set.intersection(*(set(validation[s["name"]]) for _, s in of_net))
+
+    def score(both: tuple[dict, dict]) -> float:
+        by_seed = validation[both[1]["name"]]
+        bers = np.array([by_seed[seed] for seed in seeds or by_seed])
+        return float(np.log10(np.maximum(bers, 1e-9)).mean())
+
+    return min(of_net, key=score)
 
 
 def _verdict(results: dict) -> str:
