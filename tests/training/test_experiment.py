@@ -606,6 +606,14 @@ def test_an_examination_that_is_added_is_counted_alone(tmp_path, monkeypatch):
     added = {("validation", s) for s in (3.0, 6.0, 9.0)}
     assert run(text + more) == first | added and sets == ["TDL-B"] * 3
     assert run(text + more.replace("9", "12")) != first | added and sets == ["TDL-B"] * 3
+    assert run(text + more.replace("9", "12")) and not sets
+
+    # what was counted of another recipe's net is not told of the one that took its place
+    (path,) = tmp_path.glob("*/result.parquet")
+    table = pa.parquet.read_table(path)
+    other = {**table.schema.metadata, b"recipe_sha256": b"another"}
+    pa.parquet.write_table(table.replace_schema_metadata(other), path)
+    assert run(text + more.replace("9", "12")) and len(sets) == 5
 
 
 def test_a_queue_takes_its_next_step_until_all_is_done(tmp_path, capsys):

@@ -35,7 +35,14 @@ from ..teaching.losses import LOSSES
 from ..teaching.members import share_classical
 from ..teaching.train import Trainer
 from .file import Examination, Experiment, ExperimentError, Group
-from .table import ber_rows, known_rows, write_block_errors, write_group
+from .table import (
+    ber_rows,
+    is_counted,
+    known_rows,
+    trained_as,
+    write_block_errors,
+    write_group,
+)
 
 FAILED = "failed.txt"  # of a group's folder: what Python said
 
@@ -101,9 +108,9 @@ def _train(job: Job) -> None:
 
 def _examine(job: Job) -> None:
     nets, facts = _receivers(job)
-    rows = []
+    rows, same = [], is_counted(job.folder, job.group)
     for examination in job.experiment.of(job.group):
-        if (known := known_rows(job.folder, examination)) is not None:
+        if same and (known := known_rows(job.folder, examination)) is not None:
             rows += known
             continue
         for domain in examination.domains:
@@ -180,7 +187,8 @@ def _count(job: Job, examination: Examination, domain: str, nets: dict) -> Count
     if examination.set == "validation":
         channels, seed = TRAINING_CHANNELS, seeds.VALIDATION
     share_classical(nets.values())
-    kept = job.counted / hashlib.sha256(repr((examination, domain)).encode()).hexdigest()[:16]
+    of = repr((examination, domain, trained_as(job.group)))
+    kept = job.counted / hashlib.sha256(of.encode()).hexdigest()[:16]
     known = len(list(kept.glob("*.npz")))
     conditions = evaluation_conditions(
         domain,

@@ -258,7 +258,8 @@ def _paybacks(
     paybacks = []
     for curve in (c for c in some if c.facts["kind"] == "distilled"):
         facts = curve.facts
-        equal = [c for c in alone if _floor(c) <= _floor(curve)]
+        alike = [c for c in alone if c.facts.get("slot_weight") == facts.get("slot_weight")]
+        equal = [c for c in alike if _floor(c) <= _floor(curve)]
         run = runs[facts["group"]]
         teachers = runs.get(trained.get(facts["teacher"], ""))
         cost = (sum(p["flop"] for p in teachers["phases"].values()), 0) if teachers else (0.0, 0)

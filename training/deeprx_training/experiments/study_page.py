@@ -64,7 +64,7 @@ def _about(receiver: dict) -> str:
         return f"teacher, {receiver['name']}" if kind == "teacher" else receiver["name"]
     if kind == "scratch":
         by_error = ", slots weighted by their errors"
-        return f"{receiver['net']}, scratch{by_error * (receiver['slot_weight'] == 'error')}"
+        return f"{receiver['net']}, scratch{by_error * (receiver.get('slot_weight') == 'error')}"
     teacher = Path(receiver["teacher"]).stem
     name = f"{receiver['net']}, taught by {teacher} at T = {receiver['temperature']:g}"
     return name + (f", {receiver['bits_share']:g} on bits" if receiver["bits_share"] else "")
@@ -76,7 +76,7 @@ def _usual_teacher(results: dict) -> str | None:
 
 def _usual_weight(results: dict) -> str | None:
     """Of slots, in the loss."""
-    return next((r["slot_weight"] for r in _receivers(results) if r["slot_weight"]), None)
+    return next((w for r in _receivers(results) if (w := r.get("slot_weight"))), None)
 
 
 def _curves(results: dict, set: str = "evaluation") -> str | None:
@@ -111,7 +111,7 @@ def _seeds(results: dict) -> str | None:
     scratch = {
         r["net"]: r["by_seed"]
         for r in students
-        if r["kind"] == "scratch" and r["slot_weight"] == usual
+        if r["kind"] == "scratch" and r.get("slot_weight") == usual
     }
     seeds = sorted({seed for r in students for seed in r["by_seed"]}, key=int)
     lines = []
@@ -367,7 +367,7 @@ def _ablation(results: dict) -> str | None:
     lines = []
     for r in receivers:
         alike = not r["bits_share"] and r["temperature"] in (None, 1.0)
-        alike = alike and r["slot_weight"] == _usual_weight(results)
+        alike = alike and r.get("slot_weight") == _usual_weight(results)
         if r["net"] in kinds and r["teacher"] in teachers and alike:
             structure = kinds[r["net"]]
             cells = [rate_cell(r["ber"][i], r["ci95"][i]) for i in at]

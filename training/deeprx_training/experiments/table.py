@@ -48,7 +48,7 @@ def ber_rows(facts: dict, counted: Counted, examination: Examination, domain: st
 
 
 def write_group(folder: Path, experiment: Experiment, group: Group, rows: list[dict]) -> None:
-    stamp = {"examinations": _stamp(experiment, group)} | _trained(group)
+    stamp = {"examinations": _stamp(experiment, group)} | trained_as(group)
     table = _as_table(rows).replace_schema_metadata(stamp)
     with replacing(folder / "result.parquet") as temporary:
         pa.parquet.write_table(table, temporary)
@@ -76,10 +76,12 @@ def is_counted(folder: Path, group: Group) -> bool:
     """Whether something was counted of the group as the experiment trains it now, by its teacher's
     file as it is now. Tables of earlier versions do not say what file that was.
     """
-    known, now = _metadata(folder), _trained(group)
+    known, now = _metadata(folder), trained_as(group)
     if known and now and b"recipe_sha256" not in known:
         rows = read_rows(folder / "result.parquet")
-        known |= {b"recipe_sha256": next(s for r in rows if (s := r["recipe_sha256"])).encode()}
+        known |= {
+            b"recipe_sha256": next((s for r in rows if (s := r.get("recipe_sha256"))), "").encode()
+        }
     return bool(known) and all(known.get(k.encode(), v) == v for k, v in now.items())
 
 
@@ -115,7 +117,7 @@ def _stamp(experiment: Experiment, group: Group) -> bytes:
     return json.dumps([asdict(e) for e in experiment.of(group)]).encode()
 
 
-def _trained(group: Group) -> dict[str, bytes]:
+def trained_as(group: Group) -> dict[str, bytes]:
     """Of the recipe and of the teacher's file."""
     if not group.recipe:
         return {}

@@ -184,9 +184,8 @@ def export(
                 f"allowed for {precision} is {PARITY[precision]:.0e}"
             )
         vet(read_model_file(partial).data, path, slot, n_rx[-1])
-        rewrite(
-            partial, metadata
-        )  # in the folder of every model file, not in one of partial's name
+        # in the folder of every model file, not in one of partial's name
+        rewrite(partial, metadata)
 
     write_atomically(Path(path), write)
     if parity:
