@@ -24,6 +24,7 @@ from .shipped import no_such_model
 
 __all__ = ["ModelArchive", "ModelFileError", "SealedFile", "read_model_file"]
 
+FOLDER = "deeprx"  # of the records of a file that is written here
 _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 _PLAIN = {"version", "byteorder", "constants.pkl", "data.pkl"}
 _STORAGE = re.compile(r"(data|constants)/[0-9]+\Z")

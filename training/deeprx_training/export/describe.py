@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from deeprx_common import zip_archive
+from deeprx_common.model_archive import FOLDER
 from deeprx_common.model_schema import LIMIT, MEASURED, MODEL
 from deeprx_common.modulation import MODULATIONS
 from deeprx_common.schema import check
@@ -116,7 +117,7 @@ def rewrite(path: str | Path, metadata: dict) -> None:
 def write(path: str | Path, records: Mapping[str, bytes | memoryview], metadata: dict) -> None:
     """A model file of these records and this deeprx.json."""
     about = {"extra/deeprx.json": json.dumps(metadata, indent=1).encode()}
-    data = zip_archive.write_zip({**records, **about}, folder="deeprx")
+    data = zip_archive.write_zip({**records, **about}, FOLDER)
     write_atomically(Path(path), lambda partial: Path(partial).write_bytes(data))
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from deeprx_common import report
+from deeprx_common import report, zip_archive
 from deeprx_common.examples import received_slots
 from deeprx_common.files import write_arrays
-from deeprx_common.model_archive import ModelFileError, read_model_file
+from deeprx_common.model_archive import FOLDER, ModelFileError, read_model_file
 from deeprx_common.model_schema import CONTRACT, MEASURED, MODEL, TRAINED, WEIGHTS
 from deeprx_common.modulation import MODULATIONS
 from deeprx_common.revision import git_revision
@@ -35,7 +35,6 @@ from ..receivers.int8 import ENGINE, to_integer
 from ..receivers.nets import FoldedNet, count_parameters
 from ..receivers.pusch import PuschRx
 from .checks import PARITY, ExportError, checked_ir, difference, vet
-from .describe import rewrite
 
 LICENCE = "GPL-3.0-or-later"
 
@@ -169,7 +168,7 @@ def export(
         carried[WEIGHTS] = weights.written(executed.state_dict())
     extra = {"deeprx.json": json.dumps(metadata, indent=1)} | carried
 
-    def write(partial: Path) -> None:
+    def write(partial: str) -> None:
         torch.jit.save(script, partial, _extra_files=extra)
         try:
             program = io.BytesIO(read_model_file(partial).rewritten())
@@ -183,9 +182,11 @@ def export(
                 f"{path}: not written: LLRs differ from eager PyTorch's by {error:.1e} RMS, "
                 f"allowed for {precision} is {PARITY[precision]:.0e}"
             )
-        vet(read_model_file(partial).data, path, slot, n_rx[-1])
-        # in the folder of every model file, not in one of partial's name
-        rewrite(partial, metadata)
+        archive = read_model_file(partial)
+        vet(archive.data, path, slot, n_rx[-1])
+        # torch.jit.save calls the folder after the temporary file
+        data = zip_archive.write_zip(archive.records | archive.debugging, FOLDER)
+        Path(partial).write_bytes(data)
 
     write_atomically(Path(path), write)
     if parity:
