@@ -36,7 +36,7 @@ class Teacher:
         # no gradients, so nothing that could go wrong in bfloat16
         kind, form = precision.usual(recipe.precision, device.type == "cuda"), ""
         if isinstance(net, nets.DeepRx):
-            kind = "float32"  # in bfloat16 its LLRs are off by a tenth
+            kind = "float32"  # in bfloat16 its LLRs are off, and export refuses it
             if device.type == "cuda":  # on an H200 six times as fast, on a processor slower
                 net, form = nets.dense_form(net), "dense "
         self.net = precision.cast(net, kind, device).to(device)
