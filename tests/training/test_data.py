@@ -2,6 +2,7 @@
 """Drawn slots: reproducible, and what the definitions of SNR, SIR and domain say."""
 
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
@@ -40,6 +41,7 @@ def test_a_batch_is_a_function_of_seed_and_step():
         {"doppler_hz": (0.0, 10.0)},
         {"n_rx": 4},
         {"channels": ("TDL-B", "CDL-D")},
+        {"mild": 1.0},
     ],
 )
 def test_a_generator_under_other_conditions_draws_what_a_new_one_does(changes):
@@ -79,6 +81,34 @@ def test_snr_is_per_resource_element_and_antenna():
     batch = SlotGenerator(Conditions(**FAST).at(7.0)).batch(40, 1).of_layer(0)
     noise = torch.view_as_complex(batch.y) - batch.h * transmitted(batch)[:, None]
     assert float(10 * torch.log10(1 / noise.abs().square().mean())) == pytest.approx(7.0, abs=0.05)
+
+
+def test_a_modulation_has_snrs_of_its_own():
+    apart = {"QPSK": (-8.0, -4.0), "256QAM": (20.0, 30.0)}
+    kinds = {"QPSK": 1.0, "16QAM": 1.0, "256QAM": 1.0}
+    c = Conditions(**FAST, modulations=kinds, snr_db=(3.0, 9.0), snr_db_of=apart)
+    seen = {}
+    for batch in SlotGenerator(c).chunk(20, 20, seed=1):
+        seen.setdefault(batch.config.modulation, []).append(batch.snr_db)
+    for modulation, (low, high) in (apart | {"16QAM": (3.0, 9.0)}).items():
+        snr_db = torch.cat(seen[modulation])
+        assert low <= snr_db.min() and snr_db.max() <= high
+        assert float(snr_db.mean()) == pytest.approx((low + high) / 2, abs=(high - low) / 6)
+    assert {float(b.snr_db.mean()) for b in SlotGenerator(c.at(5.0)).chunk(4, 8, 1)} == {5.0}
+
+
+def test_half_of_the_chunks_are_mild_in_delay_and_half_in_doppler():
+    c = Conditions(n_prb=1, delay_spread_s=(100e-9, 1100e-9), doppler_hz=(0.0, 900.0), mild=0.5)
+    generator, kinds = SlotGenerator(c), []
+    for step in range(40):
+        (batch,) = generator.chunk(24, 1, 2, step)
+        delay_s, doppler_hz = batch.drawn.delay_spread_s.max(), batch.drawn.doppler_hz.max()
+        assert delay_s < 200e-9 or delay_s > 600e-9
+        assert doppler_hz < 90 or doppler_hz > 400
+        kinds.append((bool(delay_s < 200e-9), bool(doppler_hz < 90)))
+        moved = (batch.h[..., -1, :] - batch.h[..., 0, :]).abs().square().mean()
+        assert (moved < 0.5) == (doppler_hz < 90)
+    assert all(4 < kinds.count(kind) < 18 for kind in product((False, True), repeat=2))
 
 
 def test_interferer_is_at_its_sir():

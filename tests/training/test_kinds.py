@@ -270,6 +270,9 @@ def test_resource_elements_of_a_run_are_the_mean_of_its_slots():
         ("min_rx = 3", "min_rx: expected 2 at most, found 3"),
         ("carrier_prb = 20", "carrier_prb: expected 0 or at least 26, found 20"),
         ("cell_ids = [0, 65536]", "found 65536"),
+        ("mild = 1.5", "mild: expected 1.0 or less"),
+        ("snr_db_of = { 16QAM = [9.0, 3.0] }", "snr_db_of.16QAM: expected the smaller number"),
+        ("snr_db_of = { BPSK = [3.0, 9.0] }", "snr_db_of.BPSK: expected 'QPSK', '16QAM'"),
     ],
 )
 def test_conditions_that_fit_no_slot_are_refused(line, says):

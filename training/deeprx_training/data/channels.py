@@ -23,7 +23,7 @@ from deeprx_common.modulation import constellation
 from deeprx_common.slot import N_SYMBOLS, SlotConfig, legal_dmrs
 
 from . import seeds
-from .conditions import Conditions, Kind, Kinds
+from .conditions import Conditions, Kind, Kinds, lowest_tenth
 from .seeds import EVALUATION_CHANNELS, TRAINING_CHANNELS
 
 SPEC_VERSION = "19.2"  # of TR 38.901
@@ -130,7 +130,10 @@ class SlotGenerator:
             raise ValueError(
                 f"channels: expected some of {', '.join(sorted(known))}, got {unknown.pop()!r}"
             )
-        self.models = {name: self._channel(name) for name in conditions.channels}
+        self.models = self._channels(conditions.doppler_hz)
+        self._slow_models = {}
+        if conditions.mild:
+            self._slow_models = self._channels(lowest_tenth(conditions.doppler_hz))
 
     @property
     def conditions(self) -> Conditions:
@@ -141,17 +144,20 @@ class SlotGenerator:
         where the changes leave them as they are.
         """
         changed = replace(self._conditions, **changes)
-        of_models = ("channels", "n_rx", "doppler_hz")
+        of_models = ("channels", "n_rx", "doppler_hz", "mild")
         if any(getattr(changed, k) != getattr(self._conditions, k) for k in of_models):
             return SlotGenerator(changed, self.device)
         other = copy(self)
         other._conditions = changed
         return other
 
-    def _channel(self, name: str):
+    def _channels(self, doppler_hz: tuple[float, float]) -> dict:
+        return {name: self._channel(name, doppler_hz) for name in self.conditions.channels}
+
+    def _channel(self, name: str, doppler_hz: tuple[float, float]):
         kind, profile = name.split("-")
         c = self.conditions
-        speeds = [d * LIGHT_M_S / CARRIER_HZ for d in c.doppler_hz]
+        speeds = [d * LIGHT_M_S / CARRIER_HZ for d in doppler_hz]
         common = dict(
             delay_spread=1.0,  # path delays come out normalised; each slot scales its own
             carrier_frequency=CARRIER_HZ,
@@ -179,12 +185,15 @@ class SlotGenerator:
         )
 
     def _paths(
-        self, count: int, symbol_s: float
+        self, count: int, symbol_s: float, slow: bool
     ) -> list[tuple[int, torch.Tensor, torch.Tensor, torch.Tensor]]:
         """Per channel model: its index, a complex64 [n, n_rx, paths, 29] at half-symbol steps,
         delays [n, paths] and Doppler in Hz [n].
         """
         low, high = self.conditions.doppler_hz
+        if slow:
+            low, high = lowest_tenth((low, high))
+        models = self._slow_models if slow else self.models
         names = self.conditions.channels
         out = []
         for i, name in enumerate(names):
@@ -195,7 +204,7 @@ class SlotGenerator:
                 state = rng.get_state()
                 doppler = low + (high - low) * torch.rand(n, generator=rng, device=self.device)
                 rng.set_state(state)
-                a, tau = self.models[name](n, 2 * N_SYMBOLS + 1, 2.0 / symbol_s)
+                a, tau = models[name](n, 2 * N_SYMBOLS + 1, 2.0 / symbol_s)
                 out.append((i, a[:, 0, :, 0, 0], tau[:, 0, 0], doppler))
         return out
 
@@ -214,7 +223,7 @@ class SlotGenerator:
         kinds = Kinds(self.conditions, seed, step)
         drawn = [kinds.draw() for _ in range(count)]
         layers = [
-            self._respond(size * count, kinds.grid, rng)
+            self._respond(size * count, kinds, rng)
             for _ in range(max(kind.slot.n_layers for kind in drawn))
         ]
         batches = []
@@ -230,17 +239,18 @@ class SlotGenerator:
         low, high = low_high
         return low + (high - low) * torch.rand(n, generator=rng, device=self.device)
 
-    def _respond(self, total: int, grid: SlotConfig, rng: torch.Generator) -> list[torch.Tensor]:
+    def _respond(self, total: int, kinds: Kinds, rng: torch.Generator) -> list[torch.Tensor]:
         """A layer's channels: complex64 [total, n_rx, 29, n_sc] at half-symbol steps, and what they
         were drawn with: model, delay spread and Doppler.
         """
-        dev = self.device
+        dev, grid = self.device, kinds.grid
         carriers = torch.as_tensor(grid.carriers, dtype=torch.float32, device=dev)
         f = carriers * (grid.scs_khz * 1e3)
-        spread = self._uniform(self.conditions.delay_spread_s, total, rng)
+        spreads = self.conditions.delay_spread_s
+        spread = self._uniform(lowest_tenth(spreads) if kinds.mild_delays else spreads, total, rng)
         order = torch.randperm(total, generator=rng, device=dev)
         responses, channel, doppler, start = [], [], [], 0
-        for i, a, tau, speed in self._paths(total, symbol_s(grid)):
+        for i, a, tau, speed in self._paths(total, symbol_s(grid), kinds.mild_doppler):
             channel.append(torch.full((len(tau),), i, device=dev))
             doppler.append(speed)
             delays = tau * spread[start : start + len(tau), None]
@@ -271,7 +281,7 @@ class SlotGenerator:
             return bits, torch.where(data, points[label], pilots)
 
         bits, sent = zip(*(transmit(slot, layer) for layer in range(slot.n_layers)), strict=True)
-        snr_db = uniform(c.snr_db)
+        snr_db = uniform(kind.snr_db)
         n0 = 10 ** (-snr_db / 10)
         sir_db = torch.full((size,), torch.inf, device=dev)
         signals = [(h, x, torch.ones(size, device=dev)) for h, x in zip(hs, sent, strict=True)]

@@ -63,12 +63,15 @@ class Conditions:
         two CDM groups, in half of the batches 0 and 2.
     modulations: of each user.
     snr_db: per data resource element, antenna and layer.
+    snr_db_of: the same of slots whose first user has this modulation, in place of snr_db.
     sir_db: the same over an interferer, where there is one.
     interferer: probability that a slot has one, which has its own bits, channel and cell_ids.
     interferer_dmrs: probability that a batch's interferers have a modulation, DMRS symbols, CDM
         groups, n_SCID and, of standard slots, a DMRS port of their own.
     delay_spread_s: root mean square, in seconds.
     doppler_hz: maximum shift.
+    mild: probability that a chunk's delay spreads are of the lowest tenth of their range, and,
+        apart from it, that its Doppler shifts are.
     time_domain: probability that a batch is drawn in the time domain, with inter-carrier
         interference, residual timing and residual frequency offset.
     timing_samples: residual timing at the slot's sample rate, positive where the FFT window opens
@@ -101,11 +104,15 @@ class Conditions:
     users: weights(_some_of(1, 2)) = field(default_factory=lambda: {1: 1.0})
     modulations: weights(Literal[*MODULATIONS]) = field(default_factory=lambda: {"16QAM": 1.0})
     snr_db: pair(number(*limits.SNR_DB)) = (-4.0, 32.0)
+    snr_db_of: dict[Literal[*MODULATIONS], pair(number(*limits.SNR_DB))] = field(
+        default_factory=dict
+    )
     sir_db: pair(number(*limits.SNR_DB)) = (0.0, 36.0)
     interferer: number(0, 1) = 0.0
     interferer_dmrs: number(0, 1) = 0.0
     delay_spread_s: pair(number(*limits.DELAY_SPREAD_S)) = (10e-9, 300e-9)
     doppler_hz: pair(number(*limits.DOPPLER_HZ)) = (0.0, 500.0)
+    mild: number(0, 1) = 0.0
     time_domain: number(0, 1) = 0.0
     timing_samples: pair(number(-1000, 1000)) = (0.0, 0.0)
     cfo_hz: number(0, 1e4) = 0.0
@@ -148,7 +155,7 @@ class Conditions:
 
     def at(self, snr_db: float) -> "Conditions":
         """The same at one SNR."""
-        return replace(self, snr_db=(snr_db, snr_db))
+        return replace(self, snr_db=(snr_db, snr_db), snr_db_of={})
 
     def cropped(self, n_prb: int) -> "Conditions":
         """The same in fewer PRB. Timing counts samples, which are longer in a narrower slot."""
@@ -182,22 +189,30 @@ class Conditions:
         )
 
 
+def lowest_tenth(low_high: tuple[float, float]) -> tuple[float, float]:
+    low, high = low_high
+    return low, low + (high - low) / 10
+
+
 def _listed(values: Iterable) -> str:
     return ", ".join(map(str, values))
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What the slots of a batch have in common. interferer: what it sends, where there is one."""
+    """What the slots of a batch have in common. interferer: what it sends, where there is one;
+    snr_db: the range of their SNRs.
+    """
 
     slot: SlotConfig
     interferer: SlotConfig
     n_rx: int
     domain: str
+    snr_db: tuple[float, float]
 
 
 class Kinds:
-    """Draws the grid of a chunk, then the kinds of its batches.
+    """Draws the grid of a chunk and how mild its channels are, then the kinds of its batches.
 
     What has been drawn since the first recipes has random numbers of its own, which other draws
     leave as they are.
@@ -208,6 +223,9 @@ class Kinds:
         self._first = np.random.default_rng([seed, step])
         self._rest = np.random.default_rng([seed, step, 2])
         self.grid = self._grid()
+        self.mild_delays, self.mild_doppler = (
+            np.random.default_rng([seed, step, 3]).random(2) < conditions.mild
+        )
 
     def _grid(self) -> SlotConfig:
         c, rng = self._conditions, self._rest
@@ -250,7 +268,7 @@ class Kinds:
                 users=(User(_pick(rest, c.modulations), port=self._port(groups)),),
             )
         n_rx = int(rest.integers(c.min_rx or c.n_rx, c.n_rx + 1))
-        return Kind(slot, interferer, n_rx, domain)
+        return Kind(slot, interferer, n_rx, domain, c.snr_db_of.get(modulation, c.snr_db))
 
     def _port(self, cdm_groups: int) -> int:
         """Of a user alone."""
