@@ -13,11 +13,12 @@ from torch import nn
 
 from deeprx_common.slot import User
 from deeprx_training import cli
-from deeprx_training.evaluation import evaluate, named, never_worse, soft_bits
+from deeprx_training.evaluation import evaluate, named, never_worse
 from deeprx_training.evaluation.evaluate import SURE
 from deeprx_training.evaluation.never_worse import Promises, corrected, of_bits, of_blocks, verdict
 from deeprx_training.experiments import stress
 from deeprx_training.experiments.campaign import here
+from deeprx_training.receivers import soft_bits
 from deeprx_training.teaching.checkpoint import read_receiver
 
 ROOT = Path(__file__).parents[2]

@@ -33,7 +33,7 @@ from deeprx_common.stats import paired_difference
 from deeprx_training import cli
 from deeprx_training.data.channels import EVALUATION_CHANNELS, SlotGenerator, seed_of
 from deeprx_training.data.conditions import Conditions
-from deeprx_training.evaluation import coded, soft_bits
+from deeprx_training.evaluation import coded
 from deeprx_training.evaluation import evaluate as evaluation
 from deeprx_training.evaluation import tables as summary
 from deeprx_training.evaluation.evaluate import (
@@ -48,6 +48,7 @@ from deeprx_training.evaluation.evaluate import (
 )
 from deeprx_training.evaluation.report import COLUMNS, evaluate
 from deeprx_training.experiments import campaign
+from deeprx_training.receivers import soft_bits
 from deeprx_training.receivers.build import build
 from deeprx_training.receivers.classical import Baseline
 from deeprx_training.receivers.contract import OneLayer

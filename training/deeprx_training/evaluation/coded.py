@@ -13,7 +13,7 @@ from sionna.phy.fec.crc import CRCEncoder
 from sionna.phy.fec.ldpc import LDPC5GEncoder, LDPCBPDecoder
 from torch import Tensor
 
-from .soft_bits import histogram, information, margins
+from ..receivers.soft_bits import histogram, information, margins
 
 ITERATIONS, STAGE = 20, 2
 # code blocks decoded together: more do not fit a CPU's cache, fewer do not fill a GPU

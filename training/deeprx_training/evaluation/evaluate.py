@@ -24,13 +24,13 @@ from deeprx_common.slot import SlotConfig, User, legal_dmrs
 from ..data import seeds
 from ..data.channels import EVALUATION_CHANNELS, SlotBatch, SlotGenerator, seed_of
 from ..data.conditions import Conditions, Kinds
+from ..receivers import soft_bits
 from ..receivers.build import check_takes
 from ..receivers.classical import Demapper
 from ..receivers.contract import bits_of, of_contract
 from ..receivers.flop import flop_per_slot
 from ..receivers.references import classical, classical_names, perfect_csi
 from ..receivers.wiener import TrueStatistics
-from . import soft_bits
 from .coded import TransportBlock
 
 BATCH, LARGEST = 128, 26_624  # slots, and PRBs times antennas, of a part: of what a seed means

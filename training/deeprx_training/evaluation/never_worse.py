@@ -17,7 +17,7 @@ import numpy as np
 from deeprx_common import mcs as schemes
 from deeprx_common.stats import block_error_rate, holm, paired_ratio, ratio_above
 
-from . import soft_bits
+from ..receivers import soft_bits
 
 BITS_ABOVE = 1e-3  # BER of the reference
 HALF_WIDTH, MOST_SLOTS = 0.007, 4000

@@ -26,7 +26,7 @@ from deeprx_common.terminal import make_console, progress_bar
 
 from ..data import seeds
 from ..data.conditions import Conditions
-from . import soft_bits
+from ..receivers import soft_bits
 from .evaluate import (
     BER_TARGETS,
     BLER_TARGET,

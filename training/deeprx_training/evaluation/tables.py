@@ -14,10 +14,10 @@ from deeprx_common.files import replacing, write_arrays
 from deeprx_common.report import user_of
 from deeprx_common.slot import SlotConfig
 
+from ..receivers.soft_bits import SPAN
 from .cells import crossing_cell, gain_cell, markdown_table, percent_cell, rate_cell
 from .evaluate import BER_TARGETS, BLER_TARGET, PERFECT, Counted
 from .report import COLUMNS, crossing, difference_to, gain_on
-from .soft_bits import SPAN
 
 
 def write(report: dict, counted: Counted, folder: Path) -> list[str]:

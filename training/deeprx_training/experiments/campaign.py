@@ -24,7 +24,7 @@ from deeprx_common.commands import Failure, is_told
 
 from .. import data, receivers
 from ..data.feed import code_sha256
-from ..evaluation import coded, evaluate, soft_bits
+from ..evaluation import coded, evaluate
 from ..evaluation.evaluate import CountEach, Counts, Evaluation, EvaluationError, Part
 from ..teaching.checkpoint import ReceiverFile, read_receiver
 
@@ -66,7 +66,7 @@ def _code() -> list[str]:
     import sionna
 
     common = gold, mcs, modulation, slot
-    code = code_sha256(*_modules(data), *_modules(receivers), evaluate, coded, soft_bits, *common)
+    code = code_sha256(*_modules(data), *_modules(receivers), evaluate, coded, *common)
     return [code, torch.__version__, sionna.__version__]
 
 
