@@ -185,15 +185,13 @@ class SlotGenerator:
         )
 
     def _paths(
-        self, count: int, symbol_s: float, slow: bool
+        self, count: int, symbol_s: float, doppler_hz: tuple[float, float]
     ) -> list[tuple[int, torch.Tensor, torch.Tensor, torch.Tensor]]:
         """Per channel model: its index, a complex64 [n, n_rx, paths, 29] at half-symbol steps,
         delays [n, paths] and Doppler in Hz [n].
         """
-        low, high = self.conditions.doppler_hz
-        if slow:
-            low, high = lowest_tenth((low, high))
-        models = self._slow_models if slow else self.models
+        low, high = doppler_hz
+        models = self.models if doppler_hz == self.conditions.doppler_hz else self._slow_models
         names = self.conditions.channels
         out = []
         for i, name in enumerate(names):
@@ -246,11 +244,10 @@ class SlotGenerator:
         dev, grid = self.device, kinds.grid
         carriers = torch.as_tensor(grid.carriers, dtype=torch.float32, device=dev)
         f = carriers * (grid.scs_khz * 1e3)
-        spreads = self.conditions.delay_spread_s
-        spread = self._uniform(lowest_tenth(spreads) if kinds.mild_delays else spreads, total, rng)
+        spread = self._uniform(kinds.delay_spread_s, total, rng)
         order = torch.randperm(total, generator=rng, device=dev)
         responses, channel, doppler, start = [], [], [], 0
-        for i, a, tau, speed in self._paths(total, symbol_s(grid), kinds.mild_doppler):
+        for i, a, tau, speed in self._paths(total, symbol_s(grid), kinds.doppler_hz):
             channel.append(torch.full((len(tau),), i, device=dev))
             doppler.append(speed)
             delays = tau * spread[start : start + len(tau), None]

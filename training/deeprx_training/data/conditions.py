@@ -146,6 +146,10 @@ class Conditions:
         legal = legal_dmrs(n_symbols)
         return {symbols: weight for symbols, weight in self.dmrs.items() if symbols in legal}
 
+    def snr_db_with(self, modulation: str) -> tuple[float, float]:
+        """The range of slots whose first user has this modulation."""
+        return self.snr_db_of.get(modulation, self.snr_db)
+
     @property
     def mean_re(self) -> float:
         """Resource elements of an allocation, on average."""
@@ -212,7 +216,8 @@ class Kind:
 
 
 class Kinds:
-    """Draws the grid of a chunk and how mild its channels are, then the kinds of its batches.
+    """Draws the grid of a chunk and the ranges of its channels' delay spreads and Doppler shifts,
+    then the kinds of its batches.
 
     What has been drawn since the first recipes has random numbers of its own, which other draws
     leave as they are.
@@ -223,9 +228,12 @@ class Kinds:
         self._first = np.random.default_rng([seed, step])
         self._rest = np.random.default_rng([seed, step, 2])
         self.grid = self._grid()
-        self.mild_delays, self.mild_doppler = (
-            np.random.default_rng([seed, step, 3]).random(2) < conditions.mild
-        )
+        self.delay_spread_s, self.doppler_hz = conditions.delay_spread_s, conditions.doppler_hz
+        short, slow = np.random.default_rng([seed, step, 3]).random(2) < conditions.mild
+        if short:
+            self.delay_spread_s = lowest_tenth(self.delay_spread_s)
+        if slow:
+            self.doppler_hz = lowest_tenth(self.doppler_hz)
 
     def _grid(self) -> SlotConfig:
         c, rng = self._conditions, self._rest
@@ -268,7 +276,7 @@ class Kinds:
                 users=(User(_pick(rest, c.modulations), port=self._port(groups)),),
             )
         n_rx = int(rest.integers(c.min_rx or c.n_rx, c.n_rx + 1))
-        return Kind(slot, interferer, n_rx, domain, c.snr_db_of.get(modulation, c.snr_db))
+        return Kind(slot, interferer, n_rx, domain, c.snr_db_with(modulation))
 
     def _port(self, cdm_groups: int) -> int:
         """Of a user alone."""
