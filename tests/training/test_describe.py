@@ -86,6 +86,15 @@ def test_ranges_are_those_of_the_conditions():
     assert ranges["doppler_hz"] == [5.0, 6.0] and ranges["modulations"] == ["64QAM"]
 
 
+def test_snrs_are_those_of_the_modulations_that_are_drawn():
+    of = {"QPSK": (-8.0, 4.0), "64QAM": (8.0, 40.0), "256QAM": (20.0, 50.0)}
+    drawn = {"QPSK": 1.0, "64QAM": 1.0, "256QAM": 0.0}
+    c = Conditions(modulations=drawn, snr_db=(-9.0, 45.0), snr_db_of=of)
+    assert trained_on(c)["snr_db"] == [-8.0, 40.0]
+    c = Conditions(modulations=drawn | {"16QAM": 1.0}, snr_db=(-9.0, 45.0), snr_db_of=of)
+    assert trained_on(c)["snr_db"] == [-9.0, 45.0]
+
+
 def test_only_the_json_changes(tmp_path, capsys):
     path = shutil.copy(SMALL, tmp_path / "m.pt")
     before, content = records(path), content_sha256(path)

@@ -36,7 +36,7 @@ FLOP = {
 }
 TRAINED = {
     "channels": TEXTS.of("3GPP channel models."),
-    "delay_spread_s": INTERVAL.of("Delay spread in seconds, drawn evenly between them."),
+    "delay_spread_s": INTERVAL.of("Least and most delay spread in seconds."),
     "doppler_hz": INTERVAL.of("Doppler in Hz, likewise."),
     "snr_db": INTERVAL.of("SNR in dB, likewise."),
     "sir_db": INTERVAL.or_null("SIR in dB of an interferer; null: there was none."),

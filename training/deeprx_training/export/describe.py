@@ -38,13 +38,15 @@ def trained_on(conditions: Conditions) -> dict:
     interferer was there. dmrs_symbols: how many a slot had.
     """
     c = conditions
+    modulations = [m for m in MODULATIONS if c.modulations.get(m)]
+    least, most = zip(*map(c.snr_db_with, modulations), strict=True)
     return {
         "channels": list(c.channels),
         "delay_spread_s": list(c.delay_spread_s),
         "doppler_hz": list(c.doppler_hz),
-        "snr_db": list(c.snr_db),
+        "snr_db": [min(least), max(most)],
         "sir_db": list(c.sir_db) if c.interferer else None,
-        "modulations": [m for m in MODULATIONS if c.modulations.get(m)],
+        "modulations": modulations,
         "dmrs_symbols": sorted({len(symbols) for symbols, weight in c.dmrs.items() if weight}),
         "n_rx": antennas(c),
     }
