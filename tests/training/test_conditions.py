@@ -327,10 +327,33 @@ def test_slots_that_a_receiver_drops_count_against_it(tmp_path, short, capsys):
     assert rates == {"bits": pytest.approx(0.5, abs=0.02), "blocks": 1}
 
 
+def test_receivers_stand_side_by_side(tmp_path, short, capsys):
+    path, out = tmp_path / "conditions.toml", tmp_path / "out"
+    path.write_text(TWO)
+    receivers = "baseline-lmmse", "baseline-sure"
+    command = f"evaluate {' '.join(receivers)} --conditions {path} --out {out} --device cpu"
+    assert cli.main([*command.split(), "--workers", "1"]) == 1
+    capsys.readouterr()
+    with (out / "conditions.csv").open() as file:
+        ratio = {
+            (r["condition"], r["reference"], r["receiver"]): r["ratio"]
+            for r in csv.DictReader(file)
+        }
+    first, *_ = re.split("^## ", (out / "conditions.md").read_text(), flags=re.MULTILINE)[1:]
+    for receiver in receivers:
+        assert f"* {receiver}: " in first
+    for reference in (SURE, "gnb"):
+        table = first[first.index(f"### Errors over those of {reference}") :]
+        cells = re.search(r"^\| a .*", table, re.MULTILINE)[0].split("|")[1:-1]
+        assert [cell.strip() for cell in cells[4:]] == [
+            f"{float(ratio['a', reference, receiver]):.3f}" for receiver in receivers
+        ]
+
+
 def test_a_receiver_that_does_not_take_a_condition_is_refused_there(tmp_path, short, capsys):
     path, out = tmp_path / "conditions.toml", tmp_path / "out"
     path.write_text(GOOD + "n_rx = 4\n")
-    command = f"evaluate deeprx-student --conditions {path} --out {out} --device cpu --workers 1"
-    assert cli.main(command.split()) == 1
+    options = f"--conditions {path} --out {out} --device cpu --workers 1"
+    assert cli.main(f"evaluate deeprx-student {options}".split()) == 1
     table = (out / "conditions.md").read_text()
-    assert "| refused" in table and "deeprx-student: " in table
+    assert "| refused" in table and "deeprx-student: " in table and "Side by side" not in table

@@ -134,8 +134,8 @@ def summary(outcomes: Sequence[Outcome], receiver: str) -> str:
 
 
 def markdown(outcomes: Sequence[Outcome], receivers: Sequence[str]) -> str:
-    """All tables."""
-    parts = []
+    """All tables; first, where there are several receivers, what they are beside each other."""
+    parts = _side_by_side(outcomes, receivers) if len(receivers) > 1 else []
     for receiver in receivers:
         parts += [
             f"## {receiver}\n\n{summary(outcomes, receiver)}.",
@@ -149,6 +149,24 @@ def markdown(outcomes: Sequence[Outcome], receivers: Sequence[str]) -> str:
     stopped = [f"{o.named.name} after {o.slots} slots" for o in outcomes if o.stopped]
     parts += [f"Stopped: {', '.join(stopped)}."] if stopped else []
     return "\n\n".join(parts) + "\n"
+
+
+def _side_by_side(outcomes: Sequence[Outcome], receivers: Sequence[str]) -> list[str]:
+    parts = ["## Side by side\n\n" + "\n".join(f"* {summary(outcomes, r)}." for r in receivers)]
+    for reference in dict.fromkeys(name for o in outcomes for _, name in o.pairs):
+        judged = [(o, [o.pairs.get((name, reference)) for name in receivers]) for o in outcomes]
+        table = [
+            [o.named.name, pair.metric, str(o.slots), f"{pair.reference_rate:.3g}"]
+            + ["-" if p is None or p.ratio is None else f"{p.ratio:.3f}" for p in pairs]
+            for o, pairs in judged
+            if (pair := next(filter(None, pairs), None))
+        ]
+        head = ["condition", "judged", "slots", f"{reference}'s error rate", *receivers]
+        parts.append(
+            f"### Errors over those of {reference}\n\nOn the same slots; below 1 are fewer."
+        )
+        parts.append(markdown_table(head, table))
+    return parts
 
 
 def _pairs_table(pairs: list[dict]) -> str:
