@@ -21,6 +21,7 @@ from deeprx_training.export.describe import (
     describe,
     read,
     rewrite,
+    shown_slots,
     trained_on,
 )
 from deeprx_training.files import TrainingError
@@ -93,6 +94,12 @@ def test_snrs_are_those_of_the_modulations_that_are_drawn():
     assert trained_on(c)["snr_db"] == [-8.0, 40.0]
     c = Conditions(modulations=drawn | {"16QAM": 1.0}, snr_db=(-9.0, 45.0), snr_db_of=of)
     assert trained_on(c)["snr_db"] == [-9.0, 45.0]
+
+
+def test_lengths_between_those_drawn_are_taken():
+    c = Conditions(n_symbols={14: 1.0, 12: 1.0, 11: 0.0}, dmrs={(2, 9): 1.0, (2, 11): 1.0})
+    shown = {(slot.n_symbols, slot.dmrs) for slot in shown_slots(c)}
+    assert shown == {(14, (2, 11)), (13, (2, 11)), (12, (2, 9))}
 
 
 def test_only_the_json_changes(tmp_path, capsys):

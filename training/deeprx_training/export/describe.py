@@ -68,10 +68,11 @@ def antennas(conditions: Conditions) -> list[int]:
 
 
 def shown_slots(conditions: Conditions) -> list[SlotConfig]:
-    """One slot of every kind that is drawn: what shows export() which slots a receiver of the
-    contract takes, whole ones of one user first.
+    """One slot of every kind that is drawn, and of every length between: what shows export() which
+    slots a receiver of the contract takes, whole ones of one user first.
     """
     c = conditions
+    lengths = _drawn(c.n_symbols)
     users = {1: [(0,)], 2: [(0, 1), (0, 2)]}
     return [
         SlotConfig(
@@ -82,7 +83,7 @@ def shown_slots(conditions: Conditions) -> list[SlotConfig]:
             users=tuple(User("16QAM", port=port) for port in ports),
         )
         for n_users in _drawn(c.users)
-        for n_symbols in reversed(_drawn(c.n_symbols))
+        for n_symbols in range(lengths[-1], lengths[0] - 1, -1)
         for dmrs in _drawn(c.dmrs_of(n_symbols))
         for groups in _drawn(c.cdm_groups)
         for ports in users[n_users][:groups]
