@@ -329,25 +329,26 @@ def test_slots_that_a_receiver_drops_count_against_it(tmp_path, short, capsys):
 
 def test_receivers_stand_side_by_side(tmp_path, short, capsys):
     path, out = tmp_path / "conditions.toml", tmp_path / "out"
-    path.write_text(TWO)
+    refused = GOOD[GOOD.index("[[") :].replace('"a"', '"c"').replace("small", "gnb")
+    path.write_text(TWO.replace("[slots]", "[slots]\ngnb = { cdm_groups = 2 }") + refused)
     receivers = "baseline-lmmse", "baseline-sure"
     command = f"evaluate {' '.join(receivers)} --conditions {path} --out {out} --device cpu"
     assert cli.main([*command.split(), "--workers", "1"]) == 1
     capsys.readouterr()
     with (out / "conditions.csv").open() as file:
-        ratio = {
-            (r["condition"], r["reference"], r["receiver"]): r["ratio"]
-            for r in csv.DictReader(file)
-        }
+        rows = {(r["condition"], r["reference"], r["receiver"]): r for r in csv.DictReader(file)}
     first, *_ = re.split("^## ", (out / "conditions.md").read_text(), flags=re.MULTILINE)[1:]
     for receiver in receivers:
         assert f"* {receiver}: " in first
     for reference in (SURE, "gnb"):
         table = first[first.index(f"### Errors over those of {reference}") :]
         cells = re.search(r"^\| a .*", table, re.MULTILINE)[0].split("|")[1:-1]
-        assert [cell.strip() for cell in cells[4:]] == [
-            f"{float(ratio['a', reference, receiver]):.3f}" for receiver in receivers
-        ]
+        for receiver, cell in zip(receivers, cells[4:], strict=True):
+            row = rows["a", reference, receiver]
+            worse = " worse" * (row["verdict"] == "worse")
+            assert cell.strip() == f"{float(row['ratio']):.3f}{worse}"
+        assert re.search(r"^\| b .* \| -", table, re.MULTILINE)  # where the reference loses nothing
+        assert re.search(r"^\| c .* refused +\| refused", table, re.MULTILINE)
 
 
 def test_a_receiver_that_does_not_take_a_condition_is_refused_there(tmp_path, short, capsys):

@@ -153,20 +153,31 @@ def markdown(outcomes: Sequence[Outcome], receivers: Sequence[str]) -> str:
 
 def _side_by_side(outcomes: Sequence[Outcome], receivers: Sequence[str]) -> list[str]:
     parts = ["## Side by side\n\n" + "\n".join(f"* {summary(outcomes, r)}." for r in receivers)]
+    judged = {
+        (row["condition"], row.get("reference"), receiver): row
+        for receiver in receivers
+        for row in rows(outcomes, receiver)
+    }
     for reference in dict.fromkeys(name for o in outcomes for _, name in o.pairs):
-        judged = [(o, [o.pairs.get((name, reference)) for name in receivers]) for o in outcomes]
-        table = [
-            [o.named.name, pair.metric, str(o.slots), f"{pair.reference_rate:.3g}"]
-            + ["-" if p is None or p.ratio is None else f"{p.ratio:.3f}" for p in pairs]
-            for o, pairs in judged
-            if (pair := next(filter(None, pairs), None))
-        ]
+        table = []
+        for o in outcomes:
+            of = None if o.refused else reference
+            if each := [judged[o.named.name, of, r] for r in receivers if o.pairs or o.refused]:
+                rate = "-" if o.refused else f"{each[0]['reference_rate']:.3g}"
+                known = [o.named.name, each[0].get("judged", "-"), str(o.slots), rate]
+                table.append(known + [_beside(row) for row in each])
         head = ["condition", "judged", "slots", f"{reference}'s error rate", *receivers]
         parts.append(
             f"### Errors over those of {reference}\n\nOn the same slots; below 1 are fewer."
         )
         parts.append(markdown_table(head, table))
     return parts
+
+
+def _beside(row: dict) -> str:
+    ratio = row.get("ratio")
+    said = row["verdict"] if row["verdict"] in ("worse", "refused") else ""
+    return " ".join(filter(None, ["" if ratio is None else f"{ratio:.3f}", said])) or "-"
 
 
 def _pairs_table(pairs: list[dict]) -> str:
