@@ -329,8 +329,10 @@ def test_slots_that_a_receiver_drops_count_against_it(tmp_path, short, capsys):
 
 def test_receivers_stand_side_by_side(tmp_path, short, capsys):
     path, out = tmp_path / "conditions.toml", tmp_path / "out"
-    refused = GOOD[GOOD.index("[[") :].replace('"a"', '"c"').replace("small", "gnb")
-    path.write_text(TWO.replace("[slots]", "[slots]\ngnb = { cdm_groups = 2 }") + refused)
+    refused = GOOD[GOOD.index("[[") :].replace('"a"', '"c"').replace("small", "pair")
+    path.write_text(
+        TWO.replace("[slots]", "[slots]\npair = { users = [{}, { port = 1, rnti = 2 }] }") + refused
+    )
     receivers = "baseline-lmmse", "baseline-sure"
     command = f"evaluate {' '.join(receivers)} --conditions {path} --out {out} --device cpu"
     assert cli.main([*command.split(), "--workers", "1"]) == 1
